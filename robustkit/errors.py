@@ -1,0 +1,50 @@
+"""What a person did wrong, said in one line.
+
+Every error of this tree ends at the command line as one line on stderr and exit code 2. Its
+message says what was wrong, where, and what would be right. Anything else that is raised is a
+bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RobustkitError(Exception):
+    """Base of everything a person can mend."""
+
+
+class ConfigError(RobustkitError):
+    """An option, flag or configuration key that cannot be used."""
+
+
+class DataError(RobustkitError):
+    """Images, labels or splits that cannot be used."""
+
+
+class ModelError(RobustkitError):
+    """A model or model file that cannot be used."""
+
+
+class AttackError(RobustkitError):
+    """An attack, its parameters or its result that cannot be used."""
+
+
+class RunError(RobustkitError):
+    """A run folder, ledger or report that cannot be used."""
+
+
+class DeviceError(RobustkitError):
+    """A device or executor that is not there."""
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """A hint for a misspelt `name`: the nearest of `options`, and always the whole list.
+
+    Returns a sentence fragment that starts with a semicolon, to be put at the end of a message.
+    """
+    known = sorted(options)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"{hint} (known: {', '.join(known)})"
