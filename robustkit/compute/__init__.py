@@ -1,0 +1,39 @@
+"""Where and how things are computed: devices, seeds, threads, and the outcomes of jobs.
+
+On the ground floor beside `robustkit.runs`: it knows no other room but `robustkit.errors`.
+Executors, which run jobs, live in `robustkit.compute.executors`.
+"""
+
+from robustkit.compute.device import resolve_device
+from robustkit.compute.outcomes import (
+    Diverged,
+    DivergedError,
+    Invalid,
+    InvalidCandidateError,
+    Lost,
+    Ok,
+    Outcome,
+    OutOfMemory,
+    Timeout,
+    classify,
+)
+from robustkit.compute.seeds import derive_seed, isolated_rng, torch_generator
+from robustkit.compute.threads import single_thread
+
+__all__ = [
+    "Diverged",
+    "DivergedError",
+    "Invalid",
+    "InvalidCandidateError",
+    "Lost",
+    "Ok",
+    "OutOfMemory",
+    "Outcome",
+    "Timeout",
+    "classify",
+    "derive_seed",
+    "isolated_rng",
+    "resolve_device",
+    "single_thread",
+    "torch_generator",
+]

@@ -1,0 +1,43 @@
+"""From a device's name to the device."""
+
+from __future__ import annotations
+
+import torch
+
+from robustkit.errors import DeviceError
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device called `name`: "auto", "cpu", "cuda", "cuda:1", "mps".
+
+    "auto" is the first that is there of CUDA, MPS and the CPU. Raises `DeviceError` for a name
+    that is none of these and for a device this machine does not have.
+    """
+    if name == "auto":
+        return torch.device(_best())
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise DeviceError(f"unknown device '{name}' (known: auto, cpu, cuda, cuda:N, mps)")
+    count = _count(device.type)
+    if (device.index or 0) >= count:
+        raise DeviceError(
+            f"device '{name}' is not on this machine: torch sees {count} {device.type} "
+            f"device{'' if count == 1 else 's'}; use --device auto"
+        )
+    return device
+
+
+def _best() -> str:
+    return next(kind for kind in ("cuda", "mps", "cpu") if _count(kind) > 0)
+
+
+def _count(kind: str) -> int:
+    """How many devices of `kind` torch can use here."""
+    if kind == "cuda":
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    return 1
