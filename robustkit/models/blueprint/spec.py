@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from robustkit.errors import ModelError, did_you_mean
@@ -81,7 +81,7 @@ class Blueprint:
     """Blocks in topological order and a head; `to_dict` and `from_dict` round-trip as JSON."""
 
     blocks: tuple[Block, ...]
-    head: Head = Head()
+    head: Head = field(default_factory=Head)
 
     def __post_init__(self) -> None:
         if not self.blocks:
@@ -114,7 +114,7 @@ def _block(plain: Mapping[str, Any]) -> Block:
 
 
 def _checked(owner: type[Block] | type[Head], plain: Mapping[str, Any]) -> dict[str, Any]:
-    _known(owner.__name__.lower(), plain, tuple(field.name for field in fields(owner)))
+    _known(owner.__name__.lower(), plain, tuple(each.name for each in fields(owner)))
     return dict(plain)
 
 
