@@ -1,0 +1,26 @@
+"""Images and their labels: loading, splitting, augmenting, batching.
+
+In the house: on the ground floor beside models, above compute and runs; knows no network.
+Images in memory are uint8 (N,C,H,W); `to_unit` is the one door to float32 in [0,1].
+"""
+
+from robustkit.data.augment import AUGMENTATIONS, crop_flip, fixed_views
+from robustkit.data.imageset import ImageSet, Splits, channel_stats, to_unit
+from robustkit.data.loading import load
+from robustkit.data.registry import SOURCES
+from robustkit.data.sampling import batches, stratified_sample, stratified_split
+
+__all__ = [
+    "AUGMENTATIONS",
+    "SOURCES",
+    "ImageSet",
+    "Splits",
+    "batches",
+    "channel_stats",
+    "crop_flip",
+    "fixed_views",
+    "load",
+    "stratified_sample",
+    "stratified_split",
+    "to_unit",
+]

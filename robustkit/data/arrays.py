@@ -1,0 +1,86 @@
+"""Image arrays as people store them, turned into what an ImageSet holds, or refused by name."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustkit.errors import DataError
+
+Array = NDArray[Any]
+CHANNELS = (1, 3)
+
+
+def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Array]:
+    """Read the named arrays of a .npz file; optional ones only where they are there.
+
+    Nothing is unpickled. Raises DataError for a file that is missing, not a .npz, truncated or
+    corrupt, for a missing key and for an array of Python objects.
+    """
+    if not path.is_file():
+        raise DataError(f"no such file: {path}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} is one bare array; a .npz with named arrays is needed")
+            missing = [key for key in required if key not in archive]
+            if missing:
+                raise DataError(
+                    f"{path} has no '{missing[0]}'; it needs {', '.join(required)} and has "
+                    f"{', '.join(archive) or 'nothing'}"
+                )
+            return {key: archive[key] for key in (*required, *optional) if key in archive}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as a .npz of plain arrays: {error}") from error
+
+
+def to_nchw(array: Array, where: str) -> Tensor:
+    """Turn uint8 (N,H,W), (N,H,W,C) or (N,C,H,W) with C of 1 or 3 into uint8 (N,C,H,W).
+
+    `where` names the array in errors. Raises DataError for another dtype or shape, no images, or
+    a shape that could be read both ways.
+    """
+    if array.dtype != np.uint8:
+        raise DataError(f"{where} must be uint8 images in 0..255, not {_describe(array)}")
+    if array.size == 0:
+        raise DataError(f"{where} is an empty split: its shape is {array.shape}")
+    first = array.ndim == 4 and array.shape[1] in CHANNELS
+    last = array.ndim == 4 and array.shape[3] in CHANNELS
+    if array.ndim == 3:
+        array = array[:, None]
+    elif last and not first:
+        array = array.transpose(0, 3, 1, 2)
+    elif not first or last:
+        raise DataError(
+            f"{where} must be (N,H,W), (N,H,W,C) or (N,C,H,W) with 1 or 3 channels, "
+            f"not {array.shape}"
+        )
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def to_labels(array: Array, count: int, where: str) -> Tensor:
+    """Turn an integer array (count,) of indices from 0 on into int64.
+
+    Raises DataError for another dtype or shape, or a negative value.
+    """
+    if array.dtype.kind not in "iu" or array.shape != (count,):
+        raise DataError(
+            f"{where} must be integers of shape ({count},), one per image, not {_describe(array)}"
+        )
+    if array.size and int(array.min()) < 0:
+        raise DataError(f"{where} has the negative label {array.min()}; labels count from 0")
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _describe(array: Array) -> str:
+    text = f"{array.dtype} {array.shape}"
+    if array.size and array.dtype.kind in "iuf":
+        text += f" over [{array.min():g}, {array.max():g}]"
+    return text

@@ -1,0 +1,101 @@
+"""Random crops and mirrors: drawn anew for every batch, or fixed once as stored views."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustkit.compute.seeds import torch_generator
+from robustkit.data.imageset import CHUNK
+from robustkit.errors import ConfigError, DataError
+from robustkit.runs.atomic import atomic_path
+
+AUGMENTATIONS = ("none", "flip", "crop", "crop_flip")
+
+
+def crop_flip(images: Tensor, *, pad: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Shift every image at random by up to `pad` pixels each way, and mirror half of them.
+
+    `images` (N,C,H,W) of any dtype and device; the result has the same. What a shift uncovers is
+    zero. `flip=False` mirrors none. The whole batch is done at once.
+    """
+    device = generator.device
+    count = len(images)
+    shifts = torch.randint(2 * pad + 1, (count, 2), generator=generator, device=device)
+    mirrored = (
+        torch.rand(count, generator=generator, device=device) < 0.5
+        if flip
+        else torch.zeros(count, dtype=torch.bool, device=device)
+    )
+    return _shift_and_mirror(images, pad, shifts.to(images.device), mirrored.to(images.device))
+
+
+def _shift_and_mirror(images: Tensor, pad: int, shifts: Tensor, mirrored: Tensor) -> Tensor:
+    """Window `shifts` (N,2) in 0..2·pad of each zero-padded image, mirrored where told (N,)."""
+    if pad:
+        height, width = images.shape[-2:]
+        windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)
+        rows, columns = shifts.unbind(1)
+        images = windows[torch.arange(len(images), device=images.device), :, rows, columns]
+    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
+
+def fixed_views(
+    images: Tensor, count: int, augment: str, seed: int, out: Path | None = None
+) -> Tensor:
+    """Return `count` views of every image, uint8 (K,N,C,H,W); view 0 is the image itself.
+
+    Fixed views let gradients of a reference be computed once per view and reused every epoch.
+    `images` uint8 (N,C,H,W). `augment` is one of AUGMENTATIONS: "flip" mirrors view 1; "crop"
+    shifts by up to an eighth of the height, filling with zeros; "crop_flip" also mirrors by the
+    toss of a coin. With `out`, the views are written there as a .npy file and memory-mapped.
+
+    Raises ConfigError for an unknown `augment` or more views than it can make differ, DataError
+    if the images are not uint8 (N,C,H,W).
+    """
+    _check_views(images, count, augment)
+    shape = (count, *images.shape)
+    if out is None:
+        views = np.empty(shape, dtype=np.uint8)
+        _fill(views, images, augment, seed)
+        return torch.from_numpy(views)
+    with atomic_path(out) as temporary:
+        mapped = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        _fill(mapped, images, augment, seed)
+        mapped.flush()
+        del mapped
+    # Copy on write: torch wants a writable array, and the file must stay as it is.
+    return torch.from_numpy(np.load(out, mmap_mode="c", allow_pickle=False))
+
+
+def _check_views(images: Tensor, count: int, augment: str) -> None:
+    if augment not in AUGMENTATIONS:
+        raise ConfigError(f"unknown augmentation '{augment}'; known: {', '.join(AUGMENTATIONS)}")
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise DataError(f"views need uint8 (N,C,H,W), not {images.dtype} {tuple(images.shape)}")
+    most = {"none": 1, "flip": 2}.get(augment)
+    if count < 1 or (most is not None and count > most):
+        limit = "at least 1" if most is None else f"1 to {most}"
+        raise ConfigError(f"augmentation '{augment}' makes {limit} views, not {count}")
+
+
+def _fill(views: np.ndarray, images: Tensor, augment: str, seed: int) -> None:
+    pad = max(1, images.shape[-2] // 8) if augment.startswith("crop") else 0
+    total = len(images)
+    for view in range(len(views)):
+        generator = torch_generator("views", seed, view)
+        shifts = torch.randint(2 * pad + 1, (total, 2), generator=generator)
+        coins = torch.rand(total, generator=generator) < 0.5
+        mirrored = {"flip": torch.ones_like(coins), "crop_flip": coins}.get(
+            augment, torch.zeros_like(coins)
+        )
+        for start in range(0, total, CHUNK):
+            part = slice(start, start + CHUNK)
+            seen = images[part]
+            if view > 0:
+                seen = _shift_and_mirror(seen, pad, shifts[part], mirrored[part])
+            views[view, part] = seen.cpu().numpy()

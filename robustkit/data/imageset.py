@@ -1,0 +1,174 @@
+"""Labelled images in memory, and the three splits of them that every verb works on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from robustkit.errors import DataError
+
+CHUNK = 4096  # images handled at once where a set may be larger than memory
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """Turn uint8 pixels into float32 in [0,1], the space that attacks and `eps` live in.
+
+    Raises DataError for any other dtype: floats have crossed the boundary already.
+    """
+    if images.dtype != torch.uint8:
+        raise DataError(f"pixels must be uint8 to become [0,1] floats, not {images.dtype}")
+    return images.to(torch.float32).div_(255.0)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with their labels.
+
+    `images` uint8 (N,C,H,W), possibly memory-mapped; `labels` int64 (N,), indices into `classes`;
+    `tracks` int64 (N,) or None: images of one class with one track number are near-duplicates
+    (frames of one video, say) and must not be divided between training and validation.
+
+    Raises DataError for a wrong dtype or shape, no images, fewer than two classes, or a label
+    that names no class.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    tracks: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _check_images(self.images)
+        _check_integers("labels", self.labels, len(self.images))
+        if self.tracks is not None:
+            _check_integers("tracks", self.tracks, len(self.images))
+        if len(self.classes) < 2:
+            raise DataError(f"only one class, {self.classes}: a classifier needs at least two")
+        if len(set(self.classes)) < len(self.classes):
+            raise DataError(f"class names must differ: {', '.join(self.classes)}")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= len(self.classes):
+            raise DataError(
+                f"labels range over [{low}, {high}], but {len(self.classes)} classes allow "
+                f"[0, {len(self.classes) - 1}]"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes a label may name."""
+        return len(self.classes)
+
+    def subset(self, indices: Tensor) -> ImageSet:
+        """Return the images at `indices` (int64), copied into memory, with the same classes."""
+        tracks = None if self.tracks is None else self.tracks[indices]
+        return ImageSet(self.images[indices], self.labels[indices], self.classes, tracks)
+
+    def floats(self, indices: Tensor | None = None) -> Tensor:
+        """Return all images, or those at `indices`, as float32 (N,C,H,W) in [0,1]."""
+        return to_unit(self.images if indices is None else self.images[indices])
+
+    def digest(self) -> str:
+        """Return the sha256, in hex, of images, labels and class names: what results hang on."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        header = [list(self.images.shape), list(self.classes)]
+        sha = hashlib.sha256(json.dumps(header).encode())
+        for chunk in chunks(self.images):
+            sha.update(_bytes(chunk))
+        sha.update(_bytes(self.labels))
+        return sha.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Train, validation and test sets of one source, alike in image shape and classes.
+
+    Whatever is chosen (hyper-parameters, architectures, epochs) is chosen on `val`; `test` is
+    for the figures that are quoted. Raises DataError where the three differ.
+    """
+
+    train: ImageSet
+    val: ImageSet
+    test: ImageSet
+    name: str
+
+    def __post_init__(self) -> None:
+        for part, images in (("val", self.val), ("test", self.test)):
+            if images.shape != self.train.shape:
+                raise DataError(
+                    f"{self.name}: {part} images are {images.shape}, train images "
+                    f"{self.train.shape}; (C,H,W) must be the same"
+                )
+            if images.classes != self.train.classes:
+                raise DataError(f"{self.name}: {part} and train have different classes")
+
+
+def channel_stats(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of every channel over all pixels, in [0,1] units.
+
+    Counted from integer histograms, so exact whatever the number of threads. A channel that is
+    almost constant gets 1/255, one grey level, as its deviation: dividing by it stays harmless.
+    """
+    channels = images.shape[0]
+    counts = torch.zeros(channels, 256, dtype=torch.int64)
+    for chunk in chunks(images.images):
+        for channel in range(channels):
+            values = chunk[:, channel].flatten()
+            counts[channel] += torch.bincount(values, minlength=256)
+    share = counts.double() / counts.sum(dim=1, keepdim=True)
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ levels
+    variance = (share * (levels - mean[:, None]).square()).sum(dim=1)
+    std = variance.sqrt().clamp_min(1 / 255)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def chunks(images: Tensor) -> Iterator[Tensor]:
+    """Yield `images` in slices small enough to touch when the whole is memory-mapped."""
+    for start in range(0, len(images), CHUNK):
+        yield images[start : start + CHUNK]
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or images.dtype != torch.uint8:
+        raise DataError(
+            f"images must be uint8 (N,C,H,W), not {images.dtype} {tuple(images.shape)}"
+            + _range(images)
+        )
+    if images.numel() == 0:
+        raise DataError(f"no images: the shape is {tuple(images.shape)}")
+
+
+def _range(values: Tensor) -> str:
+    if values.numel() == 0 or values.is_complex():
+        return ""
+    return f" over [{values.min().item():g}, {values.max().item():g}]"
+
+
+def _check_integers(name: str, values: Tensor, count: int) -> None:
+    if values.dtype != torch.int64 or values.shape != (count,):
+        raise DataError(
+            f"{name} must be int64 ({count},), one per image, not {values.dtype} "
+            f"{tuple(values.shape)}"
+        )
+
+
+def _bytes(values: Tensor) -> memoryview:
+    return values.contiguous().cpu().numpy().data.cast("B")
