@@ -1,0 +1,35 @@
+"""Networks described by data: the model family that architecture search works in.
+
+`spec` is the description, `shapes` what follows from it for given images, `modules` and `graph`
+the network itself. Nothing here knows how blueprints are found.
+"""
+
+from robustkit.models.blueprint.graph import BlueprintNet
+from robustkit.models.blueprint.shapes import Maps, Wiring, wire
+from robustkit.models.blueprint.spec import (
+    ACTIVATIONS,
+    HEAD_POOLS,
+    KINDS,
+    MERGES,
+    NORMS,
+    POOLS,
+    Block,
+    Blueprint,
+    Head,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "HEAD_POOLS",
+    "KINDS",
+    "MERGES",
+    "NORMS",
+    "POOLS",
+    "Block",
+    "Blueprint",
+    "BlueprintNet",
+    "Head",
+    "Maps",
+    "Wiring",
+    "wire",
+]

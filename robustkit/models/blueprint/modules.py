@@ -1,0 +1,172 @@
+"""The blocks of a blueprint as modules, one class or function per kind.
+
+All maps are square. A stride of 2 gives sides of ceil(side / 2), so that maps of side 1 stay as
+they are and no blueprint fails on small images. Activations are never in place: the misalignment
+penalty differentiates twice.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.models.blueprint.shapes import Maps, Wiring
+from robustkit.models.blueprint.spec import Block
+
+ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
+_MAX_GROUPS = 8
+_MIN_GROUP_VALUES = 8
+
+
+def block_module(wiring: Wiring) -> nn.Module:
+    """The module that takes `wiring.joined` to `wiring.out`."""
+    block, joined, out = wiring.block, wiring.joined, wiring.out
+    if block.kind == "conv":
+        return _conv(block, joined.channels, out)
+    if block.kind == "separable":
+        return _separable(block, joined.channels, out)
+    if block.kind == "residual":
+        return Residual(block, joined, out)
+    if block.kind == "dense":
+        return Dense(block, joined, out)
+    if block.kind == "inception":
+        return Inception(block, joined.channels, out)
+    if block.kind == "pool":
+        return _pool(block)
+    return _shrink(block.stride)
+
+
+class Residual(nn.Module):
+    """act(two convolutions + skip); the skip is a 1x1 convolution where the shape changes."""
+
+    def __init__(self, block: Block, source: Maps, out: Maps) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            *_conv(block, source.channels, out),
+            _same(block, out.channels, out.channels, block.kernel, stride=1),
+            _norm(block.norm, out),
+        )
+        self.skip: nn.Module = nn.Identity()
+        if source != out:
+            self.skip = nn.Conv2d(source.channels, out.channels, 1, stride=block.stride, bias=False)
+        self.activation = activation(block.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The sum of both ways, activated."""
+        y: Tensor = self.activation(self.branch(x) + self.skip(x))
+        return y
+
+
+class Dense(nn.Module):
+    """The input, average-pooled by the stride, and `block.channels` new maps beside it."""
+
+    def __init__(self, block: Block, source: Maps, out: Maps) -> None:
+        super().__init__()
+        self.shrink = _shrink(block.stride)
+        self.branch = _conv(block, source.channels, Maps(block.channels, out.side))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Old maps first, new maps after them."""
+        return torch.cat([self.shrink(x), self.branch(x)], dim=1)
+
+
+class Inception(nn.Module):
+    """Parallel convolutions with kernels 1, k and k + 2 that share the channels out evenly.
+
+    The first branches get what does not divide; with fewer than three channels, the last branches
+    fall away.
+    """
+
+    def __init__(self, block: Block, in_channels: int, out: Maps) -> None:
+        super().__init__()
+        share, rest = divmod(out.channels, 3)
+        widths = [share + (branch < rest) for branch in range(3)]
+        self.branches = nn.ModuleList(
+            _same(block, in_channels, width, kernel, stride=block.stride)
+            for width, kernel in zip(widths, (1, block.kernel, block.kernel + 2), strict=True)
+            if width
+        )
+        self.finish = nn.Sequential(_norm(block.norm, out), activation(block.activation))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All branches' maps, normalised and activated together."""
+        y: Tensor = self.finish(torch.cat([branch(x) for branch in self.branches], dim=1))
+        return y
+
+
+def activation(name: str) -> nn.Module:
+    """A fresh activation module by its gene's name."""
+    return ACTIVATION_MODULES[name]()
+
+
+def _conv(block: Block, in_channels: int, out: Maps) -> nn.Sequential:
+    return nn.Sequential(
+        _same(block, in_channels, out.channels, block.kernel, stride=block.stride),
+        _norm(block.norm, out),
+        activation(block.activation),
+    )
+
+
+def _separable(block: Block, in_channels: int, out: Maps) -> nn.Sequential:
+    depthwise = nn.Conv2d(
+        in_channels,
+        in_channels,
+        block.kernel,
+        stride=block.stride,
+        padding=block.kernel // 2,
+        groups=in_channels,
+        bias=False,
+    )
+    pointwise = _same(block, in_channels, out.channels, 1, stride=1)
+    return nn.Sequential(depthwise, pointwise, _norm(block.norm, out), activation(block.activation))
+
+
+def _same(block: Block, in_channels: int, channels: int, kernel: int, *, stride: int) -> nn.Conv2d:
+    """A convolution with same padding; its bias would be undone by a normalisation after it."""
+    return nn.Conv2d(
+        in_channels,
+        channels,
+        kernel,
+        stride=stride,
+        padding=kernel // 2,
+        bias=block.norm == "none",
+    )
+
+
+def _norm(name: str, maps: Maps) -> nn.Module:
+    if name == "batch":
+        return nn.BatchNorm2d(maps.channels)
+    if name == "group" and maps.channels * maps.side**2 > 1:
+        return nn.GroupNorm(_groups(maps), maps.channels)
+    return nn.Identity()
+
+
+def _groups(maps: Maps) -> int:
+    """The largest number of groups up to 8 that divides the channels.
+
+    A group of very few values would be normalised to a constant, so on tiny maps the groups grow.
+    """
+    for groups in range(min(_MAX_GROUPS, maps.channels), 1, -1):
+        values = maps.channels // groups * maps.side**2
+        if maps.channels % groups == 0 and values >= _MIN_GROUP_VALUES:
+            return groups
+    return 1
+
+
+def _pool(block: Block) -> nn.Module:
+    padding = block.kernel // 2
+    if block.pool == "max":
+        return nn.MaxPool2d(block.kernel, block.stride, padding)
+    return nn.AvgPool2d(block.kernel, block.stride, padding, count_include_pad=False)
+
+
+def _shrink(stride: int) -> nn.Module:
+    if stride == 1:
+        return nn.Identity()
+    return nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)

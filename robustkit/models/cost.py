@@ -1,0 +1,77 @@
+"""What a network costs: its parameters, and its multiplications per image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from robustkit.models.blueprint import Blueprint, BlueprintNet, wire
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`params`: trainable and frozen parameters; `macs`: multiply-accumulates per image."""
+
+    params: int
+    macs: int
+
+
+def cost(
+    model: nn.Module | Blueprint, input_shape: Sequence[int], num_classes: int | None = None
+) -> Cost:
+    """The cost of `model` on one image of `input_shape` (C,H,W).
+
+    Multiply-accumulates are those of convolutions and matrix products; normalisation, activations,
+    pooling and biases are left out, as the field does. Only shapes are computed: a blueprint's
+    weights are never allocated, and the state of a model is not touched. A blueprint also needs
+    `num_classes`; `ValueError` without it.
+    """
+    if isinstance(model, Blueprint):
+        if num_classes is None:
+            raise ValueError("the cost of a blueprint depends on num_classes")
+        return _blueprint_cost(model, num_classes, input_shape[0], input_shape[1])
+    return Cost(_params(model), _macs(model, input_shape))
+
+
+def _blueprint_cost(blueprint: Blueprint, num_classes: int, channels: int, size: int) -> Cost:
+    """Every convolution of a block gives maps of the block's side: no forward pass is needed."""
+    with torch.device("meta"):
+        net = BlueprintNet(blueprint, num_classes, channels, size)
+    macs = _weights(net.head)
+    for wiring in wire(blueprint, channels, size):
+        name = str(wiring.node)
+        macs += _weights(net.nodes[name]) * wiring.out.side**2
+        if name in net.joins:
+            macs += _weights(net.joins[name]) * wiring.joined.side**2
+    return Cost(_params(net), macs)
+
+
+def _weights(module: nn.Module) -> int:
+    layers = (each for each in module.modules() if isinstance(each, nn.Conv2d | nn.Linear))
+    return sum(layer.weight.numel() for layer in layers)
+
+
+def _params(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _macs(model: nn.Module, input_shape: Sequence[int]) -> int:
+    shadow = {
+        name: tensor.detach().to("meta")
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
+    image = torch.empty(1, *input_shape, device="meta")
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            functional_call(model, shadow, (image,))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return int(counter.get_total_flops()) // 2
