@@ -11,8 +11,8 @@ from torch import Tensor
 
 from robustkit.compute.seeds import torch_generator
 from robustkit.data.imageset import CHUNK
+from robustkit.data.storage import Pixels, map_array, write_array
 from robustkit.errors import ConfigError, DataError
-from robustkit.runs.atomic import atomic_path
 
 AUGMENTATIONS = ("none", "flip", "crop", "crop_flip")
 
@@ -52,7 +52,8 @@ def fixed_views(
     Fixed views let gradients of a reference be computed once per view and reused every epoch.
     `images` uint8 (N,C,H,W). `augment` is one of AUGMENTATIONS: "flip" mirrors view 1; "crop"
     shifts by up to an eighth of the height, filling with zeros; "crop_flip" also mirrors by the
-    toss of a coin. With `out`, the views are written there as a .npy file and memory-mapped.
+    toss of a coin. With `out`, the views are written there as a .npy file and
+    memory-mapped, read-only.
 
     Raises ConfigError for an unknown `augment` or more views than it can make differ, DataError
     if the images are not uint8 (N,C,H,W).
@@ -63,13 +64,8 @@ def fixed_views(
         views = np.empty(shape, dtype=np.uint8)
         _fill(views, images, augment, seed)
         return torch.from_numpy(views)
-    with atomic_path(out) as temporary:
-        mapped = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-        _fill(mapped, images, augment, seed)
-        mapped.flush()
-        del mapped
-    # Copy on write: torch wants a writable array, and the file must stay as it is.
-    return torch.from_numpy(np.load(out, mmap_mode="c", allow_pickle=False))
+    write_array(out, shape, lambda views: _fill(views, images, augment, seed))
+    return map_array(out)
 
 
 def _check_views(images: Tensor, count: int, augment: str) -> None:
@@ -83,7 +79,7 @@ def _check_views(images: Tensor, count: int, augment: str) -> None:
         raise ConfigError(f"augmentation '{augment}' makes {limit} views, not {count}")
 
 
-def _fill(views: np.ndarray, images: Tensor, augment: str, seed: int) -> None:
+def _fill(views: Pixels, images: Tensor, augment: str, seed: int) -> None:
     pad = max(1, images.shape[-2] // 8) if augment.startswith("crop") else 0
     total = len(images)
     for view in range(len(views)):

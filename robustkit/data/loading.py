@@ -47,15 +47,14 @@ def load(
         )
         if train_size is not None:
             train = train[stratified_sample(opened.train.labels[train], train_size, seed)]
-        test = torch.arange(len(opened.test.labels))
-        return Splits(
-            train=_read(opened.train, train, opened.classes),
-            val=_read(opened.train, val, opened.classes),
-            test=_read(opened.test, test, opened.classes),
-            name=source,
-        )
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
+    return Splits(
+        train=_read(opened.train, train, opened.classes),
+        val=_read(opened.train, val, opened.classes),
+        test=_read(opened.test, torch.arange(len(opened.test.labels)), opened.classes),
+        name=source,
+    )
 
 
 def _open(source: str, root: Path | None, download: bool) -> Source:

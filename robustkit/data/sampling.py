@@ -79,7 +79,7 @@ def stratified_sample(labels: Tensor, size: int, seed: int) -> Tensor:
 def _quotas(counts: Indices, size: int) -> Indices:
     """Shares of `size` by largest remainder, at least one for every class."""
     exact = counts * size / counts.sum()
-    quotas = np.maximum(np.floor(exact).astype(np.int64), 1)
+    quotas: Indices = np.maximum(np.floor(exact).astype(np.int64), 1)
     while quotas.sum() < size:
         quotas[np.argmax(np.where(quotas < counts, exact - quotas, -np.inf))] += 1
     while quotas.sum() > size:

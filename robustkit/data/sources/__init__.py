@@ -1,5 +1,5 @@
 """Where images come from: one file per kind of source, each registering itself in SOURCES."""
 
-from robustkit.data.sources import digits, named, npz
+from robustkit.data.sources import cifar10, digits, folder, gtsrb, mnist, npz
 
-__all__ = ["digits", "named", "npz"]
+__all__ = ["cifar10", "digits", "folder", "gtsrb", "mnist", "npz"]

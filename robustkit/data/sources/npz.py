@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from robustkit.data.arrays import Array, read_npz, to_labels, to_nchw
-from robustkit.data.registry import Part, Request, Source, source
+from robustkit.data.registry import Part, Request, Source, required_root, source
 from robustkit.errors import DataError
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
@@ -30,6 +30,22 @@ def read_source(path: Path, classes: tuple[str, ...] | None = None) -> Source:
     if classes is None:
         classes = _names(arrays, int(train.labels.max()) + 1, path)
     return Source(train, test, classes)
+
+
+def npz_under_root(request: Request, classes: tuple[str, ...]) -> Source | None:
+    """Read `{root}/{name}.npz` with the names of its classes, or return None if it is not there."""
+    path = required_root(request) / f"{request.name}.npz"
+    return read_source(path, classes) if path.is_file() else None
+
+
+def not_found(request: Request, files: str, error: Exception) -> DataError:
+    """Say that neither the .npz nor the original `files` of a set could be read."""
+    root = required_root(request)
+    hint = "" if request.download else "; nothing is fetched unless download is asked for"
+    return DataError(
+        f"no {request.name} in {root}: neither {request.name}.npz nor a readable {files} "
+        f"({error}){hint}"
+    )
 
 
 def _part(arrays: dict[str, Array], split: str, path: Path) -> Part:

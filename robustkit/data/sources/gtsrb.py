@@ -1,0 +1,70 @@
+"""German traffic signs (Stallkamp et al. 2012), 43 classes, filmed in tracks of 30 frames."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import torch
+
+from robustkit.data.files import Format, find_images, read_images
+from robustkit.data.registry import Part, Request, Source, required_root, source
+from robustkit.data.sources.npz import not_found, npz_under_root
+from robustkit.errors import DataError
+
+CLASSES = tuple(f"{number:02d}" for number in range(43))
+FORMAT = Format(channels=3, height=32, width=32)
+FOLDER = "gtsrb"
+
+
+@source("gtsrb")
+def open_gtsrb(request: Request) -> Source:
+    """Offer `{root}/gtsrb.npz`, else torchvision's files resized: uint8 (3,32,32) with tracks."""
+    found = npz_under_root(request, CLASSES)
+    if found is not None:
+        return found
+    from torchvision import datasets
+
+    root = required_root(request)
+    try:
+        for split in ("train", "test"):
+            datasets.GTSRB(root, split, download=request.download)
+        return Source(_train(root / FOLDER), _test(root / FOLDER), CLASSES)
+    except (RuntimeError, OSError) as error:
+        raise not_found(request, FOLDER, error) from error
+
+
+def _train(base: Path) -> Part:
+    """Read `Training/00042/00007_00029.ppm`: class 42, track 7, frame 29."""
+    paths = find_images(base / "GTSRB" / "Training")
+    labels = [_number(path.parent.name, path) for path in paths]
+    tracks = [_number(path.stem.partition("_")[0], path) for path in paths]
+    return _part(paths, labels, tracks)
+
+
+def _test(base: Path) -> Part:
+    table = base / "GT-final_test.csv"
+    with table.open(newline="") as lines:
+        rows = list(csv.DictReader(lines, delimiter=";", skipinitialspace=True))
+    try:
+        paths = [base / "GTSRB" / "Final_Test" / "Images" / row["Filename"] for row in rows]
+        labels = [_number(row["ClassId"], table) for row in rows]
+    except KeyError as error:
+        raise DataError(
+            f"{table} has no column {error}; Filename and ClassId are needed"
+        ) from error
+    return _part(paths, labels, None)
+
+
+def _part(paths: list[Path], labels: list[int], tracks: list[int] | None) -> Part:
+    return Part(
+        labels=torch.tensor(labels, dtype=torch.int64),
+        read=lambda indices: read_images([paths[index] for index in indices.tolist()], FORMAT),
+        tracks=None if tracks is None else torch.tensor(tracks, dtype=torch.int64),
+    )
+
+
+def _number(text: str, where: Path) -> int:
+    if not text.isdecimal():
+        raise DataError(f"{where}: '{text}' should be the number of a class or track")
+    return int(text)
