@@ -1,0 +1,56 @@
+# Set up once, then everything runs from .venv: `make demo` and `make test` do it themselves.
+#
+# The set-up is repeated only when what it depends on changes: the stamp's name is a checksum of
+# those files, so neither a fresh clone's time stamps nor a switch of branches repeats it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SET_UP_BY := setup.cfg pyproject.toml constraints.txt overrides.txt
+STAMP := $(VENV)/set-up-$(firstword $(shell cat $(SET_UP_BY) | cksum))
+
+# One thread per process: the tests run in several processes, and bits must not depend on threads.
+SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST := $(SINGLE) $(BIN)/python -m pytest -n logical --maxprocesses 4
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check format bench
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
+
+setup: $(STAMP)  ## create .venv and install everything into it
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "robustkit needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+		echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; \
+		exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --python $(BIN)/python -e '.[dev]' -c constraints.txt --override overrides.txt
+	@rm -f $(VENV)/set-up-* && touch $@
+
+demo: $(STAMP)  ## evolve a network on embedded data; ends with where the report is
+	@n=1; while [ -e runs/demo-$$n ]; do n=$$((n + 1)); done; out=runs/demo-$$n; \
+	$(BIN)/robustkit evolve --data digits --population 8 --generations 3 --seed 0 \
+		--executor processes --workers 2 --reference small --lam 1.0 --eps 0.15 --out $$out && \
+	echo "The report: $(CURDIR)/$$out/report.html"
+
+test: $(STAMP)  ## the tests, without the slow ones
+	@$(PYTEST) -m 'not slow'
+
+test-all: $(STAMP)  ## every test
+	@$(PYTEST)
+
+check: $(STAMP)  ## lint, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(STAMP)  ## put lint and format right
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(STAMP)  ## the timings behind the figures of the README
+	$(SINGLE) $(BIN)/python -m experiments.benchmarks

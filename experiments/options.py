@@ -1,0 +1,206 @@
+"""Flags and YAML of a verb, made from the frozen dataclass of the code they steer.
+
+`--config FILE` gives options as YAML (a run folder's `config.yaml` will do), flags override it,
+`--print_config` prints the outcome as YAML. Every mistake raises `ConfigError` with one line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from argparse import ArgumentDefaultsHelpFormatter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+from jsonargparse import ActionYesNo, ArgumentParser
+
+from experiments.verbs import VERBS
+from robustkit.errors import ConfigError, did_you_mean
+
+Config = TypeVar("Config")
+
+# Options about the launch itself: not settings of the experiment, never saved with it.
+HOUSEKEEPING = ("config", "print_config", "out", "resume")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a verb was asked to do.
+
+    `values` holds every option, defaults filled in; `given` only those a person gave, by flag or
+    by file; `command` the whole command line, so that a run can say how to run it again.
+    """
+
+    values: Mapping[str, Any]
+    given: Mapping[str, Any]
+    command: tuple[str, ...]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(f"no option '{name}'") from None
+
+
+class VerbParser(ArgumentParser):
+    """The parser of one verb: jsonargparse's types, this house's errors."""
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(
+            prog=f"robustkit {verb}",
+            description=VERBS[verb],
+            allow_abbrev=False,
+            formatter_class=ArgumentDefaultsHelpFormatter,
+            print_config=None,
+        )
+        self.verb = verb
+        self.add_argument("--config", metavar="FILE", help="YAML file of options; flags override")
+        self.add_argument(
+            "--print_config", action="store_true", help="print the options as YAML and stop"
+        )
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise `ConfigError` instead of leaving the process with a usage text."""
+        raise ConfigError(_tidy(message)) from None
+
+    def parse(self, arguments: Sequence[str]) -> Options | None:
+        """The options of a command line, or None when printing them was all there was to do."""
+        self._refuse_unknown_flags(arguments)
+        flags = self.parse_args(list(arguments), defaults=False).as_dict()
+        given = {**self._file_options(flags.pop("config", None)), **flags}
+        printing = given.pop("print_config", False)
+        values = self.parse_object(given).as_dict()
+        if printing:
+            shown = {name: value for name, value in values.items() if name not in HOUSEKEEPING}
+            print(yaml.safe_dump(shown, sort_keys=False), end="")
+            return None
+        given = {name: values[name] for name in given}
+        return Options(values, given, ("robustkit", self.verb, *arguments))
+
+    def _flags(self) -> list[str]:
+        return [flag for action in self._actions for flag in action.option_strings]
+
+    def _refuse_unknown_flags(self, arguments: Sequence[str]) -> None:
+        for argument in arguments:
+            flag = argument.partition("=")[0]
+            if flag.startswith("--") and flag != "--" and flag not in self._flags():
+                raise ConfigError(
+                    f"{self.verb}: unknown option '{flag}'{_near(flag, self._flags())}"
+                )
+
+    def _file_options(self, file: str | None) -> dict[str, Any]:
+        if file is None:
+            return {}
+        options = _read_yaml(Path(file), self.verb)
+        known = {action.dest for action in self._actions} - {"help", "config", "print_config"}
+        for name in options:
+            if name not in known:
+                raise ConfigError(f"{file}: unknown key '{name}'{_near(str(name), known)}")
+            self._check_type(file, name, options[name])
+        return options
+
+    def _check_type(self, file: str, name: str, value: Any) -> None:
+        try:
+            self.parse_object({name: value}, defaults=False)
+        except ConfigError as error:
+            reason = str(error).removeprefix(f"--{name.replace('_', '-')}: ")
+            raise ConfigError(f"{file}: {name}: {reason}") from None
+
+
+def real(value: str | float) -> float:
+    """A number, or a fraction of two as the field writes them: `0.03` or `8/255`."""
+    try:
+        return float(Fraction(value))
+    except ZeroDivisionError:
+        raise ValueError(f"division by zero in '{value}'") from None
+
+
+def real_or_none(value: str | float | None) -> float | None:
+    """`real`, where an option may also be null."""
+    return None if value is None or value == "null" else real(value)
+
+
+_NUMBERS = {float: real, float | None: real_or_none}
+
+
+def several(value: str | list[str]) -> str | list[str]:
+    """The type of a repeatable text option: one text per flag, a list of them in YAML."""
+    texts = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"expected texts, not {value!r}")
+    return value
+
+
+def add_config(
+    parser: ArgumentParser, config: type[Any], helps: Mapping[str, str], *, title: str
+) -> None:
+    """One flag for every field of the frozen dataclass `config`, with the field's own default.
+
+    `helps` says what each field is, by its name; a field without a help text is a `KeyError`.
+    """
+    group = parser.add_argument_group(title)
+    hints = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        flag, text = f"--{field.name.replace('_', '-')}", helps[field.name]
+        group.add_argument(flag, default=default, help=text, **_kind(hints[field.name]))
+
+
+def config_from(config: type[Config], settings: Mapping[str, Any]) -> Config:
+    """The dataclass `config` filled from the settings of the same names; checks as it checks."""
+    names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
+    return config(**{name: settings[name] for name in names if name in settings})
+
+
+def _kind(hint: Any) -> dict[str, Any]:
+    if hint is bool:
+        return {"action": ActionYesNo(yes_prefix="", no_prefix="no-")}
+    return {"type": _NUMBERS.get(hint, hint)}
+
+
+def _read_yaml(path: Path, verb: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from None
+    if isinstance(content, dict) and content.keys() >= {"verb", "config"}:
+        if content["verb"] != verb:  # this is a run folder's config.yaml
+            raise ConfigError(f"{path}: holds options of '{content['verb']}', not of '{verb}'")
+        content = content["config"]
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of option names to values")
+    return content
+
+
+def _near(name: str, known: Sequence[str] | set[str]) -> str:
+    # A verb has dozens of options: the nearest one helps, the whole list would bury it.
+    return did_you_mean(name, known).partition(" (known:")[0] or "; --help lists them"
+
+
+def _tidy(message: str) -> str:
+    """jsonargparse's and argparse's messages as one short line that begins with the option."""
+    message = " ".join(message.split())
+    for pattern, replacement in _WORDINGS:
+        message = re.sub(pattern, replacement, message)
+    return message
+
+
+# Whatever a later jsonargparse words otherwise simply stays as it is.
+_WORDINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r'^Parser key "([^"]+)":', lambda match: f"--{match[1].replace('_', '-')}:"),
+    (r"^argument (--\S+):", r"\1:"),
+    (r"Does not validate .* Subtypes: \[([^]]*)\].* Given value: (.*)", r"expected \1, not '\2'"),
+    (r"Expected an? (.*)\. Got value: (.*)", r"expected \1, not '\2'"),
+    (r"invalid real(?:_or_none)? value: (.*)", r"expected a number or a fraction, not \1"),
+    (r"NoneType", "null"),
+    (r"<class '(\w+)'>", r"\1"),
+)

@@ -1,0 +1,1 @@
+"""Tests of detectors and domain shift."""

@@ -1,0 +1,1 @@
+"""Tests of the top floor: the command line and its verbs."""

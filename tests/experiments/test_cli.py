@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+import experiments.cli
+from experiments.cli import main
+from experiments.options import Options, VerbParser
+from experiments.verbs import VERBS, verb_module
+from robustkit.errors import DataError
+
+Install = Callable[[Callable[[Options], int]], None]
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Puts a made-up `run` behind the verb `train`."""
+
+    def replace(run: Callable[[Options], int]) -> None:
+        def add_arguments(parser: VerbParser) -> None:
+            parser.add_argument("--seed", type=int, default=0)
+
+        module = SimpleNamespace(add_arguments=add_arguments, run=run)
+        monkeypatch.setattr(experiments.cli, "verb_module", lambda verb: module)
+
+    return replace
+
+
+def raising(error: BaseException) -> Callable[[Options], int]:
+    def run(options: Options) -> int:
+        raise error
+
+    return run
+
+
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {verb} " in printed for verb in VERBS)
+
+
+def test_without_a_verb_the_usage_is_an_error() -> None:
+    assert main([]) == 2
+
+
+def test_a_misspelt_verb_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evolv"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("robustkit: error: unknown verb 'evolv'; did you mean 'evolve'?")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_the_verb_gets_its_options_and_gives_the_exit_code(install: Install) -> None:
+    install(lambda options: int(options.seed))
+    assert main(["train", "--seed", "7"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (DataError("no such\n  data"), "robustkit: error: no such data\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/1/x"),
+            "robustkit: error: no space left on the device: runs/1/x\n",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied"),
+            "robustkit: error: Permission denied\n",
+        ),
+        (
+            RuntimeError("operator torchvision::nms does not exist"),
+            "robustkit: error: torch and torchvision disagree; `robustkit doctor` prints the fix\n",
+        ),
+    ],
+)
+def test_what_a_person_can_mend_is_one_line(
+    install: Install, capsys: pytest.CaptureFixture[str], error: Exception, line: str
+) -> None:
+    install(raising(error))
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("bug"), RuntimeError("bug"), OSError(errno.EBADF, "bug")]
+)
+def test_a_bug_keeps_its_traceback(install: Install, error: Exception) -> None:
+    install(raising(error))
+    with pytest.raises(type(error), match="bug"):
+        main(["train"])
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "line"),
+    [
+        (KeyboardInterrupt(), "robustkit: interrupted\n"),
+        (KeyboardInterrupt("go on with: X"), "robustkit: interrupted; go on with: X\n"),
+    ],
+)
+def test_an_interrupt_is_one_line_and_130(
+    install: Install, capsys: pytest.CaptureFixture[str], interrupt: KeyboardInterrupt, line: str
+) -> None:
+    install(raising(interrupt))
+    assert main(["train"]) == 130
+    assert capsys.readouterr().err == line
+
+
+def test_a_reader_that_left_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run(
+        [sys.executable, "-m", "experiments.cli", "--help"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert process.stderr == b""
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_keeps_the_contract(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = verb_module(verb)
+    assert callable(module.run)
+    with pytest.raises(SystemExit) as left:
+        main([verb, "--help"])
+    assert left.value.code == 0
+    assert f"usage: robustkit {verb}" in capsys.readouterr().out
+    assert main([verb, "--no-such-option"]) == 2
+    assert "unknown option '--no-such-option'" in capsys.readouterr().err

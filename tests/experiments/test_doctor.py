@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import diagnosis
+from experiments.cli import main
+from experiments.diagnosis import Finding
+
+
+def test_this_installation_is_usable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ROBUSTKIT_DATA", raising=False)
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert "robustkit is usable." in printed
+    assert "ROBUSTKIT_DATA is not set" in printed
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise RuntimeError('operator torchvision::nms does not exist')",
+        "raise ImportError('undefined symbol: _ZN3c10')",
+        "raise OSError('libcudart.so.12: cannot open shared object file')",
+        "",  # loads, but has no compiled operators
+    ],
+)
+def test_a_torchvision_built_for_another_torch_is_recognised(
+    source: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text(source)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr().out
+    assert "WRONG  torch, torchvision" in printed
+    assert "To be mended: torch, torchvision." in printed
+    assert re.search(r"-m pip install --force-reinstall torch==\S+ torchvision==\S+\n", printed)
+
+
+def test_a_missing_torch_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert diagnosis.torch_pair().status == "wrong"
+    assert diagnosis.gpu() == Finding("GPU", "note", "unknown: torch does not load")
+
+
+def test_an_old_python_is_wrong() -> None:
+    finding = diagnosis.python((3, 10, 4))
+    assert finding.status == "wrong"
+    assert "make PYTHON=" in finding.fix
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ["numpy>=1.26", "no-such-package>=2", 'also-absent; extra == "dev"']
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: wanted)
+    finding = diagnosis.packages()
+    assert finding.status == "wrong"
+    assert finding.fix.endswith("pip install no-such-package")
+
+
+def test_data_roots_say_what_they_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUSTKIT_DATA", str(tmp_path))
+    assert diagnosis.data_roots().status == "note"
+    (tmp_path / "mnist.npz").touch()
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "signs").mkdir()
+    assert diagnosis.data_roots() == Finding("data", "ok", f"{tmp_path}: mnist.npz, signs")
+    monkeypatch.setenv("ROBUSTKIT_DATA", str(tmp_path / "nowhere"))
+    finding = diagnosis.data_roots()
+    assert finding.status == "wrong"
+    assert "nowhere is not a folder" in finding.detail
+
+
+def test_every_wrong_finding_has_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setenv("ROBUSTKIT_DATA", "/no/such/folder")
+    wrong = [finding for check in diagnosis.CHECKS if (finding := check()).status == "wrong"]
+    assert {finding.what for finding in wrong} == {"torch, torchvision", "data"}
+    assert all(finding.fix for finding in wrong)

@@ -1,0 +1,122 @@
+"""The house's own rules, read from the source: imports go down only, and nothing is evaluated."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("robustkit", "evolution", "adaptation", "experiments")
+LONGEST_FILE = 300
+
+# What each package, and each room of robustkit, may import beside itself.
+_GROUND = {"robustkit.errors"}
+_MATTER = _GROUND | {"robustkit.compute", "robustkit.runs"}
+_ATTACKS = _MATTER | {"robustkit.data", "robustkit.models"}
+_TRAINING = _ATTACKS | {"robustkit.attacks"}
+_TOP = _TRAINING | {"robustkit.training"}
+MAY_IMPORT = {
+    "robustkit": set[str](),
+    "robustkit.errors": set[str](),
+    "robustkit.compute": _GROUND,
+    "robustkit.runs": _GROUND,
+    "robustkit.data": _MATTER,
+    "robustkit.models": _MATTER,
+    "robustkit.attacks": _ATTACKS,
+    "robustkit.training": _TRAINING,
+    "robustkit.repair": _TOP,
+    "robustkit.explain": _TOP,
+    "evolution": _TOP | {"robustkit.repair", "robustkit.explain"},
+    "adaptation": _TOP | {"robustkit.repair", "robustkit.explain"},
+    "experiments": {"*"},
+}
+
+SOURCES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def room(module: str) -> str:
+    """The room a dotted module name lies in: `robustkit.data.loading` -> `robustkit.data`."""
+    parts = module.split(".")
+    return ".".join(parts[: 2 if parts[0] == "robustkit" else 1])
+
+
+def imported(file: Path) -> Iterator[str]:
+    """The rooms of this house that `file` imports, at whatever depth of the code."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(file)}:{node.lineno}: relative import"
+            modules = [node.module or ""]
+            if node.module == "robustkit":
+                modules = [f"robustkit.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (room(module) for module in modules if module.split(".")[0] in PACKAGES)
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_imports_go_down_only(file: Path) -> None:
+    here = room(".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+    allowed = MAY_IMPORT[here] | {here}
+    wrong = set(imported(file)) - allowed
+    assert not wrong or "*" in allowed, f"{name_of(file)} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_a_file_is_one_idea(file: Path) -> None:
+    lines = file.read_text().splitlines()
+    assert len(lines) <= LONGEST_FILE
+    assert ast.get_docstring(ast.parse("\n".join(lines))), f"{name_of(file)} has no docstring"
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_files_are_never_evaluated(file: Path) -> None:
+    """No pickles, no `torch.load` or `np.load` that would read one, no unsafe YAML.
+
+    Executors pickle jobs for the pipe to their own workers; nobody else has a use for pickles.
+    """
+    pipes = file.is_relative_to(ROOT / "robustkit" / "compute" / "executors")
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import) and not pipes:
+            assert not {alias.name for alias in node.names} & {"pickle", "dill", "cloudpickle"}
+        if not isinstance(node, ast.Call):
+            continue
+        called, given = ast.unparse(node.func), {word.arg: word.value for word in node.keywords}
+        where = f"{name_of(file)}:{node.lineno}: {called}"
+        assert called not in {"eval", "exec", "yaml.load"}, where
+        if called == "torch.load":
+            assert ast.unparse(given["weights_only"]) == "True", where
+        if called in {"np.load", "numpy.load"}:
+            assert ast.unparse(given["allow_pickle"]) == "False", where
+
+
+@pytest.mark.parametrize(
+    "module", ["robustkit", "robustkit.errors", "robustkit.runs", "experiments.cli"]
+)
+def test_light_modules_do_not_import_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_every_folder_of_code_is_a_package() -> None:
+    folders = {file.parent for file in SOURCES}
+    assert not [name_of(folder) for folder in folders if not (folder / "__init__.py").exists()]
+
+
+def test_the_public_api_is_there() -> None:
+    import robustkit
+
+    for name in robustkit.__all__:
+        assert getattr(robustkit, name).__name__ == f"robustkit.{name}"
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = robustkit.nonsense
