@@ -10,6 +10,7 @@ from robustkit.models.card import Card
 from robustkit.models.classifier import Classifier, Normalise
 from robustkit.models.cost import Cost, cost
 from robustkit.models.files import digest, load, read_card, save
+from robustkit.models.resolve import resolve
 from robustkit.models.zoo import ZOO
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "load",
     "read_card",
     "rebuild",
+    "resolve",
     "save",
 ]

@@ -1,22 +1,17 @@
-"""From an architecture to a classifier: zoo names, blueprints, and the cards of other models."""
+"""From an architecture to a classifier with fresh weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from torch import nn
-
 from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ModelError
-from robustkit.models.blueprint import Blueprint, BlueprintNet
+from robustkit.models.blueprint import Blueprint
 from robustkit.models.card import Card
 from robustkit.models.classifier import Classifier
-from robustkit.models.initial import initialise
-from robustkit.models.zoo import find
-
-MEAN, STD = 0.5, 0.25
+from robustkit.models.families import FAMILIES, make_net
 
 
 def build(
@@ -31,58 +26,55 @@ def build(
     seed: int | None = None,
     **options: Any,
 ) -> Classifier:
-    """A fresh classifier: a network of the zoo by name (with its `options`), or a blueprint.
+    """A fresh classifier for square images.
 
-    `mean` and `std` are per channel, in [0,1] units; without them pixels are normalised by 0.5 and
-    0.25. With a `seed` the initial weights depend on it alone and the global generators are left
-    as they were; without, they come from the global generator. Raises `ModelError` for an unknown
-    name or option, and for images too small for the network.
+    `architecture` is a name of the zoo (which alone takes `options`), a `Blueprint`,
+    "torchvision:NAME" or "package.module:factory". `mean` and `std` are per channel, in [0,1]
+    units; by default 0.5 and 0.25, for torchvision ImageNet's, and for a factory 0 and 1. With a
+    `seed` the weights depend on it alone and the global generators are left as they were; without,
+    they come from the global generators. Raises `ModelError` for an unknown name or option, a
+    factory that does not fit, and images too small for the network.
     """
-    if isinstance(architecture, Blueprint):
-        if options:
-            raise ModelError(f"a blueprint takes no options, not {', '.join(sorted(options))}")
-        described: dict[str, Any] = {"family": "blueprint", "blueprint": architecture.to_dict()}
-    else:
-        described = {"family": "zoo", "name": architecture, "options": options}
+    described = _describe(architecture, options)
     names = tuple(classes) if classes is not None else tuple(map(str, range(num_classes)))
     if len(names) != num_classes:
         raise ModelError(f"{num_classes} classes need as many names, not {len(names)}: {names}")
+    usual_mean, usual_std = FAMILIES[described["family"]].statistics(in_channels)
     card = Card(
         architecture=described,
         classes=names,
         input_shape=(in_channels, image_size, image_size),
-        mean=tuple(mean) if mean is not None else (MEAN,) * in_channels,
-        std=tuple(std) if std is not None else (STD,) * in_channels,
+        mean=tuple(mean) if mean is not None else usual_mean,
+        std=tuple(std) if std is not None else usual_std,
     )
     return rebuild(card, seed=seed)
 
 
 def rebuild(card: Card, *, seed: int | None = None) -> Classifier:
-    """A fresh classifier of the architecture on `card`, weights as in `build`."""
+    """A fresh classifier of the architecture on `card`; `seed` and errors as for `build`.
+
+    The new card has neither the old one's provenance nor its parent.
+    """
+    bare = Card(
+        architecture=card.architecture,
+        classes=card.classes,
+        input_shape=card.input_shape,
+        mean=card.mean,
+        std=card.std,
+    )
     with isolated_rng(seed) if seed is not None else nullcontext():
-        return Classifier(make_net(card), card)
+        return Classifier(make_net(bare), bare)
 
 
-def make_net(card: Card) -> nn.Module:
-    """The bare network on `card`, freshly initialised; raises `ModelError` if it cannot be."""
-    family = card.architecture["family"]
-    if family not in FAMILIES:
-        raise ModelError(f"model card: unknown family '{family}' (known: {', '.join(FAMILIES)})")
-    channels, size, _ = card.input_shape
-    return FAMILIES[family](card.architecture, len(card.classes), channels, size)
-
-
-def _from_zoo(entry: Mapping[str, Any], classes: int, channels: int, size: int) -> nn.Module:
-    net = find(entry["name"], entry["options"])(classes, channels, size, **entry["options"])
-    initialise(net)
-    return net
-
-
-def _from_blueprint(entry: Mapping[str, Any], classes: int, channels: int, size: int) -> nn.Module:
-    return BlueprintNet(Blueprint.from_dict(entry["blueprint"]), classes, channels, size)
-
-
-FAMILIES: dict[str, Callable[[Mapping[str, Any], int, int, int], nn.Module]] = {
-    "zoo": _from_zoo,
-    "blueprint": _from_blueprint,
-}
+def _describe(architecture: str | Blueprint, options: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(architecture, str) and ":" not in architecture:
+        return {"family": "zoo", "name": architecture, "options": options}
+    if options:
+        named = ", ".join(sorted(options))
+        raise ModelError(f"only networks of the zoo take options, so not: {named}")
+    if isinstance(architecture, Blueprint):
+        return {"family": "blueprint", "blueprint": architecture.to_dict()}
+    source, _, name = architecture.partition(":")
+    if source == "torchvision":
+        return {"family": "torchvision", "name": name}
+    return {"family": "factory", "factory": architecture}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from robustkit.models.blueprint import Blueprint, BlueprintNet, wire
+from robustkit.models.dryrun import dry_run
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ def cost(
     """The cost of `model` on one image of `input_shape` (C,H,W).
 
     Multiply-accumulates are those of convolutions and matrix products; normalisation, activations,
-    pooling and biases are left out, as the field does. Only shapes are computed: a blueprint's
-    weights are never allocated, and the state of a model is not touched. A blueprint also needs
+    pooling and biases are left out, as the field does. A blueprint's weights are never allocated;
+    a model is run once on a black image, and its state is left as it was. A blueprint also needs
     `num_classes`; `ValueError` without it.
     """
     if isinstance(model, Blueprint):
@@ -61,17 +61,6 @@ def _params(module: nn.Module) -> int:
 
 
 def _macs(model: nn.Module, input_shape: Sequence[int]) -> int:
-    shadow = {
-        name: tensor.detach().to("meta")
-        for name, tensor in (*model.named_parameters(), *model.named_buffers())
-    }
-    image = torch.empty(1, *input_shape, device="meta")
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            functional_call(model, shadow, (image,))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with FlopCounterMode(display=False) as counter:
+        dry_run(model, input_shape)
     return int(counter.get_total_flops()) // 2

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as pack
-from torch import Tensor, nn
+from torch import Tensor
 
+from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ModelError
-from robustkit.models.build import rebuild
 from robustkit.models.card import Card
 from robustkit.models.classifier import Classifier
+from robustkit.models.families import make_net
+from robustkit.models.weights import fit_weights, read_weights
 from robustkit.runs.atomic import atomic_path
 
 _CARD, _CHECKSUM = "robustkit", "sha256"
@@ -28,8 +30,9 @@ def save(
 ) -> None:
     """Write `model` to `path`, whole or not at all, replacing what was there.
 
-    `provenance` (JSON values) is added to the card's, `parent` is the digest of the model this one
-    was made from. Raises `RunError` when the file cannot be written.
+    `provenance` (JSON values) is added to the card's; `parent` is the digest of the model this one
+    was made from. The model itself stays as it is. Raises `RunError` when the file cannot be
+    written.
     """
     card = replace(
         model.card,
@@ -48,49 +51,38 @@ def load(
     *,
     num_classes: int | None = None,
     input_shape: Sequence[int] | None = None,
+    allow_code: bool = False,
 ) -> Classifier:
-    """The classifier in the file `path`, in eval mode.
+    """The classifier in the file `path`, in eval mode and on the CPU.
 
-    Raises `ModelError`, naming the file, when it is missing, damaged, of a newer format or no
-    model file, and when the model has not `num_classes` classes or does not take `input_shape`.
+    A model whose architecture is a user's function is refused unless `allow_code`, because the
+    file names code to be imported and run. Raises `ModelError`, naming the file, when it is
+    missing, damaged, of a newer format or no model file, and when the model has not `num_classes`
+    classes or does not take images of `input_shape` (C,H,W).
     """
-    card, checksum, tensors = _read(Path(path))
+    card, checksum = _read_notes(Path(path))
+    _check_use(path, card, num_classes, input_shape)
+    _check_code(path, card, allow_code)
+    tensors = read_weights(path)
+    if _digest(tensors, card) != checksum:
+        raise ModelError(f"{path}: damaged: its weights do not match the checksum saved with them")
     try:
-        _check_use(card, num_classes, input_shape)
-        if _digest(tensors, card) != checksum:
-            raise ModelError("damaged: the weights do not have the checksum written with them")
-        model = rebuild(card, seed=0)
-        fit_weights(model.net, tensors)
+        with isolated_rng():
+            model = Classifier(make_net(card), card)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
+        raise ModelError(f"{path}: {error}") from error
+    fit_weights(model.net, tensors, path)
     return model.eval()
 
 
 def read_card(path: Path | str) -> Card:
     """The card of the model file `path`; raises `ModelError` as `load`."""
-    return _read(Path(path))[0]
+    return _read_notes(Path(path))[0]
 
 
 def digest(model: Classifier) -> str:
     """SHA-256 (hex) over what `model` computes: weights, architecture, input and normalisation."""
     return _digest(_tensors(model), model.card)
-
-
-def fit_weights(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy `tensors` into `net`; raises `ModelError` naming the first that does not fit."""
-    wanted = net.state_dict()
-    for name, own in wanted.items():
-        if name not in tensors:
-            raise ModelError(f"weights do not fit the architecture: '{name}' is missing")
-        if own.shape != tensors[name].shape:
-            raise ModelError(
-                f"weights do not fit the architecture: '{name}' has shape "
-                f"{tuple(tensors[name].shape)}, not {tuple(own.shape)}"
-            )
-    for name in tensors:
-        if name not in wanted:
-            raise ModelError(f"weights do not fit the architecture: '{name}' is not in it")
-    net.load_state_dict(dict(tensors))
 
 
 def _tensors(model: Classifier) -> dict[str, Tensor]:
@@ -109,29 +101,43 @@ def _digest(tensors: Mapping[str, Tensor], card: Card) -> str:
     return hashed.hexdigest()
 
 
-def _read(path: Path) -> tuple[Card, str, dict[str, Tensor]]:
+def _read_notes(path: Path) -> tuple[Card, str]:
     if not path.is_file():
         raise ModelError(f"{path}: no such model file")
     try:
         with safe_open(path, framework="pt") as file:
             notes = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ModelError(f"{path}: damaged, or not a safetensors file ({error})") from None
     if _CARD not in notes or _CHECKSUM not in notes:
         raise ModelError(
-            f"{path}: weights without a model card; name their model and give them as weights"
+            f"{path}: holds weights but no model card; name the model, and give this file as its "
+            "weights"
         )
     try:
-        return Card.from_json(notes[_CARD]), notes[_CHECKSUM], tensors
+        return Card.from_json(notes[_CARD]), notes[_CHECKSUM]
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
 
 
-def _check_use(card: Card, num_classes: int | None, input_shape: Sequence[int] | None) -> None:
+def _check_use(
+    path: Path | str, card: Card, num_classes: int | None, input_shape: Sequence[int] | None
+) -> None:
     if num_classes is not None and len(card.classes) != num_classes:
-        raise ModelError(f"the model has {len(card.classes)} classes, the data {num_classes}")
+        raise ModelError(
+            f"{path}: the model has {len(card.classes)} classes, the data {num_classes}"
+        )
     if input_shape is not None and card.input_shape != tuple(input_shape):
         raise ModelError(
-            f"the model takes images of shape {card.input_shape}, the data has {tuple(input_shape)}"
+            f"{path}: the model takes images of shape {card.input_shape}, "
+            f"the data has {tuple(input_shape)}"
+        )
+
+
+def _check_code(path: Path | str, card: Card, allow_code: bool) -> None:
+    if card.architecture["family"] == "factory" and not allow_code:
+        factory = card.architecture.get("factory")
+        raise ModelError(
+            f"{path}: its network is made by the function {factory}, which loading would run; "
+            f"if you trust it, name it as the model and give this file as its weights"
         )

@@ -13,7 +13,8 @@ def initialise(net: nn.Module) -> None:
     start: small logits.
     """
     for module in net.modules():
-        if isinstance(module, nn.Conv2d):
+        # On "meta" there is nothing to draw, and torch's shape-only draws are slow.
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -9,6 +9,7 @@ from robustkit.models.blueprint.modules import activation, block_module
 from robustkit.models.blueprint.shapes import Maps, Wiring, wire
 from robustkit.models.blueprint.spec import Blueprint, Head
 from robustkit.models.initial import initialise
+from robustkit.models.layers import GlobalAverage
 
 
 class BlueprintNet(nn.Module):
@@ -67,14 +68,6 @@ class Join(nn.Module):
         for each in fitted[1:]:
             total = total + each
         return total
-
-
-class GlobalAverage(nn.Module):
-    """The mean over both spatial axes: (N,C,H,W) to (N,C)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Channel means."""
-        return x.mean(dim=(2, 3))
 
 
 def _fit(source: Maps, joined: Maps, concat: bool) -> list[nn.Module]:

@@ -43,18 +43,17 @@ class Block:
     merge: str = "add"
 
     def __post_init__(self) -> None:
-        _choice("kind", self.kind, KINDS)
-        _choice("norm", self.norm, NORMS)
-        _choice("activation", self.activation, ACTIVATIONS)
-        _choice("pool", self.pool, POOLS)
-        _choice("merge", self.merge, MERGES)
-        if not 1 <= self.channels <= 4096:
-            raise ModelError(f"block: channels must be in 1..4096, not {self.channels}")
-        if self.kernel not in range(1, 16, 2):
-            raise ModelError(f"block: kernel must be odd and in 1..15, not {self.kernel}")
-        if self.stride not in (1, 2):
-            raise ModelError(f"block: stride must be 1 or 2, not {self.stride}")
-        if not self.inputs or list(self.inputs) != sorted(set(self.inputs)):
+        _choice("block", "kind", self.kind, KINDS)
+        _choice("block", "norm", self.norm, NORMS)
+        _choice("block", "activation", self.activation, ACTIVATIONS)
+        _choice("block", "pool", self.pool, POOLS)
+        _choice("block", "merge", self.merge, MERGES)
+        _whole("block", "channels", self.channels, range(1, 4097), "in 1..4096")
+        _whole("block", "kernel", self.kernel, range(1, 16, 2), "odd and in 1..15")
+        _whole("block", "stride", self.stride, range(1, 3), "1 or 2")
+        if not self.inputs or any(type(source) is not int for source in self.inputs):
+            raise ModelError(f"block: inputs must be numbers of nodes, not {self.inputs}")
+        if list(self.inputs) != sorted(set(self.inputs)):
             raise ModelError(f"block: inputs must be distinct and ascending, not {self.inputs}")
 
 
@@ -70,10 +69,9 @@ class Head:
     activation: str = "relu"
 
     def __post_init__(self) -> None:
-        _choice("head pool", self.pool, HEAD_POOLS)
-        _choice("head activation", self.activation, ACTIVATIONS)
-        if not 0 <= self.hidden <= 8192:
-            raise ModelError(f"head: hidden must be in 0..8192, not {self.hidden}")
+        _choice("head", "pool", self.pool, HEAD_POOLS)
+        _choice("head", "activation", self.activation, ACTIVATIONS)
+        _whole("head", "hidden", self.hidden, range(8193), "in 0..8192")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,30 +98,39 @@ class Blueprint:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Blueprint:
         """The inverse of `to_dict`; raises `ModelError` naming whatever does not fit."""
-        _known("blueprint", plain, ("blocks", "head"))
-        try:
-            blocks = tuple(_block(each) for each in plain["blocks"])
-            return cls(blocks=blocks, head=Head(**_checked(Head, plain["head"])))
-        except (KeyError, TypeError) as error:
-            raise ModelError(f"blueprint: not a description of a network ({error})") from None
+        entries = _entries("blueprint", plain, ("blocks", "head"))
+        if not isinstance(entries["blocks"], list):
+            raise ModelError(f"blueprint: blocks must be a list, not {entries['blocks']!r}")
+        head = Head(**_entries("head", entries["head"], tuple(each.name for each in fields(Head))))
+        return cls(blocks=tuple(_block(each) for each in entries["blocks"]), head=head)
 
 
-def _block(plain: Mapping[str, Any]) -> Block:
-    genes = _checked(Block, plain)
+def _block(plain: object) -> Block:
+    genes = _entries("block", plain, tuple(each.name for each in fields(Block)))
+    if not isinstance(genes["inputs"], list):
+        raise ModelError(f"block: inputs must be a list, not {genes['inputs']!r}")
     return Block(**{**genes, "inputs": tuple(genes["inputs"])})
 
 
-def _checked(owner: type[Block] | type[Head], plain: Mapping[str, Any]) -> dict[str, Any]:
-    _known(owner.__name__.lower(), plain, tuple(each.name for each in fields(owner)))
+def _entries(where: str, plain: object, names: tuple[str, ...]) -> dict[str, Any]:
+    """`plain` as a dictionary with exactly the entries `names`."""
+    if not isinstance(plain, Mapping):
+        raise ModelError(f"{where}: must be a JSON object, not {plain!r}")
+    for name in plain:
+        if name not in names:
+            raise ModelError(f"{where}: unknown entry '{name}'{did_you_mean(str(name), names)}")
+    for name in names:
+        if name not in plain:
+            raise ModelError(f"{where}: entry '{name}' is missing")
     return dict(plain)
 
 
-def _known(where: str, plain: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    for name in plain:
-        if name not in names:
-            raise ModelError(f"{where}: unknown entry '{name}'{did_you_mean(name, names)}")
-
-
-def _choice(what: str, value: str, options: tuple[str, ...]) -> None:
+def _choice(where: str, what: str, value: str, options: tuple[str, ...]) -> None:
     if value not in options:
-        raise ModelError(f"block: unknown {what} '{value}'{did_you_mean(str(value), options)}")
+        hint = did_you_mean(str(value), options)
+        raise ModelError(f"{where}: unknown {what} '{value}'{hint}")
+
+
+def _whole(where: str, what: str, value: int, allowed: range, said: str) -> None:
+    if type(value) is not int or value not in allowed:
+        raise ModelError(f"{where}: {what} must be {said}, not {value!r}")

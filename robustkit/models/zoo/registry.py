@@ -28,12 +28,19 @@ def register(name: str) -> Callable[[Maker], Maker]:
 
 
 def find(name: str, options: Mapping[str, Any]) -> Maker:
-    """The maker called `name`; raises `ModelError` for an unknown name or an unknown option."""
+    """The maker called `name`; raises `ModelError` for an unknown name or an option unfit for it.
+
+    All options of the zoo are positive whole numbers.
+    """
     if name not in ZOO:
         raise ModelError(f"unknown model '{name}'{did_you_mean(name, ZOO)}")
     known = [each for each in inspect.signature(ZOO[name]).parameters if each not in SITE]
-    for option in options:
+    for option, value in options.items():
         if option not in known:
             hint = did_you_mean(option, known) if known else " (it has none)"
             raise ModelError(f"model '{name}': unknown option '{option}'{hint}")
+        if type(value) is not int or value < 1:
+            raise ModelError(
+                f"model '{name}': option '{option}' must be a whole number from 1, not {value!r}"
+            )
     return ZOO[name]

@@ -1,0 +1,69 @@
+"""Whether a network takes images of a given size, and which size it would take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.errors import ModelError
+from robustkit.models.dryrun import dry_run
+
+_LARGEST = 512
+_REFUSALS = (RuntimeError, ValueError, AssertionError)
+
+
+def make_fitting(
+    make: Callable[[int], nn.Module], name: str, num_classes: int, channels: int, size: int
+) -> nn.Module:
+    """`make(size)`, once it was seen to turn an image (channels, size, size) into logits.
+
+    Raises `ModelError` with the reason where it does not, and with the least size that works where
+    there is one (found by bisection: a network that takes a size is expected to take larger ones).
+    """
+    try:
+        net = make(size)
+        check_logits(dry_run(net, (channels, size, size)), name, num_classes)
+    except _REFUSALS as error:
+        least = _least_size(make, channels, size)
+        advice = f"; the least size that works is {least}" if least else ""
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"{name}: cannot take images of {channels}x{size}x{size} ({reason}){advice}"
+        ) from None
+    return net
+
+
+def check_logits(output: object, name: str, num_classes: int) -> None:
+    """Raise `ModelError` unless `output` is what one image should give: logits (1, classes)."""
+    if not isinstance(output, Tensor):
+        raise ModelError(f"{name}: gives {type(output).__name__}, not a tensor of logits")
+    if output.shape != (1, num_classes):
+        raise ModelError(
+            f"{name}: gives {tuple(output.shape)} for one image, not logits (1, {num_classes})"
+        )
+
+
+def _least_size(make: Callable[[int], nn.Module], channels: int, refused: int) -> int | None:
+    works = 2 * refused
+    while not _takes(make, channels, works):
+        refused, works = works, 2 * works
+        if works > _LARGEST:
+            return None
+    while works - refused > 1:
+        middle = (works + refused) // 2
+        if _takes(make, channels, middle):
+            works = middle
+        else:
+            refused = middle
+    return works
+
+
+def _takes(make: Callable[[int], nn.Module], channels: int, size: int) -> bool:
+    try:
+        with torch.device("meta"):
+            dry_run(make(size), (channels, size, size))
+    except _REFUSALS:
+        return False
+    return True

@@ -1,0 +1,58 @@
+"""Small layers that several model families share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class GlobalAverage(nn.Module):
+    """The mean over both spatial axes: (N,C,H,W) to (N,C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Channel means."""
+        return x.mean(dim=(2, 3))
+
+
+class GreyToColour(nn.Module):
+    """One channel shown three times: (N,1,H,W) to (N,3,H,W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same image, in colour."""
+        return x.expand(-1, 3, -1, -1)
+
+
+class PadShortcut(nn.Module):
+    """A residual block's parameter-free way round: every second pixel, and channels of zeros.
+
+    Option A of He et al. 2016, section 3.3. `extra` channels are added, half before the others.
+    """
+
+    def __init__(self, extra: int, stride: int) -> None:
+        super().__init__()
+        self.extra, self.stride = extra, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, C + extra, ceil(H / stride), ceil(W / stride))."""
+        before = self.extra // 2
+        thin = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(thin, (0, 0, 0, 0, before, self.extra - before))
+
+
+def conv_bn(
+    in_channels: int, channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1
+) -> list[nn.Module]:
+    """A convolution with same padding and no bias, and batch norm after it."""
+    padding = kernel // 2
+    conv = nn.Conv2d(in_channels, channels, kernel, stride, padding, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(channels)]
+
+
+def chain(*named: tuple[str, nn.Module | Iterable[nn.Module]]) -> nn.Sequential:
+    """Named modules one after the other; several modules under one name become a sequence."""
+    net = nn.Sequential()
+    for name, part in named:
+        net.add_module(name, part if isinstance(part, nn.Module) else nn.Sequential(*part))
+    return net

@@ -1,0 +1,80 @@
+"""Weights without a model: users' state dicts, and putting tensors into a network."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from robustkit.errors import ModelError
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_PARALLEL = "module."
+
+
+def read_weights(path: Path | str) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file or of a state dict written by `torch.save`, by name.
+
+    A state dict may lie under the key `state_dict`, `model_state_dict` or `model`, and may come
+    from a `DataParallel` net. Nothing but tensors is ever unpickled. Raises `ModelError` when the
+    file is missing, damaged, or holds anything that would have to be run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file of weights")
+    tensors = _safe(path) if path.suffix == ".safetensors" else _state_dict(path)
+    return {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
+
+
+def fit_weights(net: nn.Module, tensors: Mapping[str, Tensor], path: Path | str) -> None:
+    """Copy the `tensors` read from `path` into `net`.
+
+    Raises `ModelError` naming the first tensor that is missing, left over or of another shape; the
+    net is then as it was.
+    """
+    wanted = net.state_dict()
+    for name, own in wanted.items():
+        if name not in tensors:
+            raise ModelError(f"{path}: does not fit the architecture: '{name}' is missing")
+        if own.shape != tensors[name].shape:
+            raise ModelError(
+                f"{path}: does not fit the architecture: '{name}' has shape "
+                f"{tuple(tensors[name].shape)}, not {tuple(own.shape)}"
+            )
+    for name in tensors:
+        if name not in wanted:
+            raise ModelError(f"{path}: does not fit the architecture: '{name}' is not part of it")
+    net.load_state_dict(dict(tensors))
+
+
+def _safe(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"{path}: damaged, or not a safetensors file ({error})") from None
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        held: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
+        raise ModelError(
+            f"{path}: refused: damaged, or more than tensors, which would run code when loaded; "
+            "save net.state_dict() instead"
+        ) from None
+    for key in _WRAPPERS:
+        if isinstance(held, dict) and isinstance(held.get(key), dict):
+            held = held[key]
+    if not isinstance(held, dict) or not all(map(_is_weight, held.items())):
+        raise ModelError(f"{path}: not a state dict, which maps names to tensors")
+    return held
+
+
+def _is_weight(item: tuple[object, object]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)

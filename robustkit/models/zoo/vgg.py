@@ -1,0 +1,37 @@
+"""VGG networks for small images (Simonyan & Zisserman 2015) with batch norm: `vgg11`, `vgg16`."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from robustkit.models.layers import GlobalAverage, chain, conv_bn
+from robustkit.models.zoo.registry import register
+
+
+@register("vgg11")
+def vgg11(num_classes: int, in_channels: int, image_size: int, *, width: int = 64) -> nn.Module:
+    """Eight 3x3 convolutions in five max-pooled stages; 9,228,362 parameters for 10 classes.
+
+    As in `vgg16`, batch norm stands for the convolutions' biases, and one linear layer on the
+    global average for the original's three. Images of 32 pixels or more.
+    """
+    return _vgg(num_classes, in_channels, width, depths=(1, 1, 2, 2, 2))
+
+
+@register("vgg16")
+def vgg16(num_classes: int, in_channels: int, image_size: int, *, width: int = 64) -> nn.Module:
+    """Thirteen 3x3 convolutions in five max-pooled stages; 14,724,042 parameters as for `vgg11`."""
+    return _vgg(num_classes, in_channels, width, depths=(2, 2, 3, 3, 3))
+
+
+def _vgg(num_classes: int, in_channels: int, width: int, *, depths: tuple[int, ...]) -> nn.Module:
+    widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)
+    stages: list[tuple[str, list[nn.Module]]] = []
+    source = in_channels
+    for number, (channels, depth) in enumerate(zip(widths, depths, strict=True), start=1):
+        stage: list[nn.Module] = []
+        for _ in range(depth):
+            stage += [*conv_bn(source, channels), nn.ReLU()]
+            source = channels
+        stages.append((f"stage{number}", [*stage, nn.MaxPool2d(2)]))
+    return chain(*stages, ("head", [GlobalAverage(), nn.Linear(source, num_classes)]))
