@@ -1,0 +1,32 @@
+"""Architecture search: genotypes, their variation, objectives and strategies.
+
+Stands on `robustkit` and below `experiments`, where training, scoring and the run folder come in:
+a search here only proposes networks and is told how they did.
+"""
+
+from evolution.candidate import Candidate, Scored
+from evolution.genotype import Genotype
+from evolution.objectives import Objective, fitness_of, parse_objectives
+from evolution.pareto import front
+from evolution.sampling import sample
+from evolution.space import SearchSpace
+from evolution.strategies import STRATEGIES, SearchSettings, Strategy, open_strategy
+from evolution.variation import crossover, mutate
+
+__all__ = [
+    "STRATEGIES",
+    "Candidate",
+    "Genotype",
+    "Objective",
+    "Scored",
+    "SearchSettings",
+    "SearchSpace",
+    "Strategy",
+    "crossover",
+    "fitness_of",
+    "front",
+    "mutate",
+    "open_strategy",
+    "parse_objectives",
+    "sample",
+]

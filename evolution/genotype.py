@@ -1,0 +1,133 @@
+"""The heritable description of a network, and which of its genes have an effect.
+
+Variation works on a `Genotype`; training and the ledger see the network it expresses. Genes
+without an effect stay in the genotype, so that a later mutation may awaken them, and are dropped
+in `Genotype.canonical`, so that equal networks share one key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from robustkit.models.blueprint.spec import Block, Blueprint, Head
+
+LEARNED_KINDS = ("conv", "separable", "residual", "dense", "inception")
+
+_DEFAULTS: dict[str, Any] = {gene.name: gene.default for gene in fields(Block)}
+_WIRING = ("kind", "stride", "inputs")
+_EFFECTIVE = {
+    **dict.fromkeys(LEARNED_KINDS, (*_WIRING, "channels", "kernel", "norm", "activation")),
+    "pool": (*_WIRING, "kernel", "pool"),
+    "identity": _WIRING,
+}
+
+
+def effective_genes(block: Block) -> tuple[str, ...]:
+    """Names of the genes of `block` that change what it computes."""
+    merge = ("merge",) if len(block.inputs) > 1 else ()
+    return (*_EFFECTIVE[block.kind], *merge)
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """Blocks in topological order and a head, as in `Blueprint`; some may have no effect.
+
+    Raises `ModelError` where a block is fed by a node that does not come before it.
+    """
+
+    blocks: tuple[Block, ...]
+    head: Head = field(default_factory=Head)
+
+    def __post_init__(self) -> None:
+        Blueprint(blocks=self.blocks, head=self.head)
+
+    def pruned(self) -> Genotype:
+        """Without the blocks from which no path leads to the head; all other genes are kept."""
+        live = _live_nodes(self.blocks)
+        if len(live) == len(self.blocks):
+            return self
+        place = {0: 0} | {node: new for new, node in enumerate(live, start=1)}
+        kept = (self.blocks[node - 1] for node in live)
+        blocks = tuple(
+            replace(block, inputs=tuple(place[source] for source in block.inputs)) for block in kept
+        )
+        return Genotype(blocks, self.head)
+
+    def canonical(self) -> Genotype:
+        """The same network without inactive blocks, each gene without an effect at its default.
+
+        Identities that pass on one input are bypassed. Idempotent.
+        """
+        blocks = tuple(_neutral(block) for block in self.pruned().blocks)
+        while (shorter := _without_an_idle_identity(blocks)) is not None:
+            blocks = tuple(_neutral(block) for block in shorter)
+        head = self.head if self.head.hidden else replace(self.head, activation=Head().activation)
+        return Genotype(blocks, head)
+
+    def blueprint(self) -> Blueprint:
+        """The network it expresses: genotypes with one `key` have one blueprint."""
+        expressed = self.canonical()
+        return Blueprint(blocks=expressed.blocks, head=expressed.head)
+
+    def key(self) -> str:
+        """16 hexadecimal digits naming the network it expresses (SHA-256 of the canonical JSON)."""
+        text = json.dumps(self.canonical().to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, strings and integers, with the inactive genes."""
+        return Blueprint(blocks=self.blocks, head=self.head).to_dict()
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Genotype:
+        """The inverse of `to_dict`; raises `ModelError` naming whatever does not fit."""
+        blueprint = Blueprint.from_dict(plain)
+        return cls(blueprint.blocks, blueprint.head)
+
+
+def _live_nodes(blocks: Sequence[Block]) -> list[int]:
+    """Nodes, in order, from which a path leads to the last block; the image is left out."""
+    live = {len(blocks)}
+    for node in range(len(blocks), 0, -1):
+        if node in live:
+            live.update(blocks[node - 1].inputs)
+    return sorted(live - {0})
+
+
+def _neutral(block: Block) -> Block:
+    """`block` with every gene without an effect at its default, a 1x1 pool told as identity."""
+    if block.kind == "pool" and block.kernel == 1 and block.stride == 1:
+        block = replace(block, kind="identity")
+    effective = effective_genes(block)
+    idle = {gene: value for gene, value in _DEFAULTS.items() if gene not in effective}
+    return replace(block, **idle)
+
+
+def _without_an_idle_identity(blocks: tuple[Block, ...]) -> tuple[Block, ...] | None:
+    """`blocks` with the first identity that can be bypassed taken out; None if there is none."""
+    for node, block in enumerate(blocks, start=1):
+        idle = block.kind == "identity" and block.stride == 1 and len(block.inputs) == 1
+        if idle and len(blocks) > 1 and (bypassed := _bypass(blocks, node)) is not None:
+            return bypassed
+    return None
+
+
+def _bypass(blocks: tuple[Block, ...], node: int) -> tuple[Block, ...] | None:
+    """`blocks` without `node`, whose only input takes its place; None where it has to stay.
+
+    It has to stay where a consumer would be left with one input twice (the sum would change) or
+    with the inputs of a concatenation in another order.
+    """
+    source = blocks[node - 1].inputs[0]
+    kept = []
+    for block in (*blocks[: node - 1], *blocks[node:]):
+        inputs = [source if each == node else each - (each > node) for each in block.inputs]
+        ordered = sorted(set(inputs))
+        if len(ordered) < len(inputs) or (ordered != inputs and block.merge == "concat"):
+            return None
+        kept.append(replace(block, inputs=tuple(ordered)))
+    return tuple(kept)

@@ -1,0 +1,110 @@
+"""What a search is after: named objectives, and how good a scored candidate is in each."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from robustkit.errors import ConfigError, did_you_mean
+
+DIRECTIONS = ("max", "min")
+
+_SYNTAX = re.compile(
+    r"(?P<name>\w+):(?P<direction>\w+)(?::(?P<weight>[^<>=]+))?(?:(?P<sign>>=|<=)(?P<bound>.+))?"
+)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One number of a trial's result that is to be large ("max") or small ("min").
+
+    `weight` counts where objectives are summed into one fitness; Pareto ranking knows no weights.
+    A candidate beyond `bound` is infeasible: whatever its other merits, every feasible one is
+    better, and of two infeasible ones that which misses by less (the constrained domination of
+    Deb et al. 2002). Raises `ConfigError`.
+    """
+
+    name: str
+    direction: str
+    weight: float = 1.0
+    bound: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.direction not in DIRECTIONS:
+            hint = did_you_mean(self.direction, DIRECTIONS)
+            raise ConfigError(
+                f"objective '{self.name}': unknown direction '{self.direction}'{hint}"
+            )
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise ConfigError(
+                f"objective '{self.name}': weight must be a positive number, not {self.weight}"
+            )
+        if self.bound is not None and not math.isfinite(self.bound):
+            raise ConfigError(f"objective '{self.name}': bound must be finite, not {self.bound}")
+
+    @property
+    def sign(self) -> int:
+        """+1 where larger is better, -1 where smaller is."""
+        return 1 if self.direction == "max" else -1
+
+    def violation(self, value: float) -> float:
+        """By how much `value` misses the bound, as a share of the bound; 0 where it does not."""
+        if self.bound is None:
+            return 0.0
+        return max(0.0, self.sign * (self.bound - value)) / (abs(self.bound) or 1.0)
+
+
+def parse_objectives(text: str, known: Collection[str] | None = None) -> tuple[Objective, ...]:
+    """Objectives from `name:direction[:weight][>=bound | <=bound]`, separated by commas.
+
+    For example "accuracy:max:2>=0.6,transfer:min,macs:min<=2e7". Raises `ConfigError` for what
+    cannot be read, for a name given twice, and, where `known` names are given, for any other.
+    """
+    objectives = tuple(_parse(part.strip()) for part in text.split(","))
+    names = [objective.name for objective in objectives]
+    for name in names:
+        if known is not None and name not in known:
+            raise ConfigError(f"objectives: unknown name '{name}'{did_you_mean(name, known)}")
+        if names.count(name) > 1:
+            raise ConfigError(f"objectives: '{name}' is given twice")
+    return objectives
+
+
+def fitness_of(
+    values: Mapping[str, float] | None, objectives: Sequence[Objective]
+) -> tuple[float, ...] | None:
+    """The objectives' numbers among `values`, as they are; None where the trial has failed.
+
+    A trial without values has failed, and so has one with a NaN or an infinity among them: there
+    is no such thing as its fitness, so it can neither win nor be on a front. A missing name is a
+    bug of the evaluation and raises `KeyError`.
+    """
+    if values is None:
+        return None
+    numbers = tuple(float(values[objective.name]) for objective in objectives)
+    return numbers if all(math.isfinite(number) for number in numbers) else None
+
+
+def _parse(text: str) -> Objective:
+    match = _SYNTAX.fullmatch(text)
+    if match is None:
+        raise ConfigError(
+            f"objectives: cannot read '{text}': expected name:max or name:min, with an optional "
+            ":weight and >=bound or <=bound, such as accuracy:max>=0.6,transfer:min"
+        )
+    objective = Objective(match["name"], match["direction"])
+    sign = ">=" if objective.sign > 0 else "<="
+    if match["sign"] not in (None, sign):
+        raise ConfigError(f"objective '{objective.name}': a bound here is {sign}, in '{text}'")
+    weight = 1.0 if match["weight"] is None else _number(objective.name, match["weight"])
+    bound = None if match["bound"] is None else _number(objective.name, match["bound"])
+    return Objective(objective.name, objective.direction, weight, bound)
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"objective '{name}': '{text}' is not a number") from None

@@ -1,0 +1,24 @@
+"""How a search goes on from what it knows: every strategy behind the same `ask` and `tell`.
+
+The middle of `evolution`: it knows genotypes, variation and objectives, and neither training nor
+run folders.
+"""
+
+from evolution.strategies.ageing import Ageing
+from evolution.strategies.base import SearchSettings, Strategy
+from evolution.strategies.mu_plus_lambda import MuPlusLambda
+from evolution.strategies.nsga2 import NSGA2
+from evolution.strategies.random_search import RandomSearch
+from evolution.strategies.registry import STRATEGIES, open_strategy, strategy
+
+__all__ = [
+    "NSGA2",
+    "STRATEGIES",
+    "Ageing",
+    "MuPlusLambda",
+    "RandomSearch",
+    "SearchSettings",
+    "Strategy",
+    "open_strategy",
+    "strategy",
+]
