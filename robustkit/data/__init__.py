@@ -9,6 +9,7 @@ from robustkit.data.imageset import ImageSet, Splits, channel_stats, to_unit
 from robustkit.data.loading import load
 from robustkit.data.registry import SOURCES
 from robustkit.data.sampling import batches, stratified_sample, stratified_split
+from robustkit.data.storage import map_array, write_array
 
 __all__ = [
     "AUGMENTATIONS",
@@ -20,7 +21,9 @@ __all__ = [
     "crop_flip",
     "fixed_views",
     "load",
+    "map_array",
     "stratified_sample",
     "stratified_split",
     "to_unit",
+    "write_array",
 ]

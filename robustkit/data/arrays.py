@@ -27,9 +27,10 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -
     if not path.is_file():
         raise DataError(f"no such file: {path}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is one bare array; a .npz with named arrays is needed")
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} is one bare array; a .npz with named arrays is needed")
+        with loaded as archive:
             missing = [key for key in required if key not in archive]
             if missing:
                 raise DataError(
@@ -57,7 +58,9 @@ def to_nchw(array: Array, where: str) -> Tensor:
         array = array[:, None]
     elif last and not first:
         array = array.transpose(0, 3, 1, 2)
-    elif not first or last:
+    elif first and last:
+        raise DataError(f"{where} can be read two ways, channels first or last: {array.shape}")
+    elif not first:
         raise DataError(
             f"{where} must be (N,H,W), (N,H,W,C) or (N,C,H,W) with 1 or 3 channels, "
             f"not {array.shape}"

@@ -73,10 +73,10 @@ def _check_views(images: Tensor, count: int, augment: str) -> None:
         raise ConfigError(f"unknown augmentation '{augment}'; known: {', '.join(AUGMENTATIONS)}")
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise DataError(f"views need uint8 (N,C,H,W), not {images.dtype} {tuple(images.shape)}")
-    most = {"none": 1, "flip": 2}.get(augment)
-    if count < 1 or (most is not None and count > most):
-        limit = "at least 1" if most is None else f"1 to {most}"
-        raise ConfigError(f"augmentation '{augment}' makes {limit} views, not {count}")
+    most = {"none": 1, "flip": 2}.get(augment, count)
+    if not 1 <= count <= most:
+        limit = {"none": "1 view", "flip": "1 or 2 views"}.get(augment, "at least 1 view")
+        raise ConfigError(f"augmentation '{augment}' makes {limit}, not {count}")
 
 
 def _fill(views: Pixels, images: Tensor, augment: str, seed: int) -> None:

@@ -61,7 +61,8 @@ def _open(source: str, root: Path | None, download: bool) -> Source:
     name, colon, argument = source.partition(":")
     entry = SOURCES.get(name)
     if entry is None:
-        raise DataError(f"unknown data '{name}'{did_you_mean(name, SOURCES)}")
+        known = (f"{key}:PATH" if SOURCES[key].takes_path else key for key in SOURCES)
+        raise DataError(f"unknown data '{name}'{did_you_mean(name, known)}")
     if entry.takes_path and not argument:
         raise DataError(f"'{source}' lacks a path; write {name}:PATH")
     if colon and not entry.takes_path:

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -42,10 +43,12 @@ def in_memory_or_mapped(shape: tuple[int, ...], key: str, fill: Fill) -> Tensor:
     return mapped
 
 
-def write_array(path: Path, shape: tuple[int, ...], fill: Fill) -> None:
-    """Write a uint8 .npy file through a memory map, whole or not at all."""
+def write_array(
+    path: Path, shape: tuple[int, ...], fill: Callable[[Any], None], dtype: Any = np.uint8
+) -> None:
+    """Write a .npy file of `dtype` through a memory map, whole or not at all."""
     with atomic_path(path) as temporary:
-        mapped = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        mapped = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
         fill(mapped)
         mapped.flush()
 

@@ -15,6 +15,9 @@ from robustkit.errors import DataError
 CLASSES = tuple(f"{number:02d}" for number in range(43))
 FORMAT = Format(channels=3, height=32, width=32)
 FOLDER = "gtsrb"
+TRAINING = Path("GTSRB", "Training")
+TESTING = Path("GTSRB", "Final_Test", "Images")
+TABLE = "GT-final_test.csv"
 
 
 @source("gtsrb")
@@ -23,31 +26,38 @@ def open_gtsrb(request: Request) -> Source:
     found = npz_under_root(request, CLASSES)
     if found is not None:
         return found
-    from torchvision import datasets
-
-    root = required_root(request)
+    base = required_root(request) / FOLDER
     try:
-        for split in ("train", "test"):
-            datasets.GTSRB(root, split, download=request.download)
-        return Source(_train(root / FOLDER), _test(root / FOLDER), CLASSES)
+        if request.download and not ((base / TRAINING).is_dir() and (base / TABLE).is_file()):
+            _download(base.parent)
+        return Source(_train(base), _test(base), CLASSES)
     except (RuntimeError, OSError) as error:
         raise not_found(request, FOLDER, error) from error
 
 
+def _download(root: Path) -> None:
+    from torchvision import datasets
+
+    for split in ("train", "test"):
+        datasets.GTSRB(root, split, download=True)
+
+
 def _train(base: Path) -> Part:
     """Read `Training/00042/00007_00029.ppm`: class 42, track 7, frame 29."""
-    paths = find_images(base / "GTSRB" / "Training")
+    paths = find_images(base / TRAINING)
+    if not paths:
+        raise FileNotFoundError(f"no images in {base / TRAINING}")
     labels = [_number(path.parent.name, path) for path in paths]
     tracks = [_number(path.stem.partition("_")[0], path) for path in paths]
     return _part(paths, labels, tracks)
 
 
 def _test(base: Path) -> Part:
-    table = base / "GT-final_test.csv"
+    table = base / TABLE
     with table.open(newline="") as lines:
         rows = list(csv.DictReader(lines, delimiter=";", skipinitialspace=True))
     try:
-        paths = [base / "GTSRB" / "Final_Test" / "Images" / row["Filename"] for row in rows]
+        paths = [base / TESTING / row["Filename"] for row in rows]
         labels = [_number(row["ClassId"], table) for row in rows]
     except KeyError as error:
         raise DataError(

@@ -41,10 +41,11 @@ def npz_under_root(request: Request, classes: tuple[str, ...]) -> Source | None:
 def not_found(request: Request, files: str, error: Exception) -> DataError:
     """Say that neither the .npz nor the original `files` of a set could be read."""
     root = required_root(request)
+    reason = " ".join(str(error).split())
     hint = "" if request.download else "; nothing is fetched unless download is asked for"
     return DataError(
         f"no {request.name} in {root}: neither {request.name}.npz nor a readable {files} "
-        f"({error}){hint}"
+        f"({reason}){hint}"
     )
 
 
