@@ -39,7 +39,14 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -
                 )
             return {key: archive[key] for key in (*required, *optional) if key in archive}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as a .npz of plain arrays: {error}") from error
+        raise DataError(
+            f"{path} cannot be read as a .npz of plain arrays: {one_line(error)}"
+        ) from error
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's text without the line breaks that other libraries put into it."""
+    return " ".join(str(error).split())
 
 
 def to_nchw(array: Array, where: str) -> Tensor:

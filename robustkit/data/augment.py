@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustkit.compute.seeds import torch_generator
-from robustkit.data.imageset import CHUNK
+from robustkit.data.imageset import chunks
 from robustkit.data.storage import Pixels, map_array, write_array
 from robustkit.errors import ConfigError, DataError
 
@@ -52,11 +52,10 @@ def fixed_views(
     Fixed views let gradients of a reference be computed once per view and reused every epoch.
     `images` uint8 (N,C,H,W). `augment` is one of AUGMENTATIONS: "flip" mirrors view 1; "crop"
     shifts by up to an eighth of the height, filling with zeros; "crop_flip" also mirrors by the
-    toss of a coin. With `out`, the views are written there as a .npy file and
-    memory-mapped, read-only.
+    toss of a coin. With `out`, the views are written there as a .npy file and mapped read-only.
 
     Raises ConfigError for an unknown `augment` or more views than it can make differ, DataError
-    if the images are not uint8 (N,C,H,W).
+    if there are no images or they are not uint8 (N,C,H,W).
     """
     _check_views(images, count, augment)
     shape = (count, *images.shape)
@@ -71,8 +70,10 @@ def fixed_views(
 def _check_views(images: Tensor, count: int, augment: str) -> None:
     if augment not in AUGMENTATIONS:
         raise ConfigError(f"unknown augmentation '{augment}'; known: {', '.join(AUGMENTATIONS)}")
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise DataError(f"views need uint8 (N,C,H,W), not {images.dtype} {tuple(images.shape)}")
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.numel() == 0:
+        raise DataError(
+            f"views need images, uint8 (N,C,H,W), not {images.dtype} {tuple(images.shape)}"
+        )
     most = {"none": 1, "flip": 2}.get(augment, count)
     if not 1 <= count <= most:
         limit = {"none": "1 view", "flip": "1 or 2 views"}.get(augment, "at least 1 view")
@@ -89,8 +90,7 @@ def _fill(views: Pixels, images: Tensor, augment: str, seed: int) -> None:
         mirrored = {"flip": torch.ones_like(coins), "crop_flip": coins}.get(
             augment, torch.zeros_like(coins)
         )
-        for start in range(0, total, CHUNK):
-            part = slice(start, start + CHUNK)
+        for part in chunks(images):
             seen = images[part]
             if view > 0:
                 seen = _shift_and_mirror(seen, pad, shifts[part], mirrored[part])

@@ -81,11 +81,7 @@ def read_images(paths: Sequence[Path], form: Format) -> Tensor:
 def _in_threads(work: Callable[[_S], _T], items: Iterable[_S]) -> list[_T]:
     """Map in threads, in order: decoding releases the interpreter's lock."""
     with ThreadPoolExecutor() as pool:
-        try:
-            return list(pool.map(work, items))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        return list(pool.map(work, items))
 
 
 def _header(path: Path) -> tuple[str, tuple[int, int]]:

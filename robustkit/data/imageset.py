@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robustkit.errors import DataError
 
-CHUNK = 4096  # images handled at once where a set may be larger than memory
+CHUNK_BYTES = 64 * 2**20  # pixels handled at once where a set may be larger than memory
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -90,8 +90,8 @@ class ImageSet:
     def _digest(self) -> str:
         header = [list(self.images.shape), list(self.classes)]
         sha = hashlib.sha256(json.dumps(header).encode())
-        for chunk in chunks(self.images):
-            sha.update(_bytes(chunk))
+        for part in chunks(self.images):
+            sha.update(_bytes(self.images[part]))
         sha.update(_bytes(self.labels))
         return sha.hexdigest()
 
@@ -128,9 +128,9 @@ def channel_stats(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...
     """
     channels = images.shape[0]
     counts = torch.zeros(channels, 256, dtype=torch.int64)
-    for chunk in chunks(images.images):
+    for part in chunks(images.images):
         for channel in range(channels):
-            values = chunk[:, channel].flatten()
+            values = images.images[part, channel].flatten()
             counts[channel] += torch.bincount(values, minlength=256)
     share = counts.double() / counts.sum(dim=1, keepdim=True)
     levels = torch.arange(256, dtype=torch.float64) / 255
@@ -140,10 +140,11 @@ def channel_stats(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def chunks(images: Tensor) -> Iterator[Tensor]:
-    """Yield `images` in slices small enough to touch when the whole is memory-mapped."""
-    for start in range(0, len(images), CHUNK):
-        yield images[start : start + CHUNK]
+def chunks(images: Tensor) -> Iterator[slice]:
+    """Yield slices that cover `images` (N,...), each small enough to hold in memory."""
+    step = max(1, CHUNK_BYTES // max(1, images[0].nbytes))
+    for start in range(0, len(images), step):
+        yield slice(start, start + step)
 
 
 def _check_images(images: Tensor) -> None:

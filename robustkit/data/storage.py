@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustkit.data.arrays import one_line
 from robustkit.errors import DataError
 from robustkit.runs.atomic import atomic_path
 
@@ -58,7 +59,7 @@ def map_array(path: Path) -> Tensor:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is not a whole .npy file: {error}; delete it") from error
+        raise DataError(f"{path} is not a whole .npy file: {one_line(error)}; delete it") from error
     with warnings.catch_warnings():
         # A writable private map would be charged against memory, which is what is short.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -28,7 +28,7 @@ def open_folder(request: Request) -> Source:
         raise DataError(f"no such folder: {root}")
     names = _subfolders(root)
     if "train" not in names and "test" not in names:
-        return _divided(_files(root, names), names, size)
+        return _divided(root, names, size)
     if names != ("test", "train"):
         raise DataError(
             f"{root} holds {', '.join(names)}; either exactly train and test, or only class folders"
@@ -77,9 +77,13 @@ def _files(
     return files
 
 
-def _divided(files: list[tuple[Path, int]], classes: tuple[str, ...], size: int | None) -> Source:
+def _divided(root: Path, classes: tuple[str, ...], size: int | None) -> Source:
+    files = _files(root, classes)
     everything = _part(files, survey([path for path, _ in files], size))
-    train, test = stratified_split(everything.labels, TEST_FRACTION, seed=0)
+    try:
+        train, test = stratified_split(everything.labels, TEST_FRACTION, seed=0)
+    except DataError as error:
+        raise DataError(f"{root}: {error}") from error
     return Source(_of(everything, train), _of(everything, test), classes)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from pathlib import Path
 
-from robustkit.data.arrays import to_labels, to_nchw
+import numpy as np
+
+from robustkit.data.arrays import Array, to_labels, to_nchw
 from robustkit.data.registry import Part, Request, Source, required_root, source
 from robustkit.data.sources.npz import not_found, npz_under_root
+from robustkit.errors import DataError
 
 DIGITS = tuple("0123456789")
 CLOTHES = (
@@ -25,33 +29,50 @@ CLOTHES = (
 
 @source("mnist")
 def open_mnist(request: Request) -> Source:
-    """Offer `{root}/mnist.npz`, else torchvision's files under the root: uint8 (1,28,28)."""
-    return npz_under_root(request, DIGITS) or _from_torchvision(request, "MNIST", DIGITS)
+    """Offer `{root}/mnist.npz`, else the idx files `{root}/MNIST/raw/*-ubyte`: uint8 (1,28,28)."""
+    return npz_under_root(request, DIGITS) or _from_idx(request, "MNIST", DIGITS)
 
 
 @source("fashion_mnist")
 def open_fashion_mnist(request: Request) -> Source:
-    """Offer `{root}/fashion_mnist.npz`, else torchvision's files: uint8 (1,28,28)."""
-    return npz_under_root(request, CLOTHES) or _from_torchvision(request, "FashionMNIST", CLOTHES)
+    """Offer `{root}/fashion_mnist.npz`, else `{root}/FashionMNIST/raw/*-ubyte`: uint8 (1,28,28)."""
+    return npz_under_root(request, CLOTHES) or _from_idx(request, "FashionMNIST", CLOTHES)
 
 
-def _from_torchvision(request: Request, dataset: str, classes: tuple[str, ...]) -> Source:
+def _from_idx(request: Request, dataset: str, classes: tuple[str, ...]) -> Source:
+    folder = required_root(request) / dataset / "raw"
+    try:
+        if request.download:
+            _download(required_root(request), dataset)
+        return Source(_part(folder, "train"), _part(folder, "t10k"), classes)
+    except (RuntimeError, OSError) as error:
+        raise not_found(request, f"{dataset}/raw", error) from error
+
+
+def _download(root: Path, dataset: str) -> None:
     from torchvision import datasets
 
-    root = required_root(request)
-    try:
-        train, test = (
-            getattr(datasets, dataset)(root, train=train, download=request.download)
-            for train in (True, False)
-        )
-    except (RuntimeError, OSError, ValueError, AssertionError) as error:
-        raise not_found(request, f"{dataset}/raw", error) from error
-    return Source(
-        _part(train, f"{request.name} train"), _part(test, f"{request.name} test"), classes
-    )
+    getattr(datasets, dataset)(root, download=True)  # fetches nothing that is there already
 
 
-def _part(dataset: Any, where: str) -> Part:
-    images = to_nchw(dataset.data.numpy(), f"{where} images")
-    labels = to_labels(dataset.targets.numpy(), len(images), f"{where} labels")
+def _part(folder: Path, prefix: str) -> Part:
+    images_path = folder / f"{prefix}-images-idx3-ubyte"
+    labels_path = folder / f"{prefix}-labels-idx1-ubyte"
+    images = to_nchw(read_idx(images_path, 3), str(images_path))
+    labels = to_labels(read_idx(labels_path, 1), len(images), str(labels_path))
     return Part(labels, images.__getitem__)
+
+
+def read_idx(path: Path, ndim: int) -> Array:
+    """Read a file of unsigned bytes in the idx format: 0, 0, 8, ndim, then the sizes and the data.
+
+    Raises DataError for another type or rank, or data that is shorter or longer than it says.
+    """
+    data = np.fromfile(path, dtype=np.uint8)
+    start = 4 + 4 * ndim
+    if len(data) < start or data[:4].tolist() != [0, 0, 8, ndim]:
+        raise DataError(f"{path} is no idx file of unsigned bytes with {ndim} dimensions")
+    shape = tuple(data[4:start].view(">u4").tolist())
+    if len(data) - start != math.prod(shape):
+        raise DataError(f"{path} says {shape}, but holds {len(data) - start} bytes: cut short?")
+    return data[start:].reshape(shape)

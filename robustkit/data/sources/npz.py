@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustkit.data.arrays import Array, read_npz, to_labels, to_nchw
+from robustkit.data.arrays import Array, one_line, read_npz, to_labels, to_nchw
 from robustkit.data.registry import Part, Request, Source, required_root, source
 from robustkit.errors import DataError
 
@@ -41,11 +41,10 @@ def npz_under_root(request: Request, classes: tuple[str, ...]) -> Source | None:
 def not_found(request: Request, files: str, error: Exception) -> DataError:
     """Say that neither the .npz nor the original `files` of a set could be read."""
     root = required_root(request)
-    reason = " ".join(str(error).split())
     hint = "" if request.download else "; nothing is fetched unless download is asked for"
     return DataError(
         f"no {request.name} in {root}: neither {request.name}.npz nor a readable {files} "
-        f"({reason}){hint}"
+        f"({one_line(error)}){hint}"
     )
 
 

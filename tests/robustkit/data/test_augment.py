@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from robustkit.data import AUGMENTATIONS, augment, crop_flip, fixed_views
+from robustkit.data import AUGMENTATIONS, crop_flip, fixed_views, imageset
 from robustkit.errors import ConfigError, DataError
 
 
@@ -114,7 +114,7 @@ def test_views_on_disk_are_the_views_in_memory(
 ) -> None:
     images = noise(20)
     expected = fixed_views(images, 3, "crop_flip", seed=1)
-    monkeypatch.setattr(augment, "CHUNK", 7)
+    monkeypatch.setattr(imageset, "CHUNK_BYTES", 7 * 96)  # seven images
     mapped = fixed_views(images, 3, "crop_flip", seed=1, out=tmp_path / "views.npy")
     assert torch.equal(mapped, expected)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["views.npy"]

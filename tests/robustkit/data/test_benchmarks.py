@@ -163,9 +163,17 @@ def test_a_missing_root_is_said(tmp_path: Path, name: str) -> None:
         load(name, root=tmp_path / "absent")
 
 
-def test_cut_idx_files_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no idx file of unsigned bytes with 1 dim"),
+        (struct.pack(">HBBI", 0, 13, 1, 40) + bytes(160), "is no idx file of unsigned bytes"),
+        (struct.pack(">HBBI", 0, 8, 1, 40) + bytes(39), r"says \(40,\), but holds 39 bytes"),
+        (struct.pack(">HBBI", 0, 8, 1, 39) + bytes(39), r"integers of shape \(40,\)"),
+    ],
+)
+def test_broken_idx_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:
     write_mnist(tmp_path, "MNIST")
-    path = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(DataError, match="no mnist in"):
+    (tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte").write_bytes(content)
+    with pytest.raises(DataError, match=f"train-labels-idx1-ubyte.*{message}"):
         load("mnist", root=tmp_path)

@@ -132,6 +132,13 @@ def test_missing_and_empty_folders_are_named(tmp_path: Path, classes: Path) -> N
         load(f"folder:{classes}")
 
 
+def test_classes_of_one_image_cannot_be_divided(tmp_path: Path) -> None:
+    for name in ("ant", "bee"):
+        draw(tmp_path / "few" / name / "0.png")
+    with pytest.raises(DataError, match=r"few: an empty split: no class has two images"):
+        load(f"folder:{tmp_path / 'few'}")
+
+
 def test_one_class_only_is_refused(tmp_path: Path) -> None:
     for number in range(5):
         draw(tmp_path / "one" / "ant" / f"{number}.png")

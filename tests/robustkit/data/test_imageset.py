@@ -106,7 +106,7 @@ def test_digest_changes_with_pixels_labels_names_and_shape() -> None:
 def test_chunking_changes_neither_digest_nor_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = made(7)
     expected = whole.digest(), channel_stats(whole)
-    monkeypatch.setattr(imageset, "CHUNK", 2)
+    monkeypatch.setattr(imageset, "CHUNK_BYTES", 130)  # two images of 60 bytes
     assert (made(7).digest(), channel_stats(made(7))) == expected
 
 
