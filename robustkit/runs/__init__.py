@@ -5,5 +5,19 @@ and importing it does not import torch.
 """
 
 from robustkit.runs.atomic import atomic_path, is_disk_full, write_json, write_text
+from robustkit.runs.folder import RunFolder, check_same_config
+from robustkit.runs.ledger import Ledger, Trial
+from robustkit.runs.listing import RunInfo, find_runs
 
-__all__ = ["atomic_path", "is_disk_full", "write_json", "write_text"]
+__all__ = [
+    "Ledger",
+    "RunFolder",
+    "RunInfo",
+    "Trial",
+    "atomic_path",
+    "check_same_config",
+    "find_runs",
+    "is_disk_full",
+    "write_json",
+    "write_text",
+]

@@ -1,0 +1,20 @@
+"""Executors: run jobs inline or in processes, with typed outcomes and the same results to the bit.
+
+Part of `robustkit.compute`; whoever has many independent things to compute describes them as jobs
+and iterates over `open_executor(...).run(jobs)`.
+"""
+
+from robustkit.compute.executors.base import Executor, Job
+from robustkit.compute.executors.inline import InlineExecutor
+from robustkit.compute.executors.processes import ProcessExecutor
+from robustkit.compute.executors.registry import EXECUTORS, open_executor, register
+
+__all__ = [
+    "EXECUTORS",
+    "Executor",
+    "InlineExecutor",
+    "Job",
+    "ProcessExecutor",
+    "open_executor",
+    "register",
+]

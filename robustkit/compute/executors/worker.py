@@ -1,0 +1,80 @@
+"""The far side of `processes`: what a worker process does."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import threading
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+
+import psutil
+import torch
+
+from robustkit.compute.executors.base import attempt
+from robustkit.compute.outcomes import Outcome, classify
+
+READY = b""
+"""The first message of a worker: it has started and takes jobs."""
+
+
+@dataclass(frozen=True)
+class Bug:
+    """An exception that is no outcome, with the traceback it had in the worker."""
+
+    error: BaseException
+    traceback: str
+
+
+def serve(connection: Connection, memory_gib: float | None) -> None:
+    """Answer pickled jobs with pickled outcomes until the other side closes the pipe.
+
+    With `memory_gib`, what is allocated from here on is limited to that many GiB of address space.
+    """
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    if memory_gib is not None:
+        _limit_memory(memory_gib)
+    connection.send_bytes(READY)
+    with suppress(EOFError, ConnectionError):
+        while True:
+            answer = _answer(connection.recv_bytes())
+            connection.send_bytes(answer)
+
+
+def _answer(request: bytes) -> bytes:
+    # Plain pickle, not Connection.send: torch teaches that one to pass tensors by shared memory,
+    # which is gone when a worker is.
+    answer: Outcome | Bug
+    try:
+        return pickle.dumps(attempt(pickle.loads(request)))  # noqa: S301 - from our own parent
+    except BaseException as error:
+        answer = classify(error) or Bug(_portable(error), traceback.format_exc())
+    return pickle.dumps(answer)
+
+
+def _portable(error: BaseException) -> BaseException:
+    """`error` itself if it survives pickling, else a `RuntimeError` that quotes it."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - what we have just written
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _limit_memory(gib: float) -> None:
+    baseline = psutil.Process().memory_info().vms
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (baseline + int(gib * 2**30), hard))
+
+
+def _die_with_parent() -> None:
+    """Wait for the parent process to end, however it ends, and end with it."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

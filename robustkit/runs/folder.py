@@ -1,0 +1,171 @@
+"""The run folder: one directory that says what was run, where, and what came out."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from robustkit.errors import RunError
+from robustkit.runs import atomic, metrics
+from robustkit.runs.environment import environment
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder with `config.yaml`, `env.json`, and what the verb adds to them.
+
+    `config` is the resolved configuration as plain values (what YAML and JSON can say), `env` is
+    `robustkit.runs.environment` at the run's start.
+    """
+
+    path: Path
+    verb: str
+    config: dict[str, Any]
+    env: dict[str, Any]
+
+    @classmethod
+    def create(
+        cls, path: Path | str, *, verb: str, config: dict[str, Any], command: list[str]
+    ) -> RunFolder:
+        """A new run folder at `path`, which must not exist or be an empty folder.
+
+        `config.yaml` is written last: a folder that has it is complete. Raises `RunError` if there
+        is something at `path` already or it cannot be written, `TypeError` or `ValueError` for a
+        config that is not plain.
+        """
+        path = Path(path)
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise RunError(f"{path} exists already and is never overwritten; choose another folder")
+        run = cls(path, verb, _plain(config), environment(command))
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot create {path}: {error.strerror}") from error
+        run.write_json("env.json", run.env)
+        saved = {"format": FORMAT, "verb": verb, "config": run.config}
+        text = yaml.safe_dump(saved, sort_keys=False, allow_unicode=True)
+        atomic.write_text(run.file("config.yaml"), text)
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str, *, verb: str | None = None) -> RunFolder:
+        """The run folder at `path`, of this `verb` if one is given.
+
+        Raises `RunError` for a folder that is missing, is no run folder, is damaged, belongs to
+        another verb, or has a newer format.
+        """
+        path = Path(path)
+        if not (path / "config.yaml").is_file():
+            missing = "it has no config.yaml" if path.is_dir() else "there is no such folder"
+            raise RunError(f"{path} is not a run folder: {missing}")
+        saved = _read_config(path / "config.yaml")
+        if verb is not None and saved["verb"] != verb:
+            raise RunError(f"{path} is a run of '{saved['verb']}', not of '{verb}'")
+        return cls(path, saved["verb"], saved["config"], _read_json(path / "env.json"))
+
+    def file(self, name: str) -> Path:
+        """The path of the file `name` in this folder."""
+        return self.path / name
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write `value` to the file `name`, whole or not at all."""
+        atomic.write_json(self.file(name), value)
+
+    def write_summary(self, values: dict[str, Any]) -> None:
+        """Write `summary.json`: the run has finished. Adds the format and the verb."""
+        self.write_json("summary.json", {"format": FORMAT, "verb": self.verb} | values)
+
+    def summary(self) -> dict[str, Any] | None:
+        """What `write_summary` wrote, or None while the run has not finished."""
+        path = self.file("summary.json")
+        return _read_json(path) if path.exists() else None
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """Add one line to `metrics.jsonl`. See `robustkit.runs.metrics`."""
+        metrics.append(self.file("metrics.jsonl"), record)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records of `metrics.jsonl`, without a last line that was cut off."""
+        return metrics.read(self.file("metrics.jsonl"))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only process that writes this run. Raises `RunError` if another one does.
+
+        The lock ends with the process that holds it, however that ends.
+        """
+        with self.file(".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f"{self.path} is in use by another process") from None
+            yield
+
+
+def check_same_config(saved: dict[str, Any], given: dict[str, Any]) -> None:
+    """Check that the options `given` when a run is resumed are those it was started with.
+
+    Options that are not in `given` are not looked at. Raises `RunError` that names the first
+    option that differs, with both values; options of nested configurations have dotted names.
+    """
+    before, now = _flat(_plain(saved)), _flat(_plain(given))
+    for name, value in now.items():
+        if name not in before:
+            raise RunError(f"option '{name}' is {value!r}, but the saved run has no such option")
+        if before[name] != value:
+            raise RunError(
+                f"option '{name}' is {value!r}, but the saved run has {before[name]!r}; "
+                "leave it out to go on, or start a new run"
+            )
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` as it will be read back, with lists for tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
+    return plain
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        saved = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise RunError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    kinds = {"format": int, "verb": str, "config": dict}
+    for key, kind in kinds.items():
+        if not isinstance(saved, dict) or not isinstance(saved.get(key), kind):
+            raise RunError(f"{path} is not the configuration of a run: '{key}' is missing or wrong")
+    if saved["format"] > FORMAT:
+        raise RunError(
+            f"{path} has format {saved['format']}, this robustkit reads up to {FORMAT}; "
+            "use a newer robustkit"
+        )
+    return dict(saved)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise RunError(f"{path} is damaged or missing: {error}") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path} is damaged: it holds no JSON object")
+    return value

@@ -1,0 +1,201 @@
+"""The ledger: what became of every trial, one row each, safe the moment it is recorded."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from robustkit.errors import RunError
+from robustkit.runs.atomic import atomic_path, is_disk_full
+
+FORMAT = 1
+APPLICATION = 0x524B4C47
+"""What makes an SQLite file a ledger: "RKLG" in SQLite's application id."""
+
+_SCHEMA = """
+CREATE TABLE trials (
+    id TEXT PRIMARY KEY, arm TEXT NOT NULL, key TEXT NOT NULL, payload TEXT NOT NULL,
+    outcome TEXT NOT NULL, reason TEXT NOT NULL, result TEXT, seconds REAL NOT NULL
+) WITHOUT ROWID
+"""
+_OF_ARM = "WHERE arm = coalesce(?, arm)"  # None is any arm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One trial: who asked for it, what was tried, and how it ended.
+
+    `id` is unique in the run; `arm` is the part of the run it belongs to; `key` is equal for
+    trials of the same thing. `payload` (what was tried) and `result` are JSON objects without NaN
+    and infinities. `outcome` is the name of an outcome, as in `robustkit.compute.outcomes`.
+    """
+
+    id: str
+    arm: str
+    key: str
+    payload: dict[str, Any]
+    outcome: str
+    reason: str = ""
+    result: dict[str, Any] | None = None
+    seconds: float = 0.0
+
+
+class Ledger:
+    """The trials of a run in one SQLite file.
+
+    A trial is on the disk when `record` returns, so a killed run loses nothing it has recorded.
+    All methods raise `RunError` when the disk is full or the file turns out to be damaged.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def create(cls, path: Path | str) -> Ledger:
+        """A new, empty ledger at `path`. Raises `RunError` if there is a file already."""
+        path = Path(path)
+        if path.exists():
+            raise RunError(f"{path} exists already; a ledger is never overwritten")
+        with (
+            atomic_path(path) as temporary,
+            cls(path, _connect(temporary, "rwc")) as ledger,
+            ledger._transaction() as connection,
+        ):
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+            connection.execute(_SCHEMA)
+        return cls(path, _connect(path, "rw"))
+
+    @classmethod
+    def open(cls, path: Path | str) -> Ledger:
+        """The ledger at `path`, checked from end to end.
+
+        Raises `RunError` for a file that is missing, no ledger, damaged, or of a newer format.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise RunError(f"{path} is missing; a run that was started has a ledger")
+        ledger = cls(path, _connect(path, "rw"))
+        try:
+            ledger._check()
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    def record(self, trial: Trial) -> None:
+        """Add `trial`; a trial that is there already, with the same contents, is left as it is.
+
+        Raises `ValueError` for NaN or infinities in it, and `RunError` if there is a different
+        trial with its id. The time a trial took does not count as a difference.
+        """
+        row = _to_row(trial)
+        with self._transaction() as connection:
+            old = connection.execute("SELECT * FROM trials WHERE id = ?", (trial.id,)).fetchone()
+            if old is None:
+                connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            elif tuple(old[:-1]) != row[:-1]:
+                raise RunError(f"{self.path}: trial '{trial.id}' is recorded with other contents")
+
+    def get(self, trial_id: str) -> Trial | None:
+        """The trial with this id, or None."""
+        rows = self._select("SELECT * FROM trials WHERE id = ?", trial_id)
+        return _from_row(rows[0]) if rows else None
+
+    def trials(self, arm: str | None = None) -> list[Trial]:
+        """All trials, or those of one arm, in the order of their ids."""
+        rows = self._select(f"SELECT * FROM trials {_OF_ARM} ORDER BY id", arm)
+        return [_from_row(row) for row in rows]
+
+    def counts(self, arm: str | None = None) -> dict[str, int]:
+        """How many trials, or trials of one arm, ended in each outcome, by name."""
+        query = f"SELECT outcome, COUNT(*) FROM trials {_OF_ARM} GROUP BY 1 ORDER BY 1"
+        return dict(self._select(query, arm))
+
+    def close(self) -> None:
+        """Close the file; the ledger cannot be used any more."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _select(self, query: str, *values: str | None) -> list[Any]:
+        with self._spoken():
+            return self._connection.execute(query, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All statements of the block, or none."""
+        with self._spoken():
+            self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection:
+                yield self._connection
+
+    @contextmanager
+    def _spoken(self) -> Iterator[None]:
+        """Turn errors of SQLite into one line that names the file."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            why = "no space left on the device" if is_disk_full(error) else str(error)
+            raise RunError(f"ledger {self.path} cannot be used: {why}") from error
+
+    def _check(self) -> None:
+        with self._spoken():
+            (application,) = self._connection.execute("PRAGMA application_id").fetchone()
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            (state,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if application != APPLICATION:
+            raise RunError(f"{self.path} is not a ledger of robustkit")
+        if version > FORMAT:
+            raise RunError(
+                f"{self.path} has ledger format {version}, this robustkit reads up to {FORMAT}; "
+                "use a newer robustkit"
+            )
+        if state != "ok":
+            raise RunError(f"ledger {self.path} is damaged: {state}")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    """A connection on which every commit waits for the disk."""
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, isolation_level=None
+        )
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error as error:
+        raise RunError(f"ledger {path} cannot be used: {error}") from error
+    return connection
+
+
+def _to_row(trial: Trial) -> tuple[Any, ...]:
+    def text(value: Any) -> str | None:
+        return None if value is None else json.dumps(value, sort_keys=True, allow_nan=False)
+
+    payload, result = text(trial.payload), text(trial.result)
+    kept = (trial.id, trial.arm, trial.key, payload, trial.outcome, trial.reason, result)
+    return (*kept, trial.seconds)
+
+
+def _from_row(row: tuple[Any, ...]) -> Trial:
+    trial_id, arm, key, payload, outcome, reason, result, seconds = row
+    return Trial(
+        id=trial_id,
+        arm=arm,
+        key=key,
+        payload=json.loads(payload),
+        outcome=outcome,
+        reason=reason,
+        result=None if result is None else json.loads(result),
+        seconds=seconds,
+    )
