@@ -26,6 +26,14 @@ def test_digits_are_the_same_bytes_on_every_machine() -> None:
     assert digest == "cf64b031a1a22a1dc74643b06ac7a67ac23fe24feb5458604ac21a8dbbdbabcd"
 
 
+def test_digits_are_read_alike_through_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    direct = load("digits")
+    monkeypatch.setattr("robustkit.data.sources.digits.find_spec", lambda _: None)
+    through = load("digits")
+    for part in ("train", "val", "test"):
+        assert getattr(direct, part).digest() == getattr(through, part).digest()
+
+
 def test_digits_are_scaled_exactly_by_two() -> None:
     """Slow oracle: an output pixel weighs its four nearest input pixels 9:3:3:1, edges repeated."""
     from sklearn.datasets import load_digits
