@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from robustkit.models.blueprint import Blueprint, BlueprintNet, wire
+from robustkit.models.blueprint import Blueprint, BlueprintNet
+from robustkit.models.classifier import Classifier
 from robustkit.models.dryrun import dry_run
 
 
@@ -28,27 +29,30 @@ def cost(
 
     Multiply-accumulates are those of convolutions and matrix products; normalisation, activations,
     pooling and biases are left out, as the field does. A blueprint's weights are never allocated;
-    a model is run once on a black image, and its state is left as it was. A blueprint also needs
-    `num_classes`; `ValueError` without it.
+    other models are run once on a black image, and their state is left as it was. A blueprint also
+    needs `num_classes`; `ValueError` without it.
     """
     if isinstance(model, Blueprint):
         if num_classes is None:
             raise ValueError("the cost of a blueprint depends on num_classes")
-        return _blueprint_cost(model, num_classes, input_shape[0], input_shape[1])
-    return Cost(_params(model), _macs(model, input_shape))
+        with torch.device("meta"):
+            model = BlueprintNet(model, num_classes, input_shape[0], input_shape[1])
+    net = model.net if isinstance(model, Classifier) else model
+    params = sum(parameter.numel() for parameter in model.parameters())
+    if isinstance(net, BlueprintNet):
+        return Cost(params, _blueprint_macs(net))
+    return Cost(params, _counted_macs(model, input_shape))
 
 
-def _blueprint_cost(blueprint: Blueprint, num_classes: int, channels: int, size: int) -> Cost:
-    """Every convolution of a block gives maps of the block's side: no forward pass is needed."""
-    with torch.device("meta"):
-        net = BlueprintNet(blueprint, num_classes, channels, size)
+def _blueprint_macs(net: BlueprintNet) -> int:
+    """No forward pass is needed: every convolution of a block gives maps of the block's side."""
     macs = _weights(net.head)
-    for wiring in wire(blueprint, channels, size):
+    for wiring in net.wirings:
         name = str(wiring.node)
         macs += _weights(net.nodes[name]) * wiring.out.side**2
         if name in net.joins:
             macs += _weights(net.joins[name]) * wiring.joined.side**2
-    return Cost(_params(net), macs)
+    return macs
 
 
 def _weights(module: nn.Module) -> int:
@@ -56,11 +60,7 @@ def _weights(module: nn.Module) -> int:
     return sum(layer.weight.numel() for layer in layers)
 
 
-def _params(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _macs(model: nn.Module, input_shape: Sequence[int]) -> int:
+def _counted_macs(model: nn.Module, input_shape: Sequence[int]) -> int:
     with FlopCounterMode(display=False) as counter:
         dry_run(model, input_shape)
     return int(counter.get_total_flops()) // 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robustkit.models.blueprint.modules import activation, block_module
+from robustkit.models.blueprint.modules import activation, block_module, shrink
 from robustkit.models.blueprint.shapes import Maps, Wiring, wire
 from robustkit.models.blueprint.spec import Blueprint, Head
 from robustkit.models.initial import initialise
@@ -23,24 +23,24 @@ class BlueprintNet(nn.Module):
         self, blueprint: Blueprint, num_classes: int, in_channels: int, image_size: int
     ) -> None:
         super().__init__()
-        wirings = wire(blueprint, in_channels, image_size)
+        self.wirings = wire(blueprint, in_channels, image_size)
         self.joins = nn.ModuleDict()
         self.nodes = nn.ModuleDict()
-        for wiring in wirings:
+        for wiring in self.wirings:
             if len(wiring.sources) > 1:
                 self.joins[str(wiring.node)] = Join(wiring)
             self.nodes[str(wiring.node)] = block_module(wiring)
-        self.head = _head(blueprint.head, wirings[-1].out, num_classes)
-        self._inputs = {str(wiring.node): wiring.block.inputs for wiring in wirings}
+        self.head = _head(blueprint.head, self.wirings[-1].out, num_classes)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, num_classes)."""
         maps = {0: x}
-        for name, node in self.nodes.items():
-            sources = [maps[source] for source in self._inputs[name]]
-            joined = self.joins[name](sources) if len(sources) > 1 else sources[0]
-            x = maps[int(name)] = node(joined)
+        for wiring in self.wirings:
+            name = str(wiring.node)
+            sources = [maps[source] for source in wiring.block.inputs]
+            joined = self.joins[name](sources) if name in self.joins else sources[0]
+            x = maps[wiring.node] = self.nodes[name](joined)
         logits: Tensor = self.head(x)
         return logits
 
@@ -73,9 +73,7 @@ class Join(nn.Module):
 def _fit(source: Maps, joined: Maps, concat: bool) -> list[nn.Module]:
     steps: list[nn.Module] = []
     if source.side != joined.side:
-        # A plain window is far cheaper than adaptive pooling and the same where it divides.
-        factor, rest = divmod(source.side, joined.side)
-        steps.append(nn.AdaptiveAvgPool2d(joined.side) if rest else nn.AvgPool2d(factor))
+        steps.append(shrink(source.side, joined.side))
     if not concat and source.channels != joined.channels:
         steps.append(nn.Conv2d(source.channels, joined.channels, 1, bias=False))
     return steps

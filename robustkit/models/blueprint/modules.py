@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from robustkit.models.blueprint.shapes import Maps, Wiring
 from robustkit.models.blueprint.spec import Block
+from robustkit.models.layers import average
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -38,8 +39,8 @@ def block_module(wiring: Wiring) -> nn.Module:
     if block.kind == "inception":
         return Inception(block, joined.channels, out)
     if block.kind == "pool":
-        return _pool(block)
-    return _shrink(block.stride)
+        return _pool(block, joined)
+    return shrink(joined.side, out.side)
 
 
 class Residual(nn.Module):
@@ -68,7 +69,7 @@ class Dense(nn.Module):
 
     def __init__(self, block: Block, source: Maps, out: Maps) -> None:
         super().__init__()
-        self.shrink = _shrink(block.stride)
+        self.shrink = shrink(source.side, out.side)
         self.branch = _conv(block, source.channels, Maps(block.channels, out.side))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,14 +160,17 @@ def _groups(maps: Maps) -> int:
     return 1
 
 
-def _pool(block: Block) -> nn.Module:
-    padding = block.kernel // 2
+def _pool(block: Block, source: Maps) -> nn.Module:
+    reach = block.kernel // 2
     if block.pool == "max":
-        return nn.MaxPool2d(block.kernel, block.stride, padding)
-    return nn.AvgPool2d(block.kernel, block.stride, padding, count_include_pad=False)
+        return nn.MaxPool2d(block.kernel, block.stride, reach)
+    centres = range(0, source.side, block.stride)
+    # Padding takes no part in an average.
+    windows = [range(max(at - reach, 0), min(at + reach + 1, source.side)) for at in centres]
+    return average(source.side, windows)
 
 
-def _shrink(stride: int) -> nn.Module:
-    if stride == 1:
-        return nn.Identity()
-    return nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
+def shrink(side: int, smaller: int) -> nn.Module:
+    """Average pooling from one side to another, by windows as even as they can be."""
+    windows = [range(at * side // smaller, -(-(at + 1) * side // smaller)) for at in range(smaller)]
+    return average(side, windows)
