@@ -1,0 +1,48 @@
+"""How two models' input gradients lie to each other, and how long they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.attacks.gradients import loss_gradient
+from robustkit.attacks.norms import TINY
+from robustkit.attacks.predict import BATCH
+from robustkit.attacks.purity import pure
+from robustkit.data import ImageSet
+
+
+@dataclass(frozen=True)
+class GradientAlignment:
+    """Per image (n,): `cosine` between the two gradients and the L2 `norm` of the first model's.
+
+    The cosine is NaN where either gradient is exactly zero, and such rows are to be left out.
+    """
+
+    cosine: Tensor
+    norm: Tensor
+
+
+def input_gradients(model: nn.Module, images: ImageSet, loss: str = "ce") -> Tensor:
+    """∂L/∂x of every image, float32 (N,C,H,W) on the CPU; the model is left as it was."""
+    device = next(model.parameters()).device
+    parts = []
+    with pure(model):
+        for part in torch.arange(len(images)).split(BATCH):
+            labels = images.labels[part].to(device)
+            parts.append(loss_gradient(model, images.floats(part).to(device), labels, loss)[0])
+    return torch.cat([part.cpu() for part in parts])
+
+
+def alignment(gradients: Tensor, others: Tensor) -> GradientAlignment:
+    """Cosines of two stacks of gradients (N,C,H,W) row by row, in float64, and norms of the first.
+
+    Float64, because norms of confident models' gradients underflow when squared in float32.
+    """
+    first, second = gradients.flatten(1).double(), others.flatten(1).double()
+    norm, other = first.norm(dim=1), second.norm(dim=1)
+    product = (first / norm.clamp_min(TINY**4)[:, None] * second).sum(dim=1)
+    cosine = torch.where((norm > 0) & (other > 0), product / other, torch.nan)
+    return GradientAlignment(cosine, norm)

@@ -1,0 +1,120 @@
+"""What an attack is: frozen hyper-parameters, called on a model, images and labels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.attacks.norms import NORMS, Norm
+from robustkit.attacks.purity import pure
+from robustkit.errors import AttackError, did_you_mean
+
+# Adversarials may leave the ball by float32 rounding of x + δ, never by more than this.
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(ABC):
+    """An attack inside an ε-ball. `eps` is in units of images in [0,1]; `norm` is linf or l2.
+
+    `targeted` descends the loss towards the given labels instead of ascending it.
+    """
+
+    eps: float = 8 / 255
+    norm: str = "linf"
+    targeted: bool = False
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise AttackError(f"unknown norm '{self.norm}'{did_you_mean(self.norm, NORMS)}")
+        # An l2 ball of radius 1 is a small one: only the linf radius is bounded by the range.
+        limit = 1.0 if self.norm == "linf" else float("inf")
+        if not 0.0 <= self.eps <= limit:
+            raise AttackError(
+                f"eps must be in [0, {limit:g}] for {self.norm}, in units of images in [0,1], "
+                f"not {self.eps:g}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The attack's name in lower case, as on the command line."""
+        return type(self).__name__.lower()
+
+    @property
+    def geometry(self) -> Norm:
+        """The functions of this attack's norm."""
+        return NORMS[self.norm]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name and hyper-parameters as plain values: the attack's identity in caches."""
+        return {"name": self.name, **asdict(self)}
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        stop_when_fooled: bool = False,
+    ) -> Tensor:
+        """Adversarials (N,C,H,W) of `images` float32 in [0,1] with `labels` int64 (N,).
+
+        The model and all random states are left as they were. Randomness comes from `generator`
+        (CPU; seeded with 0 if absent). `stop_when_fooled` leaves an image as soon as the model
+        errs on it: right for robust accuracy, wrong for transfer (methods: 40 % falls to 1 %).
+
+        Raises `AttackError` where images or labels are not what this says.
+        """
+        check_batch(images, labels)
+        source = generator if generator is not None else torch.Generator().manual_seed(0)
+        with pure(model):
+            return self.perturb(model, images, labels, source, stop_when_fooled)
+
+    @abstractmethod
+    def perturb(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+        stop_when_fooled: bool,
+    ) -> Tensor:
+        """The attack itself, on checked input and a model that is already in evaluation mode."""
+
+
+def check_batch(images: Tensor, labels: Tensor) -> None:
+    """Raise `AttackError` unless images are float (N,C,H,W) in [0,1] and labels int64 (N,)."""
+    if not images.is_floating_point() or images.dim() != 4:
+        raise AttackError(
+            "attacks take float images (N,C,H,W) in [0,1], "
+            f"not {images.dtype} of shape {tuple(images.shape)}"
+        )
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise AttackError(
+            f"attacks take int64 labels of shape ({images.shape[0]},), "
+            f"not {labels.dtype} of shape {tuple(labels.shape)}"
+        )
+    low, high = (float(bound) for bound in torch.aminmax(images)) if len(images) else (0.0, 0.0)
+    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
+        raise AttackError(f"attacks take images in [0,1], not in [{low:g}, {high:g}]")
+
+
+def verify(adversarials: Tensor, images: Tensor, attack: Attack) -> None:
+    """Raise `AttackError` where adversarials leave the ε-ball or [0,1]; called outside the attack.
+
+    The l2 tolerance grows with the image, as the rounding of its pixels does.
+    """
+    slack = TOLERANCE if attack.norm == "linf" else TOLERANCE * images[0].numel() ** 0.5
+    size = attack.geometry.size(adversarials - images)
+    if not bool((size <= attack.eps + slack).all()):
+        raise AttackError(
+            f"{attack.name}: an adversarial lies {float(size.max()):g} ({attack.norm}) from its "
+            f"image, outside eps {attack.eps:g}"
+        )
+    if not bool(((adversarials >= 0) & (adversarials <= 1)).all()):
+        raise AttackError(f"{attack.name}: an adversarial leaves [0,1]")

@@ -1,0 +1,115 @@
+"""FGSM, PGD and MI-FGSM: one loop of projected steepest ascent with three settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.attacks.base import Attack
+from robustkit.attacks.gradients import loss_gradient
+from robustkit.attacks.losses import get_loss
+from robustkit.attacks.norms import TINY, per_image
+from robustkit.errors import AttackError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Iterative(Attack):
+    """The loop all three share; `steps`, `alpha`, `random_start` and `decay` tell them apart."""
+
+    loss: str = "ce"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        get_loss(self.loss)
+        steps, alpha, _, decay = self._schedule()
+        if steps < 1:
+            raise AttackError(f"{self.name}: steps must be at least 1, not {steps}")
+        if not alpha >= 0:
+            raise AttackError(f"{self.name}: alpha must not be negative, not {alpha:g}")
+        if not decay >= 0:
+            raise AttackError(f"{self.name}: decay must not be negative, not {decay:g}")
+
+    def _schedule(self) -> tuple[int, float, bool, float]:
+        """Steps, step size, whether to start at random, and the momentum's decay."""
+        raise NotImplementedError
+
+    def perturb(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+        stop_when_fooled: bool,
+    ) -> Tensor:
+        """Projected ascent from a (random) start; see `Attack.__call__` for shapes and units."""
+        steps, alpha, random_start, decay = self._schedule()
+        adversarials = images.clone()
+        if random_start:
+            noise = self.geometry.random(tuple(images.shape), self.eps, generator)
+            adversarials = self._inside(images, adversarials + noise.to(images))
+        velocity = torch.zeros_like(images) if decay else None
+        live = torch.arange(len(images), device=images.device)
+        for _ in range(steps):
+            gradient, logits = loss_gradient(model, adversarials[live], labels[live], self.loss)
+            if stop_when_fooled:
+                unfooled = (logits.argmax(dim=1) == labels[live]) != self.targeted
+                live, gradient = live[unfooled], gradient[unfooled]
+                if not len(live):
+                    break
+            direction = -gradient if self.targeted else gradient
+            if velocity is not None:
+                direction = _accumulate(velocity, live, direction, decay)
+            step = alpha * self.geometry.steepest(direction)
+            adversarials[live] = self._inside(images[live], adversarials[live] + step)
+        return adversarials
+
+    def _inside(self, images: Tensor, moved: Tensor) -> Tensor:
+        """The ball first, then the range: clipping to [0,1] never leaves the ball."""
+        return (images + self.geometry.project(moved - images, self.eps)).clamp_(0.0, 1.0)
+
+
+def _accumulate(velocity: Tensor, live: Tensor, gradient: Tensor, decay: float) -> Tensor:
+    """g_t = μ g_{t-1} + ∇/‖∇‖₁ (Dong et al. 2018, equation 6), written into `velocity`."""
+    size = gradient.flatten(1).abs().sum(dim=1).clamp_min(TINY)
+    velocity[live] = decay * velocity[live] + gradient / per_image(size)
+    return velocity[live]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSM(Iterative):
+    """Fast gradient sign method: one step of size ε (Goodfellow et al. 2015)."""
+
+    def _schedule(self) -> tuple[int, float, bool, float]:
+        return 1, self.eps, False, 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD(Iterative):
+    """Projected gradient descent (Madry et al. 2018).
+
+    `alpha` is the step size in units of images in [0,1]; None takes 2.5·ε/steps, with which the
+    boundary can be reached from any start.
+    """
+
+    steps: int = 10
+    alpha: float | None = None
+    random_start: bool = True
+
+    def _schedule(self) -> tuple[int, float, bool, float]:
+        alpha = 2.5 * self.eps / max(self.steps, 1) if self.alpha is None else self.alpha
+        return self.steps, alpha, self.random_start, 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MIFGSM(Iterative):
+    """Momentum iterative FGSM (Dong et al. 2018); `alpha` None takes ε/steps, `decay` is μ."""
+
+    steps: int = 10
+    alpha: float | None = None
+    decay: float = 1.0
+
+    def _schedule(self) -> tuple[int, float, bool, float]:
+        alpha = self.eps / max(self.steps, 1) if self.alpha is None else self.alpha
+        return self.steps, alpha, False, self.decay

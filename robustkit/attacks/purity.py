@@ -1,0 +1,37 @@
+"""Leave a model and the random states as they were found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from robustkit.compute.seeds import isolated_rng
+
+
+@contextmanager
+def pure(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without parameter gradients inside; everything as before outside.
+
+    Restores, also after an exception: train or eval mode of every submodule, `requires_grad` and
+    `.grad` of every parameter, every buffer, and the global random states of python, numpy and
+    torch.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    parameters = [(each, each.requires_grad, each.grad) for each in model.parameters()]
+    buffers = [(each, each.detach().clone()) for each in model.buffers()]
+    with isolated_rng(None):
+        try:
+            model.eval()
+            for parameter, _, _ in parameters:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter, requires_grad, gradient in parameters:
+                parameter.requires_grad_(requires_grad)
+                parameter.grad = gradient
+            for buffer, before in buffers:
+                buffer.detach().copy_(before)

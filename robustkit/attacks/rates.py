@@ -1,0 +1,103 @@
+"""Rates with their uncertainty: Wilson's interval, McNemar's test, a paired bootstrap."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class Rate:
+    """`rate` of `n` images with its 95 % interval [`low`, `high`]; all None where n is 0."""
+
+    rate: float | None
+    n: int
+    low: float | None
+    high: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a summary."""
+        return asdict(self)
+
+
+def wilson(rate: float, n: int) -> Rate:
+    """The 95 % Wilson score interval (Wilson 1927) of a rate in [0,1] seen on n images."""
+    if n == 0:
+        return Rate(None, 0, None, None)
+    spread = Z95**2 / n
+    centre = (rate + spread / 2) / (1 + spread)
+    half = Z95 * math.sqrt(rate * (1 - rate) / n + spread / (4 * n)) / (1 + spread)
+    # At a rate of 0 or 1 the bound is exact; only rounding puts it a hair off.
+    return Rate(rate, n, min(max(0.0, centre - half), rate), max(min(1.0, centre + half), rate))
+
+
+def pooled_rate(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Rate:
+    """The share of `hits` among `among`, both bool (S,N): S trainings seen on the same N images.
+
+    The rate averages over trainings; n, and with it the interval, counts *images*: the mean number
+    per training, because the same image seen by three trainings is not three images.
+    """
+    counted = int(among.sum())
+    if counted == 0:
+        return Rate(None, 0, None, None)
+    return wilson(float((hits & among).sum() / counted), round(counted / len(among)))
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Exact two-sided McNemar p-value of two paired outcomes bool (N,) (McNemar 1947)."""
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    if only_first + only_second == 0:
+        return 1.0
+    return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """`points` = 100·(first rate - second rate) with a 95 % interval, and McNemar's p-value."""
+
+    points: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    n: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a summary."""
+        return asdict(self)
+
+
+def paired_gap(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], *, seed: int, draws: int = 2000
+) -> Gap:
+    """The gap between two groups of trainings, bool (S,N) and (T,N), on the same N images.
+
+    The interval is a percentile bootstrap over images and trainings together: each draw resamples
+    the images once for both groups, and each group's trainings. The p-value is the largest of the
+    exact McNemar tests over pairs of trainings, which no lucky pair can make small.
+    """
+    images = first.shape[1]
+    if images == 0:
+        return Gap(None, None, None, None, 0)
+    rng = np.random.default_rng(seed)
+    gaps = np.empty(draws)
+    for draw in range(draws):
+        weights = rng.multinomial(images, np.full(images, 1 / images)) / images
+        gaps[draw] = _mean(first, weights, rng) - _mean(second, weights, rng)
+    low, high = np.quantile(gaps, [0.025, 0.975])
+    p_value = max(mcnemar(a, b) for a in first for b in second)
+    points = float(first.mean() - second.mean())
+    return Gap(100 * points, 100 * float(low), 100 * float(high), p_value, images)
+
+
+def _mean(
+    group: NDArray[np.bool_], weights: NDArray[np.float64], rng: np.random.Generator
+) -> float:
+    drawn = rng.integers(len(group), size=len(group))
+    return float((group[drawn] @ weights).mean())

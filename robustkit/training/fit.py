@@ -1,0 +1,174 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from robustkit import models
+from robustkit.attacks import Attack, make
+from robustkit.compute import DivergedError, isolated_rng, torch_generator
+from robustkit.data import ImageSet, Splits, batches
+from robustkit.training.config import TrainConfig
+from robustkit.training.evaluate import evaluate
+from robustkit.training.examples import Examples, make_examples
+from robustkit.training.history import EpochRecord, History
+from robustkit.training.optimisation import learning_rate, make_optimizer, set_learning_rate
+from robustkit.training.references import ReferenceGradients
+from robustkit.training.step import step_loss
+
+OnEpoch = Callable[[EpochRecord], None]
+
+
+def fit(
+    model: models.Classifier,
+    splits: Splits,
+    config: TrainConfig,
+    *,
+    references: Sequence[ReferenceGradients] = (),
+    device: torch.device | None = None,
+    on_epoch: OnEpoch | None = None,
+    checkpoint_dir: Path | None = None,
+) -> History:
+    """Train `model` in place on `splits.train`, watching `splits.val`; returns what happened.
+
+    `references` are gradients on the very views that `config` stores. Raises `DivergedError` as
+    soon as an epoch ends with a loss that is not finite.
+    """
+    examples = make_examples(splits.train, config, references)
+    return fit_examples(
+        model,
+        examples,
+        splits.val,
+        config,
+        device=device,
+        on_epoch=on_epoch,
+        checkpoint_dir=checkpoint_dir,
+    )
+
+
+def fit_examples(
+    model: models.Classifier,
+    examples: Examples,
+    val: ImageSet,
+    config: TrainConfig,
+    *,
+    device: torch.device | None = None,
+    on_epoch: OnEpoch | None = None,
+    checkpoint_dir: Path | None = None,
+) -> History:
+    """As `fit`, on `examples` that several trainings may share.
+
+    The model ends in evaluation mode, with the last epoch's weights or, with `patience`, the best
+    epoch's. `checkpoint_dir` gets `epoch_0001.safetensors` and so on. Global random states stay
+    as they were.
+    """
+    home = device or torch.device("cpu")
+    model.to(home)
+    training = _Training(model, examples.to(home), config)
+    records: list[EpochRecord] = []
+    best: EpochRecord | None = None
+    best_weights: dict[str, Tensor] = {}
+    with isolated_rng(config.seed):
+        for epoch in range(1, config.epochs + 1):
+            record = training.epoch(epoch, val)
+            records.append(record)
+            if checkpoint_dir is not None:
+                models.save(model, checkpoint_dir / f"epoch_{epoch:04d}.safetensors", epoch=epoch)
+            if on_epoch is not None:
+                on_epoch(record)
+            if config.patience is None or best is None or record.val_acc > best.val_acc:
+                best = record
+                if config.patience is not None:
+                    best_weights = {k: v.clone() for k, v in model.state_dict().items()}
+            elif epoch - best.epoch >= config.patience:
+                break
+    if best_weights:
+        model.load_state_dict(best_weights)
+    model.eval()
+    assert best is not None
+    return History(tuple(records), best)
+
+
+@dataclass
+class _Totals:
+    """Sums over the images of an epoch."""
+
+    images: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    penalty: float = 0.0
+    penalised: int = 0
+    masked: int = 0
+
+
+class _Training:
+    """The state that goes from step to step: optimiser, step count, random generator."""
+
+    def __init__(self, model: nn.Module, examples: Examples, config: TrainConfig) -> None:
+        self.model, self.examples, self.config = model, examples, config
+        self.optimizer = make_optimizer(model, config)
+        self.generator = torch_generator("training", config.seed)
+        self.attack = _adversary(config)
+        self.batch_size = min(config.batch_size, len(examples))
+        self.steps_per_epoch = len(examples) // self.batch_size
+        self.step = 0
+
+    def epoch(self, number: int, val: ImageSet) -> EpochRecord:
+        """Train one epoch and evaluate; raises `DivergedError` on a loss that is not finite."""
+        start = time.perf_counter()
+        self.model.train()
+        totals = _Totals()
+        view = self.examples.draw_views(self.generator)
+        # The last, smaller batch is left out: batch norm cannot work on a single image.
+        for indices in batches(
+            len(self.examples), self.batch_size, generator=self.generator, drop_last=True
+        ):
+            self._step(indices, view[indices], totals)
+        seen = evaluate(self.model, val)
+        loss = totals.loss / totals.images
+        if not (abs(loss) < float("inf") and abs(seen.loss) < float("inf")):
+            raise DivergedError(
+                f"training diverged in epoch {number} (train loss {loss}, val loss {seen.loss})"
+            )
+        return EpochRecord(
+            epoch=number,
+            train_loss=loss,
+            train_acc=totals.correct / totals.images,
+            val_loss=seen.loss,
+            val_acc=seen.accuracy,
+            penalty=totals.penalty / max(totals.penalised, 1) if totals.penalised else None,
+            masked=totals.masked,
+            lr=float(self.optimizer.param_groups[0]["lr"]),
+            seconds=time.perf_counter() - start,
+        )
+
+    def _step(self, indices: Tensor, view: Tensor, totals: _Totals) -> None:
+        rate = learning_rate(self.config, self.step, self.steps_per_epoch)
+        set_learning_rate(self.optimizer, rate)
+        batch = self.examples.batch(indices, view, self.generator)
+        losses = step_loss(self.model, batch, self.config, self.attack, self.generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.step += 1
+        totals.images += len(indices)
+        totals.loss += float(losses.cross_entropy.detach()) * len(indices)
+        totals.correct += int((losses.logits.detach().argmax(dim=1) == batch.labels).sum())
+        if losses.misalignment is not None:
+            measured = losses.misalignment
+            totals.penalty += float(measured.penalty.detach()) * (measured.rows - measured.masked)
+            totals.penalised += measured.rows - measured.masked
+            totals.masked += measured.masked
+
+
+def _adversary(config: TrainConfig) -> Attack | None:
+    if config.adversarial is None:
+        return None
+    steps = {} if config.adversarial == "fgsm" else {"steps": config.attack_steps}
+    return make(config.adversarial, eps=config.eps, **steps)

@@ -1,0 +1,81 @@
+"""The loss of one batch: cross-entropy, on adversarials if asked, plus the misalignment penalty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustkit.attacks import Attack
+from robustkit.training.config import TrainConfig
+from robustkit.training.examples import Batch
+from robustkit.training.misalignment import Misalignment, differentiable_gradient, misalignment
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """`total` is what is descended; `cross_entropy` and `logits` are of the trained-on images."""
+
+    total: Tensor
+    cross_entropy: Tensor
+    logits: Tensor
+    misalignment: Misalignment | None
+
+
+def step_loss(
+    model: nn.Module,
+    batch: Batch,
+    config: TrainConfig,
+    attack: Attack | None,
+    generator: torch.Generator,
+) -> StepLoss:
+    """CE + λ·penalty of one batch.
+
+    One forward pass serves both terms, unless the cross-entropy is taken on adversarials or the
+    penalty with running statistics.
+    """
+    images = batch.images
+    if attack is not None:
+        images = attack(model, images, batch.labels, generator=generator)
+    penalised = batch.directions is not None and config.lam > 0
+    shared = penalised and attack is None and not _needs_own_pass(model, config)
+    if shared:
+        images = images.requires_grad_(True)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.bf16):
+        logits = model(images).float()
+    loss = F.cross_entropy(logits, batch.labels)
+    if not penalised:
+        return StepLoss(loss, loss, logits, None)
+    if shared:
+        gradient = differentiable_gradient(logits, images, batch.labels, config.grad_loss)
+    else:
+        gradient = _own_pass(model, batch, config)
+    assert batch.directions is not None and batch.usable is not None
+    measured = misalignment(gradient, batch.directions, batch.usable, config.phi)
+    return StepLoss(loss + config.lam * measured.penalty, loss, logits, measured)
+
+
+def _needs_own_pass(model: nn.Module, config: TrainConfig) -> bool:
+    return config.penalty_stats == "running" and bool(_batch_norms(model))
+
+
+def _own_pass(model: nn.Module, batch: Batch, config: TrainConfig) -> Tensor:
+    """g_M on the clean images, in a forward pass of its own."""
+    frozen = _batch_norms(model) if config.penalty_stats == "running" else []
+    images = batch.images.detach().requires_grad_(True)
+    try:
+        for module in frozen:
+            module.eval()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.bf16):
+            logits = model(images).float()
+    finally:
+        for module in frozen:
+            module.train()
+    return differentiable_gradient(logits, images, batch.labels, config.grad_loss)
+
+
+def _batch_norms(model: nn.Module) -> list[nn.Module]:
+    kinds = nn.modules.batchnorm._BatchNorm
+    return [module for module in model.modules() if isinstance(module, kinds) and module.training]
