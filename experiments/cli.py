@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import robustkit
-from experiments.verbs import VERBS, verb_module
+from experiments.verbs import VERBS
 from robustkit.errors import ConfigError, RobustkitError, did_you_mean
 from robustkit.runs import is_disk_full
 
@@ -66,20 +66,9 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if verb not in VERBS:
         raise ConfigError(f"unknown verb '{verb}'{did_you_mean(verb, VERBS)}")
-    return _run(verb, rest)
+    from experiments.options import run_verb
 
-
-def _run(verb: str, arguments: list[str]) -> int:
-    from experiments.options import VerbParser
-
-    module = verb_module(verb)
-    parser = VerbParser(verb)
-    module.add_arguments(parser)
-    options = parser.parse(arguments)
-    if options is None:
-        return 0
-    code: int = module.run(options)
-    return code
+    return run_verb(verb, rest)
 
 
 def _usage() -> str:

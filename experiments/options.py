@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from jsonargparse import ActionYesNo, ArgumentParser
 
-from experiments.verbs import VERBS
+from experiments.verbs import VERBS, verb_module
 from robustkit.errors import ConfigError, did_you_mean
 
 Config = TypeVar("Config")
@@ -112,6 +112,18 @@ class VerbParser(ArgumentParser):
             raise ConfigError(f"{file}: {name}: {reason}") from None
 
 
+def run_verb(verb: str, arguments: Sequence[str]) -> int:
+    """Parse `arguments` as those of `verb` and run it; returns its exit code."""
+    module = verb_module(verb)
+    parser = VerbParser(verb)
+    module.add_arguments(parser)
+    options = parser.parse(arguments)
+    if options is None:
+        return 0
+    code: int = module.run(options)
+    return code
+
+
 def real(value: str | float) -> float:
     """A number, or a fraction of two as the field writes them: `0.03` or `8/255`."""
     try:
@@ -154,9 +166,13 @@ def add_config(
 
 
 def config_from(config: type[Config], settings: Mapping[str, Any]) -> Config:
-    """The dataclass `config` filled from the settings of the same names; checks as it checks."""
+    """The dataclass `config` filled from the settings of the same names; checks as it checks.
+
+    Lists, which is what a run folder makes of tuples, become tuples again.
+    """
     names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
-    return config(**{name: settings[name] for name in names if name in settings})
+    values = {name: settings[name] for name in names if name in settings}
+    return config(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
 
 
 def _kind(hint: Any) -> dict[str, Any]:

@@ -87,13 +87,12 @@ def test_files_are_never_evaluated(file: Path) -> None:
     """
     pipes = file.is_relative_to(ROOT / "robustkit" / "compute" / "executors")
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import) and not pipes:
-            assert not {alias.name for alias in node.names} & {"pickle", "dill", "cloudpickle"}
         if not isinstance(node, ast.Call):
             continue
         called, given = ast.unparse(node.func), {word.arg: word.value for word in node.keywords}
         where = f"{name_of(file)}:{node.lineno}: {called}"
         assert called not in {"eval", "exec", "yaml.load"}, where
+        assert pipes or called not in {"pickle.load", "pickle.loads", "pickle.Unpickler"}, where
         if called == "torch.load":
             assert ast.unparse(given["weights_only"]) == "True", where
         if called in {"np.load", "numpy.load"}:
@@ -120,3 +119,11 @@ def test_the_public_api_is_there() -> None:
         assert getattr(robustkit, name).__name__ == f"robustkit.{name}"
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = robustkit.nonsense
+
+
+def test_there_is_one_version() -> None:
+    import robustkit
+
+    version = robustkit.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import experiments.cli
+import experiments.options
 from experiments.cli import main
 from experiments.options import Options, VerbParser
 from experiments.verbs import VERBS, verb_module
@@ -27,7 +27,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
             parser.add_argument("--seed", type=int, default=0)
 
         module = SimpleNamespace(add_arguments=add_arguments, run=run)
-        monkeypatch.setattr(experiments.cli, "verb_module", lambda verb: module)
+        monkeypatch.setattr(experiments.options, "verb_module", lambda verb: module)
 
     return replace
 

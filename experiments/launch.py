@@ -1,0 +1,103 @@
+"""From the options of a verb to the settings of a run and its folder.
+
+`settings` says what the run does: the options given or, with `--resume`, those saved. `run_folder`
+makes or reopens the folder and keeps it locked. The order is deliberate: a verb checks its settings
+and loads what they name before the folder is made, so a mistake leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from experiments.options import HOUSEKEEPING, Options, VerbParser
+from robustkit.errors import ConfigError
+from robustkit.runs import RunFolder, check_same_config
+
+RUNS = Path("runs")
+
+
+def add_run_options(parser: VerbParser, *, resumable: bool) -> None:
+    """`--out` and `--device`, and `--resume` where a verb can go on with an interrupted run."""
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--out", metavar="DIR", help="new run folder; none: the next free under runs/"
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    if resumable:
+        group.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
+
+
+def add_data_options(parser: VerbParser) -> None:
+    """`--data` and what goes with it, for every verb that loads images."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--data",
+        default="digits",
+        help="digits, mnist, fashion_mnist, cifar10, gtsrb, folder:PATH or npz:PATH",
+    )
+    group.add_argument("--root", metavar="DIR", help="folder of the data; none: $ROBUSTKIT_DATA")
+    group.add_argument(
+        "--download", action="store_true", help="allow the data to be downloaded into the root"
+    )
+    group.add_argument(
+        "--train-size", type=int | None, metavar="N", help="train on N images, classes kept even"
+    )
+
+
+def settings(verb: str, options: Options) -> dict[str, Any]:
+    """What the run does: the options or, with `--resume`, those its folder was made with.
+
+    Raises `ConfigError` for `--out` beside `--resume`, and `RunError` naming the first option
+    that was given and differs from the saved one.
+    """
+    chosen = _without_housekeeping(options.values)
+    resume = options.values.get("resume")
+    if resume is None:
+        return chosen
+    if options.out is not None:
+        raise ConfigError(
+            "--out and --resume exclude each other: a resumed run stays in its folder"
+        )
+    saved = RunFolder.open(resume, verb=verb).config
+    check_same_config(saved, _without_housekeeping(options.given))
+    return saved
+
+
+@contextmanager
+def run_folder(verb: str, options: Options, config: Mapping[str, Any]) -> Iterator[RunFolder]:
+    """The locked folder of the run, new or resumed; an interrupt says how to go on.
+
+    Raises `RunError` when a new folder's path exists, or when another process works in it.
+    """
+    folder = _folder(verb, options, config)
+    try:
+        with folder.lock():
+            yield folder
+    except KeyboardInterrupt:
+        if "resume" in options.values:
+            hint = f"go on with: robustkit {verb} --resume {folder.path}"
+        else:
+            hint = f"start anew with: robustkit {verb} --config {folder.file('config.yaml')}"
+        raise KeyboardInterrupt(hint) from None
+
+
+def _folder(verb: str, options: Options, config: Mapping[str, Any]) -> RunFolder:
+    if options.values.get("resume") is not None:
+        return RunFolder.open(options.resume, verb=verb)
+    path = Path(options.out) if options.out is not None else next_free(verb)
+    return RunFolder.create(path, verb=verb, config=dict(config), command=list(options.command))
+
+
+def next_free(verb: str, runs: Path = RUNS) -> Path:
+    """The first of `runs/VERB-1`, `runs/VERB-2`, … that does not exist."""
+    number = 1
+    while (runs / f"{verb}-{number}").exists():
+        number += 1
+    return runs / f"{verb}-{number}"
+
+
+def _without_housekeeping(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in HOUSEKEEPING}

@@ -1,0 +1,10 @@
+"""Published results, one file each, run again by the verbs of this house.
+
+A published figure is printed beside ours with its source and never copied into our column. What a
+publication leaves open is configuration here: we compare the shape of a result, not its setting.
+"""
+
+from experiments.reproduce import misalignment
+from experiments.reproduce.registry import EXPERIMENTS, Experiment, Row, experiment
+
+__all__ = ["EXPERIMENTS", "Experiment", "Row", "experiment", "misalignment"]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.cli import main
+from experiments.reproduce import EXPERIMENTS, experiment
+from experiments.verbs import VERBS
+from experiments.verbs.reproduce import comparison
+
+
+def rate(value: float) -> dict[str, Any]:
+    return {"headline": {"rate": value, "n": 200, "low": value - 0.05, "high": value + 0.05}}
+
+
+SUMMARY: dict[str, Any] = {
+    "gap": {"points": 31.5, "low": 20.25, "high": 40.0, "p_value": 0.0004},
+    "nets": {
+        "R": {"clean_acc": 0.9},
+        "Rp": {"clean_acc": 0.88, "transfer_from_R": rate(0.6)},
+        "E": {"clean_acc": 0.895, "transfer_from_R": rate(0.285)},
+    },
+}
+
+
+@pytest.fixture
+def registry() -> Iterator[None]:
+    before = dict(EXPERIMENTS)
+    yield
+    EXPERIMENTS.clear()
+    EXPERIMENTS.update(before)
+
+
+def test_the_experiments_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed and each.source in printed for name, each in EXPERIMENTS.items())
+
+
+def test_an_unknown_experiment_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "misalignement"]) == 2
+    assert "did you mean 'misalignment'?" in capsys.readouterr().err
+
+
+def test_out_and_resume_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "misalignment", "--out", "a", "--resume", "b"]) == 2
+    assert "--out and --resume exclude each other" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_name_is_registered_once() -> None:
+    register = experiment(
+        name="misalignment", title="", source="", verb="evolve", settings="", quick=""
+    )
+    with pytest.raises(ValueError, match="registered twice"):
+        register(lambda summary: ())
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_settings_are_options_of_the_verb(name: str, quick: bool) -> None:
+    each = EXPERIMENTS[name]
+    assert each.verb in VERBS
+    assert main([each.verb, *each.arguments(quick=quick), "--print_config"]) == 0
+
+
+def test_ours_stands_beside_the_published_figures() -> None:
+    each = EXPERIMENTS["misalignment"]
+    table = comparison(each, each.compare(SUMMARY))
+    assert "| more than 10 (project report 20K23341)" in table
+    assert "| 31.5 [20.2, 40.0], p = 0.0004 |" in table
+    assert "| T(R->R') | not given | 60.0% [55.0%, 65.0%], n = 200 |" in table
+    assert "| T(R->E) | not given | 28.5% [23.5%, 33.5%], n = 200 |" in table
+    assert "90.0%, 89.5% (-0.5 points)" in table
+    assert each.source in table
+
+
+@pytest.mark.slow
+def test_a_rehearsal_runs_to_its_comparison(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["reproduce", "misalignment", "--quick", "--out", str(out)]) == 0
+    assert (out / "comparison.md").read_text() in capsys.readouterr().out
