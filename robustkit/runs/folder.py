@@ -131,7 +131,7 @@ def check_same_config(saved: dict[str, Any], given: dict[str, Any]) -> None:
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in config.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value

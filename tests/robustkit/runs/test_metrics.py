@@ -46,7 +46,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
     try:
-        with pytest.raises(RunError, match="cannot write .*m: no space left on the device"):
+        with pytest.raises(RunError, match=r"cannot write .*m: no space left on the device"):
             metrics.append(path, {"text": "x" * 50})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

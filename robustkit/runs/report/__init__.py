@@ -1,0 +1,25 @@
+"""Reports: one HTML file that needs no network, made of sections, figures, tables and images.
+
+Part of `robustkit.runs`. A verb builds its sections with the helpers here and calls
+`render_report`; matplotlib is imported only when a figure is drawn.
+"""
+
+from robustkit.runs.report.figures import PALETTE, figure, house_style, image, image_uri, svg
+from robustkit.runs.report.page import Section, render_report
+from robustkit.runs.report.tables import cards, duration, number, percent, table
+
+__all__ = [
+    "PALETTE",
+    "Section",
+    "cards",
+    "duration",
+    "figure",
+    "house_style",
+    "image",
+    "image_uri",
+    "number",
+    "percent",
+    "render_report",
+    "svg",
+    "table",
+]

@@ -1,0 +1,62 @@
+"""The page of a report: its sections in the house's template."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report: `id` for links to it, `html` its content, `note` what to look for."""
+
+    id: str
+    title: str
+    html: Markup
+    note: str = ""
+
+
+def render_report(
+    title: str,
+    sections: Sequence[Section],
+    *,
+    subtitle: str = "",
+    env: dict[str, Any],
+    command: list[str],
+) -> str:
+    """The report as one HTML document, readable offline, in light and dark, and on paper.
+
+    `env` is that of a run folder; it and the `command` that makes the run again are the last
+    section. Everything but `Section.html` is escaped. Raises `ValueError` for a repeated id.
+    """
+    ids = [section.id for section in sections]
+    if len({*ids, "again"}) != len(ids) + 1:
+        raise ValueError(f"sections need ids of their own, other than 'again': {ids}")
+    jinja = Environment(
+        loader=PackageLoader("robustkit.runs"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return jinja.get_template("base.html").render(
+        title=title,
+        subtitle=subtitle,
+        sections=sections,
+        command=shlex.join(command),
+        facts=list(_facts(env)),
+    )
+
+
+def _facts(env: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """The environment as names and values, those of nested values beside the others."""
+    for name, value in env.items():
+        if isinstance(value, dict):
+            yield from _facts(value)
+        elif name != "command" and value is not None:
+            yield name.replace("_", " "), str(value)
