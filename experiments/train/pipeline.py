@@ -1,0 +1,135 @@
+"""From the settings of a training to a model file, a history and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from experiments.train.config import check
+from experiments.train.tracking import Watcher
+from robustkit import attacks, data, models, training
+from robustkit.compute import DivergedError, resolve_device
+from robustkit.errors import ConfigError
+from robustkit.runs import RunFolder
+from robustkit.training import EpochRecord, Examples, TrainConfig
+
+# More steps than one trains with: robustness against the very attack trained on proves little.
+ROBUST_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a training needs, loaded and checked: whatever was misspelt has been said."""
+
+    config: TrainConfig
+    splits: data.Splits
+    model: models.Classifier
+    examples: Examples
+    device: torch.device
+
+
+def prepare(settings: Mapping[str, Any]) -> Prepared:
+    """Load data, model and references; raises the house's errors for whatever does not fit."""
+    config = check(settings)
+    device = resolve_device(settings["device"])
+    splits = data.load(
+        settings["data"],
+        root=settings["root"],
+        download=settings["download"],
+        train_size=settings["train_size"],
+    )
+    model = _resolve(settings["model"], splits, seed=config.seed, weights=settings["weights"])
+    examples = training.make_examples(splits.train, config)
+    references = tuple(
+        training.compute_reference(
+            _resolve(spec, splits, seed=config.seed).to(device),
+            examples.views,
+            examples.labels,
+            config.grad_loss,
+        )
+        for spec in settings["penalty_against"]
+    )
+    return Prepared(config, splits, model, replace(examples, references=references), device)
+
+
+def train(prepared: Prepared, folder: RunFolder, watchers: Sequence[Watcher]) -> dict[str, Any]:
+    """Train, write `model.safetensors` and a checkpoint per epoch; returns the summary.
+
+    Every epoch goes to `metrics.jsonl`, then to each of the `watchers`. Raises `ConfigError` when
+    the training diverges.
+    """
+
+    def record(epoch: EpochRecord) -> None:
+        folder.append_metrics(vars(epoch))
+        for watch in watchers:
+            watch(epoch)
+
+    history_folder = folder.file("history")
+    history_folder.mkdir()
+    try:
+        history = training.fit_examples(
+            prepared.model,
+            prepared.examples,
+            prepared.splits.val,
+            prepared.config,
+            device=prepared.device,
+            on_epoch=record,
+            checkpoint_dir=history_folder,
+        )
+    except DivergedError as error:
+        raise ConfigError(f"{error}; try a lower --lr") from None
+    models.save(prepared.model, folder.file("model.safetensors"), run=folder.config)
+    return _summary(prepared, folder.config, history)
+
+
+def _summary(
+    prepared: Prepared, settings: Mapping[str, Any], history: training.History
+) -> dict[str, Any]:
+    test = prepared.splits.test
+    seen = training.evaluate(prepared.model, test)
+    price = models.cost(prepared.model, test.shape)
+    return {
+        "data": settings["data"],
+        "model": settings["model"],
+        "clean_acc": seen.accuracy,
+        "clean": attacks.wilson(seen.accuracy, seen.n).to_dict(),
+        "robust": _robust(prepared),
+        "val_acc": history.best.val_acc,
+        "epochs": len(history.records),
+        "best_epoch": history.best.epoch,
+        "params": price.params,
+        "macs": price.macs,
+        "seconds": sum(record.seconds for record in history.records),
+    }
+
+
+def _robust(prepared: Prepared) -> dict[str, Any] | None:
+    """White-box robust accuracy at the radius trained for; None without adversarial training."""
+    config, test = prepared.config, prepared.splits.test
+    if config.adversarial is None:
+        return None
+    attack = attacks.PGD(eps=config.eps, steps=ROBUST_STEPS)
+    standing = attacks.survivors(prepared.model, test, attack, seed=config.seed)
+    rate = attacks.wilson(float(standing.double().mean()), len(test))
+    return {**rate.to_dict(), "attack": attack.to_dict()}
+
+
+def _resolve(
+    spec: str, splits: data.Splits, *, seed: int, weights: str | None = None
+) -> models.Classifier:
+    channels, size, _ = splits.train.shape
+    mean, std = data.channel_stats(splits.train)
+    return models.resolve(
+        spec,
+        num_classes=splits.train.num_classes,
+        in_channels=channels,
+        image_size=size,
+        classes=splits.train.classes,
+        mean=mean,
+        std=std,
+        weights=weights,
+        seed=seed,
+    )
