@@ -8,6 +8,7 @@ from robustkit.compute.device import resolve_device
 from robustkit.compute.outcomes import (
     Diverged,
     DivergedError,
+    Failure,
     Invalid,
     InvalidCandidateError,
     Lost,
@@ -23,6 +24,7 @@ from robustkit.compute.threads import single_thread
 __all__ = [
     "Diverged",
     "DivergedError",
+    "Failure",
     "Invalid",
     "InvalidCandidateError",
     "Lost",

@@ -98,6 +98,8 @@ class LiveProgress:
 
     def phase(self, title: str, total: int) -> None:
         """See `Progress.phase`."""
+        if self._task is not None:
+            self._bars.stop_task(self._task)
         self._task = self._bars.add_task(title, total=total, facts="")
 
     def update(self, done: int, facts: str = "") -> None:

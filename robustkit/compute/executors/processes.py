@@ -45,6 +45,7 @@ class ProcessExecutor:
         self._timeout = timeout
         self._memory_gib = memory_gib
         self._workers: list[_Worker] = []
+        self._any_started = False
 
     def run(self, jobs: Iterator[J | None]) -> Iterator[tuple[J, Outcome]]:
         """See `Executor.run`. Jobs that are running when the caller stops iterating are stopped."""
@@ -64,7 +65,8 @@ class ProcessExecutor:
         for worker in self._workers:
             worker.connection.close()
         for worker in self._workers:
-            worker.process.join(timeout=1)
+            if worker.ready:
+                worker.process.join(timeout=1)
             worker.stop()
         self._workers.clear()
 
@@ -123,6 +125,7 @@ class ProcessExecutor:
         except (EOFError, OSError):
             return self._bury(worker)
         if message == READY:
+            self._any_started = True
             worker.start()
             return None
         worker.rest()
@@ -142,7 +145,7 @@ class ProcessExecutor:
         if deaths < TRIES and job is not None:
             self._assign(job, deaths)
             return None
-        if not worker.ready:
+        if not self._any_started:
             raise DeviceError(f"worker processes do not start ({how}); see their messages above")
         return Lost(f"its worker died {deaths} times, at last with {how}", worker.elapsed())
 
