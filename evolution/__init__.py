@@ -5,9 +5,11 @@ a search here only proposes networks and is told how they did.
 """
 
 from evolution.candidate import Candidate, Scored
+from evolution.genes import GeneEffect, gene_effects
 from evolution.genotype import Genotype
 from evolution.objectives import Objective, fitness_of, parse_objectives
 from evolution.pareto import front
+from evolution.pedigree import pedigree
 from evolution.sampling import sample
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES, SearchSettings, Strategy, open_strategy
@@ -16,6 +18,7 @@ from evolution.variation import crossover, mutate
 __all__ = [
     "STRATEGIES",
     "Candidate",
+    "GeneEffect",
     "Genotype",
     "Objective",
     "Scored",
@@ -25,8 +28,10 @@ __all__ = [
     "crossover",
     "fitness_of",
     "front",
+    "gene_effects",
     "mutate",
     "open_strategy",
     "parse_objectives",
+    "pedigree",
     "sample",
 ]
