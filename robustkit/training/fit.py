@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from robustkit import models
 from robustkit.attacks import Attack, make
 from robustkit.compute import DivergedError, isolated_rng, torch_generator
 from robustkit.data import ImageSet, Splits, batches
+from robustkit.errors import ConfigError
 from robustkit.training.config import TrainConfig
 from robustkit.training.evaluate import evaluate
 from robustkit.training.examples import Examples, make_examples
@@ -55,19 +57,21 @@ def fit(
 def fit_examples(
     model: models.Classifier,
     examples: Examples,
-    val: ImageSet,
+    val: ImageSet | None,
     config: TrainConfig,
     *,
     device: torch.device | None = None,
     on_epoch: OnEpoch | None = None,
     checkpoint_dir: Path | None = None,
 ) -> History:
-    """As `fit`, on `examples` that several trainings may share.
+    """As `fit`, on `examples` that several trainings may share; without `val` nothing is watched.
 
     The model ends in evaluation mode, with the last epoch's weights or, with `patience`, the best
     epoch's. `checkpoint_dir` gets `epoch_0001.safetensors` and so on. Global random states stay
     as they were.
     """
+    if val is None and config.patience is not None:
+        raise ConfigError("patience needs validation images to watch")
     home = device or torch.device("cpu")
     model.to(home)
     training = _Training(model, examples.to(home), config)
@@ -82,7 +86,7 @@ def fit_examples(
                 models.save(model, checkpoint_dir / f"epoch_{epoch:04d}.safetensors", epoch=epoch)
             if on_epoch is not None:
                 on_epoch(record)
-            if config.patience is None or best is None or record.val_acc > best.val_acc:
+            if config.patience is None or best is None or _better(record, best):
                 best = record
                 if config.patience is not None:
                     best_weights = {k: v.clone() for k, v in model.state_dict().items()}
@@ -93,6 +97,10 @@ def fit_examples(
     model.eval()
     assert best is not None
     return History(tuple(records), best)
+
+
+def _better(record: EpochRecord, best: EpochRecord) -> bool:
+    return (record.val_acc or 0.0) > (best.val_acc or 0.0)
 
 
 @dataclass
@@ -119,7 +127,7 @@ class _Training:
         self.steps_per_epoch = len(examples) // self.batch_size
         self.step = 0
 
-    def epoch(self, number: int, val: ImageSet) -> EpochRecord:
+    def epoch(self, number: int, val: ImageSet | None) -> EpochRecord:
         """Train one epoch and evaluate; raises `DivergedError` on a loss that is not finite."""
         start = time.perf_counter()
         self.model.train()
@@ -130,18 +138,16 @@ class _Training:
             len(self.examples), self.batch_size, generator=self.generator, drop_last=True
         ):
             self._step(indices, view[indices], totals)
-        seen = evaluate(self.model, val)
+        seen = None if val is None else evaluate(self.model, val)
         loss = totals.loss / totals.images
-        if not (abs(loss) < float("inf") and abs(seen.loss) < float("inf")):
-            raise DivergedError(
-                f"training diverged in epoch {number} (train loss {loss}, val loss {seen.loss})"
-            )
+        if not (math.isfinite(loss) and (seen is None or math.isfinite(seen.loss))):
+            raise DivergedError(f"training diverged in epoch {number}: the loss is not finite")
         return EpochRecord(
             epoch=number,
             train_loss=loss,
             train_acc=totals.correct / totals.images,
-            val_loss=seen.loss,
-            val_acc=seen.accuracy,
+            val_loss=None if seen is None else seen.loss,
+            val_acc=None if seen is None else seen.accuracy,
             penalty=totals.penalty / max(totals.penalised, 1) if totals.penalised else None,
             masked=totals.masked,
             lr=float(self.optimizer.param_groups[0]["lr"]),

@@ -11,15 +11,15 @@ class EpochRecord:
     """One epoch, counted from 1.
 
     Accuracies are fractions in [0,1]; losses are cross-entropies in nats; `penalty` is the mean
-    misalignment (None without references); `masked` counts the rows it had to leave out; `lr` is
+    misalignment (None without references); `val_…` are None where nothing was watched; `masked` counts the rows it had to leave out; `lr` is
     the last step's.
     """
 
     epoch: int
     train_loss: float
     train_acc: float
-    val_loss: float
-    val_acc: float
+    val_loss: float | None
+    val_acc: float | None
     penalty: float | None
     masked: int
     lr: float

@@ -1,0 +1,110 @@
+"""What is to be done, in order of priority, and what waits for what."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from robustkit.compute import Ok, Outcome
+from robustkit.compute.executors import Executor, Job
+from robustkit.runs import Ledger, Trial
+
+Then = Callable[[Trial], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A job with its place in the ledger; `key` is equal for tasks that do the same thing."""
+
+    id: str
+    arm: str
+    key: str
+    job: Job
+    payload: dict[str, object] = field(default_factory=dict)
+
+
+class Agenda:
+    """Runs tasks on an executor until none is left; ledgered tasks are answered, not run.
+
+    Tasks may be added at any time, above all from the `then` of another one, which is called with
+    the finished trial. That is how a search is interleaved with whatever else is ready: no worker
+    waits for a generation to end while there is other work. Of two tasks with one key the second
+    waits for the first and takes over its outcome.
+    """
+
+    def __init__(self, executor: Executor, ledger: Ledger, on_trial: Then) -> None:
+        self._executor, self._ledger, self._on_trial = executor, ledger, on_trial
+        self._ready: list[tuple[int, int, Task, Then]] = []
+        self._added = 0
+        self._running: dict[str, list[tuple[Task, Then]]] = {}
+        self._done: dict[str, Trial] = {}
+
+    def add(self, task: Task, then: Then, *, priority: int) -> None:
+        """Enter a task that can be run at once; a smaller `priority` goes first."""
+        heapq.heappush(self._ready, (priority, self._added, task, then))
+        self._added += 1
+
+    def work(self) -> None:
+        """Run until nothing is left; bugs in jobs are raised here."""
+        started: dict[int, Task] = {}
+
+        def jobs() -> Iterator[Job | None]:
+            while (task := self._next()) is not None or self._running:
+                if task is None:
+                    yield None
+                else:
+                    started[id(task.job)] = task
+                    yield task.job
+
+        for job, outcome in self._executor.run(jobs()):
+            self._finish(started.pop(id(job)), outcome)
+
+    def _next(self) -> Task | None:
+        """The next task that has to be run; those with a known outcome are settled on the way."""
+        while self._ready:
+            _, _, task, then = heapq.heappop(self._ready)
+            if (known := self._ledger.get(task.id)) is not None:
+                self._settle(known, then)
+            elif task.key in self._running:
+                self._running[task.key].append((task, then))
+            elif task.key in self._done:
+                self._settle(_as_told(task, self._done[task.key]), then)
+            else:
+                self._running[task.key] = [(task, then)]
+                return task
+        return None
+
+    def _finish(self, task: Task, outcome: Outcome) -> None:
+        value = outcome.value if isinstance(outcome, Ok) else None
+        trial = Trial(
+            id=task.id,
+            arm=task.arm,
+            key=task.key,
+            payload=task.payload,
+            outcome=outcome.kind,
+            reason="" if isinstance(outcome, Ok) else outcome.reason,
+            result=value,
+            seconds=outcome.seconds,
+        )
+        for waiting, then in self._running.pop(task.key):
+            self._settle(trial if waiting is task else _as_told(waiting, trial), then)
+
+    def _settle(self, trial: Trial, then: Then) -> None:
+        self._ledger.record(trial)
+        self._done[trial.key] = trial
+        self._on_trial(trial)
+        then(trial)
+
+
+def _as_told(task: Task, known: Trial) -> Trial:
+    """The outcome of the same thing, under another task's name; it took no time."""
+    return Trial(
+        id=task.id,
+        arm=task.arm,
+        key=task.key,
+        payload=task.payload,
+        outcome=known.outcome,
+        reason=known.reason,
+        result=known.result,
+    )

@@ -1,0 +1,100 @@
+"""One search: a strategy whose candidates become tasks, generation by generation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from evolution.candidate import Candidate, Scored
+from evolution.strategies import SearchSettings, open_strategy
+from experiments.evolve.agenda import Agenda, Task
+from experiments.evolve.config import MEASURES, EvolveConfig
+from experiments.evolve.jobs import TrainNet
+from experiments.evolve.selection import Contender
+from robustkit.compute import derive_seed
+from robustkit.runs import Trial
+
+
+class SearchArm:
+    """Asks, has the candidates trained and scored, tells, until the strategy has no more.
+
+    The strategy is told a generation at a time and in the order of the candidates' numbers, so
+    that what it asks next does not depend on which worker was faster.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        strategy: str,
+        settings: SearchSettings,
+        run_path: str,
+        config: EvolveConfig,
+        agenda: Agenda,
+        *,
+        priority: int,
+        done: Callable[[list[Contender]], None],
+    ) -> None:
+        self._name, self._run_path, self._config = name, run_path, config
+        self._strategy = open_strategy(strategy, settings)
+        self._agenda, self._priority, self._done = agenda, priority, done
+        self._awaited: dict[int, Candidate] = {}
+        self._told: dict[int, Scored] = {}
+        self._contenders: list[Contender] = []
+
+    def advance(self) -> None:
+        """Ask for the next candidates and enter their tasks; at the end hand over what was found."""
+        candidates = self._strategy.ask()
+        if not candidates:
+            self._done(self._contenders)
+            return
+        self._awaited = {candidate.number: candidate for candidate in candidates}
+        self._told = {}
+        for candidate in candidates:
+            self._agenda.add(
+                candidate_task(self._name, candidate, self._run_path, self._config.seed),
+                lambda trial, candidate=candidate: self._scored(candidate, trial),
+                priority=self._priority,
+            )
+
+    def _scored(self, candidate: Candidate, trial: Trial) -> None:
+        values = None
+        if trial.outcome == "Ok" and trial.result is not None:
+            values = {name: float(trial.result[name]) for name in MEASURES}
+            self._contenders.append(Contender(candidate, trial.result))
+        self._told[candidate.number] = Scored(candidate, trial.outcome, values)
+        if len(self._told) == len(self._awaited):
+            self._strategy.tell(self._told)
+            self.advance()
+
+
+def candidate_task(arm: str, candidate: Candidate, run_path: str, seed: int) -> Task:
+    """The trial of a candidate at trial budget: rung 0."""
+    return _task(f"{arm}/{candidate.number:04d}", arm, candidate, run_path, seed, rung=0)
+
+
+def promotion_task(arm: str, candidate: Candidate, run_path: str, seed: int) -> Task:
+    """The trial of a candidate at the finalists' budget, still without val: rung 1."""
+    name = f"promote-{arm}"
+    return _task(f"{name}/{candidate.number:04d}", name, candidate, run_path, seed, rung=1)
+
+
+def _task(id: str, arm: str, candidate: Candidate, run_path: str, seed: int, *, rung: int) -> Task:
+    genotype = candidate.genotype
+    job = TrainNet(
+        run_path=run_path,
+        architecture={"family": "blueprint", "blueprint": genotype.blueprint().to_dict()},
+        seed=derive_seed(seed, genotype.key(), rung),
+        part="trial" if rung == 0 else "train",
+        penalised=True,
+        final=rung > 0,
+        scored=True,
+    )
+    payload = {
+        "genotype": genotype.to_dict(),
+        "genotype_key": genotype.key(),
+        "number": candidate.number,
+        "parents": list(candidate.parents),
+        "operator": candidate.operator,
+        "generation": candidate.generation,
+        "rung": rung,
+    }
+    return Task(id=id, arm=arm, key=f"{genotype.key()}/{rung}", job=job, payload=payload)

@@ -1,0 +1,139 @@
+"""Every setting of an evolution run, checked where it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from evolution.objectives import Objective, parse_objectives
+from evolution.space import SearchSpace
+from evolution.strategies import STRATEGIES
+from robustkit.attacks import Attack, make
+from robustkit.errors import ConfigError, did_you_mean
+from robustkit.training import TrainConfig
+
+# What a trial measures and a search may therefore be after.
+MEASURES = ("accuracy", "transfer", "macs", "params", "cos_abs", "grad_norm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvolveConfig:
+    """One experiment: evolve nets away from a reference, and compare them with their controls.
+
+    Budgets are in epochs and images, never seconds. Trials train on `train_size` images of the
+    training split (None: all of it) for `epochs`; the reference trains on all of it, finalists on
+    training and validation split together, for `final_epochs`. `eps` is in units of images in
+    [0,1]; `lam`, `phi`, `grad_loss` and `penalty_stats` are the penalty's (see `TrainConfig`).
+
+    The evolved net E is the one with the least transfer among those whose validation accuracy is
+    at least that of R's architecture trained alike, without the penalty, minus `tolerance`. With
+    `promote` > 0 the best so many of the search are first trained again at `final_epochs` on the
+    whole training split, and compared with R itself.
+    """
+
+    reference: str = "small"
+    surrogate: str = "small"
+    population: int = 8
+    generations: int = 3
+    strategy: str = "nsga2"
+    objectives: str = "accuracy:max,transfer:min,macs:min"
+    floor: float = 0.05
+    tolerance: float = 0.01
+    promote: int = 2
+    train_size: int | None = None
+    epochs: int = 6
+    final_epochs: int = 12
+    final_seeds: int = 3
+    test_size: int | None = None
+    lam: float = 1.0
+    phi: str = "square"
+    grad_loss: str = "ce"
+    penalty_stats: str = "batch"
+    attack: str = "pgd"
+    norm: str = "linf"
+    eps: float = 8 / 255
+    attack_steps: int = 10
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    lr: float = 0.05
+    weight_decay: float = 5e-4
+    augment: str = "none"
+    views: int = 1
+    min_blocks: int = 2
+    max_blocks: int = 8
+    max_params: int = 400_000
+    max_macs: int = 8_000_000
+    kinds: tuple[str, ...] = SearchSpace().kinds
+    norms: tuple[str, ...] = SearchSpace().norms
+    activations: tuple[str, ...] = SearchSpace().activations
+    kernels: tuple[int, ...] = SearchSpace().kernels
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("population", 2), ("generations", 1), ("final_seeds", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        for name in ("floor", "tolerance"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be in [0,1], not {getattr(self, name):g}")
+        if self.promote < 0:
+            raise ConfigError(f"promote must not be negative, not {self.promote}")
+        if self.views < 1:
+            raise ConfigError(
+                f"views must be at least 1 (the penalty's are fixed), not {self.views}"
+            )
+        if self.strategy not in STRATEGIES:
+            hint = did_you_mean(self.strategy, STRATEGIES)
+            raise ConfigError(f"unknown strategy '{self.strategy}'{hint}")
+        if not 0 <= self.eps <= 1:
+            raise ConfigError(f"eps must be in [0,1], in units of images, not {self.eps:g}")
+        parse_objectives(self.objectives, MEASURES)
+        self.space()
+        self.make_attack()
+        self.training(penalised=True, final=True, seed=0)
+
+    def space(self) -> SearchSpace:
+        """The networks that may be proposed."""
+        return SearchSpace(
+            min_blocks=self.min_blocks,
+            max_blocks=self.max_blocks,
+            max_params=self.max_params,
+            max_macs=self.max_macs,
+            kinds=self.kinds,
+            norms=self.norms,
+            activations=self.activations,
+            kernels=self.kernels,
+        )
+
+    def objectives_above(self, baseline: float) -> tuple[Objective, ...]:
+        """The objectives, accuracy bounded from below at `baseline` (in [0,1]) minus `floor`.
+
+        A bound that the objectives state themselves stays.
+        """
+        return tuple(
+            replace(each, bound=max(0.0, baseline - self.floor))
+            if each.name == "accuracy" and each.bound is None
+            else each
+            for each in parse_objectives(self.objectives, MEASURES)
+        )
+
+    def make_attack(self, *, flipped: bool = False) -> Attack:
+        """The attack; `flipped` descends the loss of the true label: the sign-flipped gradient."""
+        steps = {} if self.attack == "fgsm" else {"steps": self.attack_steps}
+        return make(self.attack, eps=self.eps, norm=self.norm, targeted=flipped, **steps)
+
+    def training(self, *, penalised: bool, final: bool, seed: int) -> TrainConfig:
+        """How a net of this run is trained."""
+        return TrainConfig(
+            epochs=self.final_epochs if final else self.epochs,
+            batch_size=self.batch_size,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            augment=self.augment,
+            views=self.views,
+            lam=self.lam if penalised else 0.0,
+            phi=self.phi,
+            grad_loss=self.grad_loss,
+            penalty_stats=self.penalty_stats,
+            seed=seed,
+        )

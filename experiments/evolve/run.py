@@ -1,0 +1,55 @@
+"""Carry out an evolution run in its folder, from its start or from wherever it was stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from experiments.evolve.gallery import make_gallery, save_gallery
+from experiments.evolve.judging import SURROGATE
+from experiments.evolve.pipeline import Evolution
+from experiments.evolve.summary import summarise
+from experiments.evolve.workspace import Workspace
+from robustkit.compute.executors import open_executor
+from robustkit.runs import Ledger, RunFolder, Trial
+
+LEDGER = "ledger.sqlite"
+GALLERY = "gallery.safetensors"
+
+
+def evolve(folder: RunFolder, on_trial: Callable[[Trial], None]) -> dict[str, Any]:
+    """Run until the summary is written; returns it. A finished run is left as it is.
+
+    The ledger is the cache and the resume point: whatever it holds is not computed again.
+    """
+    finished = folder.summary()
+    if finished is not None:
+        return finished
+    start = time.monotonic()
+    path = folder.file(LEDGER)
+    ledger = Ledger.open(path) if path.exists() else Ledger.create(path)
+    space = Workspace(folder)
+    options = folder.config
+    with (
+        ledger,
+        open_executor(
+            options["executor"],
+            workers=options["workers"],
+            timeout=options["timeout"],
+            memory_gib=options["memory_gib"],
+        ) as executor,
+    ):
+        evolution = Evolution(space, executor, ledger, on_trial)
+        evolution.run()
+        fooled = {
+            "surrogate": space.adversarials(SURROGATE, "test", flipped=False).fooled.numpy(),
+            "flipped": space.adversarials("R", "test", flipped=True).fooled.numpy(),
+        }
+        folder.append_metrics({"event": "finished", "wall_seconds": time.monotonic() - start})
+        wall = sum(each.get("wall_seconds", 0.0) for each in folder.metrics())
+        save_gallery(make_gallery(space), folder.file(GALLERY))
+        summary = summarise(evolution, ledger, fooled, wall)
+    space.clear_scratch()
+    folder.write_summary(summary)  # last: a run that has it has ended
+    return folder.summary() or {}

@@ -1,0 +1,157 @@
+"""The files a run's jobs share, and what they find in them.
+
+Every process opens the workspace for itself; whatever is large is memory-mapped, so that
+processes share its memory.
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiments.evolve.config import EvolveConfig
+from experiments.options import config_from
+from robustkit import attacks, models, training
+from robustkit.compute import derive_seed, resolve_device
+from robustkit.data import (
+    ImageSet,
+    Splits,
+    channel_stats,
+    fixed_views,
+    load,
+    map_array,
+    stratified_sample,
+)
+from robustkit.runs import RunFolder
+
+SCRATCH = "scratch"  # derived files, removed once the run has ended
+
+
+class Workspace:
+    """The data of one run, and the nets and adversarials its jobs have made so far."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.config = config_from(EvolveConfig, folder.config)
+        self.device = resolve_device(folder.config["device"])
+        self.scratch = folder.file(SCRATCH)
+        self._adversarials: dict[str, attacks.AdversarialSet] = {}
+
+    @cached_property
+    def splits(self) -> Splits:
+        """Train, val and test; test cut to `test_size` images, classes kept even."""
+        return load_splits(self.folder.config, self.config)
+
+    @cached_property
+    def pool(self) -> ImageSet:
+        """Train and val in one set, in this order: what finalists train on."""
+        train, val = self.splits.train, self.splits.val
+        return ImageSet(
+            torch.cat([train.images, val.images]),
+            torch.cat([train.labels, val.labels]),
+            train.classes,
+        )
+
+    @cached_property
+    def stats(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the training split's channels, in [0,1] units."""
+        return channel_stats(self.splits.train)
+
+    @cached_property
+    def views(self) -> Tensor:
+        """Fixed views of the pool, uint8 (K,N,C,H,W)."""
+        path = self.scratch / "views.npy"
+        if not path.is_file():
+            config = self.config
+            seed = derive_seed(config.seed, "views")
+            return fixed_views(self.pool.images, config.views, config.augment, seed, out=path)
+        return map_array(path)
+
+    @cached_property
+    def reference_gradients(self) -> training.ReferenceGradients:
+        """Unit gradients of R on all views; computed the first time, mapped from then on."""
+        return training.cached_reference(
+            self.net("R"), self.views, self.pool.labels, self.scratch, self.config.grad_loss
+        )
+
+    def examples(self, part: str, *, penalised: bool) -> training.Examples:
+        """What a net trains on: `part` "trial", "train" (the split) or "all" (with val)."""
+        references = (self.reference_gradients,) if penalised else ()
+        everything = training.Examples(self.views, self.pool.labels, references)
+        if part == "all":
+            return everything
+        count = len(self.splits.train)
+        size = self.config.train_size
+        if part == "train" or size is None:
+            return everything.subset(torch.arange(count))
+        chosen = stratified_sample(
+            self.splits.train.labels, size, derive_seed(self.config.seed, "trial images")
+        )
+        return everything.subset(chosen)
+
+    def net(self, name: str) -> models.Classifier:
+        """The trained net called `name`, on the run's device."""
+        # The architecture may be the user's own function: naming it for this run was consent.
+        net = models.load(self.net_path(name), allow_code=True)
+        return net.to(self.device)
+
+    def net_path(self, name: str) -> Path:
+        """Where the net called `name` is kept."""
+        return self.folder.file("nets") / f"{name}.safetensors"
+
+    def adversarials(self, source: str, split: str, *, flipped: bool) -> attacks.AdversarialSet:
+        """Adversarials of the net `source` on val or test, crafted once and kept."""
+        name = f"{source}/{split}/{flipped}"
+        if name not in self._adversarials:
+            images = self.splits.val if split == "val" else self.splits.test
+            self._adversarials[name] = attacks.craft(
+                self.net(source),
+                images,
+                self.config.make_attack(flipped=flipped),
+                seed=derive_seed(self.config.seed, "craft", split),
+                cache=self.scratch / "adversarials",
+            )
+        return self._adversarials[name]
+
+    def clear_scratch(self) -> None:
+        """Remove the derived files: gradients, views and adversarials can be computed again."""
+        shutil.rmtree(self.scratch)
+
+    @cached_property
+    def reference_val_gradients(self) -> Tensor:
+        """R's input gradients on the first images of val, float32 (n,C,H,W)."""
+        return attacks.input_gradients(self.net("R"), self.val_sample, self.config.grad_loss)
+
+    @cached_property
+    def val_sample(self) -> ImageSet:
+        """The images of val on which trials measure cosines: enough for a mean."""
+        return self.splits.val.subset(torch.arange(min(500, len(self.splits.val))))
+
+
+def load_splits(options: dict[str, object], config: EvolveConfig) -> Splits:
+    """The splits that a run's options name, the test split cut to `test_size`."""
+    splits = load(
+        str(options["data"]),
+        root=options["root"],  # type: ignore[arg-type]
+        download=bool(options["download"]),
+        seed=config.seed,
+    )
+    if config.train_size is not None:
+        # Checked here, before there is a run folder, rather than in the first trial.
+        stratified_sample(splits.train.labels, config.train_size, 0)
+    if config.test_size is None:
+        return splits
+    chosen = stratified_sample(
+        splits.test.labels, config.test_size, derive_seed(config.seed, "test images")
+    )
+    return Splits(splits.train, splits.val, splits.test.subset(chosen), splits.name)
+
+
+@lru_cache(maxsize=2)
+def open_workspace(path: str) -> Workspace:
+    """The workspace of the run folder at `path`, one per process."""
+    return Workspace(RunFolder.open(path))

@@ -1,0 +1,123 @@
+"""`robustkit evolve`: from a data set to an evolved net, its controls, and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.evolve.config import EvolveConfig
+from experiments.evolve.helps import HELPS
+from experiments.evolve.live import Live
+from experiments.evolve.report import write_report
+from experiments.evolve.run import evolve
+from experiments.evolve.workspace import load_splits
+from experiments.launch import add_run_options, run_folder, settings
+from experiments.options import Options, VerbParser, add_config, config_from, real_or_none
+from robustkit import models
+from robustkit.compute import resolve_device
+from robustkit.compute.executors import EXECUTORS, open_executor
+from robustkit.data import Splits
+from robustkit.errors import ConfigError, did_you_mean
+from robustkit.runs import RunFolder
+
+
+def add_arguments(parser: VerbParser) -> None:
+    """Data, every setting of the experiment, and where it runs."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--data",
+        default="digits",
+        help="digits, mnist, fashion_mnist, cifar10, gtsrb, folder:PATH or npz:PATH",
+    )
+    group.add_argument("--root", metavar="DIR", help="folder of the data; none: $ROBUSTKIT_DATA")
+    group.add_argument(
+        "--download", action="store_true", help="allow the data to be downloaded into the root"
+    )
+    add_config(parser, EvolveConfig, HELPS, title="experiment")
+    add_run_options(parser, resumable=True)
+    group = parser.add_argument_group("executor")
+    group.add_argument("--executor", default="processes", help="inline or processes")
+    group.add_argument("--workers", type=int, default=2, help="jobs at a time, one thread each")
+    group.add_argument(
+        "--timeout",
+        type=real_or_none,
+        default=1800.0,
+        help="seconds a job may take; null: no limit",
+    )
+    group.add_argument(
+        "--memory-gib", type=real_or_none, help="GiB of memory a job may add; none: no limit"
+    )
+
+
+def run(options: Options) -> int:
+    """Evolve, compare, and leave nets, ledger, summary and report in the run folder."""
+    config = for_executor(settings("evolve", options), options.given)
+    check(config)
+    with run_folder("evolve", options, config) as folder:
+        with Live(folder) as live:
+            summary = evolve(folder, live.on_trial)
+        path = report(folder)
+    print(headline(summary))
+    print(f"summary: {folder.file('summary.json')}")
+    print(f"report: {path}")
+    return 0
+
+
+def report(folder: RunFolder) -> Path:
+    """Draw the report of a finished evolution anew."""
+    return write_report(folder)
+
+
+def for_executor(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with what an inline executor cannot keep left out unless it was asked for."""
+    resolved = dict(config)
+    if resolved["executor"] == "inline":
+        resolved |= {"workers": 1, "timeout": None} | {
+            name: given[name] for name in ("workers", "timeout") if name in given
+        }
+    return resolved
+
+
+def check(settings: Mapping[str, Any]) -> Splits:
+    """Everything that can be wrong is found here, before there is a run folder."""
+    config = config_from(EvolveConfig, settings)
+    resolve_device(settings["device"])
+    if settings["executor"] not in EXECUTORS:
+        hint = did_you_mean(settings["executor"], EXECUTORS)
+        raise ConfigError(f"unknown executor '{settings['executor']}'{hint}")
+    names = ("workers", "timeout", "memory_gib")
+    with open_executor(settings["executor"], **{name: settings[name] for name in names}):
+        splits = load_splits(dict(settings), config)
+    channels, size, _ = splits.train.shape
+    for spec in (config.reference, config.surrogate):
+        models.resolve(
+            spec,
+            num_classes=splits.train.num_classes,
+            in_channels=channels,
+            image_size=size,
+            classes=splits.train.classes,
+            seed=0,
+        )
+    return splits
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """The result in a few lines."""
+    gap, nets = summary["gap"], summary["nets"]
+    lines = [f"{'net':4} {'clean':>7} {'white-box':>10} {'transfer from R':>26}"]
+    for name in ("R", "R2", "Rp", "E", "E0", "RS"):
+        net = nets[name]
+        rate = net.get("transfer_from_R", {}).get("headline")
+        shown = (
+            ""
+            if rate is None or rate["rate"] is None
+            else (f"{rate['rate']:7.1%} [{rate['low']:.1%}, {rate['high']:.1%}]")
+        )
+        lines.append(f"{name:4} {net['clean_acc']:7.1%} {net['whitebox_acc']:10.1%} {shown:>26}")
+    if gap["points"] is not None:
+        lines.append(
+            f"gap T(R→R') - T(R→E): {gap['points']:.1f} points "
+            f"[{gap['low']:.1f}, {gap['high']:.1f}], n = {gap['n']}, p = {gap['p_value']:.2g}"
+        )
+    return "\n".join(lines)
