@@ -42,9 +42,6 @@ def add_data_options(parser: VerbParser) -> None:
     group.add_argument(
         "--download", action="store_true", help="allow the data to be downloaded into the root"
     )
-    group.add_argument(
-        "--train-size", type=int | None, metavar="N", help="train on N images, classes kept even"
-    )
 
 
 def settings(verb: str, options: Options) -> dict[str, Any]:

@@ -93,5 +93,9 @@ def _course(epochs: Epochs) -> Section:
 
 
 def _settings(folder: RunFolder) -> Section:
-    rows = [(name, str(value)) for name, value in folder.config.items()]
+    rows = [(name, _text(value)) for name, value in folder.config.items()]
     return Section("settings", "Settings", table(["option", "value"], rows))
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else number(value)

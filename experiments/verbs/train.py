@@ -16,6 +16,9 @@ from robustkit.training import EpochRecord, TrainConfig
 def add_arguments(parser: VerbParser) -> None:
     """Data, model, the whole training configuration, and where to put the result."""
     add_data_options(parser)
+    parser.add_argument(
+        "--train-size", type=int | None, metavar="N", help="train on N images, classes kept even"
+    )
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",

@@ -78,6 +78,14 @@ def test_ours_stands_beside_the_published_figures() -> None:
     assert each.source in table
 
 
+def test_a_comparison_without_common_images_says_so() -> None:
+    nothing = {"headline": {"rate": None, "n": 0, "low": None, "high": None}}
+    nets = {name: {"clean_acc": 0.1, "transfer_from_R": nothing} for name in ("R", "Rp", "E")}
+    gap = dict.fromkeys(("points", "low", "high", "p_value"))
+    each = EXPERIMENTS["misalignment"]
+    assert comparison(each, each.compare({"gap": gap, "nets": nets})).count("not measured") == 3
+
+
 @pytest.mark.slow
 def test_a_rehearsal_runs_to_its_comparison(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
