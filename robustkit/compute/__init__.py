@@ -4,6 +4,7 @@ On the ground floor beside `robustkit.runs`: it knows no other room but `robustk
 Executors, which run jobs, live in `robustkit.compute.executors`.
 """
 
+from robustkit.compute.allocator import keep_freed_memory
 from robustkit.compute.device import resolve_device
 from robustkit.compute.outcomes import (
     Diverged,
@@ -35,6 +36,7 @@ __all__ = [
     "classify",
     "derive_seed",
     "isolated_rng",
+    "keep_freed_memory",
     "resolve_device",
     "single_thread",
     "torch_generator",

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 import psutil
 import torch
 
+from robustkit.compute.allocator import keep_freed_memory
 from robustkit.compute.executors.base import attempt
 from robustkit.compute.outcomes import Outcome, classify
 
@@ -37,6 +38,7 @@ def serve(connection: Connection, memory_gib: float | None) -> None:
     """
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    keep_freed_memory()
     if memory_gib is not None:
         _limit_memory(memory_gib)
     connection.send_bytes(READY)
