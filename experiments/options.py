@@ -175,6 +175,14 @@ def config_from(config: type[Config], settings: Mapping[str, Any]) -> Config:
     return config(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
 
 
+def plain(config: Any) -> dict[str, Any]:
+    """The fields of a config dataclass as values that YAML and JSON have."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(config).items()
+    }
+
+
 def _kind(hint: Any) -> dict[str, Any]:
     if hint is bool:
         return {"action": ActionYesNo(yes_prefix="", no_prefix="no-")}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from robustkit.compute import Ok, Outcome
 from robustkit.compute.executors import Executor, Job
+from robustkit.errors import RunError
 from robustkit.runs import Ledger, Trial
 
 Then = Callable[[Trial], None]
@@ -108,3 +109,16 @@ def _as_told(task: Task, known: Trial) -> Trial:
         reason=known.reason,
         result=known.result,
     )
+
+
+def needed(then: Then) -> Then:
+    """`then`, for a task without which the run cannot go on: raises `RunError` if it failed."""
+
+    def checked(trial: Trial) -> None:
+        if trial.outcome != "Ok":
+            raise RunError(
+                f"{trial.id}: {trial.outcome} ({trial.reason}); the run cannot go on without it"
+            )
+        then(trial)
+
+    return checked

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from evolution.candidate import Candidate, Scored
 from evolution.strategies import SearchSettings, open_strategy
 from experiments.evolve.agenda import Agenda, Task
-from experiments.evolve.config import MEASURES, EvolveConfig
+from experiments.evolve.config import MEASURES
 from experiments.evolve.jobs import TrainNet
 from experiments.evolve.selection import Contender
 from robustkit.compute import derive_seed
@@ -27,13 +28,13 @@ class SearchArm:
         strategy: str,
         settings: SearchSettings,
         run_path: str,
-        config: EvolveConfig,
         agenda: Agenda,
         *,
+        seed: int,
         priority: int,
         done: Callable[[list[Contender]], None],
     ) -> None:
-        self._name, self._run_path, self._config = name, run_path, config
+        self._name, self._run_path, self._seed = name, run_path, seed
         self._strategy = open_strategy(strategy, settings)
         self._agenda, self._priority, self._done = agenda, priority, done
         self._awaited: dict[int, Candidate] = {}
@@ -41,7 +42,7 @@ class SearchArm:
         self._contenders: list[Contender] = []
 
     def advance(self) -> None:
-        """Ask for the next candidates and enter their tasks; at the end hand over what was found."""
+        """Ask for the next candidates and enter their tasks; at the end, hand over the found."""
         candidates = self._strategy.ask()
         if not candidates:
             self._done(self._contenders)
@@ -50,8 +51,8 @@ class SearchArm:
         self._told = {}
         for candidate in candidates:
             self._agenda.add(
-                candidate_task(self._name, candidate, self._run_path, self._config.seed),
-                lambda trial, candidate=candidate: self._scored(candidate, trial),
+                candidate_task(self._name, candidate, self._run_path, self._seed),
+                partial(self._scored, candidate),
                 priority=self._priority,
             )
 
@@ -77,7 +78,9 @@ def promotion_task(arm: str, candidate: Candidate, run_path: str, seed: int) -> 
     return _task(f"{name}/{candidate.number:04d}", name, candidate, run_path, seed, rung=1)
 
 
-def _task(id: str, arm: str, candidate: Candidate, run_path: str, seed: int, *, rung: int) -> Task:
+def _task(
+    task_id: str, arm: str, candidate: Candidate, run_path: str, seed: int, *, rung: int
+) -> Task:
     genotype = candidate.genotype
     job = TrainNet(
         run_path=run_path,
@@ -97,4 +100,4 @@ def _task(id: str, arm: str, candidate: Candidate, run_path: str, seed: int, *, 
         "generation": candidate.generation,
         "rung": rung,
     }
-    return Task(id=id, arm=arm, key=f"{genotype.key()}/{rung}", job=job, payload=payload)
+    return Task(id=task_id, arm=arm, key=f"{genotype.key()}/{rung}", job=job, payload=payload)

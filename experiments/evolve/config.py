@@ -98,10 +98,10 @@ class EvolveConfig:
             max_blocks=self.max_blocks,
             max_params=self.max_params,
             max_macs=self.max_macs,
-            kinds=self.kinds,
-            norms=self.norms,
-            activations=self.activations,
-            kernels=self.kernels,
+            kinds=tuple(self.kinds),
+            norms=tuple(self.norms),
+            activations=tuple(self.activations),
+            kernels=tuple(self.kernels),
         )
 
     def objectives_above(self, baseline: float) -> tuple[Objective, ...]:

@@ -8,11 +8,29 @@ from typing import Any
 
 from evolution.candidate import Candidate
 
-RULE = (
-    "the least transfer from R on validation among candidates whose validation accuracy is at "
-    "least {threshold:.4f} ({yardstick} {baseline:.4f} minus {tolerance:g}); of equals the more "
-    "accurate; without any such candidate the most accurate one"
-)
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What a candidate's validation accuracy is held against; accuracies in [0,1]."""
+
+    name: str
+    accuracy: float
+    tolerance: float
+
+    @property
+    def threshold(self) -> float:
+        """The least accuracy that is good enough."""
+        return self.accuracy - self.tolerance
+
+    @property
+    def rule(self) -> str:
+        """The rule of `ranked`, in words."""
+        return (
+            "the least transfer from R on validation among candidates whose validation accuracy "
+            f"is at least {self.threshold:.4f} ({self.name}, {self.accuracy:.4f}, minus "
+            f"{self.tolerance:g}); of equals the more accurate; without any such candidate the "
+            "most accurate one"
+        )
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ class Choice:
     """Who was chosen, by which rule, and from how many."""
 
     chosen: Contender
-    rule: str
+    yardstick: Yardstick
     considered: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,7 +68,7 @@ class Choice:
         return {
             "number": self.chosen.candidate.number,
             "key": self.chosen.candidate.genotype.key(),
-            "rule": self.rule,
+            "rule": self.yardstick.rule,
             "considered": self.considered,
             "validation": {name: self.chosen.values[name] for name in names},
         }

@@ -8,7 +8,8 @@ from typing import Any
 
 from experiments.evolve.comparison import compare
 from experiments.evolve.judging import load_verdict, verdict_path
-from experiments.evolve.pipeline import Evolution, judged_names
+from experiments.evolve.pipeline import Evolution
+from experiments.evolve.players import judged_names
 from robustkit.runs import Ledger, Trial
 
 SEARCHES = ("evolve", "random")

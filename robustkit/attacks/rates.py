@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
@@ -52,6 +51,8 @@ def pooled_rate(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Rate:
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Exact two-sided McNemar p-value of two paired outcomes bool (N,) (McNemar 1947)."""
+    from scipy.stats import binomtest  # a second of import that workers need not spend
+
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     if only_first + only_second == 0:
         return 1.0

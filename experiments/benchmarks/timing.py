@@ -1,0 +1,46 @@
+"""Ratios of medians, measured in turns so that a machine's moods strike both sides alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A measured `value` beside its `bound`, which it should not exceed (or not fall below)."""
+
+    what: str
+    value: float
+    bound: float
+    at_most: bool
+    unit: str = "×"
+    detail: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether the claim holds in this measurement."""
+        return self.value <= self.bound if self.at_most else self.value >= self.bound
+
+    def __str__(self) -> str:
+        scale, unit = (100, " %") if self.unit == "%" else (1, self.unit)
+        sign = "≤" if self.at_most else "≥"
+        verdict = "kept" if self.kept else "MISSED"
+        figure = f"{self.value * scale:7.2f}{unit}"
+        line = f"{self.what:<62} {figure:>10}  {sign} {self.bound * scale:g}{unit}  {verdict}"
+        return f"{line}  ({self.detail})" if self.detail else line
+
+
+def medians(*works: Callable[[], object], rounds: int = 9) -> list[float]:
+    """Median seconds of each of `works`, run in turns after one warm-up round."""
+    for work in works:
+        work()
+    seconds: list[list[float]] = [[] for _ in works]
+    for _ in range(rounds):
+        for place, work in enumerate(works):
+            start = time.perf_counter()
+            work()
+            seconds[place].append(time.perf_counter() - start)
+    return [statistics.median(each) for each in seconds]

@@ -1,0 +1,38 @@
+"""Two worker processes against one, on trainings like a search's trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from experiments.benchmarks.timing import Claim, medians
+from robustkit import data, models, training
+from robustkit.compute.executors import open_executor
+
+
+@dataclass(frozen=True)
+class Training:
+    """A short training of `small` on the embedded digits."""
+
+    seed: int
+
+    def run(self) -> float:
+        """The last epoch's loss."""
+        splits = data.load("digits")
+        net = models.build("small", num_classes=10, in_channels=1, image_size=16, seed=self.seed)
+        config = training.TrainConfig(epochs=2, seed=self.seed)
+        return training.fit(net, splits, config).best.train_loss
+
+
+def claims() -> Iterator[Claim]:
+    """Eight trainings on warm workers."""
+    with (
+        open_executor("processes", workers=1) as single,
+        open_executor("processes", workers=2) as pair,
+    ):
+        one, two = medians(
+            lambda: list(single.run(iter([Training(seed) for seed in range(8)]))),
+            lambda: list(pair.run(iter([Training(seed) for seed in range(8)]))),
+            rounds=3,
+        )
+    yield Claim("two processes against one", one / two, 1.6, at_most=False)
