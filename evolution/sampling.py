@@ -4,8 +4,7 @@ Genes drawn one by one give patchwork: a different activation in every block, wi
 full-size maps, no reduction until the head. Networks that train well within a few epochs are more
 regular, and a small budget cannot afford many others. So a genotype is drawn around a theme (one
 kind, kernel, normalisation and activation, from which single blocks depart), its maps shrink early
-and its channels grow as they do. Every network of the space keeps a positive probability only up
-to this shape; mutation reaches the rest.
+and its channels grow as they do. What such a draw cannot give, mutation reaches.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from robustkit.models.blueprint.spec import Block, Head
 
 T = TypeVar("T")
 
-# Smooth activations carry second-order signal to the gradient penalty, ReLU's hides half of it;
-# average pools keep attacks from transferring better than maximum pools do.
+# Smooth activations carry the gradient penalty's second-order signal, of which ReLU hides half;
+# average pools spread gradients where maximum pools pick one pixel.
 _ACTIVATIONS = {"elu": 2.0, "silu": 2.0, "gelu": 2.0}
 _POOLS = {"avg": 3.0}
 _HEADS = {"avg": 3.0}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from evolution.genotype import Genotype, effective_genes
+from evolution.genotype import LEARNED_KINDS, Genotype, effective_genes
 from evolution.sampling import sample_block, sample_head
 from evolution.space import SearchSpace
 from robustkit.models.blueprint.spec import Block
@@ -113,12 +113,18 @@ def _gene(genotype: Genotype, rng: random.Random, space: SearchSpace) -> Genotyp
     return _with(genotype, node, replace(block, **{gene: changed}))
 
 
-@_operator(1.0)
+@_operator(3.0)
 def _restyle(genotype: Genotype, rng: random.Random, space: SearchSpace) -> Genotype:
-    """Give all blocks one kind of activation, normalisation or pooling."""
-    gene = rng.choice(("activation", "norm", "pool"))
-    value: Any = rng.choice(space.choices[gene])
-    blocks = tuple(replace(block, **{gene: value}) for block in genotype.blocks)
+    """Give one value of a gene to all blocks or to most: one block's alone seldom shows."""
+    gene = rng.choice(("kind", "kind", "kernel", "norm", "activation", "pool"))
+    value: Any = rng.choice(space.learned_kinds if gene == "kind" else space.choices[gene])
+    share = rng.choice((0.5, 0.8, 1.0))
+    blocks = tuple(
+        replace(block, **{gene: value})
+        if (gene == "pool" or block.kind in LEARNED_KINDS) and rng.random() < share
+        else block
+        for block in genotype.blocks
+    )
     return Genotype(blocks, genotype.head)
 
 

@@ -27,13 +27,11 @@ class Ageing(Strategy):
             "select", tools.selTournament, k=1, tournsize=self._quarter, fit_attr="rating"
         )
         self._population: list[Individual] = []
-        self._scored: list[Individual] = []
 
     def _batch_size(self) -> int:
         return self._quarter
 
     def _absorb(self, born: list[Individual]) -> None:
-        self._scored += born
         rate(self._scored, self.settings.objectives)
         self._population = (self._population + born)[-self.settings.population :]
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import islice
+from typing import ClassVar, NamedTuple
 
 from deap import base
 
 from evolution.candidate import Candidate, Scored
+from evolution.forecast import Forecast
 from evolution.genotype import Genotype
 from evolution.objectives import Objective
 from evolution.pareto import Individual, individuals
@@ -21,6 +23,7 @@ from robustkit.compute.seeds import derive_seed, isolated_rng
 from robustkit.errors import ConfigError
 
 _ATTEMPTS = 600
+_FEWEST_KNOWN = 5  # scored candidates without which there is no forecast
 _MUTATED_CHILDREN = 0.5  # of the children of two parents, the share that is mutated as well
 
 
@@ -30,7 +33,8 @@ class SearchSettings:
 
     `population` × `generations` candidates are asked for in all, the first, sampled generation
     included. Images are `input_shape` (C,H,W). `crossover` is the share of children bred from two
-    parents. Raises `ConfigError`.
+    parents. Of every `screen` possible children, half of them sampled, the one with the best
+    forecast is asked for; 1 leaves the published algorithms as they are. Raises `ConfigError`.
     """
 
     space: SearchSpace
@@ -41,6 +45,7 @@ class SearchSettings:
     generations: int = 3
     seed: int = 0
     crossover: float = 0.4
+    screen: int = 32
 
     def __post_init__(self) -> None:
         if self.population < 2:
@@ -49,6 +54,8 @@ class SearchSettings:
             raise ConfigError(f"search: generations must be at least 1, not {self.generations}")
         if not 0 <= self.crossover <= 1:
             raise ConfigError(f"search: crossover must be in [0, 1], not {self.crossover}")
+        if self.screen < 1:
+            raise ConfigError(f"search: screen must be at least 1, not {self.screen}")
         if not self.objectives:
             raise ConfigError("search: at least one objective is needed")
 
@@ -66,6 +73,9 @@ class Strategy(ABC):
     resumed by telling a fresh strategy the recorded results again.
     """
 
+    informed: ClassVar[bool] = True
+    """Whether what was told steers what is asked."""
+
     def __init__(self, settings: SearchSettings) -> None:
         self.settings = settings
         self.toolbox = base.Toolbox()
@@ -74,6 +84,8 @@ class Strategy(ABC):
         self.toolbox.register("mutate", mutate, space=settings.space)
         self._pending: list[Candidate] = []
         self._keys: set[str] = set()
+        self._scored: list[Individual] = []
+        self._forecast: Forecast | None = None
 
     def ask(self) -> list[Candidate]:
         """The next candidates, all of which have to be told before more are asked; [] at the end.
@@ -98,8 +110,13 @@ class Strategy(ABC):
         if set(results) != asked:
             raise ValueError(f"tell: expected candidates {sorted(asked)}, not {sorted(results)}")
         self._pending = []
-        with isolated_rng(derive_seed(self.settings.seed, "survival", len(self._keys))):
-            self._absorb(individuals(results.values(), self.settings.objectives))
+        settings = self.settings
+        born = individuals(results.values(), settings.objectives)
+        self._scored += born
+        if self.informed and settings.screen > 1 and len(self._scored) >= _FEWEST_KNOWN:
+            self._forecast = Forecast(self._scored, settings.objectives)
+        with isolated_rng(derive_seed(settings.seed, "survival", len(self._keys))):
+            self._absorb(born)
 
     def _batch_size(self) -> int:
         """How many candidates are asked for at once after the first generation."""
@@ -113,21 +130,48 @@ class Strategy(ABC):
     def _parents(self) -> list[Individual]:
         """One or two distinct parents, drawn with the global generators; [] to sample instead."""
 
+    def _emphasis(self, rng: random.Random) -> list[float]:
+        """What each objective counts when one child is chosen by its forecast."""
+        return [objective.weight for objective in self.settings.objectives]
+
     def _candidate(self, number: int) -> Candidate:
-        """A network not asked for before, within the limits; bred if it can be, else sampled."""
+        """A network not asked for before, within the limits; of several, the most promising."""
         settings = self.settings
-        for attempt in range(_ATTEMPTS):
-            seed = derive_seed(settings.seed, "candidate", number, attempt)
-            birth = self._birth(seed, breed=attempt < _ATTEMPTS // 2)
-            key = birth.genotype.key()
-            if key not in self._keys and settings.space.fits(
-                birth.genotype, settings.input_shape, settings.num_classes
-            ):
-                self._keys.add(key)
-                parents = tuple(each.scored.candidate.number for each in birth.parents)
-                generation = number // settings.population
-                return Candidate(number, birth.genotype, parents, birth.operator, generation)
+        births = self._births(number)
+        while pool := list(islice(births, settings.screen if self._forecast else 1)):
+            for birth in self._by_merit(pool, number):
+                genotype = birth.genotype
+                if settings.space.fits(genotype, settings.input_shape, settings.num_classes):
+                    self._keys.add(genotype.key())
+                    parents = tuple(each.scored.candidate.number for each in birth.parents)
+                    generation = number // settings.population
+                    return Candidate(number, genotype, parents, birth.operator, generation)
         raise ConfigError(self._exhausted())
+
+    def _births(self, number: int) -> Iterator[_Birth]:
+        """Distinct networks not asked for before: bred while it works, then sampled.
+
+        Where children are screened every other one is sampled, so that the forecast may lead away
+        from the parents.
+        """
+        seen = set(self._keys)
+        for attempt in range(_ATTEMPTS):
+            bred = attempt % 2 == 0 if self._forecast else attempt < _ATTEMPTS // 2
+            seed = derive_seed(self.settings.seed, "candidate", number, attempt)
+            birth = self._birth(seed, breed=bred)
+            if (key := birth.genotype.key()) not in seen:
+                seen.add(key)
+                yield birth
+
+    def _by_merit(self, pool: list[_Birth], number: int) -> list[_Birth]:
+        if self._forecast is None:
+            return pool
+        rng = random.Random(derive_seed(self.settings.seed, "emphasis", number))
+        genotypes = [birth.genotype for birth in pool]
+        merits = self._forecast.merits(genotypes, self._emphasis(rng))
+        # Rounded, so that the last bits of a machine's arithmetic decide nothing.
+        order = sorted(range(len(pool)), key=lambda place: -round(float(merits[place]), 9))
+        return [pool[place] for place in order]
 
     def _birth(self, seed: int, *, breed: bool) -> _Birth:
         rng = random.Random(seed)

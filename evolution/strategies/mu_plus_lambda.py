@@ -19,10 +19,8 @@ class MuPlusLambda(Strategy):
         self.toolbox.register("survive", tools.selBest, k=settings.population, fit_attr="rating")
         self.toolbox.register("select", tools.selTournament, k=2, tournsize=2, fit_attr="rating")
         self._population: list[Individual] = []
-        self._scored: list[Individual] = []
 
     def _absorb(self, born: list[Individual]) -> None:
-        self._scored += born
         rate(self._scored, self.settings.objectives)
         self._population = self.toolbox.survive(self._population + born)
 

@@ -29,6 +29,10 @@ class NSGA2(Strategy):
         union = self._population + born
         self._population = self.toolbox.survive(union) if union else []
 
+    def _emphasis(self, rng: random.Random) -> list[float]:
+        """Another direction for every child, so that screening favours no part of the front."""
+        return [rng.expovariate(1.0) for _ in self.settings.objectives]
+
     def _parents(self) -> list[Individual]:
         if len(self._population) < 4:  # too few for two tournaments between different ones
             return random.sample(self._population, min(2, len(self._population)))

@@ -11,6 +11,8 @@ from evolution.strategies.registry import strategy
 class RandomSearch(Strategy):
     """Distinct networks, sampled as the first generation of every other strategy is."""
 
+    informed = False
+
     def _absorb(self, born: list[Individual]) -> None:
         pass
 

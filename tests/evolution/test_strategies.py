@@ -29,6 +29,7 @@ SETTINGS = SearchSettings(
     population=6,
     generations=4,
     seed=3,
+    screen=4,
 )
 Judge = Callable[[Candidate], Scored]
 every = pytest.mark.parametrize("name", sorted(STRATEGIES))
@@ -66,8 +67,9 @@ def play(search: Strategy, judged: Judge = judge, shuffled: int | None = None) -
 
 
 @every
-def test_exactly_the_budget_of_distinct_fitting_networks(name: str) -> None:
-    told = play(open_strategy(name, SETTINGS))
+@pytest.mark.parametrize("screen", [1, 8])
+def test_exactly_the_budget_of_distinct_fitting_networks(name: str, screen: int) -> None:
+    told = play(open_strategy(name, replace(SETTINGS, screen=screen)))
     candidates = [each.candidate for each in told]
     assert [each.number for each in candidates] == list(range(SETTINGS.budget))
     assert [each.generation for each in candidates] == [
@@ -154,6 +156,7 @@ def test_a_space_too_small_says_so(name: str) -> None:
         ({"population": 1}, "population must be at least 2, not 1"),
         ({"generations": 0}, "generations must be at least 1, not 0"),
         ({"crossover": 1.5}, r"crossover must be in \[0, 1\], not 1.5"),
+        ({"screen": 0}, "screen must be at least 1, not 0"),
         ({"objectives": ()}, "at least one objective is needed"),
     ],
 )
@@ -215,6 +218,25 @@ def test_mu_plus_lambda_breeds_from_the_best(objectives: tuple[Objective, ...], 
 
     ranked = sorted(range(len(told)), key=lambda number: merit(table[number]), reverse=True)
     assert parents <= set(ranked[: SETTINGS.population])
+
+
+def test_random_search_is_told_nothing() -> None:
+    asked = [each.candidate for each in play(open_strategy("random", SETTINGS))]
+    unscreened = replace(SETTINGS, screen=1)
+    failed = play(open_strategy("random", unscreened), failing("Lost", every_nth=1))
+    assert asked == [each.candidate for each in failed]
+
+
+def test_screening_steers_the_children_of_the_same_parents() -> None:
+    """Transfer is 1 - the share of two activations here: a forecast sees that, chance does not."""
+
+    def smoothness(screen: int) -> float:
+        aims = parse_objectives("transfer:min")
+        settings = replace(SETTINGS, objectives=aims, population=12, generations=2, screen=screen)
+        children = play(open_strategy("nsga2", settings))[12:]
+        return sum(each.values["transfer"] for each in children if each.values)
+
+    assert smoothness(32) < smoothness(1)
 
 
 def test_ageing_forgets_the_oldest() -> None:
