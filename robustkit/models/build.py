@@ -28,8 +28,8 @@ def build(
 ) -> Classifier:
     """A fresh classifier for square images.
 
-    `architecture` is a name of the zoo (which alone takes `options`), a `Blueprint`,
-    "torchvision:NAME" or "package.module:factory". `mean` and `std` are per channel, in [0,1]
+    `architecture` is a name of the zoo (which alone takes `options`, here or in the name, as in
+    "vgg11?width=16&…"), a `Blueprint`, "torchvision:NAME" or "package.module:factory". `mean` and `std` are per channel, in [0,1]
     units; by default 0.5 and 0.25, for torchvision ImageNet's, and for a factory 0 and 1. With a
     `seed` the weights depend on it alone and the global generators are left as they were; without,
     they come from the global generators. Raises `ModelError` for an unknown name or option, a
@@ -68,7 +68,8 @@ def rebuild(card: Card, *, seed: int | None = None) -> Classifier:
 
 def _describe(architecture: str | Blueprint, options: dict[str, Any]) -> dict[str, Any]:
     if isinstance(architecture, str) and ":" not in architecture:
-        return {"family": "zoo", "name": architecture, "options": options}
+        name, options = _with_options(architecture, options)
+        return {"family": "zoo", "name": name, "options": options}
     if options:
         named = ", ".join(sorted(options))
         raise ModelError(f"only networks of the zoo take options, so not: {named}")
@@ -78,3 +79,15 @@ def _describe(architecture: str | Blueprint, options: dict[str, Any]) -> dict[st
     if source == "torchvision":
         return {"family": "torchvision", "name": name}
     return {"family": "factory", "factory": architecture}
+
+
+def _with_options(spec: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name in "name?option=number&…", and its options beside those given."""
+    name, _, written = spec.partition("?")
+    read: dict[str, Any] = {}
+    for part in written.split("&") if written else ():
+        option, _, value = part.partition("=")
+        if not value.isdigit():
+            raise ModelError(f"{spec}: expected NAME?OPTION=NUMBER, not '{part}' after the '?'")
+        read[option] = int(value)
+    return name, read | options
