@@ -1,0 +1,83 @@
+"""Signs that a figure may not mean what it seems to: masked gradients, a weak attack, a trick."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.evolve.report.players import PLAYERS, SHOWN
+from experiments.evolve.report.words import rate_text, share
+from robustkit.runs.report import Section, table
+
+Row = tuple[str, str, str]
+FINE, DOUBTFUL = "fine", "doubtful"
+
+
+def checks_section(summary: dict[str, Any]) -> Section:
+    """The checks without which figures about robustness are no evidence (Croce & Hein 2020)."""
+    nets = summary["nets"]
+    rows = [_attack(summary), _black_box(nets)]
+    rows += [_zero_gradients(nets), _flipped(nets["E"]), _surrogate(nets)]
+    note = (
+        "A net can seem to resist transfer because its gradients vanish, because the attack is "
+        "weak, or because it answers R's gradient with the opposite sign."
+    )
+    html = table(("check", "verdict", "measured"), rows)
+    return Section("checks", "Can the figures be trusted?", html, note)
+
+
+def _attack(summary: dict[str, Any]) -> Row:
+    fooled = summary["reference"].get("fooled")
+    weak = fooled is None or fooled < 0.9
+    measured = f"{share(fooled)} of R's own adversarials on validation fool R"
+    return ("the attack works on R itself", _verdict(weak), measured)
+
+
+def _black_box(nets: dict[str, Any]) -> Row:
+    """A net must not do worse under another's adversarials than under its own."""
+    right = {}
+    for name in PLAYERS[1:]:
+        transfer = nets[name]["transfer_from_R"]["all"]["rate"]
+        right[name] = (nets[name]["whitebox_acc"], 1.0 if transfer is None else 1 - transfer)
+    masked = any(own > other for own, other in right.values())
+    each = [f"{SHOWN[n]} {share(own)} and {share(other)}" for n, (own, other) in right.items()]
+    measured = f"accuracy under its own and under R's: {'; '.join(each)}"
+    return (
+        "every net is hurt more by its own adversarials than by R's",
+        _verdict(masked),
+        measured,
+    )
+
+
+def _zero_gradients(nets: dict[str, Any]) -> Row:
+    most = max(PLAYERS, key=lambda name: nets[name].get("zero_gradients") or 0.0)
+    worst = nets[most].get("zero_gradients") or 0.0
+    measured = f"at most {share(worst)} of the gradients are zero ({SHOWN[most]})"
+    if worst == 0:
+        measured = "no gradient of any net is zero"
+    return ("input gradients do not vanish", _verdict(worst > 0.05), measured)
+
+
+def _flipped(evolved: dict[str, Any]) -> Row:
+    """A net driven to a cosine of -1 is fooled by the opposite step."""
+    flipped, plain = (
+        evolved[source]["headline"] for source in ("transfer_from_R_flipped", "transfer_from_R")
+    )
+    known = flipped["rate"] is not None and plain["rate"] is not None
+    bad = known and flipped["rate"] > max(plain["rate"], 0.05)
+    title = "E has not merely turned R's gradient round"
+    measured = f"transfer from the flipped gradient: {rate_text(flipped)}"
+    return (title, _verdict(bad or not known), measured)
+
+
+def _surrogate(nets: dict[str, Any]) -> Row:
+    """What was learnt against R should hold against a net that took no part in the penalty."""
+    rates = {name: nets[name]["transfer_from_surrogate"]["headline"] for name in ("Rp", "E")}
+    known = all(rate["rate"] is not None for rate in rates.values())
+    worse = known and rates["E"]["low"] > rates["Rp"]["high"]
+    measured = f"E {rate_text(rates['E'])}; R′ {rate_text(rates['Rp'])}"
+    title = "E is no easier prey for a surrogate than R′"
+    return (title, _verdict(worse or not known), measured)
+
+
+def _verdict(doubtful: bool) -> str:
+    return DOUBTFUL if doubtful else FINE

@@ -1,0 +1,174 @@
+"""The result in sentences and cards: what was found, and what must not be concluded from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from experiments.evolve.report.words import rate_text, share
+from robustkit.runs.report import Section, cards, percent
+
+Summary = dict[str, Any]
+
+
+def headline_section(summary: Summary) -> Section:
+    """The cards and, below, what they say in plain words."""
+    said = [
+        gap_sentence(summary),
+        accuracy_sentence(summary),
+        robustness_sentence(summary),
+        controls_sentence(summary),
+        search_sentence(summary),
+    ]
+    html = Markup().join(Markup("<p>{}</p>").format(sentence) for sentence in said if sentence)
+    return Section("result", "Result", _cards(summary) + html)
+
+
+def found(summary: Summary) -> int:
+    """+1 where the gap's interval lies above zero, -1 where it lies below, 0 otherwise."""
+    low, high = summary["gap"]["low"], summary["gap"]["high"]
+    if low is None:
+        return 0
+    return int(low > 0) - int(high < 0)
+
+
+def gap_sentence(summary: Summary) -> str:
+    """What the gap T(R→R′) − T(R→E) says, and how surely."""
+    gap, nets = summary["gap"], summary["nets"]
+    if gap["points"] is None:
+        return (
+            "No test image is classified correctly by every training of every net, so that "
+            "transfer cannot be compared on a common set: there is no gap to speak of."
+        )
+    rates = {name: share(_headline(nets[name])["rate"]) for name in ("Rp", "E")}
+    measured = (
+        f"Adversarials made on R mislead R′ on {rates['Rp']} and E on {rates['E']} of the "
+        f"{gap['n']:,} test images that all nets get right: a gap of {gap['points']:+.1f} points, "
+        f"95 % interval [{gap['low']:.1f}, {gap['high']:.1f}]. "
+    )
+    verdicts = {
+        1: "The evolved architecture takes over fewer of R's adversarials than R's own "
+        "architecture does under the same penalty.",
+        0: "The interval includes zero: this run does not show that the evolved architecture "
+        "differs from R's own under the same penalty.",
+        -1: "This is a negative result: more of R's adversarials carry over to the evolved "
+        "architecture than to R's own under the same penalty.",
+    }
+    return measured + verdicts[found(summary)] + _p_value(summary)
+
+
+def _p_value(summary: Summary) -> str:
+    """Said where the strictest test and the interval disagree."""
+    p_value = summary["gap"]["p_value"]
+    if found(summary) == 0 or p_value is None or p_value < 0.05:
+        return ""
+    return (
+        " Not for every pair of trainings, though: in the pair that differs least, McNemar's test "
+        f"gives p = {p_value:.2g}. The trainings differ much between seeds."
+    )
+
+
+def accuracy_sentence(summary: Summary) -> str:
+    """How much clean accuracy E has beside R."""
+    ours, theirs = (summary["nets"][name]["clean_acc"] for name in ("E", "R"))
+    points = 100 * (ours - theirs)
+    if points < -1:
+        verdict = f"the low transfer is paid for with {-points:.1f} points of accuracy"
+        if found(summary) <= 0:
+            verdict = f"E is {-points:.1f} points less accurate"
+    elif points <= 1:
+        verdict = f"within one point ({points:+.1f})"
+    else:
+        verdict = f"E is {points:.1f} points more accurate"
+    return f"On clean test images E is right on {share(ours)}, R on {share(theirs)}: {verdict}."
+
+
+def robustness_sentence(summary: Summary) -> str:
+    """That low transfer is not robustness, with the white-box figures that show it."""
+    evolved, reference = (summary["nets"][name] for name in ("E", "R"))
+    ours, theirs = evolved["whitebox_acc"], reference["whitebox_acc"]
+    direct = (
+        f"Low transfer is not robustness. Attacked directly, through its own gradients and with "
+        f"the same ε, E stays right on {share(ours)} of all test images (R on {share(theirs)})"
+    )
+    lost = 100 * (evolved["clean_acc"] - ours)
+    if ours <= theirs + 0.01:
+        return f"{direct}: whoever can see the net can fool it as easily as R."
+    return (
+        f"{direct}. That is {100 * (ours - theirs):.1f} points more than R, and still "
+        f"{lost:.1f} points less than on clean images."
+    )
+
+
+def controls_sentence(summary: Summary) -> str:
+    """What architecture and penalty do each on their own."""
+    rates = {name: _headline(summary["nets"][name])["rate"] for name in ("R2", "Rp", "E", "E0")}
+    if any(rate is None for rate in rates.values()):
+        return ""
+    points = {name: 100 * rate for name, rate in rates.items()}
+    return (
+        f"Of R's adversarials {points['R2']:.1f} % transfer where nothing is changed but the seed "
+        f"(R2). The penalty alone brings this to {points['Rp']:.1f} % (R′), the architecture alone "
+        f"to {points['E0']:.1f} % (E0), both together to {points['E']:.1f} % (E)."
+    )
+
+
+def search_sentence(summary: Summary) -> str:
+    """Whether evolution did better than a random search of the same budget."""
+    chosen = summary["selection"]
+    if chosen["E"]["key"] == chosen["RS"]["key"]:
+        return (
+            "The random search chose the very same architecture (RS), so that this run says "
+            "nothing for evolution over random sampling."
+        )
+    ours, theirs = (_headline(summary["nets"][name]) for name in ("E", "RS"))
+    if ours["rate"] is None or theirs["rate"] is None:
+        return ""
+    compared = f"E {rate_text(ours)}; RS, from a random search of equal budget, {rate_text(theirs)}"
+    if ours["high"] < theirs["low"]:
+        verdict = "evolution found the better net, their intervals being apart"
+    elif ours["low"] > theirs["high"]:
+        verdict = "the random search found the better net, their intervals being apart"
+    else:
+        verdict = "the intervals overlap, so that neither search can be called the better one"
+    return f"Transfer from R: {compared}. Here {verdict}."
+
+
+def _cards(summary: Summary) -> Markup:
+    gap, nets, selection = summary["gap"], summary["nets"], summary["selection"]["E"]
+    shown = "–" if gap["points"] is None else f"{gap['points']:+.1f}"
+    interval = (
+        "no common images"
+        if gap["points"] is None
+        else f"[{gap['low']:.1f}, {gap['high']:.1f}], n = {gap['n']:,} images"
+    )
+    ours, theirs = nets["E"], nets["R"]
+    transfer = _headline(ours)
+    return cards(
+        [
+            ("gap T(R→R′) − T(R→E), points", shown, interval),
+            (
+                "transfer from R to E",
+                percent(transfer["rate"], transfer["low"], transfer["high"], transfer["n"]),
+                f"R′ {share(_headline(nets['Rp'])['rate'])}",
+            ),
+            ("clean accuracy of E", share(ours["clean_acc"]), f"R {share(theirs['clean_acc'])}"),
+            (
+                "white-box accuracy of E",
+                share(ours["whitebox_acc"]),
+                f"R {share(theirs['whitebox_acc'])}; low transfer is not robustness",
+            ),
+            (
+                "E's size",
+                f"{ours['params']:,}",
+                f"parameters; R {theirs['params']:,}. Candidate {selection['number']} "
+                "of the evolution",
+            ),
+        ]
+    )
+
+
+def _headline(net: dict[str, Any]) -> dict[str, Any]:
+    rate: dict[str, Any] = net["transfer_from_R"]["headline"]
+    return rate

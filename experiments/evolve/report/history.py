@@ -1,0 +1,135 @@
+"""The course of both searches: what was found after how many trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+from markupsafe import Markup
+
+from experiments.evolve.report.evidence import SEARCHES, Entry, Evidence
+from experiments.evolve.report.players import BLUE, ORANGE, RED, SHOWN
+from experiments.evolve.report.words import measures_text, share
+from robustkit.runs.report import Section, figure, house_style, svg
+
+ARM_COLOURS = {"evolve": BLUE, "random": ORANGE}
+BETTER: dict[str, Callable[[float, float], float]] = {"accuracy": max, "transfer": min}
+BASELINES = {"R2": (6, 3), "Rp": (1.5, 2)}  # and how their lines are dashed
+TITLES = {
+    "accuracy": "validation accuracy (%), higher is better",
+    "transfer": "transfer from R on validation (%), lower is better",
+}
+
+
+def history_section(evidence: Evidence) -> Section:
+    """Accuracy and transfer by trial, for the evolution and the random search of equal budget."""
+    caption = (
+        "Dots are trials, bars the medians of a generation, steps the best so far. The lowest "
+        "transfer counts only trials as accurate as the choice asks for"
+        f" ({share(evidence.threshold)} here, R2 at trial budget minus the tolerance): a net that "
+        "has learnt nothing transfers little as well. Level lines: R's own architecture at the "
+        "budget of a trial, without (R2) and with the penalty (R′). Crosses: trials that failed."
+    )
+    return Section("history", "Search history", figure(_drawn(evidence), caption), _note(evidence))
+
+
+def best_so_far(entries: Sequence[Entry], measure: str, threshold: float | None) -> list[float]:
+    """The best value after each trial, NaN before there is one.
+
+    For transfer, only trials whose accuracy is at least `threshold` count.
+    """
+    best = float("nan")
+    course = []
+    for entry in entries:
+        if entry.result is not None:
+            counts = measure != "transfer" or (
+                threshold is None or entry.result["accuracy"] >= threshold
+            )
+            if counts:
+                value = float(entry.result[measure])
+                best = value if best != best else BETTER[measure](best, value)
+        course.append(best)
+    return course
+
+
+def _note(evidence: Evidence) -> str:
+    parts = []
+    for arm, name in SEARCHES.items():
+        lowest = best_so_far(evidence.of(arm), "transfer", evidence.threshold)[-1:]
+        said = share(lowest[0]) if lowest and lowest[0] == lowest[0] else "none accurate enough"
+        parts.append(f"{name}: {said} after {len(evidence.of(arm))} trials")
+    return f"Lowest transfer among accurate candidates. {'; '.join(parts).capitalize()}."
+
+
+def _drawn(evidence: Evidence) -> Markup:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    tips: dict[str, str] = {}
+    with house_style():
+        drawing = Figure(figsize=(10, 4), layout="constrained")
+        panels = drawing.subplots(1, 2)
+        for axes, measure in zip(panels, BETTER, strict=True):
+            for arm in SEARCHES:
+                _course(axes, evidence, arm, measure, tips)
+            _baselines(axes, evidence, measure)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set(title=TITLES[measure], xlabel="trial")
+        handles, labels = panels[0].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        return svg(drawing, alt="Accuracy and transfer of both searches, by trial", tips=tips)
+
+
+def _course(axes: Any, evidence: Evidence, arm: str, measure: str, tips: dict[str, str]) -> None:
+    entries, colour = evidence.of(arm), ARM_COLOURS[arm]
+    numbers = [entry.candidate.number + 1 for entry in entries]
+    best = [100 * value for value in best_so_far(entries, measure, evidence.threshold)]
+    # The first is the broader one, so that both are seen where they coincide.
+    width = 3.4 if arm == "evolve" else 1.5
+    label = f"{SEARCHES[arm]}, best so far"
+    axes.step(numbers, best, where="post", color=colour, lw=width, label=label)
+    for entry, number in zip(entries, numbers, strict=True):
+        gid = f"{measure}-{entry.trial.id.replace('/', '-')}"
+        tips[gid] = _tip(entry)
+        if entry.result is None:
+            where = axes.get_xaxis_transform()
+            mark = axes.plot([number], [0.02], "x", color=RED, transform=where, clip_on=False)
+        else:
+            value = 100 * entry.result[measure]
+            mark = axes.plot([number], [value], "o", color=colour, alpha=0.5, markersize=4.5)
+        mark[0].set_gid(gid)
+    for first, last, middle in _medians(entries, measure):
+        axes.plot([first - 0.35, last + 0.35], [100 * middle] * 2, color=colour, alpha=0.45, lw=4)
+
+
+def _medians(entries: Sequence[Entry], measure: str) -> list[tuple[int, int, float]]:
+    """First and last trial and median of every generation with at least two that succeeded."""
+    generations: dict[int, list[Entry]] = {}
+    for entry in entries:
+        generations.setdefault(entry.candidate.generation, []).append(entry)
+    spans = []
+    for members in generations.values():
+        values = [float(entry.result[measure]) for entry in members if entry.result is not None]
+        if len(values) > 1:
+            numbers = [entry.candidate.number + 1 for entry in members]
+            spans.append((min(numbers), max(numbers), median(values)))
+    return spans
+
+
+def _baselines(axes: Any, evidence: Evidence, measure: str) -> None:
+    for name, dashes in BASELINES.items():
+        value = evidence.baseline(name, measure)
+        if value is None:
+            continue
+        label = f"{SHOWN[name]} at trial budget"
+        style = {"color": "#000000", "alpha": 0.75, "lw": 1.1, "label": label}
+        axes.axhline(100 * value, ls=(0, dashes), **style)
+
+
+def _tip(entry: Entry) -> str:
+    name = f"{SEARCHES[entry.arm]}, candidate {entry.candidate.number}"
+    bred = f"generation {entry.candidate.generation + 1}, {entry.candidate.operator}"
+    if entry.result is None:
+        return f"{name}\n{bred}\n{entry.trial.outcome}: {entry.trial.reason}"
+    return f"{name}\n{bred}\n{measures_text(entry.result)}"

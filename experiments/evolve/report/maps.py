@@ -1,0 +1,46 @@
+"""Tensors as pictures: images, magnified perturbations, and where a net's gradient is large."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Picture = NDArray[np.uint8]
+
+
+def picture(image: Tensor) -> Picture:
+    """An image (C,H,W) in [0,1] as uint8 (H,W,3), or (H,W) where C is 1."""
+    pixels = np.round(255 * image.clamp(0, 1).numpy()).astype(np.uint8)
+    return _channels_last(pixels)
+
+
+def magnification(perturbation: Tensor) -> int:
+    """The largest whole factor at which a perturbation still fits around mid-grey, at least 1."""
+    largest = float(perturbation.abs().max())
+    return max(1, int(0.5 / largest + 1e-3)) if largest > 0 else 1
+
+
+def perturbation_picture(perturbation: Tensor, factor: int) -> Picture:
+    """A perturbation (C,H,W) times `factor` around mid-grey."""
+    return picture(0.5 + factor * perturbation)
+
+
+def gradient_picture(gradient: Tensor) -> Picture:
+    """Where a gradient (C,H,W) is large: its absolute values, summed over channels, as heat.
+
+    The brightest hundredth of the pixels is white; a gradient of zeros is black.
+    """
+    from matplotlib import colormaps
+
+    heat: NDArray[Any] = gradient.abs().sum(dim=0).double().numpy()
+    top = float(np.quantile(heat, 0.99)) or float(heat.max())
+    scaled = np.clip(heat / top, 0, 1) if top > 0 else np.zeros_like(heat)
+    coloured: NDArray[Any] = np.asarray(colormaps["inferno"](scaled))[..., :3]
+    return np.round(255 * coloured).astype(np.uint8)
+
+
+def _channels_last(pixels: Picture) -> Picture:
+    return pixels[0] if pixels.shape[0] == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
