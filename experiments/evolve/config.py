@@ -31,10 +31,11 @@ class EvolveConfig:
     """
 
     reference: str = "small"
-    surrogate: str = "small"
+    surrogate: str = "resnet20"
     population: int = 8
     generations: int = 3
     strategy: str = "nsga2"
+    screen: int = 32
     objectives: str = "accuracy:max,transfer:min,macs:min"
     floor: float = 0.05
     tolerance: float = 0.01
@@ -61,15 +62,21 @@ class EvolveConfig:
     min_blocks: int = 2
     max_blocks: int = 8
     max_params: int = 400_000
-    max_macs: int = 8_000_000
+    max_macs: int = 3_000_000
     kinds: tuple[str, ...] = SearchSpace().kinds
     norms: tuple[str, ...] = SearchSpace().norms
     activations: tuple[str, ...] = SearchSpace().activations
+    channels: tuple[int, ...] = SearchSpace().channels
     kernels: tuple[int, ...] = SearchSpace().kernels
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("population", 2), ("generations", 1), ("final_seeds", 1)):
+        for name, least in (
+            ("population", 2),
+            ("generations", 1),
+            ("screen", 1),
+            ("final_seeds", 1),
+        ):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
         for name in ("floor", "tolerance"):
@@ -101,6 +108,7 @@ class EvolveConfig:
             kinds=tuple(self.kinds),
             norms=tuple(self.norms),
             activations=tuple(self.activations),
+            channels=tuple(self.channels),
             kernels=tuple(self.kernels),
         )
 

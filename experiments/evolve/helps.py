@@ -7,6 +7,8 @@ HELPS = {
     "population": "candidates of a generation",
     "generations": "generations, the first, sampled one included",
     "strategy": "nsga2, mu_plus_lambda, ageing or random",
+    "screen": "possible children, of which the one with the best forecast is tried; 1 leaves the "
+    "strategy as published",
     "objectives": "NAME:max|min[:WEIGHT][>=BOUND|<=BOUND],... over accuracy, transfer, macs, "
     "params, cos_abs, grad_norm",
     "floor": "accuracy a candidate may lie below R's architecture at trial budget and still be "
@@ -40,6 +42,7 @@ HELPS = {
     "kinds": "kinds of blocks",
     "norms": "normalisations",
     "activations": "activations",
+    "channels": "widths of blocks, ascending",
     "kernels": "kernel sizes, odd and ascending",
     "seed": "seed of everything",
 }

@@ -189,5 +189,6 @@ def search_settings(space: Workspace, baseline: float) -> SearchSettings:
         objectives=config.objectives_above(baseline),
         population=config.population,
         generations=config.generations,
+        screen=config.screen,
         seed=derive_seed(config.seed, "search"),
     )
