@@ -1,4 +1,4 @@
-"""VGG networks for small images (Simonyan & Zisserman 2015) with batch norm: `vgg11`, `vgg16`."""
+"""VGG networks for small images (Simonyan & Zisserman 2015) with batch norm: `vgg3`, `vgg11`, `vgg16`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ from torch import nn
 
 from robustkit.models.layers import GlobalAverage, chain, conv_bn
 from robustkit.models.zoo.registry import register
+
+
+@register("vgg3")
+def vgg3(num_classes: int, in_channels: int, image_size: int, *, width: int = 32) -> nn.Module:
+    """Three 3x3 convolutions, each max-pooled; 94,762 parameters for 10 classes and 3 channels.
+
+    The shallowest of the family: some 70 % on CIFAR-10 within minutes on a CPU, and nets trained
+    from other seeds share its weaknesses, as deep narrow ones do not. Images of 8 pixels or more.
+    """
+    return _vgg(num_classes, in_channels, width, depths=(1, 1, 1))
 
 
 @register("vgg11")
@@ -25,7 +35,7 @@ def vgg16(num_classes: int, in_channels: int, image_size: int, *, width: int = 6
 
 
 def _vgg(num_classes: int, in_channels: int, width: int, *, depths: tuple[int, ...]) -> nn.Module:
-    widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)
+    widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)[: len(depths)]
     stages: list[tuple[str, list[nn.Module]]] = []
     source = in_channels
     for number, (channels, depth) in enumerate(zip(widths, depths, strict=True), start=1):
