@@ -25,15 +25,19 @@ def loss_gradient(
 
 
 def loss_cotangent(logits: Tensor, labels: Tensor, loss: str) -> Tensor:
-    """∂L/∂z of each row, (N,K).
-
-    For cross-entropy this is softmax(z) minus one-hot(y). The entry of y is computed as minus the
-    sum of the others: p_y - 1 cancels to zero in float32 once a model is confident, and the
-    gradient's direction with it.
-    """
+    """∂L/∂z of each row, (N,K)."""
     if loss == "ce":
-        others = logits.softmax(dim=1).scatter(1, labels[:, None], 0.0)
-        return others.scatter(1, labels[:, None], -others.sum(dim=1, keepdim=True))
-    leaf = logits.requires_grad_(True)
+        return cross_entropy_cotangent(logits, labels)
+    leaf = logits.detach().requires_grad_(True)
     (cotangent,) = torch.autograd.grad(get_loss(loss)(leaf, labels).sum(), leaf)
     return cotangent
+
+
+def cross_entropy_cotangent(logits: Tensor, labels: Tensor) -> Tensor:
+    """softmax(z) minus one-hot(y), (N,K), differentiable in `logits`.
+
+    The entry of y is computed as minus the sum of the others: p_y - 1 cancels to zero in float32
+    once a model is confident, and the gradient's direction with it.
+    """
+    others = logits.softmax(dim=1).scatter(1, labels[:, None], 0.0)
+    return others.scatter(1, labels[:, None], -others.sum(dim=1, keepdim=True))

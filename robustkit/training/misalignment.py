@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robustkit.attacks.gradients import cross_entropy_cotangent
 from robustkit.attacks.losses import get_loss
 from robustkit.errors import ConfigError, did_you_mean
 
@@ -50,7 +51,15 @@ class Misalignment:
 
 
 def differentiable_gradient(logits: Tensor, images: Tensor, labels: Tensor, loss: str) -> Tensor:
-    """g_M for images (N,C,H,W) that `logits` (N,K) were computed from, with a graph: (N,C,H,W)."""
+    """g_M for images (N,C,H,W) that `logits` (N,K) were computed from, with a graph: (N,C,H,W).
+
+    Cross-entropy's is taken through the same stable cotangent as the references' gradients: of the
+    usual one, only rounding is left where the net is surer than float32 can tell from certainty.
+    """
+    if loss == "ce":
+        cotangent = cross_entropy_cotangent(logits, labels)
+        (gradient,) = torch.autograd.grad(logits, images, cotangent, create_graph=True)
+        return gradient
     total = get_loss(loss)(logits, labels).sum()
     (gradient,) = torch.autograd.grad(total, images, create_graph=True)
     return gradient
