@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from robustkit.attacks import Attack
 from robustkit.training.config import TrainConfig
@@ -43,6 +44,8 @@ def step_loss(
     shared = penalised and attack is None and not _needs_own_pass(model, config)
     if shared:
         images = images.requires_grad_(True)
+    # Taken before this batch's own forward pass moves them.
+    statistics = _running_statistics(model) if config.penalty_stats == "running" else {}
     with torch.autocast(images.device.type, torch.bfloat16, enabled=config.bf16):
         logits = model(images).float()
     loss = F.cross_entropy(logits, batch.labels)
@@ -51,8 +54,9 @@ def step_loss(
     if shared:
         gradient = differentiable_gradient(logits, images, batch.labels, config.grad_loss)
     else:
-        gradient = _own_pass(model, batch, config)
-    assert batch.directions is not None and batch.usable is not None
+        gradient = _own_pass(model, batch, config, statistics)
+    assert batch.directions is not None
+    assert batch.usable is not None
     measured = misalignment(gradient, batch.directions, batch.usable, config.phi)
     return StepLoss(loss + config.lam * measured.penalty, loss, logits, measured)
 
@@ -61,15 +65,27 @@ def _needs_own_pass(model: nn.Module, config: TrainConfig) -> bool:
     return config.penalty_stats == "running" and bool(_batch_norms(model))
 
 
-def _own_pass(model: nn.Module, batch: Batch, config: TrainConfig) -> Tensor:
-    """g_M on the clean images, in a forward pass of its own."""
+def _running_statistics(model: nn.Module) -> dict[str, Tensor]:
+    norms = set(_batch_norms(model))
+    return {
+        f"{path}.{name}" if path else name: buffer.clone()
+        for path, module in model.named_modules()
+        if module in norms
+        for name, buffer in module.named_buffers(recurse=False)
+    }
+
+
+def _own_pass(
+    model: nn.Module, batch: Batch, config: TrainConfig, statistics: dict[str, Tensor]
+) -> Tensor:
+    """g_M on the clean images, in a forward pass of its own, with these running statistics."""
     frozen = _batch_norms(model) if config.penalty_stats == "running" else []
     images = batch.images.detach().requires_grad_(True)
     try:
         for module in frozen:
             module.eval()
         with torch.autocast(images.device.type, torch.bfloat16, enabled=config.bf16):
-            logits = model(images).float()
+            logits = functional_call(model, statistics, (images,)).float()
     finally:
         for module in frozen:
             module.train()
