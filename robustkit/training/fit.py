@@ -40,7 +40,7 @@ def fit(
     """Train `model` in place on `splits.train`, watching `splits.val`; returns what happened.
 
     `references` are gradients on the very views that `config` stores. Raises `DivergedError` as
-    soon as an epoch ends with a loss that is not finite.
+    soon as an epoch ends with a loss or with weights that are not finite.
     """
     examples = make_examples(splits.train, config, references)
     return fit_examples(
@@ -142,6 +142,9 @@ class _Training:
         loss = totals.loss / totals.images
         if not (math.isfinite(loss) and (seen is None or math.isfinite(seen.loss))):
             raise DivergedError(f"training diverged in epoch {number}: the loss is not finite")
+        # The last step's damage shows in no training loss, and without `val` nowhere else either.
+        if not all(bool(weights.isfinite().all()) for weights in self.model.state_dict().values()):
+            raise DivergedError(f"training diverged in epoch {number}: weights are not finite")
         return EpochRecord(
             epoch=number,
             train_loss=loss,

@@ -11,8 +11,8 @@ class EpochRecord:
     """One epoch, counted from 1.
 
     Accuracies are fractions in [0,1]; losses are cross-entropies in nats; `penalty` is the mean
-    misalignment (None without references); `val_…` are None where nothing was watched; `masked` counts the rows it had to leave out; `lr` is
-    the last step's.
+    misalignment (None without references), `masked` counts the rows it had to leave out; `val_…`
+    are None where nothing was watched; `lr` is the last step's.
     """
 
     epoch: int

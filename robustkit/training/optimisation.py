@@ -13,9 +13,7 @@ from robustkit.training.config import TrainConfig
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """SGD or Adam over all parameters, with weight decay on all of them (for Adam decoupled)."""
     if config.optimizer == "adam":
-        return torch.optim.AdamW(
-            model.parameters(), lr=config.lr, weight_decay=config.weight_decay
-        )
+        return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
