@@ -47,9 +47,7 @@ class ReferenceGradients:
 
     def subset(self, indices: Tensor) -> ReferenceGradients:
         """The gradients of the images at `indices`, copied into memory."""
-        return replace(
-            self, directions=self.directions[:, indices], norms=self.norms[:, indices]
-        )
+        return replace(self, directions=self.directions[:, indices], norms=self.norms[:, indices])
 
 
 def compute_reference(
@@ -70,7 +68,7 @@ def cached_reference(
     """
     key = reference_key(model, views, labels, loss)
     directions_path, norms_path = folder / f"{key}.npy", folder / f"{key}.norms.npy"
-    if not norms_path.is_file():
+    if not (norms_path.is_file() and directions_path.is_file()):
         folder.mkdir(parents=True, exist_ok=True)
         kept: list[Tensor] = []
         write_array(
@@ -90,17 +88,19 @@ def open_reference(
 ) -> ReferenceGradients:
     """Map a cached reference; raises `DataError` unless it holds views of `shape` (K,N,C,H,W)."""
     directions, norms = map_array(directions_path), map_array(norms_path)
-    if directions.shape != shape or norms.shape != shape[:2]:
-        raise DataError(
-            f"{directions_path} holds gradients of shape {tuple(directions.shape)}, "
-            f"not {shape}; delete it"
-        )
+    for path, found, wanted, dtype in (
+        (directions_path, directions, shape, torch.float16),
+        (norms_path, norms, shape[:2], torch.float32),
+    ):
+        if found.shape != wanted or found.dtype != dtype:
+            raise DataError(
+                f"{path} holds {found.dtype} of shape {tuple(found.shape)}, "
+                f"not {dtype} of shape {wanted}; delete it"
+            )
     return ReferenceGradients(directions, norms.clone())
 
 
-def reference_key(
-    model: models.Classifier, views: Tensor, labels: Tensor, loss: str
-) -> str:
+def reference_key(model: models.Classifier, views: Tensor, labels: Tensor, loss: str) -> str:
     """What the gradients depend on, as 32 hexadecimal digits."""
     sha = hashlib.sha256(json.dumps([models.digest(model), loss, list(views.shape)]).encode())
     for view in views:
