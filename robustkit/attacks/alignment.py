@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.gradients import loss_gradient
-from robustkit.attacks.norms import TINY
 from robustkit.attacks.predict import BATCH
 from robustkit.attacks.purity import pure
-from robustkit.data import ImageSet
+from robustkit.data import ImageSet, batches
+
+# Below any norm of float32 gradients that is not zero.
+LEAST = 1e-48
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ def input_gradients(model: nn.Module, images: ImageSet, loss: str = "ce") -> Ten
     device = next(model.parameters()).device
     parts = []
     with pure(model):
-        for part in torch.arange(len(images)).split(BATCH):
+        for part in batches(len(images), BATCH):
             labels = images.labels[part].to(device)
             parts.append(loss_gradient(model, images.floats(part).to(device), labels, loss)[0])
     return torch.cat([part.cpu() for part in parts])
@@ -43,6 +45,6 @@ def alignment(gradients: Tensor, others: Tensor) -> GradientAlignment:
     """
     first, second = gradients.flatten(1).double(), others.flatten(1).double()
     norm, other = first.norm(dim=1), second.norm(dim=1)
-    product = (first / norm.clamp_min(TINY**4)[:, None] * second).sum(dim=1)
+    product = (first / norm.clamp_min(LEAST)[:, None] * second).sum(dim=1)
     cosine = torch.where((norm > 0) & (other > 0), product / other, torch.nan)
     return GradientAlignment(cosine, norm)

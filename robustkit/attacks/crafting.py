@@ -73,7 +73,12 @@ def craft(
     }
     path = None if cache is None else cache / f"{origin_key(origin)}.safetensors"
     if path is not None and path.is_file():
-        return load_adversarials(path)
+        kept = load_adversarials(path)
+        if kept.origin != origin or kept.images.shape != images.images.shape:
+            raise AttackError(
+                f"{path}: holds another adversarial set than its name says; delete it"
+            )
+        return kept
     made = _craft(source, images, attack, origin, seed)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,15 +119,15 @@ def save_adversarials(made: AdversarialSet, path: Path) -> None:
 
 
 def load_adversarials(path: Path) -> AdversarialSet:
-    """Read a set back; raises `AttackError` naming the file if it is damaged or of a newer format."""
+    """Read a set back; raises `AttackError` naming a file damaged or of another format."""
     try:
         with safe_open(path, framework="pt") as file:
             notes = json.loads((file.metadata() or {})[_NOTES])
+            found, origin = notes["format"], notes["origin"]
             tensors = {name: file.get_tensor(name) for name in ("images", "correct", "fooled")}
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise AttackError(f"{path}: no whole adversarial set ({error}); delete it") from None
-    if notes["format"] != FORMAT:
-        raise AttackError(
-            f"{path}: adversarial set of format {notes['format']}, this version reads {FORMAT}"
-        )
-    return AdversarialSet(**tensors, origin=notes["origin"])
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise AttackError(f"{path}: no whole adversarial set ({reason}); delete it") from None
+    if found != FORMAT:
+        raise AttackError(f"{path}: adversarial set of format {found}, this version reads {FORMAT}")
+    return AdversarialSet(**tensors, origin=origin)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-# A gradient whose norm is below this has no direction; it is left zero rather than blown up.
-TINY = 1e-12
+# The least normal float32: what divides may not be smaller, so that zero stays zero.
+TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,15 @@ def per_image(values: Tensor) -> Tensor:
 
 
 def _l2_size(delta: Tensor) -> Tensor:
-    return delta.flatten(1).norm(dim=1)
+    size: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+    return size
 
 
 def _l2_steepest(gradient: Tensor) -> Tensor:
-    return gradient / per_image(_l2_size(gradient).clamp_min(TINY))
+    # By the largest entry first: a confident net's gradients underflow when they are squared.
+    peak = gradient.flatten(1).abs().amax(dim=1).clamp_min(TINY)
+    scaled = gradient / per_image(peak)
+    return scaled / per_image(_l2_size(scaled).clamp_min(TINY))
 
 
 def _l2_project(delta: Tensor, eps: float) -> Tensor:
@@ -46,9 +51,13 @@ def _l2_project(delta: Tensor, eps: float) -> Tensor:
 
 def _l2_random(shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
     # Uniform in the ball: a uniform direction times the d-th root of a uniform radius.
-    direction = _l2_steepest(torch.randn(shape, generator=generator))
-    radius = torch.rand(shape[0], generator=generator)
-    return direction * per_image(eps * radius ** (1.0 / direction[0].numel()))
+    # One stream of uniform numbers, image after image: `randn` draws in blocks, and what an image
+    # got would depend on the size of its batch.
+    count, size = shape[0], math.prod(shape[1:])
+    drawn = torch.rand(count, size + 1, generator=generator, dtype=torch.float64)
+    normal = torch.special.ndtri(drawn[:, 1:].clamp_min(2.0**-54))
+    radius = eps * drawn[:, 0] ** (1.0 / size)
+    return _l2_steepest(normal.view(shape)).float() * per_image(radius.float())
 
 
 def _linf_random(shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:

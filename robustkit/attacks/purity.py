@@ -20,7 +20,11 @@ def pure(model: nn.Module) -> Iterator[None]:
     """
     modes = [(module, module.training) for module in model.modules()]
     parameters = [(each, each.requires_grad, each.grad) for each in model.parameters()]
-    buffers = [(each, each.detach().clone()) for each in model.buffers()]
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
     with isolated_rng(None):
         try:
             model.eval()
@@ -33,5 +37,7 @@ def pure(model: nn.Module) -> Iterator[None]:
             for parameter, requires_grad, gradient in parameters:
                 parameter.requires_grad_(requires_grad)
                 parameter.grad = gradient
-            for buffer, before in buffers:
+            for module, name, buffer, before in buffers:
+                # The very tensor, too: a module may have put another in its place.
+                setattr(module, name, buffer)
                 buffer.detach().copy_(before)

@@ -46,7 +46,8 @@ def pooled_rate(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Rate:
     counted = int(among.sum())
     if counted == 0:
         return Rate(None, 0, None, None)
-    return wilson(float((hits & among).sum() / counted), round(counted / len(among)))
+    n = max(1, round(counted / len(among)))
+    return wilson(float((hits & among).sum() / counted), n)
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

@@ -10,7 +10,7 @@ from robustkit.attacks.base import Attack, verify
 from robustkit.attacks.crafting import BATCH
 from robustkit.attacks.predict import predict
 from robustkit.compute import torch_generator
-from robustkit.data import ImageSet
+from robustkit.data import ImageSet, batches
 
 
 def survivors(
@@ -23,7 +23,9 @@ def survivors(
     generator = torch_generator("robust", seed)
     device = next(model.parameters()).device
     standing = predict(model, images.images).argmax(dim=1) == images.labels
-    for part in torch.nonzero(standing).squeeze(1).split(BATCH):
+    attacked = torch.nonzero(standing).squeeze(1)
+    for chosen in batches(len(attacked), BATCH):
+        part = attacked[chosen]
         clean, labels = images.floats(part).to(device), images.labels[part].to(device)
         made = attack(model, clean, labels, generator=generator, stop_when_fooled=True)
         verify(made, clean, attack)
