@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from robustkit.attacks import (
+    FGSM,
+    PGD,
+    AdversarialSet,
+    Attack,
+    craft,
+    crafting,
+    load_adversarials,
+    robustness,
+    survivors,
+)
+from robustkit.errors import AttackError
+from tests.robustkit.attacks.nets import classifier, striped
+
+
+def same(first: AdversarialSet, second: AdversarialSet) -> bool:
+    return (
+        torch.equal(first.images, second.images)
+        and torch.equal(first.correct, second.correct)
+        and torch.equal(first.fooled, second.fooled)
+        and first.origin == second.origin
+    )
+
+
+def test_a_set_tells_what_it_is() -> None:
+    net, images, attack = classifier(), striped(9), PGD(eps=0.3)
+    made = craft(net, images, attack, seed=3)
+    net.eval()
+    assert torch.equal(made.correct, net(images.floats()).argmax(1) == images.labels)
+    assert torch.equal(made.fooled, net(made.images).argmax(1) != images.labels)
+    assert made.origin["attack"] == attack.to_dict()
+    assert float((made.images - images.floats()).abs().max()) == pytest.approx(0.3, abs=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_batch_size_does_not_matter(monkeypatch: pytest.MonkeyPatch, norm: str) -> None:
+    net, images, attack = classifier(), striped(9), PGD(eps=0.3, norm=norm, steps=3)
+    whole = craft(net, images, attack)
+    monkeypatch.setattr(crafting, "BATCH", 2)
+    assert torch.allclose(craft(net, images, attack).images, whole.images, atol=1e-5)
+
+
+def test_a_set_is_crafted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, images, attack = classifier(), striped(6), FGSM()
+    made = craft(net, images, attack, cache=tmp_path / "new")
+    assert same(made, craft(net, images, attack))
+    monkeypatch.setattr(Attack, "__call__", None)
+    assert same(made, craft(net, images, attack, cache=tmp_path / "new"))
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"{made.key}.safetensors"]
+
+
+def test_whatever_a_set_depends_on_is_in_its_key() -> None:
+    net, images = classifier(), striped(6)
+    keys = {
+        craft(net, images, FGSM()).key,
+        craft(net, images, FGSM(), seed=1).key,
+        craft(net, images, FGSM(eps=0.1)).key,
+        craft(net, images, FGSM(targeted=True)).key,
+        craft(net, striped(6, seed=1), FGSM()).key,
+        craft(classifier(seed=1), images, FGSM()).key,
+    }
+    assert len(keys) == 6
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, -1])
+def test_a_damaged_file_is_named(tmp_path: Path, kept: int) -> None:
+    net, images = classifier(), striped(6)
+    craft(net, images, FGSM(), cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(AttackError, match=rf"{path.name}: no whole adversarial set \(.*delete it"):
+        craft(net, images, FGSM(), cache=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("notes", "message"),
+    [
+        (None, "no whole adversarial set"),
+        ("{", "no whole adversarial set"),
+        ("[]", "no whole adversarial set"),
+        (json.dumps({"origin": {}}), "no whole adversarial set"),
+        (json.dumps({"format": 1}), "no whole adversarial set"),
+        (json.dumps({"format": 2, "origin": {}}), "of format 2, this version reads 1"),
+    ],
+)
+def test_wrong_notes_are_named(tmp_path: Path, notes: str | None, message: str) -> None:
+    craft(classifier(), striped(6), FGSM(), cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    metadata = None if notes is None else {"robustkit_adversarials": notes}
+    save_file(load_file(path), path, metadata=metadata)
+    with pytest.raises(AttackError, match=message):
+        load_adversarials(path)
+
+
+def test_a_set_under_another_sets_name_is_refused(tmp_path: Path) -> None:
+    net, images = classifier(), striped(6)
+    one = craft(net, images, FGSM(), cache=tmp_path)
+    other = craft(net, images, FGSM(eps=0.2), cache=tmp_path)
+    (tmp_path / f"{one.key}.safetensors").rename(tmp_path / f"{other.key}.safetensors")
+    with pytest.raises(AttackError, match="holds another adversarial set than its name says"):
+        craft(net, images, FGSM(eps=0.2), cache=tmp_path)
+
+
+def test_an_attack_that_cheats_is_caught() -> None:
+    class Cheat(FGSM):
+        def perturb(self, *arguments: Any) -> torch.Tensor:
+            return 1 - super().perturb(*arguments)
+
+    with pytest.raises(AttackError, match="cheat: an adversarial lies"):
+        craft(classifier(), striped(6), Cheat())
+
+
+def test_survivors_are_right_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, images, attack = classifier().eval(), striped(30), PGD(eps=0.02, random_start=False)
+    standing = survivors(net, images, attack)
+    clean = net(images.floats()).argmax(1) == images.labels
+    attacked = attack(net, images.floats(), images.labels)
+    assert bool((clean[standing]).all())
+    # Whoever survives every step was never stopped, so is where the whole attack ends.
+    assert torch.equal(net(attacked)[standing].argmax(1), images.labels[standing])
+    assert torch.equal(survivors(net, images, FGSM(eps=0.0)), clean)
+    monkeypatch.setattr(robustness, "BATCH", 4)
+    assert torch.equal(survivors(net, images, attack), standing)
+
+
+def test_a_net_that_is_never_right_has_no_survivors() -> None:
+    net, images = classifier().eval(), striped(30)
+    wrong = torch.nonzero(net(images.floats()).argmax(1) != images.labels).squeeze(1)
+    assert len(wrong)
+    assert not survivors(net, images.subset(wrong), PGD(norm="l2")).any()

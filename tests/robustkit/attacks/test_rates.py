@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from robustkit.attacks import mcnemar, paired_gap, pooled_rate, wilson
+from robustkit.attacks.rates import Rate
+
+
+def bounds(rate: Rate) -> list[float | None]:
+    return [rate.low, rate.high]
+
+
+@given(st.integers(1, 500), st.floats(0, 1))
+def test_wilson_is_scipys(n: int, share: float) -> None:
+    hits = round(share * n)
+    made = wilson(hits / n, n)
+    expected = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    assert made.n == n
+    assert made.low == pytest.approx(expected.low, abs=1e-9)
+    assert made.high == pytest.approx(expected.high, abs=1e-9)
+
+
+def test_wilson_gives_newcombes_published_figures() -> None:
+    # Newcombe 1998, table I, method 3: 81/263 and 0/20.
+    assert bounds(wilson(81 / 263, 263)) == pytest.approx([0.2553, 0.3662], abs=5e-5)
+    assert bounds(wilson(0.0, 20)) == pytest.approx([0.0, 0.1611], abs=5e-5)
+
+
+def test_no_images_no_rate() -> None:
+    nothing = Rate(None, 0, None, None)
+    assert wilson(0.0, 0) == nothing
+    assert pooled_rate(np.zeros((2, 3), bool), np.zeros((2, 3), bool)) == nothing
+    gap = paired_gap(np.zeros((1, 0), bool), np.zeros((1, 0), bool), seed=0)
+    assert (gap.points, gap.low, gap.high, gap.p_value, gap.n) == (None, None, None, None, 0)
+
+
+def test_a_pooled_rate_counts_images_not_trainings() -> None:
+    hits = np.array([[1, 0, 0, 1], [1, 1, 0, 1]], bool)
+    among = np.array([[1, 1, 0, 0], [1, 1, 1, 1]], bool)
+    made = pooled_rate(hits, among)
+    assert made == wilson(4 / 6, 3)
+
+
+def test_a_pooled_rate_of_one_image_in_one_of_many_trainings_is_a_rate() -> None:
+    among = np.zeros((5, 4), bool)
+    among[0, 0] = True
+    made = pooled_rate(among, among)
+    assert (made.rate, made.n) == (1.0, 1)
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 5))
+def test_mcnemar_is_the_exact_binomial_test_on_discordant_pairs(b: int, c: int, both: int) -> None:
+    first = np.array([True] * b + [False] * c + [True] * both, bool)
+    second = np.array([False] * b + [True] * c + [True] * both, bool)
+    tail = sum(math.comb(b + c, k) for k in range(min(b, c) + 1)) / 2 ** (b + c)
+    assert mcnemar(first, second) == pytest.approx(min(1.0, 2 * tail))
+    assert mcnemar(first, second) == mcnemar(second, first)
+
+
+def test_a_gap_is_in_points_and_its_p_value_that_of_the_worst_pair() -> None:
+    first = np.array([[1] * 8 + [0] * 2, [1] * 4 + [0] * 6], bool)
+    second = np.zeros((1, 10), bool)
+    gap = paired_gap(first, second, seed=0, draws=200)
+    assert gap.points == pytest.approx(60.0)
+    assert gap.p_value == mcnemar(first[1], second[0])
+    assert gap.low is not None
+    assert gap.high is not None
+    assert gap.low < 60 < gap.high
+    assert gap == paired_gap(first, second, seed=0, draws=200)
+    mirrored = paired_gap(second, first, seed=0, draws=200)
+    assert mirrored.points == pytest.approx(-60.0)
+
+
+def test_the_bootstrap_is_paired() -> None:
+    # Two nets that err on the same images but for one: unpaired, the interval would span 0.
+    first = np.arange(400)[None] < 200
+    second = np.arange(400)[None] < 180
+    gap = paired_gap(first, second, seed=0, draws=500)
+    assert gap.low is not None
+    assert gap.low > 2
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.08])
+def test_the_interval_covers_the_true_gap_about_as_often_as_it_says(spread: float) -> None:
+    """Images of varied difficulty, five trainings a group, whose own rates vary by `spread`."""
+    rng = np.random.default_rng(0)
+    truth = 100 * (expected_rate(0.6, spread) - expected_rate(0.4, spread))
+    covered = 0
+    for trial in range(100):
+        hardness = rng.random(120)
+        groups = []
+        for threshold in (0.6, 0.4):
+            own = threshold + spread * rng.standard_normal((5, 1))
+            groups.append(hardness + 0.2 * rng.standard_normal((5, 120)) < own)
+        gap = paired_gap(groups[0], groups[1], seed=trial, draws=120)
+        assert gap.low is not None
+        assert gap.high is not None
+        covered += gap.low <= truth <= gap.high
+    # Percentile bootstrap over five trainings is a little too narrow; binomial noise is 0.03.
+    assert 0.83 <= covered / 100 < 1
+
+
+def expected_rate(threshold: float, spread: float) -> float:
+    rng = np.random.default_rng(1)
+    noise = math.hypot(0.2, spread) * rng.standard_normal(200_000)
+    return float((rng.random(200_000) + noise < threshold).mean())

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from robustkit.compute import DivergedError
+from robustkit.data import ImageSet, Splits
+from robustkit.errors import ConfigError, DataError
+from robustkit.models import Classifier, load
+from robustkit.training import (
+    EpochRecord,
+    Examples,
+    History,
+    TrainConfig,
+    compute_reference,
+    evaluate,
+    fit,
+    fit_examples,
+    make_examples,
+)
+from tests.robustkit.attacks.nets import classifier, striped
+
+VAL = striped(15, seed=1)
+TRAIN = striped(48)
+
+
+def config(**settings: Any) -> TrainConfig:
+    return TrainConfig(**{"epochs": 2, "batch_size": 16, "lr": 0.1, **settings})
+
+
+def train(net: Classifier | None = None, val: ImageSet | None = VAL, **settings: Any) -> History:
+    wanted = config(**settings)
+    return fit_examples(net or classifier(), make_examples(TRAIN, wanted), val, wanted)
+
+
+def weights(net: Classifier) -> Tensor:
+    return torch.cat([each.detach().flatten().float() for each in net.state_dict().values()])
+
+
+def numpy_state() -> str:
+    return repr([str(part) for part in np.random.get_state(legacy=True)])
+
+
+def penalised(**settings: Any) -> tuple[Examples, TrainConfig]:
+    wanted = config(views=2, augment="flip", lam=1.0, **settings)
+    views = make_examples(TRAIN, wanted).views
+    reference = compute_reference(classifier("resnet20", seed=9), views, TRAIN.labels)
+    return make_examples(TRAIN, wanted, [reference]), wanted
+
+
+def untimed(history: History) -> list[dict[str, Any]]:
+    return [{**each, "seconds": 0.0} for each in history.to_dicts()]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimizer": "adam", "lr": 0.01},
+        {"augment": "crop_flip"},
+        {"views": 2, "augment": "flip"},
+        {"adversarial": "pgd", "attack_steps": 2, "eps": 0.1},
+        {"adversarial": "fgsm", "eps": 0.1},
+        {"adversarial": "mifgsm", "attack_steps": 2, "eps": 0.1},
+        {"bf16": True},
+    ],
+    ids=str,
+)
+def test_the_seed_decides_every_bit(settings: dict[str, Any]) -> None:
+    nets = [classifier() for _ in range(3)]
+    first, again, other = (
+        train(net, seed=seed, **settings) for net, seed in zip(nets, (1, 1, 2), strict=True)
+    )
+    assert torch.equal(weights(nets[0]), weights(nets[1]))
+    assert untimed(first) == untimed(again)
+    assert not torch.equal(weights(nets[0]), weights(nets[2]))
+    assert not torch.equal(weights(nets[0]), weights(classifier()))
+    assert all(record.penalty is None for record in other.records)
+
+
+def test_global_random_states_are_neither_used_nor_moved() -> None:
+    torch.manual_seed(5)
+    python, numpy, pytorch = random.getstate(), numpy_state(), torch.get_rng_state()
+    first, second = classifier(), classifier()
+    train(first)
+    assert random.getstate() == python
+    assert numpy_state() == numpy
+    assert torch.equal(torch.get_rng_state(), pytorch)
+    torch.manual_seed(6)
+    train(second)
+    assert torch.equal(weights(first), weights(second))
+
+
+@pytest.mark.parametrize("name", ["small", "resnet20"])
+@pytest.mark.parametrize("stats", ["batch", "running"])
+def test_a_penalised_training_records_its_penalty(name: str, stats: str) -> None:
+    examples, wanted = penalised(penalty_stats=stats)
+    net = classifier(name)
+    history = fit_examples(net, examples, VAL, wanted)
+    for record in history.records:
+        assert record.penalty is not None
+        assert 0 <= record.penalty <= 1.01
+        assert record.masked == 0
+    again = classifier(name)
+    fit_examples(again, examples, VAL, wanted)
+    assert torch.equal(weights(net), weights(again))
+    plain = classifier(name)
+    fit_examples(plain, Examples(examples.views, examples.labels), VAL, wanted)
+    assert not torch.equal(weights(net), weights(plain))
+
+
+def test_the_penalty_falls_when_it_is_all_that_counts() -> None:
+    wanted = config(views=1, lam=100.0, epochs=6, lr=0.002, warmup=0.0, schedule="constant")
+    views = make_examples(TRAIN, wanted).views
+    reference = compute_reference(classifier(), views, TRAIN.labels)
+    history = fit_examples(classifier(), make_examples(TRAIN, wanted, [reference]), None, wanted)
+    first, last = history.records[0].penalty, history.records[-1].penalty
+    assert first is not None
+    assert last is not None
+    assert last < 0.5 * first
+
+
+def test_rows_without_direction_are_counted() -> None:
+    examples, wanted = penalised()
+    examples.references[0].norms[:, :10] = 0.0
+    history = fit_examples(classifier(), examples, VAL, wanted)
+    assert [record.masked for record in history.records] == [10, 10]
+
+
+def test_early_stopping_keeps_the_best_epochs_weights() -> None:
+    net = classifier("resnet20")
+    seen: dict[int, Tensor] = {}
+    wanted = config(epochs=12, patience=2, lr=0.2, schedule="constant")
+    examples = make_examples(TRAIN, wanted)
+    history = fit_examples(
+        net, examples, VAL, wanted, on_epoch=lambda r: seen.update({r.epoch: weights(net).clone()})
+    )
+    accuracies = [record.val_acc or 0.0 for record in history.records]
+    assert history.best.epoch == 1 + accuracies.index(max(accuracies))
+    assert torch.equal(weights(net), seen[history.best.epoch])
+    assert evaluate(net, VAL).accuracy == history.best.val_acc
+    assert len(history.records) in (history.best.epoch + 2, 12)
+    assert len(history.records) > history.best.epoch  # else nothing was restored
+    assert not net.training
+
+
+def test_without_patience_the_last_epoch_counts() -> None:
+    history = train(epochs=3)
+    assert history.best is history.records[-1]
+    assert [record.epoch for record in history.records] == [1, 2, 3]
+
+
+def test_patience_needs_something_to_watch() -> None:
+    with pytest.raises(ConfigError, match="patience needs validation images to watch"):
+        train(val=None, patience=2)
+
+
+def test_records_tell_what_happened() -> None:
+    net = classifier()
+    seen: list[EpochRecord] = []
+    wanted = config(batch_size=20, schedule="constant", warmup=0.0)
+    history = fit_examples(net, make_examples(TRAIN, wanted), VAL, wanted, on_epoch=seen.append)
+    assert tuple(seen) == history.records
+    last = history.records[-1]
+    found = evaluate(net, VAL)
+    assert (last.val_acc, last.val_loss) == (found.accuracy, found.loss)
+    assert (last.lr, found.n) == (0.1, 15)
+    assert 0 <= last.train_acc <= 1
+    unwatched = train(val=None).records[-1]
+    assert (unwatched.val_acc, unwatched.val_loss) == (None, None)
+
+
+def test_it_learns() -> None:
+    net = classifier("resnet20")
+    history = train(net, epochs=8)
+    assert history.records[-1].train_loss < 0.7 * history.records[0].train_loss
+
+
+@pytest.mark.parametrize("val", [VAL, None])
+def test_divergence_is_told_apart_from_bugs(val: ImageSet | None) -> None:
+    with pytest.raises(DivergedError, match=r"training diverged in epoch [12]: "):
+        train(val=val, lr=1e12, epochs=4, warmup=0.0)
+
+
+def test_damage_by_the_very_last_step_is_seen_without_validation() -> None:
+    wanted = config(epochs=1, batch_size=48, lr=1e38, weight_decay=1e10, warmup=0.0)
+    with pytest.raises(DivergedError, match="epoch 1: weights are not finite"):
+        fit_examples(classifier(), make_examples(TRAIN, wanted), None, wanted)
+
+
+def test_every_epoch_leaves_a_checkpoint(tmp_path: Path) -> None:
+    net, wanted = classifier(), config(epochs=3)
+    fit_examples(net, make_examples(TRAIN, wanted), VAL, wanted, checkpoint_dir=tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"epoch_{number:04d}.safetensors" for number in (1, 2, 3)]
+    kept = [load(tmp_path / name) for name in names]
+    assert torch.equal(weights(kept[-1]), weights(net))
+    assert not torch.equal(weights(kept[0]), weights(kept[1]))
+    assert kept[1].card.provenance["epoch"] == 2
+
+
+def test_fewer_images_than_a_batch_are_one_batch() -> None:
+    history = train(batch_size=1000)
+    assert len(history.records) == 2
+
+
+def test_fit_trains_on_train_and_watches_val() -> None:
+    splits = Splits(TRAIN, VAL, striped(6, seed=2), "striped")
+    first, second = classifier(), classifier()
+    history = fit(first, splits, config())
+    assert untimed(history) == untimed(train(second))
+    assert torch.equal(weights(first), weights(second))
+
+
+def test_fit_refuses_a_reference_on_other_images() -> None:
+    splits = Splits(TRAIN, VAL, striped(6, seed=2), "striped")
+    reference = compute_reference(classifier(), VAL.images[None], VAL.labels)
+    with pytest.raises(DataError, match="compute them on these views"):
+        fit(classifier(), splits, config(lam=1.0), references=[reference])
+
+
+def test_evaluation_is_the_definition_and_leaves_the_mode() -> None:
+    net = classifier("resnet20").train()
+    found = evaluate(net, VAL)
+    assert net.training
+    probabilities = net.eval()(VAL.floats()).detach().double().softmax(dim=1)
+    right = [int(row.argmax()) == int(y) for row, y in zip(probabilities, VAL.labels, strict=True)]
+    losses = [-float(row[y].log()) for row, y in zip(probabilities, VAL.labels, strict=True)]
+    assert found.correct.tolist() == right
+    assert found.accuracy == pytest.approx(sum(right) / 15)
+    assert found.loss == pytest.approx(sum(losses) / 15, rel=1e-5)
