@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from robustkit.errors import RunError
 from robustkit.runs import atomic_path
 
 SHOWN = 8
-NETS = ("R", "Rp-0", "E-0")
+NETS = ("R", "Rp", "E")  # players; the first training of each that was judged
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +40,16 @@ class Gallery:
     gradients: Tensor
 
 
-def make_gallery(space: Workspace) -> Gallery:
-    """Images that all nets get right, first those whose adversarial fools R and R' but not E."""
-    verdicts = {name: load_verdict(verdict_path(space.folder.path, name)) for name in NETS}
-    index = _most_telling(verdicts)
+def make_gallery(space: Workspace, names: Mapping[str, Sequence[str]]) -> Gallery:
+    """Images that all nets get right, first those whose adversarial fools R and R' but not E.
+
+    `names` holds the names of the judged nets by player.
+    """
+    shown = [names[player][0] for player in NETS]
+    index = _most_telling(*(load_verdict(verdict_path(space.folder.path, name)) for name in shown))
     test = space.splits.test.subset(index)
     adversarial = space.adversarials("R", "test", flipped=False).images[index]
-    nets = [space.net(name) for name in NETS]
+    nets = [space.net(name) for name in shown]
     return Gallery(
         index=index,
         labels=test.labels,
@@ -59,8 +63,7 @@ def make_gallery(space: Workspace) -> Gallery:
     )
 
 
-def _most_telling(verdicts: dict[str, Verdict]) -> Tensor:
-    reference, retrained, evolved = (verdicts[name] for name in NETS)
+def _most_telling(reference: Verdict, retrained: Verdict, evolved: Verdict) -> Tensor:
     common = reference.correct & retrained.correct & evolved.correct & ~reference.under_own
     wanted = 2 * (evolved.under_R & ~retrained.under_R).int() + (~retrained.under_R).int()
     rank = torch.where(common, wanted, -1)

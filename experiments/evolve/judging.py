@@ -12,12 +12,10 @@ from safetensors.torch import load_file
 from safetensors.torch import save as pack
 from torch import Tensor
 
-from experiments.evolve.workspace import Workspace
+from experiments.evolve.workspace import SURROGATE, Workspace
 from robustkit import attacks, models
 from robustkit.errors import RunError
 from robustkit.runs import atomic_path
-
-SURROGATE = "S"
 
 
 @dataclass(frozen=True, eq=False)

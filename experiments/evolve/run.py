@@ -6,11 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from experiments.evolve.gallery import make_gallery, save_gallery
-from experiments.evolve.judging import SURROGATE
 from experiments.evolve.pipeline import Evolution
+from experiments.evolve.players import judged_names
 from experiments.evolve.summary import summarise
-from experiments.evolve.workspace import Workspace
+from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace
+from robustkit.compute import single_thread
 from robustkit.compute.executors import open_executor
 from robustkit.runs import Ledger, RunFolder, Trial
 
@@ -42,14 +46,24 @@ def evolve(folder: RunFolder, on_trial: Callable[[Trial], None]) -> dict[str, An
     ):
         evolution = Evolution(space, executor, ledger, on_trial)
         evolution.run()
-        fooled = {
-            "surrogate": space.adversarials(SURROGATE, "test", flipped=False).fooled.numpy(),
-            "flipped": space.adversarials("R", "test", flipped=True).fooled.numpy(),
-        }
         folder.append_metrics({"event": "finished", "wall_seconds": time.monotonic() - start})
         wall = sum(each.get("wall_seconds", 0.0) for each in folder.metrics())
-        save_gallery(make_gallery(space), folder.file(GALLERY))
-        summary = summarise(evolution, ledger, fooled, wall)
+        with single_thread():  # as in jobs: what is computed here is the same to the bit as well
+            save_gallery(make_gallery(space, judged_names(ledger.trials())), folder.file(GALLERY))
+            summary = summarise(evolution, ledger, fooled_by(space), wall)
     space.clear_scratch()
     folder.write_summary(summary)  # last: a run that has it has ended
     return folder.summary() or {}
+
+
+def fooled_by(space: Workspace) -> dict[str, NDArray[np.bool_]]:
+    """Which test images' adversarials fool the net they were made on, bool (N,).
+
+    An image that this net gets wrong anyway was not needed to fool it.
+    """
+    surrogate = space.adversarials(SURROGATE, "test", flipped=False)
+    flipped = space.adversarials(REFERENCE, "test", flipped=True)
+    return {
+        "surrogate": (surrogate.correct & surrogate.fooled).numpy(),
+        "flipped": (flipped.correct & flipped.fooled).numpy(),
+    }

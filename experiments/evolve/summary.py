@@ -53,7 +53,7 @@ def summarise(
             name: {key: value for key, value in result.items() if key != "curves"}
             for name, result in sorted(evolution.baseline.items())
         },
-        "selection": {name: choice.to_dict() for name, choice in evolution.choices.items()},
+        "selection": {name: choice.to_dict() for name, choice in sorted(evolution.choices.items())},
         "failed_finalists": [
             trial.id for trial in trials if trial.arm == "final" and trial.outcome != "Ok"
         ],

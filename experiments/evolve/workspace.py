@@ -28,6 +28,7 @@ from robustkit.data import (
 )
 from robustkit.runs import RunFolder
 
+REFERENCE, SURROGATE = "R", "S"
 SCRATCH = "scratch"  # derived files, removed once the run has ended
 
 
@@ -104,18 +105,23 @@ class Workspace:
         return self.folder.file("nets") / f"{name}.safetensors"
 
     def adversarials(self, source: str, split: str, *, flipped: bool) -> attacks.AdversarialSet:
-        """Adversarials of the net `source` on val or test, crafted once and kept."""
+        """Adversarials of the net `source` on val or test, crafted once and kept on the disk.
+
+        Those of R and of the surrogate, which every net meets, are kept in memory as well.
+        """
         name = f"{source}/{split}/{flipped}"
-        if name not in self._adversarials:
-            images = self.splits.val if split == "val" else self.splits.test
-            self._adversarials[name] = attacks.craft(
-                self.net(source),
-                images,
-                self.config.make_attack(flipped=flipped),
-                seed=derive_seed(self.config.seed, "craft", split),
-                cache=self.scratch / "adversarials",
-            )
-        return self._adversarials[name]
+        if name in self._adversarials:
+            return self._adversarials[name]
+        made = attacks.craft(
+            self.net(source),
+            self.splits.val if split == "val" else self.splits.test,
+            self.config.make_attack(flipped=flipped),
+            seed=derive_seed(self.config.seed, "craft", split),
+            cache=self.scratch / "adversarials",
+        )
+        if source in (REFERENCE, SURROGATE):
+            self._adversarials[name] = made
+        return made
 
     def clear_scratch(self) -> None:
         """Remove the derived files: gradients, views and adversarials can be computed again."""
