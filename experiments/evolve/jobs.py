@@ -8,9 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from experiments.evolve.judging import judge
 from experiments.evolve.workspace import Workspace, open_workspace
 from robustkit import attacks, models, training
+from robustkit.compute import DivergedError, InvalidCandidateError
+from robustkit.errors import ModelError
 from robustkit.models.card import Card
 
 
@@ -32,29 +37,38 @@ class TrainNet:
     scored: bool = False
 
     def run(self) -> dict[str, Any]:
-        """Train; returns plain numbers."""
+        """Train; returns plain, finite numbers.
+
+        Raises `DivergedError` where the net or its gradients are not finite, and
+        `InvalidCandidateError` where there is no such net for this data.
+        """
         space = open_workspace(self.run_path)
-        net = models.rebuild(self._card(space), seed=self.seed)
+        net = self._fresh_net(space)
         config = space.config.training(penalised=self.penalised, final=self.final, seed=self.seed)
         examples = space.examples(self.part, penalised=self.penalised)
         val = None if self.part == "all" else space.splits.val
         history = training.fit_examples(net, examples, val, config, device=space.device)
+        gradients = finite_gradients(net, space)
         if self.name:
             space.net_path(self.name).parent.mkdir(exist_ok=True)
             models.save(net, space.net_path(self.name), training=repr(config))
         size = models.cost(net, space.splits.train.shape)
         result = {"params": size.params, "macs": size.macs, **_summary(history)}
-        return {**result, **score(net, space)} if self.scored else result
+        return {**result, **score(net, space, gradients)} if self.scored else result
 
-    def _card(self, space: Workspace) -> Card:
+    def _fresh_net(self, space: Workspace) -> models.Classifier:
         mean, std = space.stats
-        return Card(
+        card = Card(
             architecture=self.architecture,
             classes=space.splits.train.classes,
             input_shape=space.splits.train.shape,
             mean=mean,
             std=std,
         )
+        try:
+            return models.rebuild(card, seed=self.seed)
+        except ModelError as error:
+            raise InvalidCandidateError(str(error)) from error
 
 
 def _summary(history: training.History) -> dict[str, Any]:
@@ -73,9 +87,23 @@ def _summary(history: training.History) -> dict[str, Any]:
     }
 
 
-def score(net: models.Classifier, space: Workspace) -> dict[str, Any]:
+def finite_gradients(net: models.Classifier, space: Workspace) -> Tensor:
+    """Input gradients of a trained net on `val_sample`, float32 (n,C,H,W).
+
+    The last step of a training is followed by no loss that would show where it led, and attacks
+    need gradients. Raises `DivergedError` unless all weights and gradients are finite.
+    """
+    gradients = attacks.input_gradients(net, space.val_sample, space.config.grad_loss)
+    for what, tensors in (("weights", net.state_dict().values()), ("gradients", [gradients])):
+        if not all(bool(torch.isfinite(each).all()) for each in tensors):
+            raise DivergedError(f"training diverged in its last step: {what} are not finite")
+    return gradients
+
+
+def score(net: models.Classifier, space: Workspace, gradients: Tensor) -> dict[str, Any]:
     """What a search sees of a net, all of it on val, nothing on test.
 
+    `gradients` are the net's input gradients on `val_sample`.
     `transfer` is the share of R's adversarials that the net gets wrong among the `transfer_n`
     images that both classify correctly when clean.
     """
@@ -84,7 +112,6 @@ def score(net: models.Classifier, space: Workspace) -> dict[str, Any]:
     right = attacks.predict(net, space.splits.val.images).argmax(dim=1) == labels
     misled = attacks.predict(net, made.images).argmax(dim=1) != labels
     common = right & made.correct
-    gradients = attacks.input_gradients(net, space.val_sample, space.config.grad_loss)
     found = attacks.alignment(gradients, space.reference_val_gradients)
     cosine = found.cosine[~found.cosine.isnan()]
     # A net right on nothing that R is right on has no transferability: it counts as the worst.
