@@ -16,13 +16,17 @@ Then = Callable[[Trial], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A job with its place in the ledger; `key` is equal for tasks that do the same thing."""
+    """A job with its place in the ledger; `key` is equal for tasks that do the same thing.
+
+    Where the run cannot go on without it, it is `needed`.
+    """
 
     id: str
     arm: str
     key: str
     job: Job
     payload: dict[str, object] = field(default_factory=dict)
+    needed: bool = False
 
 
 class Agenda:
@@ -32,6 +36,9 @@ class Agenda:
     the finished trial. That is how a search is interleaved with whatever else is ready: no worker
     waits for a generation to end while there is other work. Of two tasks with one key the second
     waits for the first and takes over its outcome.
+
+    A failure is an outcome like any other and stays in the ledger, but for that of a needed task:
+    it raises `RunError` and is not recorded, so that a resumed run tries again.
     """
 
     def __init__(self, executor: Executor, ledger: Ledger, on_trial: Then) -> None:
@@ -47,7 +54,11 @@ class Agenda:
         self._added += 1
 
     def work(self) -> None:
-        """Run until nothing is left; bugs in jobs are raised here."""
+        """Run until nothing is left; bugs in jobs are raised here.
+
+        Raises `RunError` when a needed task fails, or when the ledger holds something else under
+        the name of a task.
+        """
         started: dict[int, Task] = {}
 
         def jobs() -> Iterator[Job | None]:
@@ -65,7 +76,7 @@ class Agenda:
         """The next task that has to be run; those with a known outcome are settled on the way."""
         while self._ready:
             _, _, task, then = heapq.heappop(self._ready)
-            if (known := self._ledger.get(task.id)) is not None:
+            if (known := self._known(task)) is not None:
                 self._settle(known, then)
             elif task.key in self._running:
                 self._running[task.key].append((task, then))
@@ -76,7 +87,21 @@ class Agenda:
                 return task
         return None
 
+    def _known(self, task: Task) -> Trial | None:
+        known = self._ledger.get(task.id)
+        if known is not None and known.key != task.key:
+            raise RunError(
+                f"{self._ledger.path}: trial '{task.id}' was of {known.key}, now it would be of "
+                f"{task.key}: another version of robustkit made it; start the run anew"
+            )
+        return known
+
     def _finish(self, task: Task, outcome: Outcome) -> None:
+        if task.needed and not isinstance(outcome, Ok):
+            raise RunError(
+                f"{task.id}: {outcome.kind} ({outcome.reason}); the run cannot go on without it, "
+                "--resume tries it again"
+            )
         value = outcome.value if isinstance(outcome, Ok) else None
         trial = Trial(
             id=task.id,
@@ -109,16 +134,3 @@ def _as_told(task: Task, known: Trial) -> Trial:
         reason=known.reason,
         result=known.result,
     )
-
-
-def needed(then: Then) -> Then:
-    """`then`, for a task without which the run cannot go on: raises `RunError` if it failed."""
-
-    def checked(trial: Trial) -> None:
-        if trial.outcome != "Ok":
-            raise RunError(
-                f"{trial.id}: {trial.outcome} ({trial.reason}); the run cannot go on without it"
-            )
-        then(trial)
-
-    return checked

@@ -45,7 +45,7 @@ class SearchArm:
         """Ask for the next candidates and enter their tasks; at the end, hand over the found."""
         candidates = self._strategy.ask()
         if not candidates:
-            self._done(self._contenders)
+            self._done(sorted(self._contenders, key=lambda each: each.candidate.number))
             return
         self._awaited = {candidate.number: candidate for candidate in candidates}
         self._told = {}
@@ -63,7 +63,7 @@ class SearchArm:
             self._contenders.append(Contender(candidate, trial.result))
         self._told[candidate.number] = Scored(candidate, trial.outcome, values)
         if len(self._told) == len(self._awaited):
-            self._strategy.tell(self._told)
+            self._strategy.tell(dict(sorted(self._told.items())))
             self.advance()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.evolve.agenda import Agenda, Task, needed
+from experiments.evolve.agenda import Agenda, Task
 from experiments.evolve.jobs import JudgeNet, TrainNet
 from experiments.evolve.players import PLAYERS
 from experiments.evolve.workspace import Workspace
@@ -69,8 +69,8 @@ class Finals:
 
     def _judge(self, name: str) -> None:
         job = JudgeNet(self._run_path, name)
-        task = Task(id=f"judge/{name}", arm="judge", key=f"judge/{name}", job=job)
-        self._agenda.add(task, needed(self._judged), priority=self._priority)
+        task = Task(id=f"judge/{name}", arm="judge", key=f"judge/{name}", job=job, needed=True)
+        self._agenda.add(task, self._judged, priority=self._priority)
 
     def _judged(self, trial: Trial) -> None:
         name = trial.id.split("/")[1]

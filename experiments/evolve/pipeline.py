@@ -13,14 +13,13 @@ from functools import partial
 from typing import Any
 
 from evolution.strategies import SearchSettings
-from experiments.evolve.agenda import Agenda, Task, needed
+from experiments.evolve.agenda import Agenda, Task
 from experiments.evolve.arm import SearchArm, promotion_task
 from experiments.evolve.finals import Finals
 from experiments.evolve.jobs import PrepareReference, TrainNet
-from experiments.evolve.players import ARMS, PLAYERS, architecture, given_reference
+from experiments.evolve.players import ARMS, PLAYERS, architecture, keep_given_reference
 from experiments.evolve.selection import Choice, Contender, Yardstick, ranked
-from experiments.evolve.workspace import Workspace
-from robustkit import models
+from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace
 from robustkit.compute import derive_seed
 from robustkit.compute.executors import Executor
 from robustkit.errors import RunError
@@ -51,21 +50,19 @@ class Evolution:
         self._path = str(space.folder.path)
         self._agenda = Agenda(executor, ledger, on_trial)
         self._finals = Finals(space, self._agenda, judging_priority=FILLER)
-        self._reference = architecture(self.config.reference, space)
+        self._reference = architecture(REFERENCE, self.config.reference, space)
 
     def run(self) -> None:
         """Everything, from wherever the ledger says the run has come to."""
         self.space.scratch.mkdir(exist_ok=True)
         self.space.net_path("R").parent.mkdir(exist_ok=True)
         _ = self.space.views  # written once, before the workers map it
-        given = given_reference(self.space)
-        if given is None:
-            self._train("R", self._reference, lambda trial: self._prepare())
-        else:
-            models.save(given, self.space.net_path("R"))
+        if keep_given_reference(self.space):
             self._prepare()
-        surrogate = architecture(self.config.surrogate, self.space)
-        self._train("S", surrogate, lambda trial: self._finals.ready("surrogate"))
+        else:
+            self._train(REFERENCE, self._reference, lambda trial: self._prepare())
+        surrogate = architecture(SURROGATE, self.config.surrogate, self.space)
+        self._train(SURROGATE, surrogate, lambda trial: self._finals.ready("surrogate"))
         self._finals.enter("R2", self._reference, "reference", priority=FILLER)
         self._agenda.work()
         self._finals.check()
@@ -83,20 +80,19 @@ class Evolution:
             final=True,
             name=name,
         )
-        task = Task(id=f"reference/{name}", arm="reference", key=f"reference/{name}", job=job)
-        self._agenda.add(task, needed(then), priority=FIRST)
+        task_id = f"reference/{name}"
+        task = Task(id=task_id, arm="reference", key=task_id, job=job, needed=True)
+        self._agenda.add(task, then, priority=FIRST)
 
     def _prepare(self) -> None:
         job = PrepareReference(self._path)
-        task = Task(id="prepare", arm="reference", key="prepare", job=job)
-        self._agenda.add(task, needed(self._after_preparation), priority=FIRST)
+        task = Task(id="prepare", arm="reference", key="prepare", job=job, needed=True)
+        self._agenda.add(task, self._after_preparation, priority=FIRST)
 
     def _after_preparation(self, trial: Trial) -> None:
         self.prepared = trial.result or {}
         for name in ("R2", "Rp"):
-            self._agenda.add(
-                self._baseline_task(name), needed(partial(self._note, name)), priority=FIRST
-            )
+            self._agenda.add(self._baseline_task(name), partial(self._note, name), priority=FIRST)
         self._finals.ready("reference")
         self._finals.enter("Rp", self._reference, "reference", priority=FILLER)
 
@@ -111,7 +107,8 @@ class Evolution:
             final=False,
             scored=True,
         )
-        return Task(id=f"baseline/{name}", arm="baseline", key=f"baseline/{name}", job=job)
+        task_id = f"baseline/{name}"
+        return Task(id=task_id, arm="baseline", key=task_id, job=job, needed=True)
 
     def _note(self, name: str, trial: Trial) -> None:
         self.baseline[name] = trial.result or {}
@@ -142,13 +139,17 @@ class Evolution:
             self.config.tolerance,
         )
         order = ranked(found, yardstick.threshold)
+        choice = Choice(order[0], yardstick, len(found))
         if self.config.promote:
-            self._promote(arm, order[: self.config.promote])
+            self._promote(arm, order[: self.config.promote], choice)
         else:
-            self._choose(arm, Choice(order[0], yardstick, len(found)))
+            self._choose(arm, choice)
 
-    def _promote(self, arm: str, promoted: list[Contender]) -> None:
-        """Try the best again at the finalists' budget; the rule then chooses among them."""
+    def _promote(self, arm: str, promoted: list[Contender], otherwise: Choice) -> None:
+        """Try the best again at the finalists' budget; the rule then chooses among them.
+
+        Where every such trial fails, the choice is `otherwise`, made from the trials alone.
+        """
         results: dict[int, Trial] = {}
 
         def then(trial: Trial) -> None:
@@ -163,9 +164,8 @@ class Evolution:
             yardstick = Yardstick(
                 "R's validation accuracy", self.prepared["accuracy"], self.config.tolerance
             )
-            # Where every promotion failed, the trials' order is all there is to go by.
-            order = ranked(again, yardstick.threshold) or promoted
-            self._choose(arm, Choice(order[0], yardstick, len(promoted)))
+            order = ranked(again, yardstick.threshold)
+            self._choose(arm, Choice(order[0], yardstick, len(again)) if order else otherwise)
 
         for each in promoted:
             task = promotion_task(arm, each.candidate, self._path, self.config.seed)

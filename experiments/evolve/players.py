@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from experiments.evolve.workspace import Workspace
+from experiments.evolve.workspace import REFERENCE, Workspace
 from robustkit import models
 from robustkit.runs import Trial
 
@@ -15,16 +15,24 @@ PLAYERS = {"R2": False, "Rp": True, "E": True, "E0": False, "RS": True}
 ARMS = {"evolve": ("E", "E0"), "random": ("RS",)}
 
 
-def given_reference(space: Workspace) -> models.Classifier | None:
-    """The reference, if it is a trained one: a model file."""
-    if not space.config.reference.endswith(".safetensors"):
-        return None
-    return resolve_net(space.config.reference, space)
+def keep_given_reference(space: Workspace) -> bool:
+    """Copy R into the run, if it is a trained one: a model file; whether it is.
+
+    From then on the copy is R, whatever becomes of the file before the run is resumed.
+    """
+    spec, kept = space.config.reference, space.net_path(REFERENCE)
+    if not spec.endswith(".safetensors"):
+        return False
+    if not kept.is_file():
+        models.save(resolve_net(spec, space), kept)
+    return True
 
 
-def architecture(spec: str, space: Workspace) -> dict[str, Any]:
-    """The architecture, as on a card, of the net that `spec` names."""
-    return dict(resolve_net(spec, space).card.architecture)
+def architecture(name: str, spec: str, space: Workspace) -> dict[str, Any]:
+    """The architecture, as on a card, of the kept net `name`, else of the net `spec` names."""
+    kept = space.net_path(name)
+    card = models.read_card(kept) if kept.is_file() else resolve_net(spec, space).card
+    return dict(card.architecture)
 
 
 def resolve_net(spec: str, space: Workspace) -> models.Classifier:

@@ -53,11 +53,14 @@ def add_arguments(parser: VerbParser) -> None:
 def run(options: Options) -> int:
     """Evolve, compare, and leave nets, ledger, summary and report in the run folder."""
     config = for_executor(settings("evolve", options), options.given)
-    check(config)
+    if options.resume is None:
+        check(config)
     with run_folder("evolve", options, config) as folder:
         with Live(folder) as live:
             summary = evolve(folder, live.on_trial)
-        path = report(folder)
+        path = folder.file("report.html")
+        if not path.exists():  # a finished run stays as it is; `robustkit report` draws anew
+            report(folder)
     print(headline(summary))
     print(f"summary: {folder.file('summary.json')}")
     print(f"report: {path}")
