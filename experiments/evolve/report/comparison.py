@@ -95,21 +95,22 @@ def _transfer_table(nets: dict[str, Any]) -> Markup:
     ]
     strong = [index for index, (_, name) in enumerate(pairs) if name == "E"]
     caption = (
-        "S: the surrogate. R flipped: adversarials that follow R's gradient with its sign turned."
+        "S: the surrogate. R flipped: adversarials that follow R's gradient with its sign turned. "
+        "–: no image to count, n = 0."
     )
     return table(("transfer", *DENOMINATORS), rows, caption=caption, strong=strong)
 
 
 def _cell(rate: dict[str, Any]) -> Markup:
     if rate["rate"] is None:
-        return Markup("– <small>n = 0</small>")
+        return Markup("–")
     return percent(rate["rate"], rate["low"], rate["high"], rate["n"])
 
 
 def _stacked(rate: dict[str, Any]) -> Markup:
     """A rate with its interval below, so that a wide table stays readable."""
     if rate["rate"] is None:
-        return Markup("–<br><small>n = 0</small>")
+        return Markup("–")
     return Markup("{}<br><small>[{}, {}], n = {}</small>").format(
         percent(rate["rate"]),
         f"{100 * rate['low']:.1f}",

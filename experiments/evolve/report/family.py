@@ -20,7 +20,7 @@ from experiments.evolve.report.words import (
 )
 from robustkit.runs.report import Section, figure, table
 
-WIDE, HIGH, ACROSS, DOWN, LEFT = 138, 60, 12, 46, 96
+WIDE, HIGH, ACROSS, DOWN, LEFT = 150, 60, 12, 46, 96
 
 
 def family_section(evidence: Evidence) -> Section:

@@ -18,6 +18,7 @@ from experiments.evolve.report.maps import (
     picture,
 )
 from experiments.evolve.report.players import RED, SHOWN
+from experiments.evolve.report.words import eps_text
 from robustkit.runs.report import Section, image_uri
 
 SIDE = 92  # pixels of the page
@@ -41,9 +42,9 @@ def gallery_section(evidence: Evidence) -> Section:
     head = Markup().join(Markup('<th scope="col">{}</th>').format(each) for each in headers)
     caption = (
         f"Attack: {evidence.config.attack}, {evidence.config.norm}, ε = "
-        f"{evidence.config.eps:.4g} in units of images in [0,1]. Below each map: what the net says "
-        "to the clean image and to the adversarial, and the cosine of its gradient with R's. R′ "
-        "and E are the first of their trainings."
+        f"{eps_text(evidence.config.eps)} in units of images in [0,1]. Below each map: what the "
+        "net says to the clean image and to the adversarial, and the cosine of its gradient with "
+        "R's. R′ and E are the first of their trainings."
     )
     whole = Markup(
         '<div class="scroll"><table><caption>{}</caption><thead><tr>{}</tr></thead>'
@@ -64,7 +65,7 @@ def _row(evidence: Evidence, index: int, name: Callable[[int], str]) -> Markup:
         _cell(
             perturbation_picture(difference, factor),
             "the difference, magnified",
-            f"× {factor}, at most {largest:.3g}",
+            Markup("× {}<br>at most {}").format(factor, eps_text(largest)),
         ),
     ]
     for net, player in enumerate(PLAYERS):

@@ -12,7 +12,7 @@ from experiments.evolve.report.words import (
     block_name,
     block_size,
     block_style,
-    head_title,
+    head_lines,
     measures_text,
     plural,
 )
@@ -38,7 +38,9 @@ def graph_section(evidence: Evidence) -> Section:
         drawings.append(
             _labelled(sampled.candidate.genotype, shape, "RS, random search", COLOURS["RS"])
         )
-    row = Markup('<div style="display:flex;flex-wrap:wrap;gap:1.5rem">{}</div>')
+    row = Markup(
+        '<div style="display:flex;flex-wrap:wrap;align-items:flex-start;gap:1.5rem">{}</div>'
+    )
     caption = (
         "Blocks with weights show kernel, channels and stride, then normalisation and activation; "
         "beside each, its maps as channels × height × width. Where several blocks feed one, a "
@@ -65,7 +67,7 @@ def _labelled(genotype: Genotype, shape: Maps, title: str, colour: str) -> Marku
     parts.append(_shape(0, shape))
     for row, wiring in enumerate(nodes, start=1):
         parts += [_node(row, wiring, colour), _shape(row, wiring.out)]
-    parts.append(box(LEFT, _y(len(nodes) + 1), WIDE, HIGH, ["head", head_title(blueprint.head)]))
+    parts.append(box(LEFT, _y(len(nodes) + 1), WIDE, HIGH, ["head", *head_lines(blueprint.head)]))
     alt = f"{title}: {plural(len(nodes), 'block')} from the image to the logits"
     return sketch(width, height, parts, alt=alt)
 

@@ -141,21 +141,21 @@ def _cards(summary: Summary) -> Markup:
     interval = (
         "no common images"
         if gap["points"] is None
-        else f"[{gap['low']:.1f}, {gap['high']:.1f}], n = {gap['n']:,} images"
+        else f"T(R→R′) − T(R→E), [{gap['low']:.1f}, {gap['high']:.1f}], n = {gap['n']:,}"
     )
     ours, theirs = nets["E"], nets["R"]
     transfer = _headline(ours)
     return cards(
         [
-            ("gap T(R→R′) − T(R→E), points", shown, interval),
+            ("gap, points", shown, interval),
             (
-                "transfer from R to E",
+                "transfer T(R→E)",
                 percent(transfer["rate"], transfer["low"], transfer["high"], transfer["n"]),
                 f"R′ {share(_headline(nets['Rp'])['rate'])}",
             ),
-            ("clean accuracy of E", share(ours["clean_acc"]), f"R {share(theirs['clean_acc'])}"),
+            ("clean accuracy, E", share(ours["clean_acc"]), f"R {share(theirs['clean_acc'])}"),
             (
-                "white-box accuracy of E",
+                "white-box accuracy, E",
                 share(ours["whitebox_acc"]),
                 f"R {share(theirs['whitebox_acc'])}; low transfer is not robustness",
             ),

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from experiments.evolve.report.edges import lowest_shown
 from experiments.evolve.report.evidence import SEARCHES, Entry, Evidence
 from experiments.evolve.report.players import BLUE, ORANGE, RED, SHOWN
 from experiments.evolve.report.words import measures_text, share
@@ -29,7 +30,8 @@ def history_section(evidence: Evidence) -> Section:
         "transfer counts only trials as accurate as the choice asks for"
         f" ({share(evidence.threshold)} here, R2 at trial budget minus the tolerance): a net that "
         "has learnt nothing transfers little as well. Level lines: R's own architecture at the "
-        "budget of a trial, without (R2) and with the penalty (R′). Crosses: trials that failed."
+        "budget of a trial, without (R2) and with the penalty (R′). Crosses: trials that failed; "
+        "triangles: less accurate than the axis shows."
     )
     return Section("history", "Search history", figure(_drawn(evidence), caption), _note(evidence))
 
@@ -83,6 +85,7 @@ def _drawn(evidence: Evidence) -> Markup:
 
 def _course(axes: Any, evidence: Evidence, arm: str, measure: str, tips: dict[str, str]) -> None:
     entries, colour = evidence.of(arm), ARM_COLOURS[arm]
+    bottom = lowest_shown(evidence) if measure == "accuracy" else 0.0
     numbers = [entry.candidate.number + 1 for entry in entries]
     best = [100 * value for value in best_so_far(entries, measure, evidence.threshold)]
     # The first is the broader one, so that both are seen where they coincide.
@@ -97,10 +100,19 @@ def _course(axes: Any, evidence: Evidence, arm: str, measure: str, tips: dict[st
             mark = axes.plot([number], [0.02], "x", color=RED, transform=where, clip_on=False)
         else:
             value = 100 * entry.result[measure]
-            mark = axes.plot([number], [value], "o", color=colour, alpha=0.5, markersize=4.5)
+            style = {"color": colour, "alpha": 0.5, "markersize": 4.5}
+            mark = axes.plot(
+                [number], [max(value, bottom)], "o" if value >= bottom else "v", **style
+            )
         mark[0].set_gid(gid)
     for first, last, middle in _medians(entries, measure):
-        axes.plot([first - 0.35, last + 0.35], [100 * middle] * 2, color=colour, alpha=0.45, lw=4)
+        axes.plot(
+            [first - 0.35, last + 0.35],
+            [max(100 * middle, bottom)] * 2,
+            color=colour,
+            alpha=0.45,
+            lw=4,
+        )
 
 
 def _medians(entries: Sequence[Entry], measure: str) -> list[tuple[int, int, float]]:

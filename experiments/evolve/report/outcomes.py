@@ -40,9 +40,9 @@ def outcomes_section(evidence: Evidence) -> Section:
     failed = [trial for trial in evidence.trials if trial.outcome != "Ok"]
     cached = evidence.summary["trials_from_cache"]
     note = (
-        f"{plural(evidence.summary['trials'], 'trial')} in the two searches, {cached} of them "
-        "answered from the ledger, the same network having been tried before. A trial that fails "
-        "is recorded with its reason and never wins."
+        f"{plural(evidence.summary['trials'], 'trial')} in the two searches, {cached or 'none'} of "
+        "them answered from the ledger, the same network having been tried before. A trial that "
+        "fails is recorded with its reason and never wins."
     )
     html = [
         _counts(evidence.trials),

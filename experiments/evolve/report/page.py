@@ -17,7 +17,7 @@ from experiments.evolve.report.headline import headline_section
 from experiments.evolve.report.history import history_section
 from experiments.evolve.report.outcomes import outcomes_section
 from experiments.evolve.report.pareto import pareto_section
-from experiments.evolve.report.words import plural
+from experiments.evolve.report.words import eps_text, plural
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import duration, render_report
 
@@ -46,7 +46,7 @@ def write_report(folder: RunFolder) -> Path:
         settings_section(folder.config),
     ]
     page = render_report(
-        f"Evolution away from “{Path(evidence.config.reference).stem}” on {summary['data']}",
+        f"Evolution away from “{_named(evidence.config.reference)}” on {summary['data']}",
         sections,
         subtitle=_subtitle(evidence),
         env=folder.env | {"test data": f"sha256 {summary['data_digest']}"},
@@ -62,6 +62,11 @@ def _subtitle(evidence: Evidence) -> str:
     return (
         f"{config.strategy}, {plural(config.generations, 'generation')} of {config.population} "
         f"and as many random candidates; λ = {config.lam:g}, {config.attack} with "
-        f"ε = {config.eps:.4g}; {plural(config.final_seeds, 'seed')}; "
+        f"ε = {eps_text(config.eps)}; {plural(config.final_seeds, 'seed')}; "
         f"{duration(summary['seconds']['wall'])}"
     )
+
+
+def _named(reference: str) -> str:
+    """A reference as a title calls it: a model file by its name alone."""
+    return Path(reference).stem if reference.endswith(".safetensors") else reference

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from experiments.evolve.report.edges import lowest_shown
 from experiments.evolve.report.evidence import SEARCHES, Entry, Evidence, distinct, front_keys
 from experiments.evolve.report.history import ARM_COLOURS
 from experiments.evolve.report.players import GREEN, SHOWN
@@ -58,7 +58,7 @@ def _objectives(evidence: Evidence) -> str:
 def _drawn(evidence: Evidence, groups: Sequence[Group], best: set[str]) -> Markup:
     from matplotlib.figure import Figure
 
-    left = _left_edge(evidence, groups, best)
+    left = lowest_shown(evidence)
     most = max(float(_result(group)["macs"]) for group in groups)
     chosen = {evidence.chosen(player).key: player for player in ("RS", "E")}
     tips = {}
@@ -70,31 +70,15 @@ def _drawn(evidence: Evidence, groups: Sequence[Group], best: set[str]) -> Marku
             gid = f"front-{group[0].key}"
             _dot(axes, group, left, most, group[0].key in best).set_gid(gid)
             tips[gid] = _tip(group, group[0].key in best, chosen.get(group[0].key))
+        for group in groups:
             if (player := chosen.get(group[0].key)) is not None:
                 _name(axes, group, player, left)
         tips |= _references(axes, evidence)
         axes.margins(y=0.12)
-        axes.set_xlim(left - 1, None)
+        axes.set_xlim(left - 0.02 * (axes.get_xlim()[1] - left), None)
         axes.set(xlabel="validation accuracy (%)", ylabel="transfer from R on validation (%)")
         _legend(axes)
         return svg(drawing, alt="Accuracy and transfer of every network that was tried", tips=tips)
-
-
-def _left_edge(evidence: Evidence, groups: Sequence[Group], best: set[str]) -> float:
-    """Where the axis starts, in percent: failures to learn must not squeeze everything else."""
-    accuracies: list[float] = sorted(100 * _result(group)["accuracy"] for group in groups)
-    wanted: list[float] = [
-        100 * _result(group)["accuracy"] for group in groups if group[0].key in best
-    ]
-    wanted += [
-        100 * value
-        for name in ("R2", "Rp")
-        if (value := evidence.baseline(name, "accuracy")) is not None
-    ]
-    if (winner := evidence.chosen("E").result) is not None:
-        wanted.append(100 * winner["accuracy"])
-    edge = min(accuracies[len(accuracies) // 4], *wanted)
-    return max(math.floor(accuracies[0]), math.floor(edge - 1))
 
 
 def _dot(axes: Any, group: Group, left: float, most: float, on_front: bool) -> Any:
@@ -118,12 +102,15 @@ def _dot(axes: Any, group: Group, left: float, most: float, on_front: bool) -> A
 def _name(axes: Any, group: Group, player: str, left: float) -> None:
     result = _result(group)
     at = (max(100 * result["accuracy"], left), 100 * result["transfer"])
+    # Where the axis is near, the name goes to the other side.
+    near = at[0] < left + 0.1 * (axes.get_xlim()[1] - left)
     axes.annotate(
         SHOWN[player],
         at,
-        xytext=(-14, 0),
+        xytext=(30 if near else -30, -20),
         textcoords="offset points",
-        ha="right",
+        ha="left" if near else "right",
+        arrowprops={"arrowstyle": "-", "linewidth": 0.9, "color": "#000000"},
         va="center",
         weight="bold",
         zorder=5,
@@ -138,7 +125,8 @@ def _references(axes: Any, evidence: Evidence) -> dict[str, str]:
         if accuracy is None or transfer is None:
             continue
         at = (100 * accuracy, 100 * transfer)
-        mark = axes.scatter(*([value] for value in at), marker="D", s=44, color="#000000")
+        style = {"facecolors": "#ffffff", "edgecolors": "#000000", "linewidths": 1.4}
+        mark = axes.scatter(*([value] for value in at), marker="D", s=44, **style)
         mark.set_gid(f"front-{name}")
         axes.annotate(
             SHOWN[name], at, xytext=(9, 0), textcoords="offset points", va="center", zorder=5

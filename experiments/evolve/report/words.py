@@ -47,11 +47,10 @@ def activation(name: str) -> str:
     }.get(name, name)
 
 
-def head_title(head: Head) -> str:
-    """What turns the last maps into logits."""
-    pooled = "global average" if head.pool == "avg" else "flatten"
-    hidden = f", {head.hidden} hidden · {activation(head.activation)}" if head.hidden else ""
-    return f"{pooled}{hidden}, linear"
+def head_lines(head: Head) -> list[str]:
+    """What turns the last maps into logits, step by step."""
+    hidden = [f"{head.hidden} hidden · {activation(head.activation)}"] if head.hidden else []
+    return ["global average" if head.pool == "avg" else "flatten", ", ".join([*hidden, "linear"])]
 
 
 def architecture_lines(genotype: Genotype) -> list[str]:
@@ -65,7 +64,7 @@ def architecture_lines(genotype: Genotype) -> list[str]:
             how = f" ({block.merge})" if len(block.inputs) > 1 else ""
             parts.append(f"from {fed}{how}")
         lines.append(" · ".join(part for part in parts if part))
-    return [*lines, f"head: {head_title(blueprint.head)}"]
+    return [*lines, f"head: {', '.join(head_lines(blueprint.head))}"]
 
 
 def brief(genotype: Genotype) -> str:
@@ -114,3 +113,10 @@ def compact(count: float) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def eps_text(eps: float) -> str:
+    """ε as the field writes it: `8/255` where it is so many grey levels, else a decimal."""
+    levels = 255 * eps
+    whole = eps > 0 and abs(levels - round(levels)) < 1e-6
+    return f"{round(levels)}/255" if whole else f"{eps:.4g}"

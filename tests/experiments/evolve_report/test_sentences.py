@@ -1,0 +1,139 @@
+"""The sentences follow the figures, whatever these are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from experiments.evolve.report.checks import checks_section
+from experiments.evolve.report.headline import (
+    accuracy_sentence,
+    controls_sentence,
+    gap_sentence,
+    robustness_sentence,
+    search_sentence,
+)
+from tests.experiments.evolve_report.made_run import RATES, net, rate
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    return {
+        "nets": {"R": net("R", 1, None)} | {n: net(n, 3, value) for n, value in RATES.items()},
+        "gap": {"points": 42.0, "low": 36.5, "high": 47.5, "p_value": 1e-9, "n": 300},
+        "reference": {"fooled": 0.99},
+        "selection": {"E": {"key": "a"}, "RS": {"key": "b"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_value", "said"),
+    [
+        (36.5, 47.5, 1e-9, "takes over fewer"),
+        (-3.0, 4.0, 0.5, "includes zero"),
+        (-9.0, -2.0, 1e-9, "negative result"),
+        (6.0, 26.0, 0.18, "Not for every pair of trainings"),
+    ],
+)
+def test_the_gap_is_claimed_only_where_its_interval_allows(
+    summary: dict[str, Any], low: float, high: float, p_value: float, said: str
+) -> None:
+    summary["gap"] |= {"points": (low + high) / 2, "low": low, "high": high, "p_value": p_value}
+    sentence = gap_sentence(summary)
+    assert said in sentence
+    assert f"[{low:.1f}, {high:.1f}]" in sentence
+    assert "300 test images" in sentence
+    assert ("takes over fewer" in sentence) == (low > 0)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "low", "said"),
+    [
+        (0.70, 30.0, "within one point (+0.0)"),
+        (0.695, 30.0, "within one point (-0.5)"),
+        (0.65, 30.0, "paid for with 5.0 points"),
+        (0.65, -5.0, "5.0 points less accurate"),
+        (0.75, 30.0, "5.0 points more accurate"),
+    ],
+)
+def test_accuracy_is_compared_with_the_reference(
+    summary: dict[str, Any], accuracy: float, low: float, said: str
+) -> None:
+    summary["gap"]["low"] = low
+    summary["nets"]["E"]["clean_acc"] = accuracy
+    assert said in accuracy_sentence(summary)
+
+
+@pytest.mark.parametrize(
+    ("whitebox", "said"), [(0.0, "fool it as easily as R"), (0.2, "20.0 points more than R")]
+)
+def test_low_transfer_is_never_called_robustness(
+    summary: dict[str, Any], whitebox: float, said: str
+) -> None:
+    summary["nets"]["E"]["whitebox_acc"] = whitebox
+    sentence = robustness_sentence(summary)
+    assert sentence.startswith("Low transfer is not robustness.")
+    assert said in sentence
+
+
+def test_the_controls_are_told_apart(summary: dict[str, Any]) -> None:
+    sentence = controls_sentence(summary)
+    for said in ("97.0 %", "62.0 % (R′)", "45.0 % (E0)", "20.0 % (E)"):
+        assert said in sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.5, "evolution found the better net"),
+        (0.05, "the random search found the better net"),
+        (0.21, "neither search can be called the better one"),
+    ],
+)
+def test_evolution_is_credited_only_where_it_beat_random_search(
+    summary: dict[str, Any], value: float, said: str
+) -> None:
+    summary["nets"]["RS"]["transfer_from_R"]["headline"] = rate(value)
+    assert said in search_sentence(summary)
+
+
+def test_one_architecture_chosen_by_both_searches_speaks_for_neither(
+    summary: dict[str, Any],
+) -> None:
+    summary["selection"]["RS"]["key"] = "a"
+    assert "nothing for evolution over random" in search_sentence(summary)
+
+
+def doubtful(summary: dict[str, Any]) -> int:
+    return checks_section(summary).html.count("doubtful")
+
+
+def test_sound_figures_raise_no_doubt(summary: dict[str, Any]) -> None:
+    assert doubtful(summary) == 0
+
+
+def test_a_weak_attack_is_doubted(summary: dict[str, Any]) -> None:
+    summary["reference"]["fooled"] = 0.5
+    assert doubtful(summary) == 1
+
+
+def test_white_box_weaker_than_black_box_is_doubted(summary: dict[str, Any]) -> None:
+    summary["nets"]["E"]["whitebox_acc"] = 0.95
+    assert doubtful(summary) == 1
+
+
+def test_vanished_gradients_are_doubted(summary: dict[str, Any]) -> None:
+    summary["nets"]["Rp"]["zero_gradients"] = 0.3
+    assert doubtful(summary) == 1
+    assert "30.0\N{NO-BREAK SPACE}% of the gradients are zero (R′)" in checks_section(summary).html
+
+
+def test_a_net_that_follows_the_flipped_gradient_is_doubted(summary: dict[str, Any]) -> None:
+    summary["nets"]["E"]["transfer_from_R_flipped"]["headline"] = rate(0.6)
+    assert doubtful(summary) == 1
+
+
+def test_an_easier_prey_for_the_surrogate_is_doubted(summary: dict[str, Any]) -> None:
+    summary["nets"]["E"]["transfer_from_surrogate"] = {"headline": rate(0.9)}
+    assert doubtful(summary) == 1
