@@ -33,7 +33,7 @@ def claims() -> Iterator[Claim]:
         batch = Batch(images.clone(), labels, directions[None].half(), usable)
         optimizer.zero_grad(set_to_none=True)
         loss = step_loss(net, batch, TrainConfig(lam=lam), None, generator).total
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss, inputs=list(net.parameters()))
         optimizer.step()
 
     def live() -> None:

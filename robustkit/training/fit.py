@@ -120,6 +120,7 @@ class _Training:
 
     def __init__(self, model: nn.Module, examples: Examples, config: TrainConfig) -> None:
         self.model, self.examples, self.config = model, examples, config
+        self.parameters = [each for each in model.parameters() if each.requires_grad]
         self.optimizer = make_optimizer(model, config)
         self.generator = torch_generator("training", config.seed)
         self.attack = _adversary(config)
@@ -163,7 +164,8 @@ class _Training:
         batch = self.examples.batch(indices, view, self.generator)
         losses = step_loss(self.model, batch, self.config, self.attack, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        # Of the parameters only: the images' own second derivatives are nobody's concern.
+        torch.autograd.backward(losses.total, inputs=self.parameters)
         self.optimizer.step()
         self.step += 1
         totals.images += len(indices)
