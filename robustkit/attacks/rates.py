@@ -109,4 +109,4 @@ def _mean(
     rates = group @ weights
     centre = float(rates.mean())
     drawn = float(rates[rng.integers(len(rates), size=len(rates))].mean())
-    return centre + (drawn - centre) * np.sqrt(len(rates) / max(len(rates) - 1, 1))
+    return centre + (drawn - centre) * math.sqrt(len(rates) / max(len(rates) - 1, 1))
