@@ -31,7 +31,7 @@ class EvolveConfig:
     """
 
     reference: str = "small"
-    surrogate: str = "resnet20"
+    surrogate: str = "vgg3"
     population: int = 8
     generations: int = 3
     strategy: str = "nsga2"
@@ -41,8 +41,8 @@ class EvolveConfig:
     tolerance: float = 0.01
     promote: int = 2
     train_size: int | None = None
-    epochs: int = 6
-    final_epochs: int = 12
+    epochs: int = 4
+    final_epochs: int = 8
     final_seeds: int = 3
     test_size: int | None = None
     lam: float = 1.0
@@ -62,7 +62,7 @@ class EvolveConfig:
     min_blocks: int = 2
     max_blocks: int = 8
     max_params: int = 400_000
-    max_macs: int = 3_000_000
+    max_macs: int | None = None
     kinds: tuple[str, ...] = SearchSpace().kinds
     norms: tuple[str, ...] = SearchSpace().norms
     activations: tuple[str, ...] = SearchSpace().activations
@@ -94,17 +94,17 @@ class EvolveConfig:
         if not 0 <= self.eps <= 1:
             raise ConfigError(f"eps must be in [0,1], in units of images, not {self.eps:g}")
         parse_objectives(self.objectives, MEASURES)
-        self.space()
+        self.space(reference_macs=1)
         self.make_attack()
         self.training(penalised=True, final=True, seed=0)
 
-    def space(self) -> SearchSpace:
-        """The networks that may be proposed."""
+    def space(self, *, reference_macs: int) -> SearchSpace:
+        """The networks that may be proposed; by default none costs more than R does."""
         return SearchSpace(
             min_blocks=self.min_blocks,
             max_blocks=self.max_blocks,
             max_params=self.max_params,
-            max_macs=self.max_macs,
+            max_macs=reference_macs if self.max_macs is None else self.max_macs,
             kinds=tuple(self.kinds),
             norms=tuple(self.norms),
             activations=tuple(self.activations),

@@ -38,7 +38,7 @@ HELPS = {
     "min_blocks": "fewest blocks with weights",
     "max_blocks": "most blocks",
     "max_params": "most parameters",
-    "max_macs": "most multiply-accumulates per image",
+    "max_macs": "most multiply-accumulates per image; null: as many as R takes",
     "kinds": "kinds of blocks",
     "norms": "normalisations",
     "activations": "activations",

@@ -116,7 +116,7 @@ class Evolution:
             self._search(self.baseline[name]["accuracy"])
 
     def _search(self, baseline: float) -> None:
-        settings = search_settings(self.space, baseline)
+        settings = search_settings(self.space, baseline, self.baseline["R2"]["macs"])
         strategies = {"evolve": self.config.strategy, "random": "random"}
         for arm, priority in (("evolve", SEARCH), ("random", CONTROL)):
             SearchArm(
@@ -179,11 +179,14 @@ class Evolution:
             self._finals.enter(player, blueprint, genotype.key(), priority=CHOSEN)
 
 
-def search_settings(space: Workspace, baseline: float) -> SearchSettings:
-    """What both searches start from; `baseline` is the accuracy that bounds feasibility."""
+def search_settings(space: Workspace, baseline: float, macs: int) -> SearchSettings:
+    """What both searches start from.
+
+    `baseline` is the accuracy that bounds feasibility, `macs` what R costs per image.
+    """
     config = space.config
     return SearchSettings(
-        space=config.space(),
+        space=config.space(reference_macs=macs),
         input_shape=space.splits.train.shape,
         num_classes=space.splits.train.num_classes,
         objectives=config.objectives_above(baseline),
