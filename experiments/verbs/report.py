@@ -7,12 +7,16 @@ from pathlib import Path
 from experiments.options import Options, VerbParser
 from experiments.verbs import VERBS, verb_module
 from robustkit.errors import RunError
-from robustkit.runs import RunFolder
+from robustkit.runs import RunFolder, write_text
+from robustkit.runs.report import drawings
 
 
 def add_arguments(parser: VerbParser) -> None:
-    """Which run."""
+    """Which run, and where its figures go besides."""
     parser.add_argument("run", metavar="DIR", help="run folder")
+    parser.add_argument(
+        "--figures", metavar="DIR", help="new folder that gets the report's drawings as SVG files"
+    )
 
 
 def run(options: Options) -> int:
@@ -21,5 +25,14 @@ def run(options: Options) -> int:
     report = getattr(verb_module(folder.verb), "report", None) if folder.verb in VERBS else None
     if report is None:
         raise RunError(f"{folder.path}: runs of '{folder.verb}' have no report")
-    print(report(folder))
+    figures = None if options.figures is None else Path(options.figures)
+    if figures is not None and figures.exists():
+        raise RunError(f"{figures} exists already and is never overwritten; choose another folder")
+    path: Path = report(folder)
+    print(path)
+    if figures is not None:
+        figures.mkdir(parents=True)
+        for name, drawing in drawings(path.read_text(encoding="utf-8")).items():
+            write_text(figures / f"{name}.svg", drawing)
+            print(figures / f"{name}.svg")
     return 0

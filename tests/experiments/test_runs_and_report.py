@@ -72,3 +72,11 @@ def test_an_unfinished_training_has_no_report(
     make(tmp_path / "run", finished=False)
     assert main(["report", str(tmp_path / "run")]) == 2
     assert "not finished" in capsys.readouterr().err
+
+
+def test_figures_are_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make(tmp_path / "one").path
+    (tmp_path / "figures").mkdir()
+    assert main(["report", str(run), "--figures", str(tmp_path / "figures")]) == 2
+    assert "figures exists already" in capsys.readouterr().err
+    assert not (run / "report.html").exists()

@@ -4,6 +4,7 @@ Part of `robustkit.runs`. A verb builds its sections with the helpers here and c
 `render_report`; matplotlib is imported only when a figure is drawn.
 """
 
+from robustkit.runs.report.export import drawings
 from robustkit.runs.report.figures import PALETTE, figure, house_style, image, image_uri, svg
 from robustkit.runs.report.page import Section, render_report
 from robustkit.runs.report.tables import cards, duration, number, percent, table
@@ -12,6 +13,7 @@ __all__ = [
     "PALETTE",
     "Section",
     "cards",
+    "drawings",
     "duration",
     "figure",
     "house_style",
