@@ -1,0 +1,52 @@
+"""The smallest evolution that has every part, and what two runs of it are compared by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from experiments.cli import main
+from experiments.evolve.workspace import open_workspace
+from robustkit.runs import Ledger, RunFolder, Trial
+
+TEXT = (
+    "--data digits --surrogate small --population 2 --generations 2 --epochs 1 --final-epochs 1 "
+    "--final-seeds 1 --promote 1 --train-size 100 --test-size 60 --attack-steps 2 --eps 0.15 "
+    "--min-blocks 1 --max-blocks 2 --max-params 20000 --max-macs 400000 --device cpu"
+)
+TINY = TEXT.split()
+INLINE = ["--executor", "inline"]
+ONE_WORKER = ["--executor", "processes", "--workers", "1"]
+TWO_WORKERS = ["--executor", "processes", "--workers", "2"]
+
+
+def evolve(*arguments: str) -> int:
+    """The command, in this process."""
+    open_workspace.cache_clear()  # a process of its own would have none
+    return main(["evolve", *arguments])
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """What a run found; how long it took is no finding."""
+    found = RunFolder.open(folder).summary()
+    assert found is not None
+    return {name: value for name, value in found.items() if name != "seconds"}
+
+
+def trials(folder: Path) -> list[Trial]:
+    with Ledger.open(folder / "ledger.sqlite") as ledger:
+        return ledger.trials()
+
+
+def rows(folder: Path) -> list[tuple[Any, ...]]:
+    """The ledger, seconds aside."""
+    return [
+        (each.id, each.arm, each.key, each.payload, each.outcome, each.reason, each.result)
+        for each in trials(folder)
+    ]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of the folder; the lock is no content."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != ".lock"]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}

@@ -1,0 +1,171 @@
+"""The agenda: what runs first, what need not run, and what a failure does to the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.evolve.agenda import Agenda, Task
+from robustkit.compute.executors import Executor, Job, open_executor
+from robustkit.errors import RunError
+from robustkit.runs import Ledger, Trial
+from tests.experiments.evolve.executor import Shuffled
+from tests.experiments.evolve.jobs import BUG, DIVERGED, INVALID, Allocate, Answer, Die, Hang, Raise
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.create(tmp_path / "ledger.sqlite") as made:
+        yield made
+
+
+def task(name: str, job: Job, *, key: str = "", needed: bool = False) -> Task:
+    return Task(id=name, arm="arm", key=key or name, job=job, needed=needed)
+
+
+def nothing(trial: Trial) -> None:
+    """Nothing follows from it."""
+
+
+def worked(executor: Executor, ledger: Ledger, tasks: list[tuple[int, Task]]) -> list[Trial]:
+    """The trials of `tasks` with their priorities, in the order in which they became known."""
+    seen: list[Trial] = []
+    agenda = Agenda(executor, ledger, seen.append)
+    for priority, each in tasks:
+        agenda.add(each, nothing, priority=priority)
+    agenda.work()
+    return seen
+
+
+@settings(max_examples=10)
+@given(priorities=st.lists(st.integers(0, 3), max_size=12))
+def test_smaller_priorities_go_first_and_equal_ones_in_turn(
+    tmp_path_factory: pytest.TempPathFactory, priorities: list[int]
+) -> None:
+    tasks = [
+        (priority, task(f"{place:02d}", Answer(place))) for place, priority in enumerate(priorities)
+    ]
+    with Ledger.create(tmp_path_factory.mktemp("agenda") / "ledger.sqlite") as ledger:
+        seen = worked(open_executor("inline"), ledger, tasks)
+    # Python's sort is stable: an independent statement of "in turn".
+    expected = [each.id for _, each in sorted(tasks, key=lambda pair: pair[0])]
+    assert [trial.id for trial in seen] == expected
+
+
+def test_what_a_trial_makes_possible_overtakes_what_is_less_urgent(ledger: Ledger) -> None:
+    seen: list[str] = []
+    agenda = Agenda(open_executor("inline"), ledger, lambda trial: seen.append(trial.id))
+    urgent, later = task("urgent", Answer(2)), task("later", Answer(3))
+    agenda.add(task("idle", Answer(9)), nothing, priority=5)
+    agenda.add(
+        task("first", Answer(1)),
+        lambda trial: agenda.add(
+            urgent, lambda told: agenda.add(later, nothing, priority=6), priority=1
+        ),
+        priority=2,
+    )
+    agenda.work()
+    assert seen == ["first", "urgent", "idle", "later"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_key_runs_once_and_every_task_of_it_is_told(ledger: Ledger, seed: int) -> None:
+    executor = Shuffled(seed)
+    tasks = [(0, task(f"{n}", Answer(n % 2), key=f"same {n % 2}")) for n in range(6)]
+    seen = worked(executor, ledger, tasks)
+    assert sorted(job.number for job in executor.started) == [0, 1]
+    assert {trial.id: trial.result for trial in seen} == {
+        f"{n}": {"number": n % 2} for n in range(6)
+    }
+    assert ledger.trials() == sorted(seen, key=lambda trial: trial.id)
+    assert [trial.seconds > 0 for trial in ledger.trials()].count(True) == 2
+
+
+def test_a_key_that_is_done_is_not_run_again(ledger: Ledger) -> None:
+    agenda = Agenda(open_executor("inline"), ledger, nothing)
+    again = task("again", BUG, key="same")  # would raise if it were run
+    agenda.add(
+        task("once", DIVERGED, key="same"),
+        lambda trial: agenda.add(again, nothing, priority=0),
+        priority=0,
+    )
+    agenda.work()
+    assert [(trial.id, trial.outcome) for trial in ledger.trials()] == [
+        ("again", "Diverged"),
+        ("once", "Diverged"),
+    ]
+    assert ledger.trials()[0].reason == "the loss is not finite"
+
+
+def test_the_ledger_answers_instead_of_a_run(ledger: Ledger) -> None:
+    before = worked(
+        open_executor("inline"), ledger, [(0, task("a", Answer(1))), (0, task("b", DIVERGED))]
+    )
+    executor = Shuffled(0)
+    after = worked(executor, ledger, [(0, task("a", BUG)), (0, task("b", BUG))])
+    assert after == before
+    assert executor.started == []
+
+
+def test_a_known_trial_answers_other_tasks_of_its_key(ledger: Ledger) -> None:
+    worked(open_executor("inline"), ledger, [(0, task("a", Answer(1), key="same"))])
+    tasks = [(0, task("a", BUG, key="same")), (0, task("b", BUG, key="same"))]
+    seen = worked(open_executor("inline"), ledger, tasks)
+    assert [trial.result for trial in seen] == [{"number": 1}] * 2
+
+
+def test_a_ledger_of_something_else_is_not_mixed_in(ledger: Ledger) -> None:
+    worked(open_executor("inline"), ledger, [(0, task("a", Answer(1), key="old"))])
+    with pytest.raises(RunError, match="trial 'a' was of old, now it would be of new"):
+        worked(open_executor("inline"), ledger, [(0, task("a", Answer(2), key="new"))])
+
+
+def test_a_needed_task_that_fails_ends_the_run_and_is_tried_again(ledger: Ledger) -> None:
+    tasks = [(0, task("net", DIVERGED, needed=True)), (1, task("rest", Answer(1)))]
+    with pytest.raises(RunError, match=r"net: Diverged \(the loss is not finite\); the run cannot"):
+        worked(open_executor("inline"), ledger, tasks)
+    assert ledger.trials() == []
+    tasks[0] = (0, task("net", Answer(7), needed=True))
+    seen = worked(open_executor("inline"), ledger, tasks)
+    assert [trial.result for trial in seen] == [{"number": 7}, {"number": 1}]
+
+
+def test_a_bug_is_raised_and_leaves_what_came_before(ledger: Ledger) -> None:
+    with pytest.raises(KeyError, match="a bug"):
+        worked(open_executor("inline"), ledger, [(0, task("a", Answer(1))), (1, task("b", BUG))])
+    assert [trial.id for trial in ledger.trials()] == ["a"]
+
+
+def test_failures_of_every_type_enter_the_ledger_and_the_rest_goes_on(ledger: Ledger) -> None:
+    jobs: dict[str, tuple[Job, str]] = {
+        "a hangs": (Hang(), "Timeout"),
+        "b diverges": (DIVERGED, "Diverged"),
+        "c cannot be built": (INVALID, "Invalid"),
+        "d runs out of memory": (Raise(MemoryError("no more")), "OutOfMemory"),
+        "e takes more than it may": (Allocate(64), "OutOfMemory"),
+        "f kills its worker": (Die(), "Lost"),
+        "g is fine": (Answer(1), "Ok"),
+    }
+    tasks = [(0, task(name, job)) for name, (job, _) in jobs.items()]
+    tasks.append((1, task("h does the same as a", Hang(), key="a hangs")))
+    with open_executor("processes", workers=1, timeout=4.0, memory_gib=8) as executor:
+        worked(executor, ledger, tasks)
+    expected = {name: outcome for name, (_, outcome) in jobs.items()}
+    expected["h does the same as a"] = "Timeout"
+    assert {trial.id: trial.outcome for trial in ledger.trials()} == expected
+    for trial in ledger.trials():
+        assert (trial.outcome == "Ok") == (trial.reason == "") == (trial.result is not None)
+
+
+def test_a_not_a_number_never_enters_the_ledger(ledger: Ledger) -> None:
+    class Nan:
+        def run(self) -> dict[str, float]:
+            return {"accuracy": float("nan")}
+
+    with pytest.raises(ValueError, match="JSON"):
+        worked(open_executor("inline"), ledger, [(0, task("a", Nan()))])
+    assert ledger.trials() == []
