@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from argparse import ArgumentDefaultsHelpFormatter
+from argparse import Action, ArgumentDefaultsHelpFormatter, _StoreAction
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -97,11 +97,17 @@ class VerbParser(ArgumentParser):
         if file is None:
             return {}
         options = _read_yaml(Path(file), self.verb)
-        known = {action.dest for action in self._actions} - {"help", "config", "print_config"}
-        for name in options:
+        known = {action.dest: action for action in self._actions}
+        for name in ("help", "config", "print_config"):
+            del known[name]
+        for name, value in options.items():
             if name not in known:
-                raise ConfigError(f"{file}: unknown key '{name}'{_near(str(name), known)}")
-            self._check_type(file, name, options[name])
+                raise ConfigError(f"{file}: unknown key '{name}'{_near(str(name), set(known))}")
+            if value is None and not _nullable(known[name]):
+                raise ConfigError(f"{file}: {name}: null is no value for it")
+            if value is not None and _is_text(known[name]) and not isinstance(value, str):
+                raise ConfigError(f"{file}: {name}: expected text, not {value!r}")
+            self._check_type(file, name, value)
         return options
 
     def _check_type(self, file: str, name: str, value: Any) -> None:
@@ -130,6 +136,8 @@ def real(value: str | float) -> float:
         return float(Fraction(value))
     except ZeroDivisionError:
         raise ValueError(f"division by zero in '{value}'") from None
+    except OverflowError:  # an infinity, or more than a float holds
+        raise ValueError(f"'{value}' is not a finite number") from None
 
 
 def real_or_none(value: str | float | None) -> float | None:
@@ -187,6 +195,17 @@ def _kind(hint: Any) -> dict[str, Any]:
     if hint is bool:
         return {"action": ActionYesNo(yes_prefix="", no_prefix="no-")}
     return {"type": _NUMBERS.get(hint, hint)}
+
+
+def _nullable(action: Action) -> bool:
+    """Whether an option may be null; the parser itself takes null for anything."""
+    kind = getattr(action, "_typehint", action.type)
+    return action.default is None or kind is real_or_none or type(None) in typing.get_args(kind)
+
+
+def _is_text(action: Action) -> bool:
+    """Whether an option is text for want of a type, of which the parser checks nothing."""
+    return action.type is None and action.nargs != 0 and isinstance(action, _StoreAction)
 
 
 def _read_yaml(path: Path, verb: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from experiments.evolve.workspace import REFERENCE, Workspace
+from experiments.nets import resolve_net
 from robustkit import models
 from robustkit.runs import Trial
 
@@ -24,31 +25,17 @@ def keep_given_reference(space: Workspace) -> bool:
     if not spec.endswith(".safetensors"):
         return False
     if not kept.is_file():
-        models.save(resolve_net(spec, space), kept)
+        models.save(resolve_net(spec, space.splits, seed=0), kept)
     return True
 
 
 def architecture(name: str, spec: str, space: Workspace) -> dict[str, Any]:
     """The architecture, as on a card, of the kept net `name`, else of the net `spec` names."""
     kept = space.net_path(name)
-    card = models.read_card(kept) if kept.is_file() else resolve_net(spec, space).card
-    return dict(card.architecture)
-
-
-def resolve_net(spec: str, space: Workspace) -> models.Classifier:
-    """The net that `spec` names, checked against the run's data."""
-    channels, size, _ = space.splits.train.shape
-    mean, std = space.stats
-    return models.resolve(
-        spec,
-        num_classes=space.splits.train.num_classes,
-        in_channels=channels,
-        image_size=size,
-        classes=space.splits.train.classes,
-        mean=mean,
-        std=std,
-        seed=0,
+    card = (
+        models.read_card(kept) if kept.is_file() else resolve_net(spec, space.splits, seed=0).card
     )
+    return dict(card.architecture)
 
 
 def judged_names(trials: Iterable[Trial]) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from experiments.nets import resolve_net
 from experiments.train.config import check
 from experiments.train.tracking import Watcher
 from robustkit import attacks, data, models, training
@@ -41,11 +42,11 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
         download=settings["download"],
         train_size=settings["train_size"],
     )
-    model = _resolve(settings["model"], splits, seed=config.seed, weights=settings["weights"])
+    model = resolve_net(settings["model"], splits, seed=config.seed, weights=settings["weights"])
     examples = training.make_examples(splits.train, config)
     references = tuple(
         training.compute_reference(
-            _resolve(spec, splits, seed=config.seed).to(device),
+            resolve_net(spec, splits, seed=config.seed).to(device),
             examples.views,
             examples.labels,
             config.grad_loss,
@@ -115,21 +116,3 @@ def _robust(prepared: Prepared) -> dict[str, Any] | None:
     standing = attacks.survivors(prepared.model, test, attack, seed=config.seed)
     rate = attacks.wilson(float(standing.double().mean()), len(test))
     return {**rate.to_dict(), "attack": attack.to_dict()}
-
-
-def _resolve(
-    spec: str, splits: data.Splits, *, seed: int, weights: str | None = None
-) -> models.Classifier:
-    channels, size, _ = splits.train.shape
-    mean, std = data.channel_stats(splits.train)
-    return models.resolve(
-        spec,
-        num_classes=splits.train.num_classes,
-        in_channels=channels,
-        image_size=size,
-        classes=splits.train.classes,
-        mean=mean,
-        std=std,
-        weights=weights,
-        seed=seed,
-    )

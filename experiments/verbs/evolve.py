@@ -12,9 +12,9 @@ from experiments.evolve.live import Live
 from experiments.evolve.report import write_report
 from experiments.evolve.run import evolve
 from experiments.evolve.workspace import load_splits
-from experiments.launch import add_run_options, run_folder, settings
+from experiments.launch import add_data_options, add_run_options, run_folder, settings
+from experiments.nets import resolve_net
 from experiments.options import Options, VerbParser, add_config, config_from, real_or_none
-from robustkit import models
 from robustkit.compute import resolve_device
 from robustkit.compute.executors import EXECUTORS, open_executor
 from robustkit.data import Splits
@@ -24,16 +24,7 @@ from robustkit.runs import RunFolder
 
 def add_arguments(parser: VerbParser) -> None:
     """Data, every setting of the experiment, and where it runs."""
-    group = parser.add_argument_group("data")
-    group.add_argument(
-        "--data",
-        default="digits",
-        help="digits, mnist, fashion_mnist, cifar10, gtsrb, folder:PATH or npz:PATH",
-    )
-    group.add_argument("--root", metavar="DIR", help="folder of the data; none: $ROBUSTKIT_DATA")
-    group.add_argument(
-        "--download", action="store_true", help="allow the data to be downloaded into the root"
-    )
+    add_data_options(parser)
     add_config(parser, EvolveConfig, HELPS, title="experiment")
     add_run_options(parser, resumable=True)
     group = parser.add_argument_group("executor")
@@ -92,16 +83,8 @@ def check(settings: Mapping[str, Any]) -> Splits:
     names = ("workers", "timeout", "memory_gib")
     with open_executor(settings["executor"], **{name: settings[name] for name in names}):
         splits = load_splits(dict(settings), config)
-    channels, size, _ = splits.train.shape
     for spec in (config.reference, config.surrogate):
-        models.resolve(
-            spec,
-            num_classes=splits.train.num_classes,
-            in_channels=channels,
-            image_size=size,
-            classes=splits.train.classes,
-            seed=0,
-        )
+        resolve_net(spec, splits, seed=0)
     return splits
 
 

@@ -12,6 +12,14 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from robustkit.errors import ConfigError
+
+
+def check_seed(seed: int) -> None:
+    """Raise `ConfigError` unless `seed` is one that all generators take: in [0, 2⁶³)."""
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed must be at least 0 and below 2**63, not {seed}")
+
 
 def derive_seed(*parts: int | str) -> int:
     """A seed in [0, 2⁶³) for the thing named by `parts`.

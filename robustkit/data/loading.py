@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from robustkit.compute.seeds import check_seed
 from robustkit.data import sources  # noqa: F401 — importing it fills SOURCES
 from robustkit.data.imageset import ImageSet, Splits
 from robustkit.data.registry import SOURCES, Part, Request, Source
@@ -38,6 +39,7 @@ def load(
 
     Raises DataError or ConfigError, naming the file, key, class or number at fault.
     """
+    check_seed(seed)
     root = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
     opened = _open(source, None if root is None else Path(root).expanduser(), download)
     try:

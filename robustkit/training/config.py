@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robustkit.attacks import LOSSES
+from robustkit.compute.seeds import check_seed
 from robustkit.data import AUGMENTATIONS
 from robustkit.errors import ConfigError, did_you_mean
 from robustkit.training.misalignment import check_phi
@@ -67,6 +68,7 @@ class TrainConfig:
         if self.adversarial is not None:
             _choice("adversarial", self.adversarial, ADVERSARIES)
         check_phi(self.phi)
+        check_seed(self.seed)
         for name in ("epochs", "batch_size", "attack_steps"):
             _at_least(name, getattr(self, name), 1)
         if self.patience is not None:

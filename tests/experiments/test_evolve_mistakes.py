@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import launch
@@ -16,6 +17,7 @@ from robustkit import models
 from robustkit.runs import Ledger
 
 TINY = ["--population", "4", "--generations", "2", "--executor", "inline", "--train-size", "60"]
+PARTS = ("train", "test")
 
 
 @pytest.fixture
@@ -53,6 +55,7 @@ def refused(capsys: pytest.CaptureFixture[str], message: str, *arguments: str) -
         (["--eps", "1.5"], "eps must be in [0"),
         (["--eps", "-0.1"], "eps must be in [0"),
         (["--eps", "8/0"], "--eps: expected a number or a fraction"),
+        (["--seed", "-1"], "seed must be at least 0"),
         (["--generation", "3"], "did you mean '--generations'?"),
         (["--reference", "smal"], "did you mean 'small'?"),
         (["--executor", "process"], "did you mean 'processes'?"),
@@ -82,6 +85,18 @@ def test_a_reference_for_other_classes_is_refused(
     file = tmp_path / "three.safetensors"
     models.save(models.build("small", num_classes=3, in_channels=1, image_size=16, seed=0), file)
     refused(capsys, "3 classes", *TINY, "--reference", str(file), "--out", str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_that_are_not_square_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays = {"y_train": np.arange(40) % 2, "y_test": np.arange(10) % 2}
+    for part in PARTS:
+        arrays[f"x_{part}"] = np.zeros((len(arrays[f"y_{part}"]), 16, 20), np.uint8)
+    np.savez(tmp_path / "wide.npz", **arrays)  # type: ignore[arg-type]
+    given = [*TINY, "--train-size", "20", "--data", f"npz:{tmp_path / 'wide.npz'}"]
+    refused(capsys, "20x16 pixels", *given, "--out", str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

@@ -121,6 +121,7 @@ def test_a_wrong_flag_is_one_line(parser: VerbParser, arguments: list[str], mess
         ("batchsize: 3", r"options.yaml: unknown key 'batchsize'; did you mean 'batch_size'\?"),
         ("config: x", "unknown key 'config'"),
         ("3: 4", "unknown key '3'"),
+        ("epochs: null", r"options.yaml: epochs: null is no value"),
         ("epochs: many", r"options.yaml: epochs: expected int, not 'many'"),
         ("bf16: maybe", "options.yaml: bf16: .*boolean.*maybe"),
         ("against: 3", "options.yaml: against: expected texts, not 3"),
@@ -157,7 +158,13 @@ def test_numbers_are_read_as_python_reads_them(number: float) -> None:
     assert real(number) == number
 
 
-@pytest.mark.parametrize("text", ["", "nan", "1/2/3", "1/0", "eight"])
+@pytest.mark.parametrize("text", ["", "nan", "1/2/3", "1/0", "eight", "1e400"])
 def test_what_is_no_number_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         real(text)
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_a_file_cannot_give_a_number_that_is_not_finite(number: float) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        real(number)

@@ -105,6 +105,8 @@ def refused(capsys: pytest.CaptureFixture[str], out: Path, message: str, *argume
         (["--data", "npz:nowhere.npz"], "nowhere.npz"),
         (["--data", "folder:nowhere"], "nowhere"),
         (["--eps", "8"], "eps must be in [0,1]"),
+        (["--lam", "1e400"], "--lam: expected a number"),
+        (["--seed", "-1"], "seed must be at least 0"),
         (["--epochs", "0"], "epochs must be at least 1"),
         (["--train-size", "1000000"], "1000000"),
         (["--model", "smal"], "did you mean 'small'?"),
@@ -137,6 +139,10 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
         ({"y_train": np.zeros(80, np.int64), "y_test": np.zeros(20, np.int64)}, "one class"),
         ({"y_train": np.arange(79) % 2}, "79"),
         ({"x_test": np.zeros((0, 16, 16), np.uint8), "y_test": np.zeros(0, np.int64)}, "test"),
+        (
+            {"x_train": np.zeros((80, 16, 20), np.uint8), "x_test": np.zeros((20, 16, 20), "u1")},
+            "20x16 pixels",
+        ),
     ],
 )
 def test_unusable_images_are_one_line(
@@ -147,6 +153,16 @@ def test_unusable_images_are_one_line(
     message: str,
 ) -> None:
     refused(capsys, tmp_path / "run", message, "--data", images(**replaced))
+
+
+@pytest.mark.parametrize("option", ["model: 2020-01-01", "data: 3", "out: [run]", "device: 1"])
+def test_a_file_gives_text_where_text_is_needed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text(option)
+    message = f"options.yaml: {option.partition(':')[0]}: expected text"
+    refused(capsys, tmp_path / "run", message, "--config", str(file))
 
 
 def test_a_missing_key_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from robustkit.data.sampling import stratified_split
 from robustkit.errors import DataError
 
 TEST_FRACTION = 0.2
+LARGEST = 4096  # pixels; beyond, a size is a slip of the finger
 
 
 @source("folder", takes_path=True)
@@ -47,8 +48,10 @@ def _parse(argument: str) -> tuple[Path, int | None]:
     if not mark:
         return Path(path).expanduser(), None
     key, _, value = option.partition("=")
-    if key != "size" or not value.isdecimal() or int(value) < 1:
-        raise DataError(f"'?{option}' is no option of a folder; write '?size=32' to resize")
+    if key != "size" or not value.isdecimal() or not 1 <= int(value) <= LARGEST:
+        raise DataError(
+            f"'?{option}' is no option of a folder; write '?size=32' to resize, up to {LARGEST}"
+        )
     return Path(path).expanduser(), int(value)
 
 

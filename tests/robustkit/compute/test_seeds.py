@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustkit.compute.seeds import derive_seed, isolated_rng, torch_generator
+from robustkit.compute.seeds import check_seed, derive_seed, isolated_rng, torch_generator
+from robustkit.errors import ConfigError
 
 PART = st.one_of(st.integers(), st.text())
 
@@ -46,6 +47,18 @@ def test_a_generator_repeats_itself() -> None:
     first = torch.rand(4, generator=torch_generator(7, "views"))
     assert torch.equal(first, torch.rand(4, generator=torch_generator(7, "views")))
     assert not torch.equal(first, torch.rand(4, generator=torch_generator(8, "views")))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_some_generator_refuses_is_refused_by_name(seed: int) -> None:
+    with pytest.raises(ConfigError, match=f"seed must be .*{seed}"):
+        check_seed(seed)
+
+
+def test_every_derived_seed_may_be_a_seed() -> None:
+    check_seed(0)
+    check_seed(2**63 - 1)
+    check_seed(derive_seed("large"))
 
 
 def test_isolated_rng_starts_from_its_seed() -> None:
