@@ -23,4 +23,5 @@ def keep_freed_memory() -> bool:
     if not hasattr(library, "gnu_get_libc_version"):
         return False
     settings = {_MMAP_THRESHOLD: 32 * _MIB, _TRIM_THRESHOLD: 1024 * _MIB, _TOP_PAD: 64 * _MIB}
-    return all([library.mallopt(name, value) == 1 for name, value in settings.items()])
+    # A list: every setting is made, whatever became of the one before.
+    return all([library.mallopt(name, value) == 1 for name, value in settings.items()])  # noqa: C419

@@ -29,11 +29,11 @@ def build(
     """A fresh classifier for square images.
 
     `architecture` is a name of the zoo (which alone takes `options`, here or in the name, as in
-    "vgg11?width=16&…"), a `Blueprint`, "torchvision:NAME" or "package.module:factory". `mean` and `std` are per channel, in [0,1]
-    units; by default 0.5 and 0.25, for torchvision ImageNet's, and for a factory 0 and 1. With a
-    `seed` the weights depend on it alone and the global generators are left as they were; without,
-    they come from the global generators. Raises `ModelError` for an unknown name or option, a
-    factory that does not fit, and images too small for the network.
+    "vgg11?width=16&…"), a `Blueprint`, "torchvision:NAME" or "package.module:factory". `mean` and
+    `std` are per channel, in [0,1] units; by default 0.5 and 0.25, for torchvision ImageNet's, and
+    for a factory 0 and 1. With a `seed` the weights depend on it alone and the global generators
+    are left as they were; without, they come from the global generators. Raises `ModelError` for an
+    unknown name or option, a factory that does not fit, and images too small for the network.
     """
     described = _describe(architecture, options)
     names = tuple(classes) if classes is not None else tuple(map(str, range(num_classes)))

@@ -1,4 +1,4 @@
-"""VGG networks for small images (Simonyan & Zisserman 2015) with batch norm: `vgg3`, `vgg11`, `vgg16`."""
+"""VGG networks (Simonyan & Zisserman 2015) for small images, with batch norm."""
 
 from __future__ import annotations
 
