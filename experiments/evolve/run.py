@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,10 +17,12 @@ from experiments.evolve.summary import summarise
 from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace
 from robustkit.compute import single_thread
 from robustkit.compute.executors import open_executor
+from robustkit.errors import RunError
 from robustkit.runs import Ledger, RunFolder, Trial
 
 LEDGER = "ledger.sqlite"
 GALLERY = "gallery.safetensors"
+DATA = "data.json"
 
 
 def evolve(folder: RunFolder, on_trial: Callable[[Trial], None]) -> dict[str, Any]:
@@ -34,6 +37,7 @@ def evolve(folder: RunFolder, on_trial: Callable[[Trial], None]) -> dict[str, An
     path = folder.file(LEDGER)
     ledger = Ledger.open(path) if path.exists() else Ledger.create(path)
     space = Workspace(folder)
+    check_data(space)
     options = folder.config
     with (
         ledger,
@@ -54,6 +58,22 @@ def evolve(folder: RunFolder, on_trial: Callable[[Trial], None]) -> dict[str, An
     space.clear_scratch()
     folder.write_summary(summary)  # last: a run that has it has ended
     return folder.summary() or {}
+
+
+def check_data(space: Workspace) -> None:
+    """Note what the data is when a run begins; raise `RunError` if it is other data later."""
+    splits, path = space.splits, space.folder.file(DATA)
+    digests = {name: getattr(splits, name).digest() for name in ("train", "val", "test")}
+    if not path.exists():
+        space.folder.write_json(DATA, digests)
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    for name, digest in digests.items():
+        if before.get(name) != digest:
+            raise RunError(
+                f"{splits.name}: the {name} images have changed since {space.folder.path} began; "
+                "put the old data back, or start a new run"
+            )
 
 
 def fooled_by(space: Workspace) -> dict[str, NDArray[np.bool_]]:

@@ -201,3 +201,17 @@ def test_a_reference_of_other_classes_is_refused(
     assert error.count("\n") == 1
     assert "3 classes" in error
     assert not folder.exists()
+
+
+def test_data_that_changed_under_a_stopped_run_is_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = tmp_path / "stopped"
+    shutil.copytree(finished, stopped)
+    forget(stopped, "judge")
+    noted = stopped / "data.json"
+    noted.write_text(noted.read_text().replace('"test": "', '"test": "0'))
+    before = content(stopped)
+    assert evolve("--resume", str(stopped)) == 2
+    assert "digits: the test images have changed" in capsys.readouterr().err
+    assert content(stopped) == before
