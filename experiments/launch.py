@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.options import HOUSEKEEPING, Options, VerbParser
-from robustkit.errors import ConfigError
+from robustkit.errors import ConfigError, RunError
 from robustkit.runs import RunFolder, check_same_config
 
 RUNS = Path("runs")
@@ -48,7 +48,7 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
     """What the run does: the options or, with `--resume`, those its folder was made with.
 
     Raises `ConfigError` for `--out` beside `--resume`, and `RunError` naming the first option
-    that was given and differs from the saved one.
+    that was given and differs from the saved one, or that the saved ones lack.
     """
     chosen = _without_housekeeping(options.values)
     resume = options.values.get("resume")
@@ -59,6 +59,12 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
             "--out and --resume exclude each other: a resumed run stays in its folder"
         )
     saved = RunFolder.open(resume, verb=verb).config
+    for name in chosen:
+        if name not in saved:
+            raise RunError(
+                f"{resume}/config.yaml: no '{name}'; it was edited, or written by another version "
+                "of robustkit, which alone can go on with this run"
+            )
     check_same_config(saved, _without_housekeeping(options.given))
     return saved
 

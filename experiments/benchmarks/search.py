@@ -38,7 +38,7 @@ def claims() -> Iterator[Claim]:
             SearchArm(
                 "evolve",
                 config.strategy,
-                search_settings(space, baseline=0.9, macs=3_000_000),
+                search_settings(config, space.splits, baseline=0.9, macs=3_000_000),
                 str(folder.path),
                 agenda,
                 seed=config.seed,

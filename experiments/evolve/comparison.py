@@ -19,13 +19,15 @@ DENOMINATORS = ("headline", "fooling", "all")
 
 @dataclass(frozen=True)
 class Comparison:
-    """`nets` by player, as in the summary; the paired gap T(R→R') - T(R→E); the common set.
+    """`nets` by player, as in the summary; paired gaps; the common set.
 
+    `gap` is T(R→R') - T(R→E), `search_gap` is T(R→RS) - T(R→E): evolution against random search.
     `common` bool (N,): images that R and every training of every net compared classify correctly.
     """
 
     nets: dict[str, dict[str, Any]]
     gap: Gap
+    search_gap: Gap
     common: Mask
 
 
@@ -61,8 +63,9 @@ def compare(
             own_fooled = ~_stack(group, "under_own")
             nets[name]["transfer_to_R"] = _rates(~_stack(group, "R_under_own"), own_fooled, common)
         nets[name] |= _gradients(group)
-    wrong = {name: ~_stack(verdicts[name], "under_R")[:, common] for name in ("Rp", "E")}
-    return Comparison(nets, paired_gap(wrong["Rp"], wrong["E"], seed=seed), common)
+    wrong = {name: ~_stack(verdicts[name], "under_R")[:, common] for name in ("Rp", "RS", "E")}
+    gap, search_gap = (paired_gap(wrong[name], wrong["E"], seed=seed) for name in ("Rp", "RS"))
+    return Comparison(nets, gap, search_gap, common)
 
 
 def _stack(group: Sequence[Verdict], field: str) -> Mask:

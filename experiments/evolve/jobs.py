@@ -132,7 +132,8 @@ class PrepareReference:
     run_path: str
 
     def run(self) -> dict[str, Any]:
-        """Returns how many gradients have no direction, and R's accuracy on val."""
+        """Returns how many gradients have no direction, R's accuracy on val, and on how much of
+        what it gets right its own adversarials fool it."""
         space = open_workspace(self.run_path)
         gradients = space.reference_gradients
         made = space.adversarials("R", "val", flipped=False)
@@ -140,7 +141,7 @@ class PrepareReference:
             "gradients": gradients.norms.numel(),
             "masked": gradients.masked,
             "accuracy": float(made.correct.double().mean()),
-            "fooled": float(made.fooled.double().mean()),
+            "fooled": float(made.fooled[made.correct].double().mean()),
         }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from evolution.strategies import SearchSettings
 from experiments.evolve.agenda import Agenda, Task
 from experiments.evolve.arm import SearchArm, promotion_task
+from experiments.evolve.config import EvolveConfig
 from experiments.evolve.finals import Finals
 from experiments.evolve.jobs import PrepareReference, TrainNet
 from experiments.evolve.players import ARMS, PLAYERS, architecture, keep_given_reference
@@ -22,6 +23,7 @@ from experiments.evolve.selection import Choice, Contender, Yardstick, ranked
 from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace
 from robustkit.compute import derive_seed
 from robustkit.compute.executors import Executor
+from robustkit.data import Splits
 from robustkit.errors import RunError
 from robustkit.runs import Ledger, Trial
 
@@ -116,7 +118,12 @@ class Evolution:
             self._search(self.baseline[name]["accuracy"])
 
     def _search(self, baseline: float) -> None:
-        settings = search_settings(self.space, baseline, self.baseline["R2"]["macs"])
+        settings = search_settings(
+            self.config,
+            self.space.splits,
+            baseline=baseline,
+            macs=self.baseline["R2"]["macs"],
+        )
         strategies = {"evolve": self.config.strategy, "random": "random"}
         for arm, priority in (("evolve", SEARCH), ("random", CONTROL)):
             SearchArm(
@@ -179,16 +186,17 @@ class Evolution:
             self._finals.enter(player, blueprint, genotype.key(), priority=CHOSEN)
 
 
-def search_settings(space: Workspace, baseline: float, macs: int) -> SearchSettings:
+def search_settings(
+    config: EvolveConfig, splits: Splits, *, baseline: float, macs: int
+) -> SearchSettings:
     """What both searches start from.
 
     `baseline` is the accuracy that bounds feasibility, `macs` what R costs per image.
     """
-    config = space.config
     return SearchSettings(
         space=config.space(reference_macs=macs),
-        input_shape=space.splits.train.shape,
-        num_classes=space.splits.train.num_classes,
+        input_shape=splits.train.shape,
+        num_classes=splits.train.num_classes,
         objectives=config.objectives_above(baseline),
         population=config.population,
         generations=config.generations,

@@ -34,10 +34,12 @@ def evolve(folder: RunFolder, on_trial: Callable[[Trial], None]) -> dict[str, An
     if finished is not None:
         return finished
     start = time.monotonic()
-    path = folder.file(LEDGER)
-    ledger = Ledger.open(path) if path.exists() else Ledger.create(path)
     space = Workspace(folder)
     check_data(space)
+    path = folder.file(LEDGER)
+    # A run that has nets has had a ledger: without it they would all be made anew.
+    begun = path.exists() or folder.file("nets").exists()
+    ledger = Ledger.open(path) if begun else Ledger.create(path)
     options = folder.config
     with (
         ledger,

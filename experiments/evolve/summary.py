@@ -44,6 +44,7 @@ def summarise(
         "outcomes": dict(sorted(Counter(trial.outcome for trial in searched).items())),
         "nets": comparison.nets,
         "gap": comparison.gap.to_dict(),
+        "search_gap": comparison.search_gap.to_dict(),
         "common_images": int(comparison.common.sum()),
         "test_images": len(comparison.common),
         "data": evolution.space.splits.name,

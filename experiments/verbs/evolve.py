@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evolution.strategies import open_strategy
 from experiments.evolve.config import EvolveConfig
 from experiments.evolve.helps import HELPS
 from experiments.evolve.live import Live
+from experiments.evolve.pipeline import search_settings
 from experiments.evolve.report import write_report
 from experiments.evolve.run import evolve
 from experiments.evolve.workspace import load_splits
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.nets import resolve_net
 from experiments.options import Options, VerbParser, add_config, config_from, real_or_none
+from robustkit import models
 from robustkit.compute import resolve_device
 from robustkit.compute.executors import EXECUTORS, open_executor
 from robustkit.data import Splits
@@ -83,24 +86,27 @@ def check(settings: Mapping[str, Any]) -> Splits:
     names = ("workers", "timeout", "memory_gib")
     with open_executor(settings["executor"], **{name: settings[name] for name in names}):
         splits = load_splits(dict(settings), config)
-    for spec in (config.reference, config.surrogate):
-        resolve_net(spec, splits, seed=0)
+    resolve_net(config.surrogate, splits, seed=0)
+    reference = resolve_net(config.reference, splits, seed=0)
+    macs = models.cost(reference, splits.train.shape).macs
+    # A space in which no network fits is found out here, not after R has been trained.
+    open_strategy("random", search_settings(config, splits, baseline=0.0, macs=macs)).ask()
     return splits
 
 
 def headline(summary: Mapping[str, Any]) -> str:
     """The result in a few lines."""
     gap, nets = summary["gap"], summary["nets"]
-    lines = [f"{'net':4} {'clean':>7} {'white-box':>10} {'transfer from R':>26}"]
+    lines = [f"{'net':4} {'clean':>7} {'white-box':>10} {'transfer from R':>34}"]
     for name in ("R", "R2", "Rp", "E", "E0", "RS"):
         net = nets[name]
         rate = net.get("transfer_from_R", {}).get("headline")
         shown = (
             ""
             if rate is None or rate["rate"] is None
-            else (f"{rate['rate']:7.1%} [{rate['low']:.1%}, {rate['high']:.1%}]")
+            else (f"{rate['rate']:7.1%} [{rate['low']:.1%}, {rate['high']:.1%}], n = {rate['n']}")
         )
-        lines.append(f"{name:4} {net['clean_acc']:7.1%} {net['whitebox_acc']:10.1%} {shown:>26}")
+        lines.append(f"{name:4} {net['clean_acc']:7.1%} {net['whitebox_acc']:10.1%} {shown:>34}")
     if gap["points"] is not None:
         lines.append(
             f"gap T(R→R') - T(R→E): {gap['points']:.1f} points "

@@ -137,3 +137,26 @@ def test_a_ledger_that_cannot_be_read_is_named_and_kept(
     before = (run / "ledger.sqlite").read_bytes()
     refused(capsys, "ledger.sqlite", "--resume", str(run))
     assert (run / "ledger.sqlite").read_bytes() == before
+
+
+def test_a_space_without_networks_is_found_out_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(capsys, "max_params 1", "--max-params", "1", "--out", str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_that_lacks_a_setting_is_named(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("  population:", "  pupulation:"))
+    refused(capsys, "config.yaml: no 'population'", "--resume", str(run))
+
+
+def test_a_run_that_lost_its_ledger_is_not_started_over(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "ledger.sqlite").unlink()
+    (run / "nets").mkdir()
+    refused(capsys, "ledger.sqlite is missing", "--resume", str(run))

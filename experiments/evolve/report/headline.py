@@ -55,7 +55,17 @@ def gap_sentence(summary: Summary) -> str:
         -1: "This is a negative result: more of R's adversarials carry over to the evolved "
         "architecture than to R's own under the same penalty.",
     }
-    return measured + verdicts[found(summary)] + _p_value(summary)
+    return measured + verdicts[found(summary)] + _p_value(summary) + _single(summary)
+
+
+def _single(summary: Summary) -> str:
+    """Said where the interval cannot know how much trainings differ."""
+    if all(summary["nets"][name]["seeds"] > 1 for name in ("Rp", "E")):
+        return ""
+    return (
+        " With a single training of R′ or E the interval covers the choice of images only, not "
+        "how much one training differs from the next."
+    )
 
 
 def _p_value(summary: Summary) -> str:
@@ -123,16 +133,22 @@ def search_sentence(summary: Summary) -> str:
             "nothing for evolution over random sampling."
         )
     ours, theirs = (_headline(summary["nets"][name]) for name in ("E", "RS"))
-    if ours["rate"] is None or theirs["rate"] is None:
+    gap = summary["search_gap"]
+    if gap["points"] is None:
         return ""
     compared = f"E {rate_text(ours)}; RS, from a random search of equal budget, {rate_text(theirs)}"
-    if ours["high"] < theirs["low"]:
-        verdict = "evolution found the better net, their intervals being apart"
-    elif ours["low"] > theirs["high"]:
-        verdict = "the random search found the better net, their intervals being apart"
+    if gap["low"] > 0:
+        verdict = "evolution found the net that takes over fewer adversarials"
+    elif gap["high"] < 0:
+        verdict = "the random search found the net that takes over fewer adversarials"
     else:
-        verdict = "the intervals overlap, so that neither search can be called the better one"
-    return f"Transfer from R: {compared}. Here {verdict}."
+        verdict = "that interval includes zero, so neither search can be called the better one"
+    accuracy = [share(summary["nets"][name]["clean_acc"]) for name in ("E", "RS")]
+    return (
+        f"Transfer from R: {compared}; T(R→RS) − T(R→E) is {gap['points']:+.1f} points, 95 % "
+        f"interval [{gap['low']:.1f}, {gap['high']:.1f}] over images and trainings: {verdict}. "
+        f"Their clean accuracies are {accuracy[0]} and {accuracy[1]}."
+    )
 
 
 def _cards(summary: Summary) -> Markup:

@@ -157,10 +157,11 @@ def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: i
         return
     wrong = {
         player: [[not bool(net.under_R[image]) for image in common] for net in verdicts[player]]
-        for player in ("Rp", "E")
+        for player in ("Rp", "RS", "E")
     }
     rates = {player: np.mean(each) for player, each in wrong.items()}
     assert gap.points == pytest.approx(100 * (rates["Rp"] - rates["E"]))
+    assert comparison.search_gap.points == pytest.approx(100 * (rates["RS"] - rates["E"]))
     tests = [slow_mcnemar(one, other) for one in wrong["Rp"] for other in wrong["E"]]
     assert gap.p_value == pytest.approx(max(tests))
     assert gap.low is not None

@@ -210,6 +210,7 @@ def _summary(searched: list[Trial], seeds: int, winner: int) -> dict[str, Any]:
         "nets": {"R": net("R", 1, None)}
         | {name: net(name, seeds, value) for name, value in RATES.items()},
         "gap": {"points": 42.0, "low": 36.5, "high": 47.5, "p_value": 1e-9, "n": COMMON},
+        "search_gap": {"points": 6.0, "low": 1.5, "high": 10.5, "p_value": 0.01, "n": COMMON},
         "common_images": COMMON,
         "test_images": IMAGES,
         "data": "cifar10",

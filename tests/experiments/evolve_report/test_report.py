@@ -135,7 +135,7 @@ def test_the_same_folder_gives_the_same_page(folder: RunFolder, page: Page) -> N
 def nothing_common() -> dict[str, Any]:
     gap = {"points": None, "low": None, "high": None, "p_value": None, "n": 0}
     nets = {"R": net("R", 1, None)} | {name: net(name, 1, None) for name in RATES}
-    return {"gap": gap, "nets": nets, "common_images": 0}
+    return {"gap": gap, "search_gap": gap, "nets": nets, "common_images": 0}
 
 
 def test_a_run_without_common_images_or_gallery_is_reported(tmp_path: Path) -> None:

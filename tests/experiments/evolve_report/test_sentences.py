@@ -22,6 +22,7 @@ def summary() -> dict[str, Any]:
     return {
         "nets": {"R": net("R", 1, None)} | {n: net(n, 3, value) for n, value in RATES.items()},
         "gap": {"points": 42.0, "low": 36.5, "high": 47.5, "p_value": 1e-9, "n": 300},
+        "search_gap": {"points": 6.0, "low": 1.5, "high": 10.5, "p_value": 0.01, "n": 300},
         "reference": {"fooled": 0.99},
         "selection": {"E": {"key": "a"}, "RS": {"key": "b"}},
     }
@@ -84,18 +85,26 @@ def test_the_controls_are_told_apart(summary: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("low", "high", "said"),
     [
-        (0.5, "evolution found the better net"),
-        (0.05, "the random search found the better net"),
-        (0.21, "neither search can be called the better one"),
+        (1.5, 10.5, "evolution found the net"),
+        (-9.0, -2.0, "the random search found the net"),
+        (-1.0, 3.0, "neither search can be called the better one"),
     ],
 )
 def test_evolution_is_credited_only_where_it_beat_random_search(
-    summary: dict[str, Any], value: float, said: str
+    summary: dict[str, Any], low: float, high: float, said: str
 ) -> None:
-    summary["nets"]["RS"]["transfer_from_R"]["headline"] = rate(value)
-    assert said in search_sentence(summary)
+    summary["search_gap"] |= {"points": (low + high) / 2, "low": low, "high": high}
+    sentence = search_sentence(summary)
+    assert said in sentence
+    assert f"[{low:.1f}, {high:.1f}]" in sentence
+
+
+def test_a_single_training_is_said_to_be_one(summary: dict[str, Any]) -> None:
+    assert "single training" not in gap_sentence(summary)
+    summary["nets"]["E"]["seeds"] = 1
+    assert "single training of R′ or E" in gap_sentence(summary)
 
 
 def test_one_architecture_chosen_by_both_searches_speaks_for_neither(
