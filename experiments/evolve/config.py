@@ -41,8 +41,8 @@ class EvolveConfig:
     tolerance: float = 0.01
     promote: int = 2
     train_size: int | None = None
-    epochs: int = 4
-    final_epochs: int = 8
+    epochs: int = 3
+    final_epochs: int = 5
     final_seeds: int = 3
     test_size: int | None = None
     lam: float = 1.0
