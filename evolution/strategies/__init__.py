@@ -9,7 +9,7 @@ from evolution.strategies.base import SearchSettings, Strategy
 from evolution.strategies.mu_plus_lambda import MuPlusLambda
 from evolution.strategies.nsga2 import NSGA2
 from evolution.strategies.random_search import RandomSearch
-from evolution.strategies.registry import STRATEGIES, open_strategy, strategy
+from evolution.strategies.registry import STRATEGIES, open_strategy
 
 __all__ = [
     "NSGA2",
@@ -20,5 +20,4 @@ __all__ = [
     "SearchSettings",
     "Strategy",
     "open_strategy",
-    "strategy",
 ]

@@ -7,10 +7,10 @@ from deap import tools
 from evolution.pareto import Individual
 from evolution.strategies.base import SearchSettings, Strategy
 from evolution.strategies.rating import rate
-from evolution.strategies.registry import strategy
+from evolution.strategies.registry import STRATEGIES
 
 
-@strategy("ageing")
+@STRATEGIES.register("ageing")
 class Ageing(Strategy):
     """The best of a random quarter of the population is mutated; the child replaces the oldest.
 

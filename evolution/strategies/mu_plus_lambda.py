@@ -7,10 +7,10 @@ from deap import tools
 from evolution.pareto import Individual
 from evolution.strategies.base import SearchSettings, Strategy
 from evolution.strategies.rating import rate
-from evolution.strategies.registry import strategy
+from evolution.strategies.registry import STRATEGIES
 
 
-@strategy("mu_plus_lambda")
+@STRATEGIES.register("mu_plus_lambda")
 class MuPlusLambda(Strategy):
     """μ = λ = population; parents win a tournament of two by their weighted fitness."""
 

@@ -8,10 +8,10 @@ from deap import tools
 
 from evolution.pareto import Individual
 from evolution.strategies.base import SearchSettings, Strategy
-from evolution.strategies.registry import strategy
+from evolution.strategies.registry import STRATEGIES
 
 
-@strategy("nsga2")
+@STRATEGIES.register("nsga2")
 class NSGA2(Strategy):
     """The best fronts of parents and children survive; binary tournaments choose parents.
 

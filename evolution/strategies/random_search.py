@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from evolution.pareto import Individual
 from evolution.strategies.base import Strategy
-from evolution.strategies.registry import strategy
+from evolution.strategies.registry import STRATEGIES
 
 
-@strategy("random")
+@STRATEGIES.register("random")
 class RandomSearch(Strategy):
     """Distinct networks, sampled as the first generation of every other strategy is."""
 

@@ -8,7 +8,7 @@ from evolution.objectives import Objective, parse_objectives
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES
 from robustkit.attacks import Attack, make
-from robustkit.errors import ConfigError, did_you_mean
+from robustkit.errors import ConfigError
 from robustkit.training import TrainConfig
 
 # What a trial measures and a search may therefore be after.
@@ -88,9 +88,7 @@ class EvolveConfig:
             raise ConfigError(
                 f"views must be at least 1 (the penalty's are fixed), not {self.views}"
             )
-        if self.strategy not in STRATEGIES:
-            hint = did_you_mean(self.strategy, STRATEGIES)
-            raise ConfigError(f"unknown strategy '{self.strategy}'{hint}")
+        STRATEGIES.find(self.strategy)
         if not 0 <= self.eps <= 1:
             raise ConfigError(f"eps must be in [0,1], in units of images, not {self.eps:g}")
         parse_objectives(self.objectives, MEASURES)

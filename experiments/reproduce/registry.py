@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from robustkit.errors import ConfigError, did_you_mean
+from robustkit.errors import ConfigError
+from robustkit.registry import Registry
 
 Summary = Mapping[str, Any]
 Compare = Callable[[Summary], "tuple[Row, ...]"]
@@ -41,7 +42,7 @@ class Experiment:
         return list(self.quick if quick else self.settings)
 
 
-EXPERIMENTS: dict[str, Experiment] = {}
+EXPERIMENTS: Registry[Experiment] = Registry("experiment", ConfigError)
 
 
 def experiment(
@@ -50,9 +51,7 @@ def experiment(
     """Register the decorated comparison as the experiment `name`; a second of a name is a bug."""
 
     def register(compare: Compare) -> Compare:
-        if name in EXPERIMENTS:
-            raise ValueError(f"experiment '{name}' is registered twice")
-        EXPERIMENTS[name] = Experiment(
+        entry = Experiment(
             name=name,
             title=title,
             source=source,
@@ -61,13 +60,7 @@ def experiment(
             quick=tuple(quick.split()),
             compare=compare,
         )
+        EXPERIMENTS.enter(name, entry)
         return compare
 
     return register
-
-
-def find(name: str) -> Experiment:
-    """The experiment called `name`; raises `ConfigError` with the nearest name."""
-    if name not in EXPERIMENTS:
-        raise ConfigError(f"unknown experiment '{name}'{did_you_mean(name, EXPERIMENTS)}")
-    return EXPERIMENTS[name]

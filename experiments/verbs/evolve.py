@@ -19,9 +19,8 @@ from experiments.nets import resolve_net
 from experiments.options import Options, VerbParser, add_config, config_from, real_or_none
 from robustkit import models
 from robustkit.compute import resolve_device
-from robustkit.compute.executors import EXECUTORS, open_executor
+from robustkit.compute.executors import open_executor
 from robustkit.data import Splits
-from robustkit.errors import ConfigError, did_you_mean
 from robustkit.runs import RunFolder
 
 
@@ -80,9 +79,6 @@ def check(settings: Mapping[str, Any]) -> Splits:
     """Everything that can be wrong is found here, before there is a run folder."""
     config = config_from(EvolveConfig, settings)
     resolve_device(settings["device"])
-    if settings["executor"] not in EXECUTORS:
-        hint = did_you_mean(settings["executor"], EXECUTORS)
-        raise ConfigError(f"unknown executor '{settings['executor']}'{hint}")
     names = ("workers", "timeout", "memory_gib")
     with open_executor(settings["executor"], **{name: settings[name] for name in names}):
         splits = load_splits(dict(settings), config)

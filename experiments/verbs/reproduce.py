@@ -7,7 +7,6 @@ from pathlib import Path
 from experiments.launch import next_free
 from experiments.options import Options, VerbParser, run_verb
 from experiments.reproduce import EXPERIMENTS, Experiment, Row
-from experiments.reproduce.registry import find
 from robustkit.errors import ConfigError
 from robustkit.runs import RunFolder, write_text
 
@@ -33,7 +32,7 @@ def run(options: Options) -> int:
         raise ConfigError(
             "--out and --resume exclude each other: a resumed run stays in its folder"
         )
-    experiment = find(options.name)
+    experiment = EXPERIMENTS.find(options.name)
     if options.resume is not None:
         path, arguments = Path(options.resume), ["--resume", options.resume]
     else:

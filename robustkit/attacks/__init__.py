@@ -9,7 +9,7 @@ from robustkit.attacks.base import Attack, verify
 from robustkit.attacks.crafting import AdversarialSet, craft, load_adversarials, save_adversarials
 from robustkit.attacks.gradients import loss_gradient
 from robustkit.attacks.iterative import FGSM, MIFGSM, PGD
-from robustkit.attacks.losses import LOSSES, check_loss
+from robustkit.attacks.losses import LOSSES
 from robustkit.attacks.norms import NORMS
 from robustkit.attacks.predict import predict
 from robustkit.attacks.purity import pure
@@ -30,7 +30,6 @@ __all__ = [
     "GradientAlignment",
     "Rate",
     "alignment",
-    "check_loss",
     "craft",
     "input_gradients",
     "load_adversarials",

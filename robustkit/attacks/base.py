@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robustkit.attacks.norms import NORMS, Norm
 from robustkit.attacks.purity import pure
-from robustkit.errors import AttackError, did_you_mean
+from robustkit.errors import AttackError
 
 # Adversarials may leave the ball by float32 rounding of x + δ, never by more than this.
 TOLERANCE = 1e-6
@@ -29,8 +29,7 @@ class Attack(ABC):
     targeted: bool = False
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise AttackError(f"unknown norm '{self.norm}'{did_you_mean(self.norm, NORMS)}")
+        NORMS.find(self.norm)
         # An l2 ball of radius 1 is a small one: only the linf radius is bounded by the range.
         limit = 1.0 if self.norm == "linf" else float("inf")
         if not 0.0 <= self.eps <= limit:

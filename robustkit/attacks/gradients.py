@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks.losses import get_loss
+from robustkit.attacks.losses import LOSSES
 
 
 def loss_gradient(
@@ -29,7 +29,7 @@ def loss_cotangent(logits: Tensor, labels: Tensor, loss: str) -> Tensor:
     if loss == "ce":
         return cross_entropy_cotangent(logits, labels)
     leaf = logits.detach().requires_grad_(True)
-    (cotangent,) = torch.autograd.grad(get_loss(loss)(leaf, labels).sum(), leaf)
+    (cotangent,) = torch.autograd.grad(LOSSES.find(loss)(leaf, labels).sum(), leaf)
     return cotangent
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from robustkit.attacks.base import Attack
 from robustkit.attacks.gradients import loss_gradient
-from robustkit.attacks.losses import get_loss
+from robustkit.attacks.losses import LOSSES
 from robustkit.attacks.norms import TINY, per_image
 from robustkit.errors import AttackError
 
@@ -22,7 +22,7 @@ class Iterative(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        get_loss(self.loss)
+        LOSSES.find(self.loss)
         steps, alpha, _, decay = self._schedule()
         if steps < 1:
             raise AttackError(f"{self.name}: steps must be at least 1, not {steps}")

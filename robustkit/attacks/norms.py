@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robustkit.errors import AttackError
+from robustkit.registry import Registry
+
 # The least normal float32: what divides may not be smaller, so that zero stays zero.
 TINY = torch.finfo(torch.float32).tiny
 
@@ -64,13 +67,13 @@ def _linf_random(shape: tuple[int, ...], eps: float, generator: torch.Generator)
     return torch.rand(shape, generator=generator).mul_(2 * eps).sub_(eps)
 
 
-NORMS: dict[str, Norm] = {
-    "linf": Norm(
-        name="linf",
-        size=lambda delta: delta.flatten(1).abs().amax(dim=1),
-        steepest=torch.sign,
-        project=lambda delta, eps: delta.clamp(-eps, eps),
-        random=_linf_random,
-    ),
-    "l2": Norm("l2", _l2_size, _l2_steepest, _l2_project, _l2_random),
-}
+_LINF = Norm(
+    name="linf",
+    size=lambda delta: delta.flatten(1).abs().amax(dim=1),
+    steepest=torch.sign,
+    project=lambda delta, eps: delta.clamp(-eps, eps),
+    random=_linf_random,
+)
+_L2 = Norm("l2", _l2_size, _l2_steepest, _l2_project, _l2_random)
+
+NORMS: Registry[Norm] = Registry("norm", AttackError, {"linf": _LINF, "l2": _L2})

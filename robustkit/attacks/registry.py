@@ -8,8 +8,11 @@ from typing import Any
 from robustkit.attacks.base import Attack
 from robustkit.attacks.iterative import FGSM, MIFGSM, PGD
 from robustkit.errors import AttackError, did_you_mean
+from robustkit.registry import Registry
 
-ATTACKS: dict[str, type[Attack]] = {"fgsm": FGSM, "pgd": PGD, "mifgsm": MIFGSM}
+ATTACKS: Registry[type[Attack]] = Registry(
+    "attack", AttackError, {"fgsm": FGSM, "pgd": PGD, "mifgsm": MIFGSM}
+)
 
 
 def make(name: str, **parameters: Any) -> Attack:
@@ -17,11 +20,10 @@ def make(name: str, **parameters: Any) -> Attack:
 
     Raises `AttackError` for an unknown name or parameter, or a value outside its range.
     """
-    if name not in ATTACKS:
-        raise AttackError(f"unknown attack '{name}'{did_you_mean(name, ATTACKS)}")
-    known = [field.name for field in fields(ATTACKS[name])]
+    attack = ATTACKS.find(name)
+    known = [field.name for field in fields(attack)]
     for parameter in parameters:
         if parameter not in known:
             hint = did_you_mean(parameter, known)
             raise AttackError(f"attack {name}: unknown parameter '{parameter}'{hint}")
-    return ATTACKS[name](**parameters)
+    return attack(**parameters)

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from robustkit.errors import DataError
+from robustkit.registry import Registry
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class Entry:
     takes_path: bool
 
 
-SOURCES: dict[str, Entry] = {}
+SOURCES: Registry[Entry] = Registry("data source", DataError)
 
 
 def source(
@@ -60,9 +61,7 @@ def source(
     """Register a reader under `name`; raises ValueError if the name is taken."""
 
     def add(reader: Callable[[Request], Source]) -> Callable[[Request], Source]:
-        if name in SOURCES:
-            raise ValueError(f"a data source named '{name}' is registered already")
-        SOURCES[name] = Entry(reader, takes_path)
+        SOURCES.enter(name, Entry(reader, takes_path))
         return reader
 
     return add

@@ -8,7 +8,7 @@ from robustkit.attacks import LOSSES
 from robustkit.compute.seeds import check_seed
 from robustkit.data import AUGMENTATIONS
 from robustkit.errors import ConfigError, did_you_mean
-from robustkit.training.misalignment import check_phi
+from robustkit.training.misalignment import PHI
 
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "step", "constant")
@@ -67,7 +67,7 @@ class TrainConfig:
         _choice("penalty_stats", self.penalty_stats, PENALTY_STATS)
         if self.adversarial is not None:
             _choice("adversarial", self.adversarial, ADVERSARIES)
-        check_phi(self.phi)
+        PHI.find(self.phi)
         check_seed(self.seed)
         for name in ("epochs", "batch_size", "attack_steps"):
             _at_least(name, getattr(self, name), 1)

@@ -17,28 +17,27 @@ import torch
 from torch import Tensor
 
 from robustkit.attacks.gradients import cross_entropy_cotangent
-from robustkit.attacks.losses import get_loss
-from robustkit.errors import ConfigError, did_you_mean
+from robustkit.attacks.losses import LOSSES
+from robustkit.errors import ConfigError
+from robustkit.registry import Registry
 
 # Below this norm a float32 gradient has underflowed: its direction is noise, so its row is masked.
 MIN_NORM = 1e-20
 
 # Each φ maps cosines (J,n), one row a reference, to the penalty of each image (n,).
-PHI: dict[str, Callable[[Tensor], Tensor]] = {
-    # Orthogonality is the target: both signs of the cosine cost the same.
-    "square": lambda cosines: cosines.square().mean(dim=0),
-    "abs": lambda cosines: cosines.abs().mean(dim=0),
-    # Only alignment costs; opposite gradients are welcome.
-    "relu": lambda cosines: cosines.relu().mean(dim=0),
-    # Smooth maximum over references (Kariyappa and Qureshi 2019, equation 6).
-    "logsumexp": lambda cosines: cosines.logsumexp(dim=0),
-}
-
-
-def check_phi(name: str) -> None:
-    """Raise `ConfigError` unless `name` is one of PHI."""
-    if name not in PHI:
-        raise ConfigError(f"unknown phi '{name}'{did_you_mean(name, PHI)}")
+PHI: Registry[Callable[[Tensor], Tensor]] = Registry(
+    "phi",
+    ConfigError,
+    {
+        # Orthogonality is the target: both signs of the cosine cost the same.
+        "square": lambda cosines: cosines.square().mean(dim=0),
+        "abs": lambda cosines: cosines.abs().mean(dim=0),
+        # Only alignment costs; opposite gradients are welcome.
+        "relu": lambda cosines: cosines.relu().mean(dim=0),
+        # Smooth maximum over references (Kariyappa and Qureshi 2019, equation 6).
+        "logsumexp": lambda cosines: cosines.logsumexp(dim=0),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def differentiable_gradient(logits: Tensor, images: Tensor, labels: Tensor, loss
         cotangent = cross_entropy_cotangent(logits, labels)
         (gradient,) = torch.autograd.grad(logits, images, cotangent, create_graph=True)
         return gradient
-    total = get_loss(loss)(logits, labels).sum()
+    total = LOSSES[loss](logits, labels).sum()
     (gradient,) = torch.autograd.grad(total, images, create_graph=True)
     return gradient
 

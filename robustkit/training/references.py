@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from robustkit import models
-from robustkit.attacks import check_loss, loss_gradient, pure
+from robustkit.attacks import LOSSES, loss_gradient, pure
 from robustkit.data import map_array, to_unit, write_array
 from robustkit.errors import DataError
 from robustkit.training.misalignment import MIN_NORM
@@ -117,7 +117,7 @@ def _fill(
     loss: str,
 ) -> Tensor:
     """Write the directions into `out`; returns the norms float32 (K,N)."""
-    check_loss(loss)
+    LOSSES.find(loss)
     norms = torch.empty(views.shape[:2])
     device = next(model.parameters()).device
     with pure(model):

@@ -7,7 +7,7 @@ and iterates over `open_executor(...).run(jobs)`.
 from robustkit.compute.executors.base import Executor, Job
 from robustkit.compute.executors.inline import InlineExecutor
 from robustkit.compute.executors.processes import ProcessExecutor
-from robustkit.compute.executors.registry import EXECUTORS, open_executor, register
+from robustkit.compute.executors.registry import EXECUTORS, open_executor
 
 __all__ = [
     "EXECUTORS",
@@ -16,5 +16,4 @@ __all__ = [
     "Job",
     "ProcessExecutor",
     "open_executor",
-    "register",
 ]

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Self
 
 from robustkit.compute.executors.base import NOTHING_RUNS, J, attempt
-from robustkit.compute.executors.registry import register
+from robustkit.compute.executors.registry import EXECUTORS
 from robustkit.compute.outcomes import Outcome
 from robustkit.errors import ConfigError
 
 
-@register("inline")
+@EXECUTORS.register("inline")
 class InlineExecutor:
     """Runs each job where it stands: nothing to start, and a debugger sees everything.
 

@@ -15,7 +15,7 @@ from multiprocessing.connection import wait
 from typing import Any, Self, cast
 
 from robustkit.compute.executors.base import NOTHING_RUNS, J, Job
-from robustkit.compute.executors.registry import register
+from robustkit.compute.executors.registry import EXECUTORS
 from robustkit.compute.executors.worker import READY, Bug, serve
 from robustkit.compute.outcomes import Lost, Outcome, Timeout
 from robustkit.errors import DeviceError
@@ -24,7 +24,7 @@ TRIES = 3
 """How often a job is tried whose worker dies."""
 
 
-@register("processes")
+@EXECUTORS.register("processes")
 class ProcessExecutor:
     """Runs up to `workers` jobs at a time, each in a worker process that is started when needed.
 

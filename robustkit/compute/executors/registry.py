@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from robustkit.compute.executors.base import Executor
-from robustkit.errors import ConfigError, did_you_mean
+from robustkit.errors import ConfigError
+from robustkit.registry import Registry
 
-EXECUTORS: dict[str, Callable[..., Executor]] = {}
-
-E = TypeVar("E", bound=Callable[..., Executor])
-
-
-def register(name: str) -> Callable[[E], E]:
-    """Put an executor into `EXECUTORS` under `name`. Raises `ValueError` if the name is taken."""
-
-    def add(executor: E) -> E:
-        if name in EXECUTORS:
-            raise ValueError(f"there is an executor called '{name}' already")
-        EXECUTORS[name] = executor
-        return executor
-
-    return add
+EXECUTORS: Registry[Callable[..., Executor]] = Registry("executor", ConfigError)
 
 
 def open_executor(
@@ -38,11 +24,10 @@ def open_executor(
     `memory_gib` GiB of main memory. Raises `ConfigError` for an unknown name, for values that make
     no sense, and for limits the executor cannot keep.
     """
-    if name not in EXECUTORS:
-        raise ConfigError(f"unknown executor '{name}'{did_you_mean(name, EXECUTORS)}")
+    executor = EXECUTORS.find(name)
     if workers < 1:
         raise ConfigError(f"workers is {workers}; it must be at least 1")
     for option, value in (("timeout", timeout), ("memory_gib", memory_gib)):
         if value is not None and not value > 0:
             raise ConfigError(f"{option} is {value}; it must be above 0, or left out for no limit")
-    return EXECUTORS[name](workers=workers, timeout=timeout, memory_gib=memory_gib)
+    return executor(workers=workers, timeout=timeout, memory_gib=memory_gib)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from robustkit.models.layers import chain
-from robustkit.models.zoo.registry import register
+from robustkit.models.zoo.registry import ZOO
 
 
-@register("cnn3")
+@ZOO.register("cnn3")
 def cnn3(num_classes: int, in_channels: int, image_size: int, *, filters: int = 3) -> nn.Module:
     """Two valid convolutions (5x5, 3x3) of `filters` filters, each pooled by 2, and a linear layer.
 
@@ -23,7 +23,7 @@ def cnn3(num_classes: int, in_channels: int, image_size: int, *, filters: int = 
     )
 
 
-@register("cnn6_2")
+@ZOO.register("cnn6_2")
 def cnn6_2(num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     """Six convolutions and two linear layers, the network that Arachne and its successors repair.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import nn
 
 from robustkit.models.layers import GlobalAverage, chain, conv_bn
-from robustkit.models.zoo.registry import register
+from robustkit.models.zoo.registry import ZOO
 
 # Per stage: the factor on the width, and how many blocks; each stage but the first halves the side.
 _STAGES = ((2, 1), (4, 2), (8, 2), (16, 6), (32, 2))
 
 
-@register("mobilenet")
+@ZOO.register("mobilenet")
 def mobilenet(num_classes: int, in_channels: int, image_size: int, *, width: int = 32) -> nn.Module:
     """Thirteen separable blocks of 2·`width` to 32·`width` channels behind a stem of stride 1.
 

@@ -9,22 +9,12 @@ from typing import Any
 from torch import nn
 
 from robustkit.errors import ModelError, did_you_mean
+from robustkit.registry import Registry
 
+# Called as `maker(num_classes, in_channels, image_size, **options)`.
 Maker = Callable[..., nn.Module]
-ZOO: dict[str, Maker] = {}
+ZOO: Registry[Maker] = Registry("model", ModelError)
 SITE = ("num_classes", "in_channels", "image_size")
-
-
-def register(name: str) -> Callable[[Maker], Maker]:
-    """Enter a maker, called as `maker(num_classes, in_channels, image_size, **options)`."""
-
-    def enter(maker: Maker) -> Maker:
-        if name in ZOO:
-            raise ValueError(f"zoo: '{name}' is registered twice")
-        ZOO[name] = maker
-        return maker
-
-    return enter
 
 
 def find(name: str, options: Mapping[str, Any]) -> Maker:
@@ -32,9 +22,8 @@ def find(name: str, options: Mapping[str, Any]) -> Maker:
 
     All options of the zoo are positive whole numbers.
     """
-    if name not in ZOO:
-        raise ModelError(f"unknown model '{name}'{did_you_mean(name, ZOO)}")
-    known = [each for each in inspect.signature(ZOO[name]).parameters if each not in SITE]
+    maker = ZOO.find(name)
+    known = [each for each in inspect.signature(maker).parameters if each not in SITE]
     for option, value in options.items():
         if option not in known:
             hint = did_you_mean(option, known) if known else " (it has none)"
@@ -43,4 +32,4 @@ def find(name: str, options: Mapping[str, Any]) -> Maker:
             raise ModelError(
                 f"model '{name}': option '{option}' must be a whole number from 1, not {value!r}"
             )
-    return ZOO[name]
+    return maker

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from robustkit.models.layers import GlobalAverage, PadShortcut, chain, conv_bn
-from robustkit.models.zoo.registry import register
+from robustkit.models.zoo.registry import ZOO
 
 
-@register("resnet20")
+@ZOO.register("resnet20")
 def resnet20(num_classes: int, in_channels: int, image_size: int, *, width: int = 16) -> nn.Module:
     """The CIFAR network of section 4.2: three stages of three blocks, zero-padded shortcuts.
 
@@ -19,7 +19,7 @@ def resnet20(num_classes: int, in_channels: int, image_size: int, *, width: int 
     return _resnet(num_classes, in_channels, widths, blocks=3, project=False)
 
 
-@register("resnet18")
+@ZOO.register("resnet18")
 def resnet18(num_classes: int, in_channels: int, image_size: int, *, width: int = 64) -> nn.Module:
     """ResNet-18 with the stem usual for small images: a 3x3 convolution and no pooling.
 

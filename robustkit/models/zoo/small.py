@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from robustkit.models.layers import chain
-from robustkit.models.zoo.registry import register
+from robustkit.models.zoo.registry import ZOO
 
 
-@register("small")
+@ZOO.register("small")
 def small(num_classes: int, in_channels: int, image_size: int, *, width: int = 32) -> nn.Module:
     """Three 3x3 convolutions and one linear layer; 66,570 parameters at 3x32x32 and 10 classes.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from robustkit.models.layers import GlobalAverage, chain, conv_bn
-from robustkit.models.zoo.registry import register
+from robustkit.models.zoo.registry import ZOO
 
 
-@register("vgg3")
+@ZOO.register("vgg3")
 def vgg3(num_classes: int, in_channels: int, image_size: int, *, width: int = 32) -> nn.Module:
     """Three 3x3 convolutions, each max-pooled; 94,762 parameters for 10 classes and 3 channels.
 
@@ -18,7 +18,7 @@ def vgg3(num_classes: int, in_channels: int, image_size: int, *, width: int = 32
     return _vgg(num_classes, in_channels, width, depths=(1, 1, 1))
 
 
-@register("vgg11")
+@ZOO.register("vgg11")
 def vgg11(num_classes: int, in_channels: int, image_size: int, *, width: int = 64) -> nn.Module:
     """Eight 3x3 convolutions in five max-pooled stages; 9,228,362 parameters for 10 classes.
 
@@ -28,7 +28,7 @@ def vgg11(num_classes: int, in_channels: int, image_size: int, *, width: int = 6
     return _vgg(num_classes, in_channels, width, depths=(1, 1, 2, 2, 2))
 
 
-@register("vgg16")
+@ZOO.register("vgg16")
 def vgg16(num_classes: int, in_channels: int, image_size: int, *, width: int = 64) -> nn.Module:
     """Thirteen 3x3 convolutions in five max-pooled stages; 14,724,042 parameters as for `vgg11`."""
     return _vgg(num_classes, in_channels, width, depths=(2, 2, 3, 3, 3))

@@ -115,7 +115,7 @@ def test_names_that_are_no_source_are_refused(name: str, message: str) -> None:
 
 def test_a_source_name_is_registered_once() -> None:
     before = dict(SOURCES)
-    with pytest.raises(ValueError, match="'digits' is registered already"):
+    with pytest.raises(ValueError, match="data source 'digits' is registered twice"):
         source("digits")(SOURCES["digits"].open)
     assert before == SOURCES
 

@@ -8,7 +8,6 @@ from torch import nn
 
 from robustkit.errors import ModelError
 from robustkit.models import ZOO, build, cost
-from robustkit.models.zoo import register
 from tests.robustkit.models.counting import slow_macs
 
 # Parameters at 3x32x32 and 10 classes; the least size of image.
@@ -102,8 +101,3 @@ def test_unknown_names_and_options_are_refused() -> None:
     for value in (0, -1, "8", 8.0, True):
         with pytest.raises(ModelError, match="'width' must be a whole number from 1"):
             build("small", width=value, **site)
-
-
-def test_a_name_is_registered_once() -> None:
-    with pytest.raises(ValueError, match="'small' is registered twice"):
-        register("small")(ZOO["small"])

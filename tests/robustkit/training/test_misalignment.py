@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from robustkit.attacks import LOSSES, alignment, loss_gradient
 from robustkit.errors import ConfigError
 from robustkit.training import PHI, misalignment
-from robustkit.training.misalignment import check_phi, differentiable_gradient
+from robustkit.training.misalignment import differentiable_gradient
 from robustkit.training.references import unit_rows
 from tests.robustkit.attacks.nets import batch, smooth_net
 from tests.robustkit.training.oracle import slow_penalty
@@ -169,4 +169,4 @@ def test_phi_of_known_cosines() -> None:
 
 def test_an_unknown_phi_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"unknown phi 'squared'; did you mean 'square'\?"):
-        check_phi("squared")
+        PHI.find("squared")

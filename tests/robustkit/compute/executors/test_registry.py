@@ -1,6 +1,6 @@
 import pytest
 
-from robustkit.compute.executors import EXECUTORS, InlineExecutor, open_executor, register
+from robustkit.compute.executors import EXECUTORS, InlineExecutor, open_executor
 from robustkit.errors import ConfigError
 
 
@@ -39,9 +39,3 @@ def test_senseless_limits_are_refused(options: dict[str, float], message: str) -
 def test_inline_refuses_what_it_cannot_do(options: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         open_executor("inline", **options)  # type: ignore[arg-type]
-
-
-def test_a_taken_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="an executor called 'inline' already"):
-        register("inline")(InlineExecutor)
-    assert EXECUTORS["inline"] is InlineExecutor
