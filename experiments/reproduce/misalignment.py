@@ -19,8 +19,9 @@ NOTHING = "not measured: no image is classified correctly by every net"
     title="Low adversarial transferability by evolving architectures with misaligned gradients",
     source="after IEEE Access, 2021, pp. 164379-164393, doi:10.1109/ACCESS.2021.3134840",
     verb="evolve",
-    settings="--data cifar10 --reference vgg5?width=24 --surrogate small --population 8 --generations 5 "
-    "--objectives accuracy:max,transfer:min --train-size 5000 --epochs 3 --final-epochs 6 "
+    settings="--data cifar10 --reference vgg5?width=24 --surrogate small "
+    "--population 8 --generations 5 --objectives accuracy:max,transfer:min "
+    "--train-size 5000 --epochs 3 --final-epochs 6 "
     "--promote 2 --lam 1.0 --eps 8/255 --augment flip --views 2 --test-size 2000 --min-blocks 3 "
     "--max-macs 5500000 --max-params 300000 --channels [16,24,32,48,64,96,128] --kernels [3,5] "
     "--timeout 3600",
