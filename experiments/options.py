@@ -23,6 +23,8 @@ from experiments.verbs import VERBS, verb_module
 from robustkit.errors import ConfigError, did_you_mean
 
 Config = TypeVar("Config")
+# Of a config's fields: what `add_argument` is told of them instead of their types.
+Forms = Mapping[str, Mapping[str, Any]]
 
 # Options about the launch itself: not settings of the experiment, never saved with it.
 HOUSEKEEPING = ("config", "print_config", "out", "resume")
@@ -156,12 +158,24 @@ def several(value: str | list[str]) -> str | list[str]:
     return value
 
 
+def radii(value: str | float | Sequence[Any]) -> list[float]:
+    """The type of an option of several numbers: `2/255,4/255`, or a list in YAML."""
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    return [real(part) for part in parts]
+
+
 def add_config(
-    parser: ArgumentParser, config: type[Any], helps: Mapping[str, str], *, title: str
+    parser: ArgumentParser,
+    config: type[Any],
+    helps: Mapping[str, str],
+    *,
+    title: str,
+    forms: Forms | None = None,
 ) -> None:
     """One flag for every field of the frozen dataclass `config`, with the field's own default.
 
     `helps` says what each field is, by its name; a field without a help text is a `KeyError`.
+    `forms` holds what `add_argument` is told of a field instead of its type.
     """
     group = parser.add_argument_group(title)
     hints = typing.get_type_hints(config)
@@ -170,7 +184,8 @@ def add_config(
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
         flag, text = f"--{field.name.replace('_', '-')}", helps[field.name]
-        group.add_argument(flag, default=default, help=text, **_kind(hints[field.name]))
+        form = (forms or {}).get(field.name) or _kind(hints[field.name])
+        group.add_argument(flag, default=default, help=text, **form)
 
 
 def config_from(config: type[Config], settings: Mapping[str, Any]) -> Config:

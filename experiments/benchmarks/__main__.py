@@ -6,10 +6,17 @@ import sys
 
 import torch
 
-from experiments.benchmarks import batches, penalty, search, workers
+from experiments.benchmarks import batches, matrix, penalty, robust, search, workers
 from robustkit.compute import keep_freed_memory
 
-SUITES = {"penalty": penalty, "batches": batches, "workers": workers, "search": search}
+SUITES = {
+    "penalty": penalty,
+    "batches": batches,
+    "workers": workers,
+    "search": search,
+    "robust": robust,
+    "matrix": matrix,
+}
 
 
 def main(names: list[str]) -> int:

@@ -117,7 +117,7 @@ class Workspace:
             self.splits.val if split == "val" else self.splits.test,
             self.config.make_attack(flipped=flipped),
             seed=derive_seed(self.config.seed, "craft", split),
-            cache=self.scratch / "adversarials",
+            store=attacks.Store(self.scratch / "adversarials"),
         )
         if source in (REFERENCE, SURROGATE):
             self._adversarials[name] = made

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from robustkit.errors import RunError
+from experiments.pages import finished, settings_section
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import (
     Section,
@@ -20,7 +20,6 @@ from robustkit.runs.report import (
     percent,
     render_report,
     svg,
-    table,
 )
 
 Epochs = Sequence[dict[str, Any]]
@@ -31,12 +30,10 @@ def write_report(folder: RunFolder) -> Path:
 
     Raises `RunError` when the training has not finished.
     """
-    summary, epochs = folder.summary(), folder.metrics()
-    if summary is None:
-        raise RunError(f"{folder.path}: not finished, there is nothing to report yet")
+    summary, epochs = finished(folder), folder.metrics()
     page = render_report(
         f"Training of {summary['model']} on {summary['data']}",
-        [_result(summary), _course(epochs), _settings(folder)],
+        [_result(summary), _course(epochs), settings_section(folder.config)],
         subtitle=f"{summary['epochs']} epochs in {duration(summary['seconds'])}",
         env=folder.env,
         command=folder.env["command"],
@@ -90,12 +87,3 @@ def _course(epochs: Epochs) -> Section:
             axes.legend()
         drawn = svg(drawing, alt=f"{', '.join(title for title, _ in panels)} over the epochs")
     return Section("course", "Course", figure(drawn))
-
-
-def _settings(folder: RunFolder) -> Section:
-    rows = [(name, _text(value)) for name, value in folder.config.items()]
-    return Section("settings", "Settings", table(["option", "value"], rows))
-
-
-def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else number(value)

@@ -14,6 +14,8 @@ from types import ModuleType
 VERBS = {
     "train": "train a classifier, plainly, against attacks or away from another model's gradients",
     "evolve": "evolve a network that attacks on a reference do not transfer to",
+    "attack": "measure robust accuracy of any models, and whether the figure is evidence",
+    "transfer": "measure how far attacks made on some models mislead others",
     "report": "draw the report of a run folder anew",
     "runs": "list the run folders under a directory",
     "reproduce": "run a published experiment and set our figures beside the published ones",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robustkit.attacks.norms import NORMS, Norm
 from robustkit.attacks.purity import pure
+from robustkit.data import ImageSet
 from robustkit.errors import AttackError
 
 # Adversarials may leave the ball by float32 rounding of x + δ, never by more than this.
@@ -51,6 +52,10 @@ class Attack(ABC):
     def to_dict(self) -> dict[str, Any]:
         """Name and hyper-parameters as plain values: the attack's identity in caches."""
         return {"name": self.name, **asdict(self)}
+
+    def trained_on(self, images: ImageSet) -> Attack:
+        """This attack with images to train on, for the few that train; the others as they are."""
+        return self
 
     def __call__(
         self,
@@ -103,17 +108,26 @@ def check_batch(images: Tensor, labels: Tensor) -> None:
         raise AttackError(f"attacks take images in [0,1], not in [{low:g}, {high:g}]")
 
 
-def verify(adversarials: Tensor, images: Tensor, attack: Attack) -> None:
-    """Raise `AttackError` where adversarials leave the ε-ball or [0,1]; called outside the attack.
+def violations(adversarials: Tensor, images: Tensor, attack: Attack) -> Tensor:
+    """Bool (N,): which adversarials leave the ε-ball round their image, or [0,1], or are no number.
 
     The l2 tolerance grows with the image, as the rounding of its pixels does.
     """
-    slack = TOLERANCE if attack.norm == "linf" else TOLERANCE * images[0].numel() ** 0.5
-    size = attack.geometry.size(adversarials - images)
-    if not bool((size <= attack.eps + slack).all()):
-        raise AttackError(
-            f"{attack.name}: an adversarial lies {float(size.max()):g} ({attack.norm}) from its "
-            f"image, outside eps {attack.eps:g}"
-        )
-    if not bool(((adversarials >= 0) & (adversarials <= 1)).all()):
+    slack = TOLERANCE * (1.0 if attack.norm == "linf" else images.shape[1:].numel() ** 0.5)
+    inside = attack.geometry.size(adversarials - images) <= attack.eps + slack
+    in_range = ((adversarials >= 0) & (adversarials <= 1)).flatten(1).all(dim=1)
+    return ~(inside & in_range)
+
+
+def verify(adversarials: Tensor, images: Tensor, attack: Attack) -> None:
+    """Raise `AttackError` where `violations` finds any; called outside the attack."""
+    if not bool(violations(adversarials, images, attack).any()):
+        return
+    low, high = (float(bound) for bound in torch.aminmax(adversarials))
+    if low < 0 or high > 1:
         raise AttackError(f"{attack.name}: an adversarial leaves [0,1]")
+    size = float(attack.geometry.size(adversarials - images).max())
+    raise AttackError(
+        f"{attack.name}: an adversarial lies {size:g} ({attack.norm}) from its image, "
+        f"outside eps {attack.eps:g}"
+    )

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from robustkit.attacks.ensemble import heads_of
 from robustkit.attacks.losses import LOSSES
+
+# What an attack does to images before the model sees them, differentiable: (N,C,H,W) to the same.
+View = Callable[[Tensor], Tensor]
 
 
 def loss_gradient(
-    model: nn.Module, images: Tensor, labels: Tensor, loss: str = "ce"
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    loss: str = "ce",
+    *,
+    view: View | None = None,
+    bf16: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """∂L(model(x),y)/∂x of each image (N,C,H,W), and the logits (N,K) they were taken at.
 
     Row i is the gradient of image i's own loss: rows are summed, not averaged, before the
-    backward pass, and a model in evaluation mode does not mix them.
+    backward pass, and a model in evaluation mode does not mix them. With a `view` it is that of
+    L(model(view(x)),y). `bf16` runs the model's products in bfloat16; the loss stays in float32.
     """
     images = images.detach().requires_grad_(True)
     with torch.enable_grad():
-        logits = model(images)
-        cotangent = loss_cotangent(logits.detach(), labels, loss)
-        (gradient,) = torch.autograd.grad(logits, images, cotangent)
-    return gradient, logits.detach()
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
+            heads = heads_of(model, images if view is None else view(images))
+        cotangents = [
+            (loss_cotangent(each.detach().to(images.dtype), labels, loss) / len(heads)).to(each)
+            for each in heads
+        ]
+        (gradient,) = torch.autograd.grad(heads, images, cotangents)
+    return gradient, torch.stack([each.detach().to(images.dtype) for each in heads]).mean(dim=0)
 
 
 def loss_cotangent(logits: Tensor, labels: Tensor, loss: str) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.base import Attack
-from robustkit.attacks.gradients import loss_gradient
+from robustkit.attacks.gradients import View, loss_gradient
 from robustkit.attacks.losses import LOSSES
 from robustkit.attacks.norms import TINY, per_image
 from robustkit.errors import AttackError
@@ -16,9 +16,13 @@ from robustkit.errors import AttackError
 
 @dataclass(frozen=True, kw_only=True)
 class Iterative(Attack):
-    """The loop all three share; `steps`, `alpha`, `random_start` and `decay` tell them apart."""
+    """The loop that all share: `_schedule` tells them apart, and what of the hooks they replace.
+
+    `loss` is what is ascended; `bf16` computes the gradients, and nothing else, in bfloat16.
+    """
 
     loss: str = "ce"
+    bf16: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -35,6 +39,22 @@ class Iterative(Attack):
         """Steps, step size, whether to start at random, and the momentum's decay."""
         raise NotImplementedError
 
+    def _draw(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """The random numbers of all steps (count, steps, …), or None where views need none."""
+        return None
+
+    def _view(self, drawn: Tensor | None) -> View | None:
+        """What the model is shown in one step, from its rows (n, …) of what was drawn."""
+        return None
+
+    def _ahead(self, images: Tensor, velocity: Tensor | None) -> Tensor:
+        """Where the gradient is taken: (n,C,H,W) from the images and their velocity."""
+        return images
+
+    def _smooth(self, gradient: Tensor) -> Tensor:
+        """What is done to the gradient (n,C,H,W) before it is accumulated."""
+        return gradient
+
     def perturb(
         self,
         model: nn.Module,
@@ -49,21 +69,32 @@ class Iterative(Attack):
         if random_start:
             noise = self.geometry.random(tuple(images.shape), self.eps, generator)
             adversarials = self._inside(images, adversarials + noise.to(images))
+        drawn = self._draw(len(images), generator)
         velocity = torch.zeros_like(images) if decay else None
         live = torch.arange(len(images), device=images.device)
-        for _ in range(steps):
-            gradient, logits = loss_gradient(model, adversarials[live], labels[live], self.loss)
+        for step in range(steps):
+            at = self._ahead(adversarials[live], None if velocity is None else velocity[live])
+            view = self._view(None if drawn is None else drawn[live.cpu(), step].to(images))
+            gradient, logits = loss_gradient(
+                model, at, labels[live], self.loss, view=view, bf16=self.bf16
+            )
             if stop_when_fooled:
-                unfooled = (logits.argmax(dim=1) == labels[live]) != self.targeted
+                seen = self._seen(model, adversarials[live], logits)
+                unfooled = (seen.argmax(dim=1) == labels[live]) != self.targeted
                 live, gradient = live[unfooled], gradient[unfooled]
                 if not len(live):
                     break
+            gradient = self._smooth(gradient)
             direction = -gradient if self.targeted else gradient
             if velocity is not None:
                 direction = _accumulate(velocity, live, direction, decay)
-            step = alpha * self.geometry.steepest(direction)
-            adversarials[live] = self._inside(images[live], adversarials[live] + step)
+            moved = adversarials[live] + alpha * self.geometry.steepest(direction)
+            adversarials[live] = self._inside(images[live], moved)
         return adversarials
+
+    def _seen(self, model: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
+        """What the model says of the images themselves, where `logits` may be of something else."""
+        return logits
 
     def _inside(self, images: Tensor, moved: Tensor) -> Tensor:
         """The ball first, then the range: clipping to [0,1] never leaves the ball."""

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import types
+import typing
 from dataclasses import fields
 from typing import Any
 
 from robustkit.attacks.base import Attack
+from robustkit.attacks.foreign import PREFIX, make_foreign
 from robustkit.attacks.iterative import FGSM, MIFGSM, PGD
-from robustkit.errors import AttackError, did_you_mean
+from robustkit.attacks.parameters import check_parameters, split_spec
+from robustkit.attacks.variants import DIFGSM, NIFGSM, TIFGSM
+from robustkit.errors import AttackError
 from robustkit.registry import Registry
 
 ATTACKS: Registry[type[Attack]] = Registry(
-    "attack", AttackError, {"fgsm": FGSM, "pgd": PGD, "mifgsm": MIFGSM}
+    "attack",
+    AttackError,
+    {
+        "fgsm": FGSM,
+        "pgd": PGD,
+        "mifgsm": MIFGSM,
+        "nifgsm": NIFGSM,
+        "difgsm": DIFGSM,
+        "tifgsm": TIFGSM,
+    },
 )
 
 
-def make(name: str, **parameters: Any) -> Attack:
-    """The attack called `name` with these hyper-parameters.
+def make(spec: str, **parameters: Any) -> Attack:
+    """The attack that `spec` names, with these hyper-parameters.
 
-    Raises `AttackError` for an unknown name or parameter, or a value outside its range.
+    `spec` is one of ours, or "torchattacks:NAME" for any attack of that library; hyper-parameters
+    may stand in it, as in "pgd?steps=40&alpha=2/255", and win over `parameters`. Raises
+    `AttackError` for an unknown name or parameter, or a value of a wrong type or outside its range.
     """
+    name, written = split_spec(spec)
+    given = {**parameters, **written}
+    if name.startswith(PREFIX):
+        return make_foreign(name.removeprefix(PREFIX), given)
     attack = ATTACKS.find(name)
-    known = [field.name for field in fields(attack)]
-    for parameter in parameters:
-        if parameter not in known:
-            hint = did_you_mean(parameter, known)
-            raise AttackError(f"attack {name}: unknown parameter '{parameter}'{hint}")
-    return attack(**parameters)
+    hints = typing.get_type_hints(attack)
+    check_parameters(name, given, {each.name: _types(hints[each.name]) for each in fields(attack)})
+    return attack(**given)
+
+
+def _types(hint: Any) -> tuple[type, ...]:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)

@@ -1,33 +1,94 @@
-"""White-box robust accuracy: how many images survive an attack on the very model that is judged."""
+"""White-box robust accuracy: which images survive attacks on the very model that is judged."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from robustkit import models
-from robustkit.attacks.base import Attack, verify
+import torch
+from torch import Tensor, nn
+
+from robustkit.attacks.base import Attack, violations
 from robustkit.attacks.crafting import BATCH
 from robustkit.attacks.predict import predict
 from robustkit.compute import torch_generator
 from robustkit.data import ImageSet, batches
 
 
-def survivors(
-    model: models.Classifier, images: ImageSet, attack: Attack, *, seed: int = 0
-) -> Tensor:
-    """Bool (N,): right on the clean image and on everything the attack comes by.
+@dataclass(frozen=True, eq=False)
+class Robustness:
+    """What became of N images under attacks that ran one after the other.
 
-    Only images that the model gets right are attacked, and each only until it falls.
+    `correct` bool (N,): right on the clean image. `standing[k]` bool (N,): still right after
+    attack k and all before it; each attack saw only what the earlier ones had left. `violating[k]`
+    counts adversarials that left the ε-ball or [0,1]; they do not count as successes.
     """
-    generator = torch_generator("robust", seed)
+
+    attacks: tuple[Attack, ...]
+    correct: Tensor
+    standing: tuple[Tensor, ...]
+    violating: tuple[int, ...]
+
+    @property
+    def survivors(self) -> Tensor:
+        """Bool (N,): right on the clean image and after every attack."""
+        return self.standing[-1] if self.standing else self.correct
+
+
+def worst_case(
+    model: nn.Module,
+    images: ImageSet,
+    attacks: Sequence[Attack],
+    *,
+    restarts: int = 1,
+    seed: int = 0,
+    start: Tensor | None = None,
+    on_attack: Callable[[Attack], None] = lambda attack: None,
+) -> Robustness:
+    """Attack what the model gets right until it falls: attack after attack, `restarts` times each.
+
+    Every attack and every restart sees the survivors alone, so list cheap attacks first. `start`
+    bool (N,) are the images to begin with, by default those classified correctly: an image that
+    fell within a smaller ball has fallen within a larger one. `on_attack` is told of each attack
+    before it runs. All adversarials are verified outside the attack.
+    """
+    correct = predict(model, images.images).argmax(dim=1) == images.labels
+    standing = correct if start is None else correct & start
+    after, violating = [], []
+    for attack in attacks:
+        on_attack(attack)
+        outside = 0
+        for restart in range(restarts):
+            generator = torch_generator("robust", seed, restart)
+            standing, left = _stand(model, images, attack, standing, generator)
+            outside += left
+        after.append(standing)
+        violating.append(outside)
+    return Robustness(tuple(attacks), correct, tuple(after), tuple(violating))
+
+
+def survivors(model: nn.Module, images: ImageSet, attack: Attack, *, seed: int = 0) -> Tensor:
+    """Bool (N,): right on the clean image and on everything the attack comes by."""
+    return worst_case(model, images, [attack], seed=seed).survivors
+
+
+def _stand(
+    model: nn.Module,
+    images: ImageSet,
+    attack: Attack,
+    standing: Tensor,
+    generator: torch.Generator,
+) -> tuple[Tensor, int]:
+    """Who of those standing still stands, and how many adversarials broke the rules."""
+    standing, outside = standing.clone(), 0
     device = next(model.parameters()).device
-    standing = predict(model, images.images).argmax(dim=1) == images.labels
     attacked = torch.nonzero(standing).squeeze(1)
     for chosen in batches(len(attacked), BATCH):
         part = attacked[chosen]
         clean, labels = images.floats(part).to(device), images.labels[part].to(device)
         made = attack(model, clean, labels, generator=generator, stop_when_fooled=True)
-        verify(made, clean, attack)
-        standing[part] = (predict(model, made).argmax(dim=1).to(device) == labels).cpu()
-    return standing
+        broken = violations(made, clean, attack)
+        outside += int(broken.sum())
+        right = predict(model, made).argmax(dim=1).to(device) == labels
+        standing[part] = (right | broken).cpu()
+    return standing, outside

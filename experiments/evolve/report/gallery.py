@@ -10,15 +10,15 @@ from torch import Tensor
 
 from experiments.evolve.gallery import NETS
 from experiments.evolve.report.evidence import Evidence
-from experiments.evolve.report.maps import (
+from experiments.evolve.report.players import RED, SHOWN
+from experiments.pages import eps_text
+from experiments.pictures import (
     Picture,
     gradient_picture,
     magnification,
     perturbation_picture,
     picture,
 )
-from experiments.evolve.report.players import RED, SHOWN
-from experiments.evolve.report.words import eps_text
 from robustkit.runs.report import Section, image_uri
 
 SIDE = 92  # pixels of the page

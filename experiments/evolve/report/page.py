@@ -17,7 +17,8 @@ from experiments.evolve.report.headline import headline_section
 from experiments.evolve.report.history import history_section
 from experiments.evolve.report.outcomes import outcomes_section
 from experiments.evolve.report.pareto import pareto_section
-from experiments.evolve.report.words import eps_text, plural
+from experiments.evolve.report.words import plural
+from experiments.pages import eps_text
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import duration, render_report
 

@@ -113,10 +113,3 @@ def compact(count: float) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def eps_text(eps: float) -> str:
-    """ε as the field writes it: `8/255` where it is so many grey levels, else a decimal."""
-    levels = 255 * eps
-    whole = eps > 0 and abs(levels - round(levels)) < 1e-6
-    return f"{round(levels)}/255" if whole else f"{eps:.4g}"

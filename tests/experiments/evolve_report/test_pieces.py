@@ -9,13 +9,14 @@ import torch
 from evolution import Genotype
 from experiments.evolve.report.evidence import distinct, front_keys, read_evidence
 from experiments.evolve.report.history import best_so_far
-from experiments.evolve.report.maps import (
+from experiments.evolve.report.words import architecture_lines, brief, compact
+from experiments.pages import eps_text
+from experiments.pictures import (
     gradient_picture,
     magnification,
     perturbation_picture,
     picture,
 )
-from experiments.evolve.report.words import architecture_lines, brief, compact, eps_text
 from robustkit.models import Block, Head
 from tests.experiments.evolve_report.made_run import make_run
 

@@ -1,21 +1,20 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+import torch.nn.functional as F
 
 from robustkit.attacks import (
     FGSM,
     PGD,
     AdversarialSet,
     Attack,
+    Store,
     craft,
     crafting,
-    load_adversarials,
     robustness,
     survivors,
 )
@@ -52,11 +51,13 @@ def test_the_batch_size_does_not_matter(monkeypatch: pytest.MonkeyPatch, norm: s
 
 def test_a_set_is_crafted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net, images, attack = classifier(), striped(6), FGSM()
-    made = craft(net, images, attack, cache=tmp_path / "new")
+    made = craft(net, images, attack, store=Store(tmp_path / "new"))
     assert same(made, craft(net, images, attack))
     monkeypatch.setattr(Attack, "__call__", None)
-    assert same(made, craft(net, images, attack, cache=tmp_path / "new"))
-    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"{made.key}.safetensors"]
+    assert same(made, craft(net, images, attack, store=Store(tmp_path / "new")))
+    kept = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert [name.partition("-")[0] for name in kept] == ["answers", "answers", "set"]
+    assert kept[-1] == f"set-{made.key}.safetensors"
 
 
 def test_whatever_a_set_depends_on_is_in_its_key() -> None:
@@ -72,43 +73,20 @@ def test_whatever_a_set_depends_on_is_in_its_key() -> None:
     assert len(keys) == 6
 
 
-@pytest.mark.parametrize("kept", [0, 7, 100, -1])
-def test_a_damaged_file_is_named(tmp_path: Path, kept: int) -> None:
-    net, images = classifier(), striped(6)
-    craft(net, images, FGSM(), cache=tmp_path)
-    (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(AttackError, match=rf"{path.name}: no whole adversarial set \(.*delete it"):
-        craft(net, images, FGSM(), cache=tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("notes", "message"),
-    [
-        (None, "no whole adversarial set"),
-        ("{", "no whole adversarial set"),
-        ("[]", "no whole adversarial set"),
-        (json.dumps({"origin": {}}), "no whole adversarial set"),
-        (json.dumps({"format": 1}), "no whole adversarial set"),
-        (json.dumps({"format": 2, "origin": {}}), "of format 2, this version reads 1"),
-    ],
-)
-def test_wrong_notes_are_named(tmp_path: Path, notes: str | None, message: str) -> None:
-    craft(classifier(), striped(6), FGSM(), cache=tmp_path)
-    (path,) = tmp_path.iterdir()
-    metadata = None if notes is None else {"robustkit_adversarials": notes}
-    save_file(load_file(path), path, metadata=metadata)
-    with pytest.raises(AttackError, match=message):
-        load_adversarials(path)
-
-
-def test_a_set_under_another_sets_name_is_refused(tmp_path: Path) -> None:
-    net, images = classifier(), striped(6)
-    one = craft(net, images, FGSM(), cache=tmp_path)
-    other = craft(net, images, FGSM(eps=0.2), cache=tmp_path)
-    (tmp_path / f"{one.key}.safetensors").rename(tmp_path / f"{other.key}.safetensors")
-    with pytest.raises(AttackError, match="holds another adversarial set than its name says"):
-        craft(net, images, FGSM(eps=0.2), cache=tmp_path)
+@pytest.mark.parametrize("seed", [0, 5])
+def test_a_targeted_set_steers_to_the_labels_it_is_given(seed: int) -> None:
+    net, images = classifier(), striped(12)
+    wanted = (images.labels + 1) % 3
+    attack = PGD(eps=0.5, targeted=True)
+    made = craft(net, images, attack, seed=seed, targets=wanted)
+    before, after = (
+        F.cross_entropy(net.eval()(each), wanted, reduction="none")
+        for each in (images.floats(), made.images)
+    )
+    assert bool((after < before).all())
+    assert made.key != craft(net, images, attack, seed=seed).key
+    with pytest.raises(AttackError, match="target labels, but the attack is not targeted"):
+        craft(net, images, PGD(), targets=wanted)
 
 
 def test_an_attack_that_cheats_is_caught() -> None:

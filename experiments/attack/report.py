@@ -1,0 +1,116 @@
+"""The report of an evaluation: robust accuracy, its curve over ε, and what casts doubt on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from experiments.pages import eps_text, finished, settings_section
+from robustkit.runs import RunFolder, write_text
+from robustkit.runs.report import (
+    Section,
+    duration,
+    figure,
+    house_style,
+    percent,
+    render_report,
+    svg,
+    table,
+)
+
+Summary = dict[str, Any]
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Draw `report.html` from the folder's summary; returns its path.
+
+    Raises `RunError` when the evaluation has not finished.
+    """
+    summary = finished(folder)
+    sections = [_accuracies(summary), _doubts(summary), settings_section(folder.config)]
+    if len(summary["eps"]) > 1:
+        sections.insert(1, _curve(summary))
+    page = render_report(
+        "Robust accuracy",
+        sections,
+        subtitle=f"{summary['n']:,} images of {folder.config['data']} in "
+        f"{duration(summary['seconds']['total'])}",
+        env=folder.env,
+        command=folder.env["command"],
+    )
+    path = folder.file("report.html")
+    write_text(path, page)
+    return path
+
+
+def _accuracies(summary: Summary) -> Section:
+    """One row per net and radius: clean, after each attack in turn, and after all."""
+    specs = summary["attacks"]
+    headers = ["net", "ε", "clean accuracy", *(f"after {spec}" for spec in specs), "doubts"]
+    rows = []
+    for name, judged in summary["models"].items():
+        for point in judged["curve"]:
+            after = [_rate(point["per_attack"][spec]) for spec in specs]
+            clean = percent(judged["clean_acc"], judged["clean"]["low"], judged["clean"]["high"])
+            doubts = len(judged["diagnostics"]) or "none"
+            rows.append([name, eps_text(point["eps"]), clean, *after, doubts])
+    note = (
+        f"Share of all {summary['n']:,} images that the net still classifies correctly, with its "
+        "95 % Wilson interval. Each attack sees only what the ones before it have left, and what "
+        "fell within a smaller ε counts as fallen within a larger one; the last column of accuracy "
+        "is the worst case over all."
+    )
+    return Section("robust", "Robust accuracy", table(headers, rows), note)
+
+
+def _curve(summary: Summary) -> Section:
+    from matplotlib.figure import Figure
+
+    with house_style():
+        drawing = Figure(figsize=(6.4, 3.4), layout="constrained")
+        axes = drawing.subplots()
+        for name, judged in summary["models"].items():
+            points = [{"eps": 0.0, **_clean(judged)}, *judged["curve"]]
+            radii = [point["eps"] for point in points]
+            accuracies = [point["robust_acc"] for point in points]
+            (line,) = axes.plot(radii, accuracies, marker="o", label=name)
+            lows, highs = ([point[side] for point in points] for side in ("low", "high"))
+            axes.fill_between(radii, lows, highs, color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.set(xlabel=f"ε ({summary['norm']})", ylabel="robust accuracy", ylim=(0, 1))
+        axes.set_xticks([0.0, *summary["eps"]], ["0", *map(eps_text, summary["eps"])])
+        axes.legend()
+        drawn = svg(drawing, alt="robust accuracy of each net over the radius of the attack")
+    caption = "Bands are 95 % intervals; at ε = 0 stands the clean accuracy."
+    return Section("curve", "Over ε", figure(drawn, caption))
+
+
+def _doubts(summary: Summary) -> Section:
+    rows = [
+        [name, finding["name"], finding["seen"], finding["means"]]
+        for name, judged in summary["models"].items()
+        for finding in judged["diagnostics"]
+    ]
+    note = (
+        "Zero gradients, softmax outputs, random answers, one step beating ten, blind search "
+        "beating gradients, accuracy that does not fall with ε, broken rules, train mode."
+    )
+    html = (
+        table(["net", "finding", "seen", "what it means"], rows)
+        if rows
+        else Markup("<p>None of the checks found anything.</p>")
+    )
+    return Section("doubts", "Are the figures evidence?", html, note)
+
+
+def _clean(judged: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "robust_acc": judged["clean_acc"],
+        "low": judged["clean"]["low"],
+        "high": judged["clean"]["high"],
+    }
+
+
+def _rate(point: dict[str, Any]) -> Markup:
+    return percent(point["robust_acc"], point["low"], point["high"])

@@ -1,0 +1,171 @@
+"""From the settings of a transfer evaluation to its matrices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.judged import load_judged_images, name_nets, resolve_judged
+from experiments.options import config_from
+from experiments.transfer.config import TransferConfig
+from experiments.transfer.figures import cells
+from robustkit import attacks
+from robustkit.attacks import ForeignSet, Store, TransferMatrix
+from robustkit.compute import derive_seed, resolve_device, torch_generator
+from robustkit.data import ImageSet, stratified_sample
+from robustkit.errors import ConfigError
+from robustkit.models import Classifier
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything an evaluation needs, loaded and checked."""
+
+    config: TransferConfig
+    images: ImageSet
+    sources: Mapping[str, nn.Module]
+    targets: Mapping[str, Classifier]
+    imported: Mapping[str, ForeignSet]
+    store: Store
+
+
+def prepare(settings: Mapping[str, Any]) -> Prepared:
+    """Load images, nets and imported sets; raises the house's errors for whatever does not fit."""
+    config = config_from(TransferConfig, settings)
+    device = resolve_device(settings["device"])
+    of_sources, of_targets = name_nets(settings["sources"]), name_nets(settings["targets"])
+    for name in of_sources.keys() & of_targets.keys():
+        if of_sources[name] != of_targets[name]:
+            raise ConfigError(
+                f"'{name}' is {of_sources[name]} as a source and {of_targets[name]} as a target: "
+                "write NAME=MODEL to tell them apart"
+            )
+    splits = load_judged_images(settings)
+    nets = resolve_judged({**of_sources, **of_targets}, splits, settings["weights"], device)
+    imported = {
+        name: attacks.import_npz(Path(file).expanduser(), splits.test)
+        for name, file in name_nets(settings["import"]).items()
+    }
+    sources: dict[str, nn.Module] = {name: nets[name] for name in of_sources}
+    if config.ensembles and len(sources) < 2:
+        raise ConfigError("--ensembles: an ensemble needs at least two sources")
+    members = list(sources.values())
+    for fuse in config.ensembles:
+        sources[f"all, mean {fuse}"] = attacks.Ensemble(members, fuse).eval()
+    if clash := sources.keys() & imported.keys():
+        raise ConfigError(f"an imported set and a source are both called '{min(clash)}'")
+    folder = None if settings["cache"] == "none" else Path(settings["cache"]).expanduser()
+    return Prepared(
+        config,
+        splits.test,
+        sources,
+        {name: nets[name] for name in of_targets},
+        imported,
+        Store(folder),
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """The summary, and the matrices that the report and the exports draw from."""
+
+    summary: dict[str, Any]
+    matrix: TransferMatrix
+    wanted: Tensor
+
+
+def transfer_all(prepared: Prepared, say: Say) -> Result:
+    """Craft, score and compare; `say` is told what is being done, line by line."""
+    config, images, store = prepared.config, prepared.images, prepared.store
+    began = time.perf_counter()
+    wanted = other_labels(images, config.seed)
+
+    def run(kind: str, *, targeted: bool = False, wanted: Tensor | None = None) -> TransferMatrix:
+        return attacks.transfer_matrix(
+            prepared.sources,
+            prepared.targets,
+            images,
+            config.make_attack(targeted=targeted),
+            seed=derive_seed(config.seed, "transfer"),
+            wanted=wanted,
+            imported={} if targeted else prepared.imported,
+            store=store,
+            on_cell=lambda source, target: say(f"{kind}: {source} -> {target}"),
+        )
+
+    matrix = run("untargeted")
+    summary: dict[str, Any] = {
+        "n": len(images),
+        "n_common": int(matrix.common.sum()),
+        "attack": config.make_attack().to_dict(),
+        "nets": {
+            name: {"clean_acc": float(right.mean())} for name, right in matrix.correct.items()
+        },
+        "matrix": cells(matrix),
+        "mcnemar": _mcnemar(matrix),
+    }
+    # Sets made elsewhere cannot be steered.
+    if config.control and prepared.sources:
+        summary["flipped"] = cells(run("sign-flipped control", targeted=True))
+    if config.targeted and prepared.sources:
+        summary["targeted"] = cells(run("targeted", targeted=True, wanted=wanted))
+    _add_gradients(summary, prepared, say)
+    summary["sets"] = {
+        "keys": dict(matrix.keys),
+        "imported": {name: each.provenance for name, each in prepared.imported.items()},
+        "hits": store.hits,
+        "misses": store.misses,
+        "notes": store.notes,
+    }
+    summary["seconds"] = {"total": time.perf_counter() - began}
+    return Result(summary, matrix, wanted)
+
+
+def other_labels(images: ImageSet, seed: int) -> Tensor:
+    """For every image one of the other classes, evenly at random: int64 (N,)."""
+    steps = torch.randint(
+        1, images.num_classes, (len(images),), generator=torch_generator("wanted labels", seed)
+    )
+    return (images.labels + steps) % images.num_classes
+
+
+def _mcnemar(matrix: TransferMatrix) -> dict[str, dict[str, float]]:
+    """Exact p of every two targets of one source: source → "first | second" → p."""
+    pairs = [
+        (first, second)
+        for index, first in enumerate(matrix.targets)
+        for second in matrix.targets[index + 1 :]
+    ]
+    return {
+        source: {
+            f"{first} | {second}": matrix.p_value(source, first, second) for first, second in pairs
+        }
+        for source in matrix.sources
+    }
+
+
+def _add_gradients(summary: dict[str, Any], prepared: Prepared, say: Say) -> None:
+    """Put cosines into the matrix's cells and gradient norms beside the nets' accuracies."""
+    config, images = prepared.config, prepared.images
+    if config.gradients == 0:
+        return
+    if config.gradients < len(images):
+        seed = derive_seed(config.seed, "gradient images")
+        images = images.subset(stratified_sample(images.labels, config.gradients, seed))
+    say(f"gradients of {len(images):,} images")
+    nets = {**prepared.targets, **prepared.sources}
+    pairs = attacks.gradient_pairs(nets, images, store=prepared.store)
+    for name in nets:
+        summary["nets"][name] |= pairs.of(name)
+    for source in prepared.sources:
+        for target in prepared.targets:
+            summary["matrix"][source][target] |= pairs.between(source, target)
+    summary["gradient_images"] = len(images)

@@ -1,0 +1,55 @@
+"""`robustkit attack`: the robust accuracy of any nets, and whether it is evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.attack import HELPS, AttackConfig, attack_all, prepare, write_report
+from experiments.judged import add_judged_options
+from experiments.launch import add_data_options, add_run_options, run_folder, settings
+from experiments.options import Forms, Options, VerbParser, add_config, radii
+from robustkit.errors import ConfigError
+from robustkit.runs import RunFolder
+
+
+def add_arguments(parser: VerbParser) -> None:
+    """Nets, images, attacks, and where to put the result."""
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        metavar="MODEL",
+        default=[],
+        help="model files, torchvision:NAME or package.module:factory; NAME=MODEL gives a name",
+    )
+    add_data_options(parser)
+    add_judged_options(parser)
+    forms: Forms = {"attack": {"nargs": "+"}, "eps": {"type": radii}}
+    add_config(parser, AttackConfig, HELPS, title="attacks", forms=forms)
+    add_run_options(parser, resumable=False)
+
+
+def run(options: Options) -> int:
+    """Attack every net and leave summary and report in a new run folder."""
+    config = settings("attack", options)
+    if not config["model"]:
+        raise ConfigError("--model: name at least one model to attack")
+    prepared = prepare(config)
+    with run_folder("attack", options, config) as folder:
+        summary = attack_all(prepared, lambda line: print(line, flush=True))
+        folder.write_summary(summary)
+        write_report(folder)
+    for name, judged in summary["models"].items():
+        print(
+            f"{name}: clean {judged['clean_acc']:.1%}, robust {judged['robust_acc']:.1%} "
+            f"[{judged['low']:.1%}, {judged['high']:.1%}] at {config['norm']} "
+            f"{summary['eps'][-1]:.4g}, n = {judged['n']}"
+        )
+        for finding in judged["diagnostics"]:
+            print(f"  ! {finding['name']}: {finding['seen']}; {finding['means']}")
+    print(f"report: {folder.file('report.html')}")
+    return 0
+
+
+def report(folder: RunFolder) -> Path:
+    """Draw the report of a finished evaluation anew."""
+    return write_report(folder)

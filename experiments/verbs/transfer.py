@@ -1,0 +1,90 @@
+"""`robustkit transfer`: adversarials of every source, scored on every target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from experiments.judged import add_judged_options
+from experiments.launch import add_data_options, add_run_options, run_folder, settings
+from experiments.options import Options, VerbParser, add_config
+from experiments.transfer import HELPS, TransferConfig, prepare, transfer_all, write_report
+from experiments.transfer.export import FORMS, export, keep_examples
+from robustkit.errors import ConfigError
+from robustkit.runs import RunFolder
+
+CACHE = "runs/cache"
+
+
+def add_arguments(parser: VerbParser) -> None:
+    """Nets, images, the attack, and where to put the result."""
+    for flag, what in (("--sources", "adversarials are made on"), ("--targets", "are scored")):
+        parser.add_argument(
+            flag,
+            nargs="+",
+            metavar="MODEL",
+            default=[],
+            help=f"models that {what}: files, torchvision:NAME or package.module:factory; "
+            "NAME=MODEL gives a name",
+        )
+    add_data_options(parser)
+    add_judged_options(parser)
+    add_config(parser, TransferConfig, HELPS, title="attack", forms={"ensembles": {"nargs": "+"}})
+    group = parser.add_argument_group("adversarial sets")
+    group.add_argument(
+        "--cache", default=CACHE, metavar="DIR", help="where sets and answers are kept; none: not"
+    )
+    group.add_argument(
+        "--import",
+        nargs="+",
+        default=[],
+        metavar="NPZ",
+        help="sets made elsewhere, scored like those of sources; NAME=FILE gives a name",
+    )
+    group.add_argument("--export", default="none", help="write the sets, too: none, npz or png")
+    add_run_options(parser, resumable=False)
+
+
+def run(options: Options) -> int:
+    """Craft, score, and leave summary and report in a new run folder."""
+    config = settings("transfer", options)
+    _check(config)
+    prepared = prepare(config)
+    with run_folder("transfer", options, config) as folder:
+        result = transfer_all(prepared, lambda line: print(line, flush=True))
+        keep_examples(prepared, result, folder)
+        export(prepared, config["export"], folder)
+        folder.write_summary(result.summary)
+        write_report(folder)
+    for note in result.summary["sets"]["notes"]:
+        print(f"cache: {note}")
+    print(_table(result.summary))
+    print(f"report: {folder.file('report.html')}")
+    return 0
+
+
+def report(folder: RunFolder) -> Path:
+    """Draw the report of a finished evaluation anew."""
+    return write_report(folder)
+
+
+def _check(config: dict[str, Any]) -> None:
+    if not config["targets"]:
+        raise ConfigError("--targets: name at least one model to score the adversarials on")
+    if not config["sources"] and not config["import"]:
+        raise ConfigError("--sources: name at least one model, or --import a set")
+    if config["export"] not in FORMS:
+        raise ConfigError(f"--export must be {', '.join(FORMS)}, not '{config['export']}'")
+
+
+def _table(summary: dict[str, Any]) -> str:
+    """The headline rates as lines of text."""
+    lines = [f"T(source -> target) over the {summary['n_common']} images all nets get right:"]
+    for source, row in summary["matrix"].items():
+        for target, cell in row.items():
+            rate = cell["headline"]
+            shown = "n = 0"
+            if rate["rate"] is not None:
+                shown = f"{rate['rate']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]"
+            lines.append(f"  {source} -> {target}: {shown}")
+    return "\n".join(lines)

@@ -1,0 +1,67 @@
+"""Hyper-parameters as a person writes them: `pgd?steps=40&alpha=2/255`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from robustkit.errors import AttackError, did_you_mean
+
+_WORDS: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
+
+
+def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
+    """Name and hyper-parameters of "NAME?OPTION=VALUE&…" (a comma does for an `&`).
+
+    Values become whole numbers, numbers (also fractions such as 8/255), truth values, nothing, or
+    stay text. Raises `AttackError` for a part without an `=`.
+    """
+    name, mark, written = spec.partition("?")
+    parameters: dict[str, Any] = {}
+    for part in re.split("[&,]", written) if mark else ():
+        option, equals, value = part.partition("=")
+        if not (option and equals and value):
+            raise AttackError(f"{spec}: expected NAME?OPTION=VALUE&…, not '{part}' after the '?'")
+        parameters[option] = _value(value)
+    return name, parameters
+
+
+def check_parameters(
+    name: str, given: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]
+) -> None:
+    """Raise `AttackError` for a parameter that `kinds` lacks or whose value has none of its types.
+
+    A whole number will do for a real one, a truth value for neither. No types allow anything.
+    """
+    for parameter, value in given.items():
+        if parameter not in kinds:
+            hint = did_you_mean(parameter, kinds) if kinds else " (it has none)"
+            raise AttackError(f"attack {name}: unknown parameter '{parameter}'{hint}")
+        allowed = kinds[parameter]
+        fits = type(value) in allowed or (type(value) is int and float in allowed)
+        if allowed and not fits:
+            wanted = " or ".join(_WORDING[each] for each in allowed)
+            raise AttackError(f"attack {name}: {parameter} must be {wanted}, not {value!r}")
+
+
+_WORDING: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    type(None): "none",
+    tuple: "several names joined by '+'",
+}
+
+
+def _value(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if re.fullmatch(r"[+-]?\d+", text):
+        return int(text)
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return text

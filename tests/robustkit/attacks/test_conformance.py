@@ -1,0 +1,225 @@
+"""What every attack keeps to, ours and torchattacks' alike: the contract of `Attack`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustkit.attacks import ATTACKS, Attack, library_attacks, make, violations
+from robustkit.data import ImageSet
+
+CLASSES, SIDE = 6, 8
+# As little work as shows what an attack does to a model.
+QUICK = {
+    "APGD": "steps=3",
+    "APGDT": "steps=3",
+    "AutoAttack": "version=rand",
+    "CW": "steps=4",
+    "DeepFool": "steps=3",
+    "EADEN": "binary_search_steps=2&max_iterations=10",
+    "EADL1": "binary_search_steps=2&max_iterations=10",
+    "FAB": "steps=3",
+    "LGV": "epochs=1&nb_models_epoch=1",
+    "MultiAttack": "attacks=FGSM+PGD",
+    "OnePixel": "steps=2&popsize=2",
+    "PGDRS": "steps=2&noise_batch_size=2",
+    "PGDRSL2": "steps=2&noise_batch_size=2",
+    "PIFGSM": "num_iter_set=2",
+    "PIFGSMPP": "num_iter_set=2",
+    "Pixle": "restarts=2&max_iterations=2",
+    "SPSA": "nb_sample=4",
+    "SparseFool": "steps=2",
+    "Square": "n_queries=10",
+}
+PLAIN = ("FFGSM", "FGSM", "GN", "JSMA", "VANILA")  # they have no number of steps
+LIBRARY = sorted(library_attacks())
+OURS = sorted(ATTACKS)
+EVERY = [*OURS, *(f"torchattacks:{name}" for name in LIBRARY)]
+# Attacks of torchattacks that draw nothing, with what they must be told for that.
+DRAWS_NOTHING = {
+    "BIM": "steps=2",
+    "CW": "steps=4",
+    "DeepFool": "steps=3",
+    "EADL1": "binary_search_steps=2&max_iterations=10",
+    "EADEN": "binary_search_steps=2&max_iterations=10",
+    "EOTPGD": "steps=2&random_start=false",
+    "FGSM": "",
+    "JSMA": "",
+    "MIFGSM": "steps=2",
+    "NIFGSM": "steps=2",
+    "PGD": "steps=2&random_start=false",
+    "PGDL2": "steps=2&random_start=false",
+    "SINIFGSM": "steps=2",
+    "SparseFool": "steps=2",
+    "UPGD": "steps=2",
+    "VANILA": "",
+}
+# Faults that no wrapper can undo: what these make of an image depends on who else is in the batch.
+MIX_BATCHES = {
+    "EADEN": "abort_early stops all images when the loss of the whole batch stops falling",
+    "EADL1": "abort_early stops all images when the loss of the whole batch stops falling",
+}
+
+
+def quick(name: str) -> Attack:
+    """The attack `name`, with little to do."""
+    library = name.removeprefix("torchattacks:")
+    if library == name:
+        return make(name, eps=0.1, **({} if name == "fgsm" else {"steps": 3}))
+    written = QUICK.get(library, "" if library in PLAIN else "steps=2")
+    attack = make(f"{name}?{written}" if written else name)
+    images, labels = examples(8)
+    pixels = (255 * images).round().to(torch.uint8)
+    return attack.trained_on(ImageSet(pixels, labels, tuple("abcdef")))
+
+
+class Net(nn.Module):
+    """Conv, batch norm, dropout, linear, with a buffer of its own; raises at a chosen call."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.body = nn.Sequential(
+                nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.SiLU(), nn.Dropout(0.5)
+            )
+            self.head = nn.Linear(4 * SIDE**2, CLASSES)
+        self.register_buffer("seen", torch.zeros(()))
+        self.calls = 0
+        self.fails_at: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise BoomError
+        self.seen += 1  # a buffer that a forward pass changes
+        logits: Tensor = self.head(self.body(x).flatten(1))
+        return logits
+
+
+class BoomError(Exception):
+    """What the net raises."""
+
+
+def examples(count: int = 4) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(count, 3, SIDE, SIDE, generator=generator)
+    return images, Net().eval()(images).argmax(dim=1)
+
+
+def strange_net() -> Net:
+    """A net in a state that nobody would leave it in, so that any change shows."""
+    net = Net()
+    net.train()
+    net.body[1].eval()
+    net.body[0].weight.requires_grad_(False)
+    net.head.bias.grad = torch.full((CLASSES,), 3.0)
+    return net
+
+
+def state(net: Net) -> dict[str, Any]:
+    return {
+        "modes": [module.training for module in net.modules()],
+        "wants": [weight.requires_grad for weight in net.parameters()],
+        "gradients": [
+            None if weight.grad is None else (id(weight.grad), weight.grad.tolist())
+            for weight in net.parameters()
+        ],
+        "weights": [weight.tolist() for weight in net.parameters()],
+        "buffers": [buffer.tolist() for buffer in net.buffers()],
+        "hooks": [len(module._forward_hooks) for module in net.modules()],
+        "python": random.getstate(),
+        "numpy": [str(part) for part in np.random.get_state()],
+        "torch": torch.get_rng_state().tolist(),
+        "grad mode": torch.is_grad_enabled(),
+        "threads": torch.get_num_threads(),
+        "determinism": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+@contextmanager
+def unchanged(net: Net) -> Iterator[None]:
+    before = state(net)
+    yield
+    after = state(net)
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_model_and_all_random_states_are_left_as_they_were(name: str) -> None:
+    net, (images, labels) = strange_net(), examples()
+    copies = images.clone(), labels.clone()
+    attack = quick(name)
+    with unchanged(net):
+        attack(net, images, labels)
+    assert torch.equal(images, copies[0])
+    assert torch.equal(labels, copies[1])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_so_they_are_when_the_model_raises(name: str) -> None:
+    net, (images, labels) = strange_net(), examples()
+    attack = quick(name)
+    attack(net, images, labels)
+    fails_at = (net.calls + 1) // 2
+    net.calls, net.fails_at = 0, fails_at
+    with unchanged(net), pytest.raises(BoomError):
+        attack(net, images, labels)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_adversarials_are_in_the_ball_and_the_range(name: str) -> None:
+    images, labels = examples()
+    attack = quick(name)
+    made = attack(Net(), images, labels)
+    assert made.shape == images.shape
+    assert made.dtype == images.dtype
+    assert not made.requires_grad
+    assert not violations(made, images, attack).any()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_generator_alone_decides(name: str) -> None:
+    images, labels = examples()
+    attack, runs = quick(name), []
+    for seed, disturbance in ((5, 1), (5, 2)):
+        torch.manual_seed(disturbance)
+        random.seed(disturbance)
+        np.random.seed(disturbance)
+        generator = torch.Generator().manual_seed(seed)
+        runs.append(attack(Net(), images, labels, generator=generator))
+    assert torch.equal(*runs)
+
+
+@pytest.mark.parametrize("name", [*OURS, *DRAWS_NOTHING])
+def test_batch_mates_do_not_matter(name: str, request: pytest.FixtureRequest) -> None:
+    if name in MIX_BATCHES:
+        request.applymarker(pytest.mark.xfail(reason=MIX_BATCHES[name], strict=True))
+    if name in OURS:
+        attack = quick(name)
+    else:
+        attack = make(
+            f"torchattacks:{name}" + (f"?{DRAWS_NOTHING[name]}" if DRAWS_NOTHING[name] else "")
+        )
+    images, labels = examples(5)
+    net = Net().double()
+    images = images.double()
+    whole = attack(net, images, labels, generator=torch.Generator().manual_seed(2))
+    alone = attack(net, images[:2], labels[:2], generator=torch.Generator().manual_seed(2))
+    assert torch.allclose(whole[:2], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_nothing_is_made_of_nothing(name: str) -> None:
+    images, labels = examples()
+    made = quick(name)(Net(), images[:0], labels[:0])
+    assert made.shape == (0, 3, SIDE, SIDE)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from robustkit.attacks import make
+from robustkit.attacks.parameters import split_spec
+from robustkit.errors import AttackError
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "parameters"),
+    [
+        ("pgd", "pgd", {}),
+        ("pgd?steps=40&alpha=2/255", "pgd", {"steps": 40, "alpha": 2 / 255}),
+        ("pgd?steps=40,random_start=false", "pgd", {"steps": 40, "random_start": False}),
+        ("torchattacks:CW?c=1.5", "torchattacks:CW", {"c": 1.5}),
+        ("x?a=none&b=text&c=1e-3&d=-2", "x", {"a": None, "b": "text", "c": 1e-3, "d": -2}),
+        ("x?a=1/0", "x", {"a": "1/0"}),
+    ],
+)
+def test_specs_are_read(spec: str, name: str, parameters: dict[str, Any]) -> None:
+    assert split_spec(spec) == (name, parameters)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("pgd?", r"expected NAME\?OPTION=VALUE"),
+        ("pgd?steps", "not 'steps' after the"),
+        ("pgd?=3", "not '=3' after the"),
+        ("pgdd", "unknown attack 'pgdd'; did you mean 'pgd'"),
+        ("pgd?stepps=3", "attack pgd: unknown parameter 'stepps'; did you mean 'steps'"),
+        ("pgd?steps=3.5", "attack pgd: steps must be a whole number, not 3.5"),
+        ("pgd?steps=true", "steps must be a whole number, not True"),
+        ("pgd?random_start=1", "random_start must be true or false, not 1"),
+        ("pgd?alpha=big", "alpha must be a number or none, not 'big'"),
+        ("pgd?alpha=-0.1", "alpha must not be negative"),
+        ("pgd?eps=2", r"eps must be in \[0, 1\]"),
+        ("torchattacks:PDG", "torchattacks has no attack 'PDG'; did you mean 'PGD'"),
+        ("torchattacks:CW?cc=1", "torchattacks:CW: unknown parameter 'cc'; did you mean 'c'"),
+        ("torchattacks:PGD?steps=many", "steps must be a whole number, not 'many'"),
+        ("torchattacks:PGD?norm=l2", "works in linf only, not l2"),
+        ("torchattacks:PGDL2?norm=linf", "works in l2 only, not linf"),
+        ("torchattacks:AutoAttack?version=best", "Not valid version"),
+        ("torchattacks:DeepFool?targeted=true", "has no targeted form"),
+        ("torchattacks:MultiAttack", "name its attacks"),
+        ("torchattacks:MultiAttack?attacks=FGSM+PDG", "no attack 'PDG'"),
+    ],
+)
+def test_what_cannot_be_is_said(spec: str, message: str) -> None:
+    with pytest.raises(AttackError, match=message) as caught:
+        make(spec)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_stands_in_the_spec_wins() -> None:
+    assert make("pgd?eps=0.2", eps=0.1).eps == 0.2
+    assert make("pgd", eps=0.1).eps == 0.1
+
+
+def test_torchattacks_attacks_have_their_own_defaults() -> None:
+    assert make("torchattacks:PGDL2").norm == "l2"
+    assert make("torchattacks:PGDL2").eps == 1.0
+    assert make("torchattacks:PIFGSM").eps == 16 / 255
+    assert make("torchattacks:CW").eps == 1.0  # the whole range: it looks at any distance
+    assert make("torchattacks:APGD", norm="l2").to_dict()["norm"] == "l2"

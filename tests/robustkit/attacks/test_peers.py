@@ -1,0 +1,58 @@
+"""Our attacks beside torchattacks' and foolbox's on the same images, where nothing is drawn."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+from torch import Tensor
+
+from robustkit.attacks import FGSM, MIFGSM, PGD, make
+from tests.robustkit.attacks.nets import batch, trained
+
+foolbox = pytest.importorskip("foolbox", reason="part of the bench extra")
+EPS = 0.1
+
+
+@pytest.fixture(scope="module")
+def examples() -> tuple[Tensor, Tensor]:
+    return batch(24, seed=3)
+
+
+def by_foolbox(attack: object, images: Tensor, labels: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = foolbox.PyTorchModel(trained(2), bounds=(0, 1), device="cpu")
+    _, made, _ = attack(model, images, labels, epsilons=EPS)  # type: ignore[operator]
+    clipped: Tensor = made
+    return clipped
+
+
+def test_fgsm_is_theirs(examples: tuple[Tensor, Tensor]) -> None:
+    ours = FGSM(eps=EPS)(trained(2), *examples)
+    theirs = make("torchattacks:FGSM", eps=EPS)(trained(2), *examples)
+    assert float((ours - theirs).abs().max()) <= 1e-6
+    assert float((ours - by_foolbox(foolbox.attacks.FGSM(), *examples)).abs().max()) <= 1e-6
+
+
+@pytest.mark.parametrize("steps", range(1, 8))
+def test_pgd_is_theirs_iterate_by_iterate(examples: tuple[Tensor, Tensor], steps: int) -> None:
+    alpha = EPS / 3
+    ours = PGD(eps=EPS, alpha=alpha, steps=steps, random_start=False)(trained(2), *examples)
+    spec = f"torchattacks:PGD?steps={steps}&alpha={alpha!r}&random_start=false"
+    assert float((ours - make(spec, eps=EPS)(trained(2), *examples)).abs().max()) <= 1e-6
+    attack = foolbox.attacks.LinfProjectedGradientDescentAttack(
+        abs_stepsize=alpha, steps=steps, random_start=False
+    )
+    assert float((ours - by_foolbox(attack, *examples)).abs().max()) <= 1e-6
+
+
+@pytest.mark.parametrize("decay", [0.5, 1.0])
+def test_mifgsm_is_theirs(examples: tuple[Tensor, Tensor], decay: float) -> None:
+    ours = MIFGSM(eps=EPS, alpha=EPS / 4, steps=6, decay=decay)(trained(2), *examples)
+    spec = f"torchattacks:MIFGSM?steps=6&alpha={EPS / 4!r}&decay={decay}"
+    theirs = make(spec, eps=EPS)(trained(2), *examples)
+    # A gradient of exactly zero stands still here and is no number there.
+    moved = ~theirs.isnan().flatten(1).any(dim=1)
+    assert bool(moved.any())
+    assert float((ours - theirs)[moved].abs().max()) <= 1e-6
