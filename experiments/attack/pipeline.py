@@ -27,6 +27,7 @@ class Prepared:
 
     config: AttackConfig
     images: ImageSet
+    train: ImageSet
     nets: Mapping[str, Classifier]
 
 
@@ -37,7 +38,7 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     named = name_nets(settings["model"])
     splits = load_judged_images(settings)
     nets = resolve_judged(named, splits, settings["weights"], device)
-    return Prepared(config, splits.test, nets)
+    return Prepared(config, splits.test, splits.train, nets)
 
 
 def attack_all(prepared: Prepared, say: Say) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def _judge(name: str, net: Classifier, prepared: Prepared, say: Say) -> dict[str
         result = attacks.worst_case(
             net,
             images,
-            listed,
+            [attack.trained_on(prepared.train) for attack in listed],
             restarts=config.restarts,
             seed=derive_seed(config.seed, "attack"),
             start=standing,

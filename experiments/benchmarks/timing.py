@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Claim:
-    """A measured `value` beside its `bound`, which it should not exceed (or not fall below)."""
+    """A measured `value` beside its `bound`, which it should not exceed (or not fall below).
+
+    Without a `bound` it is a figure to be known, and always kept.
+    """
 
     what: str
     value: float
-    bound: float
+    bound: float | None
     at_most: bool
     unit: str = "×"
     detail: str = ""
@@ -22,14 +25,17 @@ class Claim:
     @property
     def kept(self) -> bool:
         """Whether the claim holds in this measurement."""
+        if self.bound is None:
+            return True
         return self.value <= self.bound if self.at_most else self.value >= self.bound
 
     def __str__(self) -> str:
         scale, unit = (100, " %") if self.unit == "%" else (1, self.unit)
-        sign = "≤" if self.at_most else "≥"
-        verdict = "kept" if self.kept else "MISSED"
-        figure = f"{self.value * scale:7.2f}{unit}"
-        line = f"{self.what:<62} {figure:>10}  {sign} {self.bound * scale:g}{unit}  {verdict}"
+        line = f"{self.what:<62} {self.value * scale:7.2f}{unit}"
+        if self.bound is not None:
+            sign = "≤" if self.at_most else "≥"
+            verdict = "kept" if self.kept else "MISSED"
+            line += f"  {sign} {self.bound * scale:g}{unit}  {verdict}"
         return f"{line}  ({self.detail})" if self.detail else line
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from robustkit.attacks import FUSES, Attack, Iterative, make
 from robustkit.compute.seeds import check_seed
-from robustkit.errors import ConfigError, did_you_mean
+from robustkit.errors import AttackError, ConfigError, did_you_mean
 
 HELPS = {
     "attack": "attack made on the sources: mifgsm, pgd?steps=50, torchattacks:VMIFGSM, …",
@@ -44,7 +44,14 @@ class TransferConfig:
                 raise ConfigError(f"unknown ensemble '{fuse}'{did_you_mean(fuse, FUSES)}")
         self.make_attack()
         if self.control or self.targeted:
+            self._check_targeted()
+
+    def _check_targeted(self) -> None:
+        try:
             self.make_attack(targeted=True)
+        except AttackError as error:
+            flag = "leave out --targeted" if self.targeted else "say --no-control"
+            raise ConfigError(f"{error}, which the control and targets need: {flag}") from None
 
     def make_attack(self, *, targeted: bool = False) -> Attack:
         """The attack, steering away from the true label or, `targeted`, to one that is given."""

@@ -28,7 +28,7 @@ def crafted(prepared: Prepared, name: str) -> AdversarialSet:
     return attacks.craft(
         prepared.sources[name],
         prepared.images,
-        config.make_attack(),
+        prepared.attack(),
         seed=derive_seed(config.seed, "transfer"),
         store=prepared.store,
     )

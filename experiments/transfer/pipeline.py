@@ -16,7 +16,7 @@ from experiments.options import config_from
 from experiments.transfer.config import TransferConfig
 from experiments.transfer.figures import cells
 from robustkit import attacks
-from robustkit.attacks import ForeignSet, Store, TransferMatrix
+from robustkit.attacks import Attack, ForeignSet, Store, TransferMatrix
 from robustkit.compute import derive_seed, resolve_device, torch_generator
 from robustkit.data import ImageSet, stratified_sample
 from robustkit.errors import ConfigError
@@ -31,10 +31,15 @@ class Prepared:
 
     config: TransferConfig
     images: ImageSet
+    train: ImageSet
     sources: Mapping[str, nn.Module]
     targets: Mapping[str, Classifier]
     imported: Mapping[str, ForeignSet]
     store: Store
+
+    def attack(self, *, targeted: bool = False) -> Attack:
+        """The attack as configured, with images to train on where it trains."""
+        return self.config.make_attack(targeted=targeted).trained_on(self.train)
 
 
 def prepare(settings: Mapping[str, Any]) -> Prepared:
@@ -66,6 +71,7 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     return Prepared(
         config,
         splits.test,
+        splits.train,
         sources,
         {name: nets[name] for name in of_targets},
         imported,
@@ -93,7 +99,7 @@ def transfer_all(prepared: Prepared, say: Say) -> Result:
             prepared.sources,
             prepared.targets,
             images,
-            config.make_attack(targeted=targeted),
+            prepared.attack(targeted=targeted),
             seed=derive_seed(config.seed, "transfer"),
             wanted=wanted,
             imported={} if targeted else prepared.imported,

@@ -206,8 +206,10 @@ def _kinds(kind: type, parameter: inspect.Parameter) -> tuple[type, ...]:
 
 def _rehearse(attack: TorchAttack) -> None:
     """Find out now, on nothing, whether the attack can be made and aimed."""
-    if attack.library_name == "LGV":
-        return  # it starts by training, which is no rehearsal
+    if attack.library_name == "LGV":  # it starts by training, which is no rehearsal
+        if attack.targeted:
+            raise AttackError(f"{attack.name} has no targeted form")
+        return
     opened = attack._open(nn.Linear(1, 2), 2, 0)
     if attack.targeted:
         _aim(opened, attack.name)

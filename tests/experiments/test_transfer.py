@@ -112,6 +112,15 @@ def test_pictures_are_written(nets: Nets, tmp_path: Path) -> None:  # noqa: F811
     assert "flipped" not in json.loads((tmp_path / "run" / "summary.json").read_text())
 
 
+def test_an_attack_that_trains_gets_the_training_images(nets: Nets, tmp_path: Path) -> None:  # noqa: F811
+    attack = ["--attack", "torchattacks:LGV?epochs=1,nb_models_epoch=1", "--no-control"]
+    few = ["--test-size", "20", "--gradients", "0"]
+    assert transfer(tmp_path / "run", *both(nets), *attack, *few) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert len(summary["attack"]["examples"]) == 64
+    assert "cos_mean" not in summary["matrix"]["first"]["second"]
+
+
 def mistakes(nets: Nets) -> list[tuple[list[str], str]]:  # noqa: F811
     first, second = nets.values()
     pair = ["--sources", first, "--targets", second]
@@ -127,7 +136,10 @@ def mistakes(nets: Nets) -> list[tuple[list[str], str]]:  # noqa: F811
         ([*pair, "--gradients", "-1"], "gradients must not be negative"),
         ([*pair, "--export", "jpg"], "--export must be none, npz, png, not 'jpg'"),
         ([*pair, "--import", "no.npz"], "no.npz: not an .npz of adversarials"),
-        ([*pair, "--attack", "torchattacks:DeepFool"], "has no targeted form"),
+        (
+            [*pair, "--attack", "torchattacks:DeepFool"],
+            "has no targeted form, which the control and targets need: say --no-control",
+        ),
         (["--sources", f"x={first}", "--targets", f"x={second}"], "to tell them apart"),
         (["--sources", "resnet18", "--targets", first], "resnet18: untrained"),
     ]
