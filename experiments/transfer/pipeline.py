@@ -111,7 +111,7 @@ def transfer_all(prepared: Prepared, say: Say) -> Result:
     summary: dict[str, Any] = {
         "n": len(images),
         "n_common": int(matrix.common.sum()),
-        "attack": config.make_attack().to_dict(),
+        "attack": prepared.attack().to_dict(),
         "nets": {
             name: {"clean_acc": float(right.mean())} for name, right in matrix.correct.items()
         },

@@ -138,7 +138,7 @@ def mistakes(nets: Nets) -> list[tuple[list[str], str]]:  # noqa: F811
         ([*pair, "--import", "no.npz"], "no.npz: not an .npz of adversarials"),
         (
             [*pair, "--attack", "torchattacks:DeepFool"],
-            "has no targeted form, which the control and targets need: say --no-control",
+            "which the control and targets need: say --no-control",
         ),
         (["--sources", f"x={first}", "--targets", f"x={second}"], "to tell them apart"),
         (["--sources", "resnet18", "--targets", first], "resnet18: untrained"),
