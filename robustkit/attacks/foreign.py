@@ -106,6 +106,8 @@ class TorchAttack(Attack):
             if self.targeted:
                 _aim(attack, self.name)
             made = _call(attack, images, labels, self.name)
+        # Some divide by a gradient that is zero: where nothing was found, the image stays.
+        made = torch.where(made.isfinite().flatten(1).all(dim=1)[:, None, None, None], made, images)
         return made if self.bounded else self._within(made, images)
 
     def _open(self, model: nn.Module, classes: int, seed: int) -> torchattacks.attack.Attack:
