@@ -12,6 +12,7 @@ import torch
 from experiments.attack.config import AttackConfig
 from experiments.judged import load_judged_images, name_nets, resolve_judged
 from experiments.options import config_from
+from experiments.pages import eps_text
 from robustkit import attacks
 from robustkit.attacks import Attack, Finding, Robustness, diagnosis
 from robustkit.compute import derive_seed, resolve_device
@@ -67,7 +68,7 @@ def _judge(name: str, net: Classifier, prepared: Prepared, say: Say) -> dict[str
         began = time.perf_counter()
 
         def tell(attack: Attack, eps: float = eps) -> None:
-            say(f"{name}: {attack.name} at {eps:.4g}")
+            say(f"{name}: {attack.name} at {eps_text(eps)}")
 
         result = attacks.worst_case(
             net,

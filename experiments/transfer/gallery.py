@@ -53,7 +53,7 @@ def _source(
             ),
         )
     return Markup(
-        '<div class="scroll"><table><caption>Made on {}</caption><thead><tr>{}</tr></thead>'
+        '<h3>Made on {}</h3><div class="scroll"><table><thead><tr>{}</tr></thead>'
         "<tbody>{}</tbody></table></div>"
     ).format(source, head, rows)
 
@@ -62,5 +62,5 @@ def _cell(pixels: Picture, below: str | Markup) -> Markup:
     scale = max(1, round(2 * SIDE / max(pixels.shape[:2])))
     return Markup(
         '<td style="vertical-align:top"><img src="{}" alt="" width="{}" height="{}">'
-        "<br><small>{}</small></td>"
+        "<small>{}</small></td>"
     ).format(image_uri(pixels, scale), SIDE, SIDE, below)

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from robustkit.runs.report import PALETTE, house_style, svg
 
-_DARK = 0.55  # from here on a cell is dark enough for white figures
+_DARK = 0.42  # from here on a cell is dark enough for white figures
 
 
 def heatmap(matrix: dict[str, dict[str, Any]], kind: str) -> Markup:

@@ -50,7 +50,8 @@ def write_report(folder: RunFolder) -> Path:
     page = render_report(
         "Transfer of adversarials",
         sections,
-        subtitle=f"{attack['name']} at {attack['norm']} ε = {eps_text(attack['eps'])}; "
+        subtitle=f"{attack['name']}{_steps(attack)} at {attack['norm']} "
+        f"ε = {eps_text(attack['eps'])}; "
         f"{summary['n']:,} images of {folder.config['data']}; "
         f"{duration(summary['seconds']['total'])}",
         env=folder.env,
@@ -59,6 +60,10 @@ def write_report(folder: RunFolder) -> Path:
     path = folder.file("report.html")
     write_text(path, page)
     return path
+
+
+def _steps(attack: dict[str, Any]) -> str:
+    return f", {attack['steps']} steps," if "steps" in attack else ""
 
 
 def _targets(summary: Summary) -> list[str]:
@@ -133,10 +138,10 @@ def _gradients(summary: Summary) -> list[Section]:
     if "gradient_images" not in summary:
         return []
     rows = [
-        [f"{source} → {target}", cell["cos_mean"], cell["cos_abs_mean"], *_quartiles(cell)]
+        [f"{source} and {target}", cell["cos_mean"], cell["cos_abs_mean"], *_quartiles(cell)]
         for source, row in summary["matrix"].items()
         for target, cell in row.items()
-        if source != target and "cos_mean" in cell
+        if "cos_mean" in cell and _first_of_pair(summary, source, target)
     ]
     cosines = table(["", "mean cos", "mean |cos|", "25 %", "median", "75 %"], rows)
     norms = table(
@@ -158,6 +163,13 @@ def _gradients(summary: Summary) -> list[Section]:
         "zero. Much of the asymmetry of transfer comes from the norms."
     )
     return [Section("gradients", "Gradients", cosines + norms, note)]
+
+
+def _first_of_pair(summary: Summary, source: str, target: str) -> bool:
+    """Whether this cell is to be shown: a cosine is the same both ways, and 1 with oneself."""
+    both_ways = target in summary["matrix"] and source in _targets(summary)
+    order = list(summary["nets"])
+    return source != target and (not both_ways or order.index(source) < order.index(target))
 
 
 def _sets(summary: Summary) -> Section:

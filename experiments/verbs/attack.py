@@ -8,6 +8,7 @@ from experiments.attack import HELPS, AttackConfig, attack_all, prepare, write_r
 from experiments.judged import add_judged_options
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.options import Forms, Options, VerbParser, add_config, radii
+from experiments.pages import eps_text
 from robustkit.errors import ConfigError
 from robustkit.runs import RunFolder
 
@@ -42,7 +43,7 @@ def run(options: Options) -> int:
         print(
             f"{name}: clean {judged['clean_acc']:.1%}, robust {judged['robust_acc']:.1%} "
             f"[{judged['low']:.1%}, {judged['high']:.1%}] at {config['norm']} "
-            f"{summary['eps'][-1]:.4g}, n = {judged['n']}"
+            f"{eps_text(summary['eps'][-1])}, n = {judged['n']}"
         )
         for finding in judged["diagnostics"]:
             print(f"  ! {finding['name']}: {finding['seen']}; {finding['means']}")
