@@ -11,6 +11,7 @@ import torch
 
 from experiments.nets import resolve_net
 from experiments.options import VerbParser
+from robustkit.attacks import predict
 from robustkit.data import Splits, load, stratified_sample
 from robustkit.errors import ConfigError, DataError, ModelError
 from robustkit.models import ZOO, Classifier
@@ -24,7 +25,7 @@ def add_judged_options(parser: VerbParser) -> None:
         nargs="+",
         metavar="FILE",
         default=[],
-        help="state dicts for those models that are no model files, in their order",
+        help="state dicts for those models that are no model files, in their order; none: its own",
     )
     group.add_argument("--split", default="test", help="test or val")
     group.add_argument(
@@ -59,12 +60,16 @@ def name_nets(specs: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for given in specs:
         name, equals, spec = given.partition("=")
-        explicit = bool(equals) and "/" not in name and "?" not in name
+        # A file whose name has an "=" is a file.
+        explicit = bool(equals) and not Path(given).exists() and not {"/", "?"} & set(name)
+        if explicit and not (name and spec):
+            raise ConfigError(f"'{given}': expected NAME=MODEL")
         if not explicit:
             spec = given
-            name = Path(spec).stem if spec.endswith(".safetensors") else spec
-            if name in named:
-                name = str(Path(spec).with_suffix("")) if spec.endswith(".safetensors") else spec
+            is_file = spec.endswith((".safetensors", ".npz"))
+            name = Path(spec).stem if is_file else spec
+            if name in named and is_file:
+                name = str(Path(spec).with_suffix(""))
         if name in named:
             raise ConfigError(f"two models called '{name}': write NAME={spec} to tell them apart")
         named[name] = spec
@@ -83,6 +88,7 @@ def resolve_judged(
     nets = {}
     for name, spec in specs.items():
         given = None if spec.endswith(".safetensors") else next(files, None)
+        given = None if given == "none" else given
         untrained = spec.partition("?")[0] in ZOO or spec.startswith("torchvision:")
         if untrained and given is None:
             raise ModelError(f"{spec}: untrained; give a trained model's file, or --weights FILE")
@@ -93,6 +99,9 @@ def resolve_judged(
                 f"those of {splits.name} {_some(splits.train.classes)}"
             )
         nets[name] = net.to(device).eval()
+        few = splits.test.images[:8]
+        if not bool(torch.isfinite(predict(nets[name], few)).all()):
+            raise ModelError(f"{spec}: its logits are not finite; its training diverged")
     if (left := next(files, None)) is not None:
         raise ConfigError(f"--weights {left}: no model left to take them; model files have theirs")
     return nets

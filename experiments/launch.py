@@ -7,13 +7,14 @@ and loads what they name before the folder is made, so a mistake leaves nothing 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from experiments.options import HOUSEKEEPING, Options, VerbParser
-from robustkit.errors import ConfigError, RunError
+from robustkit.errors import ConfigError, RobustkitError, RunError
 from robustkit.runs import RunFolder, check_same_config
 
 RUNS = Path("runs")
@@ -70,15 +71,22 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
 
 
 @contextmanager
-def run_folder(verb: str, options: Options, config: Mapping[str, Any]) -> Iterator[RunFolder]:
+def run_folder(
+    verb: str, options: Options, config: Mapping[str, Any], *, keep_failed: bool = True
+) -> Iterator[RunFolder]:
     """The locked folder of the run, new or resumed; an interrupt says how to go on.
 
+    Without `keep_failed` a mistake that is found out only on the way takes the new folder with it.
     Raises `RunError` when a new folder's path exists, or when another process works in it.
     """
     folder = _folder(verb, options, config)
     try:
         with folder.lock():
             yield folder
+    except RobustkitError:
+        if not keep_failed:
+            shutil.rmtree(folder.path)
+        raise
     except KeyboardInterrupt:
         if "resume" in options.values:
             hint = f"go on with: robustkit {verb} --resume {folder.path}"

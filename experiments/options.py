@@ -107,7 +107,9 @@ class VerbParser(ArgumentParser):
                 raise ConfigError(f"{file}: unknown key '{name}'{_near(str(name), set(known))}")
             if value is None and not _nullable(known[name]):
                 raise ConfigError(f"{file}: {name}: null is no value for it")
-            if value is not None and _is_text(known[name]) and not isinstance(value, str):
+            if known[name].nargs == "+":
+                options[name] = value = _texts(file, name, value)
+            elif value is not None and _is_text(known[name]) and not isinstance(value, str):
                 raise ConfigError(f"{file}: {name}: expected text, not {value!r}")
             self._check_type(file, name, value)
         return options
@@ -223,6 +225,14 @@ def _is_text(action: Action) -> bool:
     return action.type is None and action.nargs != 0 and isinstance(action, _StoreAction)
 
 
+def _texts(file: str, name: str, value: Any) -> list[str]:
+    """The value of an option that takes one text or several."""
+    texts = [value] if isinstance(value, str) else value
+    if not (isinstance(texts, list) and all(isinstance(each, str) for each in texts)):
+        raise ConfigError(f"{file}: {name}: expected a text or a list of texts, not {value!r}")
+    return texts
+
+
 def _read_yaml(path: Path, verb: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -259,6 +269,7 @@ _WORDINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"Does not validate .* Subtypes: \[([^]]*)\].* Given value: (.*)", r"expected \1, not '\2'"),
     (r"Expected an? (.*)\. Got value: (.*)", r"expected \1, not '\2'"),
     (r"invalid real(?:_or_none)? value: (.*)", r"expected a number or a fraction, not \1"),
+    (r"invalid radii value: (.*)", r"expected numbers or fractions between commas, not \1"),
     (r"NoneType", "null"),
     (r"<class '(\w+)'>", r"\1"),
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from robustkit.attacks import Attack, Iterative, make
+from experiments.attack_specs import make_attack
+from robustkit.attacks import Attack
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError
 
@@ -52,5 +53,4 @@ class AttackConfig:
         return {eps: [self._make(spec, eps) for spec in self.attack] for eps in self.radii}
 
     def _make(self, spec: str, eps: float) -> Attack:
-        attack = make(spec, eps=eps, norm=self.norm)
-        return replace(attack, bf16=True) if self.bf16 and isinstance(attack, Iterative) else attack
+        return make_attack(spec, eps=eps, norm=self.norm, bf16=self.bf16)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from experiments.attack.config import AttackConfig
+from experiments.attack_specs import check_radius, check_sample
 from experiments.judged import load_judged_images, name_nets, resolve_judged
 from experiments.options import config_from
 from experiments.pages import eps_text
@@ -38,6 +39,8 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     device = resolve_device(settings["device"])
     named = name_nets(settings["model"])
     splits = load_judged_images(settings)
+    check_radius(config.radii[-1], config.norm, splits.test)
+    check_sample("probe", config.probe, splits.test)
     nets = resolve_judged(named, splits, settings["weights"], device)
     return Prepared(config, splits.test, splits.train, nets)
 
@@ -83,7 +86,8 @@ def _judge(name: str, net: Classifier, prepared: Prepared, say: Say) -> dict[str
         curve.append(_point(eps, config, result, time.perf_counter() - began))
         findings += diagnosis.read(result)
     assert correct is not None  # a config has at least one radius
-    findings += diagnosis.read_curve(config.radii, [point["robust_acc"] for point in curve])
+    accuracies = [point["robust_acc"] for point in curve]
+    findings += diagnosis.read_curve(config.radii, accuracies, config.norm)
     findings += _probe(net, prepared)
     return {
         "clean_acc": float(correct.double().mean()),

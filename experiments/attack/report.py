@@ -14,6 +14,7 @@ from robustkit.runs.report import (
     duration,
     figure,
     house_style,
+    label,
     percent,
     render_report,
     svg,
@@ -75,7 +76,7 @@ def _curve(summary: Summary) -> Section:
             points = [{"eps": 0.0, **_clean(judged)}, *judged["curve"]]
             radii = [point["eps"] for point in points]
             accuracies = [point["robust_acc"] for point in points]
-            (line,) = axes.plot(radii, accuracies, marker="o", label=name)
+            (line,) = axes.plot(radii, accuracies, marker="o", label=label(name))
             lows, highs = ([point[side] for point in points] for side in ("low", "high"))
             axes.fill_between(radii, lows, highs, color=line.get_color(), alpha=0.15, linewidth=0)
         axes.set(xlabel=f"ε ({summary['norm']})", ylabel="robust accuracy", ylim=(0, 1))

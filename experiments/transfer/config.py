@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from robustkit.attacks import FUSES, Attack, Iterative, make
+from experiments.attack_specs import make_attack
+from robustkit.attacks import FUSES, Attack, TorchAttack
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import AttackError, ConfigError, did_you_mean
 
@@ -42,6 +43,13 @@ class TransferConfig:
         for fuse in self.ensembles:
             if fuse not in FUSES:
                 raise ConfigError(f"unknown ensemble '{fuse}'{did_you_mean(fuse, FUSES)}")
+        if len(set(self.ensembles)) < len(self.ensembles):
+            raise ConfigError("the same ensemble twice")
+        if "loss" in self.ensembles and isinstance(self.make_attack(), TorchAttack):
+            raise ConfigError(
+                f"--ensembles loss: {self.attack} takes its own loss of one model's logits; use "
+                "'logits', or an attack of our own"
+            )
         self.make_attack()
         if self.control or self.targeted:
             self._check_targeted()
@@ -55,5 +63,6 @@ class TransferConfig:
 
     def make_attack(self, *, targeted: bool = False) -> Attack:
         """The attack, steering away from the true label or, `targeted`, to one that is given."""
-        attack = make(self.attack, eps=self.eps, norm=self.norm, targeted=targeted)
-        return replace(attack, bf16=True) if self.bf16 and isinstance(attack, Iterative) else attack
+        return make_attack(
+            self.attack, eps=self.eps, norm=self.norm, bf16=self.bf16, targeted=targeted
+        )

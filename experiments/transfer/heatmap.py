@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from robustkit.runs.report import PALETTE, house_style, svg
+from robustkit.runs.report import PALETTE, house_style, label, svg
 
 _DARK = 0.42  # from here on a cell is dark enough for white figures
 
@@ -50,8 +50,8 @@ def heatmap(matrix: dict[str, dict[str, Any]], kind: str) -> Markup:
                 )
                 tips[gid] = _tip(source, target, rate)
         axes.set(xlim=(0, len(targets)), ylim=(len(sources), 0))
-        axes.set_xticks([index + 0.5 for index in range(len(targets))], targets)
-        axes.set_yticks([index + 0.5 for index in range(len(sources))], sources)
+        axes.set_xticks([index + 0.5 for index in range(len(targets))], map(label, targets))
+        axes.set_yticks([index + 0.5 for index in range(len(sources))], map(label, sources))
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
         axes.grid(visible=False)

@@ -6,17 +6,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from experiments.attack_specs import check_radius, check_sample
 from experiments.judged import load_judged_images, name_nets, resolve_judged
 from experiments.options import config_from
 from experiments.transfer.config import TransferConfig
 from experiments.transfer.figures import cells
 from robustkit import attacks
-from robustkit.attacks import Attack, ForeignSet, Store, TransferMatrix
+from robustkit.attacks import Attack, ForeignSet, Store, TransferMatrix, diagnosis
 from robustkit.compute import derive_seed, resolve_device, torch_generator
 from robustkit.data import ImageSet, stratified_sample
 from robustkit.errors import ConfigError
@@ -36,6 +38,7 @@ class Prepared:
     targets: Mapping[str, Classifier]
     imported: Mapping[str, ForeignSet]
     store: Store
+    scratch: TemporaryDirectory[str] | None
 
     def attack(self, *, targeted: bool = False) -> Attack:
         """The attack as configured, with images to train on where it trains."""
@@ -54,6 +57,8 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
                 "write NAME=MODEL to tell them apart"
             )
     splits = load_judged_images(settings)
+    check_radius(config.eps, config.norm, splits.test)
+    check_sample("gradients", config.gradients, splits.test)
     nets = resolve_judged({**of_sources, **of_targets}, splits, settings["weights"], device)
     imported = {
         name: attacks.import_npz(Path(file).expanduser(), splits.test)
@@ -64,10 +69,15 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
         raise ConfigError("--ensembles: an ensemble needs at least two sources")
     members = list(sources.values())
     for fuse in config.ensembles:
-        sources[f"all, mean {fuse}"] = attacks.Ensemble(members, fuse).eval()
-    if clash := sources.keys() & imported.keys():
-        raise ConfigError(f"an imported set and a source are both called '{min(clash)}'")
-    folder = None if settings["cache"] == "none" else Path(settings["cache"]).expanduser()
+        name = f"all, mean {fuse}"
+        if name in nets:
+            raise ConfigError(f"a model is called '{name}', as the ensemble is: rename it")
+        sources[name] = attacks.Ensemble(members, fuse).eval()
+    if clash := imported.keys() & {*sources, *nets}:
+        raise ConfigError(f"an imported set and a model are both called '{min(clash)}'")
+    # Without a cache sets are kept as long as the run, for they may not fit into memory together.
+    scratch = TemporaryDirectory() if settings["cache"] == "none" else None
+    folder = Path(scratch.name) if scratch else _cache(Path(settings["cache"]).expanduser())
     return Prepared(
         config,
         splits.test,
@@ -76,7 +86,16 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
         {name: nets[name] for name in of_targets},
         imported,
         Store(folder),
+        scratch,
     )
+
+
+def _cache(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--cache {folder}: cannot be a folder ({error.strerror})") from None
+    return folder
 
 
 @dataclass(frozen=True)
@@ -124,6 +143,9 @@ def transfer_all(prepared: Prepared, say: Say) -> Result:
     if config.targeted and prepared.sources:
         summary["targeted"] = cells(run("targeted", targeted=True, wanted=wanted))
     _add_gradients(summary, prepared, say)
+    for name, net in {**prepared.targets, **prepared.sources}.items():
+        found = diagnosis.outputs(net, _some(images, config.seed))
+        summary["nets"][name]["diagnostics"] = [each.to_dict() for each in found]
     summary["sets"] = {
         "keys": dict(matrix.keys),
         "imported": {name: each.provenance for name, each in prepared.imported.items()},
@@ -141,6 +163,13 @@ def other_labels(images: ImageSet, seed: int) -> Tensor:
         1, images.num_classes, (len(images),), generator=torch_generator("wanted labels", seed)
     )
     return (images.labels + steps) % images.num_classes
+
+
+def _some(images: ImageSet, seed: int, count: int = 100) -> ImageSet:
+    count = max(count, images.num_classes)
+    if len(images) <= count:
+        return images
+    return images.subset(stratified_sample(images.labels, count, derive_seed(seed, "probe")))
 
 
 def _mcnemar(matrix: TransferMatrix) -> dict[str, dict[str, float]]:

@@ -35,7 +35,7 @@ def run(options: Options) -> int:
     if not config["model"]:
         raise ConfigError("--model: name at least one model to attack")
     prepared = prepare(config)
-    with run_folder("attack", options, config) as folder:
+    with run_folder("attack", options, config, keep_failed=False) as folder:
         summary = attack_all(prepared, lambda line: print(line, flush=True))
         folder.write_summary(summary)
         write_report(folder)

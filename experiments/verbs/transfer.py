@@ -50,7 +50,7 @@ def run(options: Options) -> int:
     config = settings("transfer", options)
     _check(config)
     prepared = prepare(config)
-    with run_folder("transfer", options, config) as folder:
+    with run_folder("transfer", options, config, keep_failed=False) as folder:
         result = transfer_all(prepared, lambda line: print(line, flush=True))
         keep_examples(prepared, result, folder)
         export(prepared, config["export"], folder)
@@ -59,6 +59,9 @@ def run(options: Options) -> int:
     for note in result.summary["sets"]["notes"]:
         print(f"cache: {note}")
     print(_table(result.summary))
+    for name, net in result.summary["nets"].items():
+        for finding in net["diagnostics"]:
+            print(f"  ! {name}: {finding['name']}: {finding['seen']}; {finding['means']}")
     print(f"report: {folder.file('report.html')}")
     return 0
 

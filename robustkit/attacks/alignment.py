@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from robustkit.attacks.gradients import loss_gradient
 from robustkit.attacks.predict import BATCH
 from robustkit.attacks.purity import pure
+from robustkit.compute import device_of
 from robustkit.data import ImageSet, batches
 
 # Below any norm of float32 gradients that is not zero.
@@ -29,7 +30,7 @@ class GradientAlignment:
 
 def input_gradients(model: nn.Module, images: ImageSet, loss: str = "ce") -> Tensor:
     """∂L/∂x of every image, float32 (N,C,H,W) on the CPU; the model is left as it was."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     parts = []
     with pure(model):
         for part in batches(len(images), BATCH):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from robustkit import models
 from robustkit.attacks.ensemble import Ensemble
 from robustkit.attacks.predict import predict
-from robustkit.attacks.store import Store, key
+from robustkit.attacks.store import Store, checksum, key
+from robustkit.compute import torch_generator
 from robustkit.data import ImageSet
 
 
@@ -37,4 +39,10 @@ def source_digest(net: nn.Module) -> str:
     if isinstance(net, Ensemble):
         members = [models.digest(each) for each in net.members]  # type: ignore[arg-type]
         return key({"members": members, "fuse": net.fuse})
-    return models.digest(net)  # type: ignore[arg-type]
+    assert isinstance(net, models.Classifier)
+    if net.card.architecture.get("family") != "factory":
+        return models.digest(net)
+    # A user's code may change while its weights stay: what it answers is part of what it is.
+    shape = (4, *net.card.input_shape)
+    probe = torch.rand(shape, generator=torch_generator("probe of a factory's network"))
+    return key({"weights": models.digest(net), "says": checksum({"": predict(net, probe)})})

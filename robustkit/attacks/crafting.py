@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robustkit.attacks.answers import answers, clean_answers, source_digest
 from robustkit.attacks.base import Attack, verify
 from robustkit.attacks.store import Store, checksum, key
-from robustkit.compute import torch_generator
+from robustkit.compute import device_of, torch_generator
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError
 
@@ -59,15 +59,29 @@ def craft(
         raise AttackError(f"{attack.name}: target labels, but the attack is not targeted")
     origin = set_origin(source, images, attack, seed, targets)
     store = store or Store(None)
-    made = store.fetch(
-        "set", origin, lambda: {"images": _craft(source, images, attack, seed, targets)}
-    )["images"]
+    made = crafted_images(source, images, attack, origin, seed, targets, store)
     return AdversarialSet(
         images=made,
         correct=clean_answers(source, images, store) == images.labels,
         fooled=answers(source, origin, lambda: made, store) != images.labels,
         origin=origin,
     )
+
+
+def crafted_images(
+    source: nn.Module,
+    images: ImageSet,
+    attack: Attack,
+    origin: dict[str, Any],
+    seed: int,
+    targets: Tensor | None,
+    store: Store,
+) -> Tensor:
+    """The adversarials alone, float32 (N,C,H,W), of the set that `origin` describes."""
+    kept = store.fetch(
+        "set", origin, lambda: {"images": _craft(source, images, attack, seed, targets)}
+    )
+    return kept["images"]
 
 
 def set_origin(
@@ -95,7 +109,7 @@ def _craft(
     targets: Tensor | None,
 ) -> Tensor:
     generator = torch_generator("craft", seed)
-    device = next(source.parameters()).device
+    device = device_of(source)
     labels = images.labels if targets is None else targets
     adversarials = torch.empty(images.images.shape, dtype=torch.float32)
     for start in range(0, len(images), BATCH):

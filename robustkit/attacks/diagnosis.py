@@ -20,7 +20,9 @@ from robustkit.attacks.foreign import TorchAttack
 from robustkit.attacks.iterative import FGSM, PGD
 from robustkit.attacks.predict import predict
 from robustkit.attacks.purity import pure
+from robustkit.attacks.rates import wilson
 from robustkit.attacks.robustness import Robustness, worst_case
+from robustkit.compute import device_of
 from robustkit.data import ImageSet
 
 # Random corners of the ball that an image has to withstand after PGD failed on it.
@@ -29,6 +31,8 @@ NOISES = 20
 HUGE = {"linf": 0.5, "l2": 0.5}
 # What may differ by chance or rounding before a finding is made, in shares of the images probed.
 SLACK = 0.02
+# A radius up to which even an undefended model may stand.
+WIDE = {"linf": 4 / 255, "l2": 0.25}
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def diagnose(
 
     Costs about seventy forward and backward passes of each image. The model is left as it was.
     """
-    findings = [*_outputs(model, images), *_gradients(model, images)]
+    findings = [*outputs(model, images), *_gradients(model, images)]
     if eps > 0:
         findings += _strengths(model, images, eps, norm, seed)
     return tuple(findings)
@@ -61,8 +65,10 @@ def read(result: Robustness) -> tuple[Finding, ...]:
     """What an evaluation itself gives away: rules broken, and searches that beat gradients."""
     findings = []
     before, by_gradient = result.correct, False
-    for attack, standing, outside in zip(
-        result.attacks, result.standing, result.violating, strict=True
+    if finding := _chance(result):
+        findings.append(finding)
+    for attack, standing, outside, unmoved in zip(
+        result.attacks, result.standing, result.violating, result.unmoved, strict=True
     ):
         if outside:
             findings.append(
@@ -72,19 +78,32 @@ def read(result: Robustness) -> tuple[Finding, ...]:
                     "the attack breaks its own rules; those images were not counted as fallen",
                 )
             )
+        if attack.eps > 0 and unmoved > max(SLACK * len(standing), 0.5 * int(standing.sum())):
+            findings.append(
+                Finding(
+                    "attack did nothing",
+                    f"{attack.name} gave back {unmoved} of {int(standing.sum())} images unchanged",
+                    "it found no way, or nothing within eps if it keeps to no ball: that these "
+                    "images stand says nothing",
+                )
+            )
         searches = isinstance(attack, TorchAttack) and attack.gradient_free
         fell = int((before & ~standing).sum())
         if searches and by_gradient and fell > SLACK * len(standing):
             findings.append(_black_box(attack.name, fell, int(before.sum())))
-        by_gradient |= not searches
+        # One step is no search along gradients that another could be said to beat.
+        by_gradient |= not searches and not isinstance(attack, FGSM)
         before = standing
     return tuple(findings)
 
 
-def read_curve(radii: Sequence[float], accuracies: Sequence[float]) -> tuple[Finding, ...]:
-    """Whether robust accuracy falls as ε (ascending) grows, where it still has room to."""
-    flat = len(radii) > 1 and accuracies[-1] > accuracies[0] - SLACK and accuracies[0] > 0.1
-    if not (flat and radii[-1] >= 2 * radii[0] > 0):
+def read_curve(
+    radii: Sequence[float], accuracies: Sequence[float], norm: str = "linf"
+) -> tuple[Finding, ...]:
+    """Whether robust accuracy falls as ε (ascending) grows, where it has room to and should."""
+    wide = len(radii) > 1 and radii[-1] >= WIDE[norm] and radii[-1] >= 2 * radii[0] > 0
+    flat = wide and accuracies[-1] > accuracies[0] - SLACK and accuracies[0] > 0.1
+    if not flat:
         return ()
     return (
         Finding(
@@ -96,7 +115,8 @@ def read_curve(radii: Sequence[float], accuracies: Sequence[float]) -> tuple[Fin
     )
 
 
-def _outputs(model: nn.Module, images: ImageSet) -> list[Finding]:
+def outputs(model: nn.Module, images: ImageSet) -> list[Finding]:
+    """What is wrong with how the model answers: train mode, probabilities, chance."""
     findings = []
     if model.training:
         findings.append(
@@ -140,7 +160,7 @@ def is_probability(outputs: Tensor) -> bool:
 def _forward_varies(model: nn.Module, images: ImageSet) -> bool:
     """Whether draws from the global generators change the outputs."""
     some = images.floats(torch.arange(min(16, len(images))))
-    device = next(model.parameters()).device
+    device = device_of(model)
     with pure(model), torch.no_grad():
         first, second = model(some.to(device)), model(some.to(device))
     return not torch.allclose(first, second, rtol=1e-4, atol=1e-5)
@@ -201,12 +221,26 @@ def _strengths(
     return findings
 
 
+def _chance(result: Robustness) -> Finding | None:
+    """Said of a model that is right no more often than one image in K, K classes."""
+    count = len(result.correct)
+    rate = wilson(float(result.correct.double().mean()), count)
+    chance = 1 / result.classes
+    if rate.low is None or rate.low > chance:
+        return None
+    return Finding(
+        "clean accuracy at chance",
+        f"{int(result.correct.sum())} of {count} images, {result.classes} classes",
+        "the model is untrained, or its weights, classes and normalisation do not belong together",
+    )
+
+
 def _black_box(attack: str, fell: int, among: int) -> Finding:
     return Finding(
         "black-box beats white-box",
         f"{attack} fooled {fell} of the {among} images that gradient attacks had left",
-        "the gradients do not show the way that a blind search finds: they are masked, and the "
-        "white-box figure is no lower bound on what an attacker can do",
+        "a blind search finds what gradients did not: they are masked or the gradient attack is "
+        "too weak (more steps, restarts); its figure flatters the model",
     )
 
 

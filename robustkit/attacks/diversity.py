@@ -18,7 +18,8 @@ def resized_and_padded(images: Tensor, drawn: Tensor, rate: float, probability: 
     what becomes of it does not depend on its batch.
     """
     height, width = images.shape[2:]
-    chance, small, down, across = drawn.to(images).unbind(dim=1)
+    # A float64 just below one may become a float32 one.
+    chance, small, down, across = drawn.to(images).clamp(max=1 - 1e-7).unbind(dim=1)
     least = torch.tensor([int(rate * height), int(rate * width)], device=images.device)
     whole = torch.tensor([height, width], device=images.device)
     # One draw for both sides keeps the aspect ratio.

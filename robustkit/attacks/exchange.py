@@ -85,6 +85,8 @@ def import_npz(path: Path, images: ImageSet) -> ForeignSet:
     """
     try:
         content = path.read_bytes()
+        if not content.startswith(b"PK"):
+            raise ValueError("it is no zip archive")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             kept = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError) as error:
@@ -119,11 +121,15 @@ def _pixels(found: np.ndarray[Any, Any], images: ImageSet, path: Path) -> Tensor
     return values
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
+
+
 def _provenance(written: np.ndarray[Any, Any] | None, path: Path) -> dict[str, Any]:
     if written is None:
         return {"file": path.name}
     try:
-        read = json.loads(str(written))
-    except json.JSONDecodeError as error:
+        read = json.loads(str(written), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise AttackError(f"{path}: 'provenance' is not JSON ({error})") from None
     return read if isinstance(read, dict) else {"said": read}

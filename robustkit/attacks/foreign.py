@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     import torchattacks
 
 PREFIX = "torchattacks:"
+# What the library raises for parameters and images that it cannot use.
+_LIBRARY_ERRORS = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    TypeError,
+    ArithmeticError,
+    AssertionError,
+    KeyError,
+)
 WHOLE_RANGE = 1.0  # the linf radius that no image in [0,1] can leave
 
 # What `Attack` has itself, or the wrapper sees to.
@@ -66,6 +76,8 @@ class TorchAttack(Attack):
     @property
     def gradient_free(self) -> bool:
         """Whether the attack only asks for outputs."""
+        if self.library_name == "MultiAttack":
+            return all(each.gradient_free for each in _members(self.parameters, 0.0, self.norm))
         return self.library_name in GRADIENT_FREE
 
     def trained_on(self, images: ImageSet) -> TorchAttack:
@@ -118,6 +130,8 @@ class TorchAttack(Attack):
             return open_lgv(kind, model, self.examples, self.eps, parameters)
         if self.library_name == "MultiAttack":
             members = _members(self.parameters, self.eps, self.norm)
+            if len(members) < 2:
+                raise AttackError(f"{self.name}: name at least two attacks, as in 'PGD+Square'")
             return kind([each._open(model, classes, seed) for each in members])
         known = inspect.signature(kind.__init__).parameters
         offered = {
@@ -131,7 +145,7 @@ class TorchAttack(Attack):
         chosen = {name: value for name, value in offered.items() if name in known}
         try:
             return kind(model, **chosen, **parameters)
-        except (TypeError, ValueError, AssertionError) as error:
+        except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
             raise AttackError(f"{self.name}: {_line(error)}") from error
 
     def _within(self, made: Tensor, images: Tensor) -> Tensor:
@@ -167,20 +181,39 @@ def make_foreign(name: str, given: Mapping[str, Any]) -> TorchAttack:
     kinds = {key: _kinds(kind, each) for key, each in own.items()}
     kinds |= {"eps": (float,), "norm": (str,), "targeted": (bool,)}
     check_parameters(label, given, kinds)
+    _check_signs(label, given, own)
     radius = signature.get("eps", signature.get("max_epsilon", _CONTAINERS.get(name)))
     norm = given.get("norm", "l2" if name in _L2 else "linf")
     if norm in NORMS and radius is not None and norm not in _norms(name, signature):
         raise AttackError(f"attack {label} works in {_norms(name, signature)[0]} only, not {norm}")
+    parameters = tuple((key, given[key]) for key in own if key in given)
+    bounded = radius is not None
+    if name == "MultiAttack":
+        bounded = all(each.bounded for each in _members(parameters, 0.0, norm))
     attack = TorchAttack(
         library_name=name,
-        parameters=tuple((key, given[key]) for key in own if key in given),
-        bounded=radius is not None,
+        parameters=parameters,
+        bounded=bounded,
         eps=given.get("eps", WHOLE_RANGE if radius is None else radius.default),
         norm=norm,
         targeted=given.get("targeted", False),
     )
     _rehearse(attack)
     return attack
+
+
+def _check_signs(
+    label: str, given: Mapping[str, Any], own: Mapping[str, inspect.Parameter]
+) -> None:
+    """Refuse numbers below zero where the library's own are not, and counts of nothing."""
+    for name, value in given.items():
+        default = own[name].default if name in own else None
+        numbers = all(type(each) in (int, float) for each in (default, value))
+        if default is None or not numbers or default < 0:
+            continue
+        least = 1 if type(default) is int and default >= 1 and type(value) is int else 0
+        if not least <= value < float("inf"):
+            raise AttackError(f"attack {label}: {name} must be at least {least}, not {value:g}")
 
 
 def _members(parameters: Iterable[tuple[str, Any]], eps: float, norm: str) -> list[TorchAttack]:
@@ -227,7 +260,7 @@ def _call(attack: torchattacks.attack.Attack, images: Tensor, labels: Tensor, na
     try:
         with torch.enable_grad():
             made: Tensor = attack(images, labels)
-    except (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError) as error:
+    except _LIBRARY_ERRORS as error:
         shape = "x".join(map(str, images.shape[1:]))
         raise AttackError(f"{name} failed on images of {shape}: {_line(error)}") from error
     return made.detach().to(images)

@@ -13,6 +13,10 @@ from robustkit.attacks.losses import LOSSES
 from robustkit.attacks.norms import TINY, per_image
 from robustkit.errors import AttackError
 
+# Beyond these an attack runs out of memory or of numbers, and would seem to fail.
+MOST_STEPS = 100_000
+MOST_DECAY = 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class Iterative(Attack):
@@ -28,12 +32,12 @@ class Iterative(Attack):
         super().__post_init__()
         LOSSES.find(self.loss)
         steps, alpha, _, decay = self._schedule()
-        if steps < 1:
-            raise AttackError(f"{self.name}: steps must be at least 1, not {steps}")
-        if not alpha >= 0:
+        if not 1 <= steps <= MOST_STEPS:
+            raise AttackError(f"{self.name}: steps must be in [1, {MOST_STEPS}], not {steps}")
+        if not 0 <= alpha < float("inf"):
             raise AttackError(f"{self.name}: alpha must not be negative, not {alpha:g}")
-        if not decay >= 0:
-            raise AttackError(f"{self.name}: decay must not be negative, not {decay:g}")
+        if not 0 <= decay <= MOST_DECAY:
+            raise AttackError(f"{self.name}: decay must be in [0, {MOST_DECAY}], not {decay:g}")
 
     def _schedule(self) -> tuple[int, float, bool, float]:
         """Steps, step size, whether to start at random, and the momentum's decay."""

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.store import checksum
+from robustkit.compute import device_of
 from robustkit.compute.seeds import isolated_rng
 from robustkit.data import ImageSet
+from robustkit.errors import AttackError
 
 if TYPE_CHECKING:
     import torchattacks
@@ -36,7 +38,7 @@ def open_lgv(
 
     What is collected does not depend on global random states. The model itself stays as it is.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     apart = copy.deepcopy(model).requires_grad_(True)
     attack = kind(apart, _Loader(images, device), eps=eps, verbose=False, **parameters)
     wanted = f"{checksum(dict(model.state_dict()))} {images.digest()} {sorted(parameters.items())}"
@@ -46,6 +48,10 @@ def open_lgv(
         with isolated_rng(0), torch.enable_grad(), contextlib.redirect_stderr(quiet):
             attack.collect_models()
         kept = [each.eval().requires_grad_(False) for each in attack.list_models]
+        if not kept:
+            raise AttackError(
+                "torchattacks:LGV collected no model: epochs and nb_models_epoch must be at least 1"
+            )
         _COLLECTED[model] = (wanted, kept)
     attack.load_models(list(kept))
     return attack

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.purity import pure
+from robustkit.compute import device_of
 from robustkit.data import to_unit
 
 BATCH = 500
@@ -18,7 +19,7 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
     In evaluation mode and in slices, so that N may exceed memory; the model is left as it was.
     """
     parts = []
-    device = next((each.device for each in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     with pure(model):
         for start in range(0, len(images), BATCH):
             part = images[start : start + BATCH]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robustkit.attacks.base import Attack, violations
 from robustkit.attacks.crafting import BATCH
 from robustkit.attacks.predict import predict
-from robustkit.compute import torch_generator
+from robustkit.compute import device_of, torch_generator
 from robustkit.data import ImageSet, batches
 
 
@@ -21,13 +21,16 @@ class Robustness:
 
     `correct` bool (N,): right on the clean image. `standing[k]` bool (N,): still right after
     attack k and all before it; each attack saw only what the earlier ones had left. `violating[k]`
-    counts adversarials that left the ε-ball or [0,1]; they do not count as successes.
+    counts adversarials that left the ε-ball or [0,1], which do not count as successes; `unmoved[k]`
+    images that attack k gave back as they were and that still stand.
     """
 
     attacks: tuple[Attack, ...]
+    classes: int
     correct: Tensor
     standing: tuple[Tensor, ...]
     violating: tuple[int, ...]
+    unmoved: tuple[int, ...]
 
     @property
     def survivors(self) -> Tensor:
@@ -54,17 +57,25 @@ def worst_case(
     """
     correct = predict(model, images.images).argmax(dim=1) == images.labels
     standing = correct if start is None else correct & start
-    after, violating = [], []
+    after, violating, unmoved = [], [], []
     for attack in attacks:
         on_attack(attack)
-        outside = 0
+        outside = still = 0
         for restart in range(restarts):
             generator = torch_generator("robust", seed, restart)
-            standing, left = _stand(model, images, attack, standing, generator)
+            standing, left, still = _stand(model, images, attack, standing, generator)
             outside += left
         after.append(standing)
         violating.append(outside)
-    return Robustness(tuple(attacks), correct, tuple(after), tuple(violating))
+        unmoved.append(still)
+    return Robustness(
+        attacks=tuple(attacks),
+        classes=images.num_classes,
+        correct=correct,
+        standing=tuple(after),
+        violating=tuple(violating),
+        unmoved=tuple(unmoved),
+    )
 
 
 def survivors(model: nn.Module, images: ImageSet, attack: Attack, *, seed: int = 0) -> Tensor:
@@ -78,10 +89,11 @@ def _stand(
     attack: Attack,
     standing: Tensor,
     generator: torch.Generator,
-) -> tuple[Tensor, int]:
-    """Who of those standing still stands, and how many adversarials broke the rules."""
-    standing, outside = standing.clone(), 0
-    device = next(model.parameters()).device
+) -> tuple[Tensor, int, int]:
+    """Who of those standing still stands, how many adversarials broke the rules, and how many
+    images came back as they were."""
+    standing, outside, unmoved = standing.clone(), 0, 0
+    device = device_of(model)
     attacked = torch.nonzero(standing).squeeze(1)
     for chosen in batches(len(attacked), BATCH):
         part = attacked[chosen]
@@ -89,6 +101,8 @@ def _stand(
         made = attack(model, clean, labels, generator=generator, stop_when_fooled=True)
         broken = violations(made, clean, attack)
         outside += int(broken.sum())
+        same = (made == clean).flatten(1).all(dim=1)
         right = predict(model, made).argmax(dim=1).to(device) == labels
         standing[part] = (right | broken).cpu()
-    return standing, outside
+        unmoved += int((same & right).sum())
+    return standing, outside, unmoved

@@ -52,7 +52,9 @@ class Store:
             self.notes.append(f"{path}: {kept}; computed anew")
         self.misses += 1
         made = make()
-        if path is not None:
+        if path is not None and path.exists() and not path.is_file():
+            self.notes.append(f"{path}: not a file, so this is not kept")
+        elif path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             write(path, made, origin)
         return self._remember(name, made)

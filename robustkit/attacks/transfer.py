@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustkit.attacks.answers import answers, clean_answers
 from robustkit.attacks.base import Attack
-from robustkit.attacks.crafting import AdversarialSet, craft, set_origin
+from robustkit.attacks.crafting import crafted_images, set_origin
 from robustkit.attacks.exchange import ForeignSet
 from robustkit.attacks.rates import Rate, mcnemar, wilson
 from robustkit.attacks.store import Store, key
@@ -107,10 +107,11 @@ def transfer_matrix(
     made: dict[str, _Pictures] = {}
     fooled: dict[str, Bools] = {}
     for name, source in sources.items():
-        make = partial(craft, source, images, attack, seed=seed, targets=wanted, store=store)
-        made[name] = _Pictures(set_origin(source, images, attack, seed, wanted), make)
+        origin = set_origin(source, images, attack, seed, wanted)
+        make = partial(crafted_images, source, images, attack, origin, seed, wanted, store)
+        made[name] = _Pictures(origin, make)
     for name, foreign in (imported or {}).items():
-        made[name] = _Pictures({"imported": foreign.provenance}, partial(_itself, foreign))
+        made[name] = _Pictures({"imported": foreign.provenance}, partial(_images_of, foreign))
     misled: dict[tuple[str, str], Bools] = {}
     reached: dict[tuple[str, str], Bools] = {}
     for name, pictures in made.items():
@@ -127,16 +128,14 @@ def transfer_matrix(
     return TransferMatrix(tuple(made), tuple(targets), correct, fooled, misled, reached, keys)
 
 
-def _itself(foreign: ForeignSet) -> ForeignSet:
-    return foreign
+def _images_of(foreign: ForeignSet) -> Tensor:
+    return foreign.images
 
 
 class _Pictures:
     """Adversarials that are made, or read, when they are first asked for."""
 
-    def __init__(
-        self, origin: dict[str, Any], make: Callable[[], AdversarialSet | ForeignSet]
-    ) -> None:
+    def __init__(self, origin: dict[str, Any], make: Callable[[], Tensor]) -> None:
         self.origin = origin
         self._make = make
         self._images: Tensor | None = None
@@ -144,7 +143,7 @@ class _Pictures:
     def images(self) -> Tensor:
         """The adversarials (N,C,H,W), in memory from now on."""
         if self._images is None:
-            self._images = self._make().images
+            self._images = self._make()
         return self._images
 
     def seen_by(self, net: nn.Module, store: Store) -> NDArray[np.int64]:

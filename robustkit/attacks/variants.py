@@ -13,6 +13,8 @@ from robustkit.attacks.gradients import View
 from robustkit.attacks.iterative import MIFGSM
 from robustkit.errors import AttackError
 
+LARGEST_KERNEL = 99
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Elsewhere(MIFGSM):
@@ -73,8 +75,10 @@ class TIFGSM(DIFGSM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kernel < 1 or self.kernel % 2 == 0:
-            raise AttackError(f"{self.name}: kernel must be odd and at least 1, not {self.kernel}")
+        if not 1 <= self.kernel <= LARGEST_KERNEL or self.kernel % 2 == 0:
+            raise AttackError(
+                f"{self.name}: kernel must be odd and in [1, {LARGEST_KERNEL}], not {self.kernel}"
+            )
 
     def _smooth(self, gradient: Tensor) -> Tensor:
         channels = gradient.shape[1]

@@ -5,7 +5,7 @@ Executors, which run jobs, live in `robustkit.compute.executors`.
 """
 
 from robustkit.compute.allocator import keep_freed_memory
-from robustkit.compute.device import resolve_device
+from robustkit.compute.device import device_of, resolve_device
 from robustkit.compute.outcomes import (
     Diverged,
     DivergedError,
@@ -35,6 +35,7 @@ __all__ = [
     "Timeout",
     "classify",
     "derive_seed",
+    "device_of",
     "isolated_rng",
     "keep_freed_memory",
     "resolve_device",

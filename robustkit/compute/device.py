@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from robustkit.errors import DeviceError
 
@@ -28,6 +29,11 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"device{'' if count == 1 else 's'}; use --device auto"
         )
     return device
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the module's weights are; the CPU, if it has none."""
+    return next((weight.device for weight in module.parameters()), torch.device("cpu"))
 
 
 def _best() -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from robustkit.compute import device_of
 from robustkit.compute.seeds import isolated_rng
 
 
@@ -17,7 +18,7 @@ def dry_run(net: nn.Module, input_shape: Sequence[int]) -> Any:
     The modes of its modules and the global generators are as before; on the device "meta" only
     shapes are computed.
     """
-    device = next((weight.device for weight in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     modes = {module: module.training for module in net.modules()}
     try:
         net.eval()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from robustkit import models
 from robustkit.attacks import LOSSES, loss_gradient, pure
+from robustkit.compute import device_of
 from robustkit.data import map_array, to_unit, write_array
 from robustkit.errors import DataError
 from robustkit.training.misalignment import MIN_NORM
@@ -119,7 +120,7 @@ def _fill(
     """Write the directions into `out`; returns the norms float32 (K,N)."""
     LOSSES.find(loss)
     norms = torch.empty(views.shape[:2])
-    device = next(model.parameters()).device
+    device = device_of(model)
     with pure(model):
         for view in range(len(views)):
             for start in range(0, views.shape[1], BATCH):

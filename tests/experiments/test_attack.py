@@ -88,6 +88,23 @@ def test_the_figure_is_that_of_the_library(nets: dict[str, str], tmp_path: Path)
     assert judged["robust_acc"] == pytest.approx(float(right.double().mean()))
 
 
+def test_a_run_can_be_repeated_from_its_folder(nets: dict[str, str], tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    listed = ["--attack", "fgsm", "pgd?steps=2", "--eps", "0.02,0.1"]
+    assert attack(first, "--model", *nets.values(), *listed) == 0
+    again = ["attack", "--config", str(first / "config.yaml"), "--out", str(second)]
+    assert main(again) == 0
+    one, two = (json.loads((out / "summary.json").read_text()) for out in (first, second))
+    for summary in (one, two):
+        for judged in summary["models"].values():
+            for point in judged["curve"]:
+                del point["seconds"]
+    assert one["models"] == two["models"]
+    (tmp_path / "short.yaml").write_text(f"model: {nets['first']}\nattack: fgsm\n")
+    short = ["--config", str(tmp_path / "short.yaml")]
+    assert attack(tmp_path / "third", *short) == 0
+
+
 PROBABILITIES = """
 import torch
 from robustkit import models
@@ -95,6 +112,18 @@ from robustkit import models
 def net(num_classes, in_channels, image_size):
     body = models.load({file!r}).net
     return torch.nn.Sequential(body, torch.nn.Softmax(dim=1))
+
+class Plain(torch.nn.Module):
+    def forward(self, x):
+        return torch.stack([x.mean(dim=(1, 2, 3)) * k for k in range(10)], dim=1)
+
+def no_weights():
+    return Plain()
+
+def not_a_number(num_classes, in_channels, image_size):
+    body = models.load({file!r}).net
+    torch.nn.init.constant_(next(body.parameters()), float("nan"))
+    return body
 
 def detector():
     from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn
@@ -116,6 +145,10 @@ def test_probabilities_are_named(
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     found = [each["name"] for each in summary["models"]["soft"]["diagnostics"]]
     assert "softmax outputs" in found
+    assert attack(tmp_path / "plain", "--model", "soft_nets:no_weights", "--attack", "fgsm") == 0
+    assert "! clean accuracy at chance" in capsys.readouterr().out
+    assert attack(tmp_path / "other", "--model", "soft_nets:not_a_number") == 2
+    assert "soft_nets:not_a_number: its logits are not finite" in capsys.readouterr().err
     assert attack(tmp_path / "other", "--model", "soft_nets:detector") == 2
     said = capsys.readouterr().err
     assert "soft_nets:detector" in said
@@ -132,6 +165,16 @@ MISTAKES = [
     (["--eps", "1.5"], "eps must be in [0, 1]"),
     (["--eps", "8/255,oops"], "--eps"),
     (["--norm", "l3"], "unknown norm 'l3'"),
+    (["--norm", "l2", "--eps", "1e38"], "eps must be at most 16 in l2"),
+    (["--attack", "pgd?eps=0.1"], "say eps by --eps"),
+    (["--attack", "pgd?norm=l2"], "say norm by --norm"),
+    (["--attack", "torchattacks:PGD?targeted=true"], "say targeted by"),
+    (["--attack", "torchattacks:APGD?loss=dlrr"], "torchattacks:APGD"),
+    (["--attack", "torchattacks:Square?loss=foo"], "torchattacks:Square"),
+    (["--attack", "torchattacks:PIFGSM"], "torchattacks:PIFGSM failed on images of 1x16x16"),
+    (["--attack", "torchattacks:LGV?epochs=0"], "epochs must be at least 1"),
+    (["--probe", "3"], "--probe must be 0 or at least 10"),
+    (["--model", "=x.safetensors"], "expected NAME=MODEL"),
     (["--restarts", "0"], "restarts must be at least 1"),
     (["--probe", "-1"], "probe must be at least 0"),
     (["--split", "train"], "--split must be test or val"),

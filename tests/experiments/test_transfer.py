@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from experiments.cli import main
+from robustkit.attacks import crafting
 from tests.experiments.test_attack import nets  # noqa: F401 - the fixture
 
 FEW = ["--test-size", "80", "--gradients", "40", "--device", "cpu", "--eps", "0.15"]
@@ -121,9 +126,75 @@ def test_an_attack_that_trains_gets_the_training_images(nets: Nets, tmp_path: Pa
     assert "cos_mean" not in summary["matrix"]["first"]["second"]
 
 
+def test_a_run_can_be_repeated_from_its_folder(nets: Nets, tmp_path: Path) -> None:  # noqa: F811
+    assert transfer(tmp_path / "one", *both(nets), "--ensembles", "loss") == 0
+    config = str(tmp_path / "one" / "config.yaml")
+    assert main(["transfer", "--config", config, "--out", str(tmp_path / "two")]) == 0
+    one, two = (json.loads((tmp_path / n / "summary.json").read_text()) for n in ("one", "two"))
+    assert one["matrix"] == two["matrix"]
+
+
+FACTORY = """
+import torch
+from robustkit import models
+
+class Rolled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = models.load({file!r}).net
+
+    def forward(self, x):
+        return self.body(x).roll({by}, dims=1)
+
+def make():
+    return Rolled()
+"""
+
+
+def test_a_factory_whose_code_changed_is_another_net(
+    nets: Nets,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    accuracies = []
+    for by in (0, 1):
+        Path("rolled.py").write_text(FACTORY.format(file=nets["first"], by=by))
+        sys.modules.pop("rolled", None)
+        importlib.invalidate_caches()
+        shutil.rmtree("__pycache__", ignore_errors=True)
+        given = ["--sources", "net=rolled:make", "--targets", "net=rolled:make"]
+        assert transfer(tmp_path / f"run{by}", *given) == 0
+        summary = json.loads((tmp_path / f"run{by}" / "summary.json").read_text())
+        accuracies.append(summary["nets"]["net"]["clean_acc"])
+    assert accuracies[0] > 0.5 > accuracies[1]
+
+
+def test_without_a_cache_nothing_is_kept_and_nothing_made_twice(
+    nets: Nets,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+    original = crafting._craft
+
+    def count(*arguments: Any) -> Any:
+        made.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(crafting, "_craft", count)
+    monkeypatch.setattr("robustkit.attacks.store.SMALL", 0)
+    few = ["--no-control", "--export", "npz", "--cache", "none"]
+    assert transfer(tmp_path / "run", *both(nets), *few) == 0
+    assert len(made) == 2
+    assert not (tmp_path / "none").exists()
+
+
 def mistakes(nets: Nets) -> list[tuple[list[str], str]]:  # noqa: F811
     first, second = nets.values()
     pair = ["--sources", first, "--targets", second]
+    loss = ["--attack", "torchattacks:PGD", "--ensembles", "loss"]
     return [
         (["--targets", first], "--sources: name at least one model"),
         (["--sources", first], "--targets: name at least one model"),
@@ -141,11 +212,15 @@ def mistakes(nets: Nets) -> list[tuple[list[str], str]]:  # noqa: F811
             "which the control and targets need: say --no-control",
         ),
         (["--sources", f"x={first}", "--targets", f"x={second}"], "to tell them apart"),
+        ([*pair, "--attack", "mifgsm?targeted=true"], "say targeted by"),
+        ([*pair, "--gradients", "3"], "--gradients must be 0 or at least 10"),
+        ([*pair, "--cache", first], "cannot be a folder"),
+        (["--sources", first, second, "--targets", first, *loss], "takes its own loss"),
         (["--sources", "resnet18", "--targets", first], "resnet18: untrained"),
     ]
 
 
-@pytest.mark.parametrize("number", range(14))
+@pytest.mark.parametrize("number", range(18))
 def test_mistakes_get_one_line_and_leave_nothing(
     nets: Nets,  # noqa: F811
     tmp_path: Path,

@@ -5,7 +5,15 @@ Part of `robustkit.runs`. A verb builds its sections with the helpers here and c
 """
 
 from robustkit.runs.report.export import drawings
-from robustkit.runs.report.figures import PALETTE, figure, house_style, image, image_uri, svg
+from robustkit.runs.report.figures import (
+    PALETTE,
+    figure,
+    house_style,
+    image,
+    image_uri,
+    label,
+    svg,
+)
 from robustkit.runs.report.page import Section, render_report
 from robustkit.runs.report.tables import cards, duration, number, percent, table
 
@@ -19,6 +27,7 @@ __all__ = [
     "house_style",
     "image",
     "image_uri",
+    "label",
     "number",
     "percent",
     "render_report",

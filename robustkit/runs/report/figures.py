@@ -79,6 +79,11 @@ def svg(figure: Figure, *, alt: str, tips: Mapping[str, str] | None = None) -> M
     return Markup(role + _with_own_ids(drawn).removeprefix("<svg"))
 
 
+def label(text: str) -> str:
+    """A text for a figure as it is: matplotlib would read `$…$` as mathematics, and hide `_…`."""
+    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
 def image_uri(image: np.ndarray[Any, Any], scale: int = 1) -> str:
     """An image as a PNG inside a data URI, every pixel drawn as `scale` × `scale` pixels.
 

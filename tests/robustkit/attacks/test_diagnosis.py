@@ -111,11 +111,22 @@ def test_one_step_that_beats_ten_is_named(sound: nn.Module) -> None:
     assert "FGSM beats PGD" in names(net.eval())
 
 
-def outcome(*standing: int, attacks: tuple[str, ...], violating: tuple[int, ...]) -> Robustness:
-    count = 100
-    rows = tuple(torch.arange(count) < left for left in standing)
-    made = tuple(make(name) for name in attacks)
-    return Robustness(made, torch.ones(count, dtype=torch.bool), rows, violating)
+def outcome(
+    *standing: int,
+    attacks: tuple[str, ...],
+    violating: tuple[int, ...],
+    unmoved: int = 0,
+    correct: int = 100,
+) -> Robustness:
+    rows = tuple(torch.arange(100) < left for left in standing)
+    return Robustness(
+        attacks=tuple(make(name) for name in attacks),
+        classes=10,
+        correct=torch.arange(100) < correct,
+        standing=rows,
+        violating=violating,
+        unmoved=(unmoved,) * len(rows),
+    )
 
 
 def test_a_search_that_beats_gradients_is_read_off_the_evaluation() -> None:
@@ -124,8 +135,23 @@ def test_a_search_that_beats_gradients_is_read_off_the_evaluation() -> None:
     assert finding.name == "black-box beats white-box"
     assert "20 of the 60" in finding.seen
     assert read(outcome(60, 59, attacks=attacks, violating=(0, 0))) == ()
-    # A search that comes first proves nothing.
+    # A search that comes first proves nothing, nor one that beats a single step.
+    assert read(outcome(60, 40, attacks=("fgsm", attacks[1]), violating=(0, 0))) == ()
     assert read(outcome(60, 40, attacks=attacks[::-1], violating=(0, 0))) == ()
+
+
+def test_attacks_that_do_nothing_are_read_off_the_evaluation() -> None:
+    (finding,) = read(outcome(90, attacks=("pgd",), violating=(0,), unmoved=80))
+    assert finding.name == "attack did nothing"
+    assert "80 of 90 images" in finding.seen
+    assert read(outcome(90, attacks=("pgd",), violating=(0,), unmoved=20)) == ()
+    assert read(outcome(90, attacks=("pgd?eps=0",), violating=(0,), unmoved=90)) == ()
+
+
+def test_accuracy_at_chance_is_read_off_the_evaluation() -> None:
+    (finding,) = read(outcome(5, attacks=("pgd",), violating=(0,), correct=12))
+    assert finding.name == "clean accuracy at chance"
+    assert read(outcome(5, attacks=("pgd",), violating=(0,), correct=30)) == ()
 
 
 def test_broken_rules_are_read_off_the_evaluation() -> None:
@@ -140,6 +166,7 @@ def test_a_curve_that_stays_flat_is_named() -> None:
     assert read_curve([2 / 255, 8 / 255], [0.5, 0.2]) == ()
     assert read_curve([2 / 255, 8 / 255], [0.0, 0.0]) == ()
     assert read_curve([8 / 255], [0.5]) == ()
+    assert read_curve([0.0005, 0.001], [0.5, 0.5]) == ()
 
 
 def test_probabilities_are_told_from_logits() -> None:

@@ -214,9 +214,9 @@ def test_attacks_take_an_empty_batch() -> None:
         ("pgd", {"eps": float("nan")}, "eps must be"),
         ("pgd", {"norm": "l1"}, "unknown norm 'l1'"),
         ("pgd", {"loss": "mse"}, "unknown loss 'mse'"),
-        ("pgd", {"steps": 0}, "pgd: steps must be at least 1, not 0"),
+        ("pgd", {"steps": 0}, "pgd: steps must be in .1, 100000., not 0"),
         ("mifgsm", {"alpha": -1.0}, "mifgsm: alpha must not be negative"),
-        ("mifgsm", {"decay": -1.0}, "mifgsm: decay must not be negative"),
+        ("mifgsm", {"decay": -1.0}, "mifgsm: decay must be in .0, 10., not -1"),
     ],
 )
 def test_wrong_settings_are_refused(name: str, parameters: dict[str, Any], message: str) -> None:

@@ -121,7 +121,7 @@ def test_without_diversity_difgsm_is_mifgsm() -> None:
     [
         ("difgsm?diversity=1.5", "difgsm: diversity must be in"),
         ("difgsm?resize=0.0", "difgsm: resize must be in"),
-        ("tifgsm?kernel=4", "tifgsm: kernel must be odd and at least 1, not 4"),
+        ("tifgsm?kernel=4", "tifgsm: kernel must be odd and in .1, 99., not 4"),
         ("tifgsm?kernel=-1", "kernel must be odd"),
     ],
 )

@@ -1,0 +1,43 @@
+"""Attacks as options name them: radius, norm and target are the verb's to say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from robustkit.attacks import Attack, Iterative, make
+from robustkit.attacks.parameters import split_spec
+from robustkit.data import ImageSet
+from robustkit.errors import ConfigError
+
+_FLAGS = {"eps": "--eps", "norm": "--norm", "targeted": "--targeted of `robustkit transfer`"}
+
+
+def make_attack(spec: str, *, eps: float, norm: str, bf16: bool, targeted: bool = False) -> Attack:
+    """The attack that `spec` names at this radius; `bf16` where the attack is our own.
+
+    Raises `ConfigError` for a spec that says itself what figures are labelled with, and
+    `AttackError` as `make` does.
+    """
+    for name, flag in _FLAGS.items():
+        if name in split_spec(spec)[1]:
+            raise ConfigError(f"{spec}: say {name} by {flag}, which figures are labelled with")
+    attack = make(spec, eps=eps, norm=norm, targeted=targeted)
+    return replace(attack, bf16=True) if bf16 and isinstance(attack, Iterative) else attack
+
+
+def check_radius(eps: float, norm: str, images: ImageSet) -> None:
+    """Raise `ConfigError` for an l2 radius beyond the farthest that two images can be apart."""
+    farthest = images.images[0].numel() ** 0.5
+    if norm == "l2" and eps > farthest:
+        raise ConfigError(
+            f"eps must be at most {farthest:.4g} in l2: no two of these images are farther apart"
+        )
+
+
+def check_sample(name: str, count: int, images: ImageSet) -> None:
+    """Raise `ConfigError` for a sample, 0 for none, that cannot hold an image of every class."""
+    if 0 < count < min(images.num_classes, len(images)):
+        raise ConfigError(
+            f"--{name} must be 0 or at least {images.num_classes}, an image of every class, "
+            f"not {count}"
+        )
