@@ -19,6 +19,7 @@ from robustkit.training import EpochRecord, Examples, TrainConfig
 
 # More steps than one trains with: robustness against the very attack trained on proves little.
 ROBUST_STEPS = 20
+PROBE = 200  # test images on which it is checked that the figure is evidence
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,19 @@ def _robust(prepared: Prepared) -> dict[str, Any] | None:
     if config.adversarial is None:
         return None
     attack = attacks.PGD(eps=config.eps, steps=ROBUST_STEPS)
-    standing = attacks.survivors(prepared.model, test, attack, seed=config.seed)
-    rate = attacks.wilson(float(standing.double().mean()), len(test))
-    return {**rate.to_dict(), "attack": attack.to_dict()}
+    found = attacks.worst_case(prepared.model, test, [attack], seed=config.seed)
+    rate = attacks.wilson(float(found.survivors.double().mean()), len(test))
+    some = test
+    if len(test) > PROBE >= test.num_classes:
+        some = test.subset(data.stratified_sample(test.labels, PROBE, config.seed))
+    doubts = dict.fromkeys(
+        [
+            *attacks.diagnosis.read(found),
+            *attacks.diagnose(prepared.model, some, eps=config.eps, seed=config.seed),
+        ]
+    )
+    return {
+        **rate.to_dict(),
+        "attack": attack.to_dict(),
+        "diagnostics": [each.to_dict() for each in doubts],
+    }

@@ -55,6 +55,8 @@ def run(options: Options) -> int:
         folder.write_summary(summary)
         write_report(folder)
     print("\n".join(f"{name}: {rate.striptags()}" for name, rate in rates(summary)))
+    for finding in (summary["robust"] or {"diagnostics": []})["diagnostics"]:
+        print(f"  ! {finding['name']}: {finding['seen']}; {finding['means']}")
     print(f"model: {folder.file('model.safetensors')}")
     print(f"report: {folder.file('report.html')}")
     return 0

@@ -4,6 +4,7 @@ Stands on data and models. FGSM, PGD and MI-FGSM are our own; sets crafted on on
 and scored on any other.
 """
 
+from robustkit.attacks import diagnosis
 from robustkit.attacks.alignment import GradientAlignment, alignment, input_gradients
 from robustkit.attacks.base import Attack, verify, violations
 from robustkit.attacks.crafting import AdversarialSet, craft
@@ -59,6 +60,7 @@ __all__ = [
     "alignment",
     "craft",
     "diagnose",
+    "diagnosis",
     "export_npz",
     "export_png",
     "gradient_pairs",

@@ -155,6 +155,16 @@ def test_probabilities_are_named(
     assert said.count("\n") == 1
 
 
+def test_weights_go_to_the_models_that_are_no_files(nets: dict[str, str], tmp_path: Path) -> None:
+    state = tmp_path / "weights.pt"
+    torch.save(models.load(nets["first"]).net.state_dict(), state)
+    given = ["--model", nets["first"], "copy=small", "--weights", str(state), "--attack", "fgsm"]
+    assert attack(tmp_path / "run", *given) == 0
+    judged = json.loads((tmp_path / "run" / "summary.json").read_text())["models"]
+    for name in ("clean_acc", "robust_acc", "n"):
+        assert judged["first"][name] == judged["copy"][name]
+
+
 MISTAKES = [
     (["--attack", "pgdd"], "unknown attack 'pgdd'; did you mean 'pgd'"),
     (["--attack", "pgd?stepps=3"], "unknown parameter 'stepps'; did you mean 'steps'"),
