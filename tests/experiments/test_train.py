@@ -86,6 +86,8 @@ def test_penalty_and_adversarial_training_are_recorded(images: Images, tmp_path:
     assert summary["robust"]["n"] == 20
     assert summary["robust"]["rate"] <= summary["clean_acc"]
     assert summary["robust"]["attack"]["eps"] == 8 / 255
+    doubts = [each["name"] for each in summary["robust"]["diagnostics"]]
+    assert "softmax outputs" not in doubts
 
 
 def refused(capsys: pytest.CaptureFixture[str], out: Path, message: str, *arguments: str) -> None:
