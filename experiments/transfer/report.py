@@ -141,7 +141,7 @@ def _gradients(summary: Summary) -> list[Section]:
         [f"{source} and {target}", cell["cos_mean"], cell["cos_abs_mean"], *_quartiles(cell)]
         for source, row in summary["matrix"].items()
         for target, cell in row.items()
-        if "cos_mean" in cell and _first_of_pair(summary, source, target)
+        if cell["cos_mean"] is not None and _first_of_pair(summary, source, target)
     ]
     cosines = table(["", "mean cos", "mean |cos|", "25 %", "median", "75 %"], rows)
     norms = table(
