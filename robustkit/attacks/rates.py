@@ -92,7 +92,8 @@ def paired_gap(
     for draw in range(draws):
         weights = rng.multinomial(images, np.full(images, 1 / images)) / images
         gaps[draw] = _mean(first, weights, rng) - _mean(second, weights, rng)
-    low, high = np.quantile(gaps, [0.025, 0.975])
+    # Scaled back, a draw of few trainings may lie beyond what a difference of rates can be.
+    low, high = np.quantile(gaps.clip(-1.0, 1.0), [0.025, 0.975])
     p_value = max(mcnemar(a, b) for a in first for b in second)
     points = float(first.mean() - second.mean())
     return Gap(100 * points, 100 * float(low), 100 * float(high), p_value, images)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from experiments.evolve.comparison import Mask, compare
@@ -146,6 +146,7 @@ def test_accuracies_and_gradients_are_means_over_images_and_trainings(
 
 @settings(max_examples=15)
 @given(seed=st.integers(0, 2**30), images=st.integers(5, 25), seeds=st.integers(1, 3))
+@example(seed=0, images=5, seeds=2)
 def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: int) -> None:
     verdicts, fooled = made_verdicts(seed, images, seeds, 0.98), fooled_sets(seed, images)
     comparison = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=seed)
