@@ -53,7 +53,9 @@ def diagnose(
 ) -> tuple[Finding, ...]:
     """Probe `model` on `images` (a few hundred will do) at the radius `eps`; what is wrong.
 
-    Costs about seventy forward and backward passes of each image. The model is left as it was.
+    Costs at most 32 forward and backward passes of each image (FGSM, PGD with 10 and with 20 steps,
+    gradients) and some thirty forward ones. `eps` is in units of images in [0,1]. The model is left
+    as it was.
     """
     findings = [*outputs(model, images), *_gradients(model, images)]
     if eps > 0:
