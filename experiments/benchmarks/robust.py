@@ -12,23 +12,26 @@ from robustkit import attacks, data, models, training
 from robustkit.data import ImageSet
 
 EPS, STEPS, IMAGES = 0.1, 40, 200
+FEW = 48  # images for the net of full width
 ALPHA = EPS / 4
 ADVERSARIAL_EPS = 0.1
 
 
 def claims() -> Iterator[Claim]:
-    """A quarter-width ResNet-18 on digits, trained normally, and one trained on adversarials."""
+    """A ResNet-18 on digits, trained normally, and one of quarter width trained on adversarials."""
     splits = data.load("digits")
     test = splits.test.subset(data.stratified_sample(splits.test.labels, IMAGES, 0))
-    yield from _beside(_trained(splits, None), test, "normal", least=(3.0, 4.0))
+    few = splits.test.subset(data.stratified_sample(splits.test.labels, FEW, 0))
+    whole = _trained(splits, None, width=64)
+    yield from _beside(whole, few, "normal", least=(3.0, 4.0))
     yield from _beside(_trained(splits, "pgd"), test, "adversarially trained", least=(None, None))
     yield from _bfloat16(_trained(splits, None), test)
 
 
-def _trained(splits: data.Splits, adversarial: str | None) -> models.Classifier:
+def _trained(splits: data.Splits, adversarial: str | None, *, width: int = 16) -> models.Classifier:
     mean, std = data.channel_stats(splits.train)
     net = models.build(
-        "resnet18?width=16",
+        f"resnet18?width={width}",
         num_classes=10,
         in_channels=1,
         image_size=16,
