@@ -12,7 +12,7 @@ from robustkit import attacks, data, models, training
 from robustkit.data import ImageSet
 
 EPS, STEPS, IMAGES = 0.1, 40, 200
-FEW = 48  # images for the net of full width
+FEW = 96  # images for the net of full width: enough that its last few are a batch still
 ALPHA = EPS / 4
 ADVERSARIAL_EPS = 0.1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -174,11 +175,7 @@ def _some(images: ImageSet, seed: int, count: int = 100) -> ImageSet:
 
 def _mcnemar(matrix: TransferMatrix) -> dict[str, dict[str, float]]:
     """Exact p of every two targets of one source: source → "first | second" → p."""
-    pairs = [
-        (first, second)
-        for index, first in enumerate(matrix.targets)
-        for second in matrix.targets[index + 1 :]
-    ]
+    pairs = list(combinations(matrix.targets, 2))
     return {
         source: {
             f"{first} | {second}": matrix.p_value(source, first, second) for first, second in pairs
@@ -188,7 +185,7 @@ def _mcnemar(matrix: TransferMatrix) -> dict[str, dict[str, float]]:
 
 
 def _add_gradients(summary: dict[str, Any], prepared: Prepared, say: Say) -> None:
-    """Put cosines into the matrix's cells and gradient norms beside the nets' accuracies."""
+    """Cosines of every two nets, in the matrix's cells too, and norms beside the accuracies."""
     config, images = prepared.config, prepared.images
     if config.gradients == 0:
         return
@@ -203,4 +200,8 @@ def _add_gradients(summary: dict[str, Any], prepared: Prepared, say: Say) -> Non
     for source in prepared.sources:
         for target in prepared.targets:
             summary["matrix"][source][target] |= pairs.between(source, target)
+    summary["cosines"] = {
+        f"{first} | {second}": pairs.between(first, second)
+        for first, second in combinations(nets, 2)
+    }
     summary["gradient_images"] = len(images)

@@ -138,10 +138,8 @@ def _gradients(summary: Summary) -> list[Section]:
     if "gradient_images" not in summary:
         return []
     rows = [
-        [f"{source} and {target}", cell["cos_mean"], cell["cos_abs_mean"], *_quartiles(cell)]
-        for source, row in summary["matrix"].items()
-        for target, cell in row.items()
-        if cell["cos_mean"] is not None and _first_of_pair(summary, source, target)
+        [pair.replace(" | ", " and "), found["cos_mean"], found["cos_abs_mean"], *_quartiles(found)]
+        for pair, found in summary["cosines"].items()
     ]
     cosines = table(["", "mean cos", "mean |cos|", "25 %", "median", "75 %"], rows)
     norms = table(
@@ -159,17 +157,10 @@ def _gradients(summary: Summary) -> list[Section]:
     )
     note = (
         f"Input gradients of the cross-entropy on {summary['gradient_images']:,} clean images: "
-        "cosines between nets, L2 norms, and the share of images where the gradient is exactly "
-        "zero. Much of the asymmetry of transfer comes from the norms."
+        "cosines between every two nets, L2 norms, and the share of images where the gradient is "
+        "exactly zero. Much of the asymmetry of transfer comes from the norms."
     )
     return [Section("gradients", "Gradients", cosines + norms, note)]
-
-
-def _first_of_pair(summary: Summary, source: str, target: str) -> bool:
-    """Whether this cell is to be shown: a cosine is the same both ways, and 1 with oneself."""
-    both_ways = target in summary["matrix"] and source in _targets(summary)
-    order = list(summary["nets"])
-    return source != target and (not both_ways or order.index(source) < order.index(target))
 
 
 def _sets(summary: Summary) -> Section:
@@ -194,5 +185,5 @@ def _rate(rate: dict[str, Any]) -> Markup:
     return percent(rate["rate"], rate["low"], rate["high"], rate["n"])
 
 
-def _quartiles(cell: dict[str, Any]) -> list[float | None]:
-    return cell["cos_quartiles"] or [None, None, None]
+def _quartiles(found: dict[str, Any]) -> list[float | None]:
+    return found["cos_quartiles"] or [None, None, None]

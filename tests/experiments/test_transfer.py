@@ -55,6 +55,9 @@ def test_an_evaluation_leaves_summary_and_report(
     assert flipped < summary["matrix"]["first"]["first"]["headline"]["rate"]
     assert set(summary["mcnemar"]["first"]) == {"first | second"}
     assert summary["nets"]["first"]["grad_norm_mean"] > 0
+    assert len(summary["cosines"]) == 6  # every two of two nets and two ensembles
+    cosine = summary["cosines"]["first | second"]
+    assert cosine.items() <= summary["matrix"]["first"]["second"].items()
     page = (out / "report.html").read_text()
     assert page.count("<svg") == 4
     assert "data:image/png" in page

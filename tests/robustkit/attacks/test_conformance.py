@@ -165,6 +165,15 @@ def test_the_model_and_all_random_states_are_left_as_they_were(name: str) -> Non
     assert torch.equal(labels, copies[1])
 
 
+@pytest.mark.slow
+def test_the_standard_autoattack_too_leaves_all_as_it_was_and_stays_inside() -> None:
+    net, (images, labels) = strange_net(), examples()
+    attack = make("torchattacks:AutoAttack", eps=0.1)
+    with unchanged(net):
+        made = attack(net, images, labels)
+    assert not violations(made, images, attack).any()
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_so_they_are_when_the_model_raises(name: str) -> None:
     net, (images, labels) = strange_net(), examples()
