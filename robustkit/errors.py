@@ -31,6 +31,10 @@ class AttackError(RobustkitError):
     """An attack, its parameters or its result that cannot be used."""
 
 
+class RepairError(RobustkitError):
+    """A repair that cannot be made, or a patch that cannot be used."""
+
+
 class RunError(RobustkitError):
     """A run folder, ledger or report that cannot be used."""
 

@@ -4,3 +4,52 @@ A patch names the changed parameters only; applying one returns a new model and 
 one as it was. Stands on `data`, `models`, `attacks` and `training`; `explain` is its neighbour,
 and neither imports the other.
 """
+
+from robustkit.repair.config import ARACHNE, HISTORY, RepairConfig
+from robustkit.repair.fitness import FITNESS
+from robustkit.repair.impacts import Impacts, impacts
+from robustkit.repair.localise import Localisation, localise
+from robustkit.repair.metrics import Verdict, accuracy_after
+from robustkit.repair.patch import Patch, difference, make_patch
+from robustkit.repair.repair import Repair, Run, repair
+from robustkit.repair.scoring import Scorer, make_scorer
+from robustkit.repair.search import Found, Search, search
+from robustkit.repair.sets import RepairSets, repair_sets
+from robustkit.repair.swarm import PRESETS, SwarmConfig, Swarms, preset
+from robustkit.repair.tuning import TuneConfig, tune
+from robustkit.repair.weights import Selection, repairable, select
+
+__all__ = [
+    "ARACHNE",
+    "FITNESS",
+    "HISTORY",
+    "PRESETS",
+    "Found",
+    "Impacts",
+    "Localisation",
+    "Patch",
+    "Repair",
+    "RepairConfig",
+    "RepairSets",
+    "Run",
+    "Scorer",
+    "Search",
+    "Selection",
+    "SwarmConfig",
+    "Swarms",
+    "TuneConfig",
+    "Verdict",
+    "accuracy_after",
+    "difference",
+    "impacts",
+    "localise",
+    "make_patch",
+    "make_scorer",
+    "preset",
+    "repair",
+    "repair_sets",
+    "repairable",
+    "search",
+    "select",
+    "tune",
+]

@@ -1,0 +1,76 @@
+"""Every setting of a repair, checked where it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robustkit.compute.seeds import check_seed
+from robustkit.errors import ConfigError, did_you_mean
+
+LOCALISATIONS = ("history", "arachne", "random")
+IMPACTS = ("both", "forward", "backward")
+RANKINGS = ("pooled", "layer")
+ON_EMPTY = ("error", "grow", "drop-imp", "drop-diff")
+POSITIVES = ("random", "hardest", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairConfig:
+    """What is changed, and what the search is to reach; the defaults are the history method's.
+
+    `localisation` chooses the weights among `layers` (see `repairable`): Equation 5 of the history
+    method, with `impacts` on both sides, `use_diff` and `use_imp` as its RQ2 and RQ3 vary them;
+    Arachne's Pareto front; or `top` weights at random. `top` is N_g, None for 20 per image looked
+    at, over all layers together or, by `ranking`, for each layer. `on_empty` says what to do where
+    nothing is chosen.
+
+    `fitness` is what the swarm climbs, on all failures and on `n_positives` of the images that are
+    right: at random, those of largest squared error between softmax and one-hot, or all. `runs`
+    independent swarms are led by seeds derived from `seed`; the patch is the one whose fitness is
+    best, on the images repaired on alone. `labels` and `pairs` ("TRUE:PREDICTED") keep the failures
+    of these classes and of these confusions alone.
+    """
+
+    localisation: str = "history"
+    layers: tuple[str, ...] = ("linear",)
+    impacts: str = "both"
+    use_diff: bool = True
+    use_imp: bool = True
+    ranking: str = "pooled"
+    top: int | None = None
+    on_empty: str = "error"
+    fitness: str = "history"
+    positives: str = "hardest"
+    n_positives: int = 200
+    runs: int = 1
+    labels: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        choices = {
+            "localisation": LOCALISATIONS,
+            "impacts": IMPACTS,
+            "ranking": RANKINGS,
+            "on_empty": ON_EMPTY,
+            "positives": POSITIVES,
+        }
+        for name, known in choices.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise ConfigError(f"unknown {name} '{value}'{did_you_mean(value, known)}")
+        for name in ("top", "n_positives", "runs"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ConfigError(f"{name} must be at least 1, not {number}")
+        if not self.layers:
+            raise ConfigError("layers: name at least one, or linear, conv, both, last, before-last")
+        if self.localisation == "random" and self.top is None:
+            raise ConfigError("random localisation must be told how many weights: top")
+
+
+HISTORY = RepairConfig()
+ARACHNE = RepairConfig(
+    localisation="arachne", layers=("last",), fitness="arachne", positives="random"
+)

@@ -1,0 +1,103 @@
+"""What a swarm climbs: named functions of what a candidate repairs, keeps and loses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustkit.errors import RepairError
+from robustkit.registry import Registry
+
+TINY = 1e-12  # of a loss: a model may be certain of every positive
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """What P candidates do to |neg| failures and |pos| successes; all float64.
+
+    `patched`, `intact` (P,): counts of failures and of successes that are right. `loss_neg`,
+    `loss_pos` (P,): mean cross-entropies in nats, and `before_neg`, `before_pos` the unrepaired
+    model's.
+    """
+
+    n_neg: int
+    n_pos: int
+    patched: Tensor
+    intact: Tensor
+    loss_neg: Tensor
+    loss_pos: Tensor
+    before_neg: float
+    before_pos: float
+
+
+Fitness = Callable[[Tally], Tensor]
+FITNESS: Registry[Fitness] = Registry("fitness", RepairError)
+
+
+@FITNESS.register("arachne")
+def arachne(tally: Tally) -> Tensor:
+    """(patched + 1) / (L_neg + 1) + (intact + 1) / (L_pos + 1), Arachne's equation.
+
+    `intact` counts what is still right; the source's text has it the other way round, which would
+    reward breakage.
+    """
+    return (tally.patched + 1) / (tally.loss_neg + 1) + (tally.intact + 1) / (tally.loss_pos + 1)
+
+
+@FITNESS.register("history")
+def history(tally: Tally) -> Tensor:
+    """(patched/|neg|) / (L'/L)_neg + (intact/|pos|) / (L'/L)_pos; exactly 1 without a repair."""
+    neg = _share(tally.patched, tally.n_neg) / _ratio(tally.loss_neg, tally.before_neg)
+    pos = _share(tally.intact, tally.n_pos) / _ratio(tally.loss_pos, tally.before_pos)
+    return neg + pos
+
+
+@FITNESS.register("accuracy")
+def accuracy(tally: Tally) -> Tensor:
+    """Images right among those seen, and for equal numbers the lower loss: not of the papers."""
+    total = tally.n_neg + tally.n_pos
+    loss = (tally.n_neg * tally.loss_neg + tally.n_pos * tally.loss_pos) / total
+    return tally.patched + tally.intact + 1 / (1 + loss)
+
+
+@FITNESS.register("guarded")
+def guarded(tally: Tally) -> Tensor:
+    """Failures patched, where at most `BUDGET` of the successes broke: not of the papers.
+
+    Every success broken beyond the budget costs as much as all failures are worth, so a candidate
+    within the budget beats one beyond it. For equal numbers the lower loss wins.
+    """
+    broken = tally.n_pos - tally.intact
+    beyond = (broken - BUDGET * tally.n_pos).clamp_min(0)
+    return tally.patched - tally.n_neg * beyond + 1 / (1 + tally.loss_neg + tally.loss_pos)
+
+
+# Share of the successes seen that "guarded" may break.
+BUDGET = 0.002
+
+
+def tally(
+    right: Tensor, loss: Tensor, neg: Tensor, pos: Tensor, before: tuple[float, float]
+) -> Tally:
+    """Count scores (P,n) of candidates over the images `neg` and `pos`, bool (n,)."""
+    return Tally(
+        n_neg=int(neg.sum()),
+        n_pos=int(pos.sum()),
+        patched=right[:, neg].sum(dim=1, dtype=torch.float64),
+        intact=right[:, pos].sum(dim=1, dtype=torch.float64),
+        loss_neg=loss[:, neg].double().mean(dim=1),
+        loss_pos=loss[:, pos].double().mean(dim=1),
+        before_neg=before[0],
+        before_pos=before[1],
+    )
+
+
+def _share(count: Tensor, among: int) -> Tensor:
+    return count / max(among, 1)
+
+
+def _ratio(after: Tensor, before: float) -> Tensor:
+    return after.clamp_min(TINY) / max(before, TINY)

@@ -1,0 +1,231 @@
+"""A repair as a file: which weights change, from what to what, in which model."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as pack
+from torch import Tensor
+
+from robustkit.errors import RepairError
+from robustkit.models import Classifier, digest
+from robustkit.repair.weights import Selection
+from robustkit.runs import atomic_path
+
+FORMAT = 1
+_NOTE = "robustkit-patch"
+PARTS = ("indices", "old", "new")
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """Changed entries of a parameter: flat `indices` int64 (n,), ascending, `old`, `new` (n,)."""
+
+    indices: Tensor
+    old: Tensor
+    new: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """Changed entries by parameter name, for the model whose digest is `parent`.
+
+    `child` is the digest of the model that `apply` makes of it; `provenance` (JSON values) says
+    where the patch is from.
+    """
+
+    changes: Mapping[str, Change]
+    parent: str
+    child: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return sum(len(change.indices) for change in self.changes.values())
+
+    def apply(self, model: Classifier) -> Classifier:
+        """A copy of `model` with the new values; raises `RepairError` unless it is the parent."""
+        if digest(model) != self.parent:
+            raise RepairError(
+                f"the patch is for the model {self.parent[:12]}…, not for {digest(model)[:12]}…"
+            )
+        return _with(model, {name: (each.indices, each.new) for name, each in self.changes.items()})
+
+    def revert(self, model: Classifier) -> Classifier:
+        """The inverse of `apply`; raises `RepairError` unless `model` is what `apply` makes."""
+        if digest(model) != self.child:
+            raise RepairError(
+                f"the patch made the model {self.child[:12]}…, not {digest(model)[:12]}…"
+            )
+        return _with(model, {name: (each.indices, each.old) for name, each in self.changes.items()})
+
+    def compose(self, after: Patch) -> Patch:
+        """One patch that does what this one and then `after` do.
+
+        Raises `RepairError` unless `after` is for the model that this patch makes.
+        """
+        if after.parent != self.child:
+            raise RepairError(
+                f"the patches do not follow each other: the first makes {self.child[:12]}…, the "
+                f"second is for {after.parent[:12]}…"
+            )
+        names = dict.fromkeys([*self.changes, *after.changes])
+        joined = {name: _join(self.changes.get(name), after.changes.get(name)) for name in names}
+        kept = {name: each for name, each in joined.items() if len(each.indices)}
+        chain = {"composed": [dict(self.provenance), dict(after.provenance)]}
+        return Patch(kept, self.parent, after.child, chain)
+
+    def save(self, path: Path | str) -> None:
+        """Write the patch, whole or not at all; raises `RunError` when it cannot be written."""
+        tensors = {
+            f"{part}/{name}": getattr(change, part).contiguous()
+            for name, change in self.changes.items()
+            for part in PARTS
+        }
+        note = {
+            "format": FORMAT,
+            "parent": self.parent,
+            "child": self.child,
+            "provenance": dict(self.provenance),
+        }
+        text = json.dumps(note, sort_keys=True, allow_nan=False)
+        notes = {_NOTE: text, "sha256": _checksum(tensors, text)}
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(pack(tensors, metadata=notes))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Patch:
+        """The patch in the file `path`.
+
+        Raises `RepairError`, naming the file, where it is missing, damaged, of a newer format or
+        no patch.
+        """
+        note, tensors = _read(Path(path))
+        names = [name.removeprefix("new/") for name in tensors if name.startswith("new/")]
+        changes = {name: Change(*(tensors[f"{part}/{name}"] for part in PARTS)) for name in names}
+        return cls(changes, note["parent"], note["child"], note["provenance"])
+
+
+def make_patch(
+    model: Classifier, selection: Selection, values: Tensor | None, **provenance: Any
+) -> Patch:
+    """The patch that gives the selected weights of `model` these `values` (D,); None: no change."""
+    if values is None:
+        return Patch({}, digest(model), digest(model), provenance)
+    new = {f"{name}.weight": part for name, part in selection.split(values).items()}
+    old = selection.split(selection.values(model))
+    changes = {}
+    for name, indices in selection.indices.items():
+        after = new[f"{name}.weight"].float()
+        moved = after != old[name]
+        if bool(moved.any()):
+            changes[f"{name}.weight"] = Change(indices[moved], old[name][moved], after[moved])
+    return _finished(model, changes, provenance)
+
+
+def difference(model: Classifier, changed: Classifier, **provenance: Any) -> Patch:
+    """The patch from `model` to `changed`, a net of the same architecture with other parameters."""
+    changes = {}
+    after = dict(changed.net.named_parameters())
+    for name, parameter in model.net.named_parameters():
+        old = parameter.detach().flatten().cpu()
+        new = after[name].detach().flatten().cpu()
+        indices = torch.nonzero(old != new).squeeze(1)
+        if len(indices):
+            changes[name] = Change(indices, old[indices], new[indices])
+    return _finished(model, changes, provenance)
+
+
+def _finished(
+    model: Classifier, changes: Mapping[str, Change], provenance: Mapping[str, Any]
+) -> Patch:
+    child = _with(model, {name: (each.indices, each.new) for name, each in changes.items()})
+    return Patch(changes, digest(model), digest(child), provenance)
+
+
+def _with(model: Classifier, entries: Mapping[str, tuple[Tensor, Tensor]]) -> Classifier:
+    """A copy of `model` in which these entries of its parameters have these values."""
+    changed = copy.deepcopy(model)
+    parameters = dict(changed.net.named_parameters())
+    with torch.no_grad():
+        for name, (indices, values) in entries.items():
+            if name not in parameters:
+                raise RepairError(f"the patch changes '{name}', which the model does not have")
+            flat = parameters[name].view(-1)
+            if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(flat):
+                raise RepairError(f"the patch changes entries that '{name}' does not have")
+            flat[indices.to(flat.device)] = values.to(flat)
+    return changed
+
+
+def _join(first: Change | None, second: Change | None) -> Change:
+    """Old values of the first change, new ones of the second; what returns to itself is dropped."""
+    found: dict[int, tuple[float, float]] = {}
+    for change in (first, second):
+        if change is None:
+            continue
+        rows = zip(change.indices.tolist(), change.old.tolist(), change.new.tolist(), strict=True)
+        for index, old, new in rows:
+            found[index] = (found.get(index, (old, new))[0], new)
+    kept = sorted((index, old, new) for index, (old, new) in found.items() if old != new)
+    some = first if first is not None else second
+    assert some is not None
+    return Change(
+        torch.tensor([row[0] for row in kept], dtype=torch.int64),
+        torch.tensor([row[1] for row in kept], dtype=some.old.dtype),
+        torch.tensor([row[2] for row in kept], dtype=some.old.dtype),
+    )
+
+
+def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    hashed = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        hashed.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return hashed.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise RepairError(f"{path}: no such patch")
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise RepairError(f"{path}: damaged, or not a safetensors file ({error})") from None
+    if _NOTE not in notes:
+        raise RepairError(f"{path}: no patch, but another kind of safetensors file")
+    if _checksum(tensors, notes[_NOTE]) != notes.get("sha256"):
+        raise RepairError(f"{path}: damaged: it does not match the checksum saved with it")
+    note = json.loads(notes[_NOTE])
+    if note.get("format") != FORMAT:
+        raise RepairError(
+            f"{path}: patch format {note.get('format')}; this robustkit reads format {FORMAT}"
+        )
+    _check_shape(path, note, tensors)
+    return note, tensors
+
+
+def _check_shape(path: Path, note: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a well-summed file that is no patch: a checksum is no proof of who wrote it."""
+    fits = isinstance(note.get("provenance"), dict) and all(
+        isinstance(note.get(name), str) for name in ("parent", "child")
+    )
+    names = {name.partition("/")[2] for name in tensors}
+    fits &= set(tensors) == {f"{part}/{name}" for name in names for part in PARTS}
+    for name in names if fits else ():
+        indices, old, new = (tensors[f"{part}/{name}"] for part in PARTS)
+        fits &= indices.dtype == torch.int64 and indices.dim() == 1
+        fits &= old.is_floating_point() and old.shape == new.shape == indices.shape
+        fits &= old.dtype == new.dtype
+    if not fits:
+        raise RepairError(f"{path}: not shaped like a patch")

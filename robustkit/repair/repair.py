@@ -1,0 +1,144 @@
+"""From a model and its failures to a patch, and what the patch does on all images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from robustkit.attacks import predict
+from robustkit.data import ImageSet
+from robustkit.models import Classifier
+from robustkit.repair.config import RepairConfig
+from robustkit.repair.localise import Localisation, localise
+from robustkit.repair.metrics import Verdict
+from robustkit.repair.patch import Patch, make_patch
+from robustkit.repair.search import Found, OnIteration, Search, search
+from robustkit.repair.sets import RepairSets, failures, repair_sets
+from robustkit.repair.swarm import CONSTRICTED, SwarmConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run's patch, how it was found (None for gradient descent), and what it does.
+
+    `verdict` is on the images repaired on, `held_out` on others, None where there are none.
+    """
+
+    patch: Patch
+    found: Found | None
+    iterations: int
+    verdict: Verdict
+    held_out: Verdict | None
+
+
+@dataclass(frozen=True, eq=False)
+class Repair:
+    """All runs of a repair; `best` is the index of the one whose patch is to be used.
+
+    It is chosen on the images repaired on alone. `how` says by which way candidates were scored.
+    """
+
+    sets: RepairSets
+    localisation: Localisation | None
+    runs: tuple[Run, ...]
+    best: int
+    how: str
+    seconds: float
+
+    @property
+    def patch(self) -> Patch:
+        """The chosen run's patch."""
+        return self.runs[self.best].patch
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The figures of the chosen run, as plain values for a summary."""
+        run = self.runs[self.best]
+        counts = {} if self.localisation is None else self.localisation.selection.counts()
+        return {
+            **run.verdict.to_dict(),
+            **self.sets.counts(),
+            "held_out": None if run.held_out is None else run.held_out.to_dict(),
+            "localised": counts,
+            "changed": len(run.patch),
+            "iterations": run.iterations,
+            "repaired_indices": _indices(run.verdict.repaired),
+            "broken_indices": _indices(run.verdict.broken),
+            "seconds": self.seconds,
+        }
+
+
+def repair(
+    model: Classifier,
+    config: RepairConfig,
+    images: ImageSet,
+    held_out: ImageSet | None = None,
+    *,
+    previous: Classifier | None = None,
+    swarm: SwarmConfig = CONSTRICTED,
+    resume: Search | None = None,
+    on_iteration: OnIteration = lambda search: None,
+) -> Repair:
+    """Localise on `images`, search with a swarm, and judge by ordinary forward passes.
+
+    `previous` is the checkpoint before `model`, which the history method needs. `model` is never
+    changed. Where no candidate is fitter than the model as it is, the patch is empty. Raises
+    `RepairError` where there is nothing to repair or nothing to change.
+    """
+    began = time.perf_counter()
+    sets = repair_sets(model, images, previous, labels=config.labels, pairs=config.pairs)
+    located = localise(model, images, sets, config, previous)
+    found, how = search(
+        model,
+        images,
+        sets,
+        located.selection,
+        config,
+        swarm,
+        resume=resume,
+        on_iteration=on_iteration,
+    )
+    patches = [make_patch(model, located.selection, each.values) for each in found]
+    seconds = time.perf_counter() - began
+    judged = judge_patches(model, patches, images, held_out, sets, config.labels, config.pairs)
+    runs = tuple(
+        replace(run, found=each, iterations=each.iterations)
+        for run, each in zip(judged, found, strict=True)
+    )
+    best = max(range(len(runs)), key=lambda run: found[run].fitness)
+    return Repair(sets, located, runs, best, how, seconds)
+
+
+def judge_patches(
+    model: Classifier,
+    patches: Sequence[Patch],
+    images: ImageSet,
+    held_out: ImageSet | None,
+    sets: RepairSets,
+    labels: Sequence[str] = (),
+    pairs: Sequence[str] = (),
+) -> list[Run]:
+    """What each of the patches does to predictions on `images` and on `held_out`."""
+    others = None
+    if held_out is not None:
+        said = predict(model, held_out.images).argmax(dim=1)
+        others = (said, failures(said, held_out, labels, pairs))
+    runs = []
+    for patch in patches:
+        repaired = patch.apply(model)
+        after = predict(repaired, images.images).argmax(dim=1)
+        verdict = Verdict(images.labels, sets.predicted, after, sets.neg)
+        outside = None
+        if held_out is not None and others is not None:
+            after = predict(repaired, held_out.images).argmax(dim=1)
+            outside = Verdict(held_out.labels, others[0], after, others[1])
+        runs.append(Run(patch, None, 0, verdict, outside))
+    return runs
+
+
+def _indices(mask: Tensor) -> list[int]:
+    return [int(index) for index in mask.nonzero().flatten()]

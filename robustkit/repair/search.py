@@ -1,0 +1,199 @@
+"""Several swarms look for better values of the chosen weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from robustkit.attacks import predict
+from robustkit.compute import derive_seed, torch_generator
+from robustkit.data import ImageSet
+from robustkit.models import Classifier
+from robustkit.repair.config import RepairConfig
+from robustkit.repair.fitness import FITNESS, Tally, tally
+from robustkit.repair.scoring import Scorer, make_scorer
+from robustkit.repair.sets import RepairSets
+from robustkit.repair.swarm import Siblings, SwarmConfig, Swarms, start_swarms, step
+from robustkit.repair.weights import Selection, weight_of
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """What one run's candidates are scored on: `neg` and `pos` bool (n,) of its scorer's images."""
+
+    scorer: Scorer
+    neg: Tensor
+    pos: Tensor
+    before: tuple[float, float]
+    original: float
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One run's result: `values` (D,), or None where nothing beat the unrepaired model.
+
+    `trace` holds the best fitness after each iteration, `original` the unrepaired model's.
+    """
+
+    values: Tensor | None
+    fitness: float
+    original: float
+    iterations: int
+    trace: tuple[float, ...]
+
+
+@dataclass(eq=False)
+class Search:
+    """Swarms in progress; `traces` grow by one number for each iteration of each run."""
+
+    swarms: Swarms
+    traces: list[list[float]] = field(default_factory=list)
+
+
+OnIteration = Callable[[Search], None]
+
+
+def search(
+    model: Classifier,
+    images: ImageSet,
+    sets: RepairSets,
+    selection: Selection,
+    config: RepairConfig,
+    swarm: SwarmConfig,
+    *,
+    resume: Search | None = None,
+    on_iteration: OnIteration = lambda search: None,
+) -> tuple[list[Found], str]:
+    """Run `config.runs` swarms over the values of `selection`; returns each one's find, and how
+    candidates were scored.
+
+    The same seed gives the same finds, one run at a time or all together, and after a `resume`
+    from what `on_iteration` was last given.
+    """
+    current = selection.values(model)
+    siblings = siblings_of(model, selection)
+    objectives = _objectives(model, images, sets, selection, config)
+    fitness_of = FITNESS.find(config.fitness)
+    seeds = [run_seed(config, run) for run in range(config.runs)]
+    state = resume or Search(
+        start_swarms(current, siblings, swarm, seeds), [[] for _ in range(config.runs)]
+    )
+
+    def evaluate(places: Tensor, which: Sequence[int]) -> Tensor:
+        return torch.stack(
+            [
+                fitness_of(_tally(objectives[run], place))
+                for run, place in zip(which, places, strict=True)
+            ]
+        )
+
+    while not bool(state.swarms.done.all()):
+        live = torch.nonzero(~state.swarms.done).squeeze(1).tolist()
+        state.swarms = step(state.swarms, evaluate, siblings, swarm)
+        _, fitness = state.swarms.leaders()
+        for run in live:
+            state.traces[run].append(float(fitness[run]))
+        on_iteration(state)
+    places, fitness = state.swarms.leaders()
+    found = [
+        Found(
+            values=place if float(best) > objective.original else None,
+            fitness=float(best),
+            original=objective.original,
+            iterations=int(count),
+            trace=tuple(trace),
+        )
+        for place, best, objective, count, trace in zip(
+            places, fitness, objectives, state.swarms.iteration, state.traces, strict=True
+        )
+    ]
+    return found, objectives[0].scorer.how
+
+
+def run_seed(config: RepairConfig, run: int) -> int:
+    """The seed of one of the runs."""
+    return derive_seed("repair", config.seed, run)
+
+
+def siblings_of(model: Classifier, selection: Selection) -> Siblings:
+    """Of every selected weight's layer: mean, standard deviation and range of all its weights."""
+    figures: list[list[Tensor]] = [[], [], []]
+    for name, indices in selection.indices.items():
+        layer = weight_of(model, name).detach().float().cpu()
+        for column, figure in zip(
+            figures, (layer.mean(), layer.std(correction=0), layer.max() - layer.min()), strict=True
+        ):
+            column.append(figure.expand(len(indices)))
+    mean, std, extent = (torch.cat(column) for column in figures)
+    return Siblings(mean, std, extent)
+
+
+def _tally(objective: Objective, places: Tensor) -> Tally:
+    right, loss = objective.scorer.score(places)
+    return tally(right, loss, objective.neg, objective.pos, objective.before)
+
+
+def _objectives(
+    model: Classifier,
+    images: ImageSet,
+    sets: RepairSets,
+    selection: Selection,
+    config: RepairConfig,
+) -> list[Objective]:
+    """One for each run; runs that see the same images share a scorer."""
+    made: dict[bytes, Objective] = {}
+    objectives = []
+    for run in range(config.runs):
+        positives = choose_positives(model, images, sets, config, run)
+        key = positives.numpy().tobytes()
+        if key not in made:
+            made[key] = _objective(model, images, sets, selection, config, positives)
+        objectives.append(made[key])
+    return objectives
+
+
+def _objective(
+    model: Classifier,
+    images: ImageSet,
+    sets: RepairSets,
+    selection: Selection,
+    config: RepairConfig,
+    positives: Tensor,
+) -> Objective:
+    pos = torch.zeros_like(sets.pos)
+    pos[positives] = True
+    seen = torch.nonzero(sets.neg | pos).squeeze(1)
+    scorer = make_scorer(model, images.subset(seen), selection)
+    neg, pos = sets.neg[seen], pos[seen]
+    right, loss = scorer.score(scorer.current[None].cpu())
+    before = (float(loss[0, neg].double().mean()), float(loss[0, pos].double().mean()))
+    original = float(FITNESS.find(config.fitness)(tally(right, loss, neg, pos, before))[0])
+    return Objective(scorer, neg, pos, before, original)
+
+
+def choose_positives(
+    model: Classifier, images: ImageSet, sets: RepairSets, config: RepairConfig, run: int
+) -> Tensor:
+    """Which of the images that are right are watched: ascending indices, int64.
+
+    "hardest" are those of largest squared error between softmax and one-hot, ties by index;
+    "random" are drawn anew for each run.
+    """
+    right = torch.nonzero(sets.pos).squeeze(1)
+    count = min(config.n_positives, len(right))
+    if config.positives == "all" or count == len(right):
+        return right
+    if config.positives == "random":
+        generator = torch_generator("positives", run_seed(config, run))
+        return right[torch.randperm(len(right), generator=generator)[:count]].sort().values
+    softmax = predict(model, images.images[right]).softmax(dim=1)
+    error = (
+        softmax.scatter_add(1, images.labels[right, None], torch.full((len(right), 1), -1.0))
+        .square()
+        .sum(dim=1)
+    )
+    order = torch.argsort(error, descending=True, stable=True)
+    return right[order[:count]].sort().values

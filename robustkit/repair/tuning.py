@@ -1,0 +1,180 @@
+"""The baselines: gradient descent on the same failures, of the last layer or of the whole net."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustkit.attacks import predict
+from robustkit.compute import derive_seed, device_of, isolated_rng, torch_generator
+from robustkit.compute.seeds import check_seed
+from robustkit.data import ImageSet
+from robustkit.errors import ConfigError, did_you_mean
+from robustkit.models import Classifier
+from robustkit.repair.patch import Patch, difference
+from robustkit.repair.repair import Repair, judge_patches
+from robustkit.repair.sets import RepairSets, repair_sets
+from robustkit.repair.weights import repairable
+
+SCOPES = ("last", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """Adam on batches of which half are failures, half images that are right.
+
+    `scope` last changes the last fully connected layer, all every parameter; batch norm keeps its
+    statistics. Ends after `steps` or, if `seconds` is given, after that wall time, whichever is
+    first; only without `seconds` is the result the same every time. Of `checks` states on the way,
+    that of highest accuracy on the images repaired on is kept.
+    """
+
+    scope: str = "last"
+    steps: int = 2000
+    seconds: float | None = None
+    lr: float = 1e-3
+    batch_size: int = 128
+    checks: int = 20
+    runs: int = 1
+    labels: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if self.scope not in SCOPES:
+            raise ConfigError(f"unknown scope '{self.scope}'{did_you_mean(self.scope, SCOPES)}")
+        for name in ("steps", "batch_size", "checks", "runs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"lr must be positive, not {self.lr:g}")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise ConfigError(f"seconds must be positive, not {self.seconds:g}")
+
+
+def tune(
+    model: Classifier,
+    config: TuneConfig,
+    images: ImageSet,
+    held_out: ImageSet | None = None,
+) -> Repair:
+    """Descend on `images`; the given model is never changed. Errors as for `repair`."""
+    began = time.perf_counter()
+    sets = repair_sets(model, images, labels=config.labels, pairs=config.pairs)
+    tuned = [
+        _descend(model, images, sets, config, derive_seed("tune", config.seed, run))
+        for run in range(config.runs)
+    ]
+    seconds = time.perf_counter() - began
+    patches = [patch for patch, _, _ in tuned]
+    judged = judge_patches(model, patches, images, held_out, sets, config.labels, config.pairs)
+    runs = tuple(
+        replace(run, iterations=steps) for run, (_, steps, _) in zip(judged, tuned, strict=True)
+    )
+    best = max(range(len(runs)), key=lambda run: tuned[run][2])
+    return Repair(sets, None, runs, best, "gradients", seconds)
+
+
+def _descend(
+    model: Classifier, images: ImageSet, sets: RepairSets, config: TuneConfig, seed: int
+) -> tuple[Patch, int, float]:
+    """The patch to the best state, how many steps were made, and that state's accuracy."""
+    net = copy.deepcopy(model)
+    shown = _Shown(net, images, config.scope)
+    parameters = shown.parameters
+    optimizer = torch.optim.Adam(parameters, lr=config.lr)
+    neg, pos = (torch.nonzero(mask).squeeze(1) for mask in (sets.neg, sets.pos))
+    generator = torch_generator("batches", seed)
+    labels = images.labels.to(device_of(net))
+    best = float((sets.predicted == images.labels).double().mean())
+    kept = [each.detach().clone() for each in parameters]
+    every = max(config.steps // config.checks, 1)
+    deadline = None if config.seconds is None else time.perf_counter() + config.seconds
+    step = 0
+    with isolated_rng(seed):
+        while step < config.steps and (deadline is None or time.perf_counter() < deadline):
+            half = max(config.batch_size // 2, 1)
+            parts = [
+                part[torch.randint(len(part), (half,), generator=generator)]
+                for part in (neg, pos)
+                if len(part)
+            ]
+            chosen = torch.cat(parts)
+            loss = F.cross_entropy(shown.logits(chosen), labels[chosen.to(labels.device)])
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss, inputs=parameters)
+            optimizer.step()
+            step += 1
+            if step % every == 0 or step == config.steps:
+                accuracy = shown.accuracy()
+                if accuracy > best:
+                    best, kept = accuracy, [each.detach().clone() for each in parameters]
+    with torch.no_grad():
+        for parameter, value in zip(parameters, kept, strict=True):
+            parameter.copy_(value)
+    return difference(model, net), step, best
+
+
+class _Shown:
+    """The net in training, seeing images or, where its last layer alone learns, its features."""
+
+    def __init__(self, net: Classifier, images: ImageSet, scope: str) -> None:
+        self.net, self.images = net, images
+        self.device = device_of(net)
+        if scope == "all":
+            net.train()
+            for module in net.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+            self.features: Tensor | None = None
+            self.parameters = list(net.parameters())
+            return
+        net.eval()
+        (self.name,) = repairable(net, ("last",))
+        layer = net.net.get_submodule(self.name)
+        self.features = _features(net, layer, images)
+        self.layer = layer
+        self.parameters = list(layer.parameters())
+
+    def logits(self, chosen: Tensor) -> Tensor:
+        """Logits of the images `chosen`, int64 (n,), differentiable."""
+        if self.features is not None:
+            logits: Tensor = self.layer(self.features[chosen])
+            return logits
+        seen: Tensor = self.net(self.images.floats(chosen).to(self.device))
+        return seen
+
+    def accuracy(self) -> float:
+        """On all images, in evaluation mode."""
+        if self.features is None:
+            said = predict(self.net, self.images.images).argmax(dim=1)
+        else:
+            with torch.no_grad():
+                said = self.layer(self.features).argmax(dim=1).cpu()
+        return float((said == self.images.labels).double().mean())
+
+
+def _features(net: Classifier, layer: nn.Module, images: ImageSet) -> Tensor:
+    """What `layer` is given, (N,d); raises `ConfigError` where logits are not its very output."""
+    seen: list[Tensor] = []
+    made: list[Tensor] = []
+
+    def hook(_: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.append(arguments[0].detach())
+        made.append(output.detach().float().cpu())
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        logits = predict(net, images.images)
+    finally:
+        handle.remove()
+    if len(torch.cat(made)) != len(logits) or not torch.equal(torch.cat(made), logits):
+        raise ConfigError("the last fully connected layer does not give the logits: tune all")
+    return torch.cat(seen)

@@ -1,0 +1,100 @@
+"""Which weights of a net may be repaired, and a choice among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.errors import RepairError, did_you_mean
+from robustkit.models import Classifier
+
+LAYERS = ("linear", "conv", "both", "last", "before-last")
+Layer = nn.Linear | nn.Conv2d
+
+
+def repairable(model: Classifier, layers: Sequence[str] = ("linear",)) -> dict[str, Layer]:
+    """The layers of `model.net` named by `layers`, by their module names, in the net's order.
+
+    "linear" are all fully connected layers, "conv" all convolutions, "both" either; "last" and
+    "before-last" count fully connected layers from the end; anything else is a layer's name.
+    Biases are never repaired. Raises `RepairError` where the net has no such layer.
+    """
+    known = {
+        name: module
+        for name, module in model.net.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    }
+    linear = [name for name, module in known.items() if isinstance(module, nn.Linear)]
+    chosen: set[str] = set()
+    for word in layers:
+        chosen |= set(_named(word, list(known), linear))
+    return {name: known[name] for name in known if name in chosen}
+
+
+def _named(word: str, known: Sequence[str], linear: Sequence[str]) -> Sequence[str]:
+    conv = [name for name in known if name not in linear]
+    if word == "both":
+        found: Sequence[str] = known
+    elif word in ("conv", "linear"):
+        found = conv if word == "conv" else linear
+    elif word in ("last", "before-last"):
+        back = 1 if word == "last" else 2
+        found = linear[-back:][:1] if len(linear) >= back else []
+    elif word in known:
+        return [word]
+    else:
+        raise RepairError(f"no layer '{word}'{did_you_mean(word, [*LAYERS, *known])}")
+    if not found:
+        kind = "convolution" if word == "conv" else "fully connected layer"
+        behind = " before the last" if word == "before-last" else ""
+        raise RepairError(
+            f"the model has no {kind}{behind}; its layers: {', '.join(known) or 'none'}"
+        )
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Chosen weights: for each layer's name the flat indices int64 into its weight, ascending.
+
+    Layers without a chosen weight are not listed. The order of layers and indices is that of every
+    vector of values (D,) over the selection.
+    """
+
+    indices: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return sum(len(each) for each in self.indices.values())
+
+    def counts(self) -> dict[str, int]:
+        """How many weights of each layer are chosen."""
+        return {name: len(each) for name, each in self.indices.items()}
+
+    def values(self, model: Classifier) -> Tensor:
+        """The chosen weights' values in `model`, float32 (D,) on the CPU."""
+        parts = [
+            weight_of(model, name).detach().flatten()[each.to(weight_of(model, name).device)].cpu()
+            for name, each in self.indices.items()
+        ]
+        return torch.cat(parts) if parts else torch.empty(0)
+
+    def split(self, values: Tensor) -> dict[str, Tensor]:
+        """Values (…, D) layer by layer: (…, count) each."""
+        sizes = [len(each) for each in self.indices.values()]
+        return dict(zip(self.indices, torch.split(values, sizes, dim=-1), strict=True))
+
+
+def weight_of(model: Classifier, name: str) -> Tensor:
+    """The weight of the layer `name` of `model.net`."""
+    weight = model.net.get_submodule(name).weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def select(masks: Mapping[str, Tensor]) -> Selection:
+    """The weights that are True in `masks`, bool tensors of the shapes of the layers' weights."""
+    found = {name: torch.nonzero(mask.flatten()).squeeze(1).cpu() for name, mask in masks.items()}
+    return Selection({name: each for name, each in found.items() if len(each)})
