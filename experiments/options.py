@@ -166,6 +166,14 @@ def radii(value: str | float | Sequence[Any]) -> list[float]:
     return [real(part) for part in parts]
 
 
+def names(value: str | Sequence[str]) -> list[str]:
+    """The type of an option of several names: `cat,dog`, or a list in YAML."""
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    if not all(isinstance(part, str | int) and str(part).strip() for part in parts):
+        raise ValueError(f"expected names between commas, not {value!r}")
+    return [str(part).strip() for part in parts]
+
+
 def add_config(
     parser: ArgumentParser,
     config: type[Any],

@@ -16,6 +16,7 @@ VERBS = {
     "evolve": "evolve a network that attacks on a reference do not transfer to",
     "attack": "measure robust accuracy of any models, and whether the figure is evidence",
     "transfer": "measure how far attacks made on some models mislead others",
+    "repair": "mend failures of a trained model, and show what that broke",
     "report": "draw the report of a run folder anew",
     "runs": "list the run folders under a directory",
     "reproduce": "run a published experiment and set our figures beside the published ones",

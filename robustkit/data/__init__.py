@@ -5,6 +5,7 @@ Images in memory are uint8 (N,C,H,W); `to_unit` is the one door to float32 in [0
 """
 
 from robustkit.data.augment import AUGMENTATIONS, crop_flip, fixed_views
+from robustkit.data.imagefile import read_image_file
 from robustkit.data.imageset import ImageSet, Splits, channel_stats, to_unit
 from robustkit.data.loading import load
 from robustkit.data.registry import SOURCES
@@ -22,6 +23,7 @@ __all__ = [
     "fixed_views",
     "load",
     "map_array",
+    "read_image_file",
     "stratified_sample",
     "stratified_split",
     "to_unit",

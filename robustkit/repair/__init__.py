@@ -7,8 +7,10 @@ and neither imports the other.
 
 from robustkit.repair.config import ARACHNE, HISTORY, RepairConfig
 from robustkit.repair.fitness import FITNESS
+from robustkit.repair.heldout import drop_shared
 from robustkit.repair.impacts import Impacts, impacts
 from robustkit.repair.localise import Localisation, localise
+from robustkit.repair.methods import METHODS
 from robustkit.repair.metrics import Verdict, accuracy_after
 from robustkit.repair.patch import Patch, difference, make_patch
 from robustkit.repair.repair import Repair, Run, repair
@@ -23,6 +25,7 @@ __all__ = [
     "ARACHNE",
     "FITNESS",
     "HISTORY",
+    "METHODS",
     "PRESETS",
     "Found",
     "Impacts",
@@ -41,6 +44,7 @@ __all__ = [
     "Verdict",
     "accuracy_after",
     "difference",
+    "drop_shared",
     "impacts",
     "localise",
     "make_patch",

@@ -1,0 +1,57 @@
+"""The figures of a repair's report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from robustkit.runs.report import PALETTE, house_style, svg
+
+Runs = list[dict[str, Any]]
+
+
+def trace_figure(runs: Runs) -> Markup:
+    """Best fitness over iterations, a line for each run."""
+    from matplotlib.figure import Figure
+
+    with house_style():
+        drawing = Figure(figsize=(6.4, 2.8), layout="constrained")
+        axes = drawing.subplots()
+        for run in runs:
+            axes.plot(range(1, len(run["trace"]) + 1), run["trace"], color=PALETTE[0], alpha=0.7)
+            axes.axhline(run["fitness_before"], color=PALETTE[-1], linewidth=1, linestyle="--")
+        axes.set(xlabel="iteration", ylabel="fitness")
+        return svg(drawing, alt="best fitness over the iterations of each run")
+
+
+def runs_figure(summary: dict[str, Any]) -> Markup:
+    """RR over BR of every run, and a box of the accuracies, repaired on and held out."""
+    from matplotlib.figure import Figure
+
+    with house_style():
+        drawing = Figure(figsize=(7.2, 3.0), layout="constrained")
+        rates, boxes = drawing.subplots(1, 2, width_ratios=(3, 2))
+        sets = {"repaired on": summary["runs"]}
+        if summary["held_out"] is not None:
+            sets["held out"] = [run["held_out"] for run in summary["runs"]]
+        accuracies, before = [], []
+        for colour, (name, runs) in zip(PALETTE, sets.items(), strict=False):
+            known = [run for run in runs if run["rr"] is not None and run["br"] is not None]
+            rates.scatter(
+                [100 * run["rr"] for run in known],
+                [100 * run["br"] for run in known],
+                color=colour,
+                label=name,
+            )
+            accuracies.append([100 * run["acc_after"] for run in runs])
+            before.append(100 * runs[0]["acc_before"])
+        rates.set(xlabel="repair rate, %", ylabel="break rate, %")
+        rates.set_xlim(left=0)
+        rates.set_ylim(bottom=0)
+        rates.legend()
+        boxes.boxplot(accuracies, tick_labels=list(sets), widths=0.5)
+        for place, value in enumerate(before, start=1):
+            boxes.hlines(value, place - 0.4, place + 0.4, color=PALETTE[1], linestyle="--")
+        boxes.set(ylabel="accuracy after, % (dashed: before)")
+        return svg(drawing, alt="repair and break rates, and accuracies, of every run")

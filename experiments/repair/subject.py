@@ -1,0 +1,119 @@
+"""What is repaired and on which images: a model and the checkpoint before it, two image sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.judged import resolve_judged
+from robustkit.compute import resolve_device
+from robustkit.data import ImageSet, Splits, load, read_image_file
+from robustkit.errors import ConfigError, RepairError
+from robustkit.models import Classifier
+from robustkit.repair import drop_shared
+from robustkit.runs import RunFolder
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The model as given, the images it is repaired on, and those it is judged on besides.
+
+    `dropped` counts held-out images left out because they are among the images repaired on.
+    """
+
+    model: Classifier
+    previous: Classifier | None
+    images: ImageSet
+    held_out: ImageSet | None
+    dropped: int
+
+
+def with_run(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with the model, the checkpoint before it and the data of `--run` filled in.
+
+    Raises `ConfigError` where they are given twice, and `RunError` as `RunFolder.open`.
+    """
+    filled = dict(settings)
+    if settings["run"] is None:
+        if settings["epoch"] is not None:
+            raise ConfigError("--epoch names a checkpoint of --run DIR, which is missing")
+        if settings["model"] is None:
+            raise ConfigError("--model: name the model to repair, or a training run with --run")
+        return filled
+    for name in ("model", "previous"):
+        if settings[name] is not None:
+            raise ConfigError(f"--{name}: --run has its own; leave one of them out")
+    folder = RunFolder.open(settings["run"], verb="train")
+    checkpoints = sorted(folder.file("history").glob("epoch_*.safetensors"))
+    numbers = [int(path.stem.removeprefix("epoch_")) for path in checkpoints]
+    epoch = settings["epoch"] if settings["epoch"] is not None else max(numbers, default=0)
+    for wanted in (epoch - 1, epoch):
+        if wanted not in numbers:
+            kept = f"{min(numbers)} to {max(numbers)}" if numbers else "none"
+            raise ConfigError(f"{folder.path}: no checkpoint of epoch {wanted} (there is {kept})")
+    filled["previous"] = str(checkpoints[numbers.index(epoch - 1)])
+    filled["model"] = str(checkpoints[numbers.index(epoch)])
+    for name in ("data", "root"):
+        if name not in given:
+            filled[name] = folder.config[name]
+    return filled
+
+
+def load_subject(settings: Mapping[str, Any], *, paper: bool) -> Subject:
+    """Load all that the settings name.
+
+    Raises `RepairError` for a previous model of another architecture and for held-out images that
+    are those repaired on; `ConfigError`, `DataError` and `ModelError` for what cannot be loaded.
+    """
+    splits = load(settings["data"], root=settings["root"], download=settings["download"])
+    if paper:
+        for name in ("repair_on", "held_out"):
+            if settings[name] is not None:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag}: the paper's protocol repairs and judges on test")
+    on = settings["repair_on"] or ("test" if paper else "val")
+    images = _images(on, splits, "--repair-on")
+    held_out, dropped = None, 0
+    if not paper:
+        other = settings["held_out"] or ("val" if on == "test" else "test")
+        if other != "none":
+            held_out, dropped = drop_shared(_images(other, splits, "--held-out"), images)
+    device = resolve_device(settings["device"])
+    specs = {"model": settings["model"], "previous": settings["previous"]}
+    weights = [each for each in (settings["weights"], settings["previous_weights"]) if each]
+    named = {name: spec for name, spec in specs.items() if spec is not None}
+    nets = resolve_judged(named, splits, weights, device)
+    model, previous = nets["model"], nets.get("previous")
+    if previous is not None:
+        check_alike(model, previous)
+    return Subject(model, previous, images, held_out, dropped)
+
+
+def check_alike(model: Classifier, previous: Classifier) -> None:
+    """Raise `RepairError` unless both nets are of one architecture."""
+    own = {name: each.shape for name, each in model.net.named_parameters()}
+    other = {name: each.shape for name, each in previous.net.named_parameters()}
+    if own == other and model.card.architecture == previous.card.architecture:
+        return
+    odd = next((name for name in own if own[name] != other.get(name)), None)
+    where = f": '{odd}' is {_shape(own[odd])} and {_shape(other.get(odd))}" if odd else ""
+    raise RepairError(f"the previous model is of another architecture{where}")
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else str(tuple(shape))
+
+
+def _images(named: str, splits: Splits, flag: str) -> ImageSet:
+    if named in ("test", "val"):
+        chosen: ImageSet = getattr(splits, named)
+        return chosen
+    if not named.endswith(".npz"):
+        raise ConfigError(
+            f"{flag} must be test, val or an .npz of images and labels, not '{named}'"
+        )
+    return read_image_file(Path(named).expanduser(), like=splits.train)
