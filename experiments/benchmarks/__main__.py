@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from experiments.benchmarks import batches, matrix, penalty, robust, search, workers
+from experiments.benchmarks import batches, matrix, penalty, repair, robust, search, workers
 from robustkit.compute import keep_freed_memory
 
 SUITES = {
@@ -16,6 +16,7 @@ SUITES = {
     "search": search,
     "robust": robust,
     "matrix": matrix,
+    "repair": repair,
 }
 
 

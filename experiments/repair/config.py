@@ -8,7 +8,7 @@ from typing import Any
 
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError, did_you_mean
-from robustkit.repair import METHODS, PRESETS, RepairConfig, SwarmConfig, TuneConfig
+from robustkit.repair import METHODS, PRESETS, RepairConfig, SwarmConfig, TuneConfig, preset
 
 PROTOCOLS = ("held-out", "paper")
 OWN = "null: the method's"
@@ -29,7 +29,7 @@ HELPS = {
     "fitness": f"what the swarm climbs: history, arachne, accuracy, guarded; {OWN}",
     "positives": f"images watched for breakage: random, hardest or all; {OWN}",
     "n_positives": f"how many of them; {OWN}",
-    "swarm": f"the swarm's design: {', '.join(PRESETS)}",
+    "swarm": f"the swarm's design: {', '.join(PRESETS)}; {OWN}",
     "particles": "of each swarm; null: the design's",
     "iterations": "at most; null: the design's",
     "patience": "iterations without anything better that end a search; null: the design's",
@@ -78,7 +78,7 @@ class RepairOptions:
     fitness: str | None = None
     positives: str | None = None
     n_positives: int | None = None
-    swarm: str = "constricted"
+    swarm: str | None = None
     particles: int | None = None
     iterations: int | None = None
     patience: int | None = None
@@ -106,7 +106,7 @@ class RepairOptions:
 
     def method_config(self) -> RepairConfig | TuneConfig:
         """The method's settings, with what is given in place."""
-        base = METHODS.find(self.method)
+        base = METHODS.find(self.method).config
         common: dict[str, Any] = {
             name: getattr(self, name) for name in ("labels", "pairs", "runs", "seed")
         }
@@ -116,9 +116,8 @@ class RepairOptions:
 
     def swarm_config(self) -> SwarmConfig:
         """The swarm's design, with what is given in place."""
-        if self.swarm not in PRESETS:
-            raise ConfigError(f"unknown swarm '{self.swarm}'{did_you_mean(self.swarm, PRESETS)}")
-        return replace(PRESETS[self.swarm], **self._given({name: name for name in _OF_SWARM}))
+        base = METHODS.find(self.method).swarm if self.swarm is None else preset(self.swarm)
+        return replace(base, **self._given({name: name for name in _OF_SWARM}))
 
     def _given(self, fields: dict[str, str]) -> dict[str, Any]:
         values = {inner: getattr(self, outer) for outer, inner in fields.items()}
@@ -126,8 +125,8 @@ class RepairOptions:
 
     def _refuse_strangers(self) -> None:
         """An option that the method does not have would be silently ignored."""
-        tuned = isinstance(METHODS.find(self.method), TuneConfig)
-        strangers = [*_OF_REPAIR, *_OF_SWARM] if tuned else list(_OF_TUNING)
+        tuned = isinstance(METHODS.find(self.method).config, TuneConfig)
+        strangers = [*_OF_REPAIR, "swarm", *_OF_SWARM] if tuned else list(_OF_TUNING)
         for name in strangers:
             if getattr(self, name) is not None:
                 flag = name.replace("_", "-")

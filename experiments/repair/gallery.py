@@ -37,7 +37,8 @@ def _images(kept: dict[str, Tensor], kind: str, classes: list[str]) -> Markup:
         )
         scale = max(1, round(2 * SIDE / max(pixels.shape[:2])))
         figures += Markup(
-            '<div style="width:{}px"><img src="{}" alt="{}" width="{}" height="{}" style="display:block">'
+            '<div style="width:{}px">'
+            '<img src="{}" alt="{}" width="{}" height="{}" style="display:block">'
             "<small><b>{}</b><br>{} → {}<br>image {}</small></div>"
         ).format(
             SIDE + 24,

@@ -10,7 +10,7 @@ from robustkit.repair.fitness import FITNESS
 from robustkit.repair.heldout import drop_shared
 from robustkit.repair.impacts import Impacts, impacts
 from robustkit.repair.localise import Localisation, localise
-from robustkit.repair.methods import METHODS
+from robustkit.repair.methods import METHODS, Method
 from robustkit.repair.metrics import Verdict, accuracy_after
 from robustkit.repair.patch import Patch, difference, make_patch
 from robustkit.repair.repair import Repair, Run, repair
@@ -30,6 +30,7 @@ __all__ = [
     "Found",
     "Impacts",
     "Localisation",
+    "Method",
     "Patch",
     "Repair",
     "RepairConfig",

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from robustkit.errors import RepairError
 from robustkit.registry import Registry
 from robustkit.repair.config import ARACHNE, HISTORY, RepairConfig
+from robustkit.repair.fitness import BUDGET
+from robustkit.repair.swarm import CONSTRICTED, SwarmConfig, preset
 from robustkit.repair.tuning import TuneConfig
 
-METHODS: Registry[RepairConfig | TuneConfig] = Registry(
+
+@dataclass(frozen=True)
+class Method:
+    """What is searched and how: settings of a swarm's search with the swarm's design, or of
+    gradient descent, which has none."""
+
+    config: RepairConfig | TuneConfig
+    swarm: SwarmConfig = CONSTRICTED
+
+
+METHODS: Registry[Method] = Registry(
     "repair method",
     RepairError,
     {
-        "history": HISTORY,
-        "arachne": ARACHNE,
-        # The control: as many weights as the history method finds on the source's nets, or so.
-        "random": replace(HISTORY, localisation="random", top=300),
-        "finetune": TuneConfig(scope="last"),
-        "retrain": TuneConfig(scope="all", lr=1e-4, steps=200),
+        "history": Method(HISTORY),
+        "arachne": Method(ARACHNE),
+        # The control: as many weights as the history method finds, or so, anywhere.
+        "random": Method(replace(HISTORY, localisation="random", top=300)),
+        "finetune": Method(TuneConfig(scope="last")),
+        "retrain": Method(TuneConfig(scope="all", lr=1e-4, steps=200)),
+        # Beyond the papers. All successes are watched, which the fast evaluation makes cheap, and
+        # what breaks beyond a budget rules a candidate out.
+        "guarded": Method(
+            replace(HISTORY, fitness="guarded", positives="all"),
+            preset("constricted", start="current"),
+        ),
+        "anchored": Method(TuneConfig(scope="last", anchor=10.0, budget=BUDGET)),
     },
 )

@@ -30,9 +30,12 @@ class TuneConfig:
     """Adam on batches of which half are failures, half images that are right.
 
     `scope` last changes the last fully connected layer, all every parameter; batch norm keeps its
-    statistics. Ends after `steps` or, if `seconds` is given, after that wall time, whichever is
-    first; only without `seconds` is the result the same every time. Of `checks` states on the way,
-    that of highest accuracy on the images repaired on is kept.
+    statistics. `anchor` weighs the divergence KL(before ‖ after) on the images that are right,
+    beside the cross-entropy (a distillation as in positive-congruent training, Yan et al. 2021).
+    Ends after `steps` or, if `seconds` is given, after that wall time, whichever is first; only
+    without `seconds` is the result the same every time. Of `checks` states on the way, that of
+    highest accuracy on the images repaired on is kept or, by `budget`, that with most failures
+    repaired of those that break at most that share of what was right.
     """
 
     scope: str = "last"
@@ -41,6 +44,8 @@ class TuneConfig:
     lr: float = 1e-3
     batch_size: int = 128
     checks: int = 20
+    anchor: float = 0.0
+    budget: float | None = None
     runs: int = 1
     labels: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
@@ -55,6 +60,10 @@ class TuneConfig:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.lr < math.inf:
             raise ConfigError(f"lr must be positive, not {self.lr:g}")
+        if not 0 <= self.anchor < math.inf:
+            raise ConfigError(f"anchor must not be negative, not {self.anchor:g}")
+        if self.budget is not None and not 0 <= self.budget <= 1:
+            raise ConfigError(f"budget must be in [0,1], a share of successes, not {self.budget:g}")
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise ConfigError(f"seconds must be positive, not {self.seconds:g}")
 
@@ -85,7 +94,7 @@ def tune(
 def _descend(
     model: Classifier, images: ImageSet, sets: RepairSets, config: TuneConfig, seed: int
 ) -> tuple[Patch, int, float]:
-    """The patch to the best state, how many steps were made, and that state's accuracy."""
+    """The patch to the best state, how many steps were made, and what that state is worth."""
     net = copy.deepcopy(model)
     shown = _Shown(net, images, config.scope)
     parameters = shown.parameters
@@ -93,8 +102,9 @@ def _descend(
     neg, pos = (torch.nonzero(mask).squeeze(1) for mask in (sets.neg, sets.pos))
     generator = torch_generator("batches", seed)
     labels = images.labels.to(device_of(net))
-    best = float((sets.predicted == images.labels).double().mean())
+    best = _worth(sets.predicted, images, sets, config)
     kept = [each.detach().clone() for each in parameters]
+    before = predict(model, images.images).softmax(dim=1) if config.anchor else None
     every = max(config.steps // config.checks, 1)
     deadline = None if config.seconds is None else time.perf_counter() + config.seconds
     step = 0
@@ -107,19 +117,37 @@ def _descend(
                 if len(part)
             ]
             chosen = torch.cat(parts)
-            loss = F.cross_entropy(shown.logits(chosen), labels[chosen.to(labels.device)])
+            logits = shown.logits(chosen)
+            loss = F.cross_entropy(logits, labels[chosen.to(labels.device)])
+            if before is not None and len(parts) == 2:
+                loss = loss + config.anchor * F.kl_div(
+                    logits[half:].log_softmax(dim=1),
+                    before[chosen[half:]].to(logits),
+                    reduction="batchmean",
+                )
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss, inputs=parameters)
             optimizer.step()
             step += 1
             if step % every == 0 or step == config.steps:
-                accuracy = shown.accuracy()
-                if accuracy > best:
-                    best, kept = accuracy, [each.detach().clone() for each in parameters]
+                worth = _worth(shown.predicted(), images, sets, config)
+                if worth > best:
+                    best, kept = worth, [each.detach().clone() for each in parameters]
     with torch.no_grad():
         for parameter, value in zip(parameters, kept, strict=True):
             parameter.copy_(value)
     return difference(model, net), step, best
+
+
+def _worth(predicted: Tensor, images: ImageSet, sets: RepairSets, config: TuneConfig) -> float:
+    """What states on the way are compared by: larger is better, and no state is worth -inf."""
+    right = predicted == images.labels
+    if config.budget is None:
+        return float(right.double().mean())
+    broken = int((sets.pos & ~right).sum())
+    if broken > config.budget * int(sets.pos.sum()):
+        return -math.inf
+    return float((sets.neg & right).sum()) - broken / len(images)
 
 
 class _Shown:
@@ -151,14 +179,13 @@ class _Shown:
         seen: Tensor = self.net(self.images.floats(chosen).to(self.device))
         return seen
 
-    def accuracy(self) -> float:
-        """On all images, in evaluation mode."""
+    def predicted(self) -> Tensor:
+        """Predictions int64 (N,) on all images, in evaluation mode."""
         if self.features is None:
-            said = predict(self.net, self.images.images).argmax(dim=1)
-        else:
-            with torch.no_grad():
-                said = self.layer(self.features).argmax(dim=1).cpu()
-        return float((said == self.images.labels).double().mean())
+            return predict(self.net, self.images.images).argmax(dim=1)
+        with torch.no_grad():
+            said: Tensor = self.layer(self.features).argmax(dim=1)
+        return said.cpu()
 
 
 def _features(net: Classifier, layer: nn.Module, images: ImageSet) -> Tensor:
