@@ -24,7 +24,8 @@ HELPS = {
     "diff": f"history: choose among the weights that moved most; {OWN}",
     "imp": f"history: spare the weights that improved images use; {OWN}",
     "ranking": f"rank weights pooled over layers, or in each layer; {OWN}",
-    "top": f"N_g, how many weights each ranking takes; {OWN}, 20 per image looked at",
+    "top": f"N_g, how many weights each ranking takes; {OWN}, by --per-image",
+    "per_image": f"N_g per image that localisation looks at; {OWN}",
     "on_empty": f"where nothing is chosen: error, grow, drop-imp or drop-diff; {OWN}",
     "fitness": f"what the swarm climbs: history, arachne, accuracy, guarded; {OWN}",
     "positives": f"images watched for breakage: random, hardest or all; {OWN}",
@@ -49,6 +50,7 @@ _OF_REPAIR = {
     "imp": "use_imp",
     "ranking": "ranking",
     "top": "top",
+    "per_image": "per_image",
     "on_empty": "on_empty",
     "fitness": "fitness",
     "positives": "positives",
@@ -74,6 +76,7 @@ class RepairOptions:
     imp: bool | None = None
     ranking: str | None = None
     top: int | None = None
+    per_image: int | None = None
     on_empty: str | None = None
     fitness: str | None = None
     positives: str | None = None

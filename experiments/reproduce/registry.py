@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.reproduce.study import Study
 from robustkit.errors import ConfigError
 from robustkit.registry import Registry
 
@@ -42,7 +43,7 @@ class Experiment:
         return list(self.quick if quick else self.settings)
 
 
-EXPERIMENTS: Registry[Experiment] = Registry("experiment", ConfigError)
+EXPERIMENTS: Registry[Experiment | Study] = Registry("experiment", ConfigError)
 
 
 def experiment(

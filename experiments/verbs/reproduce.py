@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.launch import next_free
+from experiments.launch import next_free, run_folder, settings
 from experiments.options import Options, VerbParser, run_verb
-from experiments.reproduce import EXPERIMENTS, Experiment, Row
+from experiments.pages import finished
+from experiments.reproduce import EXPERIMENTS, Experiment, Row, Study, run_study
 from robustkit.errors import ConfigError
 from robustkit.runs import RunFolder, write_text
 
@@ -20,6 +21,9 @@ def add_arguments(parser: VerbParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the run")
     parser.add_argument("--out", metavar="DIR", help="new run folder; none: the next free one")
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
+    group = parser.add_argument_group("executor of a study of many pieces")
+    group.add_argument("--executor", default="processes", help="inline or processes")
+    group.add_argument("--workers", type=int, default=2, help="pieces at a time, one thread each")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
 
 
@@ -33,6 +37,8 @@ def run(options: Options) -> int:
             "--out and --resume exclude each other: a resumed run stays in its folder"
         )
     experiment = EXPERIMENTS.find(options.name)
+    if isinstance(experiment, Study):
+        return _study(experiment, options)
     if options.resume is not None:
         path, arguments = Path(options.resume), ["--resume", options.resume]
     else:
@@ -45,7 +51,28 @@ def run(options: Options) -> int:
     return code
 
 
-def _all() -> list[Experiment]:
+def _study(study: Study, options: Options) -> int:
+    config = settings("reproduce", options)
+    if config["name"] != study.name:
+        raise ConfigError(f"{options.resume}: a run of '{config['name']}', not of '{study.name}'")
+    with run_folder("reproduce", options, config) as folder:
+        if folder.summary() is None:
+            folder.write_summary(run_study(study, folder, lambda line: print(line, flush=True)))
+        path = report(folder)
+    print(path.read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def report(folder: RunFolder) -> Path:
+    """Write the comparison of a finished study anew."""
+    study = EXPERIMENTS.find(folder.config["name"])
+    assert isinstance(study, Study)
+    path = folder.file("comparison.md")
+    write_text(path, study.render(finished(folder)))
+    return path
+
+
+def _all() -> list[Experiment | Study]:
     return [EXPERIMENTS[name] for name in sorted(EXPERIMENTS)]
 
 

@@ -20,8 +20,9 @@ class RepairConfig:
 
     `localisation` chooses the weights among `layers` (see `repairable`): Equation 5 of the history
     method, with `impacts` on both sides, `use_diff` and `use_imp` as its RQ2 and RQ3 vary them;
-    Arachne's Pareto front; or `top` weights at random. `top` is N_g, None for 20 per image looked
-    at, over all layers together or, by `ranking`, for each layer. `on_empty` says what to do where
+    Arachne's Pareto front; or `top` weights at random. `top` is N_g, None for `per_image`
+    times the images looked at (deg and imp, or neg), over all layers together or, by `ranking`, for
+    each layer. `on_empty` says what to do where
     nothing is chosen.
 
     `fitness` is what the swarm climbs, on all failures and on `n_positives` of the images that are
@@ -38,10 +39,11 @@ class RepairConfig:
     use_imp: bool = True
     ranking: str = "pooled"
     top: int | None = None
+    per_image: int = 1
     on_empty: str = "error"
     fitness: str = "history"
     positives: str = "hardest"
-    n_positives: int = 200
+    n_positives: int = 1000
     runs: int = 1
     labels: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
@@ -60,7 +62,7 @@ class RepairConfig:
             value = getattr(self, name)
             if value not in known:
                 raise ConfigError(f"unknown {name} '{value}'{did_you_mean(value, known)}")
-        for name in ("top", "n_positives", "runs"):
+        for name in ("top", "per_image", "n_positives", "runs"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ConfigError(f"{name} must be at least 1, not {number}")
@@ -72,5 +74,10 @@ class RepairConfig:
 
 HISTORY = RepairConfig()
 ARACHNE = RepairConfig(
-    localisation="arachne", layers=("last",), fitness="arachne", positives="random"
+    localisation="arachne",
+    layers=("last",),
+    per_image=20,
+    fitness="arachne",
+    positives="random",
+    n_positives=200,
 )

@@ -18,8 +18,6 @@ from robustkit.repair.ranking import Masks, both, divided, pareto_front, size, t
 from robustkit.repair.sets import RepairSets
 from robustkit.repair.weights import Layer, Selection, repairable, select, weight_of
 
-PER_IMAGE = 20  # N_g per image that localisation looks at
-
 
 @dataclass(frozen=True, eq=False)
 class Localisation:
@@ -101,7 +99,7 @@ def _history(
         },
     )
     candidates = sum(layer.weight.numel() for layer in layers.values())
-    count = config.top or PER_IMAGE * (counts["n_deg"] + counts["n_imp"])
+    count = config.top or config.per_image * (counts["n_deg"] + counts["n_imp"])
     found = _equation_5(evidence, min(count, candidates), config)
     while not len(found.selection):
         relaxed = _relax(config, found.top, candidates)
@@ -178,7 +176,7 @@ def _arachne(
     failures = images.subset(torch.nonzero(sets.neg).squeeze(1))
     found = impacts(model, failures, layers)
     candidates = sum(layer.weight.numel() for layer in layers.values())
-    count = min(config.top or PER_IMAGE * len(failures), candidates)
+    count = min(config.top or config.per_image * len(failures), candidates)
     pool = top(found.backward, count, per_layer=config.ranking == "layer")
     inside = torch.cat([mask.flatten() for mask in pool.values()])
     backward, forward = (

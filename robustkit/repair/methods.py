@@ -30,11 +30,11 @@ METHODS: Registry[Method] = Registry(
         # The control: as many weights as the history method finds, or so, anywhere.
         "random": Method(replace(HISTORY, localisation="random", top=300)),
         "finetune": Method(TuneConfig(scope="last")),
-        "retrain": Method(TuneConfig(scope="all", lr=1e-4, steps=200)),
+        "retrain": Method(TuneConfig(scope="all", lr=1e-4, steps=200, checks=5)),
         # Beyond the papers. All successes are watched, which the fast evaluation makes cheap, and
         # what breaks beyond a budget rules a candidate out.
         "guarded": Method(
-            replace(HISTORY, fitness="guarded", positives="all"),
+            replace(HISTORY, per_image=5, fitness="guarded", positives="all"),
             preset("constricted", start="current"),
         ),
         "anchored": Method(TuneConfig(scope="last", anchor=10.0, budget=BUDGET)),

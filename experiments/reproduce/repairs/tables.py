@@ -1,0 +1,146 @@
+"""Our tables beside the published ones, in Markdown, and the verdict on each claim."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from experiments.reproduce.repairs.published import FOLDS, MODELS
+from experiments.reproduce.repairs.published import ROWS as PUBLISHED
+from experiments.reproduce.repairs.rows import BEYOND, TABLES
+
+Cell = Mapping[str, Any]
+Models = Mapping[str, Mapping[str, Mapping[str, Cell]]]
+FIGURES = ("acc_after", "rr", "br")
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """Everything: the models, Tables 3 to 7, what lies beyond, and the claims."""
+    models: Models = summary["models"]
+    parts = [
+        "# Repair by training history",
+        "ACC / RR / BR in percent: the mean over runs, ± one standard deviation of the runs; as in "
+        "the publication, repaired and scored on the same test images (Table 7 apart). *published* "
+        "stands below ours.",
+        _subjects(models),
+    ]
+    for number, (title, rows) in TABLES.items():
+        parts += [f"## Table {number}. {title}", _table(models, rows, "repaired")]
+    parts += ["## Table 7. RQ5: two-fold", _folds(models)]
+    parts += [
+        "## On images not repaired on",
+        "The same patches on the validation images, which no repair has seen.",
+        _table(models, [*PUBLISHED, *BEYOND], "held_out", published=False),
+        "## Beyond the paper",
+        "Repaired and scored on the test images, as in Tables 3 to 6.",
+        _table(models, ["history", "arachne", *BEYOND], "repaired", published=False),
+        "## Claims",
+        _claims(models),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _subjects(models: Models) -> str:
+    lines = [
+        "| model | images | ACC before | pos | neg | deg | imp |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, folds in models.items():
+        cell = next(each for each in folds["all"].values() if "failed" not in each)
+        sets = " | ".join(f"{cell['sets'][key]:,}" for key in ("pos", "neg", "deg", "imp"))
+        lines.append(f"| {name} | {cell['n']:,} | {100 * cell['before']:.2f} | {sets} |")
+    return "\n".join(lines)
+
+
+def _table(models: Models, rows: Iterable[str], where: str, *, published: bool = True) -> str:
+    lines = ["| | " + " | ".join(models) + " |", "|---" * (len(models) + 1) + "|"]
+    before = [_before(models, name, where) for name in models]
+    lines.append("| before | " + " | ".join(before) + " |")
+    for row in rows:
+        ours = [_shown(models[name]["all"].get(row), where) for name in models]
+        lines.append(f"| **{row}** | " + " | ".join(ours) + " |")
+        if published and set(models) <= set(MODELS):
+            theirs = [_triple(PUBLISHED[row][MODELS.index(name)]) for name in models]
+            lines.append("| *published* | " + " | ".join(f"*{each}*" for each in theirs) + " |")
+    return "\n".join(lines)
+
+
+def _before(models: Models, name: str, where: str) -> str:
+    cell = next(each for each in models[name]["all"].values() if "failed" not in each)
+    value = cell["before" if where == "repaired" else "held_out_before"]
+    count = cell["n" if where == "repaired" else "held_out_n"]
+    return f"{100 * value:.2f} (n = {count:,})"
+
+
+def _folds(models: Models) -> str:
+    lines = ["| repaired on -> scored on | " + " | ".join(models) + " |"]
+    lines.append("|---" * (len(models) + 1) + "|")
+    for pair, figures in FOLDS.items():
+        fold, other = pair.split(" -> ")
+        where = "repaired" if fold == other else "held_out"
+        ours = [_with_before(models[name].get(fold, {}).get("history"), where) for name in models]
+        lines.append(f"| **{pair}** | " + " | ".join(ours) + " |")
+        if set(models) <= set(MODELS):
+            theirs = [_triple(figures[MODELS.index(name)]) for name in models]
+            lines.append("| *published* | " + " | ".join(f"*{each}*" for each in theirs) + " |")
+    return "\n".join(lines)
+
+
+def _with_before(cell: Cell | None, where: str) -> str:
+    if cell is None or "failed" in cell:
+        return _shown(cell, where)
+    before = cell["before" if where == "repaired" else "held_out_before"]
+    return f"{_shown(cell, where)} (before {100 * before:.2f})"
+
+
+def _shown(cell: Cell | None, where: str) -> str:
+    if cell is None:
+        return "–"
+    if "failed" in cell:
+        return f"no repair: {cell['failed'].split(':')[0]}"
+    return " / ".join(_mean(cell, where, figure) for figure in FIGURES)
+
+
+def _mean(cell: Cell, where: str, figure: str) -> str:
+    values = [100 * run[where][figure] for run in cell["runs"] if run[where][figure] is not None]
+    if not values:
+        return "–"
+    digits = 3 if figure == "br" else 2
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
+
+
+def _triple(figures: Sequence[float]) -> str:
+    return " / ".join(f"{each:.3f}" for each in figures)
+
+
+def mean_of(cell: Cell, figure: str, where: str = "repaired") -> float:
+    """The mean over a cell's runs, a fraction."""
+    return float(statistics.mean(run[where][figure] for run in cell["runs"]))
+
+
+def verdict(history: Cell, arachne: Cell) -> dict[str, bool]:
+    """The claims of RQ1 on one model: BR at most a tenth of Arachne's, accuracy not below before,
+    between 1 % and 10 % of the failures repaired."""
+    return {
+        "BR <= 1/10 of Arachne's": mean_of(history, "br") <= mean_of(arachne, "br") / 10,
+        "accuracy not below": mean_of(history, "acc_after") >= history["before"],
+        "RR at least 1 %": mean_of(history, "rr") >= 0.01,
+    }
+
+
+def _claims(models: Models) -> str:
+    rows: dict[str, list[str]] = {}
+    for folds in models.values():
+        history, arachne = (folds["all"].get(row) for row in ("history", "arachne"))
+        if not history or not arachne or "failed" in history or "failed" in arachne:
+            continue
+        ratio = mean_of(arachne, "br") / max(mean_of(history, "br"), 1e-9)
+        found = verdict(history, arachne)
+        for claim, holds in found.items():
+            rows.setdefault(claim, []).append("agrees" if holds else "disagrees")
+        rows.setdefault("Arachne's BR in history's", []).append(f"{ratio:.1f}×")
+    lines = ["| claim | " + " | ".join(models) + " |", "|---" * (len(models) + 1) + "|"]
+    lines += [f"| {claim} | " + " | ".join(each) + " |" for claim, each in rows.items()]
+    return "\n".join(lines)
