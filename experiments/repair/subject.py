@@ -51,7 +51,7 @@ def with_run(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
     checkpoints = sorted(folder.file("history").glob("epoch_*.safetensors"))
     numbers = [int(path.stem.removeprefix("epoch_")) for path in checkpoints]
     epoch = settings["epoch"] if settings["epoch"] is not None else max(numbers, default=0)
-    for wanted in (epoch - 1, epoch):
+    for wanted in (epoch, epoch - 1):
         if wanted not in numbers:
             kept = f"{min(numbers)} to {max(numbers)}" if numbers else "none"
             raise ConfigError(f"{folder.path}: no checkpoint of epoch {wanted} (there is {kept})")

@@ -64,7 +64,9 @@ def run(options: Options) -> int:
         print(f"{folder.path}: finished already")
         return 0
     subject = load_subject(config, paper=chosen.protocol == "paper")
-    with run_folder("repair", options, config) as folder:
+    # A label or layer that does not exist is found out on the way: then there is no new folder.
+    resumed = options.resume is not None
+    with run_folder("repair", options, config, keep_failed=resumed) as folder:
         summary = run_repair(subject, chosen, folder, _say, write_model=config["write_model"])
         folder.write_summary(summary)
         write_report(folder)

@@ -149,7 +149,8 @@ def make_scorer(
     layers, and no cheaper as a loop; "tail" where the net's code can be traced and the activations
     before that weight fit into `memory` bytes; "whole" always.
     """
-    divided = cut(model.net.eval(), selection.indices) if set(ways) - {"whole"} else None
+    with pure(model):  # tracing sees evaluation mode
+        divided = cut(model.net, selection.indices) if set(ways) - {"whole"} else None
     held = None if divided is None else _held(model, images, divided, memory)
     if divided is not None and held is not None:
         stages = dense_stages(divided.tail) if "products" in ways and len(held) == 1 else None

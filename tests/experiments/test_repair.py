@@ -1,0 +1,111 @@
+"""`robustkit repair` from end to end, on the history of a short training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.cli import main
+from robustkit import data, models
+from robustkit.attacks import predict
+from robustkit.repair import Patch
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that is far from done, so that there is something to repair."""
+    out = tmp_path_factory.mktemp("repair") / "train"
+    flags = ["--data", "digits", "--model", "vgg3?width=8", "--epochs", "3", "--lr", "0.01"]
+    flags += ["--schedule", "constant", "--warmup", "0", "--seed", "0"]
+    assert main(["train", *flags, "--out", str(out)]) == 0
+    return out
+
+
+def mend(trained: Path, out: Path, *flags: str) -> int:
+    quick = ["--attack-images", "20"]
+    return main(["repair", "--run", str(trained), *quick, *flags, "--out", str(out)])
+
+
+def test_a_repair_leaves_a_patch_and_figures_that_are_its_own(
+    trained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert (
+        mend(
+            trained, out, "--iterations", "5", "--runs", "2", "--on-empty", "grow", "--write-model"
+        )
+        == 0
+    )
+    summary = json.loads((out / "summary.json").read_text())
+    model = models.load(trained / "history" / "epoch_0003.safetensors")
+    patch = Patch.load(out / "patch.safetensors")
+    repaired = patch.apply(model)
+    assert models.digest(repaired) == models.digest(models.load(out / "model.safetensors"))
+    splits = data.load("digits")
+    for images, figures in ((splits.val, summary), (splits.test, summary["held_out"])):
+        before = predict(model, images.images).argmax(dim=1) == images.labels
+        after = predict(repaired, images.images).argmax(dim=1) == images.labels
+        assert figures["acc_after"] == pytest.approx(float(after.double().mean()))
+        assert figures["br"] == pytest.approx(float((before & ~after).sum() / before.sum()))
+        assert figures["rr"] == pytest.approx(float((~before & after).sum() / (~before).sum()))
+    assert summary["changed"] == len(patch)
+    assert len(summary["runs"]) == 2
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") == 2
+    assert "data:image/png" in page
+
+
+@pytest.mark.parametrize("method", ["arachne", "finetune", "anchored"])
+def test_every_kind_of_method_runs(trained: Path, tmp_path: Path, method: str) -> None:
+    budget = ["--iterations", "3"] if method == "arachne" else ["--steps", "20"]
+    assert mend(trained, tmp_path / "run", "--method", method, *budget) == 0
+
+
+def test_the_papers_protocol_has_no_held_out_images(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert mend(trained, out, "--protocol", "paper", "--iterations", "3", "--on-empty", "grow") == 0
+    assert json.loads((out / "summary.json").read_text())["held_out"] is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--method", "hystory"], "did you mean 'history'?"),
+        (["--labels", "cat"], "no class 'cat'"),
+        (["--pairs", "3"], "expected TRUE:PREDICTED"),
+        (["--layers", "head.9"], "no layer 'head.9'"),
+        (["--repair-on", "test", "--held-out", "test"], "prove nothing"),
+        (["--steps", "3"], "has no such setting"),
+        (["--epoch", "9"], "no checkpoint of epoch 9 (there is 1 to 3)"),
+        (["--previous", "x"], "--run has its own"),
+    ],
+)
+def test_mistakes_are_said_in_one_line(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    message: str,
+) -> None:
+    out = tmp_path / "run"
+    assert mend(trained, out, *flags) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_a_previous_model_of_another_architecture_is_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.safetensors"
+    splits = data.load("digits")
+    net = models.build(
+        "small", num_classes=10, in_channels=1, image_size=16, classes=splits.train.classes
+    )
+    models.save(net, other)
+    model = str(trained / "model.safetensors")
+    flags = ["--model", model, "--previous", str(other), "--out", str(tmp_path / "run")]
+    assert main(["repair", *flags]) == 2
+    assert "of another architecture" in capsys.readouterr().err
