@@ -23,6 +23,7 @@ from robustkit.repair import (
     FITNESS,
     HISTORY,
     METHODS,
+    Patch,
     Repair,
     RepairConfig,
     RepairSets,
@@ -55,9 +56,9 @@ from tests.robustkit.repair.nets import (
 )
 
 SWARM = SwarmConfig(particles=20, iterations=8)
-HISTORY_40 = replace(HISTORY, top=60, on_empty="grow", n_positives=80, seed=1)
-ARACHNE_20 = replace(ARACHNE, seed=1)
-BOTH = pytest.mark.parametrize("method", [HISTORY_40, ARACHNE_20], ids=["history", "arachne"])
+HISTORY_60 = replace(HISTORY, top=60, on_empty="grow", n_positives=80, seed=1)
+ARACHNE_1 = replace(ARACHNE, seed=1)
+BOTH = pytest.mark.parametrize("method", [HISTORY_60, ARACHNE_1], ids=["history", "arachne"])
 
 
 @dataclass
@@ -89,10 +90,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def said(model: Classifier, images: ImageSet) -> list[int]:
     """Predictions by one ordinary forward pass."""
     with torch.no_grad():
-        logits = copy.deepcopy(model).eval()(images.floats())
-    # No tie that another order of summing would break otherwise.
-    assert float(logits.topk(2).values.diff().abs().min()) > 1e-5
-    answers: list[int] = logits.argmax(dim=1).tolist()
+        answers: list[int] = copy.deepcopy(model).eval()(images.floats()).argmax(dim=1).tolist()
     return answers
 
 
@@ -263,13 +261,13 @@ def test_where_nothing_is_fitter_the_patch_is_empty(net: Trained, method: Repair
 
 def test_candidates_that_are_the_model_itself_are_no_repair(net: Trained) -> None:
     still = SwarmConfig(particles=5, iterations=3, start="current", spread=0.0)
-    assert len(net.repair(HISTORY_40, still).patch) == 0
+    assert len(net.repair(HISTORY_60, still).patch) == 0
 
 
 @pytest.mark.parametrize("fitness", sorted(FITNESS))
 def test_any_fitness_can_be_climbed(net: Trained, fitness: str) -> None:
     made = net.repair(
-        replace(HISTORY_40, fitness=fitness, positives="all"), replace(SWARM, start="current")
+        replace(HISTORY_60, fitness=fitness, positives="all"), replace(SWARM, start="current")
     )
     found = made.runs[0].found
     assert found is not None
@@ -330,8 +328,18 @@ def test_a_resumed_repair_is_one_that_was_never_stopped(
     assert untimed(whole) == untimed(resumed)
 
 
+def test_a_saved_patch_repairs_the_saved_model(net: Trained, tmp_path: Path) -> None:
+    made = net.repair(HISTORY_60)
+    made.patch.save(tmp_path / "patch.safetensors")
+    models.save(net.model, tmp_path / "model.safetensors")
+    again = Patch.load(tmp_path / "patch.safetensors").apply(
+        models.load(tmp_path / "model.safetensors")
+    )
+    assert same_tensors(frozen(again), frozen(made.patch.apply(net.model)))
+
+
 def test_convolutions_and_the_printed_swarm_repair_too(net: Trained) -> None:
-    config = replace(HISTORY_40, layers=("conv",), top=200, use_diff=False)
+    config = replace(HISTORY_60, layers=("conv",), top=200, use_diff=False)
     made = net.repair(config, preset("paper-literal", particles=6, iterations=4, start="current"))
     assert made.how == "tail"
     assert set(made.report["localised"]) <= {"stage1.0", "stage2.0", "stage3.0"}
@@ -342,11 +350,11 @@ def test_convolutions_and_the_printed_swarm_repair_too(net: Trained) -> None:
 
 def test_without_a_previous_checkpoint_arachne_works_and_history_does_not(net: Trained) -> None:
     train = net.splits.train
-    made = repair(net.model, ARACHNE_20, train, swarm=SWARM)
-    assert made.patch.child == net.repair(ARACHNE_20).patch.child
+    made = repair(net.model, ARACHNE_1, train, swarm=SWARM)
+    assert made.patch.child == net.repair(ARACHNE_1).patch.child
     assert (made.report["n_deg"], made.report["n_imp"]) == (0, 0)
     with pytest.raises(RepairError, match="needs the checkpoint before"):
-        repair(net.model, HISTORY_40, train, swarm=SWARM)
+        repair(net.model, HISTORY_60, train, swarm=SWARM)
 
 
 @pytest.mark.xfail(
@@ -355,7 +363,7 @@ def test_without_a_previous_checkpoint_arachne_works_and_history_does_not(net: T
 def test_nothing_but_failures_can_be_repaired(net: Trained) -> None:
     sets = repair_sets(net.model, net.splits.train)
     failures = net.splits.train.subset(torch.nonzero(sets.neg).squeeze(1))
-    assert net.repair(ARACHNE_20, images=failures).report["rr"] > 0
+    assert net.repair(ARACHNE_1, images=failures).report["rr"] > 0
 
 
 # ------------------------------------------------------------------------------------- the sets
@@ -400,7 +408,8 @@ def test_labels_and_pairs_restrict_what_is_repaired(
             "pairs" in wanted and (y, answer) == (true, other)
         )
 
-    config = replace(method, localisation="arachne", **wanted)
+    of_labels, of_pairs = wanted.get("labels", ()), wanted.get("pairs", ())
+    config = replace(method, localisation="arachne", labels=of_labels, pairs=of_pairs)
     made = net.repair(config, images=images, held_out=held_out)
     applied = made.patch.apply(net.model)
     before, after = said(net.model, images), said(applied, images)
@@ -442,11 +451,15 @@ def test_classes_that_are_not_there_are_an_error(
     net: Trained, way: str, wanted: dict[str, tuple[str, ...]], told: str
 ) -> None:
     images = renamed(net.splits.train)
-    with pytest.raises(RepairError, match=told):
+    labels, pairs = wanted.get("labels", ()), wanted.get("pairs", ())
+
+    def mend() -> object:
         if way == "repair":
-            net.repair(replace(ARACHNE_20, **wanted), images=images)
-        else:
-            tune(net.model, TuneConfig(steps=1, **wanted), images)
+            return net.repair(replace(ARACHNE_1, labels=labels, pairs=pairs), images=images)
+        return tune(net.model, TuneConfig(steps=1, labels=labels, pairs=pairs), images)
+
+    with pytest.raises(RepairError, match=told):
+        mend()
 
 
 def test_without_failures_there_is_nothing_to_repair(net: Trained) -> None:
@@ -454,7 +467,7 @@ def test_without_failures_there_is_nothing_to_repair(net: Trained) -> None:
     content = ImageSet(train.images, torch.tensor(said(net.model, train)), train.classes)
     message = f"no failures to repair: the model is right on {len(train)} of {len(train)} images"
     with pytest.raises(RepairError, match=message):
-        net.repair(HISTORY_40, images=content)
+        net.repair(HISTORY_60, images=content)
     with pytest.raises(RepairError, match=message):
         tune(net.model, TuneConfig(steps=1), content)
 
@@ -462,14 +475,10 @@ def test_without_failures_there_is_nothing_to_repair(net: Trained) -> None:
 # ----------------------------------------------------------------------------------- the search
 
 
-def some_sets(model: Classifier, images: ImageSet) -> RepairSets:
-    return repair_sets(model, images)
-
-
 @pytest.mark.parametrize("count", [1, 7, 20])
 def test_the_hardest_successes_are_those_of_largest_squared_error(count: int) -> None:
     model, images = mlp(), noise(120)
-    sets = some_sets(model, images)
+    sets = repair_sets(model, images)
     assert int(sets.pos.sum()) > 20
     errors = []
     for i in torch.nonzero(sets.pos).flatten().tolist():
@@ -483,7 +492,7 @@ def test_the_hardest_successes_are_those_of_largest_squared_error(count: int) ->
 
 def test_equally_hard_successes_go_by_index() -> None:
     model, images = mlp(), noise(60)
-    sets = some_sets(model, images)
+    sets = repair_sets(model, images)
     right = torch.nonzero(sets.pos).flatten()
     doubled = images.subset(right[:6].repeat(2))
     sets = RepairSets(
@@ -500,7 +509,7 @@ def test_equally_hard_successes_go_by_index() -> None:
 
 def test_random_successes_are_drawn_anew_for_each_run() -> None:
     model, images = mlp(), noise(200)
-    sets = some_sets(model, images)
+    sets = repair_sets(model, images)
     right = set(torch.nonzero(sets.pos).flatten().tolist())
     config = RepairConfig(positives="random", n_positives=20)
     drawn = [choose_positives(model, images, sets, config, run).tolist() for run in range(3)]
@@ -517,7 +526,7 @@ def test_random_successes_are_drawn_anew_for_each_run() -> None:
 @pytest.mark.parametrize("positives", ["all", "random", "hardest"])
 def test_all_successes_are_watched_where_there_are_no_more(positives: str) -> None:
     model, images = mlp(), noise(30)
-    sets = some_sets(model, images)
+    sets = repair_sets(model, images)
     config = RepairConfig(positives=positives, n_positives=30)
     expected = torch.nonzero(sets.pos).flatten().tolist()
     assert choose_positives(model, images, sets, config, 0).tolist() == expected
@@ -527,7 +536,7 @@ def test_siblings_are_all_weights_of_the_layer() -> None:
     model = mixed_net()
     found = siblings_of(model, chosen(_2=[0, 50], _7=[3]))
     for place, layer in enumerate(["2", "2", "7"]):
-        numbers = [float(each) for each in parameter(model, layer).flatten()]
+        numbers = [float(each) for each in parameter(model, layer).detach().flatten()]
         mean = sum(numbers) / len(numbers)
         std = (sum((each - mean) ** 2 for each in numbers) / len(numbers)) ** 0.5
         assert float(found.mean[place]) == pytest.approx(mean, abs=1e-6)
@@ -598,8 +607,8 @@ def test_descent_is_reproducible(net: Trained, scope: str, settings: dict[str, A
     assert len(first.patch) > 0
     assert same_tensors(entries(first), entries(second))
     assert untimed(first) == untimed(second)
-    assert entries(tune(model, replace(config, seed=4), images)).keys()
-    assert not same_tensors(entries(first), entries(tune(model, replace(config, seed=4), images)))
+    other = tune(model, replace(config, seed=4), images)
+    assert not same_tensors(entries(first), entries(other))
 
 
 @pytest.mark.parametrize("scope", ["last", "all"])
@@ -623,7 +632,7 @@ def test_batch_norm_keeps_its_statistics(scope: str, training: bool) -> None:
 
 def test_descent_may_be_on_failures_alone() -> None:
     model, images = mlp(), noise(60)
-    sets = some_sets(model, images)
+    sets = repair_sets(model, images)
     failures = images.subset(torch.nonzero(sets.neg).squeeze(1))
     report = tune(model, TuneConfig(steps=40, lr=0.02, batch_size=16), failures).report
     assert report["n_pos"] == 0
@@ -743,8 +752,8 @@ def test_a_model_without_gradients_can_be_tuned(scope: str) -> None:
 # ------------------------------------------------------------------------------- methods by name
 
 
-@pytest.mark.parametrize("name", ["history", "arachne", "random", "finetune", "retrain"])
-def test_the_methods_of_the_papers_are_known_by_name(net: Trained, name: str) -> None:
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_methods_are_known_by_name(net: Trained, name: str) -> None:
     method = METHODS.find(name)
     train = net.splits.train
     if isinstance(method.config, TuneConfig):
@@ -789,16 +798,3 @@ def test_held_out_images_must_not_be_the_repair_set() -> None:
         drop_shared(others, images)
     with pytest.raises(RepairError, match="30 of the 30"):
         drop_shared(images, images)
-
-
-def test_checkpoints_are_what_the_history_method_is_given(net: Trained, tmp_path: Path) -> None:
-    """A saved patch makes of the saved checkpoint the repaired net."""
-    made = net.repair(HISTORY_40)
-    made.patch.save(tmp_path / "patch.safetensors")
-    models.save(net.model, tmp_path / "model.safetensors")
-    from robustkit.repair import Patch
-
-    again = Patch.load(tmp_path / "patch.safetensors").apply(
-        models.load(tmp_path / "model.safetensors")
-    )
-    assert same_tensors(frozen(again), frozen(made.patch.apply(net.model)))
