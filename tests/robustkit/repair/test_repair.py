@@ -236,7 +236,7 @@ def test_a_model_in_train_mode_is_repaired_alike_and_stays_in_it(
     for each in models_given:
         mixed(each)
     before = [state(each) for each in models_given]
-    made = Trained(*models_given, net.splits).repair(method)
+    made = Trained(models_given[0], models_given[1], net.splits).repair(method)
     assert same_tensors(entries(made), entries(net.repair(method)))
     assert same(before, [state(each) for each in models_given])
 
