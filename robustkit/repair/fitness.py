@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,8 +20,8 @@ class Tally:
     """What P candidates do to |neg| failures and |pos| successes; all float64.
 
     `patched`, `intact` (P,): counts of failures and of successes that are right. `loss_neg`,
-    `loss_pos` (P,): mean cross-entropies in nats, and `before_neg`, `before_pos` the unrepaired
-    model's.
+    `loss_pos` (P,): mean cross-entropies in nats, 0 where there are no such images, and
+    `before_neg`, `before_pos` the unrepaired model's.
     """
 
     n_neg: int
@@ -67,12 +68,13 @@ def accuracy(tally: Tally) -> Tensor:
 def guarded(tally: Tally) -> Tensor:
     """Failures patched, where at most `BUDGET` of the successes broke: not of the papers.
 
-    Every success broken beyond the budget costs as much as all failures are worth, so a candidate
-    within the budget beats one beyond it. For equal numbers the lower loss wins.
+    Every success broken beyond the budget costs more than all failures are worth, so a candidate
+    within the budget beats any beyond it. For equal numbers the lower loss wins.
     """
     broken = tally.n_pos - tally.intact
-    beyond = (broken - BUDGET * tally.n_pos).clamp_min(0)
-    return tally.patched - tally.n_neg * beyond + 1 / (1 + tally.loss_neg + tally.loss_pos)
+    beyond = (broken - math.floor(BUDGET * tally.n_pos)).clamp_min(0)
+    worth = tally.patched - (tally.n_neg + 1) * beyond
+    return worth + 1 / (1 + tally.loss_neg + tally.loss_pos)
 
 
 # Share of the successes seen that "guarded" may break.
@@ -88,11 +90,16 @@ def tally(
         n_pos=int(pos.sum()),
         patched=right[:, neg].sum(dim=1, dtype=torch.float64),
         intact=right[:, pos].sum(dim=1, dtype=torch.float64),
-        loss_neg=loss[:, neg].double().mean(dim=1),
-        loss_pos=loss[:, pos].double().mean(dim=1),
+        loss_neg=mean_loss(loss, neg),
+        loss_pos=mean_loss(loss, pos),
         before_neg=before[0],
         before_pos=before[1],
     )
+
+
+def mean_loss(loss: Tensor, among: Tensor) -> Tensor:
+    """Float64 (P,) of losses (P,n) over the images `among`, bool (n,); 0 where it is empty."""
+    return loss[:, among].sum(dim=1, dtype=torch.float64) / max(int(among.sum()), 1)
 
 
 def _share(count: Tensor, among: int) -> Tensor:

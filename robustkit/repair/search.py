@@ -13,7 +13,7 @@ from robustkit.compute import derive_seed, torch_generator
 from robustkit.data import ImageSet
 from robustkit.models import Classifier
 from robustkit.repair.config import RepairConfig
-from robustkit.repair.fitness import FITNESS, Tally, tally
+from robustkit.repair.fitness import FITNESS, Tally, mean_loss, tally
 from robustkit.repair.scoring import Scorer, make_scorer
 from robustkit.repair.sets import RepairSets
 from robustkit.repair.swarm import Siblings, SwarmConfig, Swarms, start_swarms, step
@@ -169,7 +169,7 @@ def _objective(
     scorer = make_scorer(model, images.subset(seen), selection)
     neg, pos = sets.neg[seen], pos[seen]
     right, loss = scorer.score(scorer.current[None].cpu())
-    before = (float(loss[0, neg].double().mean()), float(loss[0, pos].double().mean()))
+    before = (float(mean_loss(loss, neg)[0]), float(mean_loss(loss, pos)[0]))
     original = float(FITNESS.find(config.fitness)(tally(right, loss, neg, pos, before))[0])
     return Objective(scorer, neg, pos, before, original)
 

@@ -117,6 +117,7 @@ def _result(found: Repair) -> dict[str, Any]:
         "localised": report["localised"],
         "top": None if located is None else located.top,
         "scored_by": found.how,
+        "seconds": found.seconds / len(found.runs),
         "runs": [_run(run) for run in found.runs],
     }
 

@@ -357,9 +357,6 @@ def test_without_a_previous_checkpoint_arachne_works_and_history_does_not(net: T
         repair(net.model, HISTORY_60, train, swarm=SWARM)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="without successes every fitness is NaN, and no candidate is fitter"
-)
 def test_nothing_but_failures_can_be_repaired(net: Trained) -> None:
     sets = repair_sets(net.model, net.splits.train)
     failures = net.splits.train.subset(torch.nonzero(sets.neg).squeeze(1))
