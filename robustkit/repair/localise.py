@@ -88,6 +88,7 @@ def _history(
             )
         config = replace(config, use_imp=False)
         notes.append("no improved images: localised without them")
+    _check_previous(previous, layers)
     evidence = _Evidence(
         impacts(model, images.subset(torch.nonzero(sets.deg).squeeze(1)), layers),
         impacts(model, images.subset(torch.nonzero(sets.imp).squeeze(1)), layers)
@@ -112,6 +113,19 @@ def _history(
         notes.append(note)
         found = _equation_5(evidence, count, config)
     return replace(found, notes=tuple(notes))
+
+
+def _check_previous(previous: Classifier, layers: Mapping[str, Layer]) -> None:
+    """Refuse a checkpoint that does not have the weights whose history is asked for."""
+    older = dict(previous.net.named_parameters())
+    for name, layer in layers.items():
+        there = older.get(f"{name}.weight")
+        if there is None or there.shape != layer.weight.shape:
+            found = "none" if there is None else tuple(there.shape)
+            raise RepairError(
+                f"the previous checkpoint is of another architecture: '{name}' has weights "
+                f"{tuple(layer.weight.shape)} in the model, {found} before"
+            )
 
 
 def _equation_5(evidence: _Evidence, count: int, config: RepairConfig) -> Localisation:

@@ -124,7 +124,7 @@ def make_patch(
     changes = {}
     for name, indices in selection.indices.items():
         after = new[f"{name}.weight"].float()
-        moved = after != old[name]
+        moved = _differ(after, old[name])
         if bool(moved.any()):
             changes[f"{name}.weight"] = Change(indices[moved], old[name][moved], after[moved])
     return _finished(model, changes, provenance)
@@ -137,7 +137,7 @@ def difference(model: Classifier, changed: Classifier, **provenance: Any) -> Pat
     for name, parameter in model.net.named_parameters():
         old = parameter.detach().flatten().cpu()
         new = after[name].detach().flatten().cpu()
-        indices = torch.nonzero(old != new).squeeze(1)
+        indices = torch.nonzero(_differ(old, new)).squeeze(1)
         if len(indices):
             changes[name] = Change(indices, old[indices], new[indices])
     return _finished(model, changes, provenance)
@@ -158,30 +158,31 @@ def _with(model: Classifier, entries: Mapping[str, tuple[Tensor, Tensor]]) -> Cl
         for name, (indices, values) in entries.items():
             if name not in parameters:
                 raise RepairError(f"the patch changes '{name}', which the model does not have")
-            flat = parameters[name].view(-1)
+            parameter = parameters[name]
+            flat = parameter.flatten().clone()  # in logical order, whatever the memory's
             if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(flat):
                 raise RepairError(f"the patch changes entries that '{name}' does not have")
             flat[indices.to(flat.device)] = values.to(flat)
+            parameter.copy_(flat.view(parameter.shape))
     return changed
+
+
+def _differ(old: Tensor, new: Tensor) -> Tensor:
+    """Where two tensors of numbers differ, be it in the sign of a zero: digests see that, too."""
+    return (old != new) | (old.signbit() != new.signbit())
 
 
 def _join(first: Change | None, second: Change | None) -> Change:
     """Old values of the first change, new ones of the second; what returns to itself is dropped."""
-    found: dict[int, tuple[float, float]] = {}
-    for change in (first, second):
-        if change is None:
-            continue
-        rows = zip(change.indices.tolist(), change.old.tolist(), change.new.tolist(), strict=True)
-        for index, old, new in rows:
-            found[index] = (found.get(index, (old, new))[0], new)
-    kept = sorted((index, old, new) for index, (old, new) in found.items() if old != new)
-    some = first if first is not None else second
-    assert some is not None
-    return Change(
-        torch.tensor([row[0] for row in kept], dtype=torch.int64),
-        torch.tensor([row[1] for row in kept], dtype=some.old.dtype),
-        torch.tensor([row[2] for row in kept], dtype=some.old.dtype),
-    )
+    given = [change for change in (first, second) if change is not None]
+    indices: Tensor = torch.unique(torch.cat([change.indices for change in given]))
+    old, new = (torch.empty(len(indices), dtype=given[0].old.dtype) for _ in range(2))
+    for change in given:
+        new[torch.searchsorted(indices, change.indices)] = change.new
+    for change in reversed(given):
+        old[torch.searchsorted(indices, change.indices)] = change.old
+    kept = _differ(old, new)
+    return Change(indices[kept], old[kept], new[kept])
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
@@ -206,7 +207,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise RepairError(f"{path}: no patch, but another kind of safetensors file")
     if _checksum(tensors, notes[_NOTE]) != notes.get("sha256"):
         raise RepairError(f"{path}: damaged: it does not match the checksum saved with it")
-    note = json.loads(notes[_NOTE])
+    try:
+        note = json.loads(notes[_NOTE])
+    except (ValueError, RecursionError):
+        note = None
+    if not isinstance(note, dict):
+        raise RepairError(f"{path}: not a patch: its notes are no JSON object")
     if note.get("format") != FORMAT:
         raise RepairError(
             f"{path}: patch format {note.get('format')}; this robustkit reads format {FORMAT}"
@@ -227,5 +233,6 @@ def _check_shape(path: Path, note: dict[str, Any], tensors: Mapping[str, Tensor]
         fits &= indices.dtype == torch.int64 and indices.dim() == 1
         fits &= old.is_floating_point() and old.shape == new.shape == indices.shape
         fits &= old.dtype == new.dtype
+        fits &= indices.dim() == 1 and bool((indices[1:] > indices[:-1]).all())
     if not fits:
         raise RepairError(f"{path}: not shaped like a patch")

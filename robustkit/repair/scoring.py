@@ -60,9 +60,10 @@ class Scorer(ABC):
         loss = torch.empty(shape, device=self.device)
         for candidates, images, logits in self.parts(values.to(self.device)):
             labels = self.labels[images].expand(1, logits.shape[1], -1)
-            highest = logits.amax(dim=0)
+            highest, said = logits.max(dim=0)
             own = logits.gather(0, labels)[0]
-            right[candidates, images] = own >= highest
+            # NaN is found to be the highest, and is no answer.
+            right[candidates, images] = (said == labels[0]) & (own >= highest)
             rest = logits.sub_(highest).exp_().sum(dim=0).log_()
             loss[candidates, images] = rest + highest - own
         return right.cpu(), loss.cpu()
@@ -168,22 +169,34 @@ def make_scorer(
 def _held(model: Classifier, images: ImageSet, divided: Cut, memory: int) -> list[Tensor] | None:
     """The activations at the cut, once the tail has been seen to give the net's own logits."""
     device = device_of(model)
+
+    def shown() -> Iterator[Tensor]:
+        for part in batches(len(images), BATCH):
+            yield model.normalise(images.floats(part).to(device))
+
     with pure(model):
-        normalised = (
-            model.normalise(images.floats(part).to(device)) for part in batches(len(images), BATCH)
-        )
-        held = hold(divided, normalised, len(images), memory)
-        if held is None:
+        held = hold(divided, shown(), len(images), memory)
+        if held is None or not _gives_own_logits(model, divided, held, shown()):
             return None
-        few = torch.arange(min(len(images), 8))
-        with torch.no_grad():
-            own = model(images.floats(few).to(device))
-            # Twice: a tail that writes into what it is given differs the second time.
-            for _ in range(2):
-                found = divided.logits([each[: len(few)] for each in held], {})
-                if found.shape != own.shape or not torch.allclose(found, own, AGREE, AGREE):
-                    return None
     return held
+
+
+@torch.no_grad()
+def _gives_own_logits(
+    model: Classifier, divided: Cut, held: list[Tensor], normalised: Iterator[Tensor]
+) -> bool:
+    """Whether the tail makes of what is held, image by image, what the whole net makes of it."""
+    start = 0
+    for shown in normalised:
+        own = model.net(shown)
+        parts = [each[start : start + len(shown)] for each in held]
+        # Twice: a tail that writes into what it is given differs the second time.
+        for _ in range(2):
+            found = divided.logits(parts, {})
+            if found.shape != own.shape or not torch.allclose(found, own, AGREE, AGREE):
+                return False
+        start += len(shown)
+    return True
 
 
 def _substituted(model: Classifier, selection: Selection, values: Tensor) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,12 +28,15 @@ class Cut:
 
 
 def cut(net: nn.Module, layers: Iterable[str]) -> Cut | None:
-    """Cut `net` before the layers of these names; None where its code cannot be traced.
+    """Cut `net` before the layers of these names; None where its code cannot be traced, or where
+    a weight of theirs is another layer's, too.
 
     The cut is by dependence, not by place: in a residual net or one with branches all that a
     changed weight cannot reach is in the head.
     """
     wanted = set(layers)
+    if _tied(net, wanted):
+        return None
     try:
         traced = fx.symbolic_trace(net)
     except Exception:
@@ -56,6 +60,12 @@ def cut(net: nn.Module, layers: Iterable[str]) -> Cut | None:
         )
     )
     return Cut(_head(traced, nodes, after, frontier), _tail(traced, nodes, after, frontier))
+
+
+def _tied(net: nn.Module, layers: set[str]) -> bool:
+    """Whether a weight of `layers` goes by a second name, under which it would not change."""
+    uses = Counter(id(each) for _, each in net.named_parameters(remove_duplicate=False))
+    return any(uses[id(net.get_submodule(name).weight)] > 1 for name in layers)
 
 
 def _used_otherwise(nodes: Sequence[fx.Node], layers: set[str]) -> bool:

@@ -157,6 +157,7 @@ class _Shown:
         self.net, self.images = net, images
         self.device = device_of(net)
         if scope == "all":
+            net.requires_grad_(True)
             net.train()
             for module in net.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -168,7 +169,7 @@ class _Shown:
         (self.name,) = repairable(net, ("last",))
         layer = net.net.get_submodule(self.name)
         self.features = _features(net, layer, images)
-        self.layer = layer
+        self.layer = layer.requires_grad_(True)
         self.parameters = list(layer.parameters())
 
     def logits(self, chosen: Tensor) -> Tensor:
@@ -202,6 +203,6 @@ def _features(net: Classifier, layer: nn.Module, images: ImageSet) -> Tensor:
         logits = predict(net, images.images)
     finally:
         handle.remove()
-    if len(torch.cat(made)) != len(logits) or not torch.equal(torch.cat(made), logits):
+    if not made or len(torch.cat(made)) != len(logits) or not torch.equal(torch.cat(made), logits):
         raise ConfigError("the last fully connected layer does not give the logits: tune all")
     return torch.cat(seen)

@@ -31,7 +31,12 @@ def repairable(model: Classifier, layers: Sequence[str] = ("linear",)) -> dict[s
     chosen: set[str] = set()
     for word in layers:
         chosen |= set(_named(word, list(known), linear))
-    return {name: known[name] for name in known if name in chosen}
+    # A weight that several layers share is one weight: it is listed under its first name.
+    owners: dict[int, str] = {}
+    for name in known:
+        if name in chosen:
+            owners.setdefault(id(known[name].weight), name)
+    return {name: known[name] for name in owners.values()}
 
 
 def _named(word: str, known: Sequence[str], linear: Sequence[str]) -> Sequence[str]:

@@ -532,9 +532,6 @@ def test_in_place_code_that_does_no_harm_keeps_its_tail(kind: str) -> None:
     assert scorer.how == "tail"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the self-check of a tail looks at the first eight images alone"
-)
 @pytest.mark.parametrize("kind", ["beside", "product"])
 def test_harm_by_in_place_code_is_seen_on_later_images_too(kind: str) -> None:
     """The first eight images are such that what is written is what was there."""
@@ -639,7 +636,6 @@ def test_too_little_memory_forces_the_whole_net() -> None:
         check(scorer, model, images, selection)
 
 
-@pytest.mark.xfail(strict=True, reason="products and tails do not know of tied weights")
 @pytest.mark.parametrize(
     ("way", "layer"), [("products", "first"), ("products", "second"), ("tail", "second")]
 )
@@ -670,9 +666,6 @@ def test_a_candidate_that_is_no_number_is_wrong(way: str) -> None:
     assert bool(loss[1].isnan().all())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="of equal highest logits any counts as the answer; predictions take one"
-)
 @pytest.mark.parametrize("way", ["products", "tail", "whole"])
 def test_of_equal_logits_the_one_that_is_predicted_counts(way: str) -> None:
     """A net that ends in ReLU, and says nothing at all of any image."""

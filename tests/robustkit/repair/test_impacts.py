@@ -266,11 +266,6 @@ def test_a_layer_that_is_called_twice_is_counted_twice() -> None:
     close(made.forward["again"], expected)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="impacts give functional_call both names of a tied weight",
-    raises=ValueError,
-)
 def test_tied_weights_have_impacts() -> None:
     model, images = wrap(seeded(TiedNet)), noise(5)
     made = impacts(model, images, repairable(model))

@@ -302,9 +302,6 @@ def test_layers_that_are_not_there_are_an_error() -> None:
         repairable(model, ("conv",))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a checkpoint of another architecture is told by torch", raises=RuntimeError
-)
 def test_a_previous_checkpoint_of_another_architecture_is_an_error() -> None:
     case = make_case()
     net = copy.deepcopy(case.previous.net)
