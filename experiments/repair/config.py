@@ -30,6 +30,7 @@ HELPS = {
     "fitness": f"what the swarm climbs: history, arachne, accuracy, guarded; {OWN}",
     "positives": f"images watched for breakage: random, hardest or all; {OWN}",
     "n_positives": f"how many of them; {OWN}",
+    "budget": f"guarded, anchored: share of the successes that may break; {OWN}",
     "swarm": f"the swarm's design: {', '.join(PRESETS)}; {OWN}",
     "particles": "of each swarm; null: the design's",
     "iterations": "at most; null: the design's",
@@ -55,9 +56,10 @@ _OF_REPAIR = {
     "fitness": "fitness",
     "positives": "positives",
     "n_positives": "n_positives",
+    "budget": "budget",
 }
 _OF_SWARM = ("particles", "iterations", "patience", "topology", "start", "spread")
-_OF_TUNING = ("steps", "seconds", "lr")
+_OF_TUNING = ("steps", "seconds", "lr", "budget")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,7 @@ class RepairOptions:
     fitness: str | None = None
     positives: str | None = None
     n_positives: int | None = None
+    budget: float | None = None
     swarm: str | None = None
     particles: int | None = None
     iterations: int | None = None
@@ -128,9 +131,14 @@ class RepairOptions:
 
     def _refuse_strangers(self) -> None:
         """An option that the method does not have would be silently ignored."""
-        tuned = isinstance(METHODS.find(self.method).config, TuneConfig)
-        strangers = [*_OF_REPAIR, "swarm", *_OF_SWARM] if tuned else list(_OF_TUNING)
-        for name in strangers:
-            if getattr(self, name) is not None:
+        base = METHODS.find(self.method).config
+        searching = [*_OF_REPAIR, "swarm", *_OF_SWARM]
+        own = _OF_TUNING if isinstance(base, TuneConfig) else searching
+        for name in dict.fromkeys([*searching, *_OF_TUNING]):
+            if getattr(self, name) is not None and name not in own:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag}: the method '{self.method}' has no such setting")
+        if isinstance(base, RepairConfig) and self.budget is not None:
+            fitness = self.fitness or base.fitness
+            if fitness != "guarded":
+                raise ConfigError(f"--budget: the fitness '{fitness}' has none; guarded does")

@@ -84,8 +84,9 @@ class _Watch:
 def save_state(folder: RunFolder, search: Search) -> None:
     """Write the search so that it can be gone on with, whole or not at all."""
     tensors = {name: each.contiguous() for name, each in search.swarms.tensors().items()}
+    notes = {"traces": json.dumps(search.traces), "seconds": repr(search.seconds)}
     with atomic_path(folder.file(STATE)) as temporary:
-        temporary.write_bytes(pack(tensors, metadata={"traces": json.dumps(search.traces)}))
+        temporary.write_bytes(pack(tensors, metadata=notes))
 
 
 def load_state(folder: RunFolder) -> Search | None:
@@ -95,9 +96,10 @@ def load_state(folder: RunFolder) -> Search | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            traces = json.loads((file.metadata() or {})["traces"])
+            notes = file.metadata() or {}
+            traces, seconds = json.loads(notes["traces"]), float(notes["seconds"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Search(Swarms(**tensors), traces)
+        return Search(Swarms(**tensors), traces, seconds)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{path}: damaged ({str(error).splitlines()[0]}); delete it to search anew"

@@ -10,6 +10,7 @@ from robustkit.errors import ConfigError, did_you_mean
 LOCALISATIONS = ("history", "arachne", "random")
 IMPACTS = ("both", "forward", "backward")
 RANKINGS = ("pooled", "layer")
+BUDGET = 0.002
 ON_EMPTY = ("error", "grow", "drop-imp", "drop-diff")
 POSITIVES = ("random", "hardest", "all")
 
@@ -26,7 +27,8 @@ class RepairConfig:
     nothing is chosen.
 
     `fitness` is what the swarm climbs, on all failures and on `n_positives` of the images that are
-    right: at random, those of largest squared error between softmax and one-hot, or all. `runs`
+    right: at random, those of largest squared error between softmax and one-hot, or all. `budget`
+    is the share of these that the fitness "guarded" lets break. `runs`
     independent swarms are led by seeds derived from `seed`; the patch is the one whose fitness is
     best, on the images repaired on alone. `labels` and `pairs` ("TRUE:PREDICTED") keep the failures
     of these classes and of these confusions alone.
@@ -44,6 +46,7 @@ class RepairConfig:
     fitness: str = "history"
     positives: str = "hardest"
     n_positives: int = 1000
+    budget: float = BUDGET
     runs: int = 1
     labels: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
@@ -66,6 +69,8 @@ class RepairConfig:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ConfigError(f"{name} must be at least 1, not {number}")
+        if not 0 <= self.budget <= 1:
+            raise ConfigError(f"budget must be in [0,1], a share of successes, not {self.budget:g}")
         if not self.layers:
             raise ConfigError("layers: name at least one, or linear, conv, both, last, before-last")
         if self.localisation == "random" and self.top is None:

@@ -21,7 +21,8 @@ class Tally:
 
     `patched`, `intact` (P,): counts of failures and of successes that are right. `loss_neg`,
     `loss_pos` (P,): mean cross-entropies in nats, 0 where there are no such images, and
-    `before_neg`, `before_pos` the unrepaired model's.
+    `before_neg`, `before_pos` the unrepaired model's. `budget` is the share of the successes that
+    may break, for a fitness that minds it.
     """
 
     n_neg: int
@@ -32,6 +33,7 @@ class Tally:
     loss_pos: Tensor
     before_neg: float
     before_pos: float
+    budget: float = 0.0
 
 
 Fitness = Callable[[Tally], Tensor]
@@ -66,23 +68,24 @@ def accuracy(tally: Tally) -> Tensor:
 
 @FITNESS.register("guarded")
 def guarded(tally: Tally) -> Tensor:
-    """Failures patched, where at most `BUDGET` of the successes broke: not of the papers.
+    """Failures patched, where at most the budget of the successes broke: not of the papers.
 
     Every success broken beyond the budget costs more than all failures are worth, so a candidate
     within the budget beats any beyond it. For equal numbers the lower loss wins.
     """
     broken = tally.n_pos - tally.intact
-    beyond = (broken - math.floor(BUDGET * tally.n_pos)).clamp_min(0)
+    beyond = (broken - math.floor(tally.budget * tally.n_pos)).clamp_min(0)
     worth = tally.patched - (tally.n_neg + 1) * beyond
     return worth + 1 / (1 + tally.loss_neg + tally.loss_pos)
 
 
-# Share of the successes seen that "guarded" may break.
-BUDGET = 0.002
-
-
 def tally(
-    right: Tensor, loss: Tensor, neg: Tensor, pos: Tensor, before: tuple[float, float]
+    right: Tensor,
+    loss: Tensor,
+    neg: Tensor,
+    pos: Tensor,
+    before: tuple[float, float],
+    budget: float = 0.0,
 ) -> Tally:
     """Count scores (P,n) of candidates over the images `neg` and `pos`, bool (n,)."""
     return Tally(
@@ -94,6 +97,7 @@ def tally(
         loss_pos=mean_loss(loss, pos),
         before_neg=before[0],
         before_pos=before[1],
+        budget=budget,
     )
 
 

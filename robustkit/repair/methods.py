@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 from robustkit.errors import RepairError
 from robustkit.registry import Registry
-from robustkit.repair.config import ARACHNE, HISTORY, RepairConfig
-from robustkit.repair.fitness import BUDGET
+from robustkit.repair.config import ARACHNE, BUDGET, HISTORY, RepairConfig
 from robustkit.repair.swarm import CONSTRICTED, SwarmConfig, preset
 from robustkit.repair.tuning import TuneConfig
 

@@ -89,7 +89,7 @@ def repair(
     changed. Where no candidate is fitter than the model as it is, the patch is empty. Raises
     `RepairError` where there is nothing to repair or nothing to change.
     """
-    began = time.perf_counter()
+    began = time.perf_counter() - (0.0 if resume is None else resume.seconds)
     sets = repair_sets(model, images, previous, labels=config.labels, pairs=config.pairs)
     located = localise(model, images, sets, config, previous)
     found, how = search(

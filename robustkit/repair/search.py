@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +29,7 @@ class Objective:
     neg: Tensor
     pos: Tensor
     before: tuple[float, float]
+    budget: float
     original: float
 
 
@@ -47,10 +49,14 @@ class Found:
 
 @dataclass(eq=False)
 class Search:
-    """Swarms in progress; `traces` grow by one number for each iteration of each run."""
+    """Swarms in progress; `traces` grow by one number for each iteration of each run.
+
+    `seconds` is the wall time that the search has taken, over all sessions.
+    """
 
     swarms: Swarms
     traces: list[list[float]] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 OnIteration = Callable[[Search], None]
@@ -90,12 +96,14 @@ def search(
             ]
         )
 
+    began = time.perf_counter() - state.seconds
     while not bool(state.swarms.done.all()):
         live = torch.nonzero(~state.swarms.done).squeeze(1).tolist()
         state.swarms = step(state.swarms, evaluate, siblings, swarm)
         _, fitness = state.swarms.leaders()
         for run in live:
             state.traces[run].append(float(fitness[run]))
+        state.seconds = time.perf_counter() - began
         on_iteration(state)
     places, fitness = state.swarms.leaders()
     found = [
@@ -133,7 +141,7 @@ def siblings_of(model: Classifier, selection: Selection) -> Siblings:
 
 def _tally(objective: Objective, places: Tensor) -> Tally:
     right, loss = objective.scorer.score(places)
-    return tally(right, loss, objective.neg, objective.pos, objective.before)
+    return tally(right, loss, objective.neg, objective.pos, objective.before, objective.budget)
 
 
 def _objectives(
@@ -170,8 +178,9 @@ def _objective(
     neg, pos = sets.neg[seen], pos[seen]
     right, loss = scorer.score(scorer.current[None].cpu())
     before = (float(mean_loss(loss, neg)[0]), float(mean_loss(loss, pos)[0]))
-    original = float(FITNESS.find(config.fitness)(tally(right, loss, neg, pos, before))[0])
-    return Objective(scorer, neg, pos, before, original)
+    unrepaired = tally(right, loss, neg, pos, before, config.budget)
+    original = float(FITNESS.find(config.fitness)(unrepaired)[0])
+    return Objective(scorer, neg, pos, before, config.budget, original)
 
 
 def choose_positives(

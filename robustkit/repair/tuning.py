@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -35,7 +36,9 @@ class TuneConfig:
     Ends after `steps` or, if `seconds` is given, after that wall time, whichever is first; only
     without `seconds` is the result the same every time. Of `checks` states on the way, that of
     highest accuracy on the images repaired on is kept or, by `budget`, that with most failures
-    repaired of those that break at most that share of what was right.
+    repaired of those that break at most that share of what was right; with `halvings`, states
+    that went 1/2, 1/4, … 2^-halvings of the way are candidates, too (weights between two models
+    keep much of both: Wortsman et al. 2022).
     """
 
     scope: str = "last"
@@ -46,6 +49,7 @@ class TuneConfig:
     checks: int = 20
     anchor: float = 0.0
     budget: float | None = None
+    halvings: int = 0
     runs: int = 1
     labels: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
@@ -64,6 +68,8 @@ class TuneConfig:
             raise ConfigError(f"anchor must not be negative, not {self.anchor:g}")
         if self.budget is not None and not 0 <= self.budget <= 1:
             raise ConfigError(f"budget must be in [0,1], a share of successes, not {self.budget:g}")
+        if not 0 <= self.halvings <= 20:
+            raise ConfigError(f"halvings must be from 0 to 20, not {self.halvings}")
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise ConfigError(f"seconds must be positive, not {self.seconds:g}")
 
@@ -130,9 +136,10 @@ def _descend(
             optimizer.step()
             step += 1
             if step % every == 0 or step == config.steps:
-                worth = _worth(shown.predicted(), images, sets, config)
-                if worth > best:
-                    best, kept = worth, [each.detach().clone() for each in parameters]
+                for state in shown.on_the_way(config.halvings):
+                    worth = _worth(shown.predicted(), images, sets, config)
+                    if worth > best:
+                        best, kept = worth, state
     with torch.no_grad():
         for parameter, value in zip(parameters, kept, strict=True):
             parameter.copy_(value)
@@ -157,20 +164,35 @@ class _Shown:
         self.net, self.images = net, images
         self.device = device_of(net)
         if scope == "all":
-            net.requires_grad_(True)
             net.train()
             for module in net.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
             self.features: Tensor | None = None
-            self.parameters = list(net.parameters())
+            self.learns(net)
             return
         net.eval()
         (self.name,) = repairable(net, ("last",))
         layer = net.net.get_submodule(self.name)
         self.features = _features(net, layer, images)
-        self.layer = layer.requires_grad_(True)
-        self.parameters = list(layer.parameters())
+        self.layer = layer
+        self.learns(layer)
+
+    def learns(self, module: nn.Module) -> None:
+        """Descend on the parameters of `module`, be they frozen in the model given."""
+        self.parameters = list(module.requires_grad_(True).parameters())
+        self.first = [each.detach().clone() for each in self.parameters]
+
+    @torch.no_grad()
+    def on_the_way(self, halvings: int) -> Iterator[list[Tensor]]:
+        """The net's states on the way back to its first, halving by halving, each in place."""
+        trained = [each.detach().clone() for each in self.parameters]
+        for halving in range(halvings + 1):
+            for parameter, first, last in zip(self.parameters, self.first, trained, strict=True):
+                parameter.copy_(first.lerp(last, 0.5**halving) if halving else last)
+            yield [each.detach().clone() for each in self.parameters]
+        for parameter, last in zip(self.parameters, trained, strict=True):
+            parameter.copy_(last)
 
     def logits(self, chosen: Tensor) -> Tensor:
         """Logits of the images `chosen`, int64 (n,), differentiable."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,3 +112,67 @@ def test_a_previous_model_of_another_architecture_is_refused(
     flags = ["--model", model, "--previous", str(other), "--out", str(tmp_path / "run")]
     assert main(["repair", *flags]) == 2
     assert "of another architecture" in capsys.readouterr().err
+
+
+KILLED = """
+import os, signal, sys
+import experiments.repair.pipeline as pipeline
+from experiments.cli import main
+
+pipeline.EVERY = 0.0
+save = pipeline.save_state
+
+def save_and_fall(folder, search):
+    save(folder, search)
+    if int(search.swarms.iteration.max()) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+pipeline.save_state = save_and_fall
+main(sys.argv[1:])
+"""
+
+
+def test_a_killed_search_goes_on_where_it_was(trained: Path, tmp_path: Path) -> None:
+    flags = ["--run", str(trained), "--iterations", "8", "--runs", "2", "--on-empty", "grow"]
+    flags += ["--attack-images", "0"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(["repair", *flags, "--out", str(whole)]) == 0
+    command = [sys.executable, "-c", KILLED, "repair", *flags, "--out", str(killed)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert not (killed / "summary.json").exists()
+    state = killed / "search.safetensors"
+    assert state.exists()
+    assert main(["repair", "--resume", str(killed)]) == 0
+    assert not state.exists()
+    patches = [Patch.load(out / "patch.safetensors") for out in (whole, killed)]
+    assert patches[0].child == patches[1].child
+    summaries = [json.loads((out / "summary.json").read_text()) for out in (whole, killed)]
+    for summary in summaries:
+        assert summary.pop("seconds") > 0
+    assert summaries[0] == summaries[1]
+
+
+def test_a_damaged_state_of_a_search_is_said_and_kept(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert mend(trained, out, "--iterations", "3", "--on-empty", "grow") == 0
+    (out / "summary.json").unlink()
+    (out / "search.safetensors").write_bytes(b"damaged")
+    capsys.readouterr()
+    assert main(["repair", "--resume", str(out)]) == 2
+    assert "search.safetensors: damaged" in capsys.readouterr().err
+    assert (out / "search.safetensors").exists()
+
+
+def test_a_budget_is_for_what_minds_it(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mend(trained, tmp_path / "run", "--budget", "0.01") == 2
+    assert "--budget: the fitness 'history' has none; guarded does" in capsys.readouterr().err
+    assert mend(trained, tmp_path / "run", "--method", "guarded", "--budget", "2") == 2
+    assert "budget must be in [0,1]" in capsys.readouterr().err
+    out = tmp_path / "none"
+    flags = ["--method", "guarded", "--budget", "0", "--iterations", "3", "--on-empty", "grow"]
+    assert mend(trained, out, *flags) == 0
+    assert json.loads((out / "summary.json").read_text())["br"] == 0

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from robustkit.errors import RepairError
 from robustkit.repair import FITNESS
-from robustkit.repair.fitness import BUDGET, Tally, tally
+from robustkit.repair.config import BUDGET
+from robustkit.repair.fitness import Tally, tally
 
 
 def made(
@@ -33,6 +34,7 @@ def made(
         torch.tensor(loss_neg, dtype=torch.float64),
         torch.tensor(loss_pos, dtype=torch.float64),
         *before,
+        budget=BUDGET,
     )
 
 
