@@ -36,7 +36,7 @@ HELPS = {
     "iterations": "at most; null: the design's",
     "patience": "iterations without anything better that end a search; null: the design's",
     "topology": "global or ring; null: the design's",
-    "start": "particles start around their siblings' mean, or their current value; null: ditto",
+    "start": "siblings: around their mean; current: around the weight; graded: so, ever closer",
     "spread": "how far, in standard deviations of the siblings; null: the design's",
     "steps": f"finetune, retrain: of gradient descent; {OWN}",
     "seconds": "finetune, retrain: end after this time, to match another method's; null: never",

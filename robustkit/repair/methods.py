@@ -31,11 +31,12 @@ METHODS: Registry[Method] = Registry(
         "finetune": Method(TuneConfig(scope="last")),
         "retrain": Method(TuneConfig(scope="all", lr=1e-4, steps=200, checks=5)),
         # Beyond the papers. All successes are watched, which the fast evaluation makes cheap, and
-        # what breaks beyond a budget rules a candidate out.
+        # what breaks beyond a budget rules a candidate out. Far from the weights as they are every
+        # candidate breaks more than that, so particles start at all distances.
         "guarded": Method(
             replace(HISTORY, per_image=5, fitness="guarded", positives="all"),
-            preset("constricted", start="current"),
+            preset("constricted", start="graded"),
         ),
-        "anchored": Method(TuneConfig(scope="last", anchor=10.0, budget=BUDGET)),
+        "anchored": Method(TuneConfig(scope="last", anchor=10.0, budget=BUDGET, halvings=6)),
     },
 )

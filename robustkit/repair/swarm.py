@@ -14,7 +14,8 @@ from robustkit.compute import torch_generator
 from robustkit.errors import ConfigError, did_you_mean
 
 TOPOLOGIES = ("global", "ring")
-STARTS = ("siblings", "current")
+STARTS = ("siblings", "current", "graded")
+GRADES = 2  # decades between the widest and the narrowest particle of a graded start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +27,9 @@ class SwarmConfig:
     `paper_literal` is that, with `clamp` as in Arachne's implementation. `topology` says whose best
     place draws a particle: anyone's, or that of its two neighbours on a ring. Particles start at
     draws from N(mean, std) of each weight's siblings, the weights of its layer, or, "current",
-    around the weight itself with `spread` times that std. A swarm stops when `patience` iterations
-    brought nothing better.
+    around the weight itself with `spread` times that std, or, "graded", so too, but each particle
+    closer than the one before, down to a hundredth of `spread`. A swarm stops when `patience`
+    iterations brought nothing better.
     """
 
     particles: int = 100
@@ -116,8 +118,8 @@ def start_swarms(
     for seed in seeds:
         generator = torch_generator("swarm", seed)
         noise = torch.randn(config.particles, len(current), generator=generator)
-        centre = current if config.start == "current" else siblings.mean
-        positions.append(centre + config.spread * siblings.std * noise)
+        centre = siblings.mean if config.start == "siblings" else current
+        positions.append(centre + _spreads(config) * siblings.std * noise)
         states.append(generator.get_state())
     position = torch.stack(positions)
     count = len(seeds)
@@ -131,6 +133,14 @@ def start_swarms(
         done=torch.zeros(count, dtype=torch.bool),
         random=torch.stack(states),
     )
+
+
+def _spreads(config: SwarmConfig) -> Tensor:
+    """(P,1): how far from its centre each particle starts, in standard deviations."""
+    decades = torch.linspace(0, GRADES, config.particles)[:, None]
+    if config.start != "graded":
+        decades = torch.zeros_like(decades)
+    return config.spread * 10**-decades
 
 
 def step(

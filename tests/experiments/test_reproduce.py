@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,29 @@ def test_a_rehearsal_runs_to_its_comparison(
     out = tmp_path / "run"
     assert main(["reproduce", "misalignment", "--quick", "--out", str(out)]) == 0
     assert (out / "comparison.md").read_text() in capsys.readouterr().out
+
+
+def test_the_study_of_repair_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "study"
+    assert main(["reproduce", "history-repair", "--quick", "--seed", "0", "--out", str(out)]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    rows = summary["models"]["digits(3)"]["all"]
+    assert set(rows) == {"history", "arachne", "deg & diff", "guarded", "anchored"}
+    for row in ("history", "arachne", "anchored"):
+        assert len(rows[row]["runs"]) == 2
+        for run in rows[row]["runs"]:
+            repaired = run["repaired"]
+            right = rows[row]["before"] * rows[row]["n"]
+            wrong = rows[row]["n"] - right
+            gained = repaired["rr"] * wrong - repaired["br"] * right
+            assert repaired["acc_after"] * rows[row]["n"] == pytest.approx(right + gained)
+    page = (out / "comparison.md").read_text()
+    assert "## Table 3. RQ1" in page
+    assert "## Claims" in page
+    assert "| **guarded** |" in page
+    capsys.readouterr()
+    # What the ledger holds is not done again.
+    (out / "summary.json").unlink()
+    assert main(["reproduce", "history-repair", "--resume", str(out)]) == 0
+    assert "digits(3)/all" not in capsys.readouterr().out
+    assert json.loads((out / "summary.json").read_text()) == summary

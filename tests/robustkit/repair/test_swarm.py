@@ -268,6 +268,16 @@ def test_particles_may_start_around_the_weights_as_they_are(spread: float) -> No
     assert float((off.std(dim=0) - spread).abs().max()) <= 0.03 * spread
 
 
+def test_a_graded_start_comes_ever_closer() -> None:
+    """With 101 particles the spread falls by a factor of 10^(1/50) from one to the next."""
+    config = SwarmConfig(particles=101, start="graded", spread=0.5)
+    current, around = torch.linspace(-1, 1, 3000), siblings(3000)
+    begun = start_swarms(current, around, config, [0])
+    off = ((begun.position[0] - current) / around.std).double().std(dim=1)
+    for particle in (0, 50, 100):
+        assert float(off[particle]) == pytest.approx(0.5 * 10 ** -(particle / 50), rel=0.05)
+
+
 def test_a_start_depends_on_its_own_seed_alone() -> None:
     config = SwarmConfig(particles=6)
     torch.manual_seed(1)
