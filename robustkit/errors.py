@@ -35,6 +35,10 @@ class RepairError(RobustkitError):
     """A repair that cannot be made, or a patch that cannot be used."""
 
 
+class ExplainError(RobustkitError):
+    """A layer, target or operation that cannot be explained."""
+
+
 class RunError(RobustkitError):
     """A run folder, ledger or report that cannot be used."""
 

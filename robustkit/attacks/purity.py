@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 from robustkit.compute.seeds import isolated_rng
@@ -40,4 +41,6 @@ def pure(model: nn.Module) -> Iterator[None]:
             for module, name, buffer, before in buffers:
                 # The very tensor, too: a module may have put another in its place.
                 setattr(module, name, buffer)
-                buffer.detach().copy_(before)
+                # What nobody wrote into is left alone: a graph that holds it stays usable.
+                if not torch.equal(buffer, before):
+                    buffer.detach().copy_(before)

@@ -1,6 +1,28 @@
-"""Where a net looks: trace a forward pass once, read many maps off the trace.
+"""Trace a model once, read many maps."""
 
-Maps are stateless functions of a trace, and metrics judge maps by masking and occlusion. Stands on
-`data`, `models`, `attacks` and `training`; `repair` is its neighbour, and neither imports the
-other.
-"""
+from robustkit.explain.cav import Contribution, cav
+from robustkit.explain.gradients import (
+    enlarged,
+    gradcam,
+    gradient_x_input,
+    guided_gradcam,
+    rectified,
+    saliency,
+)
+from robustkit.explain.rules import RELU_RULES
+from robustkit.explain.trace import Target, Trace, trace
+
+__all__ = [
+    "RELU_RULES",
+    "Contribution",
+    "Target",
+    "Trace",
+    "cav",
+    "enlarged",
+    "gradcam",
+    "gradient_x_input",
+    "guided_gradcam",
+    "rectified",
+    "saliency",
+    "trace",
+]

@@ -1,0 +1,75 @@
+"""CAV: how much every activation of every layer contributes to the score, with exact biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustkit.errors import ExplainError
+from robustkit.explain.rules import SECANT
+from robustkit.explain.trace import Trace
+
+
+@dataclass(frozen=True, eq=False)
+class Contribution:
+    """What a layer's activations contribute to `score` (N,).
+
+    `raw` R, of the layer's shape (N,…), in units of the score; `ratio` R / score, the source's
+    contribution ratio, whose sign flips where the score is negative (not finite where it is 0).
+    `biases` (N,) is what the biases behind the layer contribute, and `residual` (N,) what is left
+    of score = Σ raw + biases: rounding at a cut (`cut`), but what goes round the layer elsewhere.
+    """
+
+    score: Tensor
+    raw: Tensor
+    biases: Tensor
+    cut: bool
+
+    @property
+    def ratio(self) -> Tensor:
+        """raw / score."""
+        return self.raw / self.score.view(-1, *[1] * (self.raw.dim() - 1))
+
+    @property
+    def residual(self) -> Tensor:
+        """score - Σ raw - biases, (N,)."""
+        return self.score - self.raw.flatten(1).sum(dim=1) - self.biases
+
+    @property
+    def map(self) -> Tensor:
+        """Σ over channels of `raw` (N,C,H,W): (N,H,W), both signs kept."""
+        return self.raw.sum(dim=1)
+
+
+def cav(trace: Trace, *, paper: bool = False) -> Mapping[str, Contribution]:
+    """Contributions at every layer of a trace by one backward pass, without any division by an
+    activation.
+
+    With β(x_i → y_j) = x_i w_ji / y_j and a bias as an input that is always 1, the ratio of x_i in
+    the score is Σ_j β(x_i → y_j) β(y_j → score) (source, Equations 3 to 8). That is x_i · g_i /
+    score for slopes g that go back through linear layers as gradients do, through f as its secant
+    f(z) / z, and through a max pool to the winner. `paper` gives sigmoid and softplus the secant
+    through 0, as Equation 7 does; otherwise their f(0) counts as a bias.
+
+    Raises `ExplainError`, naming the module, where the net has an operation without a convention.
+    """
+    if trace.record.unknown:
+        where, what = next(iter(trace.record.unknown.items()))
+        raise ExplainError(
+            f"CAV has no convention for {what} in '{where or 'the model itself'}': contributions "
+            "through it would be arbitrary"
+        )
+    found = trace.backward(SECANT, paper=paper)
+    made = {}
+    for name, activation in trace.layers.items():
+        behind = [term for place, term in found.terms.items() if place > trace.places[name]]
+        made[name] = Contribution(
+            score=trace.score,
+            raw=activation * found.slopes[name],
+            biases=torch.stack(behind).sum(dim=0) if behind else torch.zeros_like(trace.score),
+            cut=name in trace.cut,
+        )
+    return made

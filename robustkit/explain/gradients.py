@@ -1,0 +1,66 @@
+"""Maps that are read off gradients, and off gradients that ReLUs have rectified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustkit.errors import ExplainError
+from robustkit.explain.layers import INPUT
+from robustkit.explain.rules import RELU_RULES
+from robustkit.explain.trace import Trace
+
+
+def saliency(trace: Trace) -> Tensor:
+    """∂score/∂image (N,C,H,W), signed (Simonyan et al. 2014)."""
+    return trace.backward().slopes[INPUT]
+
+
+def gradient_x_input(trace: Trace) -> Tensor:
+    """Image times gradient (N,C,H,W) (Shrikumar et al. 2017)."""
+    return trace.backward().slopes[INPUT] * trace.layers[INPUT]
+
+
+def rectified(trace: Trace, rule: str) -> Tensor:
+    """The signal (N,C,H,W) that reaches the image by "deconvnet", "guided" or "guided-minus".
+
+    Raises `ExplainError` for another rule, and for a net without ReLUs, for which it says nothing.
+    """
+    if rule not in RELU_RULES:
+        raise ExplainError(f"no rule for ReLUs '{rule}': {', '.join(RELU_RULES)}")
+    if not trace.record.relus:
+        raise ExplainError(f"'{rule}' is a rule for ReLUs, and the model has none")
+    return trace.backward(rule).slopes[INPUT]
+
+
+def gradcam(trace: Trace, *, relu: bool = True) -> Mapping[str, Tensor]:
+    """Σ_k mean(∂score/∂A_k)·A_k (N,H,W) at every layer with maps A (Selvaraju et al. 2017).
+
+    `relu` keeps the positive part, as published.
+    """
+    slopes = trace.backward().slopes
+    maps = {}
+    for name, activation in trace.layers.items():
+        if name != INPUT and activation.dim() == 4:
+            weights = slopes[name].mean(dim=(2, 3), keepdim=True)
+            made = (weights * activation).sum(dim=1)
+            maps[name] = made.clamp_min(0) if relu else made
+    if not maps:
+        raise ExplainError("Grad-CAM needs a layer whose output is (N,C,H,W)")
+    return maps
+
+
+def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (N,h,w) at `size` (H,W), bilinearly, corners not aligned."""
+    return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def guided_gradcam(trace: Trace, layer: str) -> Tensor:
+    """Guided backpropagation times the enlarged Grad-CAM of `layer`, (N,C,H,W)."""
+    maps = gradcam(trace)
+    if layer not in maps:
+        raise ExplainError(f"no Grad-CAM of '{layer}': {', '.join(maps)}")
+    height, width = trace.images.shape[2:]
+    return rectified(trace, "guided") * enlarged(maps[layer], (height, width))[:, None]

@@ -1,0 +1,77 @@
+"""Which places of a net are looked at: by name, by type, or found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from robustkit.errors import ExplainError, did_you_mean
+from robustkit.explain.recording import Record, Step
+
+AUTO = "auto"
+INPUT = "input"
+
+
+def wanted_modules(net: nn.Module, layers: Sequence[str]) -> list[str]:
+    """The modules that `layers` name: their own names, or those of a type, in the net's order.
+
+    Raises `ExplainError` for what is neither, with the closest names.
+    """
+    names = [name for name, _ in net.named_modules() if name]
+    types = {name: type(net.get_submodule(name)).__name__ for name in names}
+    chosen: set[str] = set()
+    for layer in layers:
+        if layer in (AUTO, INPUT):
+            continue
+        found = [name for name in names if layer in (name, types[name])]
+        if not found:
+            known = [AUTO, INPUT, *dict.fromkeys(types.values()), *names]
+            raise ExplainError(f"no layer '{layer}'{did_you_mean(layer, known)}")
+        chosen |= set(found)
+    return [name for name in names if name in chosen]
+
+
+def cuts(record: Record, image: int) -> list[int]:
+    """Places of steps after which all that is known of the image is in one tensor.
+
+    `image` is the identity of the image's own tensor. A block's output is such a place, the inside
+    of a residual branch is not.
+    """
+    last_use = {image: -1}
+    for place, step in enumerate(record.steps):
+        for each in step.inputs:
+            last_use[each] = place
+    found, alive = [], {image}
+    for place, step in enumerate(record.steps):
+        alive |= set(step.outputs)
+        alive = {each for each in alive if last_use.get(each, -1) > place}
+        if len(alive) == 1 and set(step.outputs) == alive:
+            found.append(place)
+    return found
+
+
+def automatic(record: Record, tensors: Mapping[int, Tensor], image: int) -> dict[str, int]:
+    """The last cut of every spatial size: name to identity of the tensor, in the net's order.
+
+    In a net with five pooling stages those are the five maps that are pooled. A cut is called by
+    the outermost module that gives it.
+    """
+    chosen: dict[tuple[int, ...], int] = {}
+    for place in cuts(record, image):
+        tensor = tensors[record.steps[place].outputs[0]]
+        if tensor.dim() == 4 and min(tensor.shape[2:]) > 1:
+            chosen[tuple(tensor.shape[2:])] = place
+    return {
+        _called(record.steps[place], record): record.steps[place].outputs[0]
+        for place in sorted(chosen.values())
+    }
+
+
+def _called(step: Step, record: Record) -> str:
+    module = record.given.get(step.outputs[0], step.module)
+    alike = [each for each in record.steps if each.module == step.module]
+    inner = f"{step.name}_{alike.index(step)}"
+    if step.outputs[0] in record.given and module:
+        return module
+    return f"{module}.{inner}" if module else inner

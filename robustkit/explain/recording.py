@@ -1,0 +1,269 @@
+"""One forward pass in which every operation goes through our hands."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from robustkit.explain import operations as known
+from robustkit.explain.rules import SECANT, Frozen, Pass, Relu, Smooth
+
+Call = Callable[..., Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """An operation that the image went through: the module it was in, what went in, what came out.
+
+    `inputs`, `outputs` are identities of tensors; the tensors themselves live in the graph.
+    """
+
+    module: str
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Record:
+    """What was seen: every step, and by module what CAV has no convention for.
+
+    `smooth` says whether an operation is not piecewise linear; `given` which module, the outermost,
+    gives a tensor. `kept` keeps the outputs alive, so that their identities stay their own.
+    """
+
+    now: Pass = field(default_factory=Pass)
+    steps: list[Step] = field(default_factory=list)
+    unknown: dict[str, str] = field(default_factory=dict)
+    smooth: bool = False
+    relus: int = 0
+    given: dict[int, str] = field(default_factory=dict)
+    kept: list[Tensor] = field(default_factory=list)
+
+
+class Recording(TorchFunctionMode):
+    """Turns operations on what depends on the image into ones whose way back can be chosen.
+
+    A tensor depends on the image if it requires a gradient: parameters are detached. Code that
+    writes in place is led to write elsewhere, and whoever has the old tensor is given the new one.
+    """
+
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self.record = record
+        self.renamed: dict[int, Tensor] = {}
+        self.inside: list[str] = [""]
+
+    def __torch_function__(
+        self, func: Call, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Called by torch in the place of every function of its own."""
+        args, kwargs = tree_map_only(Tensor, self._current, (args, kwargs or {}))
+        given = [each for each in tree_leaves((args, kwargs)) if _depends(each)]
+        if not given or not torch.is_grad_enabled():
+            return func(*args, **kwargs)
+        made = self._carried_out(func, args, kwargs)
+        outputs = [each for each in tree_leaves(made) if _depends(each)]
+        if outputs:
+            self.record.kept += [*given, *outputs]
+            self.record.steps.append(
+                Step(
+                    self.inside[-1],
+                    getattr(func, "__name__", str(func)),
+                    tuple(id(each) for each in given),
+                    tuple(id(each) for each in outputs),
+                )
+            )
+        # Functions of torch.nn.functional hand their options on by name.
+        if func in known.IN_PLACE or kwargs.get("inplace", False):
+            self._rename(args[0] if args else kwargs["input"], made)
+        return made
+
+    def _current(self, tensor: Tensor) -> Tensor:
+        """The tensor as code that has written into it sees it; a parameter without its graph."""
+        while id(tensor) in self.renamed:
+            tensor = self.renamed[id(tensor)]
+        return tensor.detach() if isinstance(tensor, nn.Parameter) else tensor
+
+    def _rename(self, old: Any, new: Any) -> None:
+        if isinstance(old, Tensor) and isinstance(new, Tensor) and old is not new:
+            self.record.kept.append(old)
+            self.renamed[id(old)] = new
+
+    # ------------------------------------------------------------------ what each kind becomes
+
+    def _carried_out(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        kwargs = {key: value for key, value in kwargs.items() if key != "inplace"}
+        if func in known.RELU or _is_relu(func, args, kwargs):
+            self.record.relus += 1
+            return Relu.apply(args[0] if args else kwargs["input"], self.record.now)
+        if func in known.SMOOTH or func in known.CLAMP:
+            return self._smooth(known.SMOOTH.get(func, torch.clamp), func, args, kwargs)
+        if func is F.batch_norm:
+            return self._batch_norm(func, args, kwargs)
+        if func in known.NORMS:
+            return self._frozen(func, args, kwargs)
+        func = known.OUT_OF_PLACE.get(func, func)
+        made = func(*args, **kwargs)
+        if func in known.BIASED:
+            bias = args[2] if len(args) > 2 else kwargs.get("bias")
+            if bias is not None:
+                self._bias(made, bias, channels=-1 if func is F.linear else 1)
+        elif not self._adds_nothing(func, args, kwargs, made):
+            where = self.inside[-1]
+            self.record.unknown.setdefault(where, getattr(func, "__name__", str(func)))
+        return made
+
+    def _adds_nothing(
+        self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any
+    ) -> bool:
+        """Whether CAV may pass, with what is added as a bias counted; False: no convention."""
+        if func in known.PASSIVE:
+            given = tree_leaves((args, kwargs))
+            mixed = func in (torch.cat, torch.concat, torch.stack) and any(
+                isinstance(each, Tensor) and not _depends(each) for each in given
+            )
+            dropping = "dropout" in getattr(func, "__name__", "") and kwargs.get("training")
+            filled = func is F.pad and (kwargs.get("value") or 0) != 0
+            return not (mixed or dropping or filled)
+        depends = [_depends(each) for each in args[:2]]
+        if func in known.ADDING or func in known.SUBTRACTING or func in known.REVERSED:
+            if kwargs.get("alpha", 1) != 1 or len(args) < 2:
+                return False
+            if not all(depends):
+                constant = args[depends.index(False)]
+                if depends[0] and func in known.SUBTRACTING:
+                    constant = -constant
+                self._constant(made, constant)
+            return True
+        if func in known.SCALING:
+            return len(args) > 1 and not all(depends)
+        if func in known.DIVIDING:
+            return len(args) > 1 and depends == [True, False] and not kwargs.get("rounding_mode")
+        # What tells sizes and such, and gives no tensor that depends on the image.
+        return not any(_depends(each) for each in tree_leaves(made))
+
+    def _smooth(
+        self, plain: Call, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        z = args[0] if args else kwargs["input"]
+        rest = {key: value for key, value in kwargs.items() if key != "input"}
+        if func in (torch.clamp_min, Tensor.clamp_min):
+            plain = torch.clamp_min
+        f = functools.partial(_applied, plain, args[1:], rest)
+        self.record.smooth = True
+        made: Tensor = Smooth.apply(z, f, known.at_zero(f, z), self._place(), self.record.now)
+        return made
+
+    def _batch_norm(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        names = ("input", "running_mean", "running_var", "weight", "bias", "training")
+        of = {**dict(zip((*names, "momentum", "eps"), args, strict=False)), **kwargs}
+        made: Tensor = func(*args, **kwargs)
+        if of.get("training", False):
+            self.record.unknown.setdefault(self.inside[-1], "batch_norm with batch statistics")
+            return made
+        scale = (of["running_var"] + of.get("eps", 1e-5)).rsqrt()
+        if of.get("weight") is not None:
+            scale = scale * of["weight"]
+        shift = -of["running_mean"] * scale
+        if of.get("bias") is not None:
+            shift = shift + of["bias"]
+        self._bias(made, shift, channels=1)
+        return made
+
+    def _frozen(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        x = args[0] if args else kwargs["input"]
+        rest = {key: value for key, value in kwargs.items() if key != "input"}
+        f = functools.partial(_applied, func, args[1:], rest)
+        scale, shift = _statistics(func, x.detach(), args[1:], rest)
+        self.record.smooth = True
+        return Frozen.apply(x, f, scale, shift, self._place(), self.record.now)
+
+    def _place(self) -> int:
+        return len(self.record.steps)
+
+    def _bias(self, made: Tensor, bias: Tensor, channels: int) -> None:
+        """Count Σ bias·g of an operation that adds `bias` (C,) along the axis `channels`."""
+        place, now, flat = self._place(), self.record.now, bias.detach()
+
+        def hook(g: Tensor) -> None:
+            if now.rule == SECANT:
+                if channels == -1:
+                    spread = g.reshape(len(g), -1, g.shape[-1]).sum(dim=1)
+                else:
+                    spread = g.flatten(2).sum(dim=2) if g.dim() > 2 else g
+                now.add(place, spread @ flat)
+
+        made.register_hook(hook)  # type: ignore[no-untyped-call]
+
+    def _constant(self, made: Tensor, constant: Any) -> None:
+        """Count Σ constant·g of an operation that adds `constant`, a number or a tensor."""
+        place, now = self._place(), self.record.now
+
+        def hook(g: Tensor) -> None:
+            if now.rule == SECANT:
+                now.add(place, (g * constant).flatten(1).sum(dim=1))
+
+        made.register_hook(hook)  # type: ignore[no-untyped-call]
+
+
+def _depends(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _applied(func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], z: Tensor) -> Tensor:
+    made: Tensor = func(z, *args, **kwargs)
+    return made
+
+
+def _is_relu(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """A clamp at 0 from below alone."""
+    if func not in known.CLAMP or "input" in kwargs:
+        return False
+    low = args[1] if len(args) > 1 else kwargs.get("min")
+    high = args[2] if len(args) > 2 else kwargs.get("max")
+    return isinstance(low, int | float) and low == 0 and high is None
+
+
+def _statistics(
+    func: Call, x: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift that make the normalisation of these very `x` affine."""
+    plain = {"eps": 1e-5, **kwargs}
+    if func is F.layer_norm:
+        shape = args[0] if args else plain["normalized_shape"]
+        axes = tuple(range(-len(shape), 0))
+        weight, bias, eps = _given(args[1:], plain, ("weight", "bias", "eps"))
+        mean, var = x.mean(axes, keepdim=True), x.var(axes, unbiased=False, keepdim=True)
+        scale = (var + eps).rsqrt().expand_as(x)
+    else:
+        if func is F.group_norm:
+            groups = args[0] if args else plain["num_groups"]
+            weight, bias, eps = _given(args[1:], plain, ("weight", "bias", "eps"))
+        else:
+            groups = x.shape[1]
+            names = ("mean", "var", "weight", "bias", "use_input_stats", "momentum", "eps")
+            _, _, weight, bias, _, _, eps = _given(args, plain, names)
+        grouped = x.reshape(len(x), groups, -1)
+        mean = grouped.mean(2, keepdim=True).expand_as(grouped).reshape(x.shape)
+        var = grouped.var(2, unbiased=False, keepdim=True)
+        scale = (var + eps).rsqrt().expand_as(grouped).reshape(x.shape)
+        spread = (1, -1, *[1] * (x.dim() - 2))
+        weight, bias = (None if each is None else each.view(spread) for each in (weight, bias))
+    shift = -mean * scale
+    if weight is not None:
+        scale, shift = scale * weight, shift * weight
+    return scale, shift if bias is None else shift + bias
+
+
+def _given(args: tuple[Any, ...], kwargs: Mapping[str, Any], names: tuple[str, ...]) -> list[Any]:
+    found = dict(zip(names, args, strict=False))
+    return [found.get(name, kwargs.get(name)) for name in names]

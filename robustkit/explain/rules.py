@@ -1,0 +1,140 @@
+"""Nonlinear operations whose way back can be chosen after the forward pass.
+
+A net is run once, with these in the place of its own operations. Each backward pass then says by
+which rule it goes: the derivative, the secant of CAV, or a rule for ReLUs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Function = Callable[[Tensor], Tensor]
+
+GRADIENT = "gradient"
+SECANT = "secant"
+RELU_RULES = ("deconvnet", "guided", "guided-minus")
+RULES = (GRADIENT, SECANT, *RELU_RULES)
+
+
+@dataclass(eq=False)
+class Pass:
+    """The backward pass in progress: its rule, and what biases add to the score on the way.
+
+    `terms` maps the place of an operation in the forward pass to Σ bias · g, (N,) each. `paper`
+    lets sigmoid and softplus pass all of f(z) on to z, as Equation 7 of the source does; otherwise
+    f(0) is a bias.
+    """
+
+    rule: str = GRADIENT
+    paper: bool = False
+    terms: dict[int, Tensor] = field(default_factory=dict)
+
+    def add(self, place: int, term: Tensor) -> None:
+        """Count a bias term (N,) of the operation at `place`."""
+        known = self.terms.get(place)
+        self.terms[place] = term if known is None else known + term
+
+
+class Relu(torch.autograd.Function):
+    """max(z, 0); secant and derivative are the same."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, now: Pass) -> Tensor:
+        """The rectified tensor."""
+        a = z.clamp_min(0)
+        ctx.now = now
+        ctx.save_for_backward(a)
+        return a
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        """What the rule of the pass lets through.
+
+        deconvnet g⁺ (Zeiler & Fergus 2014), guided g⁺·[z>0] (Springenberg et al. 2015),
+        guided-minus g⁻·[z>0].
+        """
+        (a,) = ctx.saved_tensors
+        rule = ctx.now.rule
+        if rule == "deconvnet":
+            return g.clamp_min(0), None
+        if rule == "guided":
+            g = g.clamp_min(0)
+        elif rule == "guided-minus":
+            g = g.clamp_max(0)
+        return torch.ops.aten.threshold_backward(g, a, 0), None
+
+
+class Smooth(torch.autograd.Function):
+    """An elementwise f: derivative, or the secant (f(z) - f(0)) / z through f(0) and f(z).
+
+    The rules for ReLUs do not concern it: it passes the derivative then.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, f: Function, at_zero: float, place: int, now: Pass) -> Tensor:
+        """f(z); `at_zero` is f(0)."""
+        a = f(z)
+        ctx.f, ctx.at_zero, ctx.place, ctx.now = f, at_zero, place, now
+        ctx.save_for_backward(z, a)
+        return a
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """g·f'(z), or g times the secant; f(0)·Σg is then a bias term."""
+        z, a = ctx.saved_tensors
+        if ctx.now.rule != SECANT:
+            return _derivative(ctx.f, z) * g, None, None, None, None
+        base = 0.0 if ctx.now.paper else ctx.at_zero
+        if base:
+            ctx.now.add(ctx.place, base * g.flatten(1).sum(dim=1))
+        near = z.abs() < _nearness(z.dtype)
+        slope = (a - base) / torch.where(near, torch.ones_like(z), z)
+        # Close to 0 the quotient cancels; the slope halfway differs from it by O(z²) alone.
+        slope = torch.where(near, _derivative(ctx.f, z / 2), slope)
+        return slope * g, None, None, None, None
+
+
+class Frozen(torch.autograd.Function):
+    """A normalisation with statistics of its own input: LayerNorm, GroupNorm, InstanceNorm.
+
+    Under the secant rule the statistics are frozen: y = scale·x + shift, `shift` a bias.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, f: Function, scale: Tensor, shift: Tensor, place: int, now: Pass
+    ) -> Tensor:
+        """f(x), which is scale·x + shift for these x; `scale`, `shift` spread over x's shape."""
+        ctx.f, ctx.place, ctx.now = f, place, now
+        ctx.save_for_backward(x, scale, shift)
+        return f(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        """The derivative, through the statistics too, or g·scale."""
+        x, scale, shift = ctx.saved_tensors
+        nothing = (None, None, None, None, None)
+        if ctx.now.rule == SECANT:
+            ctx.now.add(ctx.place, (g * shift).flatten(1).sum(dim=1))
+            return (g * scale, *nothing)
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_(True)
+            (found,) = torch.autograd.grad(ctx.f(leaf), leaf, g)
+        return (found, *nothing)
+
+
+def _derivative(f: Function, z: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_(True)
+        (found,) = torch.autograd.grad(f(leaf).sum(), leaf)
+    return found
+
+
+def _nearness(dtype: torch.dtype) -> float:
+    """Below this the slope halfway is nearer to the secant than the quotient's rounding."""
+    return float(torch.finfo(dtype).eps ** (1 / 3))

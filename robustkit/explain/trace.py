@@ -1,0 +1,216 @@
+"""One forward pass, kept; every map is read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.attacks.purity import pure
+from robustkit.compute import device_of
+from robustkit.errors import ExplainError
+from robustkit.explain.layers import AUTO, INPUT, automatic, cuts, wanted_modules
+from robustkit.explain.recording import Record, Recording
+from robustkit.explain.rules import GRADIENT, SECANT, Pass
+
+Target = int | Sequence[int] | Tensor | str
+
+
+@dataclass(frozen=True, eq=False)
+class Backward:
+    """What one backward pass found: `slopes` by layer, of the layer's shape, and bias terms.
+
+    `terms` maps a place in the forward pass to Σ bias · slope (N,).
+    """
+
+    slopes: Mapping[str, Tensor]
+    terms: Mapping[int, Tensor]
+
+
+@dataclass(eq=False)
+class Trace:
+    """A forward pass of `images` (N,C,H,W): `logits` (N,K), `targets` int64 (N,), `score` (N,).
+
+    `layers` maps names, from the input on, to activations (N,…), detached. Whatever is computed
+    from a trace costs one backward pass for each rule at most; a trace ends with its `with`.
+    """
+
+    images: Tensor
+    logits: Tensor
+    targets: Tensor
+    score: Tensor
+    layers: Mapping[str, Tensor]
+    places: Mapping[str, int]
+    cut: frozenset[str]
+    record: Record
+    _live: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _score: Tensor | None = field(default=None, repr=False)
+    _known: dict[tuple[str, bool], Backward] = field(default_factory=dict, repr=False)
+
+    def backward(self, rule: str = GRADIENT, *, paper: bool = False) -> Backward:
+        """The slopes of the score at every layer by `rule`, once computed and then kept.
+
+        Where every operation is piecewise linear, derivative and secant are one, and one pass
+        serves both.
+        """
+        if rule == GRADIENT and not self.record.smooth:
+            rule = SECANT
+        key = (rule, paper and self.record.smooth)
+        if key not in self._known:
+            self._known[key] = self._run(rule, paper)
+        return self._known[key]
+
+    def _run(self, rule: str, paper: bool) -> Backward:
+        if self._score is None:
+            raise ExplainError("the trace has ended: read its maps inside its with block")
+        now: Pass = self.record.now
+        now.rule, now.paper, now.terms = rule, paper, {}
+        found = torch.autograd.grad(
+            self._score.sum(), list(self._live.values()), retain_graph=True, allow_unused=True
+        )
+        slopes = {
+            name: torch.zeros_like(live) if slope is None else slope
+            for (name, live), slope in zip(self._live.items(), found, strict=True)
+        }
+        return Backward(slopes, now.terms)
+
+    def end(self) -> None:
+        """Let go of the graph."""
+        self._live, self._score = {}, None
+        self.record.kept.clear()
+
+
+@contextmanager
+def trace(
+    model: nn.Module,
+    images: Tensor,
+    target: Target = "predicted",
+    layers: Sequence[str] = (AUTO,),
+) -> Iterator[Trace]:
+    """Run `model` once on `images` (N,C,H,W), in evaluation mode, and keep what maps need.
+
+    `target` is a class for all images, one for each (N,), or "predicted". `layers` are names of
+    modules or of their types, "auto" (the last cut of every spatial size) and "input", which is
+    always there. A module that is called several times gives NAME, NAME#2, …. Functional, reused
+    and in-place operations are seen as any other. The model is left as it was.
+
+    Raises `ExplainError` for a layer or target that does not exist, and for batch norm in training
+    mode.
+    """
+    _refuse_training(model)
+    names = wanted_modules(model, layers)
+    record = Record()
+    with pure(model), torch.enable_grad():
+        leaf = images.detach().to(device_of(model)).requires_grad_(True)
+        recording = Recording(record)
+        captured: dict[str, Tensor] = {}
+        with ExitStack() as hooks, recording:
+            for name, module in model.named_modules():
+                hooks.enter_context(_watched(name, module, recording, names, captured))
+            logits = recording._current(model(leaf))
+    tensors = {id(each): each for each in record.kept}
+    live = {INPUT: leaf}
+    if AUTO in layers:
+        found = {name: tensors[key] for name, key in automatic(record, tensors, id(leaf)).items()}
+        captured = {**found, **{k: v for k, v in captured.items() if k not in found}}
+    order = {key: place for place, step in enumerate(record.steps) for key in step.outputs}
+    order[id(leaf)] = -1
+    for name in sorted(captured, key=lambda each: order.get(id(captured[each]), -1)):
+        live[name] = _checked(name, captured[name], len(images))
+    targets = _targets(target, logits)
+    score = logits.gather(1, targets[:, None])[:, 0]
+    at_cut = {record.steps[place].outputs[0] for place in cuts(record, id(leaf))} | {id(leaf)}
+    made = Trace(
+        images=images,
+        logits=logits.detach(),
+        targets=targets,
+        score=score.detach(),
+        layers={name: each.detach() for name, each in live.items()},
+        places={name: order.get(id(each), -1) for name, each in live.items()},
+        cut=frozenset(name for name, each in live.items() if id(each) in at_cut),
+        record=record,
+        _live=live,
+        _score=score,
+    )
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+@contextmanager
+def _watched(
+    name: str,
+    module: nn.Module,
+    recording: Recording,
+    wanted: Sequence[str],
+    captured: dict[str, Tensor],
+) -> Iterator[None]:
+    """Tell the recording when `module` is at work, and keep what it gives if it is wanted."""
+
+    calls = 0
+
+    def before(_: nn.Module, __: Any) -> None:
+        recording.inside.append(name)
+
+    def after(_: nn.Module, __: Any, output: Any) -> None:
+        nonlocal calls
+        calls += 1
+        called = name if calls == 1 else f"{name}#{calls}"
+        recording.inside.pop()
+        if not isinstance(output, Tensor):
+            if name in wanted:
+                raise ExplainError(f"layer '{name}' gives no tensor but {type(output).__name__}")
+            return
+        now = recording._current(output)
+        if name:
+            recording.record.given[id(now)] = called
+        if name in wanted:
+            captured[called] = now
+
+    handles = [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _refuse_training(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            raise ExplainError(
+                f"'{name}' is batch norm in training mode, which mixes the images of a batch: "
+                "model.eval() first"
+            )
+
+
+def _checked(name: str, tensor: Tensor, count: int) -> Tensor:
+    if not tensor.requires_grad:
+        raise ExplainError(f"layer '{name}' does not depend on the image")
+    if tensor.dim() < 2 or len(tensor) != count:
+        raise ExplainError(
+            f"layer '{name}' gives {tuple(tensor.shape)}, not one row for each of {count} images"
+        )
+    return tensor
+
+
+def _targets(target: Target, logits: Tensor) -> Tensor:
+    """Class indices int64 (N,); raises `ExplainError` where one is out of range."""
+    count, classes = logits.shape
+    if isinstance(target, str):
+        if target != "predicted":
+            raise ExplainError(f"target '{target}': a class number, one for each, or 'predicted'")
+        return logits.detach().argmax(dim=1)
+    chosen = torch.as_tensor(target, dtype=torch.int64).to(logits.device)
+    chosen = chosen.expand(count) if chosen.dim() == 0 else chosen
+    if chosen.shape != (count,):
+        raise ExplainError(f"targets {tuple(chosen.shape)} for {count} images: one for each")
+    odd = chosen[(chosen < 0) | (chosen >= classes)]
+    if len(odd):
+        raise ExplainError(f"target {int(odd[0])} is out of range: there are {classes} classes")
+    return chosen
