@@ -78,6 +78,16 @@ class Trace:
         }
         return Backward(slopes, now.terms)
 
+    def pull(self, layer: str, to: str, slope: Tensor) -> Tensor:
+        """Take `slope`, at the output of `layer`, back to the layer `to`, by the secant rule."""
+        if self._score is None:
+            raise ExplainError("the trace has ended: read its maps inside its with block")
+        self.record.now.rule, self.record.now.terms = SECANT, {}
+        (found,) = torch.autograd.grad(
+            self._live[layer], self._live[to], slope, retain_graph=True, allow_unused=True
+        )
+        return torch.zeros_like(self._live[to]) if found is None else found
+
     def end(self) -> None:
         """Let go of the graph."""
         self._live, self._score = {}, None
@@ -121,7 +131,7 @@ def trace(
     order[id(leaf)] = -1
     for name in sorted(captured, key=lambda each: order.get(id(captured[each]), -1)):
         live[name] = _checked(name, captured[name], len(images))
-    targets = _targets(target, logits)
+    targets = class_targets(target, logits)
     score = logits.gather(1, targets[:, None])[:, 0]
     at_cut = {record.steps[place].outputs[0] for place in cuts(record, id(leaf))} | {id(leaf)}
     made = Trace(
@@ -199,8 +209,8 @@ def _checked(name: str, tensor: Tensor, count: int) -> Tensor:
     return tensor
 
 
-def _targets(target: Target, logits: Tensor) -> Tensor:
-    """Class indices int64 (N,); raises `ExplainError` where one is out of range."""
+def class_targets(target: Target, logits: Tensor) -> Tensor:
+    """Class indices int64 (N,) of a target; raises `ExplainError` where one is out of range."""
     count, classes = logits.shape
     if isinstance(target, str):
         if target != "predicted":
