@@ -18,6 +18,7 @@ from robustkit.errors import ConfigError, RobustkitError, RunError
 from robustkit.runs import RunFolder, check_same_config
 
 RUNS = Path("runs")
+EMPTY = {"config.yaml", "env.json", ".lock"}  # what a run folder holds before there are results
 
 
 def add_run_options(parser: VerbParser, *, resumable: bool) -> None:
@@ -76,17 +77,19 @@ def run_folder(
 ) -> Iterator[RunFolder]:
     """The locked folder of the run, new or resumed; an interrupt says how to go on.
 
-    Without `keep_failed` a mistake that is found out only on the way takes the new folder with it.
-    Raises `RunError` when a new folder's path exists, or when another process works in it.
+    Without `keep_failed` a mistake that is found out only on the way takes the new folder with it,
+    unless there are results in it already. Raises `RunError` when a new folder's path exists, or
+    when another process works in it.
     """
     folder = _folder(verb, options, config)
     try:
         with folder.lock():
-            yield folder
-    except RobustkitError:
-        if not keep_failed:
-            shutil.rmtree(folder.path)
-        raise
+            try:
+                yield folder
+            except RobustkitError:
+                if not keep_failed and {each.name for each in folder.path.iterdir()} <= EMPTY:
+                    shutil.rmtree(folder.path)
+                raise
     except KeyboardInterrupt:
         if "resume" in options.values:
             hint = f"go on with: robustkit {verb} --resume {folder.path}"

@@ -38,9 +38,9 @@ HELPS = {
     "topology": "global or ring; null: the design's",
     "start": "siblings: around their mean; current: around the weight; graded: so, ever closer",
     "spread": "how far, in standard deviations of the siblings; null: the design's",
-    "steps": f"finetune, retrain: of gradient descent; {OWN}",
-    "seconds": "finetune, retrain: end after this time, to match another method's; null: never",
-    "lr": f"finetune, retrain: step size of Adam; {OWN}",
+    "steps": f"finetune, retrain, anchored: of gradient descent; {OWN}",
+    "seconds": "the same: end after this time, to match another method's; null: never",
+    "lr": f"finetune, retrain, anchored: step size of Adam; {OWN}",
     "attack_images": "images for PGD accuracy and transfer before and after; 0: not measured",
     "eps": "radius of those attacks, in units of images in [0,1]",
 }
@@ -57,6 +57,11 @@ _OF_REPAIR = {
     "positives": "positives",
     "n_positives": "n_positives",
     "budget": "budget",
+}
+# Settings of localisation that have no meaning in another one than history's.
+_OF_HISTORY = {
+    "random": ("impacts", "diff", "imp", "ranking", "per_image", "on_empty"),
+    "arachne": ("impacts", "diff", "imp", "on_empty"),
 }
 _OF_SWARM = ("particles", "iterations", "patience", "topology", "start", "spread")
 _OF_TUNING = ("steps", "seconds", "lr", "budget")
@@ -125,6 +130,11 @@ class RepairOptions:
         base = METHODS.find(self.method).swarm if self.swarm is None else preset(self.swarm)
         return replace(base, **self._given({name: name for name in _OF_SWARM}))
 
+    def needs_history(self) -> bool:
+        """Whether localisation looks at the checkpoint before the model's."""
+        config = self.method_config()
+        return isinstance(config, RepairConfig) and config.localisation == "history"
+
     def _given(self, fields: dict[str, str]) -> dict[str, Any]:
         values = {inner: getattr(self, outer) for outer, inner in fields.items()}
         return {name: value for name, value in values.items() if value is not None}
@@ -138,6 +148,13 @@ class RepairOptions:
             if getattr(self, name) is not None and name not in own:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag}: the method '{self.method}' has no such setting")
+        if isinstance(base, RepairConfig):
+            for name in _OF_HISTORY.get(base.localisation, ()):
+                if getattr(self, name) is not None:
+                    flag = name.replace("_", "-")
+                    raise ConfigError(f"--{flag}: the method '{self.method}' has no such setting")
+            if (self.positives or base.positives) == "all" and self.n_positives is not None:
+                raise ConfigError("--n-positives: all positives are watched already")
         if isinstance(base, RepairConfig) and self.budget is not None:
             fitness = self.fitness or base.fitness
             if fitness != "guarded":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,7 +36,8 @@ def run_repair(
     if isinstance(config, TuneConfig):
         found = repair.tune(subject.model, config, subject.images, subject.held_out)
     else:
-        watch = _Watch(folder, say)
+        key = search_key(subject, options)
+        watch = _Watch(folder, key, say)
         found = repair.repair(
             subject.model,
             config,
@@ -41,10 +45,11 @@ def run_repair(
             subject.held_out,
             previous=subject.previous,
             swarm=options.swarm_config(),
-            resume=load_state(folder),
+            resume=load_state(folder, key),
             on_iteration=watch,
         )
-    found.patch.save(folder.file("patch.safetensors"))
+    provenance = {"method": options.method, "data": folder.config["data"], "seed": options.seed}
+    replace(found.patch, provenance=provenance).save(folder.file("patch.safetensors"))
     repaired = found.patch.apply(subject.model)
     if write_model:
         models.save(
@@ -55,17 +60,17 @@ def run_repair(
         )
     keep_examples(subject, found, folder)
     summary = summarise(subject, options, found)
-    say("side effects on attacks")
+    if options.attack_images:
+        say("side effects on attacks")
     summary["side_effects"] = side_effects(subject, repaired, options)
-    folder.file(STATE).unlink(missing_ok=True)
     return summary
 
 
 class _Watch:
     """Says how the search goes, and saves its state now and then."""
 
-    def __init__(self, folder: RunFolder, say: Say) -> None:
-        self.folder, self.say = folder, say
+    def __init__(self, folder: RunFolder, key: str, say: Say) -> None:
+        self.folder, self.key, self.say = folder, key, say
         self.last = time.monotonic()
 
     def __call__(self, search: Search) -> None:
@@ -73,7 +78,7 @@ class _Watch:
         if now - self.last < EVERY:
             return
         self.last = now
-        save_state(self.folder, search)
+        save_state(self.folder, search, self.key)
         _, fitness = search.swarms.leaders()
         self.say(
             f"iteration {int(search.swarms.iteration.max())}: best fitness "
@@ -81,16 +86,40 @@ class _Watch:
         )
 
 
-def save_state(folder: RunFolder, search: Search) -> None:
+def search_key(subject: Subject, options: RepairOptions) -> str:
+    """A hash of all that a search depends on: a saved one goes on with these alone."""
+    previous = None if subject.previous is None else models.digest(subject.previous)
+    settings = [str(options.method_config()), str(options.swarm_config())]
+    named = [models.digest(subject.model), previous, *settings]
+    hashed = hashlib.sha256(json.dumps(named).encode())
+    for tensor in (subject.images.images, subject.images.labels):
+        hashed.update(tensor.contiguous().numpy().data)
+    return hashed.hexdigest()
+
+
+def save_state(folder: RunFolder, search: Search, key: str) -> None:
     """Write the search so that it can be gone on with, whole or not at all."""
     tensors = {name: each.contiguous() for name, each in search.swarms.tensors().items()}
-    notes = {"traces": json.dumps(search.traces), "seconds": repr(search.seconds)}
+    notes = {
+        "key": key,
+        "traces": json.dumps(search.traces),
+        "seconds": repr(search.seconds),
+        "checksum": _checksum(tensors),
+    }
     with atomic_path(folder.file(STATE)) as temporary:
         temporary.write_bytes(pack(tensors, metadata=notes))
 
 
-def load_state(folder: RunFolder) -> Search | None:
-    """The search that was saved, if one was; raises `RunError` where it is damaged."""
+def forget_state(folder: RunFolder) -> None:
+    """Remove the saved search of a repair that is done."""
+    folder.file(STATE).unlink(missing_ok=True)
+
+
+def load_state(folder: RunFolder, key: str) -> Search | None:
+    """The search that was saved, if one was.
+
+    Raises `RunError` where it is damaged, or belongs to another model, data or settings.
+    """
     path = folder.file(STATE)
     if not path.exists():
         return None
@@ -99,11 +128,27 @@ def load_state(folder: RunFolder) -> Search | None:
             notes = file.metadata() or {}
             traces, seconds = json.loads(notes["traces"]), float(notes["seconds"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Search(Swarms(**tensors), traces, seconds)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        if notes["checksum"] != _checksum(tensors):
+            raise ValueError("it does not match its checksum")
+        state = Search(Swarms(**tensors), traces, seconds)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{path}: damaged ({str(error).splitlines()[0]}); delete it to search anew"
         ) from None
+    if notes["key"] != key:
+        raise RunError(
+            f"{path}: the search of another model, other images or other settings than "
+            "config.yaml names; delete it to search anew"
+        )
+    return state
+
+
+def _checksum(tensors: dict[str, torch.Tensor]) -> str:
+    hashed = hashlib.sha256()
+    for name in sorted(tensors):
+        hashed.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        hashed.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
+    return hashed.hexdigest()
 
 
 def summarise(subject: Subject, options: RepairOptions, found: Repair) -> dict[str, Any]:
@@ -135,10 +180,15 @@ def _run(run: repair.Run) -> dict[str, Any]:
         "held_out": None if run.held_out is None else run.held_out.to_dict(),
         "changed": len(run.patch),
         "iterations": run.iterations,
-        "fitness": None if run.found is None else run.found.fitness,
+        "fitness": None if run.found is None else _finite(run.found.fitness),
         "fitness_before": None if run.found is None else run.found.original,
-        "trace": [] if run.found is None else list(run.found.trace),
+        "trace": [] if run.found is None else [_finite(each) for each in run.found.trace],
     }
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no infinity, the fitness of candidates that say nothing but NaN."""
+    return value if math.isfinite(value) else None
 
 
 def _per_class(verdict: Verdict, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:

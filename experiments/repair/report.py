@@ -107,7 +107,7 @@ def _localisation(summary: Summary) -> list[Section]:
     html += table(["layer", "weights chosen"], [[k, v] for k, v in summary["localised"].items()])
     for note in located["notes"]:
         html += Markup("<p>{}</p>").format(note)
-    note = f"Every ranking takes its top {located['top']:,} weights."
+    note = f"N_g, how many weights a ranking takes: {located['top']:,}."
     return [Section("localisation", "Which weights", html, note)]
 
 
@@ -146,7 +146,7 @@ def _runs(summary: Summary) -> list[Section]:
     ]
     headers = ["run", "accuracy", "RR", "BR", "held-out accuracy", "RR ", "BR ", "iterations"]
     html = figure(runs_figure(summary), caption) + table(headers, rows)
-    note = "The run whose fitness is best is chosen, on the images repaired on alone."
+    note = "The run that gained most in fitness is chosen, on the images repaired on alone."
     return [Section("runs", "Every run", html, note)]
 
 
@@ -161,7 +161,7 @@ def _classes(summary: Summary) -> Section:
             each["broken"],
         ]
         for name, each in summary["per_class"].items()
-        if each["repaired"] or each["broken"]
+        if each["repaired"] or each["broken"] or each["right_before"] != each["right_after"]
     ]
     headers = ["class", "images", "right before", "right after", "repaired", "broken"]
     html = table(headers, rows) if rows else Markup("<p>No class changed.</p>")

@@ -13,7 +13,8 @@ from experiments.judged import resolve_judged
 from robustkit.compute import resolve_device
 from robustkit.data import ImageSet, Splits, load, read_image_file
 from robustkit.errors import ConfigError, RepairError
-from robustkit.models import Classifier
+from robustkit.models import Classifier, digest
+from robustkit.models import load as load_model
 from robustkit.repair import drop_shared
 from robustkit.runs import RunFolder
 
@@ -32,10 +33,13 @@ class Subject:
     dropped: int
 
 
-def with_run(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def with_run(
+    settings: Mapping[str, Any], given: Mapping[str, Any], *, needs_history: bool
+) -> dict[str, Any]:
     """The settings, with the model, the checkpoint before it and the data of `--run` filled in.
 
-    Raises `ConfigError` where they are given twice, and `RunError` as `RunFolder.open`.
+    The model is the one the training gave, or that of `--epoch`. Raises `ConfigError` where they
+    are given twice, and `RunError` as `RunFolder.open`.
     """
     filled = dict(settings)
     if settings["run"] is None:
@@ -44,23 +48,41 @@ def with_run(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
         if settings["model"] is None:
             raise ConfigError("--model: name the model to repair, or a training run with --run")
         return filled
-    for name in ("model", "previous"):
-        if settings[name] is not None:
-            raise ConfigError(f"--{name}: --run has its own; leave one of them out")
     folder = RunFolder.open(settings["run"], verb="train")
-    checkpoints = sorted(folder.file("history").glob("epoch_*.safetensors"))
-    numbers = [int(path.stem.removeprefix("epoch_")) for path in checkpoints]
-    epoch = settings["epoch"] if settings["epoch"] is not None else max(numbers, default=0)
-    for wanted in (epoch, epoch - 1):
-        if wanted not in numbers:
-            kept = f"{min(numbers)} to {max(numbers)}" if numbers else "none"
-            raise ConfigError(f"{folder.path}: no checkpoint of epoch {wanted} (there is {kept})")
-    filled["previous"] = str(checkpoints[numbers.index(epoch - 1)])
-    filled["model"] = str(checkpoints[numbers.index(epoch)])
+    found = {
+        int(path.stem.removeprefix("epoch_")): str(path)
+        for path in folder.file("history").glob("epoch_*.safetensors")
+        if path.stem.removeprefix("epoch_").isdecimal()
+    }
+    epoch = settings["epoch"] if settings["epoch"] is not None else _delivered(folder, found)
+    if epoch not in found:
+        kept = f"{min(found)} to {max(found)}" if found else "none"
+        raise ConfigError(f"{folder.path}: no checkpoint of epoch {epoch} (there is {kept})")
+    if epoch - 1 not in found and needs_history:
+        raise ConfigError(
+            f"{folder.path}: no checkpoint of epoch {epoch - 1}, which localisation by history "
+            f"needs to repair epoch {epoch}; take a later --epoch or another --method"
+        )
+    taken = {"model": found[epoch], "previous": found.get(epoch - 1)}
+    for name, path in taken.items():
+        # A run folder's own settings name both, and may be given again.
+        if settings[name] not in (None, path):
+            raise ConfigError(f"--{name}: --run has its own; leave one of them out")
+        filled[name] = path
     for name in ("data", "root"):
         if name not in given:
             filled[name] = folder.config[name]
     return filled
+
+
+def _delivered(folder: RunFolder, found: Mapping[int, str]) -> int:
+    """The epoch of the model that the training gave: its best one where it stopped early."""
+    last = max(found, default=0)
+    best = (folder.summary() or {}).get("best_epoch", last)
+    model = folder.file("model.safetensors")
+    if best == last or best not in found or not model.exists():
+        return last
+    return best if digest(load_model(model)) == digest(load_model(found[best])) else last
 
 
 def load_subject(settings: Mapping[str, Any], *, paper: bool) -> Subject:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from robustkit.compute import Ok
-from robustkit.compute.executors import Job, open_executor
+from robustkit.compute.executors import Executor, Job, open_executor
 from robustkit.errors import RunError
 from robustkit.runs import Ledger, RunFolder, Trial
 
@@ -46,37 +46,35 @@ def run_study(study: Study, folder: RunFolder, say: Callable[[str], None]) -> di
     """
     settings = folder.config
     path = folder.file("ledger.sqlite")
-    with Ledger.open(path) if path.exists() else Ledger.create(path) as ledger:
+    # First the executor: settings that it refuses leave nothing behind.
+    opened = open_executor(settings["executor"], workers=settings["workers"], timeout=None)
+    with opened as executor, Ledger.open(path) if path.exists() else Ledger.create(path) as ledger:
         phases = study.phases(folder.path, settings["quick"], settings["seed"])
         for pieces in phases:
             missing = [piece for piece in pieces if ledger.get(piece.id) is None]
-            _carry_out(missing, ledger, settings, say)
+            _carry_out(missing, ledger, executor, say)
         results = {trial.id: trial.result or {} for trial in ledger.trials()}
     return study.summarise(results)
 
 
 def _carry_out(
-    pieces: Sequence[Piece], ledger: Ledger, settings: Mapping[str, Any], say: Callable[[str], None]
+    pieces: Sequence[Piece], ledger: Ledger, executor: Executor, say: Callable[[str], None]
 ) -> None:
-    def jobs() -> Iterator[Piece]:
-        yield from pieces
-
-    with open_executor(settings["executor"], workers=settings["workers"], timeout=None) as executor:
-        for piece, outcome in executor.run(jobs()):
-            if not isinstance(outcome, Ok):
-                raise RunError(f"{piece.id}: {outcome.kind} ({outcome.reason}); --resume goes on")
-            ledger.record(
-                Trial(
-                    id=piece.id,
-                    arm="study",
-                    key=piece.id,
-                    payload=_plain(piece),
-                    outcome=outcome.kind,
-                    result=outcome.value,
-                    seconds=outcome.seconds,
-                )
+    for piece, outcome in executor.run(iter(pieces)):
+        if not isinstance(outcome, Ok):
+            raise RunError(f"{piece.id}: {outcome.kind} ({outcome.reason}); --resume goes on")
+        ledger.record(
+            Trial(
+                id=piece.id,
+                arm="study",
+                key=piece.id,
+                payload=_plain(piece),
+                outcome=outcome.kind,
+                result=outcome.value,
+                seconds=outcome.seconds,
             )
-            say(f"{piece.id}: {outcome.seconds:.0f} s")
+        )
+        say(f"{piece.id}: {outcome.seconds:.0f} s")
 
 
 def _plain(piece: Any) -> dict[str, Any]:

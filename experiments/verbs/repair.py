@@ -10,6 +10,7 @@ from experiments.options import Forms, Options, VerbParser, add_config, config_f
 from experiments.repair import (
     HELPS,
     RepairOptions,
+    forget_state,
     load_subject,
     run_repair,
     with_run,
@@ -58,7 +59,8 @@ def run(options: Options) -> int:
     """Repair, and leave patch, summary and report in the run folder."""
     config = settings("repair", options)
     if options.resume is None:
-        config = with_run(config, options.given)
+        chosen = config_from(RepairOptions, config)
+        config = with_run(config, options.given, needs_history=chosen.needs_history())
     chosen = config_from(RepairOptions, config)
     if options.resume is not None and (folder := RunFolder.open(options.resume)).summary():
         print(f"{folder.path}: finished already")
@@ -69,6 +71,7 @@ def run(options: Options) -> int:
     with run_folder("repair", options, config, keep_failed=resumed) as folder:
         summary = run_repair(subject, chosen, folder, _say, write_model=config["write_model"])
         folder.write_summary(summary)
+        forget_state(folder)
         write_report(folder)
     print(headline(summary))
     print(f"patch: {folder.file('patch.safetensors')}")
@@ -89,7 +92,7 @@ def headline(summary: dict[str, Any]) -> str:
     if summary["unchanged"]:
         lines.append("nothing was fitter than the model as it is: the patch is empty")
     else:
-        lines.append(f"{summary['changed']:,} weights changed")
+        lines.append(f"weights changed: {summary['changed']:,}")
     return "\n".join(lines)
 
 

@@ -55,7 +55,8 @@ def _study(study: Study, options: Options) -> int:
     config = settings("reproduce", options)
     if config["name"] != study.name:
         raise ConfigError(f"{options.resume}: a run of '{config['name']}', not of '{study.name}'")
-    with run_folder("reproduce", options, config) as folder:
+    kept = options.resume is not None
+    with run_folder("reproduce", options, config, keep_failed=kept) as folder:
         if folder.summary() is None:
             folder.write_summary(run_study(study, folder, lambda line: print(line, flush=True)))
         path = report(folder)

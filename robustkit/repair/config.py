@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError, did_you_mean
+from robustkit.repair.fitness import FITNESS
 
 LOCALISATIONS = ("history", "arachne", "random")
 IMPACTS = ("both", "forward", "backward")
@@ -69,6 +70,7 @@ class RepairConfig:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ConfigError(f"{name} must be at least 1, not {number}")
+        FITNESS.find(self.fitness)
         if not 0 <= self.budget <= 1:
             raise ConfigError(f"budget must be in [0,1], a share of successes, not {self.budget:g}")
         if not self.layers:

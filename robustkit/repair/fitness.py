@@ -74,7 +74,7 @@ def guarded(tally: Tally) -> Tensor:
     within the budget beats any beyond it. For equal numbers the lower loss wins.
     """
     broken = tally.n_pos - tally.intact
-    beyond = (broken - math.floor(tally.budget * tally.n_pos)).clamp_min(0)
+    beyond = (broken - allowed(tally.budget, tally.n_pos)).clamp_min(0)
     worth = tally.patched - (tally.n_neg + 1) * beyond
     return worth + 1 / (1 + tally.loss_neg + tally.loss_pos)
 
@@ -99,6 +99,11 @@ def tally(
         before_pos=before[1],
         budget=budget,
     )
+
+
+def allowed(budget: float, count: int) -> int:
+    """How many of `count` successes a budget lets break; 0.29 of 100 are 29."""
+    return math.floor(budget * count + 1e-9)
 
 
 def mean_loss(loss: Tensor, among: Tensor) -> Tensor:

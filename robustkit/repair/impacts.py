@@ -86,7 +86,8 @@ def _magnitude(layer: nn.Module, inputs: Tensor) -> Tensor:
     """Per input (d,) or per kernel entry (C·kh·kw,): the sum over images of the mean of `inputs`
     over positions."""
     if isinstance(layer, nn.Conv2d):
-        return patches(layer, inputs).mean(dim=2).sum(dim=0)
+        # The mean is linear: of the images' sum alone, patches are as many as of one image.
+        return patches(layer, inputs.sum(dim=0, keepdim=True)).mean(dim=2)[0]
     return inputs.reshape(len(inputs), -1, inputs.shape[-1]).mean(dim=1).sum(dim=0)
 
 

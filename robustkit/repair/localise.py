@@ -78,7 +78,10 @@ def _history(
 ) -> Localisation:
     counts = sets.counts()
     if counts["n_deg"] == 0:
-        raise RepairError(f"no degraded images to localise by: {_listed(counts)}")
+        raise RepairError(
+            f"no degraded images to localise by: {_listed(counts)}; repair on more images, another "
+            "checkpoint, or by a method without history"
+        )
     notes: list[str] = []
     if counts["n_imp"] == 0 and config.use_imp:
         if config.on_empty != "drop-imp":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -59,9 +60,12 @@ class Repair:
         """The figures of the chosen run, as plain values for a summary."""
         run = self.runs[self.best]
         counts = {} if self.localisation is None else self.localisation.selection.counts()
+        sets: dict[str, int | None] = dict(self.sets.counts())
+        if not self.sets.history:
+            sets |= {"n_deg": None, "n_imp": None}
         return {
             **run.verdict.to_dict(),
-            **self.sets.counts(),
+            **sets,
             "held_out": None if run.held_out is None else run.held_out.to_dict(),
             "localised": counts,
             "changed": len(run.patch),
@@ -109,8 +113,13 @@ def repair(
         replace(run, found=each, iterations=each.iterations)
         for run, each in zip(judged, found, strict=True)
     )
-    best = max(range(len(runs)), key=lambda run: found[run].fitness)
+    best = max(range(len(runs)), key=lambda run: _gain(found[run]))
     return Repair(sets, located, runs, best, how, seconds)
+
+
+def _gain(found: Found) -> float:
+    """What runs are compared by: each saw its own successes, and started from its own fitness."""
+    return found.fitness - found.original if found.values is not None else -math.inf
 
 
 def judge_patches(

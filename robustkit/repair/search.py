@@ -15,7 +15,7 @@ from robustkit.data import ImageSet
 from robustkit.models import Classifier
 from robustkit.repair.config import RepairConfig
 from robustkit.repair.fitness import FITNESS, Tally, mean_loss, tally
-from robustkit.repair.scoring import Scorer, make_scorer
+from robustkit.repair.scoring import MEMORY, Scorer, make_scorer
 from robustkit.repair.sets import RepairSets
 from robustkit.repair.swarm import Siblings, SwarmConfig, Swarms, start_swarms, step
 from robustkit.repair.weights import Selection, weight_of
@@ -152,15 +152,14 @@ def _objectives(
     config: RepairConfig,
 ) -> list[Objective]:
     """One for each run; runs that see the same images share a scorer."""
+    watched = [choose_positives(model, images, sets, config, run) for run in range(config.runs)]
+    keys = [positives.numpy().tobytes() for positives in watched]
+    memory = MEMORY // len(set(keys))
     made: dict[bytes, Objective] = {}
-    objectives = []
-    for run in range(config.runs):
-        positives = choose_positives(model, images, sets, config, run)
-        key = positives.numpy().tobytes()
+    for key, positives in zip(keys, watched, strict=True):
         if key not in made:
-            made[key] = _objective(model, images, sets, selection, config, positives)
-        objectives.append(made[key])
-    return objectives
+            made[key] = _objective(model, images, sets, selection, config, positives, memory)
+    return [made[key] for key in keys]
 
 
 def _objective(
@@ -170,11 +169,12 @@ def _objective(
     selection: Selection,
     config: RepairConfig,
     positives: Tensor,
+    memory: int,
 ) -> Objective:
     pos = torch.zeros_like(sets.pos)
     pos[positives] = True
     seen = torch.nonzero(sets.neg | pos).squeeze(1)
-    scorer = make_scorer(model, images.subset(seen), selection)
+    scorer = make_scorer(model, images.subset(seen), selection, memory=memory)
     neg, pos = sets.neg[seen], pos[seen]
     right, loss = scorer.score(scorer.current[None].cpu())
     before = (float(mean_loss(loss, neg)[0]), float(mean_loss(loss, pos)[0]))

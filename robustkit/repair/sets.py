@@ -19,8 +19,8 @@ class RepairSets:
 
     `neg` are the failures to be repaired, `pos` all images that are right. `deg` (degraded) were
     right at the previous checkpoint and are failures now, `imp` (improved) were wrong and are
-    right now; both are all False where no previous checkpoint is known. Section 3.1 of the source
-    prints the last two the wrong way round; its abstract and its tables settle it.
+    right now; both are all False where, by `history`, no previous checkpoint is known. Section 3.1
+    of the source prints the last two the wrong way round; its abstract and its tables settle it.
     """
 
     predicted: Tensor
@@ -28,6 +28,7 @@ class RepairSets:
     pos: Tensor
     deg: Tensor
     imp: Tensor
+    history: bool = True
 
     def counts(self) -> dict[str, int]:
         """How many images are in each set."""
@@ -62,7 +63,9 @@ def repair_sets(
     before = (
         pos if previous is None else predict(previous, images.images).argmax(1) == images.labels
     )
-    return RepairSets(predicted, neg, pos, deg=before & neg, imp=~before & pos)
+    return RepairSets(
+        predicted, neg, pos, deg=before & neg, imp=~before & pos, history=previous is not None
+    )
 
 
 def failures(
@@ -78,9 +81,13 @@ def failures(
     for pair in pairs:
         true, colon, other = pair.partition(":")
         if not colon:
-            raise RepairError(f"pair '{pair}': expected TRUE:PREDICTED, two classes")
-        said = predicted == class_index(other, images.classes)
-        chosen |= said & (images.labels == class_index(true, images.classes))
+            raise RepairError(
+                f"pair '{pair}': expected TRUE:PREDICTED, two classes (in YAML in quotes, '3:5')"
+            )
+        of, as_ = (class_index(each, images.classes) for each in (true, other))
+        if of == as_:
+            raise RepairError(f"pair '{pair}': a class is not mistaken for itself")
+        chosen |= (predicted == as_) & (images.labels == of)
     return wrong & chosen
 
 

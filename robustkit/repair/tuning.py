@@ -18,6 +18,7 @@ from robustkit.compute.seeds import check_seed
 from robustkit.data import ImageSet
 from robustkit.errors import ConfigError, did_you_mean
 from robustkit.models import Classifier
+from robustkit.repair.fitness import allowed
 from robustkit.repair.patch import Patch, difference
 from robustkit.repair.repair import Repair, judge_patches
 from robustkit.repair.sets import RepairSets, repair_sets
@@ -112,10 +113,11 @@ def _descend(
     kept = [each.detach().clone() for each in parameters]
     before = predict(model, images.images).softmax(dim=1) if config.anchor else None
     every = max(config.steps // config.checks, 1)
-    deadline = None if config.seconds is None else time.perf_counter() + config.seconds
-    step = 0
+    began = time.perf_counter()
+    seconds = math.inf if config.seconds is None else config.seconds
+    checked = step = 0
     with isolated_rng(seed):
-        while step < config.steps and (deadline is None or time.perf_counter() < deadline):
+        while step < config.steps and time.perf_counter() - began < seconds:
             half = max(config.batch_size // 2, 1)
             parts = [
                 part[torch.randint(len(part), (half,), generator=generator)]
@@ -135,7 +137,10 @@ def _descend(
             torch.autograd.backward(loss, inputs=parameters)
             optimizer.step()
             step += 1
-            if step % every == 0 or step == config.steps:
+            spent = (time.perf_counter() - began) / seconds
+            last = step == config.steps or spent >= 1
+            if step % every == 0 or last or spent * config.checks >= checked + 1:
+                checked += 1
                 for state in shown.on_the_way(config.halvings):
                     worth = _worth(shown.predicted(), images, sets, config)
                     if worth > best:
@@ -152,7 +157,7 @@ def _worth(predicted: Tensor, images: ImageSet, sets: RepairSets, config: TuneCo
     if config.budget is None:
         return float(right.double().mean())
     broken = int((sets.pos & ~right).sum())
-    if broken > config.budget * int(sets.pos.sum()):
+    if broken > allowed(config.budget, int(sets.pos.sum())):
         return -math.inf
     return float((sets.neg & right).sum()) - broken / len(images)
 
@@ -226,5 +231,7 @@ def _features(net: Classifier, layer: nn.Module, images: ImageSet) -> Tensor:
     finally:
         handle.remove()
     if not made or len(torch.cat(made)) != len(logits) or not torch.equal(torch.cat(made), logits):
-        raise ConfigError("the last fully connected layer does not give the logits: tune all")
+        raise ConfigError(
+            "the last fully connected layer does not give the logits: tune all (retrain)"
+        )
     return torch.cat(seen)

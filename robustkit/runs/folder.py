@@ -43,11 +43,10 @@ class RunFolder:
         config that is not plain.
         """
         path = Path(path)
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise RunError(f"{path} exists already and is never overwritten; choose another folder")
         run = cls(path, verb, _plain(config), environment(command))
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _claim(path)
         except OSError as error:
             raise RunError(f"cannot create {path}: {error.strerror}") from error
         run.write_json("env.json", run.env)
@@ -126,6 +125,17 @@ def check_same_config(saved: dict[str, Any], given: dict[str, Any]) -> None:
                 f"option '{name}' is {value!r}, but the saved run has {before[name]!r}; "
                 "leave it out to go on, or start a new run"
             )
+
+
+def _claim(path: Path) -> None:
+    """Make the folder, or take an empty one; of two processes that make it one is told so."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir() or any(path.iterdir()):
+            raise RunError(
+                f"{path} exists already and is never overwritten; choose another folder"
+            ) from None
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 from experiments.cli import main
 from robustkit import data, models
 from robustkit.attacks import predict
+from robustkit.errors import RunError
 from robustkit.repair import Patch
 
 
@@ -122,8 +123,8 @@ from experiments.cli import main
 pipeline.EVERY = 0.0
 save = pipeline.save_state
 
-def save_and_fall(folder, search):
-    save(folder, search)
+def save_and_fall(folder, search, key):
+    save(folder, search, key)
     if int(search.swarms.iteration.max()) == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -176,3 +177,66 @@ def test_a_budget_is_for_what_minds_it(
     flags = ["--method", "guarded", "--budget", "0", "--iterations", "3", "--on-empty", "grow"]
     assert mend(trained, out, *flags) == 0
     assert json.loads((out / "summary.json").read_text())["br"] == 0
+
+
+def test_the_settings_of_a_repair_repeat_it(trained: Path, tmp_path: Path) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert mend(trained, first, "--iterations", "3", "--on-empty", "grow") == 0
+    assert main(["repair", "--config", str(first / "config.yaml"), "--out", str(again)]) == 0
+    patches = [Patch.load(out / "patch.safetensors") for out in (first, again)]
+    assert patches[0].child == patches[1].child
+
+
+def test_a_first_checkpoint_can_be_repaired_without_history(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mend(trained, tmp_path / "no", "--epoch", "1") == 2
+    assert (
+        "no checkpoint of epoch 0, which localisation by history needs" in capsys.readouterr().err
+    )
+    flags = ["--epoch", "1", "--method", "arachne", "--iterations", "2"]
+    assert mend(trained, tmp_path / "run", *flags) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["n_deg"] is None
+
+
+def test_a_saved_search_belongs_to_its_settings(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    flags = ["--run", str(trained), "--iterations", "8", "--on-empty", "grow"]
+    flags += ["--attack-images", "0"]
+    command = [sys.executable, "-c", KILLED, "repair", *flags, "--out", str(out)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    config = out / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 0", "seed: 5"))
+    assert main(["repair", "--resume", str(out)]) == 2
+    assert "or other settings than config.yaml names" in capsys.readouterr().err
+    state = out / "search.safetensors"
+    whole = bytearray(state.read_bytes())
+    whole[-1] ^= 1
+    state.write_bytes(bytes(whole))
+    assert main(["repair", "--resume", str(out)]) == 2
+    assert "does not match its checksum" in capsys.readouterr().err
+
+
+def test_what_was_found_is_kept_when_a_report_cannot_be_written(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RunError("no space left")
+
+    monkeypatch.setattr("experiments.verbs.repair.write_report", full)
+    out = tmp_path / "run"
+    assert mend(trained, out, "--iterations", "2", "--on-empty", "grow") == 2
+    assert (out / "patch.safetensors").exists()
+    assert (out / "summary.json").exists()
+
+
+def test_tuning_by_the_clock_keeps_what_it_reached(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    flags = ["--method", "finetune", "--steps", "1000000", "--seconds", "1"]
+    assert mend(trained, out, *flags) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["changed"] > 0
+    assert summary["acc_after"] > summary["acc_before"]

@@ -87,7 +87,7 @@ class RepairCell:
         images: ImageSet,
         held_out: ImageSet,
     ) -> Repair:
-        method = {**ROWS, **BEYOND}[self.row].settings(self.runs)
+        method = {**ROWS, **BEYOND}[self.row].settings(self.runs, self.seed)
         if isinstance(method.config, TuneConfig):
             return repair.tune(model, method.config, images, held_out)
         assert isinstance(method.config, RepairConfig)

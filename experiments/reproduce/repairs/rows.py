@@ -24,10 +24,10 @@ class Row:
     swarm: SwarmConfig | None = None
     runs: int = 3
 
-    def settings(self, runs: int | None = None) -> Method:
+    def settings(self, runs: int | None = None, seed: int = 0) -> Method:
         """The method as this row wants it."""
         base = METHODS[self.method]
-        config = replace(base.config, **self.changes, runs=runs or self.runs)
+        config = replace(base.config, **self.changes, runs=runs or self.runs, seed=seed)
         return Method(config, self.swarm or base.swarm)
 
 

@@ -137,7 +137,9 @@ def make_case(
 
 def sets_of(deg: range, imp: range, neg: range = range(14)) -> RepairSets:
     masks = [torch.tensor([i in each for i in range(COUNT)]) for each in (neg, deg, imp)]
-    return RepairSets(torch.zeros(COUNT, dtype=torch.int64), masks[0], ~masks[0], *masks[1:])
+    return RepairSets(
+        torch.zeros(COUNT, dtype=torch.int64), masks[0], ~masks[0], masks[1], masks[2]
+    )
 
 
 def at(images: ImageSet, mask: Tensor) -> ImageSet:
