@@ -2,6 +2,7 @@
 
 from robustkit.explain.averages import integrated_gradients, smoothgrad
 from robustkit.explain.cav import Contribution, cav
+from robustkit.explain.faithfulness import Curve, deletion, edges, insertion, random_maps
 from robustkit.explain.filters import Paths, filter_paths, filter_ranking
 from robustkit.explain.gradients import (
     enlarged,
@@ -11,19 +12,28 @@ from robustkit.explain.gradients import (
     rectified,
     saliency,
 )
+from robustkit.explain.masking import Masked, disable, signed_region
 from robustkit.explain.occlusion import Greedy, Occlusion, greedy_occlusion, occlusion
 from robustkit.explain.rules import RELU_RULES
+from robustkit.explain.sanity import maps_under_randomisation, randomised
+from robustkit.explain.similarity import Similarity, spearman, ssim
 from robustkit.explain.trace import Target, Trace, trace
 
 __all__ = [
     "RELU_RULES",
     "Contribution",
+    "Curve",
     "Greedy",
+    "Masked",
     "Occlusion",
     "Paths",
+    "Similarity",
     "Target",
     "Trace",
     "cav",
+    "deletion",
+    "disable",
+    "edges",
     "enlarged",
     "filter_paths",
     "filter_ranking",
@@ -31,10 +41,17 @@ __all__ = [
     "gradient_x_input",
     "greedy_occlusion",
     "guided_gradcam",
+    "insertion",
     "integrated_gradients",
+    "maps_under_randomisation",
     "occlusion",
+    "random_maps",
+    "randomised",
     "rectified",
     "saliency",
+    "signed_region",
     "smoothgrad",
+    "spearman",
+    "ssim",
     "trace",
 ]
