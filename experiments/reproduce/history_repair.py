@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments.reproduce.registry import EXPERIMENTS
 from experiments.reproduce.repairs.jobs import RepairCell, TrainHistory
+from experiments.reproduce.repairs.published import MODELS
 from experiments.reproduce.repairs.rows import BEYOND, ROWS
 from experiments.reproduce.repairs.tables import render
 from experiments.reproduce.study import Piece, Results, Study
@@ -64,7 +65,10 @@ def _cells(quick: bool) -> list[tuple[str, str, int]]:
 
 def summarise(results: Results) -> dict[str, Any]:
     """All cells: model → fold → row → figures of every run."""
-    models: dict[str, Any] = {}
+    # In the publication's order, whatever order the ledger has.
+    models: dict[str, Any] = {
+        name: {} for name in MODELS if any(each.startswith(f"{name}/") for each in results)
+    }
     trainings: dict[str, Any] = {}
     for name, result in results.items():
         if name.startswith("train/"):
