@@ -47,11 +47,12 @@ def runs_figure(summary: dict[str, Any]) -> Markup:
             accuracies.append([100 * run["acc_after"] for run in runs])
             before.append(100 * runs[0]["acc_before"])
         rates.set(xlabel="repair rate, %", ylabel="break rate, %")
+        rates.margins(0.12)
         rates.set_xlim(left=0)
         rates.set_ylim(bottom=0)
         rates.legend()
         boxes.boxplot(accuracies, tick_labels=list(sets), widths=0.5)
         for place, value in enumerate(before, start=1):
             boxes.hlines(value, place - 0.4, place + 0.4, color=PALETTE[1], linestyle="--")
-        boxes.set(ylabel="accuracy after, % (dashed: before)")
+        boxes.set(ylabel="accuracy, %")
         return svg(drawing, alt="repair and break rates, and accuracies, of every run")
