@@ -124,7 +124,10 @@ def _search(summary: Summary) -> list[Section]:
 def _runs(summary: Summary) -> list[Section]:
     if len(summary["runs"]) < 2:
         return []
-    caption = "Left: repair rate over break rate of every run. Right: accuracy after the repair; dashed, before."
+    caption = (
+        "Left: repair rate over break rate of every run. Right: accuracy after the repair; dashed, "
+        "before."
+    )
     rows = [
         [
             f"{number}{' (chosen)' if number == summary['best'] else ''}",

@@ -17,6 +17,7 @@ VERBS = {
     "attack": "measure robust accuracy of any models, and whether the figure is evidence",
     "transfer": "measure how far attacks made on some models mislead others",
     "repair": "mend failures of a trained model, and show what that broke",
+    "explain": "show what a decision rests on, layer by layer, and how far to trust the maps",
     "report": "draw the report of a run folder anew",
     "runs": "list the run folders under a directory",
     "reproduce": "run a published experiment and set our figures beside the published ones",

@@ -12,6 +12,7 @@ from robustkit.explain.gradients import (
     rectified,
     saliency,
 )
+from robustkit.explain.intervals import mean_interval
 from robustkit.explain.masking import Masked, disable, signed_region
 from robustkit.explain.occlusion import Greedy, Occlusion, greedy_occlusion, occlusion
 from robustkit.explain.rules import RELU_RULES
@@ -44,6 +45,7 @@ __all__ = [
     "insertion",
     "integrated_gradients",
     "maps_under_randomisation",
+    "mean_interval",
     "occlusion",
     "random_maps",
     "randomised",

@@ -11,6 +11,7 @@ from robustkit.explain.recording import Record, Step
 
 AUTO = "auto"
 INPUT = "input"
+SHRINKS = 1.6
 
 
 def wanted_modules(net: nn.Module, layers: Sequence[str]) -> list[str]:
@@ -52,20 +53,23 @@ def cuts(record: Record, image: int) -> list[int]:
 
 
 def automatic(record: Record, tensors: Mapping[int, Tensor], image: int) -> dict[str, int]:
-    """The last cut of every spatial size: name to identity of the tensor, in the net's order.
+    """The last cut of every stage: name to identity of the tensor, in the net's order.
 
-    In a net with five pooling stages those are the five maps that are pooled. A cut is called by
-    the outermost module that gives it.
+    A stage ends where maps shrink by `SHRINKS` or more from one cut to the next, as by a pool or a
+    stride; a border that a convolution loses is none. In a net with five pooling stages those are
+    the five maps that are pooled. A cut is called by the outermost module that gives it.
     """
-    chosen: dict[tuple[int, ...], int] = {}
+    chosen: list[tuple[int, int]] = []  # (place, height) of the last cut of each stage so far
     for place in cuts(record, image):
         tensor = tensors[record.steps[place].outputs[0]]
-        if tensor.dim() == 4 and min(tensor.shape[2:]) > 1:
-            chosen[tuple(tensor.shape[2:])] = place
-    return {
-        _called(record.steps[place], record): record.steps[place].outputs[0]
-        for place in sorted(chosen.values())
-    }
+        if tensor.dim() != 4 or min(tensor.shape[2:]) < 2:
+            continue
+        height = tensor.shape[2]
+        if chosen and chosen[-1][1] / height < SHRINKS:
+            chosen.pop()
+        chosen.append((place, height))
+    steps = [record.steps[place] for place, _ in chosen]
+    return {_called(step, record): step.outputs[0] for step in steps}
 
 
 def _called(step: Step, record: Record) -> str:

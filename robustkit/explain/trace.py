@@ -104,7 +104,7 @@ def trace(
     """Run `model` once on `images` (N,C,H,W), in evaluation mode, and keep what maps need.
 
     `target` is a class for all images, one for each (N,), or "predicted". `layers` are names of
-    modules or of their types, "auto" (the last cut of every spatial size) and "input", which is
+    modules or of their types, "auto" (the last cut of every stage) and "input", which is
     always there. A module that is called several times gives NAME, NAME#2, …. Functional, reused
     and in-place operations are seen as any other. The model is left as it was.
 

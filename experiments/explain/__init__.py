@@ -1,0 +1,8 @@
+"""Maps of a model's decisions and whether they are any good: what `robustkit explain` does."""
+
+from experiments.explain.config import HELPS, ExplainOptions
+from experiments.explain.pipeline import run_explain
+from experiments.explain.report import write_report
+from experiments.explain.subject import load_subject
+
+__all__ = ["HELPS", "ExplainOptions", "load_subject", "run_explain", "write_report"]

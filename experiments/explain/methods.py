@@ -1,0 +1,135 @@
+"""Every map by its name, from one trace of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustkit import explain
+from robustkit.errors import ExplainError
+from robustkit.explain import Trace
+from robustkit.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapSettings:
+    """What maps need besides a trace; see `experiments.explain.config.HELPS`."""
+
+    layers: tuple[str, ...] = ("auto",)
+    steps: int = 20
+    samples: int = 25
+    region: int = 2
+    fill: float = 0.0
+    paper: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """`pixels` (N,H,W), of the image's size, signed where the method is; `layers` (N,h,w) of each
+    layer from the last one back to the input, for methods that read layers."""
+
+    pixels: Tensor
+    layers: Mapping[str, Tensor]
+
+
+Method = Callable[[Trace, nn.Module, MapSettings], Maps]
+METHODS: Registry[Method] = Registry("map", ExplainError)
+
+
+def make_maps(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    methods: Sequence[str],
+    settings: MapSettings,
+) -> dict[str, Maps]:
+    """All maps of `images` (N,C,H,W), from one trace."""
+    with explain.trace(model, images, targets, settings.layers) as trace:
+        return {name: METHODS[name](trace, model, settings) for name in methods}
+
+
+@METHODS.register("cav")
+def _cav(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
+    found = explain.cav(trace, paper=settings.paper)
+    spatial = {name: each.map for name, each in found.items() if each.raw.dim() == 4}
+    return _by_layer(spatial, trace)
+
+
+@METHODS.register("gradcam")
+def _gradcam(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
+    return _by_layer(explain.gradcam(trace), trace)
+
+
+@METHODS.register("saliency")
+def _saliency(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
+    return _strength(explain.saliency(trace))
+
+
+@METHODS.register("gradxinput")
+def _gradxinput(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
+    return Maps(explain.gradient_x_input(trace).sum(dim=1), {})
+
+
+@METHODS.register("deconvnet")
+def _deconvnet(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
+    return _strength(explain.rectified(trace, "deconvnet"))
+
+
+@METHODS.register("guided")
+def _guided(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
+    return _strength(explain.rectified(trace, "guided"))
+
+
+@METHODS.register("guided-minus")
+def _guided_minus(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
+    return _strength(explain.rectified(trace, "guided-minus"))
+
+
+@METHODS.register("guided-gradcam")
+def _guided_gradcam(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
+    last = list(explain.gradcam(trace))[-1]
+    return _strength(explain.guided_gradcam(trace, last))
+
+
+@METHODS.register("smoothgrad")
+def _smoothgrad(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
+    found = explain.smoothgrad(
+        model, trace.images, trace.targets, samples=settings.samples, seed=settings.seed
+    )
+    return _strength(found)
+
+
+@METHODS.register("integrated")
+def _integrated(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
+    found = explain.integrated_gradients(
+        model, trace.images, trace.targets, steps=settings.steps, baseline=settings.fill
+    )
+    return Maps(found.sum(dim=1), {})
+
+
+@METHODS.register("occlusion")
+def _occlusion(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
+    region = settings.region
+    found = explain.occlusion(model, trace.images, trace.targets, region=region, fill=settings.fill)
+    height, width = trace.images.shape[2:]
+    large = F.interpolate(found.drop[:, None], scale_factor=region, mode="nearest")
+    return Maps(large[:, 0, :height, :width], {})
+
+
+def _strength(found: Tensor) -> Maps:
+    """Magnitudes, added up over channels: the sign of a gradient says which way, not how much."""
+    return Maps(found.abs().sum(dim=1), {})
+
+
+def _by_layer(found: Mapping[str, Tensor], trace: Trace) -> Maps:
+    """The last layer's map at the image's size, and all, the last one first (① of the source)."""
+    if not found:
+        raise ExplainError("no layer of the trace has maps (N,C,H,W)")
+    ordered = dict(reversed(list(found.items())))
+    height, width = trace.images.shape[2:]
+    last = next(iter(ordered.values()))
+    return Maps(explain.enlarged(last, (height, width)), ordered)

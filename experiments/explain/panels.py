@@ -1,0 +1,88 @@
+"""A picture for each image: the image, and every map over it, positive red and negative blue."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from experiments.explain.methods import Maps
+from experiments.explain.subject import Subject
+from robustkit import explain
+from robustkit.runs.report import house_style
+
+CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩"
+ACROSS = 6
+SIDE = 1.9  # inches of a tile
+
+
+def draw_panels(
+    subject: Subject,
+    targets: Tensor,
+    maps: Mapping[str, Maps],
+    others: Mapping[str, Maps] | None,
+) -> Iterator[tuple[str, bytes]]:
+    """File names and PNGs, one for each image."""
+    for row in range(len(subject.images)):
+        tiles = _tiles(row, maps, subject, "")
+        if others is not None:
+            tiles += _tiles(row, others, subject, ", other model")
+        yield panel_name(row), _drawn(subject, targets, row, tiles)
+
+
+def panel_name(row: int) -> str:
+    """The file of the picture of an image."""
+    return f"panel_{row:03}.png"
+
+
+def _tiles(
+    row: int, maps: Mapping[str, Maps], subject: Subject, whose: str
+) -> list[tuple[str, np.ndarray]]:
+    height, width = subject.images.shape[2:]
+    tiles = []
+    for name, each in maps.items():
+        if not each.layers:
+            tiles.append((f"{name}{whose}", each.pixels[row].cpu().numpy()))
+        for place, (layer, values) in enumerate(each.layers.items()):
+            large = explain.enlarged(values[row : row + 1], (height, width))[0]
+            mark = CIRCLED[place] if place < len(CIRCLED) else f"({place + 1})"
+            tiles.append((f"{name} {mark} {layer}{whose}", large.cpu().numpy()))
+    return tiles
+
+
+def _drawn(
+    subject: Subject, targets: Tensor, row: int, tiles: list[tuple[str, np.ndarray]]
+) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    pixels = subject.images[row].permute(1, 2, 0).numpy()
+    grey = pixels.mean(axis=2)
+    count = len(tiles) + 1
+    across = min(ACROSS, count)
+    down = -(-count // across)
+    with house_style():
+        drawing = Figure(figsize=(SIDE * across, (SIDE + 0.25) * down), layout="constrained")
+        places = np.atleast_1d(drawing.subplots(down, across)).ravel()
+        for place in places:
+            place.set_axis_off()
+        places[0].imshow(pixels[..., 0] if pixels.shape[2] == 1 else pixels, cmap="gray")
+        target = subject.classes[int(targets[row])]
+        places[0].set_title(f"{subject.names[row]}: {target}", fontsize=8)
+        for place, (title, values) in zip(places[1:], tiles, strict=False):
+            _overlay(place, grey, values)
+            place.set_title(title, fontsize=8)
+        packed = io.BytesIO()
+        FigureCanvasAgg(drawing).print_png(packed)  # type: ignore[no-untyped-call]
+    return packed.getvalue()
+
+
+def _overlay(place: Any, grey: np.ndarray, values: np.ndarray) -> None:
+    """The map over the faded image; the colours are symmetric, so white is nothing."""
+    place.imshow(255 - (255 - grey) * 0.35, cmap="gray", vmin=0, vmax=255)
+    size = float(np.abs(values).max()) or 1.0
+    strength = np.abs(values) / size
+    place.imshow(values / size, cmap="bwr", vmin=-1, vmax=1, alpha=0.85 * strength**0.6)

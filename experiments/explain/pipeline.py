@@ -1,0 +1,94 @@
+"""From a subject and the options to maps, figures and a summary."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.explain.config import ExplainOptions
+from experiments.explain.masks import masking_check
+from experiments.explain.methods import Maps, MapSettings, make_maps
+from experiments.explain.panels import draw_panels
+from experiments.explain.scores import contrast, score_maps
+from experiments.explain.subject import Subject
+from robustkit import explain
+from robustkit.runs import RunFolder, atomic_path
+
+Say = Callable[[str], None]
+
+
+def run_explain(
+    subject: Subject, options: ExplainOptions, folder: RunFolder, say: Say
+) -> dict[str, Any]:
+    """Make every map, write `maps.npz` and a picture for each image; returns the summary."""
+    settings = MapSettings(
+        **{name: getattr(options, name) for name in MapSettings.__dataclass_fields__}
+    )
+    images, targets = subject.pixels, subject.targets(options.target)
+    maps = make_maps(subject.model, images, targets, options.method, settings)
+    summary: dict[str, Any] = {"images": _images(subject, targets, options, settings)}
+    others: dict[str, Maps] | None = None
+    if subject.other is not None:
+        say("the same maps of the other model")
+        others = make_maps(subject.other, images, targets, options.method, settings)
+        summary["contrast"] = contrast(maps, others)
+    if options.mask is not None:
+        say("masking check")
+        summary["mask"] = masking_check(subject.model, images, targets, options, subject.classes)
+    if options.check:
+        say("deletion, insertion, sanity and stability")
+        summary["scores"] = score_maps(subject.model, images, targets, maps, options, settings)
+    _write_maps(folder, images, maps, others)
+    for name, drawn in draw_panels(subject, targets, maps, others):
+        with atomic_path(folder.file(name)) as temporary:
+            temporary.write_bytes(drawn)
+    return summary
+
+
+def _images(
+    subject: Subject, targets: Tensor, options: ExplainOptions, settings: MapSettings
+) -> list[dict[str, Any]]:
+    """What is known of every image; `residual_max` only where CAV has a convention for the net."""
+    with explain.trace(subject.model, subject.pixels, targets, options.layers) as trace:
+        residual = None
+        if not trace.record.unknown:
+            cuts = [each for each in explain.cav(trace, paper=options.paper).values() if each.cut]
+            residual = torch.stack([each.residual.abs() for each in cuts]).amax(dim=0)
+        said = trace.logits.softmax(dim=1)
+        predicted = trace.logits.argmax(dim=1)
+        score = trace.score
+    classes = subject.classes
+    return [
+        {
+            "index": name,
+            "true": None if subject.labels is None else classes[int(subject.labels[row])],
+            "predicted": classes[int(predicted[row])],
+            "target": classes[int(targets[row])],
+            "score": float(score[row]),
+            "probability": float(said[row, targets[row]]),
+            "residual_max": None if residual is None else float(residual[row]),
+        }
+        for row, name in enumerate(subject.names)
+    ]
+
+
+def _write_maps(
+    folder: RunFolder, images: Tensor, maps: Mapping[str, Maps], others: Mapping[str, Maps] | None
+) -> None:
+    """`maps.npz`: METHOD (N,H,W), METHOD/LAYER (N,h,w) at the layer's own size, and contrast/…"""
+    arrays = {"images": images.numpy()}
+    for prefix, made in (("", maps), ("contrast/", others or {})):
+        for name, each in made.items():
+            arrays[f"{prefix}{name}"] = each.pixels.cpu().numpy()
+            for layer, values in each.layers.items():
+                arrays[f"{prefix}{name}/{layer}"] = values.cpu().numpy()
+    packed = io.BytesIO()
+    # np.savez takes names as keywords, "file" among them.
+    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
+    with atomic_path(folder.file("maps.npz")) as temporary:
+        temporary.write_bytes(packed.getvalue())

@@ -1,0 +1,159 @@
+"""The report of an explanation: what the maps show, and whether they are any good."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from experiments.explain.drawings import curves_figure, sanity_figure
+from experiments.explain.panels import panel_name
+from experiments.explain.scores import CONTROLS
+from experiments.pages import finished, settings_section
+from robustkit.runs import RunFolder, write_text
+from robustkit.runs.report import Section, figure, render_report, table
+
+Summary = dict[str, Any]
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Draw `report.html` from what the folder holds; returns its path.
+
+    Raises `RunError` when the explanation has not finished.
+    """
+    summary = finished(folder)
+    sections = [
+        _images(folder, summary),
+        *_masking(summary),
+        *_scores(summary),
+        *_contrast(summary),
+        settings_section(folder.config),
+    ]
+    page = render_report(
+        "Explanation",
+        sections,
+        subtitle=f"{len(summary['images'])} images, {', '.join(folder.config['method'])}",
+        env=folder.env,
+        command=folder.env["command"],
+    )
+    path = folder.file("report.html")
+    write_text(path, page)
+    return path
+
+
+def _images(folder: RunFolder, summary: Summary) -> Section:
+    html = Markup()
+    for row, image in enumerate(summary["images"]):
+        packed = base64.b64encode(folder.file(panel_name(row)).read_bytes()).decode()
+        said = f"predicted {image['predicted']}"
+        if image["true"] is not None:
+            said += f", true {image['true']}"
+        residual = image["residual_max"]
+        if residual is not None:
+            said += f"; contributions and biases miss the score by at most {residual:.1e}"
+        html += Markup(
+            "<figure><img src='data:image/png;base64,{}' alt='{}' style='max-width:100%'>"
+            "<figcaption>{}: score of {} {:.3f} (probability {:.1%}); {}</figcaption></figure>"
+        ).format(
+            packed,
+            image["index"],
+            image["index"],
+            image["target"],
+            image["score"],
+            image["probability"],
+            said,
+        )
+    note = (
+        "Red speaks for the class, blue against it, each map by its own largest value. ① is the "
+        "last layer, the highest number the input. Gradients are shown by magnitude."
+    )
+    return Section("maps", "Maps", html, note)
+
+
+def _masking(summary: Summary) -> list[Section]:
+    found = summary.get("mask")
+    if found is None:
+        return []
+    rows = [
+        [
+            image["index"],
+            f"{100 * each['share']:.1f} %",
+            f"{each['before']:.3f}",
+            f"{each['after']:.3f}",
+            f"{each['predicted']:.3f}",
+            _list(each["top_before"]),
+            _list(each["top_after"]),
+        ]
+        for image, each in zip(summary["images"], found["images"], strict=True)
+    ]
+    headers = ["image", "disabled", "score", "after", "if linear", "highest before", "after "]
+    note = f"{found['what']} disabled at {found['at']}, filled with {found['fill']:g}."
+    return [Section("masking", "Masking check", table(headers, rows), note)]
+
+
+def _scores(summary: Summary) -> list[Section]:
+    scores = summary.get("scores")
+    if scores is None:
+        return []
+    rows = []
+    for name, each in scores.items():
+        cells = [name, _mean(each["deletion"]), _mean(each["insertion"])]
+        if name in CONTROLS:
+            cells += [None, None, None]
+        else:
+            cells += [
+                _mean(each["sanity"]["signed"]),
+                _mean(each["sanity"]["absolute"]),
+                _mean(each["stability"]["signed"]),
+            ]
+        rows.append(cells)
+    headers = ["map", "deletion ↓", "insertion ↑", "sanity ↓", "of magnitudes", "stability ↑"]
+    html = figure(
+        curves_figure(scores),
+        "Probability of the class while pixels are deleted "
+        "(left) or put into a blurred image (right), those of largest map first.",
+    )
+    html += table(headers, rows)
+    html += figure(
+        sanity_figure(scores),
+        "Rank correlation with the map of a net whose layers "
+        "were drawn anew, from the last one to the one named.",
+    )
+    note = (
+        "Means over images with 95 % bootstrap intervals. Deletion and insertion: area under the "
+        "curve. Sanity: Spearman's correlation with the map of the same net, all weights random; a "
+        "map that stays alike does not show what was learnt. Stability: the same under noise. "
+        "Constant maps have no ranks and are counted."
+    )
+    return [Section("scores", "Are the maps any good?", html, note)]
+
+
+def _contrast(summary: Summary) -> list[Section]:
+    found = summary.get("contrast")
+    if found is None:
+        return []
+    rows = [
+        [name, _mean(each["signed"]), _mean(each["absolute"]), _mean(each["ssim"])]
+        for name, each in found.items()
+    ]
+    html = table(["map", "Spearman", "of magnitudes", "SSIM"], rows)
+    window = next(iter(found.values()))["ssim"]["window"]
+    note = f"How alike the two models' maps of one image are; SSIM with a window of {window}."
+    return [Section("contrast", "Two models", html, note)]
+
+
+def _list(names: list[str]) -> Markup:
+    return Markup('<small style="white-space:normal">{}</small>').format(", ".join(names))
+
+
+def _mean(found: dict[str, Any]) -> str | None:
+    if found["mean"] is None:
+        return None if not found.get("constant") else f"{found['constant']} constant"
+    text = f"{found['mean']:.3f}"
+    if found["low"] is not None:
+        text += f" [{found['low']:.3f}, {found['high']:.3f}]"
+    if found.get("constant"):
+        text += f", {found['constant']} constant"
+    return text

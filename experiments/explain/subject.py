@@ -1,0 +1,155 @@
+"""What is explained: a model, its images, and the class whose score is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from experiments.judged import resolve_judged
+from robustkit import repair
+from robustkit.attacks import predict
+from robustkit.compute import resolve_device
+from robustkit.data import Splits, load, to_unit
+from robustkit.errors import ConfigError, DataError
+from robustkit.models import Classifier
+from robustkit.repair.sets import class_index
+from robustkit.runs import RunFolder
+
+KINDS = ("broken", "repaired")
+MOST = 12  # images taken from a repair
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """`images` uint8 (N,C,H,W) with what each `label` is, None for files; `names` for the report.
+
+    `other` is the model that maps are set against, or None.
+    """
+
+    model: Classifier
+    other: Classifier | None
+    images: Tensor
+    labels: Tensor | None
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def pixels(self) -> Tensor:
+        """Images as floats in [0,1]."""
+        return to_unit(self.images)
+
+    def targets(self, target: str) -> Tensor:
+        """Class numbers int64 (N,) of "predicted", "true" or a class; raises `ConfigError`."""
+        if target == "predicted":
+            return predict(self.model, self.images).argmax(dim=1)
+        if target == "true":
+            if self.labels is None:
+                raise ConfigError("--target true: an image file has no label; name the class")
+            return self.labels
+        return torch.full((len(self.images),), class_index(target, self.classes))
+
+
+def load_subject(settings: Mapping[str, Any]) -> Subject:
+    """Load all that the settings name.
+
+    Raises `ConfigError` where images are named in two ways or in none, and `DataError`, naming the
+    file or the index, for what is not there.
+    """
+    settings, patched = _from_repair(dict(settings))
+    if settings["model"] is None:
+        raise ConfigError("--model: name the model to explain, or a repair with --repair")
+    if bool(settings["index"]) == bool(settings["image"]):
+        raise ConfigError("name the images: either --index 0,5,9 or --image FILE")
+    splits = load(settings["data"], root=settings["root"], download=settings["download"])
+    specs = {"model": settings["model"]}
+    if settings["contrast"] is not None:
+        specs["contrast"] = settings["contrast"]
+    nets = resolve_judged(specs, splits, settings["weights"], resolve_device(settings["device"]))
+    model = nets["model"].eval()
+    other = nets.get("contrast")
+    if patched is not None:
+        other = patched.apply(model)
+    pixels, labels, names = _images(settings, splits, model)
+    return Subject(model, other, pixels, labels, names, splits.train.classes)
+
+
+def _from_repair(settings: dict[str, Any]) -> tuple[dict[str, Any], repair.Patch | None]:
+    """With `--repair DIR` its model, data, broken or repaired images, and the model it made."""
+    if settings["repair"] is None:
+        return settings, None
+    for name in ("model", "contrast", "index", "image"):
+        if settings[name]:
+            raise ConfigError(f"--{name}: --repair has its own; leave one of them out")
+    if settings["which"] not in KINDS:
+        raise ConfigError(f"--which must be broken or repaired, not '{settings['which']}'")
+    folder = RunFolder.open(settings["repair"], verb="repair")
+    summary = folder.summary()
+    if summary is None:
+        raise ConfigError(f"{folder.path}: not finished, there is nothing to explain yet")
+    config = folder.config
+    on = config["repair_on"] or ("test" if config["protocol"] == "paper" else "val")
+    if on not in ("test", "val"):
+        raise ConfigError(f"{folder.path}: was repaired on {on}, which is no split of its data")
+    chosen = summary[f"{settings['which']}_indices"][:MOST]
+    if not chosen:
+        raise ConfigError(f"{folder.path}: no image was {settings['which']}")
+    taken = {"model": config["model"], "data": config["data"], "root": config["root"]}
+    settings |= {**taken, "split": on, "index": [str(index) for index in chosen]}
+    return settings, repair.Patch.load(folder.file("patch.safetensors"))
+
+
+def _images(
+    settings: Mapping[str, Any], splits: Splits, model: Classifier
+) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
+    if settings["image"]:
+        files = [Path(each).expanduser() for each in settings["image"]]
+        pixels = torch.stack([read_picture(file, model.card.input_shape) for file in files])
+        return pixels, None, tuple(file.name for file in files)
+    if settings["split"] not in ("test", "val"):
+        raise ConfigError(f"--split must be test or val, not '{settings['split']}'")
+    part = splits.test if settings["split"] == "test" else splits.val
+    chosen = torch.tensor(_indices(settings["index"], len(part), settings["split"]))
+    names = tuple(f"{settings['split']} {index}" for index in chosen.tolist())
+    return part.images[chosen], part.labels[chosen], names
+
+
+def _indices(given: Sequence[str], count: int, split: str) -> list[int]:
+    for each in given:
+        if not str(each).isdecimal():
+            raise ConfigError(f"--index: numbers between commas, not '{each}'")
+        if int(each) >= count:
+            raise ConfigError(f"--index {each}: {split} has {count:,} images, 0 to {count - 1}")
+    return [int(each) for each in given]
+
+
+def read_picture(file: Path, shape: tuple[int, ...]) -> Tensor:
+    """The pixels of an image file as uint8 (C,H,W) of this `shape`.
+
+    Raises `DataError`, naming the file, for one that is missing, no image, or of another size:
+    nothing is resized, a map would be of something the user did not give.
+    """
+    channels, height, width = shape
+    try:
+        with Image.open(file) as opened:
+            if opened.size != (width, height):
+                raise DataError(
+                    f"{file}: {opened.width} x {opened.height} pixels; the model sees "
+                    f"{width} x {height}"
+                )
+            picture = opened.convert("L" if channels == 1 else "RGB")
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file") from None
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{file}: not readable as an image ({error})") from None
+    pixels = torch.from_numpy(np.array(picture))
+    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+
+
+__all__ = ["Subject", "load_subject", "read_picture"]

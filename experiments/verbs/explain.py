@@ -1,0 +1,67 @@
+"""`robustkit explain`: what a decision rests on, layer by layer, and how far to trust the maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.explain import HELPS, ExplainOptions, load_subject, run_explain, write_report
+from experiments.launch import add_data_options, add_run_options, run_folder, settings
+from experiments.options import Forms, Options, VerbParser, add_config, config_from, names
+from robustkit.runs import RunFolder
+
+
+def add_arguments(parser: VerbParser) -> None:
+    """The model, the images, the maps, and where to put the result."""
+    group = parser.add_argument_group("model and images")
+    named = "a model file, torchvision:NAME or package.module:factory"
+    group.add_argument("--model", metavar="MODEL", help=f"whose decisions: {named}")
+    group.add_argument(
+        "--contrast", metavar="MODEL", help="set the maps of this model beside: before and after"
+    )
+    group.add_argument(
+        "--weights",
+        nargs="+",
+        metavar="FILE",
+        default=[],
+        help="state dicts for those models that are no model files, in their order",
+    )
+    group.add_argument("--split", default="test", help="test or val")
+    group.add_argument("--index", type=names, default=[], metavar="N,N", help="images of the split")
+    group.add_argument(
+        "--image", nargs="+", default=[], metavar="FILE", help="image files, of the model's size"
+    )
+    group.add_argument(
+        "--repair", metavar="DIR", help="a repair's model, its images, and the mended model beside"
+    )
+    group.add_argument("--which", default="broken", help="of --repair: broken or repaired images")
+    add_data_options(parser)
+    forms: Forms = {
+        "method": {"type": names},
+        "layers": {"type": names},
+        "mask": {"type": names},
+    }
+    add_config(parser, ExplainOptions, HELPS, title="maps", forms=forms)
+    add_run_options(parser, resumable=False)
+
+
+def run(options: Options) -> int:
+    """Explain, and leave pictures, maps, summary and report in the run folder."""
+    config = settings("explain", options)
+    chosen = config_from(ExplainOptions, config)
+    subject = load_subject(config)
+    with run_folder("explain", options, config, keep_failed=False) as folder:
+        summary = run_explain(subject, chosen, folder, lambda line: print(line, flush=True))
+        folder.write_summary(summary)
+        write_report(folder)
+    for image in summary["images"]:
+        print(
+            f"{image['index']}: {image['target']} {image['score']:.3f} "
+            f"({image['probability']:.1%}), predicted {image['predicted']}"
+        )
+    print(f"report: {folder.file('report.html')}")
+    return 0
+
+
+def report(folder: RunFolder) -> Path:
+    """Draw the report of a finished explanation anew."""
+    return write_report(folder)
