@@ -6,7 +6,16 @@ import sys
 
 import torch
 
-from experiments.benchmarks import batches, matrix, penalty, repair, robust, search, workers
+from experiments.benchmarks import (
+    batches,
+    explain,
+    matrix,
+    penalty,
+    repair,
+    robust,
+    search,
+    workers,
+)
 from robustkit.compute import keep_freed_memory
 
 SUITES = {
@@ -17,6 +26,7 @@ SUITES = {
     "robust": robust,
     "matrix": matrix,
     "repair": repair,
+    "explain": explain,
 }
 
 

@@ -14,7 +14,13 @@ from robustkit.explain.gradients import (
 )
 from robustkit.explain.intervals import mean_interval
 from robustkit.explain.masking import Masked, disable, signed_region
-from robustkit.explain.occlusion import Greedy, Occlusion, greedy_occlusion, occlusion
+from robustkit.explain.occlusion import (
+    Greedy,
+    Occlusion,
+    greedy_occlusion,
+    occlusion,
+    occlusion_regions,
+)
 from robustkit.explain.rules import RELU_RULES
 from robustkit.explain.sanity import maps_under_randomisation, randomised
 from robustkit.explain.similarity import Similarity, spearman, ssim
@@ -47,6 +53,7 @@ __all__ = [
     "maps_under_randomisation",
     "mean_interval",
     "occlusion",
+    "occlusion_regions",
     "random_maps",
     "randomised",
     "rectified",

@@ -64,7 +64,7 @@ def occlusion(
     Squares at the right and lower border are cut off where the sides are no multiples of `region`.
     Raises `ExplainError` for a region that is no size of a square in the image.
     """
-    masks = regions(images, region)
+    masks = occlusion_regions(images, region)
     logits = predict(model, images)
     targets = class_targets(target, logits)
     covered = torch.empty(len(images), len(masks), dtype=logits.dtype, device=logits.device)
@@ -89,7 +89,7 @@ def greedy_occlusion(
 ) -> list[Greedy]:
     """Cover regions one after the other, each time the one that leaves the least score, until the
     prediction changes or `most` are covered (by default all)."""
-    masks = regions(images, region)
+    masks = occlusion_regions(images, region)
     logits = predict(model, images)
     targets, predicted = class_targets(target, logits), logits.argmax(dim=1)
     return [
@@ -122,7 +122,7 @@ def _greedy(
     return Greedy(tuple(chosen), tuple(scores), flipped)
 
 
-def regions(images: Tensor, region: int) -> Tensor:
+def occlusion_regions(images: Tensor, region: int) -> Tensor:
     """Bool (G,H,W): the squares of `region` pixels of images (N,C,H,W), row by row."""
     height, width = images.shape[2:]
     if not 1 <= region <= min(height, width):
