@@ -4,7 +4,7 @@ A published figure is printed beside ours with its source and never copied into 
 publication leaves open is configuration here: we compare the shape of a result, not its setting.
 """
 
-from experiments.reproduce import history_repair, misalignment
+from experiments.reproduce import filter_contribution, history_repair, misalignment
 from experiments.reproduce.registry import EXPERIMENTS, Experiment, Row, experiment
 from experiments.reproduce.study import Study, run_study
 
@@ -14,6 +14,7 @@ __all__ = [
     "Row",
     "Study",
     "experiment",
+    "filter_contribution",
     "history_repair",
     "misalignment",
     "run_study",

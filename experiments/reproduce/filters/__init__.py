@@ -1,0 +1,1 @@
+"""Filter contribution and important regions: jobs, pictures and tables."""
