@@ -89,7 +89,7 @@ PASSIVE: frozenset[Call] = frozenset(
         *(torch.max_pool3d, F.adaptive_max_pool2d, torch.adaptive_max_pool1d),
         *(F.interpolate, F.upsample, F.pixel_shuffle, torch.pixel_shuffle, F.pixel_unshuffle),
         *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.unfold, F.fold),
-        *(F.feature_alpha_dropout, F.pad, torch.dropout, torch.feature_dropout),
+        *(F.feature_alpha_dropout, F.pad),
     ]
 )
 IN_PLACE: frozenset[Call] = frozenset(

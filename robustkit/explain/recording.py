@@ -56,9 +56,9 @@ class Recording(TorchFunctionMode):
     writes in place is led to write elsewhere, and whoever has the old tensor is given the new one.
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, count: int) -> None:
         super().__init__()
-        self.record = record
+        self.record, self.count = record, count
         self.renamed: dict[int, Tensor] = {}
         self.inside: list[str] = [""]
 
@@ -73,6 +73,10 @@ class Recording(TorchFunctionMode):
         made = self._carried_out(func, args, kwargs)
         outputs = [each for each in tree_leaves(made) if _depends(each)]
         if outputs:
+            if any(each.dim() == 0 or len(each) != self.count for each in outputs):
+                # Biases are counted image by image, so images must stay apart, one a row.
+                name = f"{getattr(func, '__name__', func)}, after which rows are no images,"
+                self.record.unknown.setdefault(self.inside[-1], name)
             self.record.kept += [*given, *outputs]
             self.record.steps.append(
                 Step(

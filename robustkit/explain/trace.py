@@ -82,7 +82,8 @@ class Trace:
         """Take `slope`, at the output of `layer`, back to the layer `to`, by the secant rule."""
         if self._score is None:
             raise ExplainError("the trace has ended: read its maps inside its with block")
-        self.record.now.rule, self.record.now.terms = SECANT, {}
+        now = self.record.now
+        now.rule, now.paper, now.terms = SECANT, False, {}
         (found,) = torch.autograd.grad(
             self._live[layer], self._live[to], slope, retain_graph=True, allow_unused=True
         )
@@ -116,7 +117,7 @@ def trace(
     record = Record()
     with pure(model), torch.enable_grad():
         leaf = images.detach().to(device_of(model)).requires_grad_(True)
-        recording = Recording(record)
+        recording = Recording(record, len(images))
         captured: dict[str, Tensor] = {}
         with ExitStack() as hooks, recording:
             for name, module in model.named_modules():

@@ -125,3 +125,23 @@ def test_the_study_of_repair_in_small(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["reproduce", "history-repair", "--resume", str(out)]) == 0
     assert "digits(3)/all" not in capsys.readouterr().out
     assert json.loads((out / "summary.json").read_text()) == summary
+
+
+def test_the_study_of_filters_in_small(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    flags = ["--quick", "--executor", "inline", "--workers", "1"]
+    assert main(["reproduce", "filter-contribution", *flags, "--out", str(out)]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    found = summary["paths"]["0"]
+    assert [sum(map(sum, counts)) for counts in found["winners"]] == [20] * 10
+    assert [sum(map(sum, counts)) for counts in found["seconds"]] == [20] * 10
+    assert found["residual_max"] < 1e-4
+    regions = summary["regions"]["0"]
+    assert regions["regions"] == 64
+    for rates, any_ in zip(regions["flip_rate"], regions["flipped_by_one"], strict=True):
+        cells = [cell for row in rates for cell in row]
+        assert any_ is None or max(cells) <= any_ <= sum(cells) + 1e-9
+    page = (out / "comparison.md").read_text()
+    assert "| three filters reach 98 % | disagrees |" in page
+    for picture in ("paths", "regions"):
+        assert (out / f"cnn3-3-0.{picture}.png").stat().st_size > 5_000

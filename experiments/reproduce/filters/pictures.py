@@ -65,7 +65,7 @@ def draw_regions(rates: Tensor, splits: Splits, file: Path) -> None:
         for number, place in enumerate(places):
             place.set_axis_off()
             if number < len(rates):
-                shown = place.imshow(rates[number], cmap="magma", vmin=0, vmax=top)
+                shown = place.imshow(rates[number].numpy(), cmap="magma", vmin=0, vmax=top)
                 place.set_title(splits.test.classes[number], fontsize=9)
         drawing.colorbar(shown, ax=list(places), label="share of images flipped", shrink=0.8)
         _save(drawing, file)
@@ -92,9 +92,9 @@ def _conv(model: Classifier, name: str) -> torch.nn.Conv2d:
 def _show(place: Any, values: Tensor, *, signed: bool = False) -> None:
     size = float(values.abs().max()) or 1.0
     if signed:
-        place.imshow(values, cmap="bwr", vmin=-size, vmax=size)
+        place.imshow(values.numpy(), cmap="bwr", vmin=-size, vmax=size)
     else:
-        place.imshow(values, cmap="gray")
+        place.imshow(values.numpy(), cmap="gray")
     place.set_xticks([])
     place.set_yticks([])
     for side in place.spines.values():
