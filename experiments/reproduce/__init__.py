@@ -4,7 +4,12 @@ A published figure is printed beside ours with its source and never copied into 
 publication leaves open is configuration here: we compare the shape of a result, not its setting.
 """
 
-from experiments.reproduce import filter_contribution, history_repair, misalignment
+from experiments.reproduce import (
+    contribution_maps,
+    filter_contribution,
+    history_repair,
+    misalignment,
+)
 from experiments.reproduce.registry import EXPERIMENTS, Experiment, Row, experiment
 from experiments.reproduce.study import Study, run_study
 
@@ -13,6 +18,7 @@ __all__ = [
     "Experiment",
     "Row",
     "Study",
+    "contribution_maps",
     "experiment",
     "filter_contribution",
     "history_repair",

@@ -13,6 +13,7 @@ from robustkit.explain.gradients import (
     saliency,
 )
 from robustkit.explain.intervals import mean_interval
+from robustkit.explain.masking import SIGNS as MASK_SIGNS
 from robustkit.explain.masking import Masked, disable, signed_region
 from robustkit.explain.occlusion import (
     Greedy,
@@ -27,6 +28,7 @@ from robustkit.explain.similarity import Similarity, spearman, ssim
 from robustkit.explain.trace import Target, Trace, trace
 
 __all__ = [
+    "MASK_SIGNS",
     "RELU_RULES",
     "Contribution",
     "Curve",

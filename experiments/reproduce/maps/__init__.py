@@ -1,0 +1,1 @@
+"""Contribution maps of a VGG: jobs and what they measure."""
