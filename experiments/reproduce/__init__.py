@@ -9,6 +9,7 @@ from experiments.reproduce import (
     filter_contribution,
     history_repair,
     misalignment,
+    overtraining,
 )
 from experiments.reproduce.registry import EXPERIMENTS, Experiment, Row, experiment
 from experiments.reproduce.study import Study, run_study
@@ -23,5 +24,6 @@ __all__ = [
     "filter_contribution",
     "history_repair",
     "misalignment",
+    "overtraining",
     "run_study",
 ]

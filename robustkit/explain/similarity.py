@@ -54,9 +54,9 @@ def ssim(a: Tensor, b: Tensor, *, window: int = WINDOW, absolute: bool = False) 
     structure cancel.) Maps that are zero everywhere are counted. Raises `ExplainError` for a window
     that is even or larger than the maps.
     """
-    if window % 2 == 0 or not 1 <= window <= min(a.shape[-2:]):
+    if window % 2 == 0 or not 3 <= window <= min(a.shape[-2:]):
         raise ExplainError(
-            f"an SSIM window of {window} pixels: odd, and at most {min(a.shape[-2:])} here"
+            f"an SSIM window of {window} pixels: odd, from 3 to {min(a.shape[-2:])} here"
         )
     first, second = (each.reshape(a.shape) for each in _rows(a, b, absolute))
     values, constant = [], 0

@@ -1,0 +1,1 @@
+"""Heat maps under over-training: jobs, pictures and tables."""

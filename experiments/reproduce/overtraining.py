@@ -1,0 +1,173 @@
+"""What over-training does to heat maps, with and without augmentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.reproduce.heat.jobs import GROUPS, Choose, Look, Segment, Setting, Strips
+from experiments.reproduce.registry import EXPERIMENTS
+from experiments.reproduce.study import Piece, Results, Study
+
+ARMS = {"plain": "none", "augmented": "crop_flip"}
+# What two cores do. The publication: resnet18, 50,000 images, past 1,000 epochs; for a GPU.
+SMALL = {"model": "resnet18?width=8", "data": "cifar10", "count": 5000, "lr": 0.05}
+REHEARSAL = {"model": "vgg3?width=4", "data": "digits", "count": 200, "lr": 0.05}
+LATE = 0.1  # of the segments: those that "at the end" is the mean of
+
+
+def phases(folder: Path, quick: bool, seed: int) -> Sequence[Sequence[Piece]]:
+    """Segment by segment, both arms at once; then the choice of images; then every checkpoint."""
+    chosen = REHEARSAL if quick else SMALL
+    segments, epochs = (3, 2) if quick else (200, 1)
+    settings = {
+        arm: Setting(
+            path=str(folder),
+            arm=arm,
+            augment=augment,
+            epochs=epochs,
+            seed=seed,
+            **chosen,  # type: ignore[arg-type]
+        )
+        for arm, augment in ARMS.items()
+    }
+    numbers = range(1, segments + 1)
+    each, few = (2, 1) if quick else (5, 3)
+    trainings: list[list[Piece]] = [
+        [Segment(f"train/{arm}/{number:04}", of, number) for arm, of in settings.items()]
+        for number in numbers
+    ]
+    choices: list[Piece] = [
+        Choose(f"choice/{arm}", of, segments, each, few) for arm, of in settings.items()
+    ]
+    looks: list[Piece] = [
+        Look(f"maps/{arm}/{number:04}", of, number)
+        for arm, of in settings.items()
+        for number in numbers
+    ]
+    strips: list[Piece] = [
+        Strips(f"strips/{arm}", of, segments, 10) for arm, of in settings.items()
+    ]
+    return [*trainings, choices, looks, strips]
+
+
+def summarise(results: Results) -> dict[str, Any]:
+    """By arm: what was trained, chosen and seen, segment by segment."""
+    arms: dict[str, Any] = {}
+    for name in sorted(results):
+        kind, arm, *rest = name.split("/")
+        of = arms.setdefault(arm, {"train": {}, "maps": {}})
+        if rest:
+            of[kind][str(int(rest[0]))] = results[name]
+        else:
+            of[kind] = results[name]
+    return {"study": "overtraining", "arms": arms}
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """Errors and losses, likeness of the maps at the end, the claims, in Markdown."""
+    arms = summary["arms"]
+    parts = [
+        "# Heat maps under over-training",
+        "Against the checkpoint of lowest validation loss (the reference). A: surest right, B: "
+        "surest wrong, C: least sure, of each class. SSIM of maps laid into [0,1]. Momentum "
+        "starts anew at every checkpoint.",
+        "## Training",
+        _training(arms),
+        *(part for arm, of in arms.items() for part in (f"## Maps, {arm}", _maps(of))),
+        "## Claims",
+        _claims(arms),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _training(arms: Mapping[str, Any]) -> str:
+    head = "| arm | checkpoint | train error | test error | test loss | last layer's norm |"
+    lines = [head, "|---" * 6 + "|"]
+    for arm, of in arms.items():
+        last = str(len(of["train"]))
+        for name, number in (("reference", str(of["choice"]["reference"])), ("last", last)):
+            seen = of["train"][number]
+            lines.append(
+                f"| {arm} | {number} ({name}) | {100 * seen['train']['error']:.1f} % | "
+                f"{100 * seen['test']['error']:.1f} % | {seen['test']['loss']:.3f} | "
+                f"{seen['last_layer_norm']:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def _maps(of: Mapping[str, Any]) -> str:
+    kinds = next(iter(of["maps"].values()))["A"]["maps"]
+    lines = ["| map | " + " | ".join(f"{group}: Spearman, SSIM" for group in GROUPS) + " |"]
+    lines.append("|---" * (1 + len(GROUPS)) + "|")
+    for kind in kinds:
+        cells = [
+            f"{_text(late(of, group, kind, 'spearman'))}, {_text(late(of, group, kind, 'ssim'))}"
+            for group in GROUPS
+        ]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def late(of: Mapping[str, Any], group: str, kind: str, figure: str) -> float:
+    """The mean of a likeness over the last tenth of the checkpoints; NaN without any value."""
+    numbers = sorted(of["maps"], key=int)
+    count = max(1, round(LATE * len(numbers)))
+    values = [of["maps"][number][group]["maps"][kind][figure] for number in numbers[-count:]]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else math.nan
+
+
+def claims(arms: Mapping[str, Any]) -> dict[str, bool | None]:
+    """The publication's claims by a rule fixed beforehand, on group A where it names none."""
+    found: dict[str, bool | None] = {}
+    augmented = arms["augmented"]
+    then = augmented["train"][str(augmented["choice"]["reference"])]["test"]
+    now = augmented["train"][str(len(augmented["train"]))]["test"]
+    found["augmented: past the reference the test error falls on"] = now["error"] < then["error"]
+    found["augmented: past the reference the test loss rises"] = now["loss"] > then["loss"]
+    for arm, of in arms.items():
+        rank = {
+            kind: late(of, "A", kind, "spearman")
+            for kind in ("gradcam", "saliency", "deconvnet", "guided")
+        }
+        known = not any(math.isnan(value) for value in rank.values())
+        steady = min(rank["deconvnet"], rank["guided"]) > 0.9
+        verdicts = {
+            "Grad-CAM's Spearman exceeds saliency's": rank["gradcam"] > rank["saliency"],
+            "saliency's Spearman falls to 0.1": rank["saliency"] <= 0.1,
+            "deconvnet and guided hardly change (Spearman above 0.9)": steady,
+        }
+        for claim, holds in verdicts.items():
+            found[f"{arm}: {claim}"] = holds if known else None
+        last = of["maps"][max(of["maps"], key=int)]
+        found[f"{arm}: A stays confident (p above 0.9), C does not"] = (
+            last["A"]["p_class"] > 0.9 > last["C"]["p_class"]
+        )
+    return found
+
+
+def _claims(arms: Mapping[str, Any]) -> str:
+    verdicts = {True: "agrees", False: "disagrees", None: "not testable here"}
+    lines = ["| claim | verdict |", "|---|---|"]
+    lines += [f"| {claim} | {verdicts[holds]} |" for claim, holds in claims(arms).items()]
+    return "\n".join(lines)
+
+
+def _text(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+EXPERIMENTS.enter(
+    "overtraining",
+    Study(
+        name="overtraining",
+        title="What over-training does to heat maps",
+        source="in Japanese: ResNet-18 on CIFAR-10 past 1,000 epochs, heat maps against epoch 41",
+        phases=phases,
+        summarise=summarise,
+        render=render,
+    ),
+)
