@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from experiments.cli import main
 from experiments.reproduce import EXPERIMENTS, Experiment, experiment
 from experiments.verbs import VERBS
 from experiments.verbs.reproduce import comparison
+from robustkit import models
 
 
 def rate(value: float) -> dict[str, Any]:
@@ -145,3 +147,57 @@ def test_the_study_of_filters_in_small(tmp_path: Path) -> None:
     assert "| three filters reach 98 % | disagrees |" in page
     for picture in ("paths", "regions"):
         assert (out / f"cnn3-3-0.{picture}.png").stat().st_size > 5_000
+
+
+INLINE = ["--quick", "--executor", "inline", "--workers", "1"]
+
+
+def test_the_study_of_contribution_maps_in_small(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    assert main(["reproduce", "contribution-maps", *INLINE, "--out", str(out)]) == 0
+    masks = json.loads((out / "summary.json").read_text())["masks"]
+    assert masks["residual_max"] < 1e-4
+    for layer in (*masks["layers"], "input"):
+        for sign in ("positive", "negative"):
+            ours = masks["masks"][f"{layer}/{sign}"]
+            control = masks["masks"][f"{layer}/random, as {sign}"]
+            assert ours["share"]["mean"] == pytest.approx(control["share"]["mean"])
+            difference = ours["drop"]["mean"] - control["drop"]["mean"]
+            assert ours["beyond"]["mean"] == pytest.approx(difference)
+            assert (ours["expected"]["mean"] >= 0) == (sign == "positive")
+    assert (
+        "| a class's score belongs to its object | not testable here |"
+        in (out / "comparison.md").read_text()
+    )
+
+
+def test_the_study_of_overtraining_in_small(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    assert main(["reproduce", "overtraining", *INLINE, "--out", str(out)]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    for arm in ("plain", "augmented"):
+        of = summary["arms"][arm]
+        losses = {number: seen["val"]["loss"] for number, seen in of["train"].items()}
+        reference = str(of["choice"]["reference"])
+        assert losses[reference] == min(losses.values())
+        for seen in of["maps"][reference].values():
+            for likeness in seen["maps"].values():
+                assert likeness["spearman"] in (None, pytest.approx(1.0))
+                assert likeness["n"] + likeness["constant"] == seen["n"]
+        groups = of["choice"]["groups"]
+        assert not set(groups["A"]) & set(groups["B"])
+        assert (out / f"{arm}_strips.png").stat().st_size > 5_000
+    # What a segment gave is where the next one begins: one that is lost is made again, alike.
+    before = models.digest(models.load(out / "plain_0003.safetensors"))
+    (out / "plain_0003.safetensors").unlink()
+    with sqlite3.connect(out / "ledger.sqlite") as ledger:
+        ledger.execute("delete from trials where id = 'train/plain/0003'")
+    (out / "summary.json").unlink()
+    capsys.readouterr()
+    assert main(["reproduce", "overtraining", "--resume", str(out)]) == 0
+    assert models.digest(models.load(out / "plain_0003.safetensors")) == before
+    assert "train/plain/0002" not in capsys.readouterr().out
+    again = json.loads((out / "summary.json").read_text())
+    assert again == summary
