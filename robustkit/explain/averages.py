@@ -34,6 +34,7 @@ def smoothgrad(
         raise ConfigError(f"smoothgrad: samples {samples} must be at least 1, spread not negative")
     with trace(model, images, target, layers=(INPUT,)) as t:
         targets = t.targets
+    images = images.to(targets.device)
     flat = images.flatten(1)
     scale = (spread * (flat.amax(dim=1) - flat.amin(dim=1))).view(-1, 1, 1, 1)
     generator = torch_generator("smoothgrad", seed)
@@ -62,6 +63,7 @@ def integrated_gradients(
         raise ConfigError(f"integrated gradients: steps must be at least 1, not {steps}")
     with trace(model, images, target, layers=(INPUT,)) as t:
         targets = t.targets
+    images = images.to(targets.device)
     start = torch.as_tensor(baseline, dtype=images.dtype, device=images.device).expand_as(images)
     places, weights = _gauss_legendre(steps)
     total = torch.zeros_like(images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,21 +13,31 @@ from robustkit.errors import ExplainError
 from robustkit.explain.rules import SECANT
 from robustkit.explain.trace import Trace
 
+# Of all that is added up, what rounding may leave; more is no rounding.
+CONSERVED = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
+
 
 @dataclass(frozen=True, eq=False)
 class Contribution:
     """What a layer's activations contribute to `score` (N,).
 
-    `raw` R, of the layer's shape (N,…), in units of the score; `ratio` R / score, the source's
-    contribution ratio, whose sign flips where the score is negative (not finite where it is 0).
-    `biases` (N,) is what the biases behind the layer contribute, and `residual` (N,) what is left
-    of score = Σ raw + biases: rounding at a cut (`cut`), but what goes round the layer elsewhere.
+    `activation` and `slope` are of the layer's shape (N,…); their product `raw` is R, in units of
+    the score; `ratio` R / score, the source's contribution ratio, whose sign flips where the score
+    is negative (not finite where it is 0). `biases` (N,) is what the biases behind the layer
+    contribute, and `residual` (N,) what is left of score = Σ raw + biases: rounding at a cut
+    (`cut`), but what goes round the layer elsewhere.
     """
 
     score: Tensor
-    raw: Tensor
+    activation: Tensor
+    slope: Tensor
     biases: Tensor
     cut: bool
+
+    @cached_property
+    def raw(self) -> Tensor:
+        """activation · slope."""
+        return self.activation * self.slope
 
     @property
     def ratio(self) -> Tensor:
@@ -56,6 +67,7 @@ def cav(trace: Trace, *, paper: bool = False) -> Mapping[str, Contribution]:
 
     Raises `ExplainError`, naming the module, where the net has an operation without a convention.
     """
+    _refuse_foreign(trace)
     if trace.record.unknown:
         where, what = next(iter(trace.record.unknown.items()))
         raise ExplainError(
@@ -68,8 +80,30 @@ def cav(trace: Trace, *, paper: bool = False) -> Mapping[str, Contribution]:
         behind = [term for place, term in found.terms.items() if place > trace.places[name]]
         made[name] = Contribution(
             score=trace.score,
-            raw=activation * found.slopes[name],
+            activation=activation,
+            slope=found.slopes[name],
             biases=torch.stack(behind).sum(dim=0) if behind else torch.zeros_like(trace.score),
             cut=name in trace.cut,
         )
+        _check_conserved(name, made[name], behind)
     return made
+
+
+def _refuse_foreign(trace: Trace) -> None:
+    """Note functions with a way back of their own: they are no operations that we saw."""
+    for name in trace.foreign():
+        trace.record.unknown.setdefault("", f"{name}, a function with its own backward,")
+
+
+def _check_conserved(name: str, made: Contribution, behind: list[Tensor]) -> None:
+    """At a cut contributions and biases are the score; else an operation was not what it seemed."""
+    if not made.cut:
+        return
+    sizes = made.raw.flatten(1).abs().sum(dim=1) + sum(term.abs() for term in behind)
+    allowed = CONSERVED[made.raw.dtype] * (sizes + made.score.abs())
+    if bool((made.residual.abs() > allowed).any()):
+        worst = float(made.residual.abs().max())
+        raise ExplainError(
+            f"CAV misses the score by {worst:.3g} at '{name}': the model does something that is "
+            "not seen, or has no convention"
+        )

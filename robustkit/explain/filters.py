@@ -54,7 +54,7 @@ def filter_paths(trace: Trace, first: str, second: str) -> Paths:
         alone = torch.zeros_like(slope)
         alone[:, filter_] = slope[:, filter_]
         back = trace.pull(second, first, alone)
-        columns.append((trace.layers[first] * back).flatten(2).sum(dim=2))
+        columns.append(_by_filter(trace.layers[first] * back))
     return Paths(torch.stack(columns, dim=2), contributions[first].biases)
 
 
@@ -62,4 +62,8 @@ def filter_ranking(trace: Trace, layer: str) -> Tensor:
     """What each filter of `layer` contributes to the score: (N,C), Σ over positions of CAV's R."""
     if layer not in trace.layers:
         raise ExplainError(f"no layer '{layer}' in the trace{did_you_mean(layer, trace.layers)}")
-    return cav(trace)[layer].raw.flatten(2).sum(dim=2)
+    return _by_filter(cav(trace)[layer].raw)
+
+
+def _by_filter(raw: Tensor) -> Tensor:
+    return raw.reshape(*raw.shape[:2], -1).sum(dim=2)

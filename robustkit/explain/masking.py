@@ -21,7 +21,8 @@ class Masked:
     """Logits (N,K) `before` and `after` activations were disabled, and what was expected.
 
     `targets` int64 (N,); `predicted` (N,) is the target's score if it were linear in what was
-    disabled: score - Σ R there. `share` (N,) is how much of the layer was disabled.
+    disabled: score - Σ slope · (activation - fill) there, which with 0 is score - Σ R. `share`
+    (N,) is how much of the layer was disabled.
     """
 
     before: Tensor
@@ -75,7 +76,7 @@ def disable(
 
     `contribution` is the layer's, of these images and targets. `layer` is "input", for the pixels,
     or a module that is called once. `predicted` is exact where the net is linear in what was
-    disabled and `fill` is 0. Raises `ExplainError` for a layer that is no module.
+    disabled. Raises `ExplainError` for a layer that is no module.
     """
     if region.shape != contribution.raw[:, 0].shape:
         raise ExplainError(
@@ -100,11 +101,13 @@ def disable(
                 after = model(x)
             finally:
                 handle.remove()
-    removed = (contribution.map * region).flatten(1).sum(dim=1)
+    region = region.to(contribution.slope.device)
+    change = contribution.slope * (contribution.activation - fill)
+    removed = (change.sum(dim=1) * region).flatten(1).sum(dim=1)
     return Masked(
         before=before,
         after=after,
-        targets=targets,
+        targets=targets.to(before.device),
         predicted=contribution.score - removed,
         share=region.double().flatten(1).mean(dim=1),
     )

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from robustkit.errors import ExplainError
 from robustkit.explain import operations as known
 from robustkit.explain.rules import SECANT, Frozen, Pass, Relu, Smooth
 
@@ -56,10 +57,11 @@ class Recording(TorchFunctionMode):
     writes in place is led to write elsewhere, and whoever has the old tensor is given the new one.
     """
 
-    def __init__(self, record: Record, count: int) -> None:
+    def __init__(self, record: Record, image: Tensor) -> None:
         super().__init__()
-        self.record, self.count = record, count
+        self.record, self.image, self.count = record, image, len(image)
         self.renamed: dict[int, Tensor] = {}
+        self.stale: set[int] = set()  # memory that should have been written into
         self.inside: list[str] = [""]
 
     def __torch_function__(
@@ -69,14 +71,18 @@ class Recording(TorchFunctionMode):
         args, kwargs = tree_map_only(Tensor, self._current, (args, kwargs or {}))
         given = [each for each in tree_leaves((args, kwargs)) if _depends(each)]
         if not given or not torch.is_grad_enabled():
+            if given and getattr(func, "__name__", "").endswith("_"):
+                self._refuse(func, "without gradients")
             return func(*args, **kwargs)
+        self._check_stale(given)
         made = self._carried_out(func, args, kwargs)
+        if made is None:  # it wrote somewhere
+            self._refuse(func)
         outputs = [each for each in tree_leaves(made) if _depends(each)]
         if outputs:
             if any(each.dim() == 0 or len(each) != self.count for each in outputs):
                 # Biases are counted image by image, so images must stay apart, one a row.
-                name = f"{getattr(func, '__name__', func)}, after which rows are no images,"
-                self.record.unknown.setdefault(self.inside[-1], name)
+                self._refuse(func, "after which rows are no images")
             self.record.kept += [*given, *outputs]
             self.record.steps.append(
                 Step(
@@ -95,11 +101,27 @@ class Recording(TorchFunctionMode):
         """The tensor as code that has written into it sees it; a parameter without its graph."""
         while id(tensor) in self.renamed:
             tensor = self.renamed[id(tensor)]
-        return tensor.detach() if isinstance(tensor, nn.Parameter) else tensor
+        # Parameters, and whatever else a model learns, are constants here.
+        learnt = tensor.requires_grad and tensor.is_leaf and tensor is not self.image
+        return tensor.detach() if learnt else tensor
+
+    def _refuse(self, func: Call, why: str = "") -> None:
+        """Note that CAV cannot pass this operation, in the module at work."""
+        name = getattr(func, "__name__", str(func)) + (f", {why}," if why else "")
+        self.record.unknown.setdefault(self.inside[-1], name)
+
+    def _check_stale(self, given: list[Tensor]) -> None:
+        """A view of what was written into elsewhere would show the old values."""
+        if self.stale and any(each.untyped_storage().data_ptr() in self.stale for each in given):
+            raise ExplainError(
+                f"'{self.inside[-1] or 'the model'}' writes in place into a view and reads it by "
+                "another name, which cannot be traced: write out of place"
+            )
 
     def _rename(self, old: Any, new: Any) -> None:
         if isinstance(old, Tensor) and isinstance(new, Tensor) and old is not new:
             self.record.kept.append(old)
+            self.stale.add(old.untyped_storage().data_ptr())
             self.renamed[id(old)] = new
 
     # ------------------------------------------------------------------ what each kind becomes
@@ -109,21 +131,21 @@ class Recording(TorchFunctionMode):
         if func in known.RELU or _is_relu(func, args, kwargs):
             self.record.relus += 1
             return Relu.apply(args[0] if args else kwargs["input"], self.record.now)
-        if func in known.SMOOTH or func in known.CLAMP:
+        if (func in known.SMOOTH or func in known.CLAMP) and _fixed(func, args, kwargs):
             return self._smooth(known.SMOOTH.get(func, torch.clamp), func, args, kwargs)
         if func is F.batch_norm:
             return self._batch_norm(func, args, kwargs)
-        if func in known.NORMS:
+        if func in known.NORMS and kwargs.get("use_input_stats", True):
             return self._frozen(func, args, kwargs)
         func = known.OUT_OF_PLACE.get(func, func)
         made = func(*args, **kwargs)
-        if func in known.BIASED:
+        parts = [*args[1:], *(value for key, value in kwargs.items() if key != "input")]
+        if func in known.BIASED and not any(_depends(part) for part in parts):
             bias = args[2] if len(args) > 2 else kwargs.get("bias")
             if bias is not None:
                 self._bias(made, bias, channels=-1 if func is F.linear else 1)
         elif not self._adds_nothing(func, args, kwargs, made):
-            where = self.inside[-1]
-            self.record.unknown.setdefault(where, getattr(func, "__name__", str(func)))
+            self._refuse(func)
         return made
 
     def _adds_nothing(
@@ -144,7 +166,8 @@ class Recording(TorchFunctionMode):
                 return False
             if not all(depends):
                 constant = args[depends.index(False)]
-                if depends[0] and func in known.SUBTRACTING:
+                # a - c, and c - a the other way round: rsub(c, a).
+                if depends[0] == (func in known.SUBTRACTING) and func not in known.ADDING:
                     constant = -constant
                 self._constant(made, constant)
             return True
@@ -172,7 +195,7 @@ class Recording(TorchFunctionMode):
         of = {**dict(zip((*names, "momentum", "eps"), args, strict=False)), **kwargs}
         made: Tensor = func(*args, **kwargs)
         if of.get("training", False):
-            self.record.unknown.setdefault(self.inside[-1], "batch_norm with batch statistics")
+            self._refuse(func, "with batch statistics")
             return made
         scale = (of["running_var"] + of.get("eps", 1e-5)).rsqrt()
         if of.get("weight") is not None:
@@ -204,7 +227,7 @@ class Recording(TorchFunctionMode):
                     spread = g.reshape(len(g), -1, g.shape[-1]).sum(dim=1)
                 else:
                     spread = g.flatten(2).sum(dim=2) if g.dim() > 2 else g
-                now.add(place, spread @ flat)
+                now.add(place, spread @ flat.to(g.dtype))
 
         made.register_hook(hook)  # type: ignore[no-untyped-call]
 
@@ -214,9 +237,19 @@ class Recording(TorchFunctionMode):
 
         def hook(g: Tensor) -> None:
             if now.rule == SECANT:
-                now.add(place, (g * constant).flatten(1).sum(dim=1))
+                now.add(place, (g * constant).reshape(len(g), -1).sum(dim=1))
 
         made.register_hook(hook)  # type: ignore[no-untyped-call]
+
+
+def _fixed(func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an elementwise function is the same everywhere: no tensors beside its input, but for
+    the slopes of PReLU, with which f(0) is 0 all the same."""
+    beside = [*args[1:], *(value for key, value in kwargs.items() if key != "input")]
+    tensors = [each for each in beside if isinstance(each, Tensor)]
+    if known.SMOOTH.get(func) is F.prelu:
+        return not any(_depends(each) for each in tensors)
+    return not tensors
 
 
 def _depends(value: Any) -> bool:

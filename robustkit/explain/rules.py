@@ -26,8 +26,8 @@ class Pass:
     """The backward pass in progress: its rule, and what biases add to the score on the way.
 
     `terms` maps the place of an operation in the forward pass to Σ bias · g, (N,) each. `paper`
-    lets sigmoid and softplus pass all of f(z) on to z, as Equation 7 of the source does; otherwise
-    f(0) is a bias.
+    lets functions with f(0) ≠ 0, such as the sigmoid, pass all of f(z) on to z, as Equation 7 of
+    the source does; otherwise f(0) is a bias.
     """
 
     rule: str = GRADIENT
@@ -89,11 +89,17 @@ class Smooth(torch.autograd.Function):
         z, a = ctx.saved_tensors
         if ctx.now.rule != SECANT:
             return _derivative(ctx.f, z) * g, None, None, None, None
-        base = 0.0 if ctx.now.paper else ctx.at_zero
-        if base:
-            ctx.now.add(ctx.place, base * g.flatten(1).sum(dim=1))
+        zeroth = ctx.at_zero
+        if zeroth and ctx.now.paper:
+            # All of f(z) is passed on, but at 0 itself, through which nothing goes.
+            nowhere = z == 0
+            ctx.now.add(ctx.place, zeroth * (g * nowhere).reshape(len(g), -1).sum(dim=1))
+            slope = torch.where(nowhere, 0.0, a / torch.where(nowhere, 1.0, z))
+            return slope * g, None, None, None, None
+        if zeroth:
+            ctx.now.add(ctx.place, zeroth * g.reshape(len(g), -1).sum(dim=1))
         near = z.abs() < _nearness(z.dtype)
-        slope = (a - base) / torch.where(near, torch.ones_like(z), z)
+        slope = (a - zeroth) / torch.where(near, torch.ones_like(z), z)
         # Close to 0 the quotient cancels; the slope halfway differs from it by O(z²) alone.
         slope = torch.where(near, _derivative(ctx.f, z / 2), slope)
         return slope * g, None, None, None, None
@@ -120,7 +126,7 @@ class Frozen(torch.autograd.Function):
         x, scale, shift = ctx.saved_tensors
         nothing = (None, None, None, None, None)
         if ctx.now.rule == SECANT:
-            ctx.now.add(ctx.place, (g * shift).flatten(1).sum(dim=1))
+            ctx.now.add(ctx.place, (g * shift).reshape(len(g), -1).sum(dim=1))
             return (g * scale, *nothing)
         with torch.enable_grad():
             leaf = x.detach().requires_grad_(True)

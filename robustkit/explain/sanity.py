@@ -6,7 +6,9 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from robustkit.compute import derive_seed, isolated_rng
 
@@ -14,13 +16,8 @@ Make = Callable[[nn.Module], Tensor]
 
 
 def layers_with_weights(model: nn.Module) -> list[str]:
-    """Modules that have parameters of their own and can draw them anew, from the output back."""
-    names = [
-        name
-        for name, module in model.named_modules()
-        if hasattr(module, "reset_parameters")
-        and any(True for _ in module.parameters(recurse=False))
-    ]
+    """Modules that have parameters of their own, from the output back."""
+    names = [name for name, module in model.named_modules() if _own(module)]
     return names[::-1]
 
 
@@ -29,17 +26,27 @@ def randomised(
 ) -> Iterator[tuple[str, nn.Module]]:
     """Copies of `model` with layers drawn anew: all from the last to each, or each alone.
 
-    Model-parameter randomisation of Adebayo et al. 2018. Yields the layer's name and the copy; the
-    model given is not touched.
+    Model-parameter randomisation of Adebayo et al. 2018. A layer that knows how is reset to a
+    fresh one; the parameters of any other are shuffled. Yields the layer's name and the copy, of
+    which cascading there is one that changes from yield to yield; the model given is not touched.
     """
     changed = copy.deepcopy(model)
     for name in layers_with_weights(model):
         if not cascading:
             changed = copy.deepcopy(model)
-        with isolated_rng(derive_seed("sanity", seed, name)):
+        with isolated_rng(derive_seed("sanity", seed, name)), torch.no_grad():
             module: Any = changed.get_submodule(name)
-            module.reset_parameters()
+            if hasattr(module, "reset_parameters") and not is_parametrized(module):
+                module.reset_parameters()
+            else:
+                for parameter in _own(module):
+                    order = torch.randperm(parameter.numel(), device=parameter.device)
+                    parameter.copy_(parameter.flatten()[order].view(parameter.shape))
         yield name, changed
+
+
+def _own(module: nn.Module) -> list[nn.Parameter]:
+    return list(module.parameters(recurse=False))
 
 
 def maps_under_randomisation(

@@ -39,7 +39,7 @@ def spearman(a: Tensor, b: Tensor, *, absolute: bool = False) -> Similarity:
     first, second = _rows(a, b, absolute)
     values, constant = [], 0
     for x, y in zip(first, second, strict=True):
-        if np.ptp(x) == 0 or np.ptp(y) == 0:
+        if not _varied(x) or not _varied(y):
             constant += 1
             continue
         values.append(float(np.corrcoef(rankdata(x), rankdata(y))[0, 1]))
@@ -51,7 +51,7 @@ def ssim(a: Tensor, b: Tensor, *, window: int = WINDOW, absolute: bool = False) 
 
     Each map is divided by its largest magnitude and, with signs, laid into [0,1] with nothing at
     1/2; the range is 1. (Left around 0, opposite maps would look alike: the signs of luminance and
-    structure cancel.) Maps that are zero everywhere are counted. Raises `ExplainError` for a window
+    structure cancel.) Constant maps are counted. Raises `ExplainError` for a window
     that is even or larger than the maps.
     """
     if window % 2 == 0 or not 3 <= window <= min(a.shape[-2:]):
@@ -61,16 +61,21 @@ def ssim(a: Tensor, b: Tensor, *, window: int = WINDOW, absolute: bool = False) 
     first, second = (each.reshape(a.shape) for each in _rows(a, b, absolute))
     values, constant = [], 0
     for x, y in zip(first, second, strict=True):
-        sizes = [np.abs(each).max() for each in (x, y)]
-        if min(sizes) == 0:
+        if not _varied(x) or not _varied(y):
             constant += 1
             continue
+        sizes = [np.abs(each).max() for each in (x, y)]
         pair = [each / size for each, size in zip((x, y), sizes, strict=True)]
         if not absolute:
             pair = [(each + 1) / 2 for each in pair]
         found = structural_similarity(*pair, win_size=window, data_range=1)  # type: ignore[no-untyped-call]
         values.append(float(found))
     return Similarity(tuple(values), constant)
+
+
+def _varied(values: np.ndarray) -> bool:
+    """Whether there is anything to compare: all finite, and not all alike."""
+    return bool(np.isfinite(values).all()) and float(np.ptp(values)) > 0
 
 
 def _rows(a: Tensor, b: Tensor, absolute: bool) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from robustkit.compute import device_of
 from robustkit.errors import ExplainError
 from robustkit.explain.layers import AUTO, INPUT, automatic, cuts, wanted_modules
 from robustkit.explain.recording import Record, Recording
-from robustkit.explain.rules import GRADIENT, SECANT, Pass
+from robustkit.explain.rules import GRADIENT, SECANT, Frozen, Pass, Relu, Smooth
 
 Target = int | Sequence[int] | Tensor | str
 
@@ -89,6 +89,24 @@ class Trace:
         )
         return torch.zeros_like(self._live[to]) if found is None else found
 
+    def foreign(self) -> set[str]:
+        """Names of functions in the graph that bring a backward of their own and are not ours."""
+        if self._score is None:
+            return set()
+        found: set[str] = set()
+        seen: set[Any] = set()
+        waiting: list[Any] = [self._score.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            own = getattr(node, "_forward_cls", None)
+            if own is not None and own not in (Relu, Smooth, Frozen):
+                found.add(own.__name__)
+            waiting += [each for each, _ in node.next_functions]
+        return found
+
     def end(self) -> None:
         """Let go of the graph."""
         self._live, self._score = {}, None
@@ -113,16 +131,27 @@ def trace(
     mode.
     """
     _refuse_training(model)
+    if images.dim() != 4 or not images.is_floating_point() or not len(images):
+        kind = str(images.dtype).removeprefix("torch.")
+        raise ExplainError(
+            f"images must be float (N,C,H,W) in [0,1], not {kind} {tuple(images.shape)}"
+        )
     names = wanted_modules(model, layers)
     record = Record()
     with pure(model), torch.enable_grad():
         leaf = images.detach().to(device_of(model)).requires_grad_(True)
-        recording = Recording(record, len(images))
+        recording = Recording(record, leaf)
         captured: dict[str, Tensor] = {}
         with ExitStack() as hooks, recording:
             for name, module in model.named_modules():
+                if isinstance(module, torch.jit.ScriptModule):
+                    record.unknown.setdefault(name, "what is compiled")
+                    continue
                 hooks.enter_context(_watched(name, module, recording, names, captured))
-            logits = recording._current(model(leaf))
+            logits = model(leaf)
+            if isinstance(logits, Tensor):
+                logits = recording._current(logits)
+    _check_logits(logits, len(images))
     tensors = {id(each): each for each in record.kept}
     live = {INPUT: leaf}
     if AUTO in layers:
@@ -191,6 +220,14 @@ def _watched(
             handle.remove()
 
 
+def _check_logits(logits: object, count: int) -> None:
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != count:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ExplainError(f"the model must give logits (N,K), not {found}")
+    if not logits.requires_grad:
+        raise ExplainError("the model's logits do not depend on the image by way of gradients")
+
+
 def _refuse_training(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
@@ -217,7 +254,10 @@ def class_targets(target: Target, logits: Tensor) -> Tensor:
         if target != "predicted":
             raise ExplainError(f"target '{target}': a class number, one for each, or 'predicted'")
         return logits.detach().argmax(dim=1)
-    chosen = torch.as_tensor(target, dtype=torch.int64).to(logits.device)
+    given = torch.as_tensor(target)
+    if given.is_floating_point() or given.dtype == torch.bool:
+        raise ExplainError(f"targets must be class numbers, not {given.dtype}")
+    chosen = given.to(logits.device, torch.int64)
     chosen = chosen.expand(count) if chosen.dim() == 0 else chosen
     if chosen.shape != (count,):
         raise ExplainError(f"targets {tuple(chosen.shape)} for {count} images: one for each")
