@@ -16,6 +16,23 @@ from robustkit.models import Classifier
 TOP = 10
 
 
+def check_mask(model: Classifier, images: Tensor, options: ExplainOptions) -> None:
+    """Raise `ConfigError` or `ExplainError` for a box or a place that is not there."""
+    box = options.box()
+    height, width = images.shape[2:]
+    if box is not None and (box[2] > width or box[3] > height):
+        raise ConfigError(f"--mask {','.join(options.mask or ())}: images are {width} x {height}")
+    if options.mask is None or options.at == "pixels":
+        return
+    with explain.trace(model, images[:1], 0, (options.at,)) as trace:
+        found = [name for name in trace.layers if name != "input"]
+        maps = [name for name in found if trace.layers[name].dim() == 4]
+    if found != [options.at] or maps != [options.at]:
+        raise ConfigError(
+            f"--at {options.at}: name one module that is called once and gives (N,C,H,W), or pixels"
+        )
+
+
 def masking_check(
     model: Classifier,
     images: Tensor,
@@ -23,14 +40,9 @@ def masking_check(
     options: ExplainOptions,
     classes: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Scores and the highest classes before and after, and what linearity predicts.
-
-    Raises `ConfigError` for a box outside the image, `ExplainError` for a place that is no module.
-    """
+    """Scores and the highest classes before and after, and what linearity predicts."""
     layer = "input" if options.at == "pixels" else options.at
     with explain.trace(model, images, targets, (layer,)) as trace:
-        if layer not in trace.layers or trace.layers[layer].dim() != 4:
-            raise ConfigError(f"--at {layer}: name one module whose output is (N,C,H,W), or pixels")
         found = explain.cav(trace, paper=options.paper)[layer]
     region = _region(found, images, options)
     masked = explain.disable(model, images, targets, found, region, layer, fill=options.fill)
@@ -62,8 +74,6 @@ def _region(found: Contribution, images: Tensor, options: ExplainOptions) -> Ten
         return explain.signed_region(found, options.mask[0], options.quantile)
     left, top, right, bottom = box
     height, width = images.shape[2:]
-    if right > width or bottom > height:
-        raise ConfigError(f"--mask {','.join(options.mask or ())}: images are {width} x {height}")
     rows, columns = found.raw.shape[2:]
     region = torch.zeros(len(images), rows, columns, dtype=torch.bool)
     down = slice(top * rows // height, -(-bottom * rows // height))

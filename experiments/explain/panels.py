@@ -29,7 +29,7 @@ def draw_panels(
     for row in range(len(subject.images)):
         tiles = _tiles(row, maps, subject, "")
         if others is not None:
-            tiles += _tiles(row, others, subject, ", other model")
+            tiles += _tiles(row, others, subject, "\nother model")
         yield panel_name(row), _drawn(subject, targets, row, tiles)
 
 
@@ -65,7 +65,7 @@ def _drawn(
     across = min(ACROSS, count)
     down = -(-count // across)
     with house_style():
-        drawing = Figure(figsize=(SIDE * across, (SIDE + 0.25) * down), layout="constrained")
+        drawing = Figure(figsize=(SIDE * across, (SIDE + 0.4) * down), layout="constrained")
         places = np.atleast_1d(drawing.subplots(down, across)).ravel()
         for place in places:
             place.set_axis_off()

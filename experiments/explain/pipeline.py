@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from experiments.explain.config import ExplainOptions
-from experiments.explain.masks import masking_check
+from experiments.explain.masks import check_mask, masking_check
 from experiments.explain.methods import Maps, MapSettings, make_maps
 from experiments.explain.panels import draw_panels
 from experiments.explain.scores import contrast, score_maps
 from experiments.explain.subject import Subject
 from robustkit import explain
+from robustkit.attacks import predict
 from robustkit.runs import RunFolder, atomic_path
 
 Say = Callable[[str], None]
@@ -30,6 +31,7 @@ def run_explain(
         **{name: getattr(options, name) for name in MapSettings.__dataclass_fields__}
     )
     images, targets = subject.pixels, subject.targets(options.target)
+    check_mask(subject.model, images, options)
     maps = make_maps(subject.model, images, targets, options.method, settings)
     summary: dict[str, Any] = {"images": _images(subject, targets, options, settings)}
     others: dict[str, Maps] | None = None
@@ -63,6 +65,7 @@ def _images(
         predicted = trace.logits.argmax(dim=1)
         score = trace.score
     classes = subject.classes
+    others = None if subject.other is None else predict(subject.other, subject.images)
     return [
         {
             "index": name,
@@ -72,6 +75,13 @@ def _images(
             "score": float(score[row]),
             "probability": float(said[row, targets[row]]),
             "residual_max": None if residual is None else float(residual[row]),
+            "other": None
+            if others is None
+            else {
+                "predicted": classes[int(others[row].argmax())],
+                "score": float(others[row, targets[row]]),
+                "probability": float(others[row].softmax(dim=0)[targets[row]]),
+            },
         }
         for row, name in enumerate(subject.names)
     ]

@@ -50,6 +50,12 @@ def _images(folder: RunFolder, summary: Summary) -> Section:
         said = f"predicted {image['predicted']}"
         if image["true"] is not None:
             said += f", true {image['true']}"
+        if image["other"] is not None:
+            other = image["other"]
+            said += (
+                f"; the other model says {other['predicted']}, and gives {image['target']} "
+                f"{other['score']:.3f} ({other['probability']:.1%})"
+            )
         residual = image["residual_max"]
         if residual is not None:
             said += f"; contributions and biases miss the score by at most {residual:.1e}"

@@ -83,12 +83,15 @@ def load_subject(settings: Mapping[str, Any]) -> Subject:
 def _from_repair(settings: dict[str, Any]) -> tuple[dict[str, Any], repair.Patch | None]:
     """With `--repair DIR` its model, data, broken or repaired images, and the model it made."""
     if settings["repair"] is None:
+        if settings["which"] is not None:
+            raise ConfigError("--which names images of --repair DIR, which is missing")
         return settings, None
+    which = settings["which"] or KINDS[0]
     for name in ("model", "contrast", "index", "image"):
         if settings[name]:
             raise ConfigError(f"--{name}: --repair has its own; leave one of them out")
-    if settings["which"] not in KINDS:
-        raise ConfigError(f"--which must be broken or repaired, not '{settings['which']}'")
+    if which not in KINDS:
+        raise ConfigError(f"--which must be broken or repaired, not '{which}'")
     folder = RunFolder.open(settings["repair"], verb="repair")
     summary = folder.summary()
     if summary is None:
@@ -97,9 +100,9 @@ def _from_repair(settings: dict[str, Any]) -> tuple[dict[str, Any], repair.Patch
     on = config["repair_on"] or ("test" if config["protocol"] == "paper" else "val")
     if on not in ("test", "val"):
         raise ConfigError(f"{folder.path}: was repaired on {on}, which is no split of its data")
-    chosen = summary[f"{settings['which']}_indices"][:MOST]
+    chosen = summary[f"{which}_indices"][:MOST]
     if not chosen:
-        raise ConfigError(f"{folder.path}: no image was {settings['which']}")
+        raise ConfigError(f"{folder.path}: no image was {which}")
     taken = {"model": config["model"], "data": config["data"], "root": config["root"]}
     settings |= {**taken, "split": on, "index": [str(index) for index in chosen]}
     return settings, repair.Patch.load(folder.file("patch.safetensors"))

@@ -33,7 +33,9 @@ def add_arguments(parser: VerbParser) -> None:
     group.add_argument(
         "--repair", metavar="DIR", help="a repair's model, its images, and the mended model beside"
     )
-    group.add_argument("--which", default="broken", help="of --repair: broken or repaired images")
+    group.add_argument(
+        "--which", metavar="SET", help="of --repair: broken or repaired images; none: broken"
+    )
     add_data_options(parser)
     forms: Forms = {
         "method": {"type": names},
