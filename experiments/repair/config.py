@@ -59,7 +59,7 @@ _OF_REPAIR = {
     "budget": "budget",
 }
 # Settings of localisation that have no meaning in another one than history's.
-_OF_HISTORY = {
+_NOT_OF = {
     "random": ("impacts", "diff", "imp", "ranking", "per_image", "on_empty"),
     "arachne": ("impacts", "diff", "imp", "on_empty"),
 }
@@ -149,7 +149,7 @@ class RepairOptions:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag}: the method '{self.method}' has no such setting")
         if isinstance(base, RepairConfig):
-            for name in _OF_HISTORY.get(base.localisation, ()):
+            for name in _NOT_OF.get(base.localisation, ()):
                 if getattr(self, name) is not None:
                     flag = name.replace("_", "-")
                     raise ConfigError(f"--{flag}: the method '{self.method}' has no such setting")

@@ -21,6 +21,7 @@ from experiments.repair.subject import Subject
 from robustkit import models, repair
 from robustkit.errors import RunError
 from robustkit.repair import Repair, Search, Swarms, TuneConfig, Verdict
+from robustkit.repair.patch import checksum
 from robustkit.runs import RunFolder, atomic_path
 
 Say = Callable[[str], None]
@@ -104,8 +105,8 @@ def save_state(folder: RunFolder, search: Search, key: str) -> None:
         "key": key,
         "traces": json.dumps(search.traces),
         "seconds": repr(search.seconds),
-        "checksum": _checksum(tensors),
     }
+    notes["checksum"] = checksum(tensors, json.dumps(notes, sort_keys=True))
     with atomic_path(folder.file(STATE)) as temporary:
         temporary.write_bytes(pack(tensors, metadata=notes))
 
@@ -128,7 +129,8 @@ def load_state(folder: RunFolder, key: str) -> Search | None:
             notes = file.metadata() or {}
             traces, seconds = json.loads(notes["traces"]), float(notes["seconds"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if notes["checksum"] != _checksum(tensors):
+        told = notes.pop("checksum")
+        if told != checksum(tensors, json.dumps(notes, sort_keys=True)):
             raise ValueError("it does not match its checksum")
         state = Search(Swarms(**tensors), traces, seconds)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -141,14 +143,6 @@ def load_state(folder: RunFolder, key: str) -> Search | None:
             "config.yaml names; delete it to search anew"
         )
     return state
-
-
-def _checksum(tensors: dict[str, torch.Tensor]) -> str:
-    hashed = hashlib.sha256()
-    for name in sorted(tensors):
-        hashed.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        hashed.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
-    return hashed.hexdigest()
 
 
 def summarise(subject: Subject, options: RepairOptions, found: Repair) -> dict[str, Any]:

@@ -145,11 +145,11 @@ class Recording(TorchFunctionMode):
             bias = args[2] if len(args) > 2 else kwargs.get("bias")
             if bias is not None:
                 self._bias(made, bias, channels=-1 if func is F.linear else 1)
-        elif not self._adds_nothing(func, args, kwargs, made):
+        elif not self._has_convention(func, args, kwargs, made):
             self._refuse(func)
         return made
 
-    def _adds_nothing(
+    def _has_convention(
         self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any
     ) -> bool:
         """Whether CAV may pass, with what is added as a bias counted; False: no convention."""

@@ -96,7 +96,7 @@ class Patch:
             "provenance": dict(self.provenance),
         }
         text = json.dumps(note, sort_keys=True, allow_nan=False)
-        notes = {_NOTE: text, "sha256": _checksum(tensors, text)}
+        notes = {_NOTE: text, "sha256": checksum(tensors, text)}
         with atomic_path(path) as temporary:
             temporary.write_bytes(pack(tensors, metadata=notes))
 
@@ -185,7 +185,8 @@ def _join(first: Change | None, second: Change | None) -> Change:
     return Change(indices[kept], old[kept], new[kept])
 
 
-def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+def checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256 of `text` and of every tensor's name, type, shape and bytes."""
     hashed = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
@@ -205,7 +206,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise RepairError(f"{path}: damaged, or not a safetensors file ({error})") from None
     if _NOTE not in notes:
         raise RepairError(f"{path}: no patch, but another kind of safetensors file")
-    if _checksum(tensors, notes[_NOTE]) != notes.get("sha256"):
+    if checksum(tensors, notes[_NOTE]) != notes.get("sha256"):
         raise RepairError(f"{path}: damaged: it does not match the checksum saved with it")
     try:
         note = json.loads(notes[_NOTE])

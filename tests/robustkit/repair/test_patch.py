@@ -20,7 +20,8 @@ from robustkit import models
 from robustkit.errors import RepairError
 from robustkit.models import Classifier, digest
 from robustkit.repair import Patch, Selection, difference, make_patch
-from robustkit.repair.patch import _NOTE, Change, _checksum
+from robustkit.repair.patch import _NOTE, Change
+from robustkit.repair.patch import checksum as checksum_of
 from tests.robustkit.repair.nets import (
     bits,
     chosen,
@@ -337,7 +338,7 @@ def crafted(
     model = mlp()
     plain = {"format": 1, "parent": digest(model), "child": "c", "provenance": {}}
     text = note if isinstance(note, str) else json.dumps({**plain, **(note or {})})
-    notes = {_NOTE: text, "sha256": checksum or _checksum(tensors, text)}
+    notes = {_NOTE: text, "sha256": checksum or checksum_of(tensors, text)}
     path.write_bytes(pack(tensors, metadata=notes))
     return path
 
@@ -450,9 +451,9 @@ def test_the_checksum_sees_names_types_shapes_and_notes() -> None:
         ({"a": value + 1}, ""),
         ({}, ""),
     ]
-    assert len({_checksum(*each) for each in others}) == len(others)
+    assert len({checksum_of(*each) for each in others}) == len(others)
     first = {"a": value, "b": value + 1}
-    assert _checksum(first, "") == _checksum(dict(reversed(first.items())), "")
+    assert checksum_of(first, "") == checksum_of(dict(reversed(first.items())), "")
 
 
 def test_a_patch_by_hand() -> None:
