@@ -10,6 +10,7 @@ from experiments.reproduce import (
     history_repair,
     misalignment,
     overtraining,
+    robust_features,
 )
 from experiments.reproduce.registry import EXPERIMENTS, Experiment, Row, experiment
 from experiments.reproduce.study import Study, run_study
@@ -25,5 +26,6 @@ __all__ = [
     "history_repair",
     "misalignment",
     "overtraining",
+    "robust_features",
     "run_study",
 ]
