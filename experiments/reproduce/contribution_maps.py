@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from experiments.reproduce.maps.jobs import CoverObjects, MaskMaps, TrainVgg
+from experiments.reproduce.maps.jobs import CoverObjects, MaskMaps, TakeVgg, TrainVgg
+from experiments.reproduce.maps.pictures import PICTURES
 from experiments.reproduce.registry import EXPERIMENTS
-from experiments.reproduce.study import Piece, Results, Study
+from experiments.reproduce.study import Piece, Plan, Results, Study
 
+SMALL = {"data": "cifar10", "model": "vgg16?width=16", "epochs": 15}
+REHEARSAL = {"data": "digits", "model": "vgg3", "epochs": 6}
 CIRCLED = "①②③④⑤"
 FEW = 20
 
 
-def phases(folder: Path, quick: bool, seed: int) -> Sequence[Sequence[Piece]]:
+def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     """A training, then the two checks of its maps."""
-    source, model, epochs = ("digits", "vgg3", 6) if quick else ("cifar10", "vgg16?width=16", 15)
-    count, pairs = (20, 20) if quick else (1000, 1000)
-    path = str(folder / "vgg.safetensors")
+    chosen = REHEARSAL if plan.quick else SMALL
+    path = str(plan.folder / "vgg.safetensors")
+    made: Piece = TrainVgg("train", path, seed=plan.seed, **chosen)  # type: ignore[arg-type]
+    source, count = str(chosen["data"]), 20 if plan.quick else 1000
+    if plan.weights is not None:
+        made, source = TakeVgg("train", path, plan.weights), f"{PICTURES}{plan.images}"
     return [
-        [TrainVgg("train", path, source, model, epochs, seed)],
+        [made],
         [
-            MaskMaps("masks", path, source, count, seed),
-            CoverObjects("objects", path, source, pairs, seed),
+            MaskMaps("masks", path, source, count, plan.seed),
+            CoverObjects("objects", path, source, count, plan.seed),
         ],
     ]
 
@@ -38,9 +43,9 @@ def render(summary: Mapping[str, Any]) -> str:
     trained, masks, objects = (summary[name] for name in ("train", "masks", "objects"))
     parts = [
         "# Contribution maps",
-        f"`{trained['model']}`, {100 * trained['test_acc']:.2f} % of {trained['n']:,} test images; "
-        f"n = {masks['n']:,} of those it gets right. Means with 95 % bootstrap intervals over "
-        f"images. Contributions and biases miss the score by at most {masks['residual_max']:.1e}.",
+        f"`{trained['model']}`, {_accuracy(trained)}; n = {masks['n']:,} images. Means with 95 % "
+        "bootstrap intervals over images. Contributions and biases miss the score by at most "
+        f"{masks['residual_max']:.1e}.",
         "## Masking",
         "By how much the logit of the class falls when what CAV marks at a layer is set to 0, "
         "beside a random region of the same size; what it would be if the net were linear in it; "
@@ -57,6 +62,13 @@ def render(summary: Mapping[str, Any]) -> str:
         _claims(summary),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _accuracy(trained: Mapping[str, Any]) -> str:
+    if trained["test_acc"] is None:
+        return "torchvision's weights, targets its own answers"
+    share = f"{100 * trained['test_acc']:.2f} % of {trained['n']:,} test images"
+    return f"{share}, looked at where it is right"
 
 
 def marked(masks: Mapping[str, Any]) -> dict[str, str]:
@@ -146,5 +158,6 @@ EXPERIMENTS.enter(
         phases=phases,
         summarise=summarise,
         render=render,
+        takes=("weights", "images"),
     ),
 )

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from experiments.reproduce.filters.jobs import CountPaths, CoverRegions, TrainNet
 from experiments.reproduce.registry import EXPERIMENTS
-from experiments.reproduce.study import Piece, Results, Study
+from experiments.reproduce.study import Piece, Plan, Results, Study
 
 FILTERS, CHOSEN, SEEDS = (1, 2, 3, 4), 3, 3
 LEAST = 0.98
+EPOCHS = {"small": 20, "published": 185}  # 540 steps each; the publication made 100,000
 
 
-def phases(folder: Path, quick: bool, seed: int) -> Sequence[Sequence[Piece]]:
+def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     """Nets with 1 to 4 filters a layer, three trainings each; then paths and regions with 3."""
-    source, epochs = ("digits", 3) if quick else ("mnist", 20)
-    filters, seeds = ((CHOSEN,), 1) if quick else (FILTERS, SEEDS)
+    source, epochs = ("digits", 3) if plan.quick else ("mnist", EPOCHS[plan.size])
+    filters, seeds = ((CHOSEN,), 1) if plan.quick else (FILTERS, SEEDS)
     trainings: list[Piece] = []
     readings: list[Piece] = []
     for count in filters:
-        for number in range(seed, seed + seeds):
-            path = str(folder / f"cnn3-{count}-{number}.safetensors")
+        for number in range(plan.seed, plan.seed + seeds):
+            path = str(plan.folder / f"cnn3-{count}-{number}.safetensors")
             trainings.append(
                 TrainNet(f"train/{count}/{number}", path, source, count, epochs, number)
             )
             if count == CHOSEN:
-                per_class, tested, greedy = (20, 5, 1) if quick else (1000, 100, 20)
+                per_class, tested, greedy = (20, 5, 1) if plan.quick else (1000, 100, 20)
                 readings += [
                     CountPaths(f"paths/{number}", path, source, per_class, number),
                     CoverRegions(f"regions/{number}", path, source, tested, 2, greedy, number),
@@ -160,5 +160,6 @@ EXPERIMENTS.enter(
         phases=phases,
         summarise=summarise,
         render=render,
+        takes=("published",),
     ),
 )

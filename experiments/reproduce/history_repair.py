@@ -8,7 +8,6 @@ less accurate than the published ones: what is compared is the shape of the resu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from experiments.reproduce.registry import EXPERIMENTS
@@ -16,7 +15,7 @@ from experiments.reproduce.repairs.jobs import RepairCell, TrainHistory
 from experiments.reproduce.repairs.published import MODELS
 from experiments.reproduce.repairs.rows import BEYOND, ROWS
 from experiments.reproduce.repairs.tables import render
-from experiments.reproduce.study import Piece, Results, Study
+from experiments.reproduce.study import Piece, Plan, Results, Study
 
 # Data, network, epochs of the training, and the checkpoints that are repaired.
 FULL = {
@@ -29,15 +28,15 @@ QUICK_ROWS = ("history", "arachne", "deg & diff", "guarded", "anchored")
 FOLD_RUNS = 3
 
 
-def phases(folder: Path, quick: bool, seed: int) -> Sequence[Sequence[Piece]]:
+def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     """Trainings first, then every cell."""
     trainings: list[Piece] = []
     cells: list[Piece] = []
-    for name, (data, net, epochs, checkpoints) in (QUICK if quick else FULL).items():
-        path = str(folder / f"history-{name}")
-        trainings.append(TrainHistory(f"train/{name}", path, data, net, epochs, seed))
+    for name, (data, net, epochs, checkpoints) in (QUICK if plan.quick else FULL).items():
+        path = str(plan.folder / f"history-{name}")
+        trainings.append(TrainHistory(f"train/{name}", path, data, net, epochs, plan.seed))
         for model, epoch in checkpoints.items():
-            for row, fold, runs in _cells(quick):
+            for row, fold, runs in _cells(plan.quick):
                 cells.append(
                     RepairCell(
                         id=f"{model}/{fold}/{row}",
@@ -47,8 +46,8 @@ def phases(folder: Path, quick: bool, seed: int) -> Sequence[Sequence[Piece]]:
                         row=row,
                         fold=fold,
                         runs=runs,
-                        iterations=5 if quick else 100,
-                        seed=seed,
+                        iterations=5 if plan.quick else 100,
+                        seed=plan.seed,
                     )
                 )
     # What the publication has comes first, so that an interrupted study shows that.

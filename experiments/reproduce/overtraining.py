@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from experiments.reproduce.heat.jobs import GROUPS, Choose, Look, Segment, Setting, Strips
+from experiments.reproduce.heat.traces import draw_traces
 from experiments.reproduce.registry import EXPERIMENTS
-from experiments.reproduce.study import Piece, Results, Study
+from experiments.reproduce.study import Piece, Plan, Results, Study
 
 ARMS = {"plain": "none", "augmented": "crop_flip"}
-# What two cores do. The publication: resnet18, 50,000 images, past 1,000 epochs; for a GPU.
+# Segments, and epochs of each; a model file is kept, and looked at, for every segment.
+LENGTHS = {"quick": (3, 2), "small": (200, 1), "published": (220, 5)}
+# What two cores do, and what the publication did, for a GPU.
 SMALL = {"model": "resnet18?width=8", "data": "cifar10", "count": 5000, "lr": 0.05}
+PUBLISHED = {"model": "resnet18", "data": "cifar10", "count": 50_000, "lr": 0.05}
 REHEARSAL = {"model": "vgg3?width=4", "data": "digits", "count": 200, "lr": 0.05}
 LATE = 0.1  # of the segments: those that "at the end" is the mean of
 
 
-def phases(folder: Path, quick: bool, seed: int) -> Sequence[Sequence[Piece]]:
+def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     """Segment by segment, both arms at once; then the choice of images; then every checkpoint."""
-    chosen = REHEARSAL if quick else SMALL
-    segments, epochs = (3, 2) if quick else (200, 1)
+    chosen = {"quick": REHEARSAL, "small": SMALL, "published": PUBLISHED}[plan.size]
+    segments, epochs = LENGTHS[plan.size]
     settings = {
         arm: Setting(
-            path=str(folder),
+            path=str(plan.folder),
             arm=arm,
             augment=augment,
             epochs=epochs,
-            seed=seed,
+            seed=plan.seed,
+            device=plan.device,
             **chosen,  # type: ignore[arg-type]
         )
         for arm, augment in ARMS.items()
     }
     numbers = range(1, segments + 1)
-    each, few = (2, 1) if quick else (5, 3)
+    each, few = (2, 1) if plan.quick else (5, 3)
     trainings: list[list[Piece]] = [
         [Segment(f"train/{arm}/{number:04}", of, number) for arm, of in settings.items()]
         for number in numbers
@@ -169,5 +173,7 @@ EXPERIMENTS.enter(
         phases=phases,
         summarise=summarise,
         render=render,
+        draw=draw_traces,
+        takes=("published", "device"),
     ),
 )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from experiments.reproduce.features.jobs import RADII, Compare, Setting, TrainRole
 from experiments.reproduce.features.nets import ROLES
 from experiments.reproduce.registry import EXPERIMENTS
-from experiments.reproduce.study import Piece, Results, Study
+from experiments.reproduce.study import Piece, Plan, Results, Study
 
 REPEATS = 2
 SMALL = {"data": "cifar10", "model": "vgg5?width=24", "epochs": 8}
@@ -19,12 +18,12 @@ ADVERSARIAL = [role for role, each in ROLES.items() if each.eps]
 APART = [role for role, each in ROLES.items() if each.against]
 
 
-def phases(folder: Path, quick: bool, seed: int) -> Sequence[Sequence[Piece]]:
+def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     """R of every repetition, then all other nets, then a look at all."""
-    chosen, count = (REHEARSAL, 40) if quick else (SMALL, 1000)
+    chosen, count = (REHEARSAL, 40) if plan.quick else (SMALL, 1000)
     settings = [
-        Setting(path=str(folder), seed=seed + number, **chosen)  # type: ignore[arg-type]
-        for number in range(1 if quick else REPEATS)
+        Setting(path=str(plan.folder), seed=plan.seed + number, **chosen)  # type: ignore[arg-type]
+        for number in range(1 if plan.quick else REPEATS)
     ]
     return [
         [TrainRole(f"train/R/{of.seed}", of, "R") for of in settings],

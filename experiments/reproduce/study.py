@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,20 +23,47 @@ class Piece(Job, Protocol):
         """Unique in the study."""
 
 
+SIZES = ("quick", "small", "published")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What was asked of a study: its run folder, one of `SIZES`, a seed, where nets are to run.
+
+    `weights` and `images` are the user's own: a file of weights and a folder of pictures.
+    """
+
+    folder: Path
+    size: str = "small"
+    seed: int = 0
+    device: str = "cpu"
+    weights: str | None = None
+    images: str | None = None
+
+    @property
+    def quick(self) -> bool:
+        """A rehearsal on embedded data."""
+        return self.size == "quick"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """A published experiment that no single verb runs.
 
-    `phases(folder, quick, seed)` are the pieces, one phase after the other; `summarise` makes a
-    summary of all results by id, `render` the comparison in Markdown of that summary.
+    `phases(plan)` are the pieces, one phase after the other; `summarise` makes a summary of all
+    results by id, `render` the comparison in Markdown of that summary, `draw` figures of it, names
+    and SVG. `takes` are the options it has a use for: "published", a size out of reach of two
+    cores; "device"; "weights" and "images" of the user.
     """
 
     name: str
     title: str
     source: str
-    phases: Callable[[Path, bool, int], Sequence[Sequence[Piece]]]
+    phases: Callable[[Plan], Sequence[Sequence[Piece]]]
     summarise: Callable[[Results], dict[str, Any]]
     render: Callable[[Mapping[str, Any]], str]
+    draw: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda summary: ()
+    takes: tuple[str, ...] = ()
 
 
 def run_study(study: Study, folder: RunFolder, say: Callable[[str], None]) -> dict[str, Any]:
@@ -49,12 +76,18 @@ def run_study(study: Study, folder: RunFolder, say: Callable[[str], None]) -> di
     # First the executor: settings that it refuses leave nothing behind.
     opened = open_executor(settings["executor"], workers=settings["workers"], timeout=None)
     with opened as executor, Ledger.open(path) if path.exists() else Ledger.create(path) as ledger:
-        phases = study.phases(folder.path, settings["quick"], settings["seed"])
-        for pieces in phases:
+        for pieces in study.phases(_plan(folder)):
             missing = [piece for piece in pieces if ledger.get(piece.id) is None]
             _carry_out(missing, ledger, executor, say)
         results = {trial.id: trial.result or {} for trial in ledger.trials()}
     return study.summarise(results)
+
+
+def _plan(folder: RunFolder) -> Plan:
+    config = folder.config
+    size = next((size for size in SIZES if config.get(size)), "small")
+    chosen = {name: config[name] for name in ("seed", "weights", "images")}
+    return Plan(folder=folder.path, size=size, device=config["device"], **chosen)
 
 
 def _carry_out(

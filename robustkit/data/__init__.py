@@ -5,6 +5,7 @@ Images in memory are uint8 (N,C,H,W); `to_unit` is the one door to float32 in [0
 """
 
 from robustkit.data.augment import AUGMENTATIONS, crop_flip, fixed_views
+from robustkit.data.files import find_images, read_images, survey
 from robustkit.data.imagefile import read_image_file
 from robustkit.data.imageset import ImageSet, Splits, channel_stats, to_unit
 from robustkit.data.loading import load
@@ -20,12 +21,15 @@ __all__ = [
     "batches",
     "channel_stats",
     "crop_flip",
+    "find_images",
     "fixed_views",
     "load",
     "map_array",
     "read_image_file",
+    "read_images",
     "stratified_sample",
     "stratified_split",
+    "survey",
     "to_unit",
     "write_array",
 ]

@@ -189,6 +189,13 @@ def test_the_study_of_overtraining_in_small(
         groups = of["choice"]["groups"]
         assert not set(groups["A"]) & set(groups["B"])
         assert (out / f"{arm}_strips.png").stat().st_size > 5_000
+        assert "guided x input" in of["maps"]["1"]["A"]["maps"]
+    for name, words in (
+        ("training", "last layer's norm"),
+        ("answers", "entropy"),
+        ("likeness", "guided-minus"),
+    ):
+        assert words in (out / f"{name}.svg").read_text()
     # What a segment gave is where the next one begins: one that is lost is made again, alike.
     before = models.digest(models.load(out / "plain_0003.safetensors"))
     (out / "plain_0003.safetensors").unlink()

@@ -28,7 +28,8 @@ EVOLVED: dict[str, Any] = {
 class Role:
     """A net of the study: R's architecture or the evolved one, where it starts, its training.
 
-    Nets of one `start` and architecture begin with the same weights and see the same batches. `eps` is the radius in 1/255 of PGD adversarials trained on, 0 for the images as they are;
+    Nets of one `start` and architecture begin with the same weights and see the same batches.
+    `eps` is the radius in 1/255 of PGD adversarials trained on, 0 for the images as they are;
     `against` adds the misalignment penalty against R.
     """
 

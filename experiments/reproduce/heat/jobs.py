@@ -16,12 +16,11 @@ from experiments.nets import resolve_net
 from experiments.reproduce.heat.pictures import draw_strips
 from robustkit import data, explain, models, training
 from robustkit.attacks import predict
-from robustkit.compute import derive_seed
+from robustkit.compute import derive_seed, device_of, resolve_device
 from robustkit.data import ImageSet, Splits
 from robustkit.models import Classifier
 from robustkit.runs import atomic_path
 
-METHODS = ("saliency", "deconvnet", "guided", "guided-minus", "gradcam", "guided-gradcam")
 GROUPS = ("A", "B", "C")
 WINDOW = 7
 
@@ -39,10 +38,15 @@ class Setting:
     lr: float
     epochs: int  # of a segment
     seed: int
+    device: str = "cpu"
 
     def file(self, segment: int) -> Path:
         """The model after this segment, counted from 1."""
         return Path(self.path) / f"{self.arm}_{segment:04}.safetensors"
+
+    def load(self, segment: int) -> Classifier:
+        """The model after this segment, on its device, in evaluation mode."""
+        return models.load(self.file(segment)).to(resolve_device(self.device)).eval()
 
     def choice(self) -> Path:
         """The file of the reference segment and the images that are looked at."""
@@ -72,7 +76,7 @@ class Segment:
         if self.number == 1:
             net = resolve_net(of.model, splits, seed=of.seed)
         else:
-            net = models.load(of.file(self.number - 1))
+            net = of.load(self.number - 1)
         config = training.TrainConfig(
             epochs=of.epochs,
             lr=of.lr,
@@ -82,7 +86,7 @@ class Segment:
             augment=of.augment,
             seed=derive_seed("segment", of.seed, self.number),
         )
-        training.fit(net, splits, config)
+        training.fit(net, splits, config, device=resolve_device(of.device))
         models.save(net, of.file(self.number))
         parts = {"train": splits.train, "val": splits.val, "test": splits.test}
         figures = {name: _loss_and_error(net, part) for name, part in parts.items()}
@@ -108,13 +112,11 @@ class Choose:
         """The reference and the indices of test images by group; also written to a file."""
         of, splits = self.setting, self.setting.splits()
         losses = [
-            _loss_and_error(models.load(of.file(number)).eval(), splits.val)["loss"]
+            _loss_and_error(of.load(number), splits.val)["loss"]
             for number in range(1, self.segments + 1)
         ]
         reference = 1 + min(range(len(losses)), key=losses.__getitem__)
-        groups = choose_images(
-            models.load(of.file(reference)).eval(), splits.test, self.each, self.few
-        )
+        groups = choose_images(of.load(reference), splits.test, self.each, self.few)
         found = {"reference": reference, "groups": groups}
         with atomic_path(of.choice()) as temporary:
             temporary.write_text(json.dumps(found))
@@ -134,8 +136,7 @@ class Look:
         """By group: likeness of every kind of map, entropy and the probability of the class."""
         of, splits = self.setting, self.setting.splits()
         choice = json.loads(of.choice().read_text())
-        now = models.load(of.file(self.number)).eval()
-        then = models.load(of.file(choice["reference"])).eval()
+        now, then = of.load(self.number), of.load(choice["reference"])
         groups = {}
         for group, indices in choice["groups"].items():
             images = splits.test.subset(torch.tensor(indices))
@@ -168,7 +169,7 @@ class Strips:
         names = [group for group, indices in choice["groups"].items() if indices]
         images = splits.test.subset(torch.tensor(chosen))
         shown = _spaced(self.segments, self.columns, choice["reference"])
-        maps = {number: heat_maps(models.load(of.file(number)).eval(), images) for number in shown}
+        maps = {number: heat_maps(of.load(number), images) for number in shown}
         file = Path(of.path) / f"{of.arm}_strips.png"
         draw_strips(images, names, maps, choice["reference"], of.epochs, file)
         return {"shown": shown}
@@ -192,18 +193,21 @@ def choose_images(model: Classifier, images: ImageSet, each: int, few: int) -> d
 def heat_maps(model: Classifier, images: ImageSet) -> dict[str, Tensor]:
     """Maps (N,H,W) of the true class by every method; Grad-CAM of the last stage, enlarged, and as
     "gradcam, native" at the size it has."""
-    x = images.floats()
+    x = images.floats().to(device_of(model))
     with explain.trace(model, x, images.labels) as trace:
         cams = explain.gradcam(trace)
         last = list(cams)[-1]
         height, width = x.shape[2:]
-        return {
+        rectified = {rule: explain.rectified(trace, rule) for rule in explain.RELU_RULES}
+        maps = {
             "saliency": explain.saliency(trace).sum(dim=1),
-            **{rule: explain.rectified(trace, rule).sum(dim=1) for rule in explain.RELU_RULES},
+            **{rule: each.sum(dim=1) for rule, each in rectified.items()},
+            "guided x input": (rectified["guided"] * x).sum(dim=1),
             "gradcam": explain.enlarged(cams[last], (height, width)),
             "gradcam, native": cams[last],
             "guided-gradcam": explain.guided_gradcam(trace, last).sum(dim=1),
         }
+        return {name: each.cpu() for name, each in maps.items()}
 
 
 def likeness(now: Tensor, then: Tensor) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.explain.methods import MapSettings, make_maps
 from experiments.explain.panels import draw_panels
 from experiments.explain.subject import Subject
 from experiments.nets import resolve_net
+from experiments.reproduce.maps.pictures import PICTURES, SIDE, imagenet_classes, own_pictures
 from robustkit import data, explain, models, training
 from robustkit.attacks import predict
 from robustkit.compute import torch_generator
@@ -22,7 +23,7 @@ from robustkit.explain import Contribution, mean_interval
 from robustkit.models import Classifier
 from robustkit.runs import atomic_path
 
-BATCH = 250
+PLACES = 256_000  # pixels of a batch
 PANELS = 8
 
 
@@ -51,6 +52,33 @@ class TrainVgg:
 
 
 @dataclass(frozen=True)
+class TakeVgg:
+    """torchvision's VGG-16 with the user's file of its ImageNet weights; the model goes to `path`.
+
+    Nothing is downloaded. Raises `ModelError` for a file that does not fit.
+    """
+
+    id: str
+    path: str
+    weights: str
+    timeout: float | None = None
+
+    def run(self) -> dict[str, Any]:
+        """How accurate it is nobody can say without ImageNet's labels."""
+        classes = imagenet_classes()
+        net = models.resolve(
+            "torchvision:vgg16",
+            num_classes=len(classes),
+            in_channels=3,
+            image_size=SIDE,
+            classes=classes,
+            weights=self.weights,
+        )
+        models.save(net, Path(self.path))
+        return {"model": "torchvision:vgg16", "test_acc": None, "n": 0}
+
+
+@dataclass(frozen=True)
 class MaskMaps:
     """On `count` test images that are right: what is left of the score without what CAV marks."""
 
@@ -63,13 +91,13 @@ class MaskMaps:
 
     def run(self) -> dict[str, Any]:
         """By layer: masks of both signs and random ones of the same size; CAV against Grad-CAM."""
-        model, splits = models.load(Path(self.path)).eval(), data.load(self.data)
-        images = recognised(model, splits.test, self.count)
+        model = models.load(Path(self.path)).eval()
+        images = recognised(model, self.data, self.count)
         layers = taps(model)
         scores: dict[str, dict[str, list[Tensor]]] = {}
         alike: dict[str, list[float]] = {}
         residual = 0.0
-        for number, rows in enumerate(data.batches(len(images), BATCH)):
+        for number, rows in enumerate(data.batches(len(images), batch_of(images))):
             x = images.floats(rows)
             with explain.trace(model, x, images.labels[rows], layers) as trace:
                 found, cams = explain.cav(trace), explain.gradcam(trace)
@@ -96,7 +124,7 @@ class MaskMaps:
                     ours - theirs
                     for ours, theirs in zip(kept["drop"], control["drop"], strict=True)
                 ]
-        self._draw(model, images, layers, splits.test.classes)
+        self._draw(model, images, layers)
         return {
             "n": len(images),
             "layers": layers,
@@ -111,12 +139,10 @@ class MaskMaps:
             "like_gradcam": {layer: mean_interval(values) for layer, values in alike.items()},
         }
 
-    def _draw(
-        self, model: Classifier, images: ImageSet, layers: list[str], classes: tuple[str, ...]
-    ) -> None:
+    def _draw(self, model: Classifier, images: ImageSet, layers: list[str]) -> None:
         first = images.subset(torch.arange(min(PANELS, len(images))))
         names = tuple(f"test image {number}" for number in range(len(first)))
-        subject = Subject(model, None, first.images, first.labels, names, classes)
+        subject = Subject(model, None, first.images, first.labels, names, images.classes)
         settings = MapSettings(layers=tuple(layers))
         maps = make_maps(model, first.floats(), first.labels, ("cav", "gradcam"), settings)
         for name, drawn in draw_panels(subject, first.labels, maps, None):
@@ -137,13 +163,13 @@ class CoverObjects:
 
     def run(self) -> dict[str, Any]:
         """Of `count` pairs, those whose picture has both classes highest: covered half by half."""
-        model, splits = models.load(Path(self.path)).eval(), data.load(self.data)
-        images = recognised(model, splits.test, 2 * self.count)
+        model = models.load(Path(self.path)).eval()
+        images = recognised(model, self.data, 2 * self.count)
         order = torch.randperm(len(images), generator=torch_generator("pairs", self.seed))
         left, right = order[: len(order) // 2], order[len(order) // 2 :][: len(order) // 2]
         half = images.shape[2] // 2
         # Each image shrunk to half its width, so that all of both is in the picture.
-        shrunk = torch.nn.functional.interpolate(
+        shrunk = nn.functional.interpolate(
             images.floats(), size=(images.shape[1], half), mode="bilinear", antialias=True
         )
         pictures = torch.cat([shrunk[left], shrunk[right]], dim=3)
@@ -165,17 +191,30 @@ class CoverObjects:
         return {"pairs": len(both), "n": len(pictures), "own": mean_interval(own.tolist())}
 
 
-def recognised(model: Classifier, images: ImageSet, count: int) -> ImageSet:
-    """The first `count` images that the model gets right."""
+def recognised(model: Classifier, source: str, count: int) -> ImageSet:
+    """The first `count` test images that the model gets right; of pictures without labels the first
+    `count`, labelled by its answers."""
+    if source.startswith(PICTURES):
+        return own_pictures(model, Path(source.removeprefix(PICTURES)), count)
+    images = data.load(source).test
     right = predict(model, images.images).argmax(dim=1) == images.labels
     return images.subset(torch.nonzero(right).squeeze(1)[:count])
 
 
 def taps(model: Classifier) -> list[str]:
     """What is pooled at the end of each stage: the ReLU before its pool, first stage first."""
-    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.ReLU)]
-    last = {name.rpartition(".")[0]: name for name in names}
-    return list(last.values())
+    found, before = [], ""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MaxPool2d) and before:
+            found.append(before)
+        before = name if isinstance(module, nn.ReLU) else ""
+    return found
+
+
+def batch_of(images: ImageSet) -> int:
+    """Images of a batch, so that large ones fit into memory."""
+    _, height, width = images.shape
+    return max(1, PLACES // (height * width))
 
 
 def _regions(found: Contribution, seed: int, batch: int) -> Iterator[tuple[str, Tensor]]:
