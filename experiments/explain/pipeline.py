@@ -44,7 +44,11 @@ def run_explain(
         summary["mask"] = masking_check(subject.model, images, targets, options, subject.classes)
     if options.check:
         say("deletion, insertion, sanity and stability")
-        summary["scores"] = score_maps(subject.model, images, targets, maps, options, settings)
+        missed = [each["residual_max"] for each in summary["images"]]
+        residuals = None if None in missed else torch.tensor(missed)
+        summary["scores"] = score_maps(
+            subject.model, images, targets, maps, residuals, options, settings
+        )
     _write_maps(folder, images, maps, others)
     for name, drawn in draw_panels(subject, targets, maps, others):
         with atomic_path(folder.file(name)) as temporary:

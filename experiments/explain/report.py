@@ -107,15 +107,17 @@ def _scores(summary: Summary) -> list[Section]:
     for name, each in scores.items():
         cells = [name, _mean(each["deletion"]), _mean(each["insertion"])]
         if name in CONTROLS:
-            cells += [None, None, None]
+            cells += [None, None, None, None]
         else:
             cells += [
                 _mean(each["sanity"]["signed"]),
                 _mean(each["sanity"]["absolute"]),
                 _mean(each["stability"]["signed"]),
+                _gap(each["completeness"]),
             ]
         rows.append(cells)
     headers = ["map", "deletion ↓", "insertion ↑", "sanity ↓", "of magnitudes", "stability ↑"]
+    headers += ["misses ↓"]
     html = figure(
         curves_figure(scores),
         "Probability of the class while pixels are deleted "
@@ -131,7 +133,8 @@ def _scores(summary: Summary) -> list[Section]:
         "Means over images with 95 % bootstrap intervals. Deletion and insertion: area under the "
         "curve. Sanity: Spearman's correlation with the map of the same net, all weights random; a "
         "map that stays alike does not show what was learnt. Stability: the same under noise. "
-        "Constant maps have no ranks and are counted."
+        "Constant maps have no ranks and are counted. Misses: by how much maps that divide a score "
+        "among the pixels do not add up to it."
     )
     return [Section("scores", "Are the maps any good?", html, note)]
 
@@ -152,6 +155,10 @@ def _contrast(summary: Summary) -> list[Section]:
 
 def _list(names: list[str]) -> Markup:
     return Markup('<small style="white-space:normal">{}</small>').format(", ".join(names))
+
+
+def _gap(found: dict[str, Any] | None) -> str | None:
+    return None if found is None else f"{found['mean']:.1e}"
 
 
 def _mean(found: dict[str, Any]) -> str | None:

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.explain.completeness import gaps
 from experiments.explain.config import ExplainOptions
 from experiments.explain.methods import Maps, MapSettings, make_maps
 from robustkit import explain
 from robustkit.compute import torch_generator
+from robustkit.errors import ExplainError
 from robustkit.explain import Similarity, mean_interval
 from robustkit.models import Classifier
 
@@ -23,10 +25,14 @@ def score_maps(
     images: Tensor,
     targets: Tensor,
     maps: Mapping[str, Maps],
+    residuals: Tensor | None,
     options: ExplainOptions,
     settings: MapSettings,
 ) -> dict[str, Any]:
-    """By method, and for the two controls where they apply, the four figures as plain values."""
+    """By method, and for the two controls where they apply, the figures as plain values.
+
+    `residuals` (N,) are what CAV misses of each score, None where it has no convention.
+    """
     methods = list(maps)
     pixels = {name: each.pixels for name, each in maps.items()}
     pixels |= {
@@ -38,8 +44,11 @@ def score_maps(
     }
     sanity = _sanity(model, images, targets, maps, methods, settings)
     stability = _stability(model, images, targets, maps, methods, options, settings)
+    missed = gaps(model, images, targets, maps, residuals, settings)
     for name in methods:
         scores[name] |= {"sanity": sanity[name], "stability": stability[name]}
+        gap = missed.get(name)
+        scores[name]["completeness"] = None if gap is None else mean_interval(gap.abs().tolist())
     return scores
 
 
@@ -68,6 +77,8 @@ def _sanity(
 ) -> dict[str, Any]:
     """Rank correlation with the maps of nets whose layers were drawn anew, layer by layer."""
     found: dict[str, Any] = {name: {"cascading": {}, "independent": {}} for name in methods}
+    if not any(True for _ in model.parameters()):
+        raise ExplainError("the model has no weights to draw anew: give --no-check")
     for kind in ("cascading", "independent"):
         copies = explain.randomised(model, cascading=kind == "cascading", seed=settings.seed)
         for layer, changed in copies:

@@ -24,7 +24,7 @@ def smoothgrad(
     seed: int = 0,
     of: Callable[[Trace], Tensor] = saliency,
 ) -> Tensor:
-    """The mean map (N,C,H,W) of `samples` noisy copies of each image (Smilkov et al. 2017).
+    """The mean over `samples` noisy copies of each image of the map `of` (Smilkov et al. 2017).
 
     Noise is normal; its standard deviation is `spread` times the image's own range. "predicted" is
     what the model says of the image without noise. Raises `ConfigError` for settings that make no
@@ -38,12 +38,12 @@ def smoothgrad(
     flat = images.flatten(1)
     scale = (spread * (flat.amax(dim=1) - flat.amin(dim=1))).view(-1, 1, 1, 1)
     generator = torch_generator("smoothgrad", seed)
-    total = torch.zeros_like(images)
+    total: Tensor | float = 0.0
     for _ in range(samples):
         noise = torch.randn(images.shape, generator=generator, dtype=images.dtype)
         with trace(model, images + scale * noise.to(images), targets, layers=(INPUT,)) as t:
-            total += of(t)
-    return total / samples
+            total = total + of(t)
+    return torch.as_tensor(total) / samples
 
 
 def integrated_gradients(

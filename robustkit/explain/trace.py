@@ -69,9 +69,10 @@ class Trace:
             raise ExplainError("the trace has ended: read its maps inside its with block")
         now: Pass = self.record.now
         now.rule, now.paper, now.terms = rule, paper, {}
-        found = torch.autograd.grad(
-            self._score.sum(), list(self._live.values()), retain_graph=True, allow_unused=True
-        )
+        with _exactly(self._score):
+            found = torch.autograd.grad(
+                self._score.sum(), list(self._live.values()), retain_graph=True, allow_unused=True
+            )
         slopes = {
             name: torch.zeros_like(live) if slope is None else slope
             for (name, live), slope in zip(self._live.items(), found, strict=True)
@@ -84,9 +85,10 @@ class Trace:
             raise ExplainError("the trace has ended: read its maps inside its with block")
         now = self.record.now
         now.rule, now.paper, now.terms = SECANT, False, {}
-        (found,) = torch.autograd.grad(
-            self._live[layer], self._live[to], slope, retain_graph=True, allow_unused=True
-        )
+        with _exactly(slope):
+            (found,) = torch.autograd.grad(
+                self._live[layer], self._live[to], slope, retain_graph=True, allow_unused=True
+            )
         return torch.zeros_like(self._live[to]) if found is None else found
 
     def foreign(self) -> set[str]:
@@ -142,7 +144,7 @@ def trace(
         leaf = images.detach().to(device_of(model)).requires_grad_(True)
         recording = Recording(record, leaf)
         captured: dict[str, Tensor] = {}
-        with ExitStack() as hooks, recording:
+        with ExitStack() as hooks, _exactly(leaf), recording:
             for name, module in model.named_modules():
                 if isinstance(module, torch.jit.ScriptModule):
                     record.unknown.setdefault(name, "what is compiled")
@@ -163,7 +165,8 @@ def trace(
         live[name] = _checked(name, captured[name], len(images))
     targets = class_targets(target, logits)
     score = logits.gather(1, targets[:, None])[:, 0]
-    at_cut = {record.steps[place].outputs[0] for place in cuts(record, id(leaf))} | {id(leaf)}
+    at_cut = {record.steps[place].outputs[0] for place in cuts(record, id(leaf))}
+    at_cut |= {id(leaf), id(logits)}
     made = Trace(
         images=images,
         logits=logits.detach(),
@@ -180,6 +183,11 @@ def trace(
         yield made
     finally:
         made.end()
+
+
+def _exactly(like: Tensor) -> torch.autocast:
+    """Under a caller's autocast maps would be of rounded values and add up to nothing."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 @contextmanager

@@ -64,6 +64,15 @@ def test_every_map_and_every_figure(trained: Path, tmp_path: Path) -> None:
         known = score["stability"]["signed"]
         assert known["n"] + known["constant"] == 3
         assert len(score["sanity"]["cascading"]) == len(score["sanity"]["independent"]) > 3
+    known = {name: summary["scores"][name]["completeness"] for name in ALL.split(",")}
+    assert {name for name, each in known.items() if each is not None} == {
+        *("cav", "gradxinput", "integrated")
+    }
+    assert known["cav"]["mean"] < 1e-4 < known["gradxinput"]["mean"]  # biases are CAV's alone
+    start = predict(model, torch.zeros_like(x)).gather(1, y[:, None])[:, 0]
+    score_there = torch.tensor([image["score"] for image in summary["images"]])
+    missed = torch.tensor(arrays["integrated"]).sum(dim=(1, 2)) - (score_there - start)
+    assert known["integrated"]["mean"] == pytest.approx(float(missed.abs().mean()), abs=1e-5)
     assert len(summary["mask"]["images"]) == 3
     assert len(summary["mask"]["images"][0]["top_after"]) == 10
     with Image.open(out / "panel_002.png") as panel:

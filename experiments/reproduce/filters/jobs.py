@@ -108,6 +108,7 @@ class CoverRegions:
         flips: list[float | None] = []
         covered: list[list[int]] = []
         maps: list[Tensor] = []
+        never: list[int] = []
         sides = splits.test.shape[1:]
         for number in range(splits.test.num_classes):
             images = of_class(splits.test, number, self.per_class)
@@ -118,6 +119,7 @@ class CoverRegions:
                 maps.append(torch.zeros(rows, columns, dtype=torch.float64))
                 flips.append(None)
                 covered.append([])
+                never.append(0)
                 continue
             found = explain.occlusion(model, pixels, number, region=self.region)
             flips.append(float(found.flipped.any(dim=1).double().mean()))
@@ -126,12 +128,14 @@ class CoverRegions:
                 model, pixels[: self.greedy], number, region=self.region
             )
             covered.append([len(each.regions) for each in steps if each.flipped])
+            never.append(sum(not each.flipped for each in steps))
         draw_regions(torch.stack(maps), splits, Path(self.path).with_suffix(".regions.png"))
         return {
             "regions": int(maps[0].numel()),
             "per_class": self.per_class,
             "flipped_by_one": flips,
             "covered_to_flip": covered,
+            "never_flipped": never,
             "flip_rate": [each.tolist() for each in maps],
         }
 

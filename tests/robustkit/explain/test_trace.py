@@ -308,3 +308,30 @@ def test_rules_for_relus_need_relus() -> None:
             explain.rectified(t, "guided")
         with pytest.raises(ExplainError, match="no rule for ReLUs 'guide'"):
             explain.rectified(t, "guide")
+
+
+def test_the_logits_are_a_cut_as_good_as_any() -> None:
+    with explain.trace(made(cnn), images(), layers=("Linear",)) as t:
+        found = explain.cav(t)
+    last = list(found)[-1]
+    assert found[last].cut
+    assert torch.equal(found[last].raw.sum(dim=1), t.score)
+
+
+def test_a_callers_autocast_does_not_round_the_maps() -> None:
+    net, x = made(cnn).float(), images().float()
+    with explain.trace(net, x) as t:
+        plain = explain.saliency(t)
+    with torch.autocast("cpu", torch.bfloat16), explain.trace(net, x) as t:
+        assert torch.equal(explain.saliency(t), plain)
+        assert t.logits.dtype == torch.float32
+
+
+def test_smoothgrad_takes_the_mean_of_a_map_of_any_shape() -> None:
+    net, x = made(cnn), images()
+    with explain.trace(net, x, layers=("input",)) as t:
+        expected = explain.saliency(t).abs().sum(dim=1)
+    still = explain.smoothgrad(
+        net, x, samples=3, spread=0.0, of=lambda t: explain.saliency(t).abs().sum(dim=1)
+    )
+    torch.testing.assert_close(still, expected)
