@@ -1,0 +1,19 @@
+"""Images with boxes: VOC folders, COCO files, and rendered ones."""
+
+from robustkit.data.detection.classes import SIX, VOC
+from robustkit.data.detection.cocofile import read_coco
+from robustkit.data.detection.loading import load_detection, shapes_config
+from robustkit.data.detection.sets import DetectionSet, Truth, truth
+from robustkit.data.detection.voc import read_voc
+
+__all__ = [
+    "SIX",
+    "VOC",
+    "DetectionSet",
+    "Truth",
+    "load_detection",
+    "read_coco",
+    "read_voc",
+    "shapes_config",
+    "truth",
+]

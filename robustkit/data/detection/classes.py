@@ -1,0 +1,32 @@
+"""The class orders of the published sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robustkit.errors import DataError
+
+VOC = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+SIX = ("bicycle", "bird", "car", "cat", "dog", "person")  # of Watercolor2k and Comic2k
+LISTED = "classes.txt"
+
+
+def classes_of(folder: Path) -> tuple[str, ...]:
+    """The classes of a set in VOC layout, in their order.
+
+    Those in its `classes.txt`, one a line; without that file Watercolor2k's and Comic2k's six where
+    the folder is called so, and VOC's twenty, which are Clipart1k's too. Raises `DataError` for a
+    file that lists none, or one twice.
+    """
+    file = folder / LISTED
+    if not file.is_file():
+        called = folder.name.lower()
+        return SIX if called.startswith(("watercolor", "comic")) else VOC
+    names = tuple(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"{file}: one class a line, each once")
+    return names

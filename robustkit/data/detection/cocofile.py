@@ -1,0 +1,116 @@
+"""Boxes in COCO's JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robustkit.data.detection.boxes import checked
+from robustkit.data.detection.pictures import read_colour, size_of
+from robustkit.data.detection.sets import DetectionSet, Truth, truth
+from robustkit.errors import DataError
+
+
+def read_coco(folder: Path, file: Path) -> DetectionSet:
+    """The images that `file` lists, found in `folder`; classes in the order of their ids.
+
+    Boxes are x, y, width, height, counted from 0. Raises `DataError`, naming the file and the
+    entry, for whatever is missing or does not fit.
+    """
+    content = _read(file)
+    listed = _entries(content, "categories", file)
+    categories = sorted(listed, key=lambda each: int(_get(each, "id", file)))
+    place = {_get(each, "id", file): index for index, each in enumerate(categories)}
+    images = {_get(each, "id", file): each for each in _entries(content, "images", file)}
+    if len(place) < len(categories) or len(images) < len(content["images"]):
+        raise DataError(f"{file}: an id appears twice")
+    paths = {number: _path(folder, each, file) for number, each in images.items()}
+    objects: dict[Any, list[Mapping[str, Any]]] = {number: [] for number in images}
+    for each in _entries(content, "annotations", file):
+        number = _get(each, "image_id", file)
+        if number not in objects:
+            raise DataError(f"{file}: annotation of image {number}, which is not listed")
+        objects[number].append(each)
+    sizes = {number: _size(each, paths[number]) for number, each in images.items()}
+    order = list(images)
+    return DetectionSet(
+        name=f"coco:{folder}:{file}",
+        classes=tuple(str(_get(each, "name", file)) for each in categories),
+        ids=tuple(str(images[number]["file_name"]) for number in order),
+        truths=tuple(_truth(objects[number], sizes[number], place, file) for number in order),
+        read=lambda index: read_colour(paths[order[index]]),
+    )
+
+
+def _truth(
+    objects: list[Mapping[str, Any]], size: tuple[int, int], place: Mapping[Any, int], file: Path
+) -> Truth:
+    boxes, labels, crowd, area = [], [], [], []
+    for each in objects:
+        where = f"{file}: annotation {each.get('id', '?')}"
+        label = _get(each, "category_id", file)
+        if label not in place:
+            raise DataError(f"{where}: unknown category {label}")
+        box = _get(each, "bbox", file)
+        if not (isinstance(box, list) and len(box) == 4 and all(_is_number(edge) for edge in box)):
+            raise DataError(f"{where}: bbox must be [x, y, width, height], not {box!r}")
+        x, y, width, height = map(float, box)
+        edges = checked((x, y, x + width, y + height), size, where)
+        boxes.append(edges)
+        labels.append(place[label])
+        crowd.append(bool(each.get("iscrowd", 0)))
+        given: Any = each.get("area")
+        area.append(float(given) if _is_number(given) else width * height)
+    return truth(boxes, labels, crowd=crowd, area=area)
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: expected an object with images, annotations and categories")
+    return content
+
+
+def _entries(content: Mapping[str, Any], key: str, file: Path) -> list[Mapping[str, Any]]:
+    found = content.get(key)
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise DataError(f"{file}: '{key}' must be a list of objects")
+    return found
+
+
+def _get(entry: Mapping[str, Any], key: str, file: Path) -> Any:
+    value = entry.get(key)
+    if value is None or isinstance(value, dict):
+        raise DataError(f"{file}: an entry lacks '{key}': {str(entry)[:80]}")
+    return value
+
+
+def _path(folder: Path, entry: Mapping[str, Any], file: Path) -> Path:
+    called = str(_get(entry, "file_name", file))
+    path = folder / called
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"{file}: image '{called}' lies outside {folder}")
+    if not path.is_file():
+        raise DataError(f"{path}: no such image, though {file.name} lists it")
+    return path
+
+
+def _size(entry: Mapping[str, Any], path: Path) -> tuple[int, int]:
+    width: Any = entry.get("width")
+    height: Any = entry.get("height")
+    if _is_number(width) and _is_number(height):
+        return int(width), int(height)
+    return size_of(path)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

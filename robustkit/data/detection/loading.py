@@ -1,0 +1,104 @@
+"""From what a person names to images with boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from robustkit.data.detection.cocofile import read_coco
+from robustkit.data.detection.sets import DetectionSet
+from robustkit.data.detection.voc import read_voc
+from robustkit.data.shapes import ShapesConfig, rendered
+from robustkit.errors import DataError, did_you_mean
+
+KINDS = ("voc", "coco", "shapes")
+FORMS = "voc:FOLDER:SPLIT, coco:IMAGES:JSON or shapes:STYLE[:N]"
+# Where the published sets come from, told when one is not there.
+ORIGINS = {
+    "voc2007": "the trainval and test archives of the PASCAL VOC challenge of 2007",
+    "voc2012": "the trainval archive of the PASCAL VOC challenge of 2012",
+    "clipart": "Clipart1k of the repository naoto0804/cross-domain-detection",
+    "watercolor": "Watercolor2k of the repository naoto0804/cross-domain-detection",
+    "comic": "Comic2k of the repository naoto0804/cross-domain-detection",
+}
+
+
+def load_detection(spec: str, part: str = "test") -> DetectionSet:
+    """The set that `spec` names: voc:FOLDER:SPLIT, coco:IMAGES:JSON or shapes:STYLE[:N].
+
+    A rendered set has two parts, "train" and "test", of N images each; its options follow a
+    question mark, as in "shapes:clipart:500?texture=0&side=96&seed=1". Of a VOC folder named
+    without a split `part` is the split. Raises `DataError`, saying what is missing where.
+    """
+    kind, colon, rest = spec.partition(":")
+    if not colon or kind not in KINDS:
+        hint = did_you_mean(kind, KINDS) if kind not in KINDS else ""
+        raise DataError(f"data '{spec}': expected {FORMS}{hint}")
+    return _READERS[kind](rest, part, spec)
+
+
+def _voc(rest: str, part: str, spec: str) -> DetectionSet:
+    path, colon, split = rest.rpartition(":")
+    if not colon:
+        path, split = rest, part
+    folder = Path(path).expanduser()
+    if not path or not split:
+        raise DataError(f"data '{spec}': expected voc:FOLDER:SPLIT")
+    if not folder.is_dir():
+        called = folder.name.lower()
+        origin = next((told for key, told in ORIGINS.items() if called.startswith(key)), None)
+        told = f"; it comes with {origin}" if origin else ""
+        raise DataError(
+            f"{folder}: no such folder{told}; wanted are JPEGImages/, Annotations/ and "
+            f"ImageSets/Main/{split}.txt in it; without the data: shapes:photo, shapes:clipart"
+        )
+    return read_voc(folder, split, spec)
+
+
+def _coco(rest: str, part: str, spec: str) -> DetectionSet:
+    images, colon, file = rest.rpartition(":")
+    if not colon or not images or not file:
+        raise DataError(f"data '{spec}': expected coco:IMAGES:JSON")
+    return read_coco(Path(images).expanduser(), Path(file).expanduser())
+
+
+def _shapes(rest: str, part: str, spec: str) -> DetectionSet:
+    config = shapes_config(spec)
+    return read_voc(rendered(config), part, spec).in_memory()
+
+
+def shapes_config(spec: str) -> ShapesConfig:
+    """The rendered set that `spec` asks for; raises `DataError` for an unknown style or option."""
+    named, _, query = spec.partition("?")
+    _, _, rest = named.partition(":")
+    style, colon, count = rest.partition(":")
+    given: dict[str, Any] = {"style": style}
+    if colon:
+        given["count"] = _converted("N", count, int, spec)
+    for pair in filter(None, query.split("&")):
+        key, _, value = pair.partition("=")
+        if key not in _OPTIONS:
+            raise DataError(f"data '{spec}': unknown option '{key}'{did_you_mean(key, _OPTIONS)}")
+        given[key] = _converted(key, value, _OPTIONS[key], spec)
+    return ShapesConfig(**given)
+
+
+def _converted(name: str, text: str, kind: Callable[[str], Any], spec: str) -> Any:
+    try:
+        return kind(text)
+    except (ValueError, ZeroDivisionError):
+        raise DataError(f"data '{spec}': {name}: expected a number, not '{text}'") from None
+
+
+_READERS: dict[str, Callable[[str, str, str], DetectionSet]] = {
+    "voc": _voc,
+    "coco": _coco,
+    "shapes": _shapes,
+}
+_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "texture": lambda text: float(Fraction(text)),
+    "side": int,
+    "seed": int,
+}

@@ -1,0 +1,137 @@
+"""Folders in the layout of PASCAL VOC: JPEGImages, Annotations, ImageSets/Main."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from robustkit.data.detection.boxes import checked
+from robustkit.data.detection.classes import classes_of
+from robustkit.data.detection.pictures import read_colour, size_of
+from robustkit.data.detection.sets import DetectionSet, Truth, truth
+from robustkit.errors import DataError, did_you_mean
+
+IMAGES, ANNOTATIONS, SPLITS = "JPEGImages", "Annotations", "ImageSets/Main"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+ALL = ("train", "test")  # what "all" means where no all.txt says otherwise, as in Clipart1k
+LARGEST = 4 * 2**20  # bytes of an annotation
+
+
+def read_voc(folder: Path, split: str, name: str | None = None) -> DetectionSet:
+    """The images that `ImageSets/Main/SPLIT.txt` lists; several splits as "train+test".
+
+    Every annotation is read now, every image when it is asked for. Boxes count pixels from 1 in
+    these files: 1 is taken from xmin and ymin only. Raises `DataError`, naming the file and the
+    object, for whatever is missing or does not fit.
+    """
+    names = _listed(folder, split)
+    classes = classes_of(folder)
+    files = [_image(folder, each) for each in names]
+    truths = tuple(
+        read_annotation(folder / ANNOTATIONS / f"{each}.xml", file, classes)
+        for each, file in zip(names, files, strict=True)
+    )
+    return DetectionSet(
+        name=name or f"voc:{folder}:{split}",
+        classes=classes,
+        ids=tuple(names),
+        truths=truths,
+        read=lambda index: read_colour(files[index]),
+    )
+
+
+def read_annotation(file: Path, image: Path, classes: tuple[str, ...]) -> Truth:
+    """The objects in one annotation; its parts are none. Raises `DataError` as `read_voc`."""
+    root = _parsed(file)
+    size = _size(root, file) or size_of(image)
+    boxes, labels, difficult = [], [], []
+    for number, entry in enumerate(root.findall("object"), start=1):
+        called = (entry.findtext("name") or "").strip()
+        where = f"{file}: object {number}" + (f" ({called})" if called else "")
+        if called not in classes:
+            raise DataError(f"{where}: unknown class '{called}'{did_you_mean(called, classes)}")
+        found = entry.find("bndbox")
+        if found is None:
+            raise DataError(f"{where}: no bndbox")
+        xmin, ymin, xmax, ymax = (
+            _number(found.findtext(edge), f"{where}: {edge}")
+            for edge in ("xmin", "ymin", "xmax", "ymax")
+        )
+        boxes.append(checked((xmin - 1, ymin - 1, xmax, ymax), size, where))
+        labels.append(classes.index(called))
+        difficult.append((entry.findtext("difficult") or "0").strip() == "1")
+    return truth(boxes, labels, difficult=difficult)
+
+
+def _listed(folder: Path, split: str) -> list[str]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; {_wanted(folder)}")
+    for part in (IMAGES, ANNOTATIONS, SPLITS):
+        if not (folder / part).is_dir():
+            raise DataError(f"{folder}: no {part} in it; {_wanted(folder)}")
+    if split == "all" and not (folder / SPLITS / "all.txt").is_file():
+        split = "+".join(ALL)
+    names: dict[str, None] = {}
+    for part in split.split("+"):
+        file = folder / SPLITS / f"{part}.txt"
+        if part != Path(part).name or not file.is_file():
+            known = sorted(each.stem for each in (folder / SPLITS).glob("*.txt"))
+            known = [each for each in known if "_" not in each]  # cat_train and the like
+            raise DataError(f"{folder}: no split '{part}'{did_you_mean(part, known)}")
+        for line in file.read_text("utf-8").splitlines():
+            if line.strip():
+                # Some lists have a second column, the class's presence.
+                names[line.split()[0]] = None
+    if not names:
+        raise DataError(f"{folder / SPLITS / split}.txt: lists no image")
+    for each in names:
+        if each != Path(each).name:
+            raise DataError(f"{folder}: split '{split}' lists '{each}', which is no bare name")
+    return list(names)
+
+
+def _wanted(folder: Path) -> str:
+    return f"VOC layout is {folder.name}/{IMAGES}/*.jpg, {ANNOTATIONS}/*.xml and {SPLITS}/SPLIT.txt"
+
+
+def _image(folder: Path, name: str) -> Path:
+    for suffix in SUFFIXES:
+        file = folder / IMAGES / f"{name}{suffix}"
+        if file.is_file():
+            return file
+    raise DataError(f"{folder / IMAGES / name}.jpg: no such image, nor .png")
+
+
+def _parsed(file: Path) -> ET.Element:
+    try:
+        if file.stat().st_size > LARGEST:
+            raise DataError(f"{file}: more than {LARGEST:,} bytes; that is no annotation")
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such annotation") from None
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        raise DataError(f"{file}: defines entities, which annotations have no use for")
+    try:
+        return ET.fromstring(content)
+    except (ET.ParseError, ValueError) as error:
+        raise DataError(f"{file}: not XML ({error})") from None
+
+
+def _size(root: ET.Element, file: Path) -> tuple[int, int] | None:
+    size = root.find("size")
+    if size is None:
+        return None
+    width, height = (
+        _number(size.findtext(side), f"{file}: size: {side}") for side in ("width", "height")
+    )
+    # Some annotations of the published sets say 0 x 0; the image knows better.
+    return (int(width), int(height)) if width > 0 and height > 0 else None
+
+
+def _number(text: str | None, where: str) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        raise DataError(f"{where}: expected a number, not '{text or ''}'") from None
