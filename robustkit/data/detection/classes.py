@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from robustkit.data.voc_layout import LISTED
 from robustkit.errors import DataError
 
 VOC = (
@@ -12,7 +13,6 @@ VOC = (
     *("train", "tvmonitor"),
 )
 SIX = ("bicycle", "bird", "car", "cat", "dog", "person")  # of Watercolor2k and Comic2k
-LISTED = "classes.txt"
 
 
 def classes_of(folder: Path) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ from robustkit.data.detection.boxes import checked
 from robustkit.data.detection.classes import classes_of
 from robustkit.data.detection.pictures import read_colour, size_of
 from robustkit.data.detection.sets import DetectionSet, Truth, truth
+from robustkit.data.voc_layout import ANNOTATIONS, IMAGES, SPLITS
 from robustkit.errors import DataError, did_you_mean
 
-IMAGES, ANNOTATIONS, SPLITS = "JPEGImages", "Annotations", "ImageSets/Main"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 ALL = ("train", "test")  # what "all" means where no all.txt says otherwise, as in Clipart1k
 LARGEST = 4 * 2**20  # bytes of an annotation

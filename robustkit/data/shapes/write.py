@@ -14,11 +14,10 @@ import numpy as np
 from PIL import Image
 
 from robustkit.compute.seeds import derive_seed
-from robustkit.data.detection.classes import LISTED
-from robustkit.data.detection.voc import ANNOTATIONS, IMAGES, SPLITS
 from robustkit.data.shapes.scene import CLASSES, Drawn, compose
 from robustkit.data.shapes.styles import STYLES, render
 from robustkit.data.storage import cache_folder
+from robustkit.data.voc_layout import ANNOTATIONS, IMAGES, LISTED, SPLITS
 from robustkit.errors import DataError
 
 VERSION = 1  # of what the renderer draws: another one, another folder
