@@ -61,7 +61,7 @@ def _drawn(arms: Arms, rows: Sequence[Row], alt: str) -> str:
                 place.axvline(of["choice"]["reference"], color="0.6", linestyle=":", lw=1)
             line[0].set_ylabel(row.unit)
             if len(row.curves) > 1:
-                line[-1].legend(fontsize=7)
+                line[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         for place, arm in zip(places[0], arms, strict=True):
             place.set_title(arm)
         for place in places[-1]:

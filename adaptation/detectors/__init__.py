@@ -1,0 +1,24 @@
+"""Detectors: torchvision's, tiny ones, and tiny ones on any classifier of this house."""
+
+from adaptation.detectors.backbone import automatic_taps, take_weights
+from adaptation.detectors.build import build, rebuild
+from adaptation.detectors.detector import DetectionLoss, Detector, Found
+from adaptation.detectors.files import digest, load, save
+from adaptation.detectors.published import PUBLISHED, coco_classes
+from adaptation.detectors.tiny import TINY
+
+__all__ = [
+    "PUBLISHED",
+    "TINY",
+    "DetectionLoss",
+    "Detector",
+    "Found",
+    "automatic_taps",
+    "build",
+    "coco_classes",
+    "digest",
+    "load",
+    "rebuild",
+    "save",
+    "take_weights",
+]

@@ -1,0 +1,126 @@
+"""The one kind of detector that every part of adaptation works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.data.detection import Truth
+from robustkit.errors import ModelError
+from robustkit.models.card import Card
+
+# torchvision's names of what a detector's loss is made of.
+CLASSIFICATION = frozenset({"classification", "loss_classifier", "loss_objectness"})
+LOCALISATION = frozenset(
+    {"bbox_regression", "bbox_ctrness", "loss_box_reg", "loss_rpn_box_reg"}
+)
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+_OWN_MODE = (*_NORMS, nn.modules.dropout._DropoutNd)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Detections in one image, surest first.
+
+    `boxes` float32 (n,4) x1, y1, x2, y2 in its pixels, `scores` float32 (n,) in [0,1], `labels`
+    int64 (n,) indices into the detector's classes.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionLoss:
+    """The loss of a batch in its two halves: what things are, and where."""
+
+    classification: Tensor
+    localisation: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """What plain training descends."""
+        return self.classification + self.localisation
+
+
+class Detector(nn.Module):
+    """A torchvision detector behind this house's conventions.
+
+    Images are float (3,H,W) in [0,1], any sizes, normalised inside; classes are counted from 0,
+    background being nobody's business outside; the card tells what is needed to build it again.
+    """
+
+    def __init__(self, net: nn.Module, card: Card) -> None:
+        super().__init__()
+        self.net, self.card = net, card
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels, in order."""
+        return self.card.classes
+
+    def forward(self, images: Sequence[Tensor] | Tensor) -> list[Found]:
+        """Detections in each image; in evaluation mode only.
+
+        Raises `ModelError` in training mode, and for images of another shape or type.
+        """
+        if self.training:
+            raise ModelError("a detector in training mode gives losses; call eval() first")
+        found = self.net(self._listed(images))
+        return [Found(each["boxes"], each["scores"], each["labels"] - 1) for each in found]
+
+    def losses(self, images: Sequence[Tensor] | Tensor, truths: Sequence[Truth]) -> DetectionLoss:
+        """The loss on `images`, with a graph, in either mode.
+
+        Batch norm and dropout keep the mode they are in; everything else computes as in training.
+        Regions of many objects are no examples and are left out.
+        """
+        targets = [_target(each, images[0].device) for each in truths]
+        with _computing_losses(self.net):
+            parts = self.net(self._listed(images), targets)
+        unknown = parts.keys() - CLASSIFICATION - LOCALISATION
+        if unknown:
+            raise ModelError(f"a detector with a loss of another kind: {', '.join(sorted(unknown))}")
+        zero = torch.zeros((), device=images[0].device)
+        return DetectionLoss(
+            sum((parts[name] for name in parts if name in CLASSIFICATION), zero),
+            sum((parts[name] for name in parts if name in LOCALISATION), zero),
+        )
+
+    def _listed(self, images: Sequence[Tensor] | Tensor) -> list[Tensor]:
+        listed = list(images)
+        for image in listed:
+            if image.dim() != 3 or image.shape[0] != 3 or not image.is_floating_point():
+                kind = str(image.dtype).removeprefix("torch.")
+                raise ModelError(
+                    f"a detector's images are float (3,H,W) in [0,1], not {kind} "
+                    f"{tuple(image.shape)}"
+                )
+        return listed
+
+
+@contextmanager
+def _computing_losses(net: nn.Module) -> Iterator[None]:
+    """torchvision decides by the mode whether to compute losses; norms and dropout keep theirs."""
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        for module, _ in modes:
+            if not isinstance(module, _OWN_MODE):
+                module.training = True
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _target(truth: Truth, device: torch.device) -> dict[str, Tensor]:
+    own = truth.trained_on()
+    return {"boxes": own.boxes.to(device), "labels": own.labels.to(device) + 1}

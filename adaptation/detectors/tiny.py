@@ -1,0 +1,146 @@
+"""Three detectors small enough for two cores: images of 96 to 160 pixels, three levels of maps."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS, SSD, FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.fcos import FCOSHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+
+LEVELS = 3
+NORMS = ("group", "batch")
+FUSED = 64  # channels of every level where levels are fused
+# Sides of anchors, in sides of the image: shapes are a quarter to a half of it.
+SCALES = (0.18, 0.32, 0.5, 0.75)
+
+Backbone = nn.Module  # with `out_channels`, a list with the channels of each level
+
+
+class TinyBackbone(nn.Module):
+    """A plain convolutional net; gives maps at strides 8, 16 and 32 as "0", "1", "2"."""
+
+    def __init__(self, width: int = 32, norm: str = "group") -> None:
+        super().__init__()
+        widths = (width // 2, width, 2 * width, 2 * width, 2 * width)
+        self.stem = nn.Sequential(*_block(3, widths[0], norm, 2), *_block(widths[0], widths[1], norm, 2))
+        levels = []
+        for before, after in zip(widths[1:-1], widths[2:], strict=True):
+            levels.append(
+                nn.Sequential(*_block(before, after, norm, 2), *_block(after, after, norm, 1))
+            )
+        self.levels = nn.ModuleList(levels)
+        self.out_channels = list(widths[2:])
+
+    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        """Maps by level, finest first."""
+        x = self.stem(x)
+        maps = OrderedDict()
+        for number, level in enumerate(self.levels):
+            x = level(x)
+            maps[str(number)] = x
+        return maps
+
+
+class Fused(nn.Module):
+    """A feature pyramid over a backbone: all levels with the same number of channels."""
+
+    def __init__(self, body: Backbone) -> None:
+        super().__init__()
+        self.body = body
+        channels: Any = body.out_channels
+        self.pyramid = FeaturePyramidNetwork(channels, FUSED)
+        self.out_channels = FUSED
+
+    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        """Fused maps by level."""
+        return OrderedDict(self.pyramid(self.body(x)))
+
+
+class SameSize(GeneralizedRCNNTransform):
+    """Normalises; leaves images that have the right size already as they are."""
+
+    def __init__(self, side: int, mean: list[float], std: list[float]) -> None:
+        super().__init__(side, side, mean, std, size_divisible=1, fixed_size=(side, side))
+
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Of torchvision's, without interpolating from a size to the same size."""
+        if image.shape[-2:] == self.fixed_size:
+            return image, target
+        resized: tuple[Tensor, dict[str, Tensor] | None] = super().resize(image, target)
+        return resized
+
+
+def tiny_ssd(body: Backbone, classes: int, side: int, mean: list[float], std: list[float]) -> SSD:
+    """Single-shot detector (Liu et al. 2016) with four boxes at every place of three levels."""
+    boxes = DefaultBoxGenerator([[2.0]] * LEVELS, scales=list(SCALES))
+    net = SSD(body, boxes, (side, side), classes + 1, mean, std, detections_per_img=50)
+    net.transform = SameSize(side, mean, std)
+    return net
+
+
+def tiny_fcos(body: Backbone, classes: int, side: int, mean: list[float], std: list[float]) -> FCOS:
+    """One-stage detector without anchors (Tian et al. 2019) on a fused pyramid."""
+    strides = tuple((8 * 2**level,) for level in range(LEVELS))
+    anchors = AnchorGenerator(strides, ((1.0,),) * LEVELS)
+    head = FCOSHead(FUSED, 1, classes + 1, num_convs=2)
+    net = FCOS(
+        Fused(body), classes + 1, side, side, mean, std, anchors, head,
+        score_thresh=0.05, detections_per_img=50,
+    )  # fmt: skip
+    net.transform = SameSize(side, mean, std)
+    return net
+
+
+def tiny_fasterrcnn(
+    body: Backbone, classes: int, side: int, mean: list[float], std: list[float]
+) -> FasterRCNN:
+    """Two-stage detector (Ren et al. 2015) on a fused pyramid."""
+    sizes = tuple((int(scale * side),) for scale in SCALES[:LEVELS])
+    net = FasterRCNN(
+        Fused(body),
+        min_size=side,
+        max_size=side,
+        image_mean=mean,
+        image_std=std,
+        rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * LEVELS),
+        rpn_pre_nms_top_n_train=300,
+        rpn_pre_nms_top_n_test=300,
+        rpn_post_nms_top_n_train=100,
+        rpn_post_nms_top_n_test=50,
+        rpn_batch_size_per_image=64,
+        box_roi_pool=MultiScaleRoIAlign(["0", "1"], 5, 2),
+        box_head=TwoMLPHead(FUSED * 25, 128),
+        box_predictor=FastRCNNPredictor(128, classes + 1),
+        box_batch_size_per_image=64,
+        box_detections_per_img=50,
+    )
+    net.transform = SameSize(side, mean, std)
+    return net
+
+
+TINY: dict[str, Callable[..., nn.Module]] = {
+    "tiny_ssd": tiny_ssd,
+    "tiny_fcos": tiny_fcos,
+    "tiny_fasterrcnn": tiny_fasterrcnn,
+}
+
+
+def _block(before: int, after: int, norm: str, stride: int) -> list[nn.Module]:
+    normed = nn.GroupNorm(8, after) if norm == "group" else nn.BatchNorm2d(after)
+    return [nn.Conv2d(before, after, 3, stride, 1, bias=False), normed, nn.ReLU()]
+
+
+def channels_of(body: nn.Module, side: int) -> list[int]:
+    """The channels of each level of a backbone on images of `side` pixels."""
+    with torch.no_grad():
+        return [maps.shape[1] for maps in body(torch.zeros(1, 3, side, side)).values()]
