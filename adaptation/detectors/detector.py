@@ -15,9 +15,7 @@ from robustkit.models.card import Card
 
 # torchvision's names of what a detector's loss is made of.
 CLASSIFICATION = frozenset({"classification", "loss_classifier", "loss_objectness"})
-LOCALISATION = frozenset(
-    {"bbox_regression", "bbox_ctrness", "loss_box_reg", "loss_rpn_box_reg"}
-)
+LOCALISATION = frozenset({"bbox_regression", "bbox_ctrness", "loss_box_reg", "loss_rpn_box_reg"})
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 _OWN_MODE = (*_NORMS, nn.modules.dropout._DropoutNd)
 
@@ -88,7 +86,7 @@ class Detector(nn.Module):
             parts = self.net(self._listed(images), targets)
         unknown = parts.keys() - CLASSIFICATION - LOCALISATION
         if unknown:
-            raise ModelError(f"a detector with a loss of another kind: {', '.join(sorted(unknown))}")
+            raise ModelError(f"a detector with an unknown loss: {', '.join(sorted(unknown))}")
         zero = torch.zeros((), device=images[0].device)
         return DetectionLoss(
             sum((parts[name] for name in parts if name in CLASSIFICATION), zero),

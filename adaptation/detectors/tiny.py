@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FCOS, SSD, FasterRCNN
+from torchvision.models.detection import FCOS, FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.fcos import FCOSHead
+from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
@@ -30,9 +32,10 @@ class TinyBackbone(nn.Module):
     def __init__(self, width: int = 32, norm: str = "group") -> None:
         super().__init__()
         widths = (width // 2, width, 2 * width, 2 * width, 2 * width)
-        self.stem = nn.Sequential(*_block(3, widths[0], norm, 2), *_block(widths[0], widths[1], norm, 2))
+        first, second = _block(3, widths[0], norm, 2), _block(widths[0], widths[1], norm, 2)
+        self.stem = nn.Sequential(*first, *second)
         levels = []
-        for before, after in zip(widths[1:-1], widths[2:], strict=True):
+        for before, after in pairwise(widths[1:]):
             levels.append(
                 nn.Sequential(*_block(before, after, norm, 2), *_block(after, after, norm, 1))
             )
@@ -64,7 +67,7 @@ class Fused(nn.Module):
         return OrderedDict(self.pyramid(self.body(x)))
 
 
-class SameSize(GeneralizedRCNNTransform):
+class SameSize(GeneralizedRCNNTransform):  # type: ignore[misc]
     """Normalises; leaves images that have the right size already as they are."""
 
     def __init__(self, side: int, mean: list[float], std: list[float]) -> None:

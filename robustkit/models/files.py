@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as pack
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ModelError
@@ -23,10 +23,18 @@ from robustkit.models.weights import fit_weights, read_weights
 from robustkit.runs.atomic import atomic_path
 
 _CARD, _CHECKSUM = "robustkit", "sha256"
+DETECTOR = "detector"  # the family of cards that the floor of adaptation builds
+
+
+class Storable(Protocol):
+    """What can travel in a model file: a network and its card."""
+
+    net: nn.Module
+    card: Card
 
 
 def save(
-    model: Classifier, path: Path | str, *, parent: str | None = None, **provenance: Any
+    model: Storable, path: Path | str, *, parent: str | None = None, **provenance: Any
 ) -> None:
     """Write `model` to `path`, whole or not at all, replacing what was there.
 
@@ -60,12 +68,12 @@ def load(
     missing, damaged, of a newer format or no model file, and when the model has not `num_classes`
     classes or does not take images of `input_shape` (C,H,W).
     """
-    card, checksum = _read_notes(Path(path))
+    card = read_card(path)
+    if card.architecture["family"] == DETECTOR:
+        raise ModelError(f"{path}: holds a detector, where a classifier is needed")
     _check_use(path, card, num_classes, input_shape)
     _check_code(path, card, allow_code)
-    tensors = read_weights(path)
-    if _digest(tensors, card) != checksum:
-        raise ModelError(f"{path}: damaged: its weights do not match the checksum saved with them")
+    card, tensors = read(path)
     try:
         with isolated_rng():
             model = Classifier(make_net(card), card)
@@ -80,12 +88,21 @@ def read_card(path: Path | str) -> Card:
     return _read_notes(Path(path))[0]
 
 
-def digest(model: Classifier) -> str:
+def read(path: Path | str) -> tuple[Card, dict[str, Tensor]]:
+    """Card and weights in the file `path`, checked against each other; raises `ModelError`."""
+    card, checksum = _read_notes(Path(path))
+    tensors = read_weights(path)
+    if _digest(tensors, card) != checksum:
+        raise ModelError(f"{path}: damaged: its weights do not match the checksum saved with them")
+    return card, tensors
+
+
+def digest(model: Storable) -> str:
     """SHA-256 (hex) over what `model` computes: weights, architecture, input and normalisation."""
     return _digest(_tensors(model), model.card)
 
 
-def _tensors(model: Classifier) -> dict[str, Tensor]:
+def _tensors(model: Storable) -> dict[str, Tensor]:
     state = model.net.state_dict()
     # Cloned, as safetensors refuses tensors that share memory (tied weights).
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}

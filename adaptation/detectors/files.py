@@ -1,0 +1,32 @@
+"""One file per detector, of the very form that classifiers have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adaptation.detectors.build import FAMILY, rebuild
+from adaptation.detectors.detector import Detector
+from robustkit.errors import ModelError
+from robustkit.models import files
+from robustkit.models.weights import fit_weights
+
+save, digest = files.save, files.digest
+
+
+def load(path: Path | str) -> Detector:
+    """The detector in the file `path`, in evaluation mode and on the CPU.
+
+    Raises `ModelError`, naming the file, when it is missing, damaged or holds a classifier.
+    """
+    card, tensors = files.read(path)
+    if card.architecture["family"] != FAMILY:
+        raise ModelError(
+            f"{path}: holds a classifier where a detector is needed; as a backbone it can be given "
+            "to --backbone"
+        )
+    try:
+        model = rebuild(card, seed=0)
+    except (ModelError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: {error}") from error
+    fit_weights(model.net, tensors, path)
+    return model.eval()
