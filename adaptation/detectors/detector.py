@@ -93,6 +93,28 @@ class Detector(nn.Module):
             sum((parts[name] for name in parts if name in LOCALISATION), zero),
         )
 
+    def losses_and_features(
+        self, images: Sequence[Tensor] | Tensor, truths: Sequence[Truth]
+    ) -> tuple[DetectionLoss, dict[str, Tensor]]:
+        """The loss, and the backbone's maps that it was computed from, by level."""
+        kept: dict[str, Tensor] = {}
+
+        def keep(_: nn.Module, __: object, output: dict[str, Tensor]) -> None:
+            kept.update(output)
+
+        backbone: nn.Module = self.net.get_submodule("backbone")
+        handle = backbone.register_forward_hook(keep)
+        try:
+            return self.losses(images, truths), kept
+        finally:
+            handle.remove()
+
+    def features(self, images: Sequence[Tensor] | Tensor) -> dict[str, Tensor]:
+        """The backbone's maps (N,C,h,w) by level, finest first, of images without truths."""
+        batch, _ = self.net.get_submodule("transform")(self._listed(images))
+        maps = self.net.get_submodule("backbone")(batch.tensors)
+        return dict(maps)
+
     def _listed(self, images: Sequence[Tensor] | Tensor) -> list[Tensor]:
         listed = list(images)
         for image in listed:

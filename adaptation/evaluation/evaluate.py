@@ -1,0 +1,73 @@
+"""From a detector and a set to every figure of merit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from adaptation.detectors import Detector, Found
+from adaptation.evaluation.breakdown import by_size, size_edges, with_difficult
+from adaptation.evaluation.coco import coco_precision
+from adaptation.evaluation.voc import voc_precision
+from robustkit.attacks import pure
+from robustkit.compute import device_of
+from robustkit.data import to_unit
+from robustkit.data.detection import DetectionSet, Truth
+
+BATCH = 16
+
+
+def detect(model: Detector, images: DetectionSet, batch: int = BATCH) -> list[Found]:
+    """Detections in every image, on the CPU, in evaluation mode; the model is left as it was."""
+    device, found = device_of(model), []
+    with pure(model), torch.no_grad():
+        for start in range(0, len(images), batch):
+            rows = range(start, min(start + batch, len(images)))
+            pixels = [to_unit(images.image(row)).to(device) for row in rows]
+            for each in model(pixels):
+                found.append(Found(each.boxes.cpu(), each.scores.cpu(), each.labels.cpu()))
+    return found
+
+
+def evaluate(
+    found: Sequence[Found], truths: Sequence[Truth], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Every figure as plain values; AP of VOC is at IoU 0.5, and each says which it is.
+
+    `ap50_11pt` and `ap50_area` are VOC's, `coco_ap`, `coco_ap50`, `coco_ap75` COCO's, means over
+    classes that have objects. None where there are none.
+    """
+    voc = voc_precision(found, truths, len(classes))
+    coco = coco_precision(found, truths, len(classes))
+    edges = size_edges(truths)
+    return {
+        "ap50_11pt": _mean([each.ap_11pt for each in voc]),
+        "ap50_area": _mean([each.ap_area for each in voc]),
+        "coco_ap": coco.ap,
+        "coco_ap50": coco.ap50,
+        "coco_ap75": coco.ap75,
+        "images": len(truths),
+        "objects": sum(each.objects for each in voc),
+        "classes": {
+            name: {
+                "ap50_11pt": own.ap_11pt,
+                "ap50_area": own.ap_area,
+                "coco_ap": ap,
+                "objects": own.objects,
+            }
+            for name, own, ap in zip(classes, voc, coco.by_class, strict=True)
+        },
+        "sizes": {
+            "edges": edges,
+            "ap50_area": by_size(found, truths, len(classes), edges),
+            "coco_ap": dict(zip(("small", "medium", "large"), coco.sizes, strict=True)),
+        },
+        "with_difficult": with_difficult(found, truths, len(classes)),
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,111 @@
+"""Average precision by the rules of PASCAL VOC (Everingham et al. 2010, devkit of 2007 and 2012).
+
+A detection is right if its IoU with an object of its class is above one half, that object being the
+one it overlaps most, and no surer detection has taken it. Difficult objects are neither right nor
+wrong to find. The devkit's boxes include their last pixel and so get a pixel more of width; boxes
+here end at the far edge, and plain widths are the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptation.detectors import Found
+from robustkit.data.detection import Truth
+
+IOU = 0.5
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClassPrecision:
+    """One class: AP by 11 points (2007), by area (2010 and later), and how many objects count.
+
+    Both are None without any object that counts.
+    """
+
+    ap_11pt: float | None
+    ap_area: float | None
+    objects: int
+
+
+def voc_precision(
+    found: Sequence[Found], truths: Sequence[Truth], classes: int, iou: float = IOU
+) -> tuple[ClassPrecision, ...]:
+    """The precision of every class, over images whose detections and truths go together.
+
+    COCO's regions of many objects are treated as difficult.
+    """
+    boxes = [each.boxes.double().numpy() for each in found]
+    scores = [each.scores.double().numpy() for each in found]
+    labels = [each.labels.numpy() for each in found]
+    result = []
+    for number in range(classes):
+        own = [_own(truth, number) for truth in truths]
+        chosen = [np.nonzero(each == number)[0] for each in labels]
+        image = np.repeat(np.arange(len(found)), [len(each) for each in chosen])
+        sure = np.concatenate([s[c] for s, c in zip(scores, chosen, strict=True)] or [np.empty(0)])
+        place = np.concatenate([b[c] for b, c in zip(boxes, chosen, strict=True)])
+        # The surest first, ties in the order of images and of detections in them.
+        order = np.argsort(-sure, kind="stable")
+        result.append(_precision(place[order], image[order], own, iou))
+    return tuple(result)
+
+
+def average_11pt(recall: Floats, precision: Floats) -> float:
+    """The mean of the highest precision at recalls of at least 0, 0.1, … 1 (VOC 2007)."""
+    best = [float(precision[recall >= level].max(initial=0.0)) for level in np.arange(0, 1.05, 0.1)]
+    return sum(best) / len(best)
+
+
+def average_area(recall: Floats, precision: Floats) -> float:
+    """The area under precision made monotone, over recall (VOC 2010 and later)."""
+    edges = np.concatenate([[0.0], recall, [1.0]])
+    heights = np.concatenate([[0.0], precision, [0.0]])
+    heights = np.maximum.accumulate(heights[::-1])[::-1]
+    return float((np.diff(edges) * heights[1:]).sum())
+
+
+def _own(truth: Truth, number: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Boxes of one class in an image, and which of them do not count."""
+    chosen = truth.labels == number
+    boxes = truth.boxes[chosen].double().numpy()
+    return boxes, (truth.difficult | truth.crowd)[chosen].numpy()
+
+
+def _precision(
+    boxes: Floats,
+    image: NDArray[np.int64],
+    truths: Sequence[tuple[Floats, NDArray[np.bool_]]],
+    iou: float,
+) -> ClassPrecision:
+    objects = int(sum((~ignored).sum() for _, ignored in truths))
+    if not objects:
+        return ClassPrecision(None, None, 0)
+    taken = [np.zeros(len(each), dtype=bool) for each, _ in truths]
+    right, wrong = np.zeros(len(boxes)), np.zeros(len(boxes))
+    for rank, (box, number) in enumerate(zip(boxes, image, strict=True)):
+        own, ignored = truths[number]
+        overlaps = overlap(box, own)
+        best = int(overlaps.argmax()) if len(own) else -1
+        if best < 0 or not overlaps[best] > iou:
+            wrong[rank] = 1
+        elif not ignored[best]:
+            right[rank], wrong[rank] = not taken[number][best], taken[number][best]
+            taken[number][best] = True
+    hits, misses = right.cumsum(), wrong.cumsum()
+    recall = hits / objects
+    precision = hits / np.maximum(hits + misses, 1e-300)
+    return ClassPrecision(average_11pt(recall, precision), average_area(recall, precision), objects)
+
+
+def overlap(box: Floats, others: Floats) -> Floats:
+    """Intersection over union (n,) of a box (4,) with others (n,4)."""
+    corner, far = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    common = (far - corner).clip(min=0).prod(axis=1)
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
+    return np.asarray(common / np.maximum(areas - common, 1e-300))

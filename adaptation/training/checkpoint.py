@@ -1,0 +1,68 @@
+"""The state of a training in one file, tensors only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as pack
+from torch import Tensor, nn
+
+from robustkit.errors import RunError
+from robustkit.runs import atomic_path
+
+NOTES = "training"
+
+
+def save_state(
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    notes: Mapping[str, Any],
+) -> None:
+    """Write modules, the optimiser's state, more tensors and plain notes, whole or not at all."""
+    packed = {
+        f"{prefix}/{name}": value
+        for prefix, module in modules.items()
+        for name, value in module.state_dict().items()
+    }
+    for number, state in optimizer.state_dict()["state"].items():
+        packed |= {f"optimizer/{number}/{name}": value for name, value in state.items()}
+    packed |= {f"tensor/{name}": value for name, value in tensors.items()}
+    kept = {name: each.detach().cpu().clone().contiguous() for name, each in packed.items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(pack(kept, metadata={NOTES: json.dumps(notes)}))
+
+
+def load_state(
+    path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Put back what `save_state` wrote; returns the further tensors and the notes.
+
+    Raises `RunError`, naming the file, for one that is damaged or of another training.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = json.loads((file.metadata() or {})[NOTES])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        for prefix, module in modules.items():
+            module.load_state_dict(_under(tensors, prefix))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under(tensors, "optimizer").items():
+            number, _, entry = name.partition("/")
+            state.setdefault(int(number), {})[entry] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path}: damaged, or the state of another training ({reason})") from None
+    return _under(tensors, "tensor"), notes
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    start = f"{prefix}/"
+    return {n.removeprefix(start): each for n, each in tensors.items() if n.startswith(start)}

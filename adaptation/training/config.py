@@ -1,0 +1,111 @@
+"""Every setting of the training of a detector, checked where it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from adaptation.attacks import LOSSES
+from robustkit.compute.seeds import check_seed
+from robustkit.errors import ConfigError, did_you_mean
+
+ADVERSARIES = ("pgd", "free")
+STARTS = ("fresh", "source")
+DOMAINS = ("source", "target")
+OPTIMIZERS = ("adamw", "sgd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionConfig:
+    """How a detector is trained, whatever the recipe.
+
+    `steps` of `batch_size` images; `lr` is the peak after `warmup` steps, then a cosine to 0.
+    `clip` bounds the norm of the gradient. `flip` mirrors half of the images. A batch is worked on
+    in `shards` equal parts whose losses are averaged: as many processes may share them, and give
+    the same as one.
+
+    `adversary` trains on adversarials of `adv_loss` within `eps`, for a share `mix` of each batch:
+    "pgd" with `adv_steps` from anywhere in the ball, "free" with the very gradient that moves the
+    weights, `replays` steps on each batch (Shafahi et al. 2019). The radius grows over the first
+    `eps_warmup` of the steps.
+
+    `align` trains domain classifiers on maps of source and target behind a gradient reversal
+    (Saito et al. 2019): `local` and `global_` weigh those of single places and of whole images.
+
+    `teacher` adds the loss on unlabelled target images whose boxes a moving average of the weights
+    (`ema`) found with a score above `sure`, weighed by `pseudo` (Tarvainen and Valpola 2017).
+
+    `adabn` replaces batch norm's statistics by those of target images (Li et al. 2016), after
+    training. `domain` is whose labels are trained on: "target" is the oracle. `start` is where the
+    weights come from.
+    """
+
+    steps: int = 1500
+    batch_size: int = 8
+    optimizer: str = "adamw"
+    lr: float = 0.002
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup: int = 100
+    clip: float = 10.0
+    flip: bool = True
+    shards: int = 1
+    start: str = "fresh"
+    domain: str = "source"
+    adversary: str | None = None
+    adv_loss: str = "all"
+    eps: float = 2 / 255
+    alpha: float | None = None
+    adv_steps: int = 3
+    replays: int = 4
+    mix: float = 0.5
+    eps_warmup: float = 0.2
+    align: bool = False
+    local: float = 0.1
+    global_: float = 0.1
+    teacher: bool = False
+    ema: float = 0.998
+    sure: float = 0.6
+    pseudo: float = 0.5
+    adabn: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _choice("optimizer", self.optimizer, OPTIMIZERS)
+        _choice("start", self.start, STARTS)
+        _choice("domain", self.domain, DOMAINS)
+        _choice("adv_loss", self.adv_loss, LOSSES)
+        if self.adversary is not None:
+            _choice("adversary", self.adversary, ADVERSARIES)
+        check_seed(self.seed)
+        for name, least in (("steps", 0), ("batch_size", 1), ("shards", 1), ("warmup", 0)):
+            _at_least(name, getattr(self, name), least)
+        for name in ("adv_steps", "replays"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("weight_decay", "local", "global_", "pseudo"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("eps", "mix", "eps_warmup", "ema", "sure", "momentum"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be in [0,1], not {getattr(self, name):g}")
+        for name in ("lr", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be positive, not {getattr(self, name):g}")
+        if self.batch_size % self.shards:
+            raise ConfigError(
+                f"a batch of {self.batch_size} images cannot be divided into {self.shards} shards"
+            )
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether unlabelled images of the target domain are looked at."""
+        return self.align or self.teacher or self.adabn
+
+
+def _choice(name: str, value: str, options: tuple[str, ...]) -> None:
+    if value not in options:
+        raise ConfigError(f"unknown {name} '{value}'{did_you_mean(str(value), options)}")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ConfigError(f"{name} must be at least {least:g}, not {value:g}")

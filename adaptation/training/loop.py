@@ -1,0 +1,213 @@
+"""The training of a detector, step by step, that can stop anywhere and go on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from adaptation.detectors import Detector
+from adaptation.training import processes
+from adaptation.training.adabn import adapt_statistics
+from adaptation.training.alignment import DomainClassifiers, ends
+from adaptation.training.batches import DetectionBatch, draw_batch
+from adaptation.training.checkpoint import load_state, save_state
+from adaptation.training.config import DetectionConfig
+from adaptation.training.step import Parts, radius, shard_loss
+from adaptation.training.teacher import follow, make_teacher
+from robustkit.compute import DivergedError, device_of, isolated_rng
+from robustkit.data import to_unit
+from robustkit.data.detection import DetectionSet
+from robustkit.errors import ConfigError
+
+EVERY = 250  # steps between checkpoints
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What a step gave: its number from 1, the loss and its parts."""
+
+    step: int
+    loss: float
+    parts: Mapping[str, float]
+
+
+OnStep = Callable[[StepRecord], None]
+
+
+def train_detector(
+    model: Detector,
+    source: DetectionSet,
+    config: DetectionConfig,
+    *,
+    target: DetectionSet | None = None,
+    checkpoint: Path | None = None,
+    on_step: OnStep = lambda record: None,
+) -> Detector:
+    """Train `model` in place; returns it in evaluation mode (the teacher's weights with one).
+
+    `source` is what is labelled; `target` are unlabelled images for alignment, a teacher or batch
+    norm. With a `checkpoint` the state is written there every so many steps and at the end, and a
+    training whose file is there goes on from it, to the same bits. Raises `DivergedError` at the
+    first loss that is not finite, with the step and its images; the last checkpoint stays.
+    """
+    if config.needs_target and target is None:
+        raise ConfigError("alignment, a teacher and adabn need images of the target")
+    with isolated_rng(config.seed):
+        training = _Training(model, source, target, config)
+        if checkpoint is not None and checkpoint.is_file():
+            training.restore(checkpoint)
+        while training.step < config.steps:
+            record = training.advance()
+            on_step(record)
+            if checkpoint is not None and processes.rank() == 0 and not training.step % EVERY:
+                training.store(checkpoint)
+        if checkpoint is not None and processes.rank() == 0 and config.steps:
+            training.store(checkpoint)
+        if training.parts.teacher is not None:
+            model.load_state_dict(training.parts.teacher.state_dict())
+        if config.adabn:
+            assert target is not None
+            adapt_statistics(model, target)
+    return model.eval()
+
+
+class _Training:
+    """The state that goes from step to step."""
+
+    def __init__(
+        self,
+        model: Detector,
+        source: DetectionSet,
+        target: DetectionSet | None,
+        config: DetectionConfig,
+    ) -> None:
+        self.model, self.source, self.target, self.config = model, source, target, config
+        self.device = device_of(model)
+        self.parts = Parts()
+        self.step = 0
+        if config.align:
+            first = to_unit(source.image(0)).to(self.device)
+            with torch.no_grad():
+                finest, coarsest = ends(model.eval().features([first]))
+            self.parts.classifiers = DomainClassifiers(finest.shape[1], coarsest.shape[1])
+            self.parts.classifiers.to(self.device)
+        if config.teacher:
+            self.parts.teacher = make_teacher(model)
+        self.modules: dict[str, nn.Module] = {"model": model}
+        if self.parts.classifiers is not None:
+            self.modules["classifiers"] = self.parts.classifiers
+        trained = [each for module in self.modules.values() for each in module.parameters()]
+        self.parameters = [each for each in trained if each.requires_grad]
+        if self.parts.teacher is not None:
+            self.modules["teacher"] = self.parts.teacher
+        self.optimizer = _optimizer(self.parameters, config)
+
+    def advance(self) -> StepRecord:
+        """One step; raises `DivergedError` for a loss that is not finite."""
+        config = self.config
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        source, target = self._batches()
+        totals: dict[str, Tensor] = {}
+        for shard in processes.own_shards(config.shards):
+            own = source.part(shard, config.shards)
+            other = None if target is None else target.part(shard, config.shards)
+            losses = shard_loss(self.model, own, other, self.parts, config, self.step, shard)
+            wanted = [*self.parameters, *losses.leaves]
+            torch.autograd.backward(losses.total / config.shards, inputs=wanted)
+            self._move(losses.leaves, shard * len(own.ids))
+            for name, value in losses.parts.items():
+                totals[name] = totals.get(name, torch.zeros_like(value)) + value / config.shards
+        self._share(totals)
+        record = self._record(totals, source)
+        nn.utils.clip_grad_norm_(self.parameters, config.clip)
+        self.optimizer.step()
+        if self.parts.teacher is not None:
+            follow(self.parts.teacher, self.model, config.ema)
+        self.step += 1
+        return record
+
+    def _batches(self) -> tuple[DetectionBatch, DetectionBatch | None]:
+        config = self.config
+        # Free training stays with a batch for several steps.
+        number = self.step // config.replays if config.adversary == "free" else self.step
+        size, seed, flip = config.batch_size, config.seed, config.flip
+        source = draw_batch(self.source, number, size, seed, flip=flip).to(self.device)
+        if config.adversary == "free" and (self.step % config.replays == 0 or not self.parts.delta):
+            self.parts.delta = [torch.zeros_like(image) for image in source.images]
+        target = None
+        if self.target is not None and (config.align or config.teacher):
+            target = draw_batch(self.target, number, size, seed, flip=flip, domain="target").to(
+                self.device
+            )
+        return source, target
+
+    def _move(self, leaves: list[Tensor], first: int) -> None:
+        """Move the perturbations of free training uphill by the radius, and keep them in it."""
+        eps = radius(self.config, self.step)
+        for number, leaf in enumerate(leaves, start=first):
+            if leaf.grad is not None:
+                moved = self.parts.delta[number] + eps * leaf.grad.sign()
+                self.parts.delta[number] = moved.clamp(-eps, eps)
+
+    def _share(self, totals: dict[str, Tensor]) -> None:
+        if processes.count() == 1:
+            return
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        processes.add_up([each.grad for each in self.parameters if each.grad is not None])
+        processes.add_up(totals.values())
+        if self.parts.delta:
+            own = processes.own_shards(self.config.shards)
+            size = len(self.parts.delta) // self.config.shards
+            for number, delta in enumerate(self.parts.delta):
+                if number // size not in own:
+                    delta.zero_()
+            processes.add_up(self.parts.delta)
+        processes.same_everywhere(self.model)
+
+    def _record(self, totals: Mapping[str, Tensor], batch: DetectionBatch) -> StepRecord:
+        parts = {name: float(value) for name, value in totals.items()}
+        loss = sum(parts.values())
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss is not finite at step {self.step + 1}, on {', '.join(batch.ids)}"
+            )
+        return StepRecord(self.step + 1, loss, parts)
+
+    def store(self, path: Path) -> None:
+        """Write the state."""
+        tensors = {f"delta/{number}": each for number, each in enumerate(self.parts.delta)}
+        save_state(path, self.modules, self.optimizer, tensors, {"step": self.step})
+
+    def restore(self, path: Path) -> None:
+        """Go on from the state written there."""
+        tensors, notes = load_state(path, self.modules, self.optimizer)
+        self.step = int(notes["step"])
+        self.parts.delta = [
+            tensors[f"delta/{number}"].to(self.device) for number in range(len(tensors))
+        ]
+
+
+def learning_rate(config: DetectionConfig, step: int) -> float:
+    """Linear growth over the warm-up, then a cosine to 0 at the last step."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    span = max(1, config.steps - config.warmup)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - config.warmup) / span))
+
+
+def _optimizer(parameters: list[nn.Parameter], config: DetectionConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )

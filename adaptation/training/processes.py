@@ -1,0 +1,68 @@
+"""One training on several processes: torchrun starts them, each works on its shards of a batch.
+
+Gradients are averaged by hand, in one buffer: a step may run the detector several times (target
+images, a teacher's boxes), for which torch's wrapper has no place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from robustkit.errors import ConfigError
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """The group that torchrun's environment describes, if there is one, left at the end."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number; 0 where there is one only."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def count() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def own_shards(shards: int) -> range:
+    """The shards that this process works on; raises `ConfigError` where they cannot be shared."""
+    if shards % count():
+        raise ConfigError(f"{shards} shards on {count()} processes: shards must be a multiple")
+    each = shards // count()
+    return range(rank() * each, (rank() + 1) * each)
+
+
+def add_up(values: Iterable[Tensor]) -> None:
+    """Replace tensors by their sums over all processes."""
+    if not dist.is_initialized():
+        return
+    listed = list(values)
+    joined = torch.cat([each.reshape(-1) for each in listed])
+    dist.all_reduce(joined)
+    place = 0
+    for each in listed:
+        each.copy_(joined[place : place + each.numel()].view_as(each))
+        place += each.numel()
+
+
+def same_everywhere(model: nn.Module) -> None:
+    """Give every process the first one's buffers: each saw only its own shards."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
