@@ -44,3 +44,9 @@ def gradient_picture(gradient: Tensor) -> Picture:
 
 def _channels_last(pixels: Picture) -> Picture:
     return pixels[0] if pixels.shape[0] == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+
+def show_image(place: Any, pixels: Tensor) -> None:
+    """Draw an image, uint8 (C,H,W), into a matplotlib axis: grey as grey, black as black."""
+    laid = pixels.permute(1, 2, 0).numpy()
+    place.imshow(laid[..., 0] if laid.shape[2] == 1 else laid, cmap="gray", vmin=0, vmax=255)

@@ -3,6 +3,13 @@
 from experiments.explain.config import HELPS, ExplainOptions
 from experiments.explain.pipeline import run_explain
 from experiments.explain.report import write_report
-from experiments.explain.subject import load_subject
+from experiments.explain.subject import load_subject, resolve_settings
 
-__all__ = ["HELPS", "ExplainOptions", "load_subject", "run_explain", "write_report"]
+__all__ = [
+    "HELPS",
+    "ExplainOptions",
+    "load_subject",
+    "resolve_settings",
+    "run_explain",
+    "write_report",
+]

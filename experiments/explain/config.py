@@ -65,6 +65,8 @@ class ExplainOptions:
         self.box()
         if self.mask is None and (self.at != "pixels" or self.quantile):
             raise ConfigError("--at and --quantile are of --mask, which is missing")
+        if self.quantile and self.box() is not None:
+            raise ConfigError("--quantile is of --mask positive or negative, not of a box")
 
     def box(self) -> tuple[int, int, int, int] | None:
         """The box of the mask, None where it is a sign or nothing."""

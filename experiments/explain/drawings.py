@@ -9,6 +9,8 @@ from markupsafe import Markup
 from experiments.explain.scores import CONTROLS
 from robustkit.runs.report import PALETTE, house_style, svg
 
+LINES = ("-", "--", ":")
+
 
 def curves_figure(scores: dict[str, Any]) -> Markup:
     """Mean probability over the share of pixels deleted, and inserted."""
@@ -26,11 +28,13 @@ def curves_figure(scores: dict[str, Any]) -> Markup:
                     curve,
                     label=name,
                     color="0.6" if control else PALETTE[number % len(PALETTE)],
-                    linestyle=("--", ":")[CONTROLS.index(name)] if control else "-",
+                    linestyle=LINES[1 + CONTROLS.index(name)]
+                    if control
+                    else LINES[number // len(PALETTE) % len(LINES)],
                 )
             place.set(xlabel=f"pixels, % ({kind})", ylim=(0, 1))
         drawing.axes[0].set_ylabel("probability of the class")
-        drawing.axes[1].legend(fontsize=7)
+        drawing.axes[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         return svg(drawing, alt="deletion and insertion curves")
 
 
@@ -49,11 +53,11 @@ def sanity_figure(scores: dict[str, Any]) -> Markup:
             means = [each["signed"]["mean"] for each in found.values()]
             values = [float("nan") if mean is None else mean for mean in means]
             colour = PALETTE[number % len(PALETTE)]
-            place.plot(
-                range(len(layers)), values, marker="o", markersize=3, label=name, color=colour
-            )
+            line = LINES[number // len(PALETTE) % len(LINES)]
+            places = range(len(layers))
+            place.plot(places, values, line, marker="o", markersize=3, label=name, color=colour)
         place.axhline(0, color="0.8", linewidth=0.8)
         place.set_xticks(range(len(layers)), layers, rotation=60, ha="right", fontsize=7)
         place.set(ylabel="Spearman, signed")
-        place.legend(fontsize=7)
+        place.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         return svg(drawing, alt="likeness of maps under randomisation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from experiments.explain.config import ExplainOptions
 from robustkit import explain
-from robustkit.errors import ConfigError
-from robustkit.explain import Contribution
+from robustkit.errors import ConfigError, ExplainError
+from robustkit.explain import Contribution, Trace
 from robustkit.models import Classifier
 
 TOP = 10
@@ -22,9 +23,14 @@ def check_mask(model: Classifier, images: Tensor, options: ExplainOptions) -> No
     height, width = images.shape[2:]
     if box is not None and (box[2] > width or box[3] > height):
         raise ConfigError(f"--mask {','.join(options.mask or ())}: images are {width} x {height}")
-    if options.mask is None or options.at == "pixels":
+    if options.mask is None:
         return
-    with explain.trace(model, images[:1], 0, (options.at,)) as trace:
+    layer = "input" if options.at == "pixels" else options.at
+    with explain.trace(model, images[:1], 0, (layer,)) as trace:
+        if box is None:
+            explain.cav(trace)  # whose signs they are
+        if options.at == "pixels":
+            return
         found = [name for name in trace.layers if name != "input"]
         maps = [name for name in found if trace.layers[name].dim() == 4]
     if found != [options.at] or maps != [options.at]:
@@ -43,8 +49,9 @@ def masking_check(
     """Scores and the highest classes before and after, and what linearity predicts."""
     layer = "input" if options.at == "pixels" else options.at
     with explain.trace(model, images, targets, (layer,)) as trace:
-        found = explain.cav(trace, paper=options.paper)[layer]
-    region = _region(found, images, options)
+        found = contributions(trace, paper=options.paper).get(layer)
+        shape = trace.layers[layer].shape
+    region = _region(found, shape, images, options)
     masked = explain.disable(model, images, targets, found, region, layer, fill=options.fill)
     before, after = masked.scores()
     tops = masked.top(TOP)
@@ -52,12 +59,13 @@ def masking_check(
         "at": options.at,
         "what": ",".join(options.mask or ()),
         "fill": options.fill,
+        "quantile": options.quantile,
         "images": [
             {
                 "share": float(masked.share[row]),
                 "before": float(before[row]),
                 "after": float(after[row]),
-                "predicted": float(masked.predicted[row]),
+                "predicted": None if masked.predicted is None else float(masked.predicted[row]),
                 "top_before": [classes[int(k)] for k in tops[0][row]],
                 "top_after": [classes[int(k)] for k in tops[1][row]],
             }
@@ -66,15 +74,26 @@ def masking_check(
     }
 
 
-def _region(found: Contribution, images: Tensor, options: ExplainOptions) -> Tensor:
+def contributions(trace: Trace, *, paper: bool) -> Mapping[str, Contribution]:
+    """CAV at every layer of a trace; nothing where the net does what has no convention."""
+    try:
+        return explain.cav(trace, paper=paper)
+    except ExplainError:
+        return {}
+
+
+def _region(
+    found: Contribution | None, shape: Sequence[int], images: Tensor, options: ExplainOptions
+) -> Tensor:
     """Bool (N,h,w) over the layer's maps; a box in pixels covers what it touches of a layer."""
     box = options.box()
     if box is None:
         assert options.mask is not None
+        assert found is not None  # checked beforehand
         return explain.signed_region(found, options.mask[0], options.quantile)
     left, top, right, bottom = box
     height, width = images.shape[2:]
-    rows, columns = found.raw.shape[2:]
+    rows, columns = shape[2:]
     region = torch.zeros(len(images), rows, columns, dtype=torch.bool)
     down = slice(top * rows // height, -(-bottom * rows // height))
     across = slice(left * columns // width, -(-right * columns // width))

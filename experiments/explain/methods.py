@@ -54,13 +54,18 @@ def make_maps(
 
 @METHODS.register("cav")
 def _cav(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
-    found = explain.cav(trace, paper=settings.paper)
+    try:
+        found = explain.cav(trace, paper=settings.paper)
+    except ExplainError as error:
+        raise ExplainError(f"{error}; give --method without cav") from None
+    _refuse_flat(trace)
     spatial = {name: each.map for name, each in found.items() if each.raw.dim() == 4}
     return _by_layer(spatial, trace)
 
 
 @METHODS.register("gradcam")
 def _gradcam(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
+    _refuse_flat(trace)
     return _by_layer(explain.gradcam(trace), trace)
 
 
@@ -123,6 +128,15 @@ def _occlusion(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
 def _strength(found: Tensor) -> Maps:
     """Magnitudes, added up over channels: the sign of a gradient says which way, not how much."""
     return Maps(found.abs().sum(dim=1), {})
+
+
+def _refuse_flat(trace: Trace) -> None:
+    """A layer that was asked for and has nothing to show must not be passed over."""
+    for name, activation in trace.layers.items():
+        if activation.dim() != 4:
+            raise ExplainError(
+                f"layer '{name}' gives {tuple(activation.shape)}, no maps (N,C,H,W) to show"
+            )
 
 
 def _by_layer(found: Mapping[str, Tensor], trace: Trace) -> Maps:

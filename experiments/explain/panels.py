@@ -11,6 +11,7 @@ from torch import Tensor
 
 from experiments.explain.methods import Maps
 from experiments.explain.subject import Subject
+from experiments.pictures import show_image
 from robustkit import explain
 from robustkit.runs.report import house_style
 
@@ -59,8 +60,7 @@ def _drawn(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    pixels = subject.images[row].permute(1, 2, 0).numpy()
-    grey = pixels.mean(axis=2)
+    grey = subject.images[row].double().mean(dim=0).numpy()
     count = len(tiles) + 1
     across = min(ACROSS, count)
     down = -(-count // across)
@@ -69,7 +69,7 @@ def _drawn(
         places = np.atleast_1d(drawing.subplots(down, across)).ravel()
         for place in places:
             place.set_axis_off()
-        places[0].imshow(pixels[..., 0] if pixels.shape[2] == 1 else pixels, cmap="gray")
+        show_image(places[0], subject.images[row])
         target = subject.classes[int(targets[row])]
         places[0].set_title(f"{subject.names[row]}: {target}", fontsize=8)
         for place, (title, values) in zip(places[1:], tiles, strict=False):

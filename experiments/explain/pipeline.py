@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from experiments.explain.config import ExplainOptions
-from experiments.explain.masks import check_mask, masking_check
+from experiments.explain.masks import check_mask, contributions, masking_check
 from experiments.explain.methods import Maps, MapSettings, make_maps
 from experiments.explain.panels import draw_panels
 from experiments.explain.scores import contrast, score_maps
 from experiments.explain.subject import Subject
 from robustkit import explain
 from robustkit.attacks import predict
+from robustkit.errors import ExplainError
 from robustkit.runs import RunFolder, atomic_path
 
 Say = Callable[[str], None]
@@ -37,7 +38,10 @@ def run_explain(
     others: dict[str, Maps] | None = None
     if subject.other is not None:
         say("the same maps of the other model")
-        others = make_maps(subject.other, images, targets, options.method, settings)
+        try:
+            others = make_maps(subject.other, images, targets, options.method, settings)
+        except ExplainError as error:
+            raise ExplainError(f"the other model: {error}") from None
         summary["contrast"] = contrast(maps, others)
     if options.mask is not None:
         say("masking check")
@@ -62,8 +66,8 @@ def _images(
     """What is known of every image; `residual_max` only where CAV has a convention for the net."""
     with explain.trace(subject.model, subject.pixels, targets, options.layers) as trace:
         residual = None
-        if not trace.record.unknown:
-            cuts = [each for each in explain.cav(trace, paper=options.paper).values() if each.cut]
+        cuts = [each for each in contributions(trace, paper=options.paper).values() if each.cut]
+        if cuts:
             residual = torch.stack([each.residual.abs() for each in cuts]).amax(dim=0)
         said = trace.logits.softmax(dim=1)
         predicted = trace.logits.argmax(dim=1)

@@ -34,7 +34,7 @@ def write_report(folder: RunFolder) -> Path:
     page = render_report(
         "Explanation",
         sections,
-        subtitle=f"{len(summary['images'])} images, {', '.join(folder.config['method'])}",
+        subtitle=f"{_counted(len(summary['images']))}, {', '.join(folder.config['method'])}",
         env=folder.env,
         command=folder.env["command"],
     )
@@ -88,14 +88,15 @@ def _masking(summary: Summary) -> list[Section]:
             f"{100 * each['share']:.1f} %",
             f"{each['before']:.3f}",
             f"{each['after']:.3f}",
-            f"{each['predicted']:.3f}",
+            None if each["predicted"] is None else f"{each['predicted']:.3f}",
             _list(each["top_before"]),
             _list(each["top_after"]),
         ]
         for image, each in zip(summary["images"], found["images"], strict=True)
     ]
     headers = ["image", "disabled", "score", "after", "if linear", "highest before", "after "]
-    note = f"{found['what']} disabled at {found['at']}, filled with {found['fill']:g}."
+    beyond = f" beyond its {found['quantile']:g}-quantile" if found["quantile"] else ""
+    note = f"{found['what']}{beyond} disabled at {found['at']}, filled with {found['fill']:g}."
     return [Section("masking", "Masking check", table(headers, rows), note)]
 
 
@@ -158,15 +159,21 @@ def _list(names: list[str]) -> Markup:
 
 
 def _gap(found: dict[str, Any] | None) -> str | None:
-    return None if found is None else f"{found['mean']:.1e}"
+    if found is None:
+        return None
+    return f"{found['mean']:.2f}" if found["mean"] >= 0.01 else f"{found['mean']:.0e}"
+
+
+def _counted(images: int) -> str:
+    return "1 image" if images == 1 else f"{images} images"
 
 
 def _mean(found: dict[str, Any]) -> str | None:
     if found["mean"] is None:
         return None if not found.get("constant") else f"{found['constant']} constant"
-    text = f"{found['mean']:.3f}"
+    text = f"{found['mean']:.2f}"
     if found["low"] is not None:
-        text += f" [{found['low']:.3f}, {found['high']:.3f}]"
+        text += f" [{found['low']:.2f}, {found['high']:.2f}]"
     if found.get("constant"):
         text += f", {found['constant']} constant"
     return text

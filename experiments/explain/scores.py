@@ -79,8 +79,12 @@ def _sanity(
     found: dict[str, Any] = {name: {"cascading": {}, "independent": {}} for name in methods}
     if not any(True for _ in model.parameters()):
         raise ExplainError("the model has no weights to draw anew: give --no-check")
+    with explain.trace(model, images[:1], 0, ("input",)) as trace:
+        order = trace.modules
     for kind in ("cascading", "independent"):
-        copies = explain.randomised(model, cascading=kind == "cascading", seed=settings.seed)
+        copies = explain.randomised(
+            model, cascading=kind == "cascading", seed=settings.seed, order=order
+        )
         for layer, changed in copies:
             made = make_maps(changed, images, targets, methods, settings)
             for name in methods:

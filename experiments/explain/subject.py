@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from experiments.judged import resolve_judged
 from robustkit import repair
 from robustkit.attacks import predict
 from robustkit.compute import resolve_device
-from robustkit.data import Splits, load, to_unit
+from robustkit.data import Splits, load, read_images, survey, to_unit
 from robustkit.errors import ConfigError, DataError
 from robustkit.models import Classifier
 from robustkit.repair.sets import class_index
@@ -56,17 +54,25 @@ class Subject:
         return torch.full((len(self.images),), class_index(target, self.classes))
 
 
+def resolve_settings(settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """The settings with what `--repair` names filled in; `given` are the options a person gave.
+
+    Raises `ConfigError` for an option that a repair has of its own.
+    """
+    resolved = _from_repair(dict(settings), given)
+    if resolved["model"] is None:
+        raise ConfigError("--model: name the model to explain, or a repair with --repair")
+    if bool(resolved["index"]) == bool(resolved["image"]):
+        raise ConfigError("name the images: either --index 0,5,9 or --image FILE")
+    return resolved
+
+
 def load_subject(settings: Mapping[str, Any]) -> Subject:
-    """Load all that the settings name.
+    """Load all that resolved settings name.
 
     Raises `ConfigError` where images are named in two ways or in none, and `DataError`, naming the
     file or the index, for what is not there.
     """
-    settings, patched = _from_repair(dict(settings))
-    if settings["model"] is None:
-        raise ConfigError("--model: name the model to explain, or a repair with --repair")
-    if bool(settings["index"]) == bool(settings["image"]):
-        raise ConfigError("name the images: either --index 0,5,9 or --image FILE")
     splits = load(settings["data"], root=settings["root"], download=settings["download"])
     specs = {"model": settings["model"]}
     if settings["contrast"] is not None:
@@ -74,22 +80,20 @@ def load_subject(settings: Mapping[str, Any]) -> Subject:
     nets = resolve_judged(specs, splits, settings["weights"], resolve_device(settings["device"]))
     model = nets["model"].eval()
     other = nets.get("contrast")
-    if patched is not None:
-        other = patched.apply(model)
+    if settings["repair"] is not None:
+        folder = RunFolder.open(settings["repair"], verb="repair")
+        other = repair.Patch.load(folder.file("patch.safetensors")).apply(model)
     pixels, labels, names = _images(settings, splits, model)
     return Subject(model, other, pixels, labels, names, splits.train.classes)
 
 
-def _from_repair(settings: dict[str, Any]) -> tuple[dict[str, Any], repair.Patch | None]:
-    """With `--repair DIR` its model, data, broken or repaired images, and the model it made."""
+def _from_repair(settings: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """With `--repair DIR` its model, data, and broken or repaired images."""
     if settings["repair"] is None:
         if settings["which"] is not None:
             raise ConfigError("--which names images of --repair DIR, which is missing")
-        return settings, None
+        return settings
     which = settings["which"] or KINDS[0]
-    for name in ("model", "contrast", "index", "image"):
-        if settings[name]:
-            raise ConfigError(f"--{name}: --repair has its own; leave one of them out")
     if which not in KINDS:
         raise ConfigError(f"--which must be broken or repaired, not '{which}'")
     folder = RunFolder.open(settings["repair"], verb="repair")
@@ -102,10 +106,17 @@ def _from_repair(settings: dict[str, Any]) -> tuple[dict[str, Any], repair.Patch
         raise ConfigError(f"{folder.path}: was repaired on {on}, which is no split of its data")
     chosen = summary[f"{which}_indices"][:MOST]
     if not chosen:
-        raise ConfigError(f"{folder.path}: no image was {which}")
+        raise ConfigError(f"{folder.path}: no {on} image, which it repaired on, was {which}")
     taken = {"model": config["model"], "data": config["data"], "root": config["root"]}
-    settings |= {**taken, "split": on, "index": [str(index) for index in chosen]}
-    return settings, repair.Patch.load(folder.file("patch.safetensors"))
+    indices = [str(index) for index in chosen]
+    resolved = {**settings, **taken, "which": which, "split": on, "index": indices}
+    for name in (*taken, "contrast", "index", "image", "split"):
+        # A saved configuration names again what the repair has.
+        if name in given and settings[name] and settings[name] != resolved[name]:
+            raise ConfigError(f"--{name}: --repair has its own; leave one of them out")
+        if name in ("contrast", "image") and settings[name]:
+            raise ConfigError(f"--{name}: --repair has its own; leave one of them out")
+    return resolved
 
 
 def _images(
@@ -139,20 +150,14 @@ def read_picture(file: Path, shape: tuple[int, ...]) -> Tensor:
     nothing is resized, a map would be of something the user did not give.
     """
     channels, height, width = shape
-    try:
-        with Image.open(file) as opened:
-            if opened.size != (width, height):
-                raise DataError(
-                    f"{file}: {opened.width} x {opened.height} pixels; the model sees "
-                    f"{width} x {height}"
-                )
-            picture = opened.convert("L" if channels == 1 else "RGB")
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such file") from None
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file}: not readable as an image ({error})") from None
-    pixels = torch.from_numpy(np.array(picture))
-    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+    if not file.is_file():
+        raise DataError(f"{file}: no such file")
+    found = survey([file], None)
+    if (found.width, found.height) != (width, height):
+        raise DataError(
+            f"{file}: {found.width} x {found.height} pixels; the model sees {width} x {height}"
+        )
+    return read_images([file], replace(found, channels=channels))[0]
 
 
-__all__ = ["Subject", "load_subject", "read_picture"]
+__all__ = ["Subject", "load_subject", "read_picture", "resolve_settings"]

@@ -116,10 +116,15 @@ def _maps(of: Mapping[str, Any]) -> str:
 
 
 def late(of: Mapping[str, Any], group: str, kind: str, figure: str) -> float:
-    """The mean of a likeness over the last tenth of the checkpoints; NaN without any value."""
+    """The mean of a likeness over the last tenth of the checkpoints; NaN without any value.
+
+    Checkpoints up to the reference are no end: they are left out.
+    """
     numbers = sorted(of["maps"], key=int)
     count = max(1, round(LATE * len(numbers)))
-    values = [of["maps"][number][group]["maps"][kind][figure] for number in numbers[-count:]]
+    after = [number for number in numbers[-count:] if int(number) > of["choice"]["reference"]]
+    seen = [of["maps"][number].get(group) for number in after]
+    values = [each["maps"][kind][figure] for each in seen if each is not None]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else math.nan
 
@@ -130,8 +135,12 @@ def claims(arms: Mapping[str, Any]) -> dict[str, bool | None]:
     augmented = arms["augmented"]
     then = augmented["train"][str(augmented["choice"]["reference"])]["test"]
     now = augmented["train"][str(len(augmented["train"]))]["test"]
-    found["augmented: past the reference the test error falls on"] = now["error"] < then["error"]
-    found["augmented: past the reference the test loss rises"] = now["loss"] > then["loss"]
+    trained_on = len(augmented["train"]) > augmented["choice"]["reference"]
+    for claim, holds in {
+        "the test error falls on": now["error"] < then["error"],
+        "the test loss rises": now["loss"] > then["loss"],
+    }.items():
+        found[f"augmented: past the reference {claim}"] = holds if trained_on else None
     for arm, of in arms.items():
         rank = {
             kind: late(of, "A", kind, "spearman")
@@ -147,8 +156,9 @@ def claims(arms: Mapping[str, Any]) -> dict[str, bool | None]:
         for claim, holds in verdicts.items():
             found[f"{arm}: {claim}"] = holds if known else None
         last = of["maps"][max(of["maps"], key=int)]
+        groups = [last.get(group) for group in ("A", "C")]
         found[f"{arm}: A stays confident (p above 0.9), C does not"] = (
-            last["A"]["p_class"] > 0.9 > last["C"]["p_class"]
+            None if None in groups else groups[0]["p_class"] > 0.9 > groups[1]["p_class"]
         )
     return found
 

@@ -73,7 +73,12 @@ def render(summary: Mapping[str, Any]) -> str:
 
 
 def claims(repeats: Mapping[str, Any]) -> dict[str, bool]:
-    """By a rule fixed beforehand: an interval over images clear of 0, in every repetition."""
+    """By a rule fixed beforehand: an interval over images clear of 0, in every repetition.
+
+    Nothing is claimed where fewer than two images are right in all nets.
+    """
+    if any(of["compare"]["n"] < 2 for of in repeats.values()):
+        return {}
 
     def above(role: str, figure: str) -> bool:
         return all(of["compare"]["beyond"][role][figure]["low"] > 0 for of in repeats.values())

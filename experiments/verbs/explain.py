@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.explain import HELPS, ExplainOptions, load_subject, run_explain, write_report
+from experiments.explain import (
+    HELPS,
+    ExplainOptions,
+    load_subject,
+    resolve_settings,
+    run_explain,
+    write_report,
+)
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.options import Forms, Options, VerbParser, add_config, config_from, names
 from robustkit.runs import RunFolder
@@ -48,7 +55,7 @@ def add_arguments(parser: VerbParser) -> None:
 
 def run(options: Options) -> int:
     """Explain, and leave pictures, maps, summary and report in the run folder."""
-    config = settings("explain", options)
+    config = resolve_settings(settings("explain", options), options.given)
     chosen = config_from(ExplainOptions, config)
     subject = load_subject(config)
     with run_folder("explain", options, config, keep_failed=False) as folder:

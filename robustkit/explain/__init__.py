@@ -25,7 +25,8 @@ from robustkit.explain.occlusion import (
 from robustkit.explain.rules import RELU_RULES
 from robustkit.explain.sanity import maps_under_randomisation, randomised
 from robustkit.explain.similarity import Similarity, spearman, ssim
-from robustkit.explain.trace import Target, Trace, trace
+from robustkit.explain.targets import Target
+from robustkit.explain.trace import Trace, trace
 
 __all__ = [
     "MASK_SIGNS",

@@ -11,7 +11,8 @@ from robustkit.compute import torch_generator
 from robustkit.errors import ConfigError
 from robustkit.explain.gradients import saliency
 from robustkit.explain.layers import INPUT
-from robustkit.explain.trace import Target, Trace, trace
+from robustkit.explain.targets import Target
+from robustkit.explain.trace import Trace, trace
 
 
 def smoothgrad(

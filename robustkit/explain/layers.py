@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from robustkit.errors import ExplainError, did_you_mean
+from robustkit.errors import ExplainError
 from robustkit.explain.recording import Record, Step
 
 AUTO = "auto"
 INPUT = "input"
 SHRINKS = 1.6
+# Operations with weights: what a stage is made of.
+LEARNT = frozenset(
+    [
+        *("linear", "conv1d", "conv2d", "conv3d", "matmul", "__matmul__", "bmm", "mm"),
+        *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    ]
+)
 
 
 def wanted_modules(net: nn.Module, layers: Sequence[str]) -> list[str]:
@@ -28,7 +37,8 @@ def wanted_modules(net: nn.Module, layers: Sequence[str]) -> list[str]:
         found = [name for name in names if layer in (name, types[name])]
         if not found:
             known = [AUTO, INPUT, *dict.fromkeys(types.values()), *names]
-            raise ExplainError(f"no layer '{layer}'{did_you_mean(layer, known)}")
+            near = difflib.get_close_matches(layer, known, n=5, cutoff=0.0)
+            raise ExplainError(f"no layer '{layer}'; the closest names are {', '.join(near)}")
         chosen |= set(found)
     return [name for name in names if name in chosen]
 
@@ -56,17 +66,22 @@ def automatic(record: Record, tensors: Mapping[int, Tensor], image: int) -> dict
     """The last cut of every stage: name to identity of the tensor, in the net's order.
 
     A stage ends where maps shrink by `SHRINKS` or more from one cut to the next, as by a pool or a
-    stride; a border that a convolution loses is none. In a net with five pooling stages those are
-    the five maps that are pooled. A cut is called by the outermost module that gives it.
+    stride; a border that a convolution loses is none. Pooling alone makes no stage: in a net with
+    five pooling stages those are the five maps that are pooled. Maps whose channels come last
+    are left out. A cut is called by the outermost module that gives it.
     """
     chosen: list[tuple[int, int]] = []  # (place, height) of the last cut of each stage so far
     for place in cuts(record, image):
-        tensor = tensors[record.steps[place].outputs[0]]
-        if tensor.dim() != 4 or min(tensor.shape[2:]) < 2:
+        made = record.steps[place].outputs[0]
+        tensor = tensors[made]
+        if tensor.dim() != 4 or min(tensor.shape[2:]) < 2 or record.axis.get(made, 1) != 1:
             continue
         height = tensor.shape[2]
-        if chosen and chosen[-1][1] / height < SHRINKS:
+        before, above = chosen[-1] if chosen else (-1, math.inf)
+        if above / height < SHRINKS:
             chosen.pop()
+        elif not any(step.name in LEARNT for step in record.steps[before + 1 : place + 1]):
+            continue
         chosen.append((place, height))
     steps = [record.steps[place] for place, _ in chosen]
     return {_called(step, record): step.outputs[0] for step in steps}

@@ -21,14 +21,14 @@ class Masked:
     """Logits (N,K) `before` and `after` activations were disabled, and what was expected.
 
     `targets` int64 (N,); `predicted` (N,) is the target's score if it were linear in what was
-    disabled: score - Σ slope · (activation - fill) there, which with 0 is score - Σ R. `share`
-    (N,) is how much of the layer was disabled.
+    disabled: score - Σ slope · (activation - fill) there, which with 0 is score - Σ R; None where
+    CAV has no convention. `share` (N,) is how much of the layer was disabled.
     """
 
     before: Tensor
     after: Tensor
     targets: Tensor
-    predicted: Tensor
+    predicted: Tensor | None
     share: Tensor
 
     def scores(self) -> tuple[Tensor, Tensor]:
@@ -66,7 +66,7 @@ def disable(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
-    contribution: Contribution,
+    contribution: Contribution | None,
     region: Tensor,
     layer: str = INPUT,
     *,
@@ -74,11 +74,12 @@ def disable(
 ) -> Masked:
     """Set `layer` to `fill` in `region`, bool (N,H,W) over its maps, all channels, and look again.
 
-    `contribution` is the layer's, of these images and targets. `layer` is "input", for the pixels,
+    `contribution` is the layer's, of these images and targets, or None: then nothing is predicted,
+    and the region is taken to be of the layer's maps. `layer` is "input", for the pixels,
     or a module that is called once. `predicted` is exact where the net is linear in what was
     disabled. Raises `ExplainError` for a layer that is no module.
     """
-    if region.shape != contribution.raw[:, 0].shape:
+    if contribution is not None and region.shape != contribution.raw[:, 0].shape:
         raise ExplainError(
             f"the region is {tuple(region.shape)}, the maps of '{layer}' are "
             f"{tuple(contribution.raw[:, 0].shape)}"
@@ -101,13 +102,15 @@ def disable(
                 after = model(x)
             finally:
                 handle.remove()
-    region = region.to(contribution.slope.device)
-    change = contribution.slope * (contribution.activation - fill)
-    removed = (change.sum(dim=1) * region).flatten(1).sum(dim=1)
+    predicted = None
+    if contribution is not None:
+        change = contribution.slope * (contribution.activation - fill)
+        removed = change.sum(dim=1) * region.to(change.device)
+        predicted = contribution.score - removed.flatten(1).sum(dim=1)
     return Masked(
         before=before,
         after=after,
         targets=targets.to(before.device),
-        predicted=contribution.score - removed,
+        predicted=predicted,
         share=region.double().flatten(1).mean(dim=1),
     )

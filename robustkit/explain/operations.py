@@ -41,8 +41,12 @@ for _plain, _others in (
 ):
     for _call in (_plain, *_others):
         SMOOTH[_call] = _plain
+ONE_SIDED: dict[Call, Call] = {
+    **dict.fromkeys((torch.clamp_min, _T.clamp_min, _T.clamp_min_), torch.clamp_min),
+    **dict.fromkeys((torch.clamp_max, _T.clamp_max, _T.clamp_max_), torch.clamp_max),
+}
 CLAMP: frozenset[Call] = frozenset(
-    [torch.clamp, torch.clip, _T.clamp, _T.clip, torch.clamp_min, _T.clamp_min, _T.clamp_]
+    [torch.clamp, torch.clip, _T.clamp, _T.clip, _T.clamp_, *ONE_SIDED]
 )
 BIASED: frozenset[Call] = frozenset(
     [
@@ -89,14 +93,25 @@ PASSIVE: frozenset[Call] = frozenset(
         *(torch.max_pool3d, F.adaptive_max_pool2d, torch.adaptive_max_pool1d),
         *(F.interpolate, F.upsample, F.pixel_shuffle, torch.pixel_shuffle, F.pixel_unshuffle),
         *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.unfold, F.fold),
-        *(F.feature_alpha_dropout, F.pad),
+        *(F.feature_alpha_dropout, F.pad, torch.amax, _T.amax),
     ]
 )
 IN_PLACE: frozenset[Call] = frozenset(
     [
         *(F.relu_, torch.relu_, F.leaky_relu_, F.elu_, F.selu_, torch.selu_, F.celu_),
         *(torch.celu_, F.hardtanh_, torch.sigmoid_, torch.tanh_, _T.relu_, _T.sigmoid_, _T.tanh_),
-        *(_T.clamp_, _T.add_, _T.__iadd__, _T.sub_, _T.__isub__, _T.mul_, _T.__imul__, _T.div_),
+        *(
+            _T.clamp_,
+            _T.clamp_min_,
+            _T.clamp_max_,
+            _T.add_,
+            _T.__iadd__,
+            _T.sub_,
+            _T.__isub__,
+            _T.mul_,
+            _T.__imul__,
+            _T.div_,
+        ),
         _T.__itruediv__,
     ]
 )

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from robustkit.errors import ExplainError
 from robustkit.explain import operations as known
+from robustkit.explain.axes import channel_axes
 from robustkit.explain.frozen import frozen_statistics
 from robustkit.explain.rules import SECANT, Frozen, Pass, Relu, Smooth
 
@@ -39,7 +40,8 @@ class Record:
     """What was seen: every step, and by module what CAV has no convention for.
 
     `smooth` says whether an operation is not piecewise linear; `given` which module, the outermost,
-    gives a tensor. `kept` keeps the outputs alive, so that their identities stay their own.
+    gives a tensor; `axis` where the channels of a tensor (N,…) are, for those that have them
+    elsewhere than at 1. `kept` keeps the outputs alive, so that their identities stay their own.
     """
 
     now: Pass = field(default_factory=Pass)
@@ -48,6 +50,7 @@ class Record:
     smooth: bool = False
     relus: int = 0
     given: dict[int, str] = field(default_factory=dict)
+    axis: dict[int, int] = field(default_factory=dict)
     kept: list[Tensor] = field(default_factory=list)
 
 
@@ -79,8 +82,12 @@ class Recording(TorchFunctionMode):
         made = self._carried_out(func, args, kwargs)
         if made is None:  # it wrote somewhere
             self._refuse(func)
-        outputs = [each for each in tree_leaves(made) if _depends(each)]
+        # What gives back what it was given, as dropout does here, was no operation.
+        here = {id(each) for each in given}
+        made_here = [each for each in tree_leaves(made) if _depends(each)]
+        outputs = [each for each in made_here if id(each) not in here]
         if outputs:
+            self.record.axis |= channel_axes(self.record.axis, func, args, kwargs, given, outputs)
             if any(each.dim() == 0 or len(each) != self.count for each in outputs):
                 # Biases are counted image by image, so images must stay apart, one a row.
                 self._refuse(func, "after which rows are no images")
@@ -134,9 +141,9 @@ class Recording(TorchFunctionMode):
             return Relu.apply(args[0] if args else kwargs["input"], self.record.now)
         if (func in known.SMOOTH or func in known.CLAMP) and _fixed(func, args, kwargs):
             return self._smooth(known.SMOOTH.get(func, torch.clamp), func, args, kwargs)
-        if func is F.batch_norm:
+        if func is F.batch_norm or (func is F.instance_norm and not _own_statistics(args, kwargs)):
             return self._batch_norm(func, args, kwargs)
-        if func in known.NORMS and kwargs.get("use_input_stats", True):
+        if func in known.NORMS:
             return self._frozen(func, args, kwargs)
         func = known.OUT_OF_PLACE.get(func, func)
         made = func(*args, **kwargs)
@@ -159,14 +166,20 @@ class Recording(TorchFunctionMode):
                 isinstance(each, Tensor) and not _depends(each) for each in given
             )
             dropping = "dropout" in getattr(func, "__name__", "") and kwargs.get("training")
-            filled = func is F.pad and (kwargs.get("value") or 0) != 0
-            return not (mixed or dropping or filled)
+            if func is F.pad:
+                # What the border is filled with speaks for itself: a bias.
+                x = args[0] if args else kwargs["input"]
+                rest = {key: value for key, value in kwargs.items() if key != "input"}
+                self._constant(made, func(torch.zeros_like(x.detach()), *args[1:], **rest))
+            return not (mixed or dropping)
         depends = [_depends(each) for each in args[:2]]
         if func in known.ADDING or func in known.SUBTRACTING or func in known.REVERSED:
-            if kwargs.get("alpha", 1) != 1 or len(args) < 2:
+            if len(args) < 2:
                 return False
             if not all(depends):
-                constant = args[depends.index(False)]
+                # What a second operand is multiplied with on the way, be it a constant or not.
+                scaled = kwargs.get("alpha", 1) if depends[0] != (func in known.REVERSED) else 1
+                constant = scaled * args[depends.index(False)]
                 # a - c, and c - a the other way round: rsub(c, a).
                 if depends[0] == (func in known.SUBTRACTING) and func not in known.ADDING:
                     constant = -constant
@@ -184,15 +197,15 @@ class Recording(TorchFunctionMode):
     ) -> Tensor:
         z = args[0] if args else kwargs["input"]
         rest = {key: value for key, value in kwargs.items() if key != "input"}
-        if func in (torch.clamp_min, Tensor.clamp_min):
-            plain = torch.clamp_min
+        plain = known.ONE_SIDED.get(func, plain)
         f = functools.partial(_applied, plain, args[1:], rest)
         self.record.smooth = True
         made: Tensor = Smooth.apply(z, f, known.at_zero(f, z), self._place(), self.record.now)
         return made
 
     def _batch_norm(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        names = ("input", "running_mean", "running_var", "weight", "bias", "training")
+        names = ["input", "running_mean", "running_var", "weight", "bias"]
+        names.append("training" if func is F.batch_norm else "use_input_stats")
         of = {**dict(zip((*names, "momentum", "eps"), args, strict=False)), **kwargs}
         made: Tensor = func(*args, **kwargs)
         if of.get("training", False):
@@ -260,6 +273,12 @@ def _depends(value: Any) -> bool:
 def _applied(func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], z: Tensor) -> Tensor:
     made: Tensor = func(z, *args, **kwargs)
     return made
+
+
+def _own_statistics(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether instance norm takes the statistics of its own input."""
+    given = args[5] if len(args) > 5 else kwargs.get("use_input_stats", True)
+    return bool(given)
 
 
 def _is_relu(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

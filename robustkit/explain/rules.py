@@ -98,11 +98,7 @@ class Smooth(torch.autograd.Function):
             return slope * g, None, None, None, None
         if zeroth:
             ctx.now.add(ctx.place, zeroth * g.reshape(len(g), -1).sum(dim=1))
-        near = z.abs() < _nearness(z.dtype)
-        slope = (a - zeroth) / torch.where(near, torch.ones_like(z), z)
-        # Close to 0 the quotient cancels; the slope halfway differs from it by O(z²) alone.
-        slope = torch.where(near, _derivative(ctx.f, z / 2), slope)
-        return slope * g, None, None, None, None
+        return _secant(ctx.f, z, a, zeroth) * g, None, None, None, None
 
 
 class Frozen(torch.autograd.Function):
@@ -139,6 +135,21 @@ def _derivative(f: Function, z: Tensor) -> Tensor:
         leaf = z.detach().requires_grad_(True)
         (found,) = torch.autograd.grad(f(leaf).sum(), leaf)
     return found
+
+
+def _secant(f: Function, z: Tensor, a: Tensor, zeroth: float) -> Tensor:
+    """(f(z) - f(0)) / z, at 0 itself f'(0)."""
+    if not zeroth:  # nothing cancels
+        at = z == 0
+        slope = a / torch.where(at, torch.ones_like(z), z)
+        return torch.where(at, _derivative(f, z), slope) if bool(at.any()) else slope
+    # The quotient cancels close to 0: more digits, and where they too run out the slope halfway,
+    # which differs from it by O(z²) alone.
+    fine = z.double()
+    near = fine.abs() < _nearness(fine.dtype)
+    start = f(torch.zeros_like(fine[:1]))
+    slope = (f(fine) - start) / torch.where(near, torch.ones_like(fine), fine)
+    return torch.where(near, _derivative(f, fine / 2), slope).to(z.dtype)
 
 
 def _nearness(dtype: torch.dtype) -> float:

@@ -16,8 +16,7 @@ from robustkit.errors import ExplainError
 from robustkit.explain.layers import AUTO, INPUT, automatic, cuts, wanted_modules
 from robustkit.explain.recording import Record, Recording
 from robustkit.explain.rules import GRADIENT, SECANT, Frozen, Pass, Relu, Smooth
-
-Target = int | Sequence[int] | Tensor | str
+from robustkit.explain.targets import Target, class_targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +50,11 @@ class Trace:
     _score: Tensor | None = field(default=None, repr=False)
     _known: dict[tuple[str, bool], Backward] = field(default_factory=dict, repr=False)
 
+    @property
+    def modules(self) -> list[str]:
+        """The modules that the image went through, as it met them first."""
+        return list(dict.fromkeys(step.module for step in self.record.steps))
+
     def backward(self, rule: str = GRADIENT, *, paper: bool = False) -> Backward:
         """The slopes of the score at every layer by `rule`, once computed and then kept.
 
@@ -69,7 +73,7 @@ class Trace:
             raise ExplainError("the trace has ended: read its maps inside its with block")
         now: Pass = self.record.now
         now.rule, now.paper, now.terms = rule, paper, {}
-        with _exactly(self._score):
+        with _exactly(self._score), _versions():
             found = torch.autograd.grad(
                 self._score.sum(), list(self._live.values()), retain_graph=True, allow_unused=True
             )
@@ -85,7 +89,7 @@ class Trace:
             raise ExplainError("the trace has ended: read its maps inside its with block")
         now = self.record.now
         now.rule, now.paper, now.terms = SECANT, False, {}
-        with _exactly(slope):
+        with _exactly(slope), _versions():
             (found,) = torch.autograd.grad(
                 self._live[layer], self._live[to], slope, retain_graph=True, allow_unused=True
             )
@@ -162,7 +166,14 @@ def trace(
     order = {key: place for place, step in enumerate(record.steps) for key in step.outputs}
     order[id(leaf)] = -1
     for name in sorted(captured, key=lambda each: order.get(id(captured[each]), -1)):
-        live[name] = _checked(name, captured[name], len(images))
+        # A module may be called "input", too.
+        called = name if name != INPUT else f"{INPUT} (a module)"
+        live[called] = _checked(name, captured[name], len(images))
+        if record.axis.get(id(captured[name]), 1) != 1:
+            raise ExplainError(
+                f"layer '{name}' has its channels last, (N,H,W,C): maps need (N,C,H,W); name a "
+                "layer before or behind it"
+            )
     targets = class_targets(target, logits)
     score = logits.gather(1, targets[:, None])[:, 0]
     at_cut = {record.steps[place].outputs[0] for place in cuts(record, id(leaf))}
@@ -183,6 +194,20 @@ def trace(
         yield made
     finally:
         made.end()
+
+
+@contextmanager
+def _versions() -> Iterator[None]:
+    """Say in words what autograd says of tensors that were written into."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise ExplainError(
+            "the model writes in place into what an activation gave, which cannot be traced: write "
+            "out of place"
+        ) from None
 
 
 def _exactly(like: Tensor) -> torch.autocast:
@@ -238,10 +263,17 @@ def _check_logits(logits: object, count: int) -> None:
 
 def _refuse_training(model: nn.Module) -> None:
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+        if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+            continue
+        if module.training:
             raise ExplainError(
                 f"'{name}' is batch norm in training mode, which mixes the images of a batch: "
                 "model.eval() first"
+            )
+        if module.running_mean is None:
+            raise ExplainError(
+                f"'{name}' is batch norm without running statistics, which mixes the images of a "
+                "batch in evaluation mode too: nothing can be said of one of them"
             )
 
 
@@ -253,23 +285,3 @@ def _checked(name: str, tensor: Tensor, count: int) -> Tensor:
             f"layer '{name}' gives {tuple(tensor.shape)}, not one row for each of {count} images"
         )
     return tensor
-
-
-def class_targets(target: Target, logits: Tensor) -> Tensor:
-    """Class indices int64 (N,) of a target; raises `ExplainError` where one is out of range."""
-    count, classes = logits.shape
-    if isinstance(target, str):
-        if target != "predicted":
-            raise ExplainError(f"target '{target}': a class number, one for each, or 'predicted'")
-        return logits.detach().argmax(dim=1)
-    given = torch.as_tensor(target)
-    if given.is_floating_point() or given.dtype == torch.bool:
-        raise ExplainError(f"targets must be class numbers, not {given.dtype}")
-    chosen = given.to(logits.device, torch.int64)
-    chosen = chosen.expand(count) if chosen.dim() == 0 else chosen
-    if chosen.shape != (count,):
-        raise ExplainError(f"targets {tuple(chosen.shape)} for {count} images: one for each")
-    odd = chosen[(chosen < 0) | (chosen >= classes)]
-    if len(odd):
-        raise ExplainError(f"target {int(odd[0])} is out of range: there are {classes} classes")
-    return chosen

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from experiments.pictures import show_image
 from experiments.reproduce.features.nets import ROLES
 from robustkit.data import ImageSet
 from robustkit.runs.report import house_style
@@ -54,8 +55,7 @@ def _drawn(images: ImageSet, tiles: Mapping[str, list[tuple[np.ndarray, dict[str
         for place in places.ravel():
             place.set_axis_off()
         for row in range(rows):
-            pixels = images.images[row].permute(1, 2, 0).numpy()
-            places[row, 0].imshow(pixels[..., 0] if pixels.shape[2] == 1 else pixels, cmap="gray")
+            show_image(places[row, 0], images.images[row])
             places[row, 0].set_title(images.classes[int(images.labels[row])], fontsize=7)
             for column, (role, drawn) in enumerate(tiles.items(), start=1):
                 values, how = drawn[row]

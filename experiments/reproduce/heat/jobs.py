@@ -139,6 +139,8 @@ class Look:
         now, then = of.load(self.number), of.load(choice["reference"])
         groups = {}
         for group, indices in choice["groups"].items():
+            if not indices:  # a net may be right about everything
+                continue
             images = splits.test.subset(torch.tensor(indices))
             said = predict(now, images.images).softmax(dim=1)
             maps, before = (heat_maps(net, images) for net in (now, then))

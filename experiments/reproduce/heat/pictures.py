@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from experiments.pictures import show_image
 from robustkit.data import ImageSet
 from robustkit.runs import atomic_path
 from robustkit.runs.report import house_style
@@ -35,9 +36,7 @@ def draw_strips(
         for number in range(len(images)):
             for offset, kind in enumerate(SHOWN):
                 row = number * len(SHOWN) + offset
-                pixels = images.images[number].permute(1, 2, 0).numpy()
-                shown = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-                places[row, 0].imshow(shown, cmap="gray")
+                show_image(places[row, 0], images.images[number])
                 places[row, 0].set_title(f"{names[number]}: {kind}", fontsize=7)
                 for column, (segment, made) in enumerate(maps.items(), start=1):
                     values = made[kind][number]

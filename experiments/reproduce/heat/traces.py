@@ -71,5 +71,5 @@ def _drawn(arms: Arms, rows: Sequence[Row], alt: str) -> str:
 
 def _at(entry: Any, path: Sequence[str]) -> float:
     for name in path:
-        entry = entry[name]
+        entry = None if entry is None else entry.get(name)
     return math.nan if entry is None else float(entry)

@@ -107,6 +107,7 @@ class MaskMaps:
                     masked = explain.disable(model, x, trace.targets, each, region, layer)
                     kept = scores.setdefault(f"{layer}/{kind}", {})
                     before, after = masked.scores()
+                    assert masked.predicted is not None
                     for name, values in (
                         ("drop", before - after),
                         ("expected", before - masked.predicted),
@@ -174,6 +175,8 @@ class CoverObjects:
         )
         pictures = torch.cat([shrunk[left], shrunk[right]], dim=3)
         a, b = images.labels[left], images.labels[right]
+        if not len(pictures):
+            return {"pairs": 0, "n": 0, "own": mean_interval([])}
         top = predict(model, pictures).topk(2).indices.sort(dim=1).values
         both = (top == torch.stack([a, b], dim=1).sort(dim=1).values).all(dim=1) & (a != b)
         pictures, a, b = pictures[both], a[both], b[both]
