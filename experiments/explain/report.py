@@ -112,7 +112,7 @@ def _scores(summary: Summary) -> list[Section]:
         else:
             cells += [
                 _mean(each["sanity"]["signed"]),
-                _mean(each["sanity"]["absolute"]),
+                _brief(each["sanity"]["absolute"]),
                 _mean(each["stability"]["signed"]),
                 _gap(each["completeness"]),
             ]
@@ -162,6 +162,10 @@ def _gap(found: dict[str, Any] | None) -> str | None:
     if found is None:
         return None
     return f"{found['mean']:.2f}" if found["mean"] >= 0.01 else f"{found['mean']:.0e}"
+
+
+def _brief(found: dict[str, Any]) -> str | None:
+    return None if found["mean"] is None else f"{found['mean']:.2f}"
 
 
 def _counted(images: int) -> str:
