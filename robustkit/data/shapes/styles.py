@@ -25,6 +25,8 @@ from robustkit.data.shapes.scene import Drawn, Floats
 from robustkit.errors import DataError
 from robustkit.registry import Registry
 
+# Of photographs: how far colours of shapes are from what is beneath, and how dark shadows are.
+CONTRAST, SHADOW = (0.05, 0.25), 0.2
 Paint = Callable[[np.random.Generator, list[Drawn], int], Floats]
 
 
@@ -56,14 +58,21 @@ def _photo(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
     """Textured, lit, with soft shadows."""
     picture = _ground(rng, side)
     for each in drawn:
-        shadow = blurred(np.roll(each.mask, (3, 3), axis=(0, 1)), 2.5)
-        picture = picture * (1 - 0.45 * shadow[..., None])
-        under = _under(picture, each)
-        base = other_colour(rng, under, (0.15, 0.9), (0.25, 0.95), least=0.22)
-        light = 0.20 * slope(rng, side) + 0.10 * clouds(rng, side, octaves=5)
+        shadow = blurred(np.roll(each.mask, (2, 2), axis=(0, 1)), 2.5)
+        picture = picture * (1 - SHADOW * shadow[..., None])
+        base = _near_colour(rng, _under(picture, each))
+        light = 0.20 * slope(rng, side) + 0.12 * clouds(rng, side, octaves=6)
         picture = blend(picture, base * (1 + light[..., None]), each.mask)
     exposure = rng.uniform(0.8, 1.15)
     return np.asarray(exposure * blurred(picture, 0.7))
+
+
+def _near_colour(rng: np.random.Generator, under: Floats) -> Floats:
+    """A colour (3,) not far from what is beneath: things in photographs seldom stand out."""
+    way = rng.standard_normal(3)
+    return np.asarray(
+        np.clip(under + rng.uniform(*CONTRAST) * way / np.linalg.norm(way), 0.05, 0.95)
+    )
 
 
 def _ground(rng: np.random.Generator, side: int) -> Floats:
@@ -143,8 +152,8 @@ def _under(picture: Floats, drawn: Drawn) -> Floats:
     return np.asarray((picture * weights).sum(axis=(0, 1)) / weights.sum())
 
 
-STYLES.enter("photo", Style(_photo, kept=1.0, noise=0.02))
-STYLES.enter("fog", Style(_fog, kept=0.5, noise=0.02))
+STYLES.enter("photo", Style(_photo, kept=1.0, noise=0.03))
+STYLES.enter("fog", Style(_fog, kept=0.5, noise=0.03))
 STYLES.enter("watercolor", Style(_watercolor, kept=0.25, noise=0.005))
 STYLES.enter("comic", Style(_comic, kept=0.0, noise=0.005))
 STYLES.enter("clipart", Style(_clipart, kept=0.0, noise=0.0))

@@ -1,0 +1,14 @@
+"""How far two domains are apart, and what to do about it."""
+
+from adaptation.shift.features import classifier_features, detector_features
+from adaptation.shift.frechet import frechet
+from adaptation.shift.measure import THRESHOLD, Shift, measure_shift
+
+__all__ = [
+    "THRESHOLD",
+    "Shift",
+    "classifier_features",
+    "detector_features",
+    "frechet",
+    "measure_shift",
+]
