@@ -14,7 +14,7 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "source": {},
     # The control of every recipe below: as many steps more, and nothing else.
     "longer": {"start": "source"},
-    "adversarial": {"start": "source", "adversary": "pgd", "adv_steps": 3},
+    "adversarial": {"start": "source", "adversary": "pgd"},
     "fast": {"start": "source", "adversary": "pgd", "adv_steps": 1},
     "free": {"start": "source", "adversary": "free"},
     "aligned": {"start": "source", "align": True},

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.pieces import Piece
 from experiments.reproduce.maps.jobs import CoverObjects, MaskMaps, TakeVgg, TrainVgg
 from experiments.reproduce.maps.pictures import PICTURES
 from experiments.reproduce.registry import EXPERIMENTS
-from experiments.reproduce.study import Piece, Plan, Results, Study
+from experiments.reproduce.study import Plan, Results, Study
 
 SMALL = {"data": "cifar10", "model": "vgg16?width=16", "epochs": 15}
 REHEARSAL = {"data": "digits", "model": "vgg3", "epochs": 6}

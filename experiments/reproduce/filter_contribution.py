@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.pieces import Piece
 from experiments.reproduce.filters.jobs import CountPaths, CoverRegions, TrainNet
 from experiments.reproduce.registry import EXPERIMENTS
-from experiments.reproduce.study import Piece, Plan, Results, Study
+from experiments.reproduce.study import Plan, Results, Study
 
 FILTERS, CHOSEN, SEEDS = (1, 2, 3, 4), 3, 3
 LEAST = 0.98

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.pieces import Piece
 from experiments.reproduce.registry import EXPERIMENTS
 from experiments.reproduce.repairs.jobs import RepairCell, TrainHistory
 from experiments.reproduce.repairs.published import MODELS
 from experiments.reproduce.repairs.rows import BEYOND, ROWS
 from experiments.reproduce.repairs.tables import render
-from experiments.reproduce.study import Piece, Plan, Results, Study
+from experiments.reproduce.study import Plan, Results, Study
 
 # Data, network, epochs of the training, and the checkpoints that are repaired.
 FULL = {

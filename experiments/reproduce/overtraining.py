@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.pieces import Piece
 from experiments.reproduce.heat.jobs import GROUPS, Choose, Look, Segment, Setting, Strips
 from experiments.reproduce.heat.traces import draw_traces
 from experiments.reproduce.registry import EXPERIMENTS
-from experiments.reproduce.study import Piece, Plan, Results, Study
+from experiments.reproduce.study import Plan, Results, Study
 
 ARMS = {"plain": "none", "augmented": "crop_flip"}
 # Segments, and epochs of each; a model file is kept, and looked at, for every segment.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.pieces import Piece
 from experiments.reproduce.features.jobs import RADII, Compare, Setting, TrainRole
 from experiments.reproduce.features.nets import ROLES
 from experiments.reproduce.registry import EXPERIMENTS
-from experiments.reproduce.study import Piece, Plan, Results, Study
+from experiments.reproduce.study import Plan, Results, Study
 
 REPEATS = 2
 SMALL = {"data": "cifar10", "model": "vgg5?width=24", "epochs": 8}

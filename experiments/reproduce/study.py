@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from robustkit.compute import Ok
-from robustkit.compute.executors import Executor, Job, open_executor
-from robustkit.errors import RunError
-from robustkit.runs import Ledger, RunFolder, Trial
+from experiments.pieces import Piece, carry_out
+from robustkit.runs import RunFolder
 
 Results = Mapping[str, dict[str, Any]]
-
-
-class Piece(Job, Protocol):
-    """A job that its `id` names in the ledger of the study."""
-
-    @property
-    def id(self) -> str:
-        """Unique in the study."""
-
-
 SIZES = ("quick", "small", "published")
 
 
@@ -72,15 +60,15 @@ def run_study(study: Study, folder: RunFolder, say: Callable[[str], None]) -> di
     Raises `RunError` where a piece ends in anything but a result; what is done stays done.
     """
     settings = folder.config
-    path = folder.file("ledger.sqlite")
-    # First the executor: settings that it refuses leave nothing behind.
-    opened = open_executor(settings["executor"], workers=settings["workers"], timeout=None)
-    with opened as executor, Ledger.open(path) if path.exists() else Ledger.create(path) as ledger:
-        for pieces in study.phases(_plan(folder)):
-            missing = [piece for piece in pieces if ledger.get(piece.id) is None]
-            _carry_out(missing, ledger, executor, say)
-        results = {trial.id: trial.result or {} for trial in ledger.trials()}
-    return study.summarise(results)
+    trials = carry_out(
+        study.phases(_plan(folder)),
+        folder,
+        executor=settings["executor"],
+        workers=settings["workers"],
+        arm="study",
+        say=say,
+    )
+    return study.summarise({trial.id: trial.result or {} for trial in trials})
 
 
 def _plan(folder: RunFolder) -> Plan:
@@ -88,28 +76,3 @@ def _plan(folder: RunFolder) -> Plan:
     size = next((size for size in SIZES if config.get(size)), "small")
     chosen = {name: config[name] for name in ("seed", "weights", "images")}
     return Plan(folder=folder.path, size=size, device=config["device"], **chosen)
-
-
-def _carry_out(
-    pieces: Sequence[Piece], ledger: Ledger, executor: Executor, say: Callable[[str], None]
-) -> None:
-    for piece, outcome in executor.run(iter(pieces)):
-        if not isinstance(outcome, Ok):
-            raise RunError(f"{piece.id}: {outcome.kind} ({outcome.reason}); --resume goes on")
-        ledger.record(
-            Trial(
-                id=piece.id,
-                arm="study",
-                key=piece.id,
-                payload=_plain(piece),
-                outcome=outcome.kind,
-                result=outcome.value,
-                seconds=outcome.seconds,
-            )
-        )
-        say(f"{piece.id}: {outcome.seconds:.0f} s")
-
-
-def _plain(piece: Any) -> dict[str, Any]:
-    # The folder may be moved between two sessions; it is no part of what was done.
-    return {name: value for name, value in asdict(piece).items() if name != "path"}

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from robustkit.data.shapes.scene import CLASSES, Drawn, Floats
 
-PERIOD = 3.0  # pixels of a class's grating
+PERIOD = 4.0  # pixels of a class's grating
 
 
 def colour(

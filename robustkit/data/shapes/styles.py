@@ -152,8 +152,8 @@ def _under(picture: Floats, drawn: Drawn) -> Floats:
     return np.asarray((picture * weights).sum(axis=(0, 1)) / weights.sum())
 
 
-STYLES.enter("photo", Style(_photo, kept=1.0, noise=0.03))
-STYLES.enter("fog", Style(_fog, kept=0.5, noise=0.03))
+STYLES.enter("photo", Style(_photo, kept=1.0, noise=0.015))
+STYLES.enter("fog", Style(_fog, kept=0.5, noise=0.015))
 STYLES.enter("watercolor", Style(_watercolor, kept=0.25, noise=0.005))
 STYLES.enter("comic", Style(_comic, kept=0.0, noise=0.005))
 STYLES.enter("clipart", Style(_clipart, kept=0.0, noise=0.0))

@@ -35,7 +35,7 @@ class ShapesConfig:
     style: str
     count: int = 1000
     side: int = 128
-    texture: float = 4 / 255
+    texture: float = 8 / 255
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -1,0 +1,66 @@
+"""Work cut into independent pieces: each is done once, and the ledger holds what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from robustkit.compute import Ok
+from robustkit.compute.executors import Job, open_executor
+from robustkit.errors import RunError
+from robustkit.runs import Ledger, RunFolder, Trial
+
+Say = Callable[[str], None]
+
+
+class Piece(Job, Protocol):
+    """A job that its `id` names in the ledger of the run."""
+
+    @property
+    def id(self) -> str:
+        """Unique in the run."""
+
+
+def carry_out(
+    phases: Sequence[Sequence[Piece]],
+    folder: RunFolder,
+    *,
+    executor: str,
+    workers: int,
+    arm: str,
+    say: Say,
+) -> list[Trial]:
+    """Run what the ledger of `folder` does not yet hold, phase after phase; returns all trials.
+
+    Raises `RunError` where a piece ends in anything but a result; what is done stays done.
+    """
+    path = folder.file("ledger.sqlite")
+    # First the executor: settings that it refuses leave nothing behind.
+    opened = open_executor(executor, workers=workers, timeout=None)
+    with opened as running, Ledger.open(path) if path.exists() else Ledger.create(path) as ledger:
+        for pieces in phases:
+            missing = [piece for piece in pieces if ledger.get(piece.id) is None]
+            for piece, outcome in running.run(iter(missing)):
+                if not isinstance(outcome, Ok):
+                    raise RunError(
+                        f"{piece.id}: {outcome.kind} ({outcome.reason}); --resume goes on"
+                    )
+                ledger.record(
+                    Trial(
+                        id=piece.id,
+                        arm=arm,
+                        key=piece.id,
+                        payload=_plain(piece),
+                        outcome=outcome.kind,
+                        result=outcome.value,
+                        seconds=outcome.seconds,
+                    )
+                )
+                say(f"{piece.id}: {outcome.seconds:.0f} s")
+        return list(ledger.trials())
+
+
+def _plain(piece: Any) -> dict[str, Any]:
+    # The folder may be moved between two sessions; it is no part of what was done.
+    return {name: value for name, value in asdict(piece).items() if name != "path"}
