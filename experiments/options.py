@@ -10,7 +10,7 @@ import dataclasses
 import re
 import typing
 from argparse import Action, ArgumentDefaultsHelpFormatter, _StoreAction
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -181,15 +181,19 @@ def add_config(
     *,
     title: str,
     forms: Forms | None = None,
+    leave_out: Collection[str] = (),
 ) -> None:
     """One flag for every field of the frozen dataclass `config`, with the field's own default.
 
     `helps` says what each field is, by its name; a field without a help text is a `KeyError`.
-    `forms` holds what `add_argument` is told of a field instead of its type.
+    `forms` holds what `add_argument` is told of a field instead of its type; fields to
+    `leave_out` are nobody's to give.
     """
     group = parser.add_argument_group(title)
     hints = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
+        if field.name in leave_out:
+            continue
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()

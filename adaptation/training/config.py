@@ -30,7 +30,8 @@ class DetectionConfig:
     `eps_warmup` of the steps.
 
     `align` trains domain classifiers on maps of source and target behind a gradient reversal
-    (Saito et al. 2019): `local` and `global_` weigh those of single places and of whole images.
+    (Saito et al. 2019): `local_weight` weighs those of single places, `global_weight` those of
+    whole images.
 
     `teacher` adds the loss on unlabelled target images whose boxes a moving average of the weights
     (`ema`) found with a score above `sure`, weighed by `pseudo` (Tarvainen and Valpola 2017).
@@ -61,8 +62,8 @@ class DetectionConfig:
     mix: float = 0.5
     eps_warmup: float = 0.2
     align: bool = False
-    local: float = 0.1
-    global_: float = 0.1
+    local_weight: float = 0.1
+    global_weight: float = 0.1
     teacher: bool = False
     ema: float = 0.998
     sure: float = 0.6
@@ -82,7 +83,7 @@ class DetectionConfig:
             _at_least(name, getattr(self, name), least)
         for name in ("adv_steps", "replays"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("weight_decay", "local", "global_", "pseudo"):
+        for name in ("weight_decay", "local_weight", "global_weight", "pseudo"):
             _at_least(name, getattr(self, name), 0)
         for name in ("eps", "mix", "eps_warmup", "ema", "sure", "momentum"):
             if not 0 <= getattr(self, name) <= 1:

@@ -57,7 +57,11 @@ def shard_loss(
             ours = parts.classifiers.losses(maps, SOURCE)
             theirs = parts.classifiers.losses(model.features(target.images), TARGET)
             for name, weight, a, b in zip(
-                ("local", "global"), (config.local, config.global_), ours, theirs, strict=True
+                ("local", "global"),
+                (config.local_weight, config.global_weight),
+                ours,
+                theirs,
+                strict=True,
             ):
                 named[name] = weight * (a + b) / 2
         if target is not None and parts.teacher is not None:

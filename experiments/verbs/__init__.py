@@ -18,6 +18,7 @@ VERBS = {
     "transfer": "measure how far attacks made on some models mislead others",
     "repair": "mend failures of a trained model, and show what that broke",
     "explain": "show what a decision rests on, layer by layer, and how far to trust the maps",
+    "adapt": "train detectors for a domain without labels, recipe by recipe",
     "report": "draw the report of a run folder anew",
     "runs": "list the run folders under a directory",
     "reproduce": "run a published experiment and set our figures beside the published ones",

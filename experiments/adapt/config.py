@@ -1,0 +1,118 @@
+"""The settings of an adaptation, checked where they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adaptation.recipes import PARTS, recipe
+from adaptation.training import DetectionConfig
+from robustkit.errors import ConfigError
+
+HELPS = {
+    "source": "labelled images: shapes:STYLE[:N], voc:FOLDER:SPLIT or coco:IMAGES:JSON",
+    "target": "images of the other domain; labels serve the oracle and the judgement alone",
+    "source_test": "what is judged on; none: the test part of --source",
+    "target_test": "what is judged on; none: the test part of --target",
+    "detector": "tiny_ssd, tiny_fcos, tiny_fasterrcnn (?norm=batch&width=32&side=128) or "
+    "torchvision:NAME",
+    "backbone": "a classifier's model file, as the backbone of a tiny detector",
+    "taps": "blocks of the backbone that the detector reads; none: the last of each stage",
+    "weights": "state dict that the source's training starts from",
+    "recipe": f"between commas: {', '.join(PARTS)}; parts go together by a plus",
+    "seeds": "trainings of each recipe",
+    "judge_eps": "radius of the attack that judges robust precision",
+    "judge_steps": "its steps",
+    "judge_images": "images it is made on",
+    "threshold": "ratio of distances above which adversarial training is advised",
+}
+TRAINING_HELPS = {
+    "steps": "of every training; recipes that start from the source's weights add as many",
+    "batch_size": "images of a step",
+    "optimizer": "adamw or sgd",
+    "lr": "peak learning rate",
+    "momentum": "of sgd",
+    "weight_decay": "on the weights",
+    "warmup": "steps of growing learning rate",
+    "clip": "largest norm of the gradient",
+    "flip": "mirror half of the images",
+    "shards": "equal parts of a batch, which several processes may share",
+    "adv_loss": "what adversaries attack: cls, loc, all or mtd",
+    "eps": "their radius, in units of images in [0,1]",
+    "alpha": "their step; none: 2.5 eps / steps",
+    "adv_steps": "their steps in 'adversarial'",
+    "replays": "steps on each batch in 'free'",
+    "mix": "share of a batch that is adversarial",
+    "eps_warmup": "share of the steps over which the radius grows",
+    "local_weight": "weight of alignment place by place",
+    "global_weight": "weight of alignment of whole images",
+    "ema": "how slowly the teacher follows",
+    "sure": "score above which the teacher's boxes count",
+    "pseudo": "weight of the loss on them",
+    "seed": "of everything random; trainings count on from it",
+}
+SET_BY_RECIPES = ("start", "domain", "adversary", "align", "teacher", "adabn")
+# Which of the recipes have a use for a setting.
+OF_RECIPE = {
+    "adv_steps": ("adversarial",),
+    "replays": ("free",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptOptions:
+    """From where to where, by which recipes; see `HELPS` for each field."""
+
+    source: str = "shapes:photo"
+    target: str = "shapes:clipart"
+    source_test: str | None = None
+    target_test: str | None = None
+    detector: str = "tiny_ssd"
+    backbone: str | None = None
+    taps: tuple[str, ...] = ()
+    weights: str | None = None
+    recipe: tuple[str, ...] = ("source", "adversarial")
+    seeds: int = 3
+    judge_eps: float = 2 / 255
+    judge_steps: int = 10
+    judge_images: int = 200
+    threshold: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in self.recipe:
+            recipe(name)
+        if len(set(self.recipe)) < len(self.recipe):
+            raise ConfigError("--recipe: the same recipe twice")
+        for name in ("seeds", "judge_steps", "judge_images"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.judge_eps <= 1:
+            raise ConfigError(f"--judge-eps must be in [0,1], not {self.judge_eps:g}")
+        if not self.threshold > 0:
+            raise ConfigError(f"--threshold must be positive, not {self.threshold:g}")
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """The recipes with the source's, which others start from, first."""
+        return ("source", *(name for name in self.recipe if name != "source"))
+
+
+def check_recipes(options: AdaptOptions, base: DetectionConfig) -> None:
+    """Raise `ConfigError` where the settings do not go with a recipe."""
+    for name in options.recipes:
+        recipe(name, base)
+    for setting, users in OF_RECIPE.items():
+        asked = getattr(base, setting) != getattr(DetectionConfig(), setting)
+        if asked and not any(user in name.split("+") for name in options.recipes for user in users):
+            flag = setting.replace("_", "-")
+            raise ConfigError(f"--{flag} is of the recipe {' or '.join(users)}, which is not asked")
+
+
+__all__ = [
+    "HELPS",
+    "SET_BY_RECIPES",
+    "TRAINING_HELPS",
+    "AdaptOptions",
+    "check_recipes",
+    "own_settings",
+]

@@ -1,0 +1,125 @@
+"""The work of an adaptation as jobs: one training of one recipe, judged on both domains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptation import detectors, shift
+from adaptation.attacks import DetectionAttack
+from adaptation.detectors import Detector
+from adaptation.evaluation import detect, evaluate, voc_precision
+from adaptation.training import StepRecord, train_detector
+from experiments.adapt.workspace import Workspace, open_workspace
+from robustkit.attacks import pure
+from robustkit.compute import device_of, resolve_device, torch_generator
+from robustkit.data import to_unit
+from robustkit.data.detection import DetectionSet
+
+CURVE = 100  # points of a training's curve
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """Train one detector by `recipe`, and judge it."""
+
+    id: str
+    path: str
+    recipe: str
+    number: int
+    timeout: float | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Figures on source and target, robust precision on both, and the curve of the loss."""
+        space = open_workspace(self.path)
+        config = space.config(self.recipe, self.number)
+        if config.start == "source":
+            model = detectors.load(space.file("source", self.number))
+        else:
+            model = space.fresh(config.seed)
+        model.to(resolve_device("cpu"))
+        curve: list[tuple[int, float]] = []
+        every = max(1, config.steps // CURVE)
+        total = 0.0
+
+        def keep(record: StepRecord) -> None:
+            nonlocal total
+            total += record.loss
+            if record.step % every == 0:
+                curve.append((record.step, total / every))
+                total = 0.0
+
+        labelled = space.target.train if config.domain == "target" else space.source.train
+        checkpoint = space.checkpoint(self.recipe, self.number)
+        checkpoint.parent.mkdir(exist_ok=True)
+        train_detector(
+            model,
+            labelled,
+            config,
+            target=space.target.train if config.needs_target else None,
+            checkpoint=checkpoint,
+            on_step=keep,
+        )
+        detectors.save(model, space.file(self.recipe, self.number), recipe=self.recipe)
+        return {"curve": curve, "steps": config.steps, **judged(model, space)}
+
+
+@dataclass(frozen=True)
+class MeasureShift:
+    """The distance of the target from the source, as the first source detector sees them."""
+
+    id: str
+    path: str
+    timeout: float | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Distances, ratio and advice, on images that nothing was trained on."""
+        space = open_workspace(self.path)
+        model = detectors.load(space.file("source", 0))
+        features = [
+            shift.detector_features(model, each.test) for each in (space.source, space.target)
+        ]
+        found = shift.measure_shift(*features, threshold=space.options.threshold)
+        return asdict(found)
+
+
+def judged(model: Detector, space: Workspace) -> dict[str, Any]:
+    """Every figure on the test images of both domains, and AP50 under attack."""
+    options, classes = space.options, space.source.train.classes
+    attack = DetectionAttack(eps=options.judge_eps, steps=options.judge_steps)
+    result: dict[str, Any] = {}
+    for name, domain in (("source", space.source), ("target", space.target)):
+        result[name] = evaluate(detect(model, domain.test), domain.test.truths, classes)
+        chosen = domain.test.subset(range(min(options.judge_images, len(domain.test))))
+        result[f"robust_{name}_ap50"] = robust_ap50(model, chosen, attack, space.base.seed)
+    return result
+
+
+def robust_ap50(
+    model: Detector, images: DetectionSet, attack: DetectionAttack, seed: int
+) -> float | None:
+    """Mean AP50 by area over classes on adversarials of `images`."""
+    found, device = [], device_of(model)
+    generator = torch_generator("judge", seed)
+    for start in range(0, len(images), BATCH):
+        rows = range(start, min(start + BATCH, len(images)))
+        pixels = [to_unit(images.image(row)).to(device) for row in rows]
+        truths = [images.truths[row] for row in rows]
+        moved = attack(model, pixels, truths, generator=generator)
+        found += _detected(model, moved)
+    precision = voc_precision(found, images.truths, len(images.classes))
+    known = [each.ap_area for each in precision if each.ap_area is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _detected(model: Detector, pixels: Sequence[Tensor]) -> list[detectors.Found]:
+    with pure(model), torch.no_grad():
+        return [
+            detectors.Found(each.boxes.cpu(), each.scores.cpu(), each.labels.cpu())
+            for each in model(list(pixels))
+        ]

@@ -1,0 +1,156 @@
+"""The report of an adaptation: what each recipe is worth on both domains."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from adaptation import detectors
+from adaptation.evaluation import detect
+from adaptation.recipes import SAYS
+from experiments.adapt.drawings import SURE, classes_figure, curves_figure, detections_figure
+from experiments.adapt.workspace import open_workspace
+from experiments.pages import eps_text, finished, settings_section
+from robustkit.data.detection import shapes_config
+from robustkit.runs import RunFolder, write_text
+from robustkit.runs.report import Section, figure, render_report, table
+
+Summary = dict[str, Any]
+PICTURED = 4
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Draw `report.html` from what the folder holds; returns its path.
+
+    Raises `RunError` when the adaptation has not finished.
+    """
+    summary = finished(folder)
+    recipes = summary["recipes"]
+    sections = [
+        _precision(summary, folder.config),
+        _shift(summary),
+        Section(
+            "classes",
+            "Class by class",
+            figure(classes_figure(recipes), "AP50 by area on the target, means over trainings."),
+            "",
+        ),
+        _pictures(folder, list(recipes)),
+        Section(
+            "training",
+            "Training",
+            figure(curves_figure(recipes), "Means over a hundredth of the steps each."),
+            "What is descended: recipes add parts to the detector's own loss.",
+        ),
+        settings_section(folder.config),
+    ]
+    page = render_report(
+        "Adaptation",
+        sections,
+        subtitle=f"{folder.config['source']} to {folder.config['target']}, "
+        f"{folder.config['detector']}",
+        env=folder.env,
+        command=folder.env["command"],
+    )
+    path = folder.file("report.html")
+    write_text(path, page)
+    return path
+
+
+def _precision(summary: Summary, config: dict[str, Any]) -> Section:
+    rows = []
+    for name, found in summary["recipes"].items():
+        gain = found.get("gain", {}).get("target")
+        rows.append(
+            [
+                name,
+                _told(found["target"]["intervals"]["ap50_area"]),
+                "–" if gain is None else _told(gain, sign=True),
+                _told(found["target"]["intervals"]["coco_ap"]),
+                _told(found["source"]["intervals"]["ap50_area"]),
+                _told(found["robust_source_interval"]),
+                _told(found["robust_target_interval"]),
+                f"{found['seconds']:.0f}",
+            ]
+        )
+    headers = [
+        *("recipe", "target AP50", "gain", "target COCO AP", "source AP50"),
+        *("source, attacked", "target, attacked", "seconds"),
+    ]
+    first = next(iter(summary["recipes"].values()))
+    said = "; ".join(
+        f"{name}: {' + '.join(SAYS[part] for part in name.split('+'))}"
+        for name in summary["recipes"]
+    )
+    note = (
+        f"In %, means over {first['seeds']} trainings with Student's 95 % intervals. AP50 by area, "
+        f"VOC's rules, {first['target']['images']} test images of the target and "
+        f"{first['source']['images']} of the source. Gain: points over `source`, training by "
+        f"training. Attacked: PGD-{config['judge_steps']} within {eps_text(config['judge_eps'])}, "
+        f"{config['judge_images']} images. {said}."
+    )
+    return Section("precision", "Precision", table(headers, rows), note + _texture(config))
+
+
+def _texture(config: dict[str, Any]) -> str:
+    """How strong the classes' texture is, where images are rendered."""
+    told = []
+    for name in ("source", "target"):
+        if str(config[name]).startswith("shapes:"):
+            told.append(f"{name} {eps_text(shapes_config(config[name]).texture)}")
+    if not told:
+        return ""
+    return (
+        f" Amplitude of the texture that tells classes apart in photographs: {', '.join(told)} (0: "
+        "only shapes do, and adversarial training has nothing to take away)."
+    )
+
+
+def _shift(summary: Summary) -> Section:
+    found = summary["shift"]
+    rows = [
+        ["Fréchet distance", f"{found['frechet']:.4g}"],
+        ["between halves of the source", f"{found['within_source']:.4g}"],
+        ["ratio", f"{found['ratio']:.1f} [{found['low']:.1f}, {found['high']:.1f}]"],
+        ["threshold", f"{found['threshold']:g}"],
+        ["advice", found["advice"]],
+    ]
+    note = (
+        "Of the backbone's coarsest maps, as the first source detector sees "
+        f"{found['images'][0]} and {found['images'][1]} test images; the interval is over random "
+        "halves."
+    )
+    return Section("shift", "How far the target is", table(["", ""], rows), note)
+
+
+def _pictures(folder: RunFolder, names: list[str]) -> Section:
+    space = open_workspace(str(folder.path))
+    html = Markup()
+    models = {name: detectors.load(space.file(name, 0)) for name in names}
+    for called, domain in (("source", space.source), ("target", space.target)):
+        chosen = domain.test.subset(range(min(PICTURED, len(domain.test))))
+        found = {name: detect(model, chosen) for name, model in models.items()}
+        drawn = detections_figure(chosen, found, range(len(chosen)))
+        html += Markup(
+            "<figure><img src='data:image/png;base64,{}' alt='{}' style='max-width:100%'>"
+            "<figcaption>{}</figcaption></figure>"
+        ).format(
+            base64.b64encode(drawn).decode(),
+            f"detections on the {called}",
+            f"The first test images of the {called}: what is there, and what each recipe's first "
+            "training finds.",
+        )
+    return Section("detections", "Detections", html, f"Drawn with a score of {SURE:g} or more.")
+
+
+def _told(found: dict[str, Any], *, sign: bool = False) -> str:
+    if found["mean"] is None:
+        return "–"
+    form = "+.1f" if sign else ".1f"
+    text = f"{100 * found['mean']:{form}}"
+    if found["low"] is None:
+        return text
+    return f"{text} [{100 * found['low']:{form}}, {100 * found['high']:{form}}]"

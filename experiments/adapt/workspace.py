@@ -1,0 +1,109 @@
+"""What the jobs of an adaptation share: data, detectors and files, found again from the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from adaptation import detectors
+from adaptation.detectors import Detector
+from adaptation.recipes import recipe
+from adaptation.training import DetectionConfig
+from experiments.adapt.config import AdaptOptions
+from experiments.options import config_from
+from robustkit import models
+from robustkit.compute import derive_seed
+from robustkit.data.detection import DetectionSet, load_detection
+from robustkit.errors import DataError
+from robustkit.models.weights import fit_weights, read_weights
+from robustkit.runs import RunFolder
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """One domain: what is trained on, and what is judged on, told in the source's classes."""
+
+    train: DetectionSet
+    test: DetectionSet
+
+
+@dataclass(frozen=True, eq=False)
+class Workspace:
+    """The settings of a run, its data and its folder."""
+
+    path: Path
+    options: AdaptOptions
+    base: DetectionConfig
+    source: Domain
+    target: Domain
+
+    def config(self, name: str, number: int) -> DetectionConfig:
+        """The settings of one training of a recipe."""
+        seed = derive_seed("adapt", self.base.seed, number)
+        values = {field.name: getattr(self.base, field.name) for field in fields(DetectionConfig)}
+        return recipe(name, DetectionConfig(**{**values, "seed": seed}))
+
+    def file(self, name: str, number: int) -> Path:
+        """The trained detector."""
+        return self.path / f"{name}-{number}.safetensors"
+
+    def checkpoint(self, name: str, number: int) -> Path:
+        """The state of its training."""
+        return self.path / "checkpoint" / f"{name}-{number}.safetensors"
+
+    def fresh(self, seed: int) -> Detector:
+        """A new detector; its backbone may be a trained classifier's, or all weights a user's."""
+        return make_detector(self.options, self.source.train.classes, seed)
+
+
+def make_detector(options: AdaptOptions, classes: tuple[str, ...], seed: int) -> Detector:
+    """The detector that the options name, for these classes."""
+    body = None if options.backbone is None else models.load(options.backbone)
+    made = detectors.build(
+        options.detector,
+        classes,
+        backbone=None if body is None else body.card,
+        taps=options.taps,
+        seed=seed,
+    )
+    if body is not None:
+        found: Any = made.net.get_submodule("backbone")
+        detectors.take_weights(getattr(found, "body", found), body)
+    if options.weights is not None:
+        fit_weights(made.net, read_weights(options.weights), options.weights)
+    return made
+
+
+def load_domains(options: AdaptOptions) -> tuple[Domain, Domain]:
+    """Both domains in the source's classes; raises `DataError` where they have none in common."""
+    source = _domain(options.source, options.source_test)
+    target = _domain(options.target, options.target_test)
+    classes = source.train.classes
+    moved = Domain(target.train.with_classes(classes), target.test.with_classes(classes))
+    return Domain(source.train, source.test.with_classes(classes)), moved
+
+
+@lru_cache(maxsize=1)
+def open_workspace(path: str) -> Workspace:
+    """The workspace of a run folder, kept for the next job of this process."""
+    config: Mapping[str, Any] = RunFolder.open(path, verb="adapt").config
+    options = config_from(AdaptOptions, config)
+    base = config_from(DetectionConfig, config)
+    source, target = load_domains(options)
+    return Workspace(Path(path), options, base, source, target)
+
+
+def _domain(spec: str, test: str | None) -> Domain:
+    train = load_detection(spec, "train")
+    if test is not None:
+        return Domain(train, load_detection(test, "test"))
+    kind, _, rest = spec.partition(":")
+    if kind == "shapes":
+        return Domain(train, load_detection(spec, "test"))
+    if kind == "voc":
+        folder, colon, _ = rest.rpartition(":")
+        return Domain(train, load_detection(f"voc:{folder if colon else rest}:test", "test"))
+    raise DataError(f"'{spec}' has no test part: name it, --source-test or --target-test")

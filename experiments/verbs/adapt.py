@@ -1,0 +1,61 @@
+"""`robustkit adapt`: train detectors for a domain without labels, recipe by recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adaptation.training import DetectionConfig
+from experiments.adapt import (
+    HELPS,
+    SET_BY_RECIPES,
+    TRAINING_HELPS,
+    AdaptOptions,
+    check_recipes,
+    load_domains,
+    make_detector,
+    run_adapt,
+    write_report,
+)
+from experiments.launch import add_run_options, run_folder, settings
+from experiments.options import Forms, Options, VerbParser, add_config, config_from, names
+from robustkit.runs import RunFolder
+
+
+def add_arguments(parser: VerbParser) -> None:
+    """The two domains, the detector, the recipes and their training."""
+    forms: Forms = {"recipe": {"type": names}, "taps": {"type": names}}
+    add_config(parser, AdaptOptions, HELPS, title="adaptation", forms=forms)
+    add_config(parser, DetectionConfig, TRAINING_HELPS, title="training", leave_out=SET_BY_RECIPES)
+    group = parser.add_argument_group("executor")
+    group.add_argument("--executor", default="processes", help="inline or processes")
+    group.add_argument("--workers", type=int, default=2, help="trainings at a time, a thread each")
+    add_run_options(parser, resumable=True)
+
+
+def run(options: Options) -> int:
+    """Train and judge every recipe; leaves detectors, summary and report in the run folder."""
+    config = settings("adapt", options)
+    chosen, base = config_from(AdaptOptions, config), config_from(DetectionConfig, config)
+    check_recipes(chosen, base)
+    if options.resume is None:
+        # Mistakes in what is named show before there is a folder.
+        source, _ = load_domains(chosen)
+        make_detector(chosen, source.train.classes, 0)
+    kept = options.resume is not None
+    with run_folder("adapt", options, config, keep_failed=kept) as folder:
+        if folder.summary() is None:
+            folder.write_summary(run_adapt(folder, lambda line: print(line, flush=True)))
+        path = write_report(folder)
+    summary = folder.summary() or {}
+    for name, found in summary["recipes"].items():
+        own = {domain: found[domain]["ap50_area"] for domain in ("source", "target")}
+        told = ", ".join(f"{domain} {100 * (ap or 0):.1f} %" for domain, ap in own.items())
+        print(f"{name}: AP50 {told} ({found['seeds']} trainings)")
+    print(f"{summary['shift']['advice']} (ratio {summary['shift']['ratio']:.1f})")
+    print(f"report: {path}")
+    return 0
+
+
+def report(folder: RunFolder) -> Path:
+    """Draw the report of a finished adaptation anew."""
+    return write_report(folder)
