@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from adaptation.shift.frechet import frechet
 from robustkit.compute import derive_seed
+from robustkit.errors import DataError
 
 Floats = NDArray[np.float64]
 DRAWS = 200
@@ -21,7 +22,7 @@ PAYS, COSTS = "adversarial training is likely to pay", "plain training is likely
 @dataclass(frozen=True)
 class Shift:
     """`frechet` between source and target, `within_source` between halves of the source, both
-    squared distances; `ratio` of the two with its bootstrap interval; `threshold` and `advice`.
+    squared distances; `ratio` of the two with its interval; `threshold` and `advice`.
     """
 
     frechet: float
@@ -45,13 +46,16 @@ def measure_shift(
     """The shift between features (n,d) of the source and (m,d) of the target.
 
     All three clouds have the same size, half of the source: the distance depends on it. The
-    interval is of the ratio over `draws` divisions and bootstrap samples of both.
+    interval is of the ratio over `draws` random halves of both domains (half-sample replication,
+    McCarthy 1969): drawing with replacement would repeat images, which makes any two clouds look
+    farther apart.
     """
     rng = np.random.default_rng(derive_seed("shift", seed))
     size = min(len(source) // 2, len(target))
-    pairs = [_distances(source, target, size, rng, bootstrap=False) for _ in range(10)]
-    across, within = (float(np.mean(each)) for each in zip(*pairs, strict=True))
-    drawn = [_distances(source, target, size, rng, bootstrap=True) for _ in range(draws)]
+    if size < 2:
+        raise DataError("a distance between domains needs four source images and two target ones")
+    drawn = [_distances(source, target, size, rng) for _ in range(draws)]
+    across, within = (float(np.mean(each)) for each in zip(*drawn, strict=True))
     ratios = [a / w for a, w in drawn if w > 0]
     low, high = np.quantile(ratios, [0.025, 0.975]) if ratios else (np.nan, np.nan)
     ratio = across / within if within > 0 else float("inf")
@@ -68,14 +72,10 @@ def measure_shift(
 
 
 def _distances(
-    source: Floats, target: Floats, size: int, rng: np.random.Generator, *, bootstrap: bool
+    source: Floats, target: Floats, size: int, rng: np.random.Generator
 ) -> tuple[float, float]:
     """Distances of one half of the source to as much of the target, and to the other half."""
     order = rng.permutation(len(source))
     first, second = source[order[:size]], source[order[size : 2 * size]]
     other = target[rng.permutation(len(target))[:size]]
-    if bootstrap:
-        first, second, other = (
-            each[rng.integers(len(each), size=len(each))] for each in (first, second, other)
-        )
     return frechet(first, other), frechet(first, second)

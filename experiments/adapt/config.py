@@ -106,13 +106,3 @@ def check_recipes(options: AdaptOptions, base: DetectionConfig) -> None:
         if asked and not any(user in name.split("+") for name in options.recipes for user in users):
             flag = setting.replace("_", "-")
             raise ConfigError(f"--{flag} is of the recipe {' or '.join(users)}, which is not asked")
-
-
-__all__ = [
-    "HELPS",
-    "SET_BY_RECIPES",
-    "TRAINING_HELPS",
-    "AdaptOptions",
-    "check_recipes",
-    "own_settings",
-]

@@ -15,6 +15,7 @@ from experiments.adapt.drawings import SURE, classes_figure, curves_figure, dete
 from experiments.adapt.workspace import open_workspace
 from experiments.pages import eps_text, finished, settings_section
 from robustkit.data.detection import shapes_config
+from robustkit.data.shapes import STYLES
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import Section, figure, render_report, table
 
@@ -100,12 +101,13 @@ def _texture(config: dict[str, Any]) -> str:
     told = []
     for name in ("source", "target"):
         if str(config[name]).startswith("shapes:"):
-            told.append(f"{name} {eps_text(shapes_config(config[name]).texture)}")
+            asked = shapes_config(config[name])
+            told.append(f"{name} {eps_text(asked.texture * STYLES[asked.style].kept)}")
     if not told:
         return ""
     return (
-        f" Amplitude of the texture that tells classes apart in photographs: {', '.join(told)} (0: "
-        "only shapes do, and adversarial training has nothing to take away)."
+        f" Amplitude of the texture that tells classes apart: {', '.join(told)} (0 in both: only "
+        "shapes do, and adversarial training has nothing to take away)."
     )
 
 

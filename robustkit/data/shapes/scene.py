@@ -17,9 +17,9 @@ HOLE = 0.55  # of a ring's radius
 SMALL, LARGE = 0.11, 0.24  # radii, in sides of the image
 MOST = 4  # shapes in an image
 EMPTY = 0.04  # of images have no shape
-APART = 0.55  # centres are further apart than this part of the radii's sum
+APART = 0.4  # centres are further apart than this part of the radii's sum
 BEYOND = 0.35  # of a radius may lie outside of the image
-SEEN = 0.45  # of a shape must be visible, or it is difficult
+SEEN = 0.6  # of a shape must be visible, or it is difficult
 HIDDEN = 0.12  # less visible, and it is not there
 
 

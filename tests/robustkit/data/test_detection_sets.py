@@ -1,0 +1,323 @@
+"""Images with boxes: a folder as VOC and Clipart1k lay it out, COCO's JSON, and what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from robustkit.data.detection import SIX, VOC, DetectionSet, load_detection, read_coco, read_voc
+from robustkit.errors import DataError
+
+ANNOTATION = """<annotation>
+  <folder>VOC2007</folder>
+  <filename>{name}.jpg</filename>
+  <source><database>The VOC2007 Database</database><annotation>PASCAL VOC2007</annotation></source>
+  <size><width>50</width><height>40</height><depth>3</depth></size>
+  <segmented>0</segmented>
+{objects}</annotation>
+"""
+OBJECT = """  <object>
+    <name>{name}</name><pose>Left</pose><truncated>{truncated}</truncated>
+    <difficult>{difficult}</difficult>
+    <bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox>
+{parts}  </object>
+"""
+PART = (
+    "    <part><name>head</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>5</xmax>"
+    "<ymax>6</ymax></bndbox></part>\n"
+)
+
+
+def entry(name: str, *box: float, difficult: int = 0, truncated: int = 0, parts: str = "") -> str:
+    x1, y1, x2, y2 = box
+    return OBJECT.format(
+        name=name, x1=x1, y1=y1, x2=x2, y2=y2, difficult=difficult, truncated=truncated, parts=parts
+    )
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """VOC2007 as its archives unpack: two images in train, one in test, one of them empty."""
+    folder = tmp_path / "VOC2007"
+    for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (folder / part).mkdir(parents=True)
+    objects = {
+        "000001": entry("dog", 1, 1, 20, 40, difficult=1)
+        + entry("person", 8.5, 12, 50, 40, truncated=1, parts=PART),
+        "000002": "",
+        "000003": entry("tvmonitor", 10, 10, 10, 12),
+    }
+    rng = np.random.default_rng(0)
+    for name, told in objects.items():
+        pixels = rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "JPEGImages" / f"{name}.jpg")
+        file = folder / "Annotations" / f"{name}.xml"
+        file.write_text(ANNOTATION.format(name=name, objects=told))
+    splits = {"train": "000001\n000002\n", "test": "000003\n", "dog_train": "000001  1\n"}
+    for name, listed in splits.items():
+        (folder / "ImageSets" / "Main" / f"{name}.txt").write_text(listed)
+    return folder
+
+
+def test_a_voc_folder_is_read_as_it_comes(voc: Path) -> None:
+    found = load_detection(f"voc:{voc}:train")
+    assert found.classes == VOC
+    assert found.ids == ("000001", "000002")
+    first, empty = found.truths
+    # Counted from 1 in the file, the last pixel included: far edges stay.
+    assert first.boxes.tolist() == [[0, 0, 20, 40], [7.5, 11, 50, 40]]
+    assert [VOC[label] for label in first.labels] == ["dog", "person"]  # a part is no object
+    assert first.difficult.tolist() == [True, False]
+    assert first.area.tolist() == [800, 42.5 * 29]
+    assert len(empty) == 0
+    assert empty.boxes.shape == (0, 4)
+    assert found.image(1).shape == (3, 40, 50)
+    assert found.image(1).dtype == torch.uint8
+
+
+def test_splits_can_be_joined_and_all_is_both(voc: Path) -> None:
+    assert read_voc(voc, "train+test").ids == read_voc(voc, "all").ids
+    assert len(read_voc(voc, "all")) == 3
+    (voc / "ImageSets/Main/all.txt").write_text("000003\n")
+    assert read_voc(voc, "all").ids == ("000003",)
+    assert read_voc(voc, "dog_train").ids == ("000001",)
+
+
+def test_a_box_of_one_pixel_has_an_area(voc: Path) -> None:
+    (only,) = read_voc(voc, "test").truths
+    assert only.boxes.tolist() == [[9, 9, 10, 12]]
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"), [("clipart", VOC), ("watercolor", SIX), ("Comic2k", SIX)]
+)
+def test_class_orders_of_the_published_sets(voc: Path, name: str, classes: tuple[str, ...]) -> None:
+    moved = voc.rename(voc.with_name(name))
+    (moved / "ImageSets/Main/none.txt").write_text("000002\n")
+    assert read_voc(moved, "none").classes == classes
+
+
+def test_a_folder_may_list_its_own_classes(voc: Path) -> None:
+    (voc / "classes.txt").write_text("person\ndog\n\ntvmonitor\n")
+    found = read_voc(voc, "train")
+    assert found.classes == ("person", "dog", "tvmonitor")
+    assert found.truths[0].labels.tolist() == [1, 0]
+    (voc / "classes.txt").write_text("person\nperson\n")
+    with pytest.raises(DataError, match="one class a line, each once"):
+        read_voc(voc, "train")
+
+
+def broken(change: Callable[[Path], object]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        change(folder)
+
+    return apply
+
+
+def write(objects: str) -> Callable[[Path], object]:
+    text = ANNOTATION.format(name="000001", objects=objects)
+    return lambda folder: (folder / "Annotations/000001.xml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            write(entry("god", 1, 1, 5, 5)),
+            r"000001\.xml: object 1 \(god\): unknown class 'god'.*dog",
+        ),
+        (write(entry("dog", 5, 5, 4, 9)), r"object 1 \(dog\): box \(4, 4, 4, 9\) has no area"),
+        (write(entry("dog", 5, 5, 60, 9)), r"leaves the image of 50 x 40 pixels"),
+        (write(entry("dog", -3, 5, 6, 9)), r"leaves the image of 50 x 40 pixels"),
+        (write("  <object><name>dog</name></object>\n"), r"object 1 \(dog\): no bndbox"),
+        (
+            write(entry("dog", 1, 1, 5, 5).replace("<xmin>1<", "<xmin>a<")),
+            "xmin: expected a number",
+        ),
+        (write(entry("dog", 1, 1, float("nan"), 5)), "is not finite"),
+        (lambda f: (f / "Annotations/000001.xml").write_text("<annotation>"), "not XML"),
+        (lambda f: (f / "Annotations/000001.xml").unlink(), "no such annotation"),
+        (lambda f: (f / "Annotations/000001.xml").write_text("<!DOCTYPE a>"), "defines entities"),
+        (
+            lambda f: (f / "JPEGImages/000001.jpg").unlink(),
+            r"000001\.jpg: no such image, nor \.png",
+        ),
+        (lambda f: (f / "ImageSets/Main/train.txt").write_text(""), "lists no image"),
+        (lambda f: (f / "ImageSets/Main/train.txt").write_text("../x\n"), "is no bare name"),
+        (lambda f: (f / "ImageSets/Main/train.txt").unlink(), "no split 'train'"),
+    ],
+)
+def test_what_does_not_fit_is_said_with_its_file(
+    voc: Path, change: Callable[[Path], object], said: str
+) -> None:
+    change(voc)
+    with pytest.raises(DataError, match=said):
+        read_voc(voc, "train")
+
+
+def test_an_image_that_cannot_be_read_is_named_when_it_is_asked_for(voc: Path) -> None:
+    (voc / "JPEGImages/000002.jpg").write_bytes(b"no image")
+    found = read_voc(voc, "train")
+    assert found.image(0).shape == (3, 40, 50)
+    with pytest.raises(DataError, match=r"000002\.jpg: not readable as an image"):
+        found.image(1)
+
+
+def test_annotations_without_a_size_ask_the_image(voc: Path) -> None:
+    file = voc / "Annotations/000001.xml"
+    text = file.read_text().replace("<width>50</width><height>40</height>", "")
+    for told in ("<width>0</width><height>0</height>", ""):
+        start = text.index("<size>")
+        assert read_voc(voc, "train").truths[0].boxes.shape == (2, 4)
+        file.write_text(text[:start] + f"<size>{told}" + text[start + len("<size>") :])
+        if not told:
+            file.write_text(text[:start] + text[text.index("</size>") + len("</size>") :])
+            assert read_voc(voc, "train").truths[0].boxes.shape == (2, 4)
+
+
+def test_a_missing_set_says_where_it_comes_from_and_what_to_do_without(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cross-domain-detection.*JPEGImages/.*shapes:clipart"):
+        load_detection(f"voc:{tmp_path / 'clipart'}:test")
+    with pytest.raises(DataError, match=r"PASCAL VOC challenge of 2007.*trainval\.txt"):
+        load_detection(f"voc:{tmp_path / 'VOC2007'}:trainval")
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("vok:x:y", "did you mean 'voc'"),
+        ("shapes", "expected voc:FOLDER"),
+        ("voc::test", "expected voc:FOLDER:SPLIT"),
+        ("coco:images", "expected coco:IMAGES:JSON"),
+        ("shapes:photos", "did you mean 'photo'"),
+        ("shapes:photo:many", "N: expected a number"),
+        ("shapes:photo:10?textur=1", "did you mean 'texture'"),
+        ("shapes:photo:10?texture=2", "a texture of 0 to 0.25"),
+        ("shapes:photo:0", "1 to 100,000 images"),
+        ("shapes:photo?side=10", "64 to 512 pixels"),
+    ],
+)
+def test_specs_that_name_nothing(spec: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        load_detection(spec)
+
+
+# -------------------------------------------------------------------------------------------- COCO
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> tuple[Path, Path, dict[str, list[dict[str, object]]]]:
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (30, 20)).save(images / name)
+    content: dict[str, list[dict[str, object]]] = {
+        "images": [
+            {"id": 7, "file_name": "b.png", "width": 30, "height": 20},
+            {"id": 3, "file_name": "a.png"},
+        ],
+        "categories": [{"id": 9, "name": "zebra"}, {"id": 2, "name": "ant"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 9, "bbox": [1, 2, 3.5, 4], "iscrowd": 1},
+            {"id": 2, "image_id": 7, "category_id": 2, "bbox": [0, 0, 30, 20], "area": 55.5},
+        ],
+    }
+    return images, tmp_path / "it.json", content
+
+
+def test_coco_is_read_in_the_order_of_ids(
+    coco: tuple[Path, Path, dict[str, list[dict[str, object]]]],
+) -> None:
+    images, file, content = coco
+    file.write_text(json.dumps(content))
+    found = load_detection(f"coco:{images}:{file}")
+    assert found.classes == ("ant", "zebra")
+    assert found.ids == ("b.png", "a.png")
+    first, empty = found.truths
+    assert first.boxes.tolist() == [[1, 2, 4.5, 6], [0, 0, 30, 20]]
+    assert first.labels.tolist() == [1, 0]
+    assert first.crowd.tolist() == [True, False]
+    assert first.area.tolist() == [14, 55.5]
+    assert len(first.trained_on()) == 1
+    assert len(empty) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (
+            "annotations",
+            [{"id": 5, "image_id": 7, "category_id": 1, "bbox": [1, 1, 2, 2]}],
+            "5: unk",
+        ),
+        (
+            "annotations",
+            [{"id": 5, "image_id": 7, "category_id": 2, "bbox": [1, 1, 0, 2]}],
+            "no are",
+        ),
+        (
+            "annotations",
+            [{"id": 5, "image_id": 7, "category_id": 2, "bbox": [1, 1, 2]}],
+            "bbox must",
+        ),
+        ("annotations", [{"id": 5, "image_id": 7, "category_id": 2}], "lacks 'bbox'"),
+        (
+            "annotations",
+            [{"id": 5, "image_id": 8, "category_id": 2, "bbox": [1, 1, 2, 2]}],
+            "image 8",
+        ),
+        ("annotations", {}, "must be a list"),
+        ("images", [{"id": 7, "file_name": "c.png"}], r"c\.png: no such image"),
+        ("images", [{"id": 7, "file_name": "../it.json"}], "lies outside"),
+        ("images", [{"id": 7, "file_name": "a.png"}, {"id": 7, "file_name": "b.png"}], "twice"),
+    ],
+)
+def test_coco_files_that_do_not_fit(
+    coco: tuple[Path, Path, dict[str, list[dict[str, object]]]],
+    key: str,
+    value: list[dict[str, object]],
+    said: str,
+) -> None:
+    images, file, content = coco
+    file.write_text(json.dumps({**content, key: value}))
+    with pytest.raises(DataError, match=said):
+        read_coco(images, file)
+
+
+def test_coco_files_that_are_none(tmp_path: Path) -> None:
+    file = tmp_path / "it.json"
+    with pytest.raises(DataError, match="no such file"):
+        read_coco(tmp_path, file)
+    for text, said in (("{", "not JSON"), ("[]", "expected an object"), ("[" * 99999, "not JSON")):
+        file.write_text(text)
+        with pytest.raises(DataError, match=said):
+            read_coco(tmp_path, file)
+
+
+# ------------------------------------------------------------------------------------------- sets
+
+
+def test_another_sets_classes(voc: Path) -> None:
+    found = read_voc(voc, "train").with_classes(("person", "cat"))
+    assert found.truths[0].labels.tolist() == [0]
+    assert found.truths[0].boxes.tolist() == [[7.5, 11, 50, 40]]
+    with pytest.raises(DataError, match="no class in common with zebra"):
+        read_voc(voc, "train").with_classes(("zebra",))
+
+
+def test_subsets_keep_images_and_truths_together(voc: Path) -> None:
+    whole = read_voc(voc, "all")
+    turned = whole.subset([2, 0])
+    assert turned.ids == ("000003", "000001")
+    assert torch.equal(turned.image(1), whole.image(0))
+    kept = turned.in_memory()
+    assert torch.equal(kept.image(0), whole.image(2))
+    assert torch.equal(kept.subset([1]).image(0), whole.image(0))
+    with pytest.raises(DataError, match="no images"):
+        DetectionSet("none", VOC, (), (), whole.read)
