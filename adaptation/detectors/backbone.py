@@ -107,4 +107,6 @@ def at_side(card: Card, side: int) -> Classifier:
 def take_weights(body: Tapped, model: Classifier) -> None:
     """Copy what the backbone has of a trained classifier's weights."""
     own, given = body.net.state_dict(), model.net.state_dict()
-    body.net.load_state_dict({name: given[name] for name in own})
+    # Constants of the architecture are no weights of the classifier.
+    constant = {name: own[name] for name in own if name.startswith("_tensor_constant")}
+    body.net.load_state_dict({name: given[name] for name in own if name not in constant} | constant)

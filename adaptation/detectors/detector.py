@@ -72,8 +72,13 @@ class Detector(nn.Module):
         """
         if self.training:
             raise ModelError("a detector in training mode gives losses; call eval() first")
-        found = self.net(self._listed(images))
-        return [Found(each["boxes"], each["scores"], each["labels"] - 1) for each in found]
+        found = []
+        for each in self.net(self._listed(images)):
+            # Detectors without a background class keep a place for it all the same.
+            kept = each["labels"] > 0
+            labels = each["labels"][kept] - 1
+            found.append(Found(each["boxes"][kept], each["scores"][kept], labels))
+        return found
 
     def losses(self, images: Sequence[Tensor] | Tensor, truths: Sequence[Truth]) -> DetectionLoss:
         """The loss on `images`, with a graph, in either mode.
