@@ -25,6 +25,9 @@ class DetectionAttack:
     image by image, the one of larger total loss (Zhang and Wang 2019). `eps` and `alpha` are in
     units of images in [0,1]; without `alpha` a step is 1.25 eps where there is one, else
     2.5 eps / steps. `random_start` begins anywhere in the ball.
+
+    A two-stage detector averages "loc" over the proposals that it samples; moving proposals away
+    makes that mean no larger, so attack "cls" or "all" there.
     """
 
     loss: str = "all"
