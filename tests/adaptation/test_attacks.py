@@ -26,9 +26,9 @@ def images() -> DetectionSet:
 @pytest.fixture(scope="module", params=NAMES)
 def model(request: pytest.FixtureRequest, images: DetectionSet) -> Detector:
     """A detector that has learnt something: gradients of fresh ones point nowhere."""
-    name = f"{request.param}{'&' if '?' in request.param else '?'}side=64"
+    name = f"{request.param}{'&' if '?' in request.param else '?'}side=64&width=16"
     made = detectors.build(name, images.classes, seed=0)
-    return train_detector(made, images, DetectionConfig(steps=30, warmup=5))
+    return train_detector(made, images, DetectionConfig(steps=60, warmup=5))
 
 
 def batch(images: DetectionSet, first: int, count: int = 4) -> tuple[list[Tensor], list[Truth]]:
