@@ -2,9 +2,10 @@
 
 from adaptation.shift.features import classifier_features, detector_features
 from adaptation.shift.frechet import frechet
-from adaptation.shift.measure import THRESHOLD, Shift, measure_shift
+from adaptation.shift.measure import DRAWS, THRESHOLD, Shift, measure_shift
 
 __all__ = [
+    "DRAWS",
     "THRESHOLD",
     "Shift",
     "classifier_features",

@@ -55,7 +55,10 @@ def classes_figure(recipes: Mapping[str, Any]) -> Markup:
 
 
 def detections_figure(
-    images: DetectionSet, found: Mapping[str, Sequence[Found]], rows: Sequence[int]
+    images: DetectionSet,
+    found: Mapping[str, Sequence[Found]],
+    rows: Sequence[int],
+    sure: float = SURE,
 ) -> bytes:
     """A PNG: images in rows, the truth and every recipe's detections in columns."""
     import io
@@ -73,9 +76,9 @@ def detections_figure(
             for place in line:
                 place.imshow(pixels)
                 place.set_axis_off()
-            _draw(line[0], images.truths[row], None, images.classes)
+            _draw(line[0], images.truths[row], None, images.classes, sure)
             for place, each in zip(line[1:], found.values(), strict=True):
-                _draw(place, each[row], each[row].scores.tolist(), images.classes)
+                _draw(place, each[row], each[row].scores.tolist(), images.classes, sure)
         for place, name in zip(places[0], ("truth", *found), strict=True):
             place.set_title(name, fontsize=8)
         packed = io.BytesIO()
@@ -84,12 +87,16 @@ def detections_figure(
 
 
 def _draw(
-    place: Any, what: Found | Truth, scores: list[float] | None, classes: Sequence[str]
+    place: Any,
+    what: Found | Truth,
+    scores: list[float] | None,
+    classes: Sequence[str],
+    sure: float,
 ) -> None:
     for number, (box, label) in enumerate(
         zip(what.boxes.tolist(), what.labels.tolist(), strict=True)
     ):
-        if scores is not None and scores[number] < SURE:
+        if scores is not None and scores[number] < sure:
             continue
         x1, y1, x2, y2 = box
         colour = PALETTE[label % len(PALETTE)]

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from adaptation import detectors, shift
 from adaptation.attacks import DetectionAttack
 from adaptation.detectors import Detector
-from adaptation.evaluation import detect, evaluate, voc_precision
+from adaptation.evaluation import detect, evaluate
 from adaptation.training import StepRecord, train_detector
 from experiments.adapt.workspace import Workspace, open_workspace
-from robustkit.attacks import pure
-from robustkit.compute import device_of, resolve_device, torch_generator
-from robustkit.data import to_unit
-from robustkit.data.detection import DetectionSet
+from experiments.judged_detectors import robust_ap50
+from robustkit.compute import resolve_device
 
 CURVE = 100  # points of a training's curve
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -98,28 +91,3 @@ def judged(model: Detector, space: Workspace) -> dict[str, Any]:
         chosen = domain.test.subset(range(min(options.judge_images, len(domain.test))))
         result[f"robust_{name}_ap50"] = robust_ap50(model, chosen, attack, space.base.seed)
     return result
-
-
-def robust_ap50(
-    model: Detector, images: DetectionSet, attack: DetectionAttack, seed: int
-) -> float | None:
-    """Mean AP50 by area over classes on adversarials of `images`."""
-    found, device = [], device_of(model)
-    generator = torch_generator("judge", seed)
-    for start in range(0, len(images), BATCH):
-        rows = range(start, min(start + BATCH, len(images)))
-        pixels = [to_unit(images.image(row)).to(device) for row in rows]
-        truths = [images.truths[row] for row in rows]
-        moved = attack(model, pixels, truths, generator=generator)
-        found += _detected(model, moved)
-    precision = voc_precision(found, images.truths, len(images.classes))
-    known = [each.ap_area for each in precision if each.ap_area is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _detected(model: Detector, pixels: Sequence[Tensor]) -> list[detectors.Found]:
-    with pure(model), torch.no_grad():
-        return [
-            detectors.Found(each.boxes.cpu(), each.scores.cpu(), each.labels.cpu())
-            for each in model(list(pixels))
-        ]

@@ -19,6 +19,8 @@ VERBS = {
     "repair": "mend failures of a trained model, and show what that broke",
     "explain": "show what a decision rests on, layer by layer, and how far to trust the maps",
     "adapt": "train detectors for a domain without labels, recipe by recipe",
+    "detect": "measure the precision of a detector, also under attack, and show what it rests on",
+    "shift": "measure how far a target domain is from a source, and advise",
     "report": "draw the report of a run folder anew",
     "runs": "list the run folders under a directory",
     "reproduce": "run a published experiment and set our figures beside the published ones",

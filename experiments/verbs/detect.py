@@ -1,0 +1,50 @@
+"""`robustkit detect`: the precision of a detector, also under attack, and what it rests on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.detect import HELPS, DetectOptions, resolve_detector, run_detect, write_report
+from experiments.launch import add_run_options, run_folder, settings
+from experiments.options import Forms, Options, VerbParser, add_config, config_from, radii
+from robustkit.compute import resolve_device
+from robustkit.data.detection import load_detection
+from robustkit.runs import RunFolder
+
+
+def add_arguments(parser: VerbParser) -> None:
+    """The detector, the images, the attack, and where to put the result."""
+    forms: Forms = {"eps": {"type": radii}}
+    add_config(parser, DetectOptions, HELPS, title="detection", forms=forms)
+    add_run_options(parser, resumable=False)
+
+
+def run(options: Options) -> int:
+    """Evaluate, and leave pictures, summary and report in the run folder."""
+    config = settings("detect", options)
+    chosen = config_from(DetectOptions, config)
+    device = resolve_device(config["device"])
+    images = load_detection(chosen.data, "test")
+    model = resolve_detector(chosen.model, chosen.weights, images.classes, device)
+    other = None
+    if chosen.contrast is not None:
+        other = resolve_detector(chosen.contrast, None, images.classes, device)
+    told = images.with_classes(model.classes)
+    if other is not None:
+        told.with_classes(other.classes)  # the same classes in the same order, or an error
+    with run_folder("detect", options, config, keep_failed=False) as folder:
+        summary = run_detect(
+            model, other, told, chosen, folder, lambda line: print(line, flush=True)
+        )
+        folder.write_summary(summary)
+        path = write_report(folder)
+    found = summary["detector"]
+    for name in ("ap50_11pt", "ap50_area", "coco_ap"):
+        print(f"{name} {100 * found[name]:.1f} %" if found[name] is not None else f"{name} –")
+    print(f"report: {path}")
+    return 0
+
+
+def report(folder: RunFolder) -> Path:
+    """Draw the report of a finished evaluation anew."""
+    return write_report(folder)

@@ -1,0 +1,94 @@
+"""`robustkit shift`: how far a target is from a source, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from adaptation import detectors, shift
+from experiments.launch import add_run_options, run_folder, settings
+from experiments.options import Options, VerbParser
+from robustkit import data, models
+from robustkit.compute import resolve_device, torch_generator
+from robustkit.data.detection import load_detection
+from robustkit.errors import ConfigError, DataError
+from robustkit.models import files
+
+
+def add_arguments(parser: VerbParser) -> None:
+    """The two domains, whose features, and the threshold."""
+    group = parser.add_argument_group("shift")
+    group.add_argument("--source", metavar="DATA", help="voc:…, coco:…, shapes:… or a data set")
+    group.add_argument("--target", metavar="DATA", help="the other domain, of the same kind")
+    group.add_argument(
+        "--model", metavar="MODEL", help="a detector's or a classifier's file: whose features"
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        default=shift.THRESHOLD,
+        help="ratio above which adversarial training of the source is advised",
+    )
+    group.add_argument("--images", type=int, default=1000, help="of each domain, at most")
+    group.add_argument("--draws", type=int, default=shift.DRAWS, help="random halves")
+    group.add_argument("--seed", type=int, default=0, help="of the halves")
+    add_run_options(parser, resumable=False)
+
+
+def run(options: Options) -> int:
+    """Measure, print the distance, the threshold and the advice, and leave a summary."""
+    config = settings("shift", options)
+    _check(config)
+    device = resolve_device(config["device"])
+    features = _features(config, device)
+    with run_folder("shift", options, config, keep_failed=False) as folder:
+        found = shift.measure_shift(
+            *features,
+            threshold=config["threshold"],
+            draws=config["draws"],
+            seed=config["seed"],
+        )
+        folder.write_summary({"shift": asdict(found)})
+    print(
+        f"Fréchet distance {found.frechet:.4g}, within the source {found.within_source:.4g}: ratio "
+        f"{found.ratio:.1f} [{found.low:.1f}, {found.high:.1f}], threshold {found.threshold:g}"
+    )
+    print(found.advice)
+    return 0
+
+
+def _check(config: dict[str, Any]) -> None:
+    for name in ("source", "target", "model"):
+        if not config[name]:
+            raise ConfigError(f"--{name} is needed: whose distance is to be measured, and by whom")
+    if not config["threshold"] > 0:
+        raise ConfigError(f"--threshold must be positive, not {config['threshold']:g}")
+    for name, least in (("images", 4), ("draws", 2)):
+        if config[name] < least:
+            raise ConfigError(f"--{name} must be at least {least}, not {config[name]}")
+
+
+def _features(config: dict[str, Any], device: Any) -> tuple[Any, Any]:
+    """Features of both domains: of a detector's backbone, or before a classifier's last layer."""
+    names = (config["source"], config["target"])
+    card = models.read_card(config["model"])
+    if card.architecture["family"] == files.DETECTOR:
+        model = detectors.load(config["model"]).to(device)
+        loaded = [load_detection(each, "test") for each in names]
+        chosen = [each.subset(range(min(config["images"], len(each)))) for each in loaded]
+        first, second = (shift.detector_features(model, each) for each in chosen)
+        return first, second
+    classifier = models.load(config["model"]).to(device)
+    found = []
+    for each in names:
+        images = data.load(each).test
+        if images.shape != classifier.card.input_shape:
+            raise DataError(
+                f"{each}: images are {images.shape}, the model takes {classifier.card.input_shape}"
+            )
+        order = torch.randperm(len(images), generator=torch_generator("shift", config["seed"]))
+        chosen = images.subset(order[: config["images"]])
+        found.append(shift.classifier_features(classifier, chosen))
+    return found[0], found[1]
