@@ -77,8 +77,8 @@ def _features(config: dict[str, Any], device: Any) -> tuple[Any, Any]:
     if card.architecture["family"] == files.DETECTOR:
         model = detectors.load(config["model"]).to(device)
         loaded = [load_detection(each, "test") for each in names]
-        chosen = [each.subset(range(min(config["images"], len(each)))) for each in loaded]
-        first, second = (shift.detector_features(model, each) for each in chosen)
+        few = [each.subset(range(min(config["images"], len(each)))) for each in loaded]
+        first, second = (shift.detector_features(model, each) for each in few)
         return first, second
     classifier = models.load(config["model"]).to(device)
     found = []
