@@ -15,17 +15,23 @@ BATCH = 32
 MOST = 1000  # images are more than enough for means and variances
 
 
+def batch_norms(model: Detector) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The model's batch norms; raises `ModelError` where there are none to adapt."""
+    norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        raise ModelError(
+            "adabn adapts batch norm, and this detector has none; a tiny one has with ?norm=batch"
+        )
+    return norms
+
+
 @torch.no_grad()
 def adapt_statistics(model: Detector, images: DetectionSet) -> None:
     """Put the statistics of `images`, whose labels nobody looks at, into the model's batch norms.
 
     Raises `ModelError` for a model without batch norm, which has nothing to adapt.
     """
-    norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        raise ModelError(
-            "adabn adapts batch norm, and this detector has none; a tiny one has with ?norm=batch"
-        )
+    norms = batch_norms(model)
     before = [norm.momentum for norm in norms]
     model.eval()
     for norm in norms:

@@ -36,7 +36,7 @@ def run_detect(
         summary[name] = {
             **evaluate(found[name], images.truths, images.classes),
             "robust_ap50": {
-                f"{eps:.6g}": robust_ap50(each, chosen, attack, options.seed)
+                f"{eps:.12g}": robust_ap50(each, chosen, attack, options.seed)
                 for eps, attack in options.attacks().items()
             },
             "attacked_images": len(chosen),

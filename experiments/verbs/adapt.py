@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adaptation.training import DetectionConfig
+from adaptation.recipes import recipe
+from adaptation.training import DetectionConfig, batch_norms
 from experiments.adapt import (
     HELPS,
     SET_BY_RECIPES,
@@ -40,7 +41,9 @@ def run(options: Options) -> int:
     if options.resume is None:
         # Mistakes in what is named show before there is a folder.
         source, _ = load_domains(chosen)
-        make_detector(chosen, source.train.classes, 0)
+        made = make_detector(chosen, source.train.classes, 0)
+        if any(recipe(name).adabn for name in chosen.recipes):
+            batch_norms(made)
     kept = options.resume is not None
     with run_folder("adapt", options, config, keep_failed=kept) as folder:
         if folder.summary() is None:
