@@ -8,6 +8,7 @@ import torch
 
 from experiments.benchmarks import (
     batches,
+    detectors,
     explain,
     matrix,
     penalty,
@@ -27,6 +28,7 @@ SUITES = {
     "matrix": matrix,
     "repair": repair,
     "explain": explain,
+    "detectors": detectors,
 }
 
 
