@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from statistics import median
 
 import torch
@@ -64,10 +65,9 @@ def _steps(images: DetectionSet, config: DetectionConfig) -> list[float]:
     def keep(_: StepRecord) -> None:
         times.append(time.perf_counter())
 
-    train_detector(
-        detectors.build("tiny_ssd", images.classes, seed=0), images, config, on_step=keep
-    )
-    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    model = detectors.build("tiny_ssd", images.classes, seed=0)
+    train_detector(model, images, config, on_step=keep)
+    return [later - earlier for earlier, later in pairwise(times)]
 
 
 def _many() -> tuple[list[Found], list[Truth]]:
