@@ -13,6 +13,7 @@ from PIL import Image
 from experiments.cli import main
 from robustkit import data, explain, models
 from robustkit.attacks import predict
+from robustkit.runs import RunFolder
 
 ALL = "cav,gradcam,saliency,gradxinput,deconvnet,guided,guided-minus,guided-gradcam"
 ALL += ",smoothgrad,integrated,occlusion"
@@ -120,6 +121,14 @@ def test_two_models_and_what_a_repair_broke(trained: Path, tmp_path: Path) -> No
     assert [image["index"] for image in summary["images"]] == [f"val {each}" for each in indices]
     assert all(image["predicted"] != image["true"] for image in summary["images"])
     assert summary["contrast"]["saliency"]["signed"]["mean"] < 1
+    # What the repair named is what the run's settings say, and they do for another run.
+    config = RunFolder.open(out, verb="explain").config
+    assert config["split"] == "val"
+    assert config["index"] == [str(each) for each in indices]
+    saved = ["--config", str(out / "config.yaml"), "--out", str(tmp_path / "again")]
+    assert main(["explain", *saved]) == 0
+    for given in (["--data", "mnist"], ["--split", "test"], ["--contrast", other]):
+        assert main(["explain", *flags, *given, "--out", str(tmp_path / "not")]) == 2
 
 
 @pytest.mark.parametrize(
@@ -144,6 +153,12 @@ def test_two_models_and_what_a_repair_broke(trained: Path, tmp_path: Path) -> No
         (["--index", "0", "--mask", "positive", "--at", "net.nowhere"], "no layer 'net.nowhere'"),
         (["--index", "0", "--quantile", "0.5"], "are of --mask, which is missing"),
         (["--index", "0", "--noise", "2"], "--noise must be in [0,1]"),
+        (
+            ["--index", "0", "--mask", "0,0,4,4", "--quantile", "0.5"],
+            "--quantile is of --mask positive or negative, not of a box",
+        ),
+        (["--index", "0", "--layers", "Linear"], "no maps (N,C,H,W) to show"),
+        (["--image", "{deep}"], "8 bits per channel are needed"),
         (["--index", "0", "--region", "99", "--method", "occlusion"], "regions of 99 pixels"),
     ],
 )
@@ -154,8 +169,9 @@ def test_mistakes_are_said_in_one_line(
     flags: list[str],
     told: str,
 ) -> None:
-    files = {name: tmp_path / f"{name}.png" for name in ("text", "large", "good")}
+    files = {name: tmp_path / f"{name}.png" for name in ("text", "large", "good", "deep")}
     files["text"].write_text("no image")
+    Image.fromarray(np.full((16, 16), 40000, dtype=np.uint16)).save(files["deep"])
     for name, side in (("large", 20), ("good", 16)):
         Image.fromarray(np.zeros((side, side), dtype=np.uint8)).save(files[name])
     out = tmp_path / "run"
@@ -164,3 +180,25 @@ def test_mistakes_are_said_in_one_line(
     assert told in said
     assert said.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_net_that_cav_cannot_pass_has_every_other_map_and_a_box_as_mask(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gated = ["--model", "tests.experiments.gated:net", "--index", "0,1", "--no-check"]
+    out = tmp_path / "run"
+    boxed = ["--method", "saliency", "--mask", "0,0,4,4"]
+    assert main(["explain", *gated, *boxed, "--out", str(out)]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert all(image["residual_max"] is None for image in summary["images"])
+    assert all(image["predicted"] is None for image in summary["mask"]["images"])
+    for flags, said in (
+        (["--method", "cav"], "give --method without cav"),
+        (["--method", "saliency", "--mask", "positive"], "CAV has no convention for mul"),
+    ):
+        assert main(["explain", *gated, *flags, "--out", str(tmp_path / "not")]) == 2
+        assert said in capsys.readouterr().err
+    beside = ["--contrast", "tests.experiments.gated:net", "--index", "0", "--no-check"]
+    assert show(trained, tmp_path / "not", *beside) == 2
+    assert "the other model: CAV has no convention" in capsys.readouterr().err
+    assert not (tmp_path / "not").exists()
