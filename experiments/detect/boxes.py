@@ -27,7 +27,7 @@ class BoxScore(nn.Module):
             raise ExplainError("maps of a box need a detector of one stage (ssd, fcos, retinanet)")
         self.normalise = Normalise(model.card.mean, model.card.std).to(image.device)
         self.backbone, self.head = net.backbone, net.head
-        label, score = int(found.labels[number]), float(found.scores[number])
+        label, score = int(found.labels[number]), float(found.scores[number].detach())
         with torch.no_grad():
             given = self._outputs(image[None])
             scores = _scores(given)[0, :, label + 1]

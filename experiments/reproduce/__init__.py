@@ -11,6 +11,7 @@ from experiments.reproduce import (
     misalignment,
     overtraining,
     robust_features,
+    source_detectors,
 )
 from experiments.reproduce.registry import EXPERIMENTS, Experiment, Row, experiment
 from experiments.reproduce.study import Study, run_study
@@ -28,4 +29,5 @@ __all__ = [
     "overtraining",
     "robust_features",
     "run_study",
+    "source_detectors",
 ]

@@ -26,7 +26,7 @@ from robustkit.errors import DataError
 from robustkit.registry import Registry
 
 # Of photographs: how far colours of shapes are from what is beneath, and how dark shadows are.
-CONTRAST, SHADOW = (0.05, 0.25), 0.2
+CONTRAST, SHADOW = (0.08, 0.35), 0.2
 Paint = Callable[[np.random.Generator, list[Drawn], int], Floats]
 
 

@@ -1,0 +1,1 @@
+"""Source detectors by every recipe on rendered domains at graded distance."""

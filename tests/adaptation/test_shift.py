@@ -1,0 +1,117 @@
+"""Fréchet's distance against its definition, and what a shift says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg
+
+from adaptation import detectors
+from adaptation.shift import (
+    classifier_features,
+    detector_features,
+    frechet,
+    measure_shift,
+)
+from adaptation.shift.frechet import covariance
+from robustkit import data, models
+from robustkit.data.detection import load_detection
+from robustkit.errors import DataError
+
+
+def clouds(count: int, size: int, apart: float = 0.0, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((count, size)) @ rng.standard_normal((size, size)) + apart
+
+
+@pytest.mark.parametrize(("count", "size"), [(60, 3), (400, 20)])
+def test_the_distance_is_the_definitions(count: int, size: int) -> None:
+    first, second = clouds(count, size), clouds(count, size, apart=0.3, seed=1)
+    a, b = (np.cov(each, rowvar=False) for each in (first, second))
+    root = linalg.sqrtm(a @ b)
+    apart = first.mean(axis=0) - second.mean(axis=0)
+    expected = apart @ apart + np.trace(a + b - 2 * root.real)
+    assert frechet(first, second) == pytest.approx(expected, rel=1e-6)
+    assert frechet(first, second) == pytest.approx(frechet(second, first), rel=1e-9)
+
+
+def test_of_two_normals_along_axes() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal((200_000, 2)) * [1.0, 2.0]
+    second = rng.standard_normal((200_000, 2)) * [3.0, 2.0] + [4.0, 0.0]
+    assert frechet(first, second) == pytest.approx(4**2 + (3 - 1) ** 2, rel=0.02)
+
+
+def test_a_cloud_is_at_no_distance_from_itself() -> None:
+    for count, size in ((50, 4), (10, 30)):
+        cloud = clouds(count, size)
+        assert frechet(cloud, cloud) == pytest.approx(0, abs=1e-8 * np.square(cloud).sum())
+
+
+def test_few_images_get_a_shrunk_covariance() -> None:
+    few = clouds(12, 10)
+    assert np.linalg.matrix_rank(covariance(few)) == 10
+    many = clouds(400, 10)
+    np.testing.assert_allclose(covariance(many), np.cov(many, rowvar=False))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (np.zeros((5, 2)), np.zeros((5, 3)), "cannot be compared"),
+        (np.zeros((1, 2)), np.zeros((5, 2)), "two images of each"),
+        (np.full((5, 2), np.nan), np.zeros((5, 2)), "not finite"),
+    ],
+)
+def test_features_that_have_no_distance(first: np.ndarray, second: np.ndarray, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        frechet(first, second)
+
+
+def test_the_ratio_is_one_within_a_domain_and_grows_with_the_distance() -> None:
+    source = clouds(400, 6)
+    rng = np.random.default_rng(7)
+    mixed = rng.permutation(np.concatenate([source, clouds(400, 6)]))
+    ratios = []
+    for apart in (0.0, 0.5, 2.0):
+        found = measure_shift(mixed[:400], mixed[400:] + apart, draws=40)
+        assert found.low <= found.ratio <= found.high
+        assert found.images == (400, 400)
+        ratios.append(found.ratio)
+    assert 0.4 < ratios[0] < 2.5
+    assert ratios[0] < ratios[1] < ratios[2]
+    again = measure_shift(mixed[:400], mixed[400:] + 2.0, draws=40)
+    assert again.ratio == ratios[2]
+    assert measure_shift(mixed[:400], mixed[400:] + 2.0, draws=40, seed=1).ratio != ratios[2]
+
+
+def test_the_threshold_decides() -> None:
+    source, target = clouds(100, 4), clouds(100, 4, apart=1.0, seed=3)
+    advice = [
+        measure_shift(source, target, threshold=threshold, draws=10).advice
+        for threshold in (1e-6, 1e6)
+    ]
+    assert advice == [
+        "adversarial training is likely to pay",
+        "plain training is likely to do as well",
+    ]
+    with pytest.raises(DataError, match="four source images"):
+        measure_shift(source[:3], target)
+
+
+def test_features_are_what_the_docs_say() -> None:
+    images = load_detection("shapes:fog:5?side=64", "test")
+    model = detectors.build("tiny_ssd?side=64&width=16", images.classes, seed=0).train()
+    found = detector_features(model, images)
+    assert model.training
+    pixels = [images.image(row).float() / 255 for row in range(5)]
+    coarsest = list(model.eval().features(pixels).values())[-1]
+    np.testing.assert_allclose(found, coarsest.mean((2, 3)).detach(), rtol=1e-5)
+
+    digits = data.load("digits").test.subset(torch.arange(40))
+    classifier = models.build("small", num_classes=10, in_channels=1, image_size=16, seed=0).eval()
+    features = classifier_features(classifier, digits)
+    last = [each for each in classifier.modules() if isinstance(each, torch.nn.Linear)][-1]
+    logits = last(torch.from_numpy(features).float())
+    torch.testing.assert_close(logits, classifier(digits.floats()))
