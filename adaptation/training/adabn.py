@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
 from adaptation.detectors import Detector
 from robustkit.compute import device_of
-from robustkit.data import to_unit
+from robustkit.data import ImageSet, to_unit
 from robustkit.data.detection import DetectionSet
 from robustkit.errors import ModelError
+from robustkit.models import Classifier
 
 BATCH = 32
 MOST = 1000  # images are more than enough for means and variances
 
 
-def batch_norms(model: Detector) -> list[nn.modules.batchnorm._BatchNorm]:
+def batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     """The model's batch norms; raises `ModelError` where there are none to adapt."""
     norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
     if not norms:
@@ -25,23 +29,44 @@ def batch_norms(model: Detector) -> list[nn.modules.batchnorm._BatchNorm]:
     return norms
 
 
-@torch.no_grad()
 def adapt_statistics(model: Detector, images: DetectionSet) -> None:
-    """Put the statistics of `images`, whose labels nobody looks at, into the model's batch norms.
+    """Put the statistics of `images`, whose labels nobody looks at, into a detector's batch norms.
 
     Raises `ModelError` for a model without batch norm, which has nothing to adapt.
     """
+    with _plain_means(model):
+        for rows in _batches(len(images)):
+            model.features([to_unit(images.image(row)).to(device_of(model)) for row in rows])
+
+
+def adapt_classifier(model: Classifier, images: ImageSet) -> None:
+    """As `adapt_statistics`, for a classifier."""
+    with _plain_means(model):
+        for rows in _batches(len(images)):
+            model(images.floats(torch.tensor(rows)).to(device_of(model)))
+
+
+@contextmanager
+def _plain_means(model: nn.Module) -> Iterator[None]:
+    """Inside, batch norms forget what they knew and take the plain mean over all batches."""
     norms = batch_norms(model)
     before = [norm.momentum for norm in norms]
     model.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches
+        norm.momentum = None
         norm.train()
-    count = min(len(images), MOST)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+        model.eval()
+
+
+def _batches(count: int) -> Iterator[list[int]]:
+    """Rows by the batch; a last, smaller one would count as much as the others: it is left out."""
+    count = min(count, MOST)
     for start in range(0, count - count % BATCH or count, BATCH):
-        rows = range(start, min(start + BATCH, count))
-        model.features([to_unit(images.image(row)).to(device_of(model)) for row in rows])
-    for norm, momentum in zip(norms, before, strict=True):
-        norm.momentum = momentum
-    model.eval()
+        yield list(range(start, min(start + BATCH, count)))

@@ -6,6 +6,7 @@ publication leaves open is configuration here: we compare the shape of a result,
 
 from experiments.reproduce import (
     contribution_maps,
+    digit_shift,
     filter_contribution,
     history_repair,
     misalignment,
@@ -22,6 +23,7 @@ __all__ = [
     "Row",
     "Study",
     "contribution_maps",
+    "digit_shift",
     "experiment",
     "filter_contribution",
     "history_repair",

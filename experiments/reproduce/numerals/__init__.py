@@ -1,0 +1,1 @@
+"""Handwritten digits of two collections: a shift that nobody rendered."""
