@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from adaptation.attacks import LOSSES
 from robustkit.compute.seeds import check_seed
-from robustkit.errors import ConfigError, did_you_mean
+from robustkit.compute.settings import check_at_least, check_choice
+from robustkit.errors import ConfigError
 
 ADVERSARIES = ("pgd", "free")
 STARTS = ("fresh", "source")
@@ -72,19 +73,19 @@ class DetectionConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _choice("optimizer", self.optimizer, OPTIMIZERS)
-        _choice("start", self.start, STARTS)
-        _choice("domain", self.domain, DOMAINS)
-        _choice("adv_loss", self.adv_loss, LOSSES)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("start", self.start, STARTS)
+        check_choice("domain", self.domain, DOMAINS)
+        check_choice("adv_loss", self.adv_loss, LOSSES)
         if self.adversary is not None:
-            _choice("adversary", self.adversary, ADVERSARIES)
+            check_choice("adversary", self.adversary, ADVERSARIES)
         check_seed(self.seed)
         for name, least in (("steps", 0), ("batch_size", 1), ("shards", 1), ("warmup", 0)):
-            _at_least(name, getattr(self, name), least)
+            check_at_least(name, getattr(self, name), least)
         for name in ("adv_steps", "replays"):
-            _at_least(name, getattr(self, name), 1)
+            check_at_least(name, getattr(self, name), 1)
         for name in ("weight_decay", "local_weight", "global_weight", "pseudo"):
-            _at_least(name, getattr(self, name), 0)
+            check_at_least(name, getattr(self, name), 0)
         for name in ("eps", "mix", "eps_warmup", "ema", "sure", "momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in [0,1], not {getattr(self, name):g}")
@@ -100,13 +101,3 @@ class DetectionConfig:
     def needs_target(self) -> bool:
         """Whether unlabelled images of the target domain are looked at."""
         return self.align or self.teacher or self.adabn
-
-
-def _choice(name: str, value: str, options: tuple[str, ...]) -> None:
-    if value not in options:
-        raise ConfigError(f"unknown {name} '{value}'{did_you_mean(str(value), options)}")
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ConfigError(f"{name} must be at least {least:g}, not {value:g}")

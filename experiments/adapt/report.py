@@ -14,6 +14,7 @@ from adaptation.recipes import SAYS
 from experiments.adapt.drawings import SURE, classes_figure, curves_figure, detections_figure
 from experiments.adapt.workspace import open_workspace
 from experiments.pages import eps_text, finished, settings_section
+from experiments.wording import percent
 from robustkit.data.detection import shapes_config
 from robustkit.data.shapes import STYLES
 from robustkit.runs import RunFolder, write_text
@@ -68,12 +69,12 @@ def _precision(summary: Summary, config: dict[str, Any]) -> Section:
         rows.append(
             [
                 name,
-                _told(found["target"]["intervals"]["ap50_area"]),
-                "–" if gain is None else _told(gain, sign=True),
-                _told(found["target"]["intervals"]["coco_ap"]),
-                _told(found["source"]["intervals"]["ap50_area"]),
-                _told(found["robust_source_interval"]),
-                _told(found["robust_target_interval"]),
+                percent(found["target"]["intervals"]["ap50_area"]),
+                "–" if gain is None else percent(gain, sign=True),
+                percent(found["target"]["intervals"]["coco_ap"]),
+                percent(found["source"]["intervals"]["ap50_area"]),
+                percent(found["robust_source_interval"]),
+                percent(found["robust_target_interval"]),
                 f"{found['seconds']:.0f}",
             ]
         )
@@ -146,13 +147,3 @@ def _pictures(folder: RunFolder, names: list[str]) -> Section:
             "training finds.",
         )
     return Section("detections", "Detections", html, f"Drawn with a score of {SURE:g} or more.")
-
-
-def _told(found: dict[str, Any], *, sign: bool = False) -> str:
-    if found["mean"] is None:
-        return "–"
-    form = "+.1f" if sign else ".1f"
-    text = f"{100 * found['mean']:{form}}"
-    if found["low"] is None:
-        return text
-    return f"{text} [{100 * found['low']:{form}}, {100 * found['high']:{form}}]"

@@ -10,6 +10,7 @@ from experiments.reproduce.maps.jobs import CoverObjects, MaskMaps, TakeVgg, Tra
 from experiments.reproduce.maps.pictures import PICTURES
 from experiments.reproduce.registry import EXPERIMENTS
 from experiments.reproduce.study import Plan, Results, Study
+from experiments.wording import number, percent, verdicts
 
 SMALL = {"data": "cifar10", "model": "vgg16?width=16", "epochs": 15}
 REHEARSAL = {"data": "digits", "model": "vgg3", "epochs": 6}
@@ -58,9 +59,9 @@ def render(summary: Mapping[str, Any]) -> str:
         "## Two objects in a picture",
         f"Of {objects['pairs']:,} pictures of two test images side by side, {objects['n']:,} have "
         "both classes on top. With one half covered its own class falls further than the other's "
-        f"in {_percent(objects['own'])} of the cases.",
+        f"in {percent(objects['own'], unit=' %')} of the cases.",
         "## Claims",
-        _claims(summary),
+        verdicts(claims(summary)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -86,14 +87,14 @@ def _masks(masks: Mapping[str, Any]) -> str:
             expected = "" if "random" in kind else f"{each['expected']['mean']:.2f}"
             lines.append(
                 f"| {mark} | {kind} | {100 * each['share']['mean']:.0f} % | "
-                f"{_number(each['drop'])} | {expected} | {_percent(each['lost'])} |"
+                f"{number(each['drop'])} | {expected} | {percent(each['lost'], unit=' %')} |"
             )
     return "\n".join(lines)
 
 
 def _alike(masks: Mapping[str, Any]) -> str:
     named = {layer: mark for layer, mark in marked(masks).items() if layer in masks["like_gradcam"]}
-    cells = [_number(masks["like_gradcam"][layer]) for layer in named]
+    cells = [number(masks["like_gradcam"][layer]) for layer in named]
     head = "| " + " | ".join(named.values()) + " |"
     return "\n".join([head, "|---" * len(cells) + "|", "| " + " | ".join(cells) + " |"])
 
@@ -128,29 +129,6 @@ def claims(summary: Mapping[str, Any]) -> dict[str, bool | None]:
             objects["own"]["low"] > 0.5 if objects["n"] >= FEW else None
         ),
     }
-
-
-def _claims(summary: Mapping[str, Any]) -> str:
-    verdicts = {True: "agrees", False: "disagrees", None: "not testable here"}
-    lines = ["| claim | verdict |", "|---|---|"]
-    lines += [f"| {claim} | {verdicts[holds]} |" for claim, holds in claims(summary).items()]
-    return "\n".join(lines)
-
-
-def _number(found: Mapping[str, Any]) -> str:
-    if found["mean"] is None:
-        return "–"
-    text = f"{found['mean']:.2f}"
-    return text if found["low"] is None else f"{text} [{found['low']:.2f}, {found['high']:.2f}]"
-
-
-def _percent(found: Mapping[str, Any]) -> str:
-    if found["mean"] is None:
-        return "–"
-    text = f"{100 * found['mean']:.1f} %"
-    if found["low"] is None:
-        return text
-    return f"{text} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
 
 
 EXPERIMENTS.enter(

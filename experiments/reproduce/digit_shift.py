@@ -10,6 +10,7 @@ from experiments.pieces import Piece
 from experiments.reproduce.numerals.jobs import COLLECTIONS, TrainNumerals
 from experiments.reproduce.registry import EXPERIMENTS
 from experiments.reproduce.study import Plan, Results, Study
+from experiments.wording import percent, verdicts
 
 RADII = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 SEEDS = 5
@@ -61,7 +62,7 @@ def render(summary: Mapping[str, Any]) -> str:
     ]
     for source, of in summary["sources"].items():
         parts += [f"## {source} to {_other(source)}", _table(of), _advice(of)]
-    return "\n\n".join([*parts, "## Claims", _claims(summary["sources"])]) + "\n"
+    return "\n\n".join([*parts, "## Claims", verdicts(claims(summary["sources"]))]) + "\n"
 
 
 def claims(sources: Mapping[str, Any]) -> dict[str, bool | None]:
@@ -91,11 +92,11 @@ def _table(of: Mapping[str, Any]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for eps, runs in of.items():
         cells = [
-            _told(over_seeds([run[figure] for run in runs.values()]))
+            percent(over_seeds([run[figure] for run in runs.values()]))
             for figure in ("source", "robust", "target")
         ]
-        cells.append("–" if eps == "0" else _told(gain(of, eps), sign=True))
-        cells.append(_told(over_seeds([run["target_adabn"] for run in runs.values()])))
+        cells.append("–" if eps == "0" else percent(gain(of, eps), sign=True))
+        cells.append(percent(over_seeds([run["target_adabn"] for run in runs.values()])))
         lines.append(f"| {eps} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -105,21 +106,6 @@ def _advice(of: Mapping[str, Any]) -> str:
     ratio = over_seeds([run["shift"]["ratio"] for run in runs])["mean"]
     advices = sorted({run["shift"]["advice"] for run in runs})
     return f"Ratio {ratio:.1f} (threshold {runs[0]['shift']['threshold']:g}): {'; '.join(advices)}."
-
-
-def _claims(sources: Mapping[str, Any]) -> str:
-    verdicts = {True: "yes", False: "no", None: "not testable here"}
-    lines = ["| claim | |", "|---|---|"]
-    lines += [f"| {claim} | {verdicts[holds]} |" for claim, holds in claims(sources).items()]
-    return "\n".join(lines)
-
-
-def _told(found: Mapping[str, Any], *, sign: bool = False) -> str:
-    form = "+.1f" if sign else ".1f"
-    text = f"{100 * found['mean']:{form}}"
-    if found["low"] is None:
-        return text
-    return f"{text} [{100 * found['low']:{form}}, {100 * found['high']:{form}}]"
 
 
 EXPERIMENTS.enter(

@@ -11,6 +11,7 @@ from experiments.reproduce.heat.jobs import GROUPS, Choose, Look, Segment, Setti
 from experiments.reproduce.heat.traces import draw_traces
 from experiments.reproduce.registry import EXPERIMENTS
 from experiments.reproduce.study import Plan, Results, Study
+from experiments.wording import verdicts
 
 ARMS = {"plain": "none", "augmented": "crop_flip"}
 # Segments, and epochs of each; a model file is kept, and looked at, for every segment.
@@ -83,7 +84,7 @@ def render(summary: Mapping[str, Any]) -> str:
         _training(arms),
         *(part for arm, of in arms.items() for part in (f"## Maps, {arm}", _maps(of))),
         "## Claims",
-        _claims(arms),
+        verdicts(claims(arms)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -162,13 +163,6 @@ def claims(arms: Mapping[str, Any]) -> dict[str, bool | None]:
             None if None in groups else groups[0]["p_class"] > 0.9 > groups[1]["p_class"]
         )
     return found
-
-
-def _claims(arms: Mapping[str, Any]) -> str:
-    verdicts = {True: "agrees", False: "disagrees", None: "not testable here"}
-    lines = ["| claim | verdict |", "|---|---|"]
-    lines += [f"| {claim} | {verdicts[holds]} |" for claim, holds in claims(arms).items()]
-    return "\n".join(lines)
 
 
 def _text(value: float) -> str:

@@ -10,6 +10,7 @@ from experiments.reproduce.features.jobs import RADII, Compare, Setting, TrainRo
 from experiments.reproduce.features.nets import ROLES
 from experiments.reproduce.registry import EXPERIMENTS
 from experiments.reproduce.study import Plan, Results, Study
+from experiments.wording import number
 
 REPEATS = 2
 SMALL = {"data": "cifar10", "model": "vgg5?width=24", "epochs": 8}
@@ -115,7 +116,7 @@ def _nets(of: Mapping[str, Any]) -> str:
             each.says,
             f"{100 * of['train'][role]['test_acc']:.1f} %",
             *(f"{100 * robust[str(radius)]:.1f} %" for radius in RADII),
-            *(_number(alone[figure]) for figure in (*FIGURES, "norm", "gradcam_edges")),
+            *(number(alone[figure]) for figure in (*FIGURES, "norm", "gradcam_edges")),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -128,9 +129,9 @@ def _alike(seen: Mapping[str, Any]) -> str:
         cam = each["gradcam"]
         cells = [
             pair,
-            _number(each["cosine"]),
-            _number(each["cav"]["absolute"]),
-            f"{_number(cam['signed'])}, {_number(cam['ssim'])}",
+            number(each["cosine"]),
+            number(each["cav"]["absolute"]),
+            f"{number(cam['signed'])}, {number(cam['ssim'])}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -142,13 +143,6 @@ def _claims(repeats: Mapping[str, Any]) -> str:
         f"| {claim} | {'yes' if holds else 'no'} |" for claim, holds in claims(repeats).items()
     ]
     return "\n".join(lines)
-
-
-def _number(found: Mapping[str, Any]) -> str:
-    if found["mean"] is None:
-        return "–"
-    text = f"{found['mean']:.2f}"
-    return text if found["low"] is None else f"{text} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
 EXPERIMENTS.enter(

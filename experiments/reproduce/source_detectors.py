@@ -11,6 +11,7 @@ from experiments.pieces import Piece
 from experiments.reproduce.domains.jobs import Distance, TrainOn, World
 from experiments.reproduce.registry import EXPERIMENTS
 from experiments.reproduce.study import Plan, Results, Study
+from experiments.wording import percent, verdicts
 
 SEEDS = 3
 TARGETS = ("fog", "watercolor", "comic", "clipart")
@@ -128,7 +129,7 @@ def render(summary: Mapping[str, Any]) -> str:
             parts.append(_gains(of))
         if of["distances"]:
             parts.append(_distances(of))
-    return "\n\n".join([*parts, "## Claims", _claims(worlds)]) + "\n"
+    return "\n\n".join([*parts, "## Claims", verdicts(claims(worlds))]) + "\n"
 
 
 def claims(worlds: Mapping[str, Any]) -> dict[str, bool | None]:
@@ -185,9 +186,11 @@ def _precisions(of: Mapping[str, Any]) -> str:
     lines = ["| recipe | " + " | ".join(domains) + " | photo, attacked |", "|---" * 7 + "|"]
     for recipe in ("source", *BLIND, *SEEING, "adabn", "oracle"):
         if recipe in of["recipes"]:
-            cells = [_told(over_seeds(list(values(of, recipe, each).values()))) for each in domains]
+            cells = [
+                percent(over_seeds(list(values(of, recipe, each).values()))) for each in domains
+            ]
             robust = over_seeds(list(of["recipes"][recipe]["robust"].values()))
-            lines.append(f"| {recipe} | " + " | ".join([*cells, _told(robust)]) + " |")
+            lines.append(f"| {recipe} | " + " | ".join([*cells, percent(robust)]) + " |")
     return "\n".join(lines)
 
 
@@ -195,7 +198,7 @@ def _gains(of: Mapping[str, Any]) -> str:
     lines = ["| gain of | " + " | ".join(TARGETS) + " |", "|---" * 5 + "|"]
     for recipe in (*BLIND[1:], *SEEING):
         if recipe in of["recipes"]:
-            cells = [_told(gain(of, recipe, each), sign=True) for each in TARGETS]
+            cells = [percent(gain(of, recipe, each), sign=True) for each in TARGETS]
             lines.append(f"| {recipe} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -208,23 +211,6 @@ def _distances(of: Mapping[str, Any]) -> str:
         cells.append(f"{found['mean']:.1f}")
     lines.append("| Fréchet distance, in that of halves of photo | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _claims(worlds: Mapping[str, Any]) -> str:
-    verdicts = {True: "agrees", False: "disagrees", None: "not testable here"}
-    lines = ["| claim | verdict |", "|---|---|"]
-    lines += [f"| {claim} | {verdicts[holds]} |" for claim, holds in claims(worlds).items()]
-    return "\n".join(lines)
-
-
-def _told(found: Mapping[str, Any], *, sign: bool = False) -> str:
-    if found["mean"] is None:
-        return "–"
-    form = "+.1f" if sign else ".1f"
-    text = f"{100 * found['mean']:{form}}"
-    if found["low"] is None:
-        return text
-    return f"{text} [{100 * found['low']:{form}}, {100 * found['high']:{form}}]"
 
 
 EXPERIMENTS.enter(

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from robustkit.attacks import LOSSES
 from robustkit.compute.seeds import check_seed
+from robustkit.compute.settings import check_at_least, check_choice
 from robustkit.data import AUGMENTATIONS
-from robustkit.errors import ConfigError, did_you_mean
+from robustkit.errors import ConfigError
 from robustkit.training.misalignment import PHI
 
 OPTIMIZERS = ("sgd", "adam")
@@ -60,34 +61,24 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _choice("optimizer", self.optimizer, OPTIMIZERS)
-        _choice("schedule", self.schedule, SCHEDULES)
-        _choice("augment", self.augment, AUGMENTATIONS)
-        _choice("grad_loss", self.grad_loss, tuple(LOSSES))
-        _choice("penalty_stats", self.penalty_stats, PENALTY_STATS)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("augment", self.augment, AUGMENTATIONS)
+        check_choice("grad_loss", self.grad_loss, tuple(LOSSES))
+        check_choice("penalty_stats", self.penalty_stats, PENALTY_STATS)
         if self.adversarial is not None:
-            _choice("adversarial", self.adversarial, ADVERSARIES)
+            check_choice("adversarial", self.adversarial, ADVERSARIES)
         PHI.find(self.phi)
         check_seed(self.seed)
         for name in ("epochs", "batch_size", "attack_steps"):
-            _at_least(name, getattr(self, name), 1)
+            check_at_least(name, getattr(self, name), 1)
         if self.patience is not None:
-            _at_least("patience", self.patience, 1)
+            check_at_least("patience", self.patience, 1)
         for name in ("momentum", "weight_decay", "warmup", "views", "lam"):
-            _at_least(name, getattr(self, name), 0)
+            check_at_least(name, getattr(self, name), 0)
         if not 0 < self.lr < float("inf"):
             raise ConfigError(f"lr must be positive, not {self.lr:g}")
         if not 0 <= self.eps <= 1:
             raise ConfigError(f"eps must be in [0,1], in units of images, not {self.eps:g}")
         if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
             raise ConfigError("nesterov needs a momentum above 0")
-
-
-def _choice(name: str, value: str, options: tuple[str, ...]) -> None:
-    if value not in options:
-        raise ConfigError(f"unknown {name} '{value}'{did_you_mean(str(value), options)}")
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ConfigError(f"{name} must be at least {least:g}, not {value:g}")

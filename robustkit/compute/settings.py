@@ -1,0 +1,17 @@
+"""Checks that the settings of several rooms have in common."""
+
+from __future__ import annotations
+
+from robustkit.errors import ConfigError, did_you_mean
+
+
+def check_choice(name: str, value: str, options: tuple[str, ...]) -> None:
+    """Raise `ConfigError`, with the nearest option, unless `value` is one of them."""
+    if value not in options:
+        raise ConfigError(f"unknown {name} '{value}'{did_you_mean(str(value), options)}")
+
+
+def check_at_least(name: str, value: float, least: float) -> None:
+    """Raise `ConfigError` for a value below `least`, or none at all (NaN)."""
+    if not value >= least:
+        raise ConfigError(f"{name} must be at least {least:g}, not {value:g}")
