@@ -11,9 +11,10 @@ from markupsafe import Markup
 from adaptation import detectors
 from adaptation.evaluation import detect
 from adaptation.recipes import SAYS
-from experiments.adapt.drawings import SURE, classes_figure, curves_figure, detections_figure
+from experiments.adapt.drawings import classes_figure, curves_figure
 from experiments.adapt.workspace import open_workspace
 from experiments.pages import eps_text, finished, settings_section
+from experiments.seen import SURE, detections_figure, draw_explained
 from experiments.wording import percent
 from robustkit.data.detection import shapes_config
 from robustkit.data.shapes import STYLES
@@ -137,13 +138,24 @@ def _pictures(folder: RunFolder, names: list[str]) -> Section:
         chosen = domain.test.subset(range(min(PICTURED, len(domain.test))))
         found = {name: detect(model, chosen) for name, model in models.items()}
         drawn = detections_figure(chosen, found, range(len(chosen)))
-        html += Markup(
-            "<figure><img src='data:image/png;base64,{}' alt='{}' style='max-width:100%'>"
-            "<figcaption>{}</figcaption></figure>"
-        ).format(
-            base64.b64encode(drawn).decode(),
-            f"detections on the {called}",
+        html += _picture(
+            drawn,
             f"The first test images of the {called}: what is there, and what each recipe's first "
             "training finds.",
         )
+    chosen = space.target.test.subset(range(min(PICTURED, len(space.target.test))))
+    found = {name: detect(model, chosen) for name, model in models.items()}
+    maps = draw_explained(models, chosen, found, range(len(chosen)), 0.0)
+    html += _picture(
+        maps,
+        "The same target images: the gradient of each detector's loss, and, for detectors of one "
+        "stage, CAV and Grad-CAM of its surest box's class (red for, blue against).",
+    )
     return Section("detections", "Detections", html, f"Drawn with a score of {SURE:g} or more.")
+
+
+def _picture(drawn: bytes, told: str) -> Markup:
+    return Markup(
+        "<figure><img src='data:image/png;base64,{}' alt='{}' style='max-width:100%'>"
+        "<figcaption>{}</figcaption></figure>"
+    ).format(base64.b64encode(drawn).decode(), told, told)

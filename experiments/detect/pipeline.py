@@ -7,10 +7,8 @@ from typing import Any
 
 from adaptation.detectors import Detector, Found
 from adaptation.evaluation import detect, evaluate
-from experiments.adapt.drawings import detections_figure
 from experiments.detect.config import DetectOptions
-from experiments.detect.gradients import draw_explained
-from experiments.judged_detectors import robust_ap50
+from experiments.seen import detections_figure, draw_explained, robust_ap50
 from robustkit.data.detection import DetectionSet
 from robustkit.runs import RunFolder, atomic_path
 
@@ -47,7 +45,6 @@ def run_detect(
         with atomic_path(folder.file("detections.png")) as temporary:
             temporary.write_bytes(drawn)
         explained = draw_explained(models, images, found, rows, options.sure)
-        if explained is not None:
-            with atomic_path(folder.file("maps.png")) as temporary:
-                temporary.write_bytes(explained)
+        with atomic_path(folder.file("maps.png")) as temporary:
+            temporary.write_bytes(explained)
     return {"images": len(images), "classes": list(images.classes), **summary}

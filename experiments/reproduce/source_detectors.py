@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from adaptation.evaluation import over_seeds
 from experiments.pieces import Piece
 from experiments.reproduce.domains.jobs import Distance, TrainOn, World
+from experiments.reproduce.domains.pictures import gains_figure
 from experiments.reproduce.registry import EXPERIMENTS
 from experiments.reproduce.study import Plan, Results, Study
 from experiments.wording import percent, verdicts
@@ -213,6 +214,21 @@ def _distances(of: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def draw_gains(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """`gains.svg`: of every recipe on every target of the world with texture, seed by seed."""
+    of = summary["worlds"]["texture"]
+    points: dict[str, list[tuple[str, float, float]]] = {}
+    for recipe in (*BLIND[1:], *SEEING):
+        for target in TARGETS:
+            own, plain = values(of, recipe, target), values(of, "longer", target)
+            for seed in own:
+                distance = of["distances"][seed][target]["ratio"]
+                points.setdefault(recipe, []).append((target, distance, own[seed] - plain[seed]))
+    if points:
+        threshold = next(iter(of["distances"].values()))[TARGETS[0]]["threshold"]
+        yield "gains.svg", gains_figure(points, threshold)
+
+
 EXPERIMENTS.enter(
     "source-detectors",
     Study(
@@ -222,5 +238,6 @@ EXPERIMENTS.enter(
         phases=phases,
         summarise=summarise,
         render=render,
+        draw=draw_gains,
     ),
 )

@@ -67,7 +67,7 @@ def test_every_recipe_is_trained_and_judged_on_both_domains(adapted: Path) -> No
     assert gains["mean"] == pytest.approx(np.mean(differences))
     assert set(summary["shift"]) >= {"frechet", "within_source", "ratio", "advice"}
     page = (adapted / "report.html").read_text()
-    assert page.count("data:image/png") == 2
+    assert page.count("data:image/png") == 3
     assert "8/255" in page
     assert "NaN" not in (adapted / "summary.json").read_text()
 
@@ -174,7 +174,7 @@ def test_a_detector_is_judged_and_its_boxes_explained(adapted: Path, tmp_path: P
 def test_the_score_of_a_box_is_the_detections(adapted: Path) -> None:
     import torch
 
-    from experiments.detect.boxes import BoxScore
+    from experiments.seen.boxes import BoxScore
     from robustkit.data import to_unit
     from robustkit.errors import ExplainError
 

@@ -16,6 +16,7 @@ from experiments.reproduce.source_detectors import (
     TARGETS,
     WORLDS,
     claims,
+    draw_gains,
     gain,
     render,
 )
@@ -65,6 +66,9 @@ def test_a_gain_is_paired_by_seed() -> None:
     assert found["mean"] == pytest.approx(0.25, abs=1e-3)
     assert found["high"] - found["low"] < 0.01
     assert gain(of, "teacher", "clipart")["mean"] is None
+    ((name, drawn),) = draw_gains({"worlds": {"texture": of}})
+    assert name == "gains.svg"
+    assert all(word in drawn for word in ("fast+aligned", "watercolor", "threshold"))
     page = render({"worlds": {"texture": of, "no texture": of}})
     assert "+25.0 [" in page
     assert "NaN" not in page

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from adaptation.detectors import Detector, Found
-from experiments.detect.boxes import BoxScore
 from experiments.pictures import show_image
+from experiments.seen.boxes import BoxScore
 from robustkit import explain
 from robustkit.attacks import pure
 from robustkit.compute import device_of, isolated_rng
@@ -59,7 +59,7 @@ def draw_explained(
     found: Mapping[str, Sequence[Found]],
     rows: Sequence[int],
     sure: float,
-) -> bytes | None:
+) -> bytes:
     """A PNG: images in rows; of every detector its gradient and the maps of its surest box."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
