@@ -11,7 +11,7 @@ from adaptation.detectors import Detector
 from adaptation.evaluation import detect, evaluate
 from adaptation.training import StepRecord, train_detector
 from experiments.adapt.workspace import Workspace, open_workspace
-from experiments.seen import robust_ap50
+from experiments.detections import robust_ap50
 from robustkit.compute import resolve_device
 
 CURVE = 100  # points of a training's curve

@@ -13,8 +13,8 @@ from adaptation.evaluation import detect
 from adaptation.recipes import SAYS
 from experiments.adapt.drawings import classes_figure, curves_figure
 from experiments.adapt.workspace import open_workspace
+from experiments.detections import SURE, detections_figure, draw_explained
 from experiments.pages import eps_text, finished, settings_section
-from experiments.seen import SURE, detections_figure, draw_explained
 from experiments.wording import percent
 from robustkit.data.detection import shapes_config
 from robustkit.data.shapes import STYLES

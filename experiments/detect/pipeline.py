@@ -8,7 +8,7 @@ from typing import Any
 from adaptation.detectors import Detector, Found
 from adaptation.evaluation import detect, evaluate
 from experiments.detect.config import DetectOptions
-from experiments.seen import detections_figure, draw_explained, robust_ap50
+from experiments.detections import detections_figure, draw_explained, robust_ap50
 from robustkit.data.detection import DetectionSet
 from robustkit.runs import RunFolder, atomic_path
 

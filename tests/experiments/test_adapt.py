@@ -174,7 +174,7 @@ def test_a_detector_is_judged_and_its_boxes_explained(adapted: Path, tmp_path: P
 def test_the_score_of_a_box_is_the_detections(adapted: Path) -> None:
     import torch
 
-    from experiments.seen.boxes import BoxScore
+    from experiments.detections.boxes import BoxScore
     from robustkit.data import to_unit
     from robustkit.errors import ExplainError
 

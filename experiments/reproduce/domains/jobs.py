@@ -12,7 +12,7 @@ from adaptation.attacks import DetectionAttack
 from adaptation.evaluation import detect, evaluate
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig, train_detector
-from experiments.seen import robust_ap50
+from experiments.detections import robust_ap50
 from robustkit.compute import derive_seed
 from robustkit.data.detection import DetectionSet, load_detection
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from adaptation.detectors import Detector, Found
+from experiments.detections.boxes import BoxScore
 from experiments.pictures import show_image
-from experiments.seen.boxes import BoxScore
 from robustkit import explain
 from robustkit.attacks import pure
 from robustkit.compute import device_of, isolated_rng
