@@ -302,3 +302,25 @@ def test_mistakes_are_said_in_one_line_and_leave_nothing(
     assert said in err
     assert err.count("\n") == 1
     assert not out.exists()
+
+
+def test_published_weights_speak_the_datas_words(tmp_path: Path) -> None:
+    import torch
+
+    from experiments.detect.models import resolve_detector
+    from robustkit.data.detection import SIX, VOC
+    from robustkit.errors import ModelError
+
+    name, cpu = "torchvision:ssdlite320_mobilenet_v3_large", torch.device("cpu")
+    file = str(tmp_path / "coco.pth")
+    published = detectors.build(name, detectors.coco_classes(), seed=0)
+    torch.save(published.net.state_dict(), file)
+    model = resolve_detector(name, file, VOC, cpu)
+    assert set(VOC) <= set(model.classes)
+    assert len(set(model.classes)) == 90
+    assert not model.training
+    own = detectors.build(name, SIX, seed=0)
+    torch.save(own.net.state_dict(), file)
+    assert resolve_detector(name, file, SIX, cpu).classes == SIX
+    with pytest.raises(ModelError, match="neither for COCO's 91 classes nor for the data's 20"):
+        resolve_detector(name, file, VOC, cpu)
