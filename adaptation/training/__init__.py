@@ -3,6 +3,7 @@
 from adaptation.training.adabn import adapt_classifier, adapt_statistics, batch_norms
 from adaptation.training.config import DetectionConfig
 from adaptation.training.loop import StepRecord, train_detector
+from adaptation.training.processes import process_group
 
 __all__ = [
     "DetectionConfig",
@@ -10,5 +11,6 @@ __all__ = [
     "adapt_classifier",
     "adapt_statistics",
     "batch_norms",
+    "process_group",
     "train_detector",
 ]

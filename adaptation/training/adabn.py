@@ -34,13 +34,16 @@ def adapt_statistics(model: Detector, images: DetectionSet) -> None:
 
     Raises `ModelError` for a model without batch norm, which has nothing to adapt.
     """
-    with _plain_means(model):
+    # Norms of the heads see boxes rather than images: they keep what they know.
+    model.eval()
+    with _plain_means(model.net.get_submodule("backbone")):
         for rows in _batches(len(images)):
             model.features([to_unit(images.image(row)).to(device_of(model)) for row in rows])
 
 
 def adapt_classifier(model: Classifier, images: ImageSet) -> None:
     """As `adapt_statistics`, for a classifier."""
+    model.eval()
     with _plain_means(model):
         for rows in _batches(len(images)):
             model(images.floats(torch.tensor(rows)).to(device_of(model)))
@@ -51,7 +54,6 @@ def _plain_means(model: nn.Module) -> Iterator[None]:
     """Inside, batch norms forget what they knew and take the plain mean over all batches."""
     norms = batch_norms(model)
     before = [norm.momentum for norm in norms]
-    model.eval()
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
@@ -62,7 +64,7 @@ def _plain_means(model: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, before, strict=True):
             norm.momentum = momentum
-        model.eval()
+            norm.eval()
 
 
 def _batches(count: int) -> Iterator[list[int]]:

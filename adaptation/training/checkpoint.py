@@ -41,14 +41,13 @@ def save_state(
 
 def load_state(
     path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Put back what `save_state` wrote; returns the further tensors and the notes.
+) -> dict[str, Tensor]:
+    """Put back what `save_state` wrote; returns the further tensors.
 
     Raises `RunError`, naming the file, for one that is damaged or of another training.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            notes = json.loads((file.metadata() or {})[NOTES])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         for prefix, module in modules.items():
             module.load_state_dict(_under(tensors, prefix))
@@ -59,8 +58,25 @@ def load_state(
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise RunError(f"{path}: damaged, or the state of another training ({reason})") from None
-    return _under(tensors, "tensor"), notes
+        raise _unusable(path, reason) from None
+    return _under(tensors, "tensor")
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """The notes that `save_state` wrote; raises `RunError` for a file that has none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = json.loads((file.metadata() or {})[NOTES])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise _unusable(path, str(error).splitlines()[0]) from None
+    return dict(notes)
+
+
+def _unusable(path: Path, reason: str) -> RunError:
+    return RunError(
+        f"{path}: damaged, or the state of another training ({reason}); delete it to train this "
+        "one anew"
+    )
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

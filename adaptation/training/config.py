@@ -92,10 +92,21 @@ class DetectionConfig:
         for name in ("lr", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must be positive, not {getattr(self, name):g}")
+        if self.alpha is not None and not 0 < self.alpha <= 1:
+            raise ConfigError(f"alpha must be in (0,1], in units of images, not {self.alpha:g}")
+        if self.adversary is not None and not self.adversaries:
+            raise ConfigError(
+                f"mix {self.mix:g} of a batch of {self.batch_size} leaves no image adversarial"
+            )
         if self.batch_size % self.shards:
             raise ConfigError(
                 f"a batch of {self.batch_size} images cannot be divided into {self.shards} shards"
             )
+
+    @property
+    def adversaries(self) -> int:
+        """How many images of a batch are adversarial."""
+        return math.floor(self.mix * self.batch_size + 0.5)
 
     @property
     def needs_target(self) -> bool:

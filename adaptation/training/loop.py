@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -15,14 +15,14 @@ from adaptation.training import processes
 from adaptation.training.adabn import adapt_statistics
 from adaptation.training.alignment import DomainClassifiers, ends
 from adaptation.training.batches import DetectionBatch, draw_batch
-from adaptation.training.checkpoint import load_state, save_state
+from adaptation.training.checkpoint import load_state, read_notes, save_state
 from adaptation.training.config import DetectionConfig
 from adaptation.training.step import Parts, radius, shard_loss
 from adaptation.training.teacher import follow, make_teacher
 from robustkit.compute import DivergedError, device_of, isolated_rng
 from robustkit.data import to_unit
 from robustkit.data.detection import DetectionSet
-from robustkit.errors import ConfigError
+from robustkit.errors import ConfigError, RunError
 
 EVERY = 250  # steps between checkpoints
 
@@ -37,6 +37,7 @@ class StepRecord:
 
 
 OnStep = Callable[[StepRecord], None]
+OnResume = Callable[[list[float]], None]
 
 
 def train_detector(
@@ -47,13 +48,15 @@ def train_detector(
     target: DetectionSet | None = None,
     checkpoint: Path | None = None,
     on_step: OnStep = lambda record: None,
+    on_resume: OnResume = lambda losses: None,
 ) -> Detector:
     """Train `model` in place; returns it in evaluation mode (the teacher's weights with one).
 
     `source` is what is labelled; `target` are unlabelled images for alignment, a teacher or batch
     norm. With a `checkpoint` the state is written there every so many steps and at the end, and a
-    training whose file is there goes on from it, to the same bits. Raises `DivergedError` at the
-    first loss that is not finite, with the step and its images; the last checkpoint stays.
+    training whose file is there goes on from it, to the same bits; `on_resume` gets the losses of
+    the steps before. Raises `RunError` for a state of other settings or data, and `DivergedError`
+    at the first loss that is not finite, with the step and its images; the last checkpoint stays.
     """
     if config.needs_target and target is None:
         raise ConfigError("alignment, a teacher and adabn need images of the target")
@@ -61,6 +64,7 @@ def train_detector(
         training = _Training(model, source, target, config)
         if checkpoint is not None and checkpoint.is_file():
             training.restore(checkpoint)
+            on_resume(training.losses)
         while training.step < config.steps:
             record = training.advance()
             on_step(record)
@@ -90,6 +94,13 @@ class _Training:
         self.device = device_of(model)
         self.parts = Parts()
         self.step = 0
+        self.losses: list[float] = []
+        # What a state is of: one of anything else must not be taken for it.
+        self.of = {
+            "config": asdict(config),
+            "source": [source.name, *source.classes, str(len(source))],
+            "target": None if target is None else [target.name, str(len(target))],
+        }
         if config.align:
             first = to_unit(source.image(0)).to(self.device)
             with torch.no_grad():
@@ -132,6 +143,7 @@ class _Training:
         if self.parts.teacher is not None:
             follow(self.parts.teacher, self.model, config.ema)
         self.step += 1
+        self.losses.append(record.loss)
         return record
 
     def _batches(self) -> tuple[DetectionBatch, DetectionBatch | None]:
@@ -186,12 +198,19 @@ class _Training:
     def store(self, path: Path) -> None:
         """Write the state."""
         tensors = {f"delta/{number}": each for number, each in enumerate(self.parts.delta)}
-        save_state(path, self.modules, self.optimizer, tensors, {"step": self.step})
+        notes = {"step": self.step, "losses": self.losses, "of": self.of}
+        save_state(path, self.modules, self.optimizer, tensors, notes)
 
     def restore(self, path: Path) -> None:
         """Go on from the state written there."""
-        tensors, notes = load_state(path, self.modules, self.optimizer)
-        self.step = int(notes["step"])
+        notes = read_notes(path)
+        if notes.get("of") != self.of:
+            raise RunError(
+                f"{path}: the state of a training with other settings or data; delete it to train "
+                "this one anew"
+            )
+        tensors = load_state(path, self.modules, self.optimizer)
+        self.step, self.losses = int(notes["step"]), list(notes["losses"])
         self.parts.delta = [
             tensors[f"delta/{number}"].to(self.device) for number in range(len(tensors))
         ]

@@ -95,7 +95,9 @@ def _perturbed(
     shard: int,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The images as they are trained on, and those among them that free training moves on."""
-    count = round(config.mix * len(source.images))
+    # The first ones of the whole batch, however it is divided.
+    first = shard * len(source.images)
+    count = min(max(config.adversaries - first, 0), len(source.images))
     if config.adversary is None or not count:
         return source.images, []
     if config.adversary == "pgd":
@@ -105,7 +107,6 @@ def _perturbed(
         )
         return [*attacked, *source.images[count:]], []
     eps = radius(config, step)
-    first = shard * len(source.images)
     leaves = [
         (image + delta.clamp(-eps, eps)).clamp(0, 1).requires_grad_(True)
         for image, delta in zip(source.images[:count], parts.delta[first:], strict=False)

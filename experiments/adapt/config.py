@@ -52,9 +52,14 @@ TRAINING_HELPS = {
 }
 SET_BY_RECIPES = ("start", "domain", "adversary", "align", "teacher", "adabn")
 # Which of the recipes have a use for a setting.
+_ADVERSARIAL = ("adversarial", "fast", "free")
 OF_RECIPE = {
     "adv_steps": ("adversarial",),
     "replays": ("free",),
+    "alpha": ("adversarial", "fast"),
+    **dict.fromkeys(("eps", "mix", "eps_warmup", "adv_loss"), _ADVERSARIAL),
+    **dict.fromkeys(("local_weight", "global_weight"), ("aligned",)),
+    **dict.fromkeys(("ema", "sure", "pseudo"), ("teacher",)),
 }
 
 
@@ -70,7 +75,7 @@ class AdaptOptions:
     backbone: str | None = None
     taps: tuple[str, ...] = ()
     weights: str | None = None
-    recipe: tuple[str, ...] = ("source", "adversarial")
+    recipe: tuple[str, ...] = ("source", "longer", "adversarial")
     seeds: int = 3
     judge_eps: float = 2 / 255
     judge_steps: int = 10
@@ -106,3 +111,7 @@ def check_recipes(options: AdaptOptions, base: DetectionConfig) -> None:
         if asked and not any(user in name.split("+") for name in options.recipes for user in users):
             flag = setting.replace("_", "-")
             raise ConfigError(f"--{flag} is of the recipe {' or '.join(users)}, which is not asked")
+    if options.taps and options.backbone is None:
+        raise ConfigError("--taps are blocks of --backbone, which is missing")
+    if base.momentum != DetectionConfig().momentum and base.optimizer != "sgd":
+        raise ConfigError("--momentum is of --optimizer sgd")

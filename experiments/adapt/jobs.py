@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from adaptation import detectors, shift
 from adaptation.attacks import DetectionAttack
 from adaptation.detectors import Detector
 from adaptation.evaluation import detect, evaluate
-from adaptation.training import StepRecord, train_detector
+from adaptation.training import train_detector
 from experiments.adapt.workspace import Workspace, open_workspace
 from experiments.detections import robust_ap50
 from robustkit.compute import resolve_device
+from robustkit.errors import DataError
 
 CURVE = 100  # points of a training's curve
 
@@ -35,18 +36,8 @@ class TrainRecipe:
             model = detectors.load(space.file("source", self.number))
         else:
             model = space.fresh(config.seed)
-        model.to(resolve_device("cpu"))
-        curve: list[tuple[int, float]] = []
-        every = max(1, config.steps // CURVE)
-        total = 0.0
-
-        def keep(record: StepRecord) -> None:
-            nonlocal total
-            total += record.loss
-            if record.step % every == 0:
-                curve.append((record.step, total / every))
-                total = 0.0
-
+        model.to(resolve_device(space.device))
+        losses: list[float] = []
         labelled = space.target.train if config.domain == "target" else space.source.train
         checkpoint = space.checkpoint(self.recipe, self.number)
         checkpoint.parent.mkdir(exist_ok=True)
@@ -56,10 +47,18 @@ class TrainRecipe:
             config,
             target=space.target.train if config.needs_target else None,
             checkpoint=checkpoint,
-            on_step=keep,
+            on_step=lambda record: losses.append(record.loss),
+            on_resume=losses.extend,
         )
         detectors.save(model, space.file(self.recipe, self.number), recipe=self.recipe)
-        return {"curve": curve, "steps": config.steps, **judged(model, space)}
+        return {"curve": curve_of(losses), "steps": config.steps, **judged(model, space)}
+
+
+def curve_of(losses: list[float]) -> list[tuple[int, float]]:
+    """Means over so many equal stretches of the steps, and where each ends."""
+    every = max(1, len(losses) // CURVE)
+    ends = range(every, len(losses) + 1, every)
+    return [(end, sum(losses[end - every : end]) / every) for end in ends]
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,11 @@ class MeasureShift:
         features = [
             shift.detector_features(model, each.test) for each in (space.source, space.target)
         ]
-        found = shift.measure_shift(*features, threshold=space.options.threshold)
-        return asdict(found)
+        try:
+            return asdict(shift.measure_shift(*features, threshold=space.options.threshold))
+        except DataError as error:  # too few images: no reason to lose the trainings
+            nothing = dict.fromkeys(field.name for field in fields(shift.Shift))
+            return {**nothing, "advice": f"not measured: {error}"}
 
 
 def judged(model: Detector, space: Workspace) -> dict[str, Any]:

@@ -91,7 +91,8 @@ def _precision(summary: Summary, config: dict[str, Any]) -> Section:
     note = (
         f"In %, means over {first['seeds']} trainings with Student's 95 % intervals. AP50 by area, "
         f"VOC's rules, {first['target']['images']} test images of the target and "
-        f"{first['source']['images']} of the source. Gain: points over `source`, training by "
+        f"{first['source']['images']} of the source. Gain: points over `longer` where "
+        f"that was asked, else over `source`, training by "
         f"training. Attacked: PGD-{config['judge_steps']} within {eps_text(config['judge_eps'])}, "
         f"{config['judge_images']} images. {said}."
     )
@@ -115,6 +116,8 @@ def _texture(config: dict[str, Any]) -> str:
 
 def _shift(summary: Summary) -> Section:
     found = summary["shift"]
+    if found["ratio"] is None:
+        return Section("shift", "How far the target is", Markup(), found["advice"])
     rows = [
         ["Fréchet distance", f"{found['frechet']:.4g}"],
         ["between halves of the source", f"{found['within_source']:.4g}"],
@@ -124,8 +127,8 @@ def _shift(summary: Summary) -> Section:
     ]
     note = (
         "Of the backbone's coarsest maps, as the first source detector sees "
-        f"{found['images'][0]} and {found['images'][1]} test images; the interval is over random "
-        "halves."
+        f"{found['images'][0]} and {found['images'][1]} test images, in clouds of "
+        f"{found['cloud']}; the interval is over random halves."
     )
     return Section("shift", "How far the target is", table(["", ""], rows), note)
 

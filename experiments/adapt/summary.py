@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adaptation.evaluation import over_seeds
+from adaptation.recipes import recipe
 from robustkit.runs import Trial
 
 FIGURES = ("ap50_11pt", "ap50_area", "coco_ap", "coco_ap50", "coco_ap75")
@@ -27,10 +28,13 @@ def summarise(trials: Sequence[Trial], config: Mapping[str, Any]) -> dict[str, A
         name: _recipe([trial for _, trial in sorted(results[name], key=lambda each: each[0])])
         for name in asked
     }
-    base = recipes["source"]
     for name, found in recipes.items():
-        if name != "source":
-            found["gain"] = _gain(found, base)
+        if name == "source":
+            continue
+        # What starts from the source's weights is trained longer: as long a plain training is fair.
+        fair = recipe(name).start == "source" and recipe(name).steps > 0 and name != "longer"
+        over = "longer" if fair and "longer" in recipes else "source"
+        found["gain"] = {"over": over, **_gain(found, recipes[over])}
     return {"recipes": recipes, "shift": shift, "data": _data(config)}
 
 

@@ -39,6 +39,7 @@ class Workspace:
     base: DetectionConfig
     source: Domain
     target: Domain
+    device: str
 
     def config(self, name: str, number: int) -> DetectionConfig:
         """The settings of one training of a recipe."""
@@ -81,6 +82,9 @@ def load_domains(options: AdaptOptions) -> tuple[Domain, Domain]:
     """Both domains in the source's classes; raises `DataError` where they have none in common."""
     source = _domain(options.source, options.source_test)
     target = _domain(options.target, options.target_test)
+    _check_apart(source, "--source", "--source-test")
+    if any(recipe(name).domain == "target" for name in options.recipes):
+        _check_apart(target, "--target", "--target-test")
     classes = source.train.classes
     moved = Domain(target.train.with_classes(classes), target.test.with_classes(classes))
     return Domain(source.train, source.test.with_classes(classes)), moved
@@ -93,7 +97,19 @@ def open_workspace(path: str) -> Workspace:
     options = config_from(AdaptOptions, config)
     base = config_from(DetectionConfig, config)
     source, target = load_domains(options)
-    return Workspace(Path(path), options, base, source, target)
+    return Workspace(Path(path), options, base, source, target, config["device"])
+
+
+def _check_apart(domain: Domain, train: str, test: str) -> None:
+    """Raise `DataError` where images whose labels are trained on are judged on, too."""
+    if domain.train.root != domain.test.root:
+        return
+    shared = set(domain.train.ids) & set(domain.test.ids)
+    if shared:
+        raise DataError(
+            f"{len(shared)} images, such as {min(shared)}, are trained on with their labels and "
+            f"judged on: name parts that share none, {train} and {test}"
+        )
 
 
 def _domain(spec: str, test: str | None) -> Domain:

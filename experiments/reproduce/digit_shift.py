@@ -14,6 +14,7 @@ from experiments.wording import percent, verdicts
 
 RADII = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 SEEDS = 5
+CLAIMED = "0.1"
 
 
 def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
@@ -66,18 +67,19 @@ def render(summary: Mapping[str, Any]) -> str:
 
 
 def claims(sources: Mapping[str, Any]) -> dict[str, bool | None]:
-    """By a rule fixed beforehand; the best radius is the one of highest mean gain."""
+    """By a rule fixed beforehand, at the radius `CLAIMED`: an interval over seeds clear of 0."""
     found: dict[str, bool | None] = {}
     for source, of in sources.items():
         way = f"{source} to {_other(source)}"
-        best = max((eps for eps in of if eps != "0"), key=lambda eps: gain(of, eps)["mean"])
-        gained = gain(of, best)
+        gained = gain(of, CLAIMED)
         known = gained["low"] is not None
-        found[f"{way}: adversarial training pays at some radius"] = (
+        found[f"{way}: adversarial training pays at radius {CLAIMED}"] = (
             gained["low"] > 0 if known else None
         )
         advised = all(run["shift"]["advice"].startswith("adversarial") for run in of["0"].values())
-        found[f"{way}: the advice is right"] = advised == (gained["low"] > 0) if known else None
+        # Right where what it advises shows; an interval around 0 decides nothing.
+        decided = known and not gained["low"] <= 0 <= gained["high"]
+        found[f"{way}: the advice is right"] = advised == (gained["low"] > 0) if decided else None
         adapted = gain(of, "0", "target_adabn")
         found[f"{way}: AdaBN pays"] = adapted["low"] > 0 if adapted["low"] is not None else None
     return found

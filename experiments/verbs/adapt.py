@@ -54,7 +54,8 @@ def run(options: Options) -> int:
         own = {domain: found[domain]["ap50_area"] for domain in ("source", "target")}
         told = ", ".join(f"{domain} {100 * (ap or 0):.1f} %" for domain, ap in own.items())
         print(f"{name}: AP50 {told} ({found['seeds']} trainings)")
-    print(f"{summary['shift']['advice']} (ratio {summary['shift']['ratio']:.1f})")
+    ratio = summary["shift"]["ratio"]
+    print(summary["shift"]["advice"] + ("" if ratio is None else f" (ratio {ratio:.1f})"))
     print(f"report: {path}")
     return 0
 

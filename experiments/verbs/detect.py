@@ -9,6 +9,7 @@ from experiments.launch import add_run_options, run_folder, settings
 from experiments.options import Forms, Options, VerbParser, add_config, config_from, radii
 from robustkit.compute import resolve_device
 from robustkit.data.detection import load_detection
+from robustkit.errors import ConfigError
 from robustkit.runs import RunFolder
 
 
@@ -30,8 +31,11 @@ def run(options: Options) -> int:
     if chosen.contrast is not None:
         other = resolve_detector(chosen.contrast, None, images.classes, device)
     told = images.with_classes(model.classes)
-    if other is not None:
-        told.with_classes(other.classes)  # the same classes in the same order, or an error
+    if other is not None and other.classes != model.classes:
+        raise ConfigError(
+            f"--contrast {chosen.contrast}: its classes are {', '.join(other.classes)}, the "
+            f"detector's {', '.join(model.classes)}: they must be the same, in the same order"
+        )
     with run_folder("detect", options, config, keep_failed=False) as folder:
         summary = run_detect(
             model, other, told, chosen, folder, lambda line: print(line, flush=True)

@@ -77,7 +77,7 @@ def test_the_ratio_is_one_within_a_domain_and_grows_with_the_distance() -> None:
     for apart in (0.0, 0.5, 2.0):
         found = measure_shift(mixed[:400], mixed[400:] + apart, draws=40)
         assert found.low <= found.ratio <= found.high
-        assert found.images == (400, 400)
+        assert (found.images, found.cloud) == ((400, 400), 100)
         ratios.append(found.ratio)
     assert 0.4 < ratios[0] < 2.5
     assert ratios[0] < ratios[1] < ratios[2]
@@ -96,8 +96,22 @@ def test_the_threshold_decides() -> None:
         "adversarial training is likely to pay",
         "plain training is likely to do as well",
     ]
-    with pytest.raises(DataError, match="four source images"):
-        measure_shift(source[:3], target)
+    with pytest.raises(DataError, match="eight source images"):
+        measure_shift(source[:7], target)
+
+
+def test_the_ratio_does_not_grow_with_the_number_of_images() -> None:
+    rng = np.random.default_rng(5)
+    ratios = []
+    for count in (400, 4000):
+        source, target = rng.standard_normal((2, count, 8))
+        ratios.append(measure_shift(source, target + 0.5, draws=4).ratio)
+    assert ratios[1] == pytest.approx(ratios[0], rel=0.25)
+
+
+def test_features_that_do_not_vary_have_no_ratio() -> None:
+    with pytest.raises(DataError, match="do not vary"):
+        measure_shift(np.ones((40, 3)), clouds(40, 3), draws=2)
 
 
 def test_features_are_what_the_docs_say() -> None:

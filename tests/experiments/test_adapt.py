@@ -324,3 +324,30 @@ def test_published_weights_speak_the_datas_words(tmp_path: Path) -> None:
     assert resolve_detector(name, file, SIX, cpu).classes == SIX
     with pytest.raises(ModelError, match="neither for COCO's 91 classes nor for the data's 20"):
         resolve_detector(name, file, VOC, cpu)
+
+
+def test_a_contrast_of_other_classes_is_refused(
+    adapted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned = load_detection("shapes:photo:16?side=64").classes[::-1]
+    file = tmp_path / "turned.safetensors"
+    detectors.save(detectors.build("tiny_ssd?side=64&width=16", turned, seed=0), file)
+    model = str(adapted / "source-0.safetensors")
+    out = tmp_path / "out"
+    assert main(["detect", "--model", model, "--contrast", str(file), "--out", str(out)]) == 2
+    assert "the same, in the same order" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_images_are_not_trained_on_with_labels_and_judged_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shapes(ShapesConfig(style="comic", count=4, side=64), tmp_path / "clipart")
+    flags, everything = [*SMALL], f"voc:{tmp_path / 'clipart'}:all"
+    flags[3] = everything
+    out = tmp_path / "out"
+    assert main(["adapt", *flags, "--recipe", "oracle", "--seeds", "1", "--out", str(out)]) == 2
+    assert "are trained on with their labels and judged on" in capsys.readouterr().err
+    flags[1] = everything
+    assert main(["adapt", *flags, "--recipe", "source", "--seeds", "1", "--out", str(out)]) == 2
+    assert not out.exists()

@@ -50,7 +50,7 @@ def test_claims_follow_their_rules() -> None:
     found = claims({"mnist": {"0": plain, "0.1": helped, "0.2": hurt}})
     assert set(found.values()) == {True}
     assert gain({"0": plain, "0.1": helped}, "0.1")["mean"] == pytest.approx(0.1033, abs=1e-4)
-    found = claims({"mnist": {"0": plain, "0.2": hurt}})
+    found = claims({"mnist": {"0": plain, "0.1": hurt}})
     assert list(found.values()) == [False, False, True]
 
 

@@ -108,7 +108,7 @@ class Distance:
         """By target, `photo` itself among them, what `robustkit shift` says."""
         of = self.world
         model = detectors.load(of.file("source", "all", self.number))
-        source = shift.detector_features(model, of.data("photo", "train"))
+        source = shift.detector_features(model, of.data("photo", "test"))
         found = {}
         for style in ("photo", *of.targets):
             target = shift.detector_features(model, of.data(style, "test"))

@@ -26,7 +26,11 @@ def classes_of(folder: Path) -> tuple[str, ...]:
     if not file.is_file():
         called = folder.name.lower()
         return SIX if called.startswith(("watercolor", "comic")) else VOC
-    names = tuple(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: not readable as text ({error})") from None
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not names or len(set(names)) < len(names):
         raise DataError(f"{file}: one class a line, each once")
     return names

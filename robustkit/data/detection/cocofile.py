@@ -19,7 +19,13 @@ def read_coco(folder: Path, file: Path) -> DetectionSet:
     Boxes are x, y, width, height, counted from 0. Raises `DataError`, naming the file and the
     entry, for whatever is missing or does not fit.
     """
-    content = _read(file)
+    try:
+        return _found(folder, file, _read(file))
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise DataError(f"{file}: an entry has a value of no use ({error})") from None
+
+
+def _found(folder: Path, file: Path, content: Mapping[str, Any]) -> DetectionSet:
     listed = _entries(content, "categories", file)
     categories = sorted(listed, key=lambda each: int(_get(each, "id", file)))
     place = {_get(each, "id", file): index for index, each in enumerate(categories)}
@@ -33,7 +39,7 @@ def read_coco(folder: Path, file: Path) -> DetectionSet:
         if number not in objects:
             raise DataError(f"{file}: annotation of image {number}, which is not listed")
         objects[number].append(each)
-    sizes = {number: _size(each, paths[number]) for number, each in images.items()}
+    sizes = {number: size_of(paths[number]) for number in images}
     order = list(images)
     return DetectionSet(
         name=f"coco:{folder}:{file}",
@@ -41,6 +47,7 @@ def read_coco(folder: Path, file: Path) -> DetectionSet:
         ids=tuple(str(images[number]["file_name"]) for number in order),
         truths=tuple(_truth(objects[number], sizes[number], place, file) for number in order),
         read=lambda index: read_colour(paths[order[index]]),
+        root=str(folder.resolve()),
     )
 
 
@@ -102,14 +109,6 @@ def _path(folder: Path, entry: Mapping[str, Any], file: Path) -> Path:
     if not path.is_file():
         raise DataError(f"{path}: no such image, though {file.name} lists it")
     return path
-
-
-def _size(entry: Mapping[str, Any], path: Path) -> tuple[int, int]:
-    width: Any = entry.get("width")
-    height: Any = entry.get("height")
-    if _is_number(width) and _is_number(height):
-        return int(width), int(height)
-    return size_of(path)
 
 
 def _is_number(value: Any) -> bool:

@@ -88,7 +88,7 @@ def shapes_config(spec: str) -> ShapesConfig:
 def _converted(name: str, text: str, kind: Callable[[str], Any], spec: str) -> Any:
     try:
         return kind(text)
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise DataError(f"data '{spec}': {name}: expected a number, not '{text}'") from None
 
 
@@ -98,7 +98,7 @@ _READERS: dict[str, Callable[[str, str, str], DetectionSet]] = {
     "shapes": _shapes,
 }
 _OPTIONS: dict[str, Callable[[str], Any]] = {
-    "texture": lambda text: float(Fraction(text)),
+    "texture": lambda text: float(Fraction(text)) if len(text) < 16 else float(text),
     "side": int,
     "seed": int,
 }

@@ -70,8 +70,8 @@ def truth(
 class DetectionSet:
     """N images of any sizes, read when asked for, and what is in them.
 
-    `name` tells where they come from; `ids` (N,) name them; `read(i)` gives uint8 (3,H,W) and
-    raises `DataError`, naming the file, for one that cannot be read.
+    `name` tells where they come from; `ids` (N,) name them within the folder `root`; `read(i)`
+    gives uint8 (3,H,W) and raises `DataError`, naming the file, for one that cannot be read.
     """
 
     name: str
@@ -79,6 +79,7 @@ class DetectionSet:
     ids: tuple[str, ...]
     truths: tuple[Truth, ...]
     read: Callable[[int], Tensor]
+    root: str = ""
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.truths):

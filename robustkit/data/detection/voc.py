@@ -37,13 +37,15 @@ def read_voc(folder: Path, split: str, name: str | None = None) -> DetectionSet:
         ids=tuple(names),
         truths=truths,
         read=lambda index: read_colour(files[index]),
+        root=str(folder.resolve()),
     )
 
 
 def read_annotation(file: Path, image: Path, classes: tuple[str, ...]) -> Truth:
     """The objects in one annotation; its parts are none. Raises `DataError` as `read_voc`."""
     root = _parsed(file)
-    size = _size(root, file) or size_of(image)
+    # The image's own size: what annotations say of it is not always true.
+    size = size_of(image)
     boxes, labels, difficult = [], [], []
     for number, entry in enumerate(root.findall("object"), start=1):
         called = (entry.findtext("name") or "").strip()
@@ -78,7 +80,7 @@ def _listed(folder: Path, split: str) -> list[str]:
             known = sorted(each.stem for each in (folder / SPLITS).glob("*.txt"))
             known = [each for each in known if "_" not in each]  # cat_train and the like
             raise DataError(f"{folder}: no split '{part}'{did_you_mean(part, known)}")
-        for line in file.read_text("utf-8").splitlines():
+        for line in _lines(file):
             if line.strip():
                 # Some lists have a second column, the class's presence.
                 names[line.split()[0]] = None
@@ -88,6 +90,13 @@ def _listed(folder: Path, split: str) -> list[str]:
         if each != Path(each).name:
             raise DataError(f"{folder}: split '{split}' lists '{each}', which is no bare name")
     return list(names)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: not readable as text ({error})") from None
 
 
 def _wanted(folder: Path) -> str:
@@ -117,17 +126,6 @@ def _parsed(file: Path) -> ET.Element:
         return ET.fromstring(content)
     except (ET.ParseError, ValueError) as error:
         raise DataError(f"{file}: not XML ({error})") from None
-
-
-def _size(root: ET.Element, file: Path) -> tuple[int, int] | None:
-    size = root.find("size")
-    if size is None:
-        return None
-    width, height = (
-        _number(size.findtext(side), f"{file}: size: {side}") for side in ("width", "height")
-    )
-    # Some annotations of the published sets say 0 x 0; the image knows better.
-    return (int(width), int(height)) if width > 0 and height > 0 else None
 
 
 def _number(text: str | None, where: str) -> float:

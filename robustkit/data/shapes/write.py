@@ -56,7 +56,13 @@ def rendered(config: ShapesConfig) -> Path:
     name = f"shapes-{config.style}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     folder = cache_folder() / name
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"{folder.parent}: no cache folder can be made there ({error.strerror}); "
+                "ROBUSTKIT_CACHE names another"
+            ) from None
         # Whole or not at all, also where two processes draw the same set.
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".shapes-") as temporary:
             made = Path(temporary) / name

@@ -161,12 +161,24 @@ def test_what_does_not_fit_is_said_with_its_file(
         read_voc(voc, "train")
 
 
-def test_an_image_that_cannot_be_read_is_named_when_it_is_asked_for(voc: Path) -> None:
-    (voc / "JPEGImages/000002.jpg").write_bytes(b"no image")
+def test_an_image_that_cannot_be_read_is_named(voc: Path) -> None:
+    file = voc / "JPEGImages/000002.jpg"
+    file.write_bytes(file.read_bytes()[:700])  # the header is whole, the pixels are not
     found = read_voc(voc, "train")
     assert found.image(0).shape == (3, 40, 50)
     with pytest.raises(DataError, match=r"000002\.jpg: not readable as an image"):
         found.image(1)
+    file.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"000002\.jpg: not readable as an image"):
+        read_voc(voc, "train")
+
+
+def test_the_image_knows_its_size_better_than_the_annotation(voc: Path) -> None:
+    file = voc / "Annotations/000001.xml"
+    text = file.read_text().replace("<width>50<", "<width>640<")
+    file.write_text(text.replace("<xmax>20<", "<xmax>600<"))
+    with pytest.raises(DataError, match="leaves the image of 50 x 40 pixels"):
+        read_voc(voc, "train")
 
 
 def test_annotations_without_a_size_ask_the_image(voc: Path) -> None:
