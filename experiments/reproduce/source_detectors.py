@@ -132,6 +132,12 @@ def render(summary: Mapping[str, Any]) -> str:
             parts.append(_gains(of))
         if of["distances"]:
             parts.append(_distances(of))
+    parts += [
+        "## Threshold",
+        "Above which distance does `fast` beat `longer`? Over targets and seeds; beside it how many "
+        "signs the better of two constant answers predicts.",
+        _threshold(worlds),
+    ]
     return "\n\n".join([*parts, "## Claims", verdicts(claims(worlds))]) + "\n"
 
 
@@ -164,6 +170,47 @@ def claims(worlds: Mapping[str, Any]) -> dict[str, bool | None]:
             for target, (_, each) in zip(TARGETS, known, strict=True)
         )
     return found
+
+
+def signs(worlds: Mapping[str, Any]) -> list[tuple[float, bool]]:
+    """Of every world, target and seed with both trainings: its distance, and whether `fast` beats
+    `longer`."""
+    found = []
+    for of in worlds.values():
+        for target in TARGETS:
+            own, plain = values(of, "fast", target), values(of, "longer", target)
+            for seed in own.keys() & plain.keys() & of["distances"].keys():
+                ratio = of["distances"][seed][target]["ratio"]
+                found.append((ratio, own[seed] > plain[seed]))
+    return sorted(found)
+
+
+def fitted(points: Sequence[tuple[float, bool]]) -> tuple[float, int]:
+    """The threshold that predicts most signs, halfway between two distances (the lowest of equally
+    good ones), and how many it predicts."""
+    ratios = [ratio for ratio, _ in points]
+    between = [(a * b) ** 0.5 for a, b in pairwise(ratios)]
+    tried = [ratios[0] / 2, *between, 2 * ratios[-1]]
+    right = [sum((ratio > each) == gained for ratio, gained in points) for each in tried]
+    best = max(range(len(tried)), key=right.__getitem__)
+    return tried[best], right[best]
+
+
+def _threshold(worlds: Mapping[str, Any]) -> str:
+    points = {"all worlds": signs(worlds), "with texture": signs({"texture": worlds["texture"]})}
+    lines = [
+        "| fitted on | threshold | signs it predicts | if none were needed |",
+        "|---" * 4 + "|",
+    ]
+    for name, each in points.items():
+        if each:
+            threshold, right = fitted(each)
+            gains = sum(gained for _, gained in each)
+            base = max(gains, len(each) - gains)
+            lines.append(
+                f"| {name} | {threshold:.1f} | {right} of {len(each)} | {base} of {len(each)} |"
+            )
+    return "\n".join(lines)
 
 
 def _above(found: Mapping[str, Any]) -> bool | None:

@@ -17,8 +17,10 @@ from experiments.reproduce.source_detectors import (
     WORLDS,
     claims,
     draw_gains,
+    fitted,
     gain,
     render,
+    signs,
 )
 
 SEEDS = ("0", "1", "2")
@@ -57,6 +59,19 @@ def test_claims_follow_their_rules() -> None:
     assert found["the advice predicts the sign of the gain on every target"]
     assert not found["alignment adds to it on clipart"]
     assert not found["without a texture to take away it does not"]
+
+
+def test_the_threshold_is_the_one_that_predicts_most_signs() -> None:
+    points = [(1.0, False), (2.0, False), (4.0, True), (8.0, False), (16.0, True), (32.0, True)]
+    threshold, right = fitted(points)
+    assert threshold == pytest.approx(8**0.5)
+    assert right == 5
+    assert fitted([(1.0, True), (2.0, True)]) == (0.5, 2)
+    assert fitted([(1.0, False), (2.0, False)])[1] == 2
+    grown = {"fog": -0.1, "watercolor": 0.1, "comic": 0.2, "clipart": 0.3}
+    points = signs({"texture": world(grown)})
+    assert len(points) == 12
+    assert fitted(points)[0] == pytest.approx(36**0.5)
 
 
 def test_a_gain_is_paired_by_seed() -> None:
