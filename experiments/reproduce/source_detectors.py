@@ -10,6 +10,7 @@ from adaptation.evaluation import over_seeds
 from experiments.pieces import Piece
 from experiments.reproduce.domains.jobs import Distance, TrainOn, World
 from experiments.reproduce.domains.pictures import gains_figure
+from experiments.reproduce.domains.threshold import fitted
 from experiments.reproduce.registry import EXPERIMENTS
 from experiments.reproduce.study import Plan, Results, Study
 from experiments.wording import percent, verdicts
@@ -134,8 +135,8 @@ def render(summary: Mapping[str, Any]) -> str:
             parts.append(_distances(of))
     parts += [
         "## Threshold",
-        "Above which distance does `fast` beat `longer`? Over targets and seeds; beside it how many "
-        "signs the better of two constant answers predicts.",
+        "Above which distance does `fast` beat `longer`? Over targets and seeds; beside it how "
+        "many signs the better of two constant answers predicts.",
         _threshold(worlds),
     ]
     return "\n\n".join([*parts, "## Claims", verdicts(claims(worlds))]) + "\n"
@@ -183,17 +184,6 @@ def signs(worlds: Mapping[str, Any]) -> list[tuple[float, bool]]:
                 ratio = of["distances"][seed][target]["ratio"]
                 found.append((ratio, own[seed] > plain[seed]))
     return sorted(found)
-
-
-def fitted(points: Sequence[tuple[float, bool]]) -> tuple[float, int]:
-    """The threshold that predicts most signs, halfway between two distances (the lowest of equally
-    good ones), and how many it predicts."""
-    ratios = [ratio for ratio, _ in points]
-    between = [(a * b) ** 0.5 for a, b in pairwise(ratios)]
-    tried = [ratios[0] / 2, *between, 2 * ratios[-1]]
-    right = [sum((ratio > each) == gained for ratio, gained in points) for each in tried]
-    best = max(range(len(tried)), key=right.__getitem__)
-    return tried[best], right[best]
 
 
 def _threshold(worlds: Mapping[str, Any]) -> str:

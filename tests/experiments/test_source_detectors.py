@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from experiments.cli import main
+from experiments.reproduce.domains.threshold import fitted
 from experiments.reproduce.source_detectors import (
     BLIND,
     FULL,
@@ -17,7 +18,6 @@ from experiments.reproduce.source_detectors import (
     WORLDS,
     claims,
     draw_gains,
-    fitted,
     gain,
     render,
     signs,
