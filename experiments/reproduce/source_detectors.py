@@ -189,7 +189,7 @@ def signs(worlds: Mapping[str, Any]) -> list[tuple[float, bool]]:
 def _threshold(worlds: Mapping[str, Any]) -> str:
     points = {"all worlds": signs(worlds), "with texture": signs({"texture": worlds["texture"]})}
     lines = [
-        "| fitted on | threshold | signs it predicts | if none were needed |",
+        "| fitted on | threshold | signs it predicts | a constant answer |",
         "|---" * 4 + "|",
     ]
     for name, each in points.items():
