@@ -60,16 +60,34 @@ def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 
 def summarise(results: Results) -> dict[str, Any]:
-    """By arm: what was trained, chosen and seen, segment by segment."""
+    """By arm: what was trained, chosen and seen, segment by segment.
+
+    Figures have six digits here, all of them in the ledger; `windows` are SSIM's, in pixels, which
+    the checkpoints share.
+    """
     arms: dict[str, Any] = {}
     for name in sorted(results):
         kind, arm, *rest = name.split("/")
-        of = arms.setdefault(arm, {"train": {}, "maps": {}})
+        of = arms.setdefault(arm, {"train": {}, "maps": {}, "windows": {}})
+        result = _rounded(results[name])
+        if kind == "maps":
+            for group in result.values():
+                for map_name, each in group["maps"].items():
+                    of["windows"][map_name] = each.pop("window")
         if rest:
-            of[kind][str(int(rest[0]))] = results[name]
+            of[kind][str(int(rest[0]))] = result
         else:
-            of[kind] = results[name]
+            of[kind] = result
     return {"study": "overtraining", "arms": arms}
+
+
+def _rounded(value: Any) -> Any:
+    """A copy with floats of six significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {name: _rounded(each) for name, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list) else value
 
 
 def render(summary: Mapping[str, Any]) -> str:

@@ -189,7 +189,7 @@ def test_the_study_of_overtraining_in_small(
         groups = of["choice"]["groups"]
         assert not set(groups["A"]) & set(groups["B"])
         assert (out / f"{arm}_strips.png").stat().st_size > 5_000
-        assert "guided x input" in of["maps"]["1"]["A"]["maps"]
+        assert set(of["windows"]) == set(of["maps"]["1"]["A"]["maps"]) >= {"guided x input"}
     for name, words in (
         ("training", "last layer's norm"),
         ("answers", "entropy"),
