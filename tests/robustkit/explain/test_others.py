@@ -160,3 +160,13 @@ def test_settings_of_means_are_checked() -> None:
         explain.smoothgrad(net, x, samples=0)
     with pytest.raises(ConfigError, match="steps must be at least 1"):
         explain.integrated_gradients(net, x, steps=0)
+
+
+def test_smoothgrad_takes_the_mean_of_a_map_of_any_shape() -> None:
+    net, x = made(cnn), images()
+    with explain.trace(net, x, layers=("input",)) as t:
+        expected = explain.saliency(t).abs().sum(dim=1)
+    still = explain.smoothgrad(
+        net, x, samples=3, spread=0.0, of=lambda t: explain.saliency(t).abs().sum(dim=1)
+    )
+    torch.testing.assert_close(still, expected)
