@@ -58,7 +58,8 @@ def voc_precision(
 
 def average_11pt(recall: Floats, precision: Floats) -> float:
     """The mean of the highest precision at recalls of at least 0, 0.1, … 1 (VOC 2007)."""
-    best = [float(precision[recall >= level].max(initial=0.0)) for level in np.arange(0, 1.05, 0.1)]
+    # Tenths by division: 3 * 0.1 is above 0.3, and a recall of 3 in 10 would miss its level.
+    best = [float(precision[recall >= level].max(initial=0.0)) for level in np.arange(11) / 10]
     return sum(best) / len(best)
 
 

@@ -122,6 +122,17 @@ def test_precision_is_the_devkits(case: tuple[list[Found], list[Truth]]) -> None
         assert each.ap_area == (None if area is None else pytest.approx(area, abs=1e-12))
 
 
+@pytest.mark.parametrize("objects", range(1, 31))
+def test_a_recall_on_a_tenth_reaches_it(objects: int) -> None:
+    squares = [[20.0 * place, 0.0, 20.0 * place + 10, 10.0] for place in range(objects)]
+    truths = [truth(squares, [0] * objects)]
+    for hits in range(objects + 1):
+        detections = [found(squares[:hits], [0.9] * hits, [0] * hits)]
+        reached = sum(10 * hits >= tenth * objects for tenth in range(11)) if hits else 0
+        result = voc_precision(detections, truths, 1)[0].ap_11pt
+        assert result == pytest.approx(reached / 11, abs=1e-12)
+
+
 def test_an_overlap_of_just_one_half_is_not_enough() -> None:
     truths = [truth([[0, 0, 10, 10]], [0])]
     half, more = [0.0, 0.0, 10.0, 5.0], [0.0, 0.0, 10.0, 5.1]

@@ -49,7 +49,7 @@ def test_the_score_of_a_box_is_the_detections(adapted: Path) -> None:
         with torch.no_grad():
             outputs = score._outputs(image[None])["cls_logits"].softmax(dim=-1)
         told = outputs[0, score.anchor, label + 1]
-        assert float(told) == pytest.approx(float(found.scores[number]), abs=1e-5)
+        assert float(told) == pytest.approx(float(found.scores[number].detach()), abs=1e-5)
     two = detectors.build("tiny_fasterrcnn?side=64", model.classes, seed=0).eval()
     with pytest.raises(ExplainError, match="a detector of one stage"):
         BoxScore(two, image, found, 0)
