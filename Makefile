@@ -40,8 +40,8 @@ demo: $(STAMP)  ## evolve a network on embedded data; ends with where the report
 test: $(STAMP)  ## the tests, without the slow ones
 	@$(PYTEST) -m 'not slow'
 
-test-all: $(STAMP)  ## every test
-	@$(PYTEST)
+test-all: $(STAMP)  ## every test, with other and more random examples each time
+	@HYPOTHESIS_PROFILE=search $(PYTEST)
 
 check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check

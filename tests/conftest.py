@@ -1,4 +1,8 @@
-"""For all tests: one thread each, for they run side by side, and no deadlines on examples."""
+"""For all tests: one thread each, for they run side by side, and no deadlines on examples.
+
+Examples of `make test` are the same every time: a red run is a change's own doing. `make test-all`
+draws other and many more each time, by `HYPOTHESIS_PROFILE=search`.
+"""
 
 from __future__ import annotations
 
@@ -10,5 +14,7 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
-settings.register_profile("house", deadline=None)
-settings.load_profile("house")
+# A deadline would measure how busy the machine is.
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))

@@ -107,6 +107,8 @@ def _split(spec: str) -> tuple[str, dict[str, Any]]:
         key, _, value = part.partition("=")
         if key not in OPTIONS:
             raise ModelError(f"'{spec}': unknown option '{key}'{did_you_mean(key, OPTIONS)}")
+        if key in options:
+            raise ModelError(f"'{spec}': option '{key}' twice")
         if key == "norm":
             if value not in NORMS:
                 raise ModelError(f"'{spec}': unknown norm '{value}'{did_you_mean(value, NORMS)}")

@@ -14,7 +14,7 @@ from robustkit import data, models
 from robustkit.compute import resolve_device, torch_generator
 from robustkit.data.detection import load_detection
 from robustkit.errors import ConfigError, DataError
-from robustkit.models import files
+from robustkit.models.card import DETECTOR
 
 
 def add_arguments(parser: VerbParser) -> None:
@@ -74,7 +74,7 @@ def _features(config: dict[str, Any], device: Any) -> tuple[Any, Any]:
     """Features of both domains: of a detector's backbone, or before a classifier's last layer."""
     names = (config["source"], config["target"])
     card = models.read_card(config["model"])
-    if card.architecture["family"] == files.DETECTOR:
+    if card.architecture["family"] == DETECTOR:
         model = detectors.load(config["model"]).to(device)
         loaded = [load_detection(each, "test") for each in names]
         few = [each.subset(range(min(config["images"], len(each)))) for each in loaded]

@@ -11,6 +11,7 @@ from typing import Any
 from robustkit.errors import ModelError
 
 FORMAT = 1
+DETECTOR = "detector"  # the family of cards that the floor of adaptation builds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class Card:
             raise ModelError(f"model card: format must be {FORMAT}, not {self.format}")
         if not isinstance(self.architecture.get("family"), str):
             raise ModelError("model card: architecture must name its family")
-        _check_classes(self.classes)
+        # Something may be looked for without being told from anything else.
+        _check_classes(self.classes, 1 if self.architecture["family"] == DETECTOR else 2)
         _check_shape(self.input_shape)
         _check_statistics("mean", self.mean, self.input_shape[0])
         _check_statistics("std", self.std, self.input_shape[0])
@@ -93,9 +95,10 @@ def _check_format(version: Any) -> None:
         )
 
 
-def _check_classes(classes: tuple[str, ...]) -> None:
-    if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
-        raise ModelError(f"model card: classes must be two names or more, not {classes}")
+def _check_classes(classes: tuple[str, ...], least: int) -> None:
+    if len(classes) < least or not all(isinstance(name, str) for name in classes):
+        count = "one name" if least == 1 else "two names"
+        raise ModelError(f"model card: classes must be {count} or more, not {classes}")
 
 
 def _check_shape(shape: tuple[int, int, int]) -> None:

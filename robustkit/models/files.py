@@ -16,14 +16,13 @@ from torch import Tensor, nn
 
 from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ModelError
-from robustkit.models.card import Card
+from robustkit.models.card import DETECTOR, Card
 from robustkit.models.classifier import Classifier
 from robustkit.models.families import make_net
 from robustkit.models.weights import fit_weights, read_weights
 from robustkit.runs.atomic import atomic_path
 
 _CARD, _CHECKSUM = "robustkit", "sha256"
-DETECTOR = "detector"  # the family of cards that the floor of adaptation builds
 
 
 class Storable(Protocol):

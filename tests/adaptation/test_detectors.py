@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adaptation import detectors
+from adaptation.attacks import DetectionAttack
 from adaptation.detectors import Detector
 from robustkit import models
 from robustkit.data.detection import Truth, truth
@@ -198,6 +199,7 @@ def test_the_backbone_computes_what_the_classifier_did() -> None:
     ("spec", "options", "said"),
     [
         ("tiny_sdd", {}, "unknown detector 'tiny_sdd'; did you mean 'tiny_ssd'"),
+        ("tiny_ssd?side=96&side=128", {}, "option 'side' twice"),
         ("tiny_ssd?norms=batch", {}, "unknown option 'norms'; did you mean 'norm'"),
         ("tiny_ssd?norm=layer", {}, "unknown norm 'layer'"),
         ("tiny_ssd?width=20", {}, "a multiple of 16"),
@@ -228,17 +230,43 @@ def test_images_that_are_none() -> None:
         model.train()([torch.rand(3, 64, 64)])
 
 
+QUICK = ("fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large")
+
+
 @pytest.mark.parametrize(
     "name",
     [
-        "fasterrcnn_mobilenet_v3_large_320_fpn",
-        "ssdlite320_mobilenet_v3_large",
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in sorted(detectors.PUBLISHED)
     ],
 )
-def test_published_detectors_learn_and_detect(name: str) -> None:
+def test_published_detectors_learn_detect_and_can_be_attacked(name: str) -> None:
     model = detectors.build(f"torchvision:{name}", CLASSES, seed=0)
     images, truths = batch()
     loss = model.train().losses(images, truths)
+    torch.autograd.backward(loss.total)
     assert torch.isfinite(loss.total)
+    assert all(each.grad is not None for each in model.parameters() if each.requires_grad)
+    before = [each.clone() for each in model.buffers()]
+    attacked = DetectionAttack(eps=4 / 255, steps=1)(
+        model, images, truths, generator=torch.Generator().manual_seed(0)
+    )
+    for image, other in zip(images, attacked, strict=True):
+        assert 0 < (image - other).abs().max() <= 4 / 255 + 1e-6
+    assert all(a.equal(b) for a, b in zip(before, model.buffers(), strict=True))
     assert len(model.eval()(images[:1])) == 1
+
+
+def test_the_published_classes_are_counted_without_background() -> None:
     assert len(detectors.coco_classes()) == len(set(detectors.coco_classes())) == 90
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_one_class_is_enough(name: str, tmp_path: Path) -> None:
+    images, _ = batch()
+    truths = [truth([[5, 5, 30, 40]], [0]) for _ in images]
+    model = detectors.build(name + SIDE, ("person",), seed=0)
+    assert torch.isfinite(model.losses(images, truths).total)
+    detectors.save(model, tmp_path / "one.safetensors")
+    found = detectors.load(tmp_path / "one.safetensors").eval()(images)
+    assert {int(label) for each in found for label in each.labels} <= {0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ def _found(folder: Path, file: Path, content: Mapping[str, Any]) -> DetectionSet
     images = {_get(each, "id", file): each for each in _entries(content, "images", file)}
     if len(place) < len(categories) or len(images) < len(content["images"]):
         raise DataError(f"{file}: an id appears twice")
+    classes = tuple(str(_get(each, "name", file)) for each in categories)
+    if len(set(classes)) < len(classes):
+        raise DataError(f"{file}: two categories of one name: {', '.join(classes)}")
     paths = {number: _path(folder, each, file) for number, each in images.items()}
     objects: dict[Any, list[Mapping[str, Any]]] = {number: [] for number in images}
     for each in _entries(content, "annotations", file):
@@ -43,7 +47,7 @@ def _found(folder: Path, file: Path, content: Mapping[str, Any]) -> DetectionSet
     order = list(images)
     return DetectionSet(
         name=f"coco:{folder}:{file}",
-        classes=tuple(str(_get(each, "name", file)) for each in categories),
+        classes=classes,
         ids=tuple(str(images[number]["file_name"]) for number in order),
         truths=tuple(_truth(objects[number], sizes[number], place, file) for number in order),
         read=lambda index: read_colour(paths[order[index]]),
@@ -68,9 +72,14 @@ def _truth(
         boxes.append(edges)
         labels.append(place[label])
         crowd.append(bool(each.get("iscrowd", 0)))
-        given: Any = each.get("area")
-        area.append(float(given) if _is_number(given) else width * height)
+        area.append(_area(each.get("area", width * height), where))
     return truth(boxes, labels, crowd=crowd, area=area)
+
+
+def _area(given: Any, where: str) -> float:
+    if not (_is_number(given) and 0 <= given < math.inf):
+        raise DataError(f"{where}: area must be a number of pixels, not {given!r}")
+    return float(given)
 
 
 def _read(file: Path) -> Mapping[str, Any]:

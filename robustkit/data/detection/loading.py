@@ -81,6 +81,8 @@ def shapes_config(spec: str) -> ShapesConfig:
         key, _, value = pair.partition("=")
         if key not in _OPTIONS:
             raise DataError(f"data '{spec}': unknown option '{key}'{did_you_mean(key, _OPTIONS)}")
+        if key in given:
+            raise DataError(f"data '{spec}': option '{key}' twice")
         given[key] = _converted(key, value, _OPTIONS[key], spec)
     return ShapesConfig(**given)
 

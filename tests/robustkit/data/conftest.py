@@ -6,11 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
-
-# A deadline would measure how busy the machine is.
-settings.register_profile("house", deadline=None)
-settings.load_profile("house")
 
 Arrays = dict[str, Any]
 WriteNpz = Callable[..., Path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,13 @@ def test_coco_is_read_in_the_order_of_ids(
             [{"id": 5, "image_id": 8, "category_id": 2, "bbox": [1, 1, 2, 2]}],
             "image 8",
         ),
+        (
+            "annotations",
+            [{"id": 5, "image_id": 7, "category_id": 2, "bbox": [1, 1, 2, 2], "area": math.nan}],
+            "5: area must be a number",
+        ),
         ("annotations", {}, "must be a list"),
+        ("categories", [{"id": 9, "name": "ant"}, {"id": 2, "name": "ant"}], "of one name"),
         ("images", [{"id": 7, "file_name": "c.png"}], r"c\.png: no such image"),
         ("images", [{"id": 7, "file_name": "../it.json"}], "lies outside"),
         ("images", [{"id": 7, "file_name": "a.png"}, {"id": 7, "file_name": "b.png"}], "twice"),

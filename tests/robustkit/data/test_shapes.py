@@ -11,6 +11,7 @@ from robustkit.data.shapes import CLASSES, STYLES, ShapesConfig
 from robustkit.data.shapes.paint import grating
 from robustkit.data.shapes.scene import Shape, area_of, compose, mask_of
 from robustkit.data.shapes.write import draw
+from robustkit.errors import DataError
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -95,3 +96,8 @@ def test_classes_have_textures_of_their_own() -> None:
     peaks = [int(np.abs(np.fft.rfft2(wave)).argmax()) for wave in waves]
     assert len(set(peaks)) == len(CLASSES)
     assert all(abs(wave.mean()) < 0.02 and np.abs(wave).max() <= 1 for wave in waves)
+
+
+def test_an_option_is_given_once() -> None:
+    with pytest.raises(DataError, match="option 'side' twice"):
+        load_detection("shapes:photo:4?side=64&side=96")

@@ -45,6 +45,7 @@ def test_a_card_holds_only_finite_numbers() -> None:
         ({"mean": [0.1]}, "mean must be 3 finite numbers"),
         ({"std": [1, 1, 0]}, "std must be positive"),
         ({"std": ["1", 1, 1]}, "std must be 3 finite numbers"),
+        ({"architecture": {"family": "detector"}, "classes": []}, "one name or more"),
         ({"parent": 5}, "entry 'parent' is of the wrong type"),
     ],
 )
