@@ -10,9 +10,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from experiments.executing import FREE
 from experiments.options import HOUSEKEEPING, Options, VerbParser
 from robustkit.errors import ConfigError, RobustkitError, RunError
 from robustkit.runs import RunFolder, check_same_config
@@ -49,8 +51,9 @@ def add_data_options(parser: VerbParser) -> None:
 def settings(verb: str, options: Options) -> dict[str, Any]:
     """What the run does: the options or, with `--resume`, those its folder was made with.
 
-    Raises `ConfigError` for `--out` beside `--resume`, and `RunError` naming the first option
-    that was given and differs from the saved one, or that the saved ones lack.
+    Where the jobs are carried out may be given anew. Raises `ConfigError` for `--out` beside
+    `--resume`, and `RunError` naming the first other option that was given and differs from the
+    saved one, or that the saved ones lack.
     """
     chosen = _without_housekeeping(options.values)
     resume = options.values.get("resume")
@@ -67,8 +70,10 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
                 f"{resume}/config.yaml: no '{name}'; it was edited, or written by another version "
                 "of robustkit, which alone can go on with this run"
             )
-    check_same_config(saved, _without_housekeeping(options.given))
-    return saved
+    given = _without_housekeeping(options.given)
+    anew = {name: given.pop(name) for name in FREE if name in given}
+    check_same_config(saved, given)
+    return saved | anew
 
 
 @contextmanager
@@ -100,7 +105,7 @@ def run_folder(
 
 def _folder(verb: str, options: Options, config: Mapping[str, Any]) -> RunFolder:
     if options.values.get("resume") is not None:
-        return RunFolder.open(options.resume, verb=verb)
+        return replace(RunFolder.open(options.resume, verb=verb), config=dict(config))
     path = Path(options.out) if options.out is not None else next_free(verb)
     return RunFolder.create(path, verb=verb, config=dict(config), command=list(options.command))
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from experiments.executing import executor_of
 from robustkit.compute import Ok
-from robustkit.compute.executors import Job, open_executor
+from robustkit.compute.executors import Job
 from robustkit.errors import RunError
 from robustkit.runs import Ledger, RunFolder, Trial
 
@@ -26,8 +27,6 @@ def carry_out(
     phases: Sequence[Sequence[Piece]],
     folder: RunFolder,
     *,
-    executor: str,
-    workers: int,
     arm: str,
     say: Say,
 ) -> list[Trial]:
@@ -37,8 +36,10 @@ def carry_out(
     """
     path = folder.file("ledger.sqlite")
     # First the executor: settings that it refuses leave nothing behind.
-    opened = open_executor(executor, workers=workers, timeout=None)
-    with opened as running, Ledger.open(path) if path.exists() else Ledger.create(path) as ledger:
+    with (
+        executor_of(folder.config) as running,
+        Ledger.open(path) if path.exists() else Ledger.create(path) as ledger,
+    ):
         for pieces in phases:
             missing = [piece for piece in pieces if ledger.get(piece.id) is None]
             for piece, outcome in running.run(iter(missing)):

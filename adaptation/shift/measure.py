@@ -15,8 +15,8 @@ Floats = NDArray[np.float64]
 DRAWS = 100
 CLOUD = 100  # images of each cloud: the distance depends on it, and so must be the same everywhere
 PARTITIONS = 5
-# Above this ratio adversarial training of the source is advised. Provisional: the published
-# threshold is not known, and ours is to be fitted on the rendered styles.
+# Above this ratio adversarial training of the source is advised. The published threshold is not
+# known; this one is fitted on the rendered styles (`reproduce source-detectors`).
 THRESHOLD = 10.0
 PAYS, COSTS = "adversarial training is likely to pay", "plain training is likely to do as well"
 

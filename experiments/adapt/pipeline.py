@@ -30,8 +30,6 @@ def run_adapt(folder: RunFolder, say: Say) -> dict[str, Any]:
     trials = carry_out(
         [sources, rest],
         folder,
-        executor=config["executor"],
-        workers=config["workers"],
         arm="adapt",
         say=say,
     )

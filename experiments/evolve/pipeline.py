@@ -50,6 +50,7 @@ class Evolution:
         self.baseline: dict[str, dict[str, Any]] = {}
         self.choices: dict[str, Choice] = {}
         self._path = str(space.folder.path)
+        self._executor = executor
         self._agenda = Agenda(executor, ledger, on_trial)
         self._finals = Finals(space, self._agenda, judging_priority=FILLER)
         self._reference = architecture(REFERENCE, self.config.reference, space)
@@ -58,7 +59,7 @@ class Evolution:
         """Everything, from wherever the ledger says the run has come to."""
         self.space.scratch.mkdir(exist_ok=True)
         self.space.net_path("R").parent.mkdir(exist_ok=True)
-        _ = self.space.views  # written once, before the workers map it
+        self.space.share_images(self._executor)  # views are written once, before workers map them
         if keep_given_reference(self.space):
             self._prepare()
         else:
@@ -93,6 +94,7 @@ class Evolution:
 
     def _after_preparation(self, trial: Trial) -> None:
         self.prepared = trial.result or {}
+        self.space.share_gradients(self._executor)
         for name in ("R2", "Rp"):
             self._agenda.add(self._baseline_task(name), partial(self._note, name), priority=FIRST)
         self._finals.ready("reference")

@@ -15,8 +15,8 @@ from experiments.evolve.pipeline import Evolution
 from experiments.evolve.players import judged_names
 from experiments.evolve.summary import summarise
 from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace
+from experiments.executing import executor_of
 from robustkit.compute import single_thread
-from robustkit.compute.executors import open_executor
 from robustkit.errors import RunError
 from robustkit.runs import Ledger, RunFolder, Trial
 
@@ -40,16 +40,7 @@ def evolve(folder: RunFolder, on_trial: Callable[[Trial], None]) -> dict[str, An
     # A run that has nets has had a ledger: without it they would all be made anew.
     begun = path.exists() or folder.file("nets").exists()
     ledger = Ledger.open(path) if begun else Ledger.create(path)
-    options = folder.config
-    with (
-        ledger,
-        open_executor(
-            options["executor"],
-            workers=options["workers"],
-            timeout=options["timeout"],
-            memory_gib=options["memory_gib"],
-        ) as executor,
-    ):
+    with ledger, executor_of(folder.config) as executor:
         evolution = Evolution(space, executor, ledger, on_trial)
         evolution.run()
         folder.append_metrics({"event": "finished", "wall_seconds": time.monotonic() - start})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from experiments.evolve.config import EvolveConfig
 from experiments.options import config_from
 from robustkit import attacks, models, training
 from robustkit.compute import derive_seed, resolve_device
+from robustkit.compute.executors import Executor
+from robustkit.compute.held import held
 from robustkit.data import (
     ImageSet,
     Splits,
@@ -24,7 +27,10 @@ from robustkit.data import (
     fixed_views,
     load,
     map_array,
+    packed,
+    read_only,
     stratified_sample,
+    unpacked,
 )
 from robustkit.runs import RunFolder
 
@@ -45,7 +51,24 @@ class Workspace:
     @cached_property
     def splits(self) -> Splits:
         """Train, val and test; test cut to `test_size` images, classes kept even."""
-        return load_splits(self.folder.config, self.config)
+        shared = held(self._name("splits"))
+        return unpacked(shared) if shared else load_splits(self.folder.config, self.config)
+
+    def share_images(self, executor: Executor) -> None:
+        """Give the workers the images and their views, so that none has to load them."""
+        executor.share(self._name("splits"), lambda: packed(self.splits))
+        executor.share(str(self.scratch / "views.npy"), self.views.numpy)
+
+    def share_gradients(self, executor: Executor) -> None:
+        """Give the workers R's gradients, once they have been computed."""
+        executor.share(self._name("gradients"), self._gradients)
+
+    def _gradients(self) -> tuple[Any, Any]:
+        found = self.reference_gradients
+        return found.directions.numpy(), found.norms.numpy()
+
+    def _name(self, what: str) -> str:
+        return f"{self.folder.path}/{what}"
 
     @cached_property
     def pool(self) -> ImageSet:
@@ -66,7 +89,7 @@ class Workspace:
     def views(self) -> Tensor:
         """Fixed views of the pool, uint8 (K,N,C,H,W)."""
         path = self.scratch / "views.npy"
-        if not path.is_file():
+        if not path.is_file() and held(str(path)) is None:
             config = self.config
             seed = derive_seed(config.seed, "views")
             return fixed_views(self.pool.images, config.views, config.augment, seed, out=path)
@@ -75,6 +98,9 @@ class Workspace:
     @cached_property
     def reference_gradients(self) -> training.ReferenceGradients:
         """Unit gradients of R on all views; computed the first time, mapped from then on."""
+        shared = held(self._name("gradients"))
+        if shared is not None:
+            return training.ReferenceGradients(*map(read_only, shared))
         return training.cached_reference(
             self.net("R"), self.views, self.pool.labels, self.scratch, self.config.grad_loss
         )

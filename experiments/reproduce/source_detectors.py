@@ -20,14 +20,17 @@ TARGETS = ("fog", "watercolor", "comic", "clipart")
 FULL = ("fog", "clipart")  # where every recipe is tried
 # Recipes that never look at the target: one training serves all.
 BLIND = ("longer", "fast", "adversarial")
-SEEING = ("aligned", "fast+aligned", "teacher")
+SEEING = ("aligned", "adversarial+aligned", "teacher")
 # The detector and the texture that tells classes apart in photographs; 0 is the control.
 WORLDS = {
     "texture": ("tiny_ssd", 8 / 255),
     "batch norm": ("tiny_ssd?norm=batch", 8 / 255),
     "no texture": ("tiny_ssd", 0.0),
 }
-EPS, MIX = 8 / 255, 1.0
+# Half of the texture's amplitude, and half of every batch clean: chosen on a training of another
+# seed (9) among radii of 4, 6 and 8/255 and shares of 0.5 and 1.
+EPS, MIX = 4 / 255, 0.5
+CLAIMED = "adversarial"  # the recipe that the claims are about
 SLIGHT = 0.05  # a gain in AP50 that would matter
 
 
@@ -57,7 +60,7 @@ def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
 def _cells() -> list[tuple[str, str, str]]:
     """World, recipe and target of every training but the sources."""
     cells = [("texture", recipe, "all") for recipe in BLIND]
-    cells += [("no texture", recipe, "all") for recipe in ("longer", "fast")]
+    cells += [("no texture", recipe, "all") for recipe in BLIND]
     cells += [("texture", recipe, target) for target in FULL for recipe in SEEING]
     cells += [("texture", "oracle", target) for target in TARGETS]
     cells += [("batch norm", "adabn", target) for target in TARGETS]
@@ -135,8 +138,8 @@ def render(summary: Mapping[str, Any]) -> str:
             parts.append(_distances(of))
     parts += [
         "## Threshold",
-        "Above which distance does `fast` beat `longer`? Over targets and seeds; beside it how "
-        "many signs the better of two constant answers predicts.",
+        "Above which distance does `adversarial` beat `longer`? Over targets and seeds; beside it "
+        "how many signs the better of two constant answers predicts.",
         _threshold(worlds),
     ]
     return "\n\n".join([*parts, "## Claims", verdicts(claims(worlds))]) + "\n"
@@ -149,17 +152,17 @@ def claims(worlds: Mapping[str, Any]) -> dict[str, bool | None]:
     None where a figure or its interval is missing, or does not decide.
     """
     marked = worlds["texture"]
-    far = gain(marked, "fast", "clipart")
-    control = gain(worlds["no texture"], "fast", "clipart")
-    aligned = gain(marked, "fast+aligned", "clipart", base="fast")
+    far = gain(marked, CLAIMED, "clipart")
+    control = gain(worlds["no texture"], CLAIMED, "clipart")
+    aligned = gain(marked, "adversarial+aligned", "clipart", base=CLAIMED)
     found = {
         "adversarial training beats as many plain steps on clipart": _above(far),
-        "three steps do, too": _above(gain(marked, "adversarial", "clipart")),
+        "one step does, too": _above(gain(marked, "fast", "clipart")),
         "without a texture to take away it does not": _no_gain(control),
         "alignment adds to it on clipart": _above(aligned),
-        "on fog it does not help": _no_gain(gain(marked, "fast", "fog")),
+        "on fog it does not help": _no_gain(gain(marked, CLAIMED, "fog")),
     }
-    pairs = [(_ratio(marked, target), gain(marked, "fast", target)["mean"]) for target in TARGETS]
+    pairs = [(_ratio(marked, target), gain(marked, CLAIMED, target)["mean"]) for target in TARGETS]
     known = [(ratio, each) for ratio, each in pairs if ratio is not None and each is not None]
     if len(known) == len(TARGETS):
         ordered = [each for _, each in sorted(known)]
@@ -174,12 +177,12 @@ def claims(worlds: Mapping[str, Any]) -> dict[str, bool | None]:
 
 
 def signs(worlds: Mapping[str, Any]) -> list[tuple[float, bool]]:
-    """Of every world, target and seed with both trainings: its distance, and whether `fast` beats
-    `longer`."""
+    """Of every world, target and seed with both trainings: its distance, and whether adversarial
+    training beats `longer`."""
     found = []
     for of in worlds.values():
         for target in TARGETS:
-            own, plain = values(of, "fast", target), values(of, "longer", target)
+            own, plain = values(of, CLAIMED, target), values(of, "longer", target)
             for seed in own.keys() & plain.keys() & of["distances"].keys():
                 ratio = of["distances"][seed][target]["ratio"]
                 found.append((ratio, own[seed] > plain[seed]))

@@ -59,12 +59,9 @@ def run_study(study: Study, folder: RunFolder, say: Callable[[str], None]) -> di
 
     Raises `RunError` where a piece ends in anything but a result; what is done stays done.
     """
-    settings = folder.config
     trials = carry_out(
         study.phases(_plan(folder)),
         folder,
-        executor=settings["executor"],
-        workers=settings["workers"],
         arm="study",
         say=say,
     )

@@ -17,6 +17,7 @@ from experiments.adapt import (
     run_adapt,
     write_report,
 )
+from experiments.executing import add_executor_options
 from experiments.launch import add_run_options, run_folder, settings
 from experiments.options import Forms, Options, VerbParser, add_config, config_from, names
 from robustkit.runs import RunFolder
@@ -27,9 +28,7 @@ def add_arguments(parser: VerbParser) -> None:
     forms: Forms = {"recipe": {"type": names}, "taps": {"type": names}}
     add_config(parser, AdaptOptions, HELPS, title="adaptation", forms=forms)
     add_config(parser, DetectionConfig, TRAINING_HELPS, title="training", leave_out=SET_BY_RECIPES)
-    group = parser.add_argument_group("executor")
-    group.add_argument("--executor", default="processes", help="inline or processes")
-    group.add_argument("--workers", type=int, default=2, help="trainings at a time, a thread each")
+    add_executor_options(parser, "trainings")
     add_run_options(parser, resumable=True)
 
 

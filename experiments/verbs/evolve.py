@@ -14,12 +14,12 @@ from experiments.evolve.pipeline import search_settings
 from experiments.evolve.report import write_report
 from experiments.evolve.run import evolve
 from experiments.evolve.workspace import load_splits
+from experiments.executing import add_executor_options, executor_of
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.nets import resolve_net
 from experiments.options import Options, VerbParser, add_config, config_from, real_or_none
 from robustkit import models
 from robustkit.compute import resolve_device
-from robustkit.compute.executors import open_executor
 from robustkit.data import Splits
 from robustkit.runs import RunFolder
 
@@ -29,9 +29,7 @@ def add_arguments(parser: VerbParser) -> None:
     add_data_options(parser)
     add_config(parser, EvolveConfig, HELPS, title="experiment")
     add_run_options(parser, resumable=True)
-    group = parser.add_argument_group("executor")
-    group.add_argument("--executor", default="processes", help="inline or processes")
-    group.add_argument("--workers", type=int, default=2, help="jobs at a time, one thread each")
+    group = add_executor_options(parser, "jobs")
     group.add_argument(
         "--timeout",
         type=real_or_none,
@@ -79,8 +77,7 @@ def check(settings: Mapping[str, Any]) -> Splits:
     """Everything that can be wrong is found here, before there is a run folder."""
     config = config_from(EvolveConfig, settings)
     resolve_device(settings["device"])
-    names = ("workers", "timeout", "memory_gib")
-    with open_executor(settings["executor"], **{name: settings[name] for name in names}):
+    with executor_of(settings):
         splits = load_splits(dict(settings), config)
     resolve_net(config.surrogate, splits, seed=0)
     reference = resolve_net(config.reference, splits, seed=0)

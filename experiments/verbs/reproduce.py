@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from experiments.executing import add_executor_options
 from experiments.launch import next_free, run_folder, settings
 from experiments.options import Options, VerbParser, run_verb
 from experiments.pages import finished
@@ -29,9 +30,7 @@ def add_arguments(parser: VerbParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the run")
     parser.add_argument("--out", metavar="DIR", help="new run folder; none: the next free one")
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
-    group = parser.add_argument_group("executor of a study of many pieces")
-    group.add_argument("--executor", default="processes", help="inline or processes")
-    group.add_argument("--workers", type=int, default=2, help="pieces at a time, one thread each")
+    add_executor_options(parser, "pieces of a study")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
 
 

@@ -74,7 +74,7 @@ Outcome = Ok | Diverged | Timeout | OutOfMemory | Invalid | Lost
 
 def classify(error: BaseException, seconds: float = 0.0) -> Outcome | None:
     """The outcome that `error` stands for, or None where it is a bug and must stay an exception."""
-    reason = _first_line(error)
+    reason = first_line(error)
     if isinstance(error, DivergedError):
         return Diverged(reason, seconds)
     if isinstance(error, InvalidCandidateError):
@@ -86,6 +86,7 @@ def classify(error: BaseException, seconds: float = 0.0) -> Outcome | None:
     return None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What `error` says, in one line; its type where it says nothing."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

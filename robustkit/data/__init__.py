@@ -9,9 +9,10 @@ from robustkit.data.files import find_images, read_images, survey
 from robustkit.data.imagefile import read_image_file
 from robustkit.data.imageset import ImageSet, Splits, channel_stats, to_unit
 from robustkit.data.loading import load
+from robustkit.data.packing import packed, unpacked
 from robustkit.data.registry import SOURCES
 from robustkit.data.sampling import batches, stratified_sample, stratified_split
-from robustkit.data.storage import map_array, write_array
+from robustkit.data.storage import map_array, read_only, write_array
 
 __all__ = [
     "AUGMENTATIONS",
@@ -25,11 +26,14 @@ __all__ = [
     "fixed_views",
     "load",
     "map_array",
+    "packed",
     "read_image_file",
     "read_images",
+    "read_only",
     "stratified_sample",
     "stratified_split",
     "survey",
     "to_unit",
+    "unpacked",
     "write_array",
 ]

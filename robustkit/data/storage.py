@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustkit.compute.held import held
 from robustkit.data.arrays import one_line
 from robustkit.errors import DataError
 from robustkit.runs.atomic import atomic_path
@@ -55,11 +56,23 @@ def write_array(
 
 
 def map_array(path: Path) -> Tensor:
-    """Map a .npy file as a read-only tensor. Raises DataError if it is not a whole one."""
+    """Map a .npy file as a read-only tensor. Raises DataError if it is not a whole one.
+
+    Where this process was given the array to hold (see `robustkit.compute.held`), it is taken
+    instead of the file.
+    """
+    given = held(str(path))
+    if given is not None:
+        return read_only(given)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} is not a whole .npy file: {one_line(error)}; delete it") from error
+    return read_only(array)
+
+
+def read_only(array: NDArray[Any]) -> Tensor:
+    """A tensor on the memory of `array`, which need not be writable."""
     with warnings.catch_warnings():
         # A writable private map would be charged against memory, which is what is short.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -16,7 +16,7 @@ from experiments.detections import robust_ap50
 from robustkit.compute import derive_seed
 from robustkit.data.detection import DetectionSet, load_detection
 
-FIGURES = ("ap50_11pt", "ap50_area", "coco_ap", "coco_ap50")
+FIGURES = ("ap50_area", "coco_ap", "coco_ap50")
 ATTACKED, ATTACK_STEPS = 100, 10
 
 

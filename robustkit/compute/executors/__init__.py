@@ -5,15 +5,19 @@ and iterates over `open_executor(...).run(jobs)`.
 """
 
 from robustkit.compute.executors.base import Executor, Job
+from robustkit.compute.executors.cluster import Cluster
 from robustkit.compute.executors.inline import InlineExecutor
 from robustkit.compute.executors.processes import ProcessExecutor
+from robustkit.compute.executors.ray import RayExecutor
 from robustkit.compute.executors.registry import EXECUTORS, open_executor
 
 __all__ = [
     "EXECUTORS",
+    "Cluster",
     "Executor",
     "InlineExecutor",
     "Job",
     "ProcessExecutor",
+    "RayExecutor",
     "open_executor",
 ]

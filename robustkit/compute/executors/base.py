@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, Self, TypeVar
 
 from robustkit.compute.outcomes import Ok, Outcome, classify
@@ -39,10 +39,20 @@ class Executor(Protocol):
         `classify`) is a bug: it ends the run and is raised here.
         """
 
+    def share(self, name: str, make: Callable[[], Any]) -> None:
+        """Give every worker what `make` makes, which never changes, as `held(name)`.
+
+        Workers on this machine read files instead, whose memory they share: only executors past
+        one machine do anything here, or call `make` at all.
+        """
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exception: object) -> None: ...
 
+
+TRIES = 3
+"""How often a job is tried whose worker dies."""
 
 NOTHING_RUNS = "the jobs said 'nothing just now' while no job is running: this would wait for ever"
 

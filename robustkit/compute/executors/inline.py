@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Self
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 from robustkit.compute.executors.base import NOTHING_RUNS, J, attempt
+from robustkit.compute.executors.cluster import Cluster, refuse_cluster
 from robustkit.compute.executors.registry import EXECUTORS
 from robustkit.compute.outcomes import Outcome
 from robustkit.errors import ConfigError
@@ -20,8 +21,14 @@ class InlineExecutor:
     """
 
     def __init__(
-        self, *, workers: int = 1, timeout: float | None = None, memory_gib: float | None = None
+        self,
+        *,
+        workers: int = 1,
+        timeout: float | None = None,
+        memory_gib: float | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
+        refuse_cluster("inline", cluster)
         if workers != 1:
             raise ConfigError(
                 f"executor 'inline' runs one job at a time, not {workers}; use 'processes'"
@@ -38,6 +45,9 @@ class InlineExecutor:
             if job is None:
                 raise RuntimeError(NOTHING_RUNS)
             yield job, attempt(job)
+
+    def share(self, name: str, make: Callable[[], Any]) -> None:
+        """See `Executor.share`: files will do."""
 
     def __enter__(self) -> Self:
         return self

@@ -8,20 +8,18 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any, Self, cast
 
-from robustkit.compute.executors.base import NOTHING_RUNS, J, Job
+from robustkit.compute.executors.base import NOTHING_RUNS, TRIES, J, Job
+from robustkit.compute.executors.cluster import Cluster, refuse_cluster
 from robustkit.compute.executors.registry import EXECUTORS
 from robustkit.compute.executors.worker import READY, Bug, serve
 from robustkit.compute.outcomes import Lost, Outcome, Timeout
 from robustkit.errors import DeviceError
-
-TRIES = 3
-"""How often a job is tried whose worker dies."""
 
 
 @EXECUTORS.register("processes")
@@ -37,8 +35,14 @@ class ProcessExecutor:
     """
 
     def __init__(
-        self, *, workers: int = 1, timeout: float | None = None, memory_gib: float | None = None
+        self,
+        *,
+        workers: int = 1,
+        timeout: float | None = None,
+        memory_gib: float | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
+        refuse_cluster("processes", cluster)
         if memory_gib is not None and sys.platform != "linux":
             raise DeviceError(f"memory_gib = {memory_gib:g} cannot be kept on {sys.platform}")
         self._count = workers
@@ -56,6 +60,9 @@ class ProcessExecutor:
         finally:
             for worker in self._busy():
                 self._discard(worker)
+
+    def share(self, name: str, make: Callable[[], Any]) -> None:
+        """See `Executor.share`: files will do."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""The far side of `processes`: what a worker process does."""
+"""The far side of `processes` and `ray`: what a worker process does."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
+from typing import Any
 
 import psutil
 import torch
 
 from robustkit.compute.allocator import keep_freed_memory
 from robustkit.compute.executors.base import attempt
+from robustkit.compute.held import hold
 from robustkit.compute.outcomes import Outcome, classify
 
 READY = b""
@@ -37,15 +39,38 @@ def serve(connection: Connection, memory_gib: float | None) -> None:
     With `memory_gib`, what is allocated from here on is limited to that many GiB of address space.
     """
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    if memory_gib is not None:
-        _limit_memory(memory_gib)
+    _settle(memory_gib)
     connection.send_bytes(READY)
     with suppress(EOFError, ConnectionError):
         while True:
             answer = _answer(connection.recv_bytes())
             connection.send_bytes(answer)
+
+
+class RemoteWorker:
+    """The same on a cluster, where an actor's methods take the place of the pipe."""
+
+    def __init__(self, memory_gib: float | None) -> None:
+        _settle(memory_gib)
+
+    def hello(self) -> bytes:
+        """The actor has started."""
+        return READY
+
+    def hold(self, name: str, value: Any) -> None:
+        """See `robustkit.compute.held`."""
+        hold(name, value)
+
+    def answer(self, request: bytes) -> bytes:
+        """The pickled outcome of a pickled job."""
+        return _answer(request)
+
+
+def _settle(memory_gib: float | None) -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    if memory_gib is not None:
+        _limit_memory(memory_gib)
 
 
 def _answer(request: bytes) -> bytes:

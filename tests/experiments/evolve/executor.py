@@ -33,6 +33,9 @@ class Shuffled:
             job = running.pop(self._random.randrange(len(running)))
             yield job, self._outcome(job)
 
+    def share(self, name: str, make: Callable[[], Any]) -> None:
+        pass
+
     def __enter__(self) -> Self:
         return self
 

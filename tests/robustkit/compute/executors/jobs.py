@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from robustkit.compute.executors import Executor
+from robustkit.compute.held import held
 from robustkit.compute.outcomes import DivergedError, InvalidCandidateError
 
 
@@ -124,6 +125,40 @@ class AllocateTensor:
 
     def run(self) -> int:
         return torch.ones(self.mebibytes, 2**20, dtype=torch.uint8).numel() // 2**20
+
+
+@dataclass(frozen=True)
+class Ones:
+    mebibytes: int
+
+    def run(self) -> bytes:
+        return bytes([1]) * (self.mebibytes * 2**20)
+
+
+@dataclass(frozen=True)
+class SumOfHeld:
+    """The sum of an array that the executor was told to share; None where it holds none."""
+
+    name: str
+
+    def run(self) -> int | None:
+        found = held(self.name)
+        return None if found is None else int(found.sum())
+
+
+@dataclass(frozen=True)
+class Writes:
+    """Tries to change what it is given to hold."""
+
+    name: str
+
+    def run(self) -> tuple[bool, bool]:
+        found = held(self.name)
+        try:
+            found[0] = 7
+        except ValueError:
+            return bool(found.flags.owndata), False
+        return bool(found.flags.owndata), True
 
 
 DIVERGED = DivergedError("loss is nan")

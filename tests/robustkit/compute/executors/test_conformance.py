@@ -4,6 +4,7 @@ import random
 import traceback
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,10 +15,12 @@ from tests.robustkit.compute.executors.jobs import (
     INVALID,
     AllocateTensor,
     DrawGlobally,
+    Ones,
     Raise,
     RaiseUnpicklable,
     Sleep,
     Square,
+    SumOfHeld,
     Threads,
     Train,
     UnpicklableError,
@@ -25,12 +28,15 @@ from tests.robustkit.compute.executors.jobs import (
 )
 
 
-@pytest.fixture(params=["inline", "processes"])
+@pytest.fixture(
+    params=["inline", "processes", pytest.param("ray", marks=pytest.mark.xdist_group("ray"))]
+)
 def executor(request: pytest.FixtureRequest) -> Executor:
     if request.param == "inline":
         return open_executor("inline")
-    processes: Executor = request.getfixturevalue("two_processes")
-    return processes
+    workers = {"processes": "two_processes", "ray": "two_actors"}
+    opened: Executor = request.getfixturevalue(workers[request.param])
+    return opened
 
 
 def test_no_jobs_no_run_all(executor: Executor) -> None:
@@ -145,3 +151,17 @@ def test_a_training_is_the_same_to_the_bit_everywhere(executor: Executor) -> Non
     second_here, first_here = run_all(executor, Train(1), Train(0))
     assert all(map(torch.equal, first_here.value, first.value))
     assert all(map(torch.equal, second_here.value, second.value))
+
+
+def test_a_huge_result_comes_back_whole(executor: Executor) -> None:
+    (outcome,) = run_all(executor, Ones(200))
+    assert len(outcome.value) == 200 * 2**20
+    assert set(outcome.value[:: 2**20]) == {1}
+
+
+def test_what_is_shared_is_held_or_not_but_never_something_else(executor: Executor) -> None:
+    executor.share("numbers", lambda: np.arange(10))
+    (held,) = run_all(executor, SumOfHeld("numbers"))
+    assert held.value in (None, 45)
+    (other,) = run_all(executor, SumOfHeld("letters"))
+    assert other.value is None

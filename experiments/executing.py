@@ -1,0 +1,53 @@
+"""Where the jobs of a run are carried out: options that change how fast it is, never what it says.
+
+They may be given anew when a run is resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.options import VerbParser, real
+from robustkit.compute.executors import Cluster, Executor, open_executor
+
+# What a resumed run may be given differently: results are the same to the bit whichever it is.
+FREE = ("executor", "workers", "ray_address", "cpus_per_trial", "gpus_per_trial")
+
+
+def add_executor_options(parser: VerbParser, jobs: str) -> Any:
+    """`--executor`, `--workers` and where Ray's are; `jobs` is what is done at a time.
+
+    Returns the group, for the limits of a verb that has any.
+    """
+    group = parser.add_argument_group("executor")
+    group.add_argument("--executor", default="processes", help="inline, processes or ray")
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        help=f"{jobs} at a time, one thread each; 0 with ray: as many as there is room for",
+    )
+    group.add_argument(
+        "--ray-address", metavar="auto|HOST:PORT", help="Ray cluster to join; none: this machine"
+    )
+    group.add_argument("--cpus-per-trial", type=real, default=1.0, help="CPUs of each Ray worker")
+    group.add_argument(
+        "--gpus-per-trial", type=real, default=0.0, help="GPUs of each, 0.25 packs four on one"
+    )
+    return group
+
+
+def executor_of(config: Mapping[str, Any]) -> Executor:
+    """The executor that a run's settings ask for; raises `ConfigError` for what it cannot do."""
+    return open_executor(
+        config["executor"],
+        workers=config["workers"],
+        timeout=config.get("timeout"),
+        memory_gib=config.get("memory_gib"),
+        cluster=Cluster(
+            address=config["ray_address"],
+            cpus_per_trial=config["cpus_per_trial"],
+            gpus_per_trial=config["gpus_per_trial"],
+        ),
+    )
