@@ -17,7 +17,7 @@ from typing import Any
 from experiments.executing import FREE
 from experiments.options import HOUSEKEEPING, Options, VerbParser
 from robustkit.errors import ConfigError, RobustkitError, RunError
-from robustkit.runs import RunFolder, check_same_config
+from robustkit.runs import Ledger, RunFolder, check_same_config
 
 RUNS = Path("runs")
 EMPTY = {"config.yaml", "env.json", ".lock"}  # what a run folder holds before there are results
@@ -55,7 +55,7 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
     `--resume`, and `RunError` naming the first other option that was given and differs from the
     saved one, or that the saved ones lack.
     """
-    chosen = _without_housekeeping(options.values)
+    chosen = _for_executor(_without_housekeeping(options.values), options.given)
     resume = options.values.get("resume")
     if resume is None:
         return chosen
@@ -73,7 +73,15 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
     given = _without_housekeeping(options.given)
     anew = {name: given.pop(name) for name in FREE if name in given}
     check_same_config(saved, given)
-    return saved | anew
+    return _for_executor(saved | anew, options.given)
+
+
+def _for_executor(config: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with what an inline executor cannot keep left out unless it was asked for."""
+    if config.get("executor") != "inline":
+        return config
+    able = {"workers": 1, "timeout": None}
+    return config | {name: given.get(name, value) for name, value in able.items() if name in config}
 
 
 @contextmanager
@@ -92,7 +100,7 @@ def run_folder(
             try:
                 yield folder
             except RobustkitError:
-                if not keep_failed and {each.name for each in folder.path.iterdir()} <= EMPTY:
+                if not keep_failed and _is_empty(folder.path):
                     shutil.rmtree(folder.path)
                 raise
     except KeyboardInterrupt:
@@ -101,6 +109,20 @@ def run_folder(
         else:
             hint = f"start anew with: robustkit {verb} --config {folder.file('config.yaml')}"
         raise KeyboardInterrupt(hint) from None
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether nothing in a run folder is a result: no other file, and no trial in its ledger."""
+    names = {each.name for each in path.iterdir()}
+    if not names <= EMPTY | {"ledger.sqlite", "checkpoint"}:
+        return False
+    ledger, kept = path / "ledger.sqlite", path / "checkpoint"
+    if kept.is_dir() and any(kept.iterdir()):
+        return False
+    if not ledger.exists():
+        return True
+    with Ledger.open(ledger) as opened:
+        return not opened.counts()
 
 
 def _folder(verb: str, options: Options, config: Mapping[str, Any]) -> RunFolder:

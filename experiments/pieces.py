@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from experiments.executing import executor_of
-from robustkit.compute import Ok
+from robustkit.compute import Diverged, Ok, Outcome
 from robustkit.compute.executors import Job
 from robustkit.errors import RunError
 from robustkit.runs import Ledger, RunFolder, Trial
@@ -45,7 +45,7 @@ def carry_out(
             for piece, outcome in running.run(iter(missing)):
                 if not isinstance(outcome, Ok):
                     raise RunError(
-                        f"{piece.id}: {outcome.kind} ({outcome.reason}); --resume goes on"
+                        f"{piece.id}: {outcome.kind} ({outcome.reason}); {_hint(outcome)}"
                     )
                 ledger.record(
                     Trial(
@@ -60,6 +60,12 @@ def carry_out(
                 )
                 say(f"{piece.id}: {outcome.seconds:.0f} s")
         return list(ledger.trials())
+
+
+def _hint(outcome: Outcome) -> str:
+    if isinstance(outcome, Diverged):
+        return "it would again: start anew, with a smaller learning rate perhaps"
+    return "--resume tries it again"
 
 
 def _plain(piece: Any) -> dict[str, Any]:

@@ -55,8 +55,30 @@ def rebuild(card: Card, *, seed: int | None = None) -> Detector:
             f"a classifier ({entry.get('family')}) where a detector is needed; it can be the "
             "backbone of one"
         )
+    _check_card(card)
     with isolated_rng(seed):
         return Detector(_net(entry, card), card)
+
+
+def _check_card(card: Card) -> None:
+    """What was written by anybody is held to the rules of what `build` takes."""
+    entry = card.architecture
+    name, options = entry.get("name"), entry.get("options")
+    if not isinstance(name, str) or not isinstance(options, dict):
+        raise ModelError("a detector's card tells its name and options")
+    described = _described("?".join([name, "&".join(f"{k}={v}" for k, v in options.items())]))
+    if described["options"] != options:
+        raise ModelError(f"a detector's card with options of no use: {options}")
+    side = options.get("side", 128)
+    if card.input_shape != (3, side, side):
+        raise ModelError(f"a detector's card with images {card.input_shape}, not {(3, side, side)}")
+    if len(set(card.classes)) < len(card.classes):
+        raise ModelError(f"a detector's card with a class twice: {', '.join(card.classes)}")
+    backbone = entry.get("backbone")
+    if backbone is not None and not (
+        isinstance(backbone, dict) and isinstance(entry.get("taps"), list | tuple)
+    ):
+        raise ModelError("a detector's card whose backbone is none")
 
 
 def _net(entry: Mapping[str, Any], card: Card) -> nn.Module:
@@ -79,7 +101,7 @@ def _net(entry: Mapping[str, Any], card: Card) -> nn.Module:
     return TINY[name](body, len(card.classes), side, list(card.mean), list(card.std))
 
 
-def _described(spec: str, backbone: Card | None, taps: Sequence[str]) -> dict[str, Any]:
+def _described(spec: str, backbone: Card | None = None, taps: Sequence[str] = ()) -> dict[str, Any]:
     name, options = _split(spec)
     if name.startswith("torchvision:"):
         if options or backbone is not None:
@@ -114,7 +136,7 @@ def _split(spec: str) -> tuple[str, dict[str, Any]]:
                 raise ModelError(f"'{spec}': unknown norm '{value}'{did_you_mean(value, NORMS)}")
             options[key] = value
             continue
-        if not value.isdecimal():
+        if not value.isdecimal() or len(value) > 9:
             raise ModelError(f"'{spec}': {key} must be a whole number, not '{value}'")
         options[key] = int(value)
     if options.get("width", 16) % 16 or not 16 <= options.get("width", 16) <= 512:

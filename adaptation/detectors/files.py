@@ -26,7 +26,9 @@ def load(path: Path | str) -> Detector:
         )
     try:
         model = rebuild(card, seed=0)
-    except (ModelError, KeyError, TypeError) as error:
+    except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ModelError(f"{path}: its card describes no detector ({error})") from error
     fit_weights(model.net, tensors, path)
     return model.eval()

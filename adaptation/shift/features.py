@@ -12,6 +12,7 @@ from robustkit.attacks import pure
 from robustkit.compute import device_of
 from robustkit.data import ImageSet, batches, to_unit
 from robustkit.data.detection import DetectionSet
+from robustkit.errors import ModelError
 from robustkit.models import Classifier
 
 BATCH = 32
@@ -30,8 +31,14 @@ def detector_features(model: Detector, images: DetectionSet) -> NDArray[np.float
 
 
 def classifier_features(model: Classifier, images: ImageSet) -> NDArray[np.float64]:
-    """What goes into the last linear layer of a classifier, (N,d), the model left as it was."""
-    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    """What goes into the last linear layer of a classifier, (N,d), the model left as it was.
+
+    Raises `ModelError` for one that has none.
+    """
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise ModelError("a classifier without a linear layer: no telling what its features are")
+    last = linear[-1]
     kept: list[torch.Tensor] = []
 
     def keep(_: nn.Module, given: tuple[torch.Tensor, ...], __: torch.Tensor) -> None:

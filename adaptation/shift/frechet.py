@@ -31,7 +31,7 @@ def frechet(first: Floats, second: Floats) -> float:
     a, b = covariance(first), covariance(second)
     # tr (AB)^½ = Σ √λ of A^½ B A^½, which is symmetric and has no complex parts to lose.
     root = _root(a)
-    values = linalg.eigvalsh(root @ b @ root)
+    values = linalg.eigvalsh(root @ b @ root, driver="evd")
     cross = np.sqrt(values.clip(min=0)).sum()
     return float(max(apart @ apart + np.trace(a) + np.trace(b) - 2 * cross, 0.0))
 
@@ -46,5 +46,6 @@ def covariance(features: Floats) -> Floats:
 
 
 def _root(matrix: Floats) -> Floats:
-    values, vectors = linalg.eigh(matrix)
+    # Shrunk covariances have hundreds of equal eigenvalues, on which the default driver may fail.
+    values, vectors = linalg.eigh(matrix, driver="evd")
     return np.asarray((vectors * np.sqrt(values.clip(min=0))) @ vectors.T)

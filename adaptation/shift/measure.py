@@ -69,6 +69,8 @@ def measure_shift(
         half = source[rng.permutation(len(source))[: len(source) // 2]]
         other = target[rng.permutation(len(target))[: len(target) // 2]]
         a, w = _means(half, other, size, PARTITIONS, rng)
+        if not w > 0:
+            raise DataError("half of the source's images look alike: too little to compare with")
         ratios.append(a / w)
     low, high = np.quantile(ratios, [0.025, 0.975])
     ratio = across / within

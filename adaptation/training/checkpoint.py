@@ -58,7 +58,7 @@ def load_state(
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise _unusable(path, reason) from None
+        raise unusable(path, reason) from None
     return _under(tensors, "tensor")
 
 
@@ -68,11 +68,14 @@ def read_notes(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             notes = json.loads((file.metadata() or {})[NOTES])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise _unusable(path, str(error).splitlines()[0]) from None
-    return dict(notes)
+        raise unusable(path, str(error).splitlines()[0]) from None
+    if not isinstance(notes, dict):
+        raise unusable(path, "its notes are none")
+    return notes
 
 
-def _unusable(path: Path, reason: str) -> RunError:
+def unusable(path: Path, reason: str) -> RunError:
+    """What to raise for a file that is no state of this training."""
     return RunError(
         f"{path}: damaged, or the state of another training ({reason}); delete it to train this "
         "one anew"

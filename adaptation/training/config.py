@@ -56,7 +56,7 @@ class DetectionConfig:
     domain: str = "source"
     adversary: str | None = None
     adv_loss: str = "all"
-    eps: float = 2 / 255
+    eps: float = 4 / 255
     alpha: float | None = None
     adv_steps: int = 3
     replays: int = 4

@@ -15,7 +15,7 @@ from adaptation.training import processes
 from adaptation.training.adabn import adapt_statistics
 from adaptation.training.alignment import DomainClassifiers, ends
 from adaptation.training.batches import DetectionBatch, draw_batch
-from adaptation.training.checkpoint import load_state, read_notes, save_state
+from adaptation.training.checkpoint import load_state, read_notes, save_state, unusable
 from adaptation.training.config import DetectionConfig
 from adaptation.training.step import Parts, radius, shard_loss
 from adaptation.training.teacher import follow, make_teacher
@@ -190,9 +190,8 @@ class _Training:
         parts = {name: float(value) for name, value in totals.items()}
         loss = sum(parts.values())
         if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss is not finite at step {self.step + 1}, on {', '.join(batch.ids)}"
-            )
+            images = ", ".join(dict.fromkeys(batch.ids))
+            raise DivergedError(f"the loss is not finite at step {self.step + 1}, on {images}")
         return StepRecord(self.step + 1, loss, parts)
 
     def store(self, path: Path) -> None:
@@ -209,8 +208,13 @@ class _Training:
                 f"{path}: the state of a training with other settings or data; delete it to train "
                 "this one anew"
             )
+        step, losses = notes.get("step"), notes.get("losses")
+        if type(step) is not int or not isinstance(losses, list) or len(losses) != step:
+            raise unusable(path, "its notes tell no step")
         tensors = load_state(path, self.modules, self.optimizer)
-        self.step, self.losses = int(notes["step"]), list(notes["losses"])
+        if step > self.config.steps or (step and not self.optimizer.state):
+            raise unusable(path, f"step {step} of {self.config.steps}, or no optimiser's state")
+        self.step, self.losses = step, [float(loss) for loss in losses]
         self.parts.delta = [
             tensors[f"delta/{number}"].to(self.device) for number in range(len(tensors))
         ]

@@ -65,7 +65,9 @@ def shard_loss(
             ):
                 named[name] = weight * (a + b) / 2
         if target is not None and parts.teacher is not None:
-            named["pseudo"] = config.pseudo * _taught(model, target, parts.teacher, config, step)
+            named["pseudo"] = config.pseudo * _taught(
+                model, target, parts.teacher, config, step, shard
+            )
     total = torch.stack(list(named.values())).sum()
     return StepLoss(total, {name: each.detach() for name, each in named.items()}, leaves)
 
@@ -120,6 +122,7 @@ def _taught(
     teacher: Detector,
     config: DetectionConfig,
     step: int,
+    shard: int,
 ) -> Tensor:
     """The student's loss on changed images, against what the teacher sees in the plain ones.
 
@@ -129,5 +132,5 @@ def _taught(
     chosen = [number for number, each in enumerate(truths) if len(each)]
     if not chosen:
         return torch.zeros((), device=target.images[0].device)
-    changed = strongly_changed(target, config.seed, step)
+    changed = strongly_changed(target, config.seed, step, shard * len(target.images))
     return model.losses([changed[n] for n in chosen], [truths[n] for n in chosen]).total

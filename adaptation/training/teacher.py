@@ -44,10 +44,13 @@ def pseudo_truths(teacher: Detector, images: Sequence[Tensor], sure: float) -> l
     return truths
 
 
-def strongly_changed(batch: DetectionBatch, seed: int, step: int) -> list[Tensor]:
-    """The images with contrast, brightness, colour and noise that the student must see through."""
+def strongly_changed(batch: DetectionBatch, seed: int, step: int, first: int = 0) -> list[Tensor]:
+    """The images with contrast, brightness, colour and noise that the student must see through.
+
+    `first` is the place of the first of them in the whole batch, on whose places the draws depend.
+    """
     changed = []
-    for number, image in enumerate(batch.images):
+    for number, image in enumerate(batch.images, start=first):
         generator = torch_generator("strong", seed, step, number)
         gain, shift = torch.rand(2, generator=generator)
         colour = 1 + 0.3 * (torch.rand(3, 1, 1, generator=generator) - 0.5)

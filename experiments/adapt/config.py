@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adaptation.recipes import PARTS, recipe
+from adaptation.shift import THRESHOLD
 from adaptation.training import DetectionConfig
 from robustkit.errors import ConfigError
 
@@ -36,7 +37,7 @@ TRAINING_HELPS = {
     "clip": "largest norm of the gradient",
     "flip": "mirror half of the images",
     "shards": "equal parts of a batch, which several processes may share",
-    "adv_loss": "what adversaries attack: cls, loc, all or mtd",
+    "adv_loss": "what adversaries attack, free ones aside: cls, loc, all or mtd",
     "eps": "their radius, in units of images in [0,1]",
     "alpha": "their step; none: 2.5 eps / steps",
     "adv_steps": "their steps in 'adversarial'",
@@ -57,7 +58,8 @@ OF_RECIPE = {
     "adv_steps": ("adversarial",),
     "replays": ("free",),
     "alpha": ("adversarial", "fast"),
-    **dict.fromkeys(("eps", "mix", "eps_warmup", "adv_loss"), _ADVERSARIAL),
+    "adv_loss": ("adversarial", "fast"),  # free training goes along the training's own gradient
+    **dict.fromkeys(("eps", "mix", "eps_warmup"), _ADVERSARIAL),
     **dict.fromkeys(("local_weight", "global_weight"), ("aligned",)),
     **dict.fromkeys(("ema", "sure", "pseudo"), ("teacher",)),
 }
@@ -80,12 +82,12 @@ class AdaptOptions:
     judge_eps: float = 2 / 255
     judge_steps: int = 10
     judge_images: int = 200
-    threshold: float = 10.0
+    threshold: float = THRESHOLD
 
     def __post_init__(self) -> None:
         for name in self.recipe:
             recipe(name)
-        if len(set(self.recipe)) < len(self.recipe):
+        if len({frozenset(name.split("+")) for name in self.recipe}) < len(self.recipe):
             raise ConfigError("--recipe: the same recipe twice")
         for name in ("seeds", "judge_steps", "judge_images"):
             if getattr(self, name) < 1:

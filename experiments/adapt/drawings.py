@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from robustkit.runs.report import PALETTE, house_style, svg
+from robustkit.runs.report import PALETTE, house_style, label, svg
 
 
 def curves_figure(recipes: Mapping[str, Any]) -> Markup:
@@ -25,7 +25,8 @@ def curves_figure(recipes: Mapping[str, Any]) -> Markup:
                     colour = PALETTE[number % len(PALETTE)]
                     place.plot(steps, losses, color=colour, lw=1, label=None if run else name)
         place.set(xlabel="steps of its own", ylabel="loss")
-        place.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        if place.lines:
+            place.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         return svg(drawing, alt="loss over the steps of every training")
 
 
@@ -44,7 +45,9 @@ def classes_figure(recipes: Mapping[str, Any]) -> Markup:
             across = np.arange(len(names)) + (number - (len(recipes) - 1) / 2) * width
             colour = PALETTE[number % len(PALETTE)]
             place.bar(across, heights, width, label=name, color=colour)
-        place.set_xticks(range(len(names)), names, rotation=45 if len(names) > 8 else 0)
+        place.set_xticks(
+            range(len(names)), [label(each) for each in names], rotation=45 if len(names) > 8 else 0
+        )
         place.set(ylabel="AP50 on the target, %", ylim=(0, 100))
         place.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         return svg(drawing, alt="precision of every class on the target by recipe")

@@ -16,7 +16,7 @@ def run_adapt(folder: RunFolder, say: Say) -> dict[str, Any]:
     """Run what is not yet done; returns the summary. Raises `RunError` where a training fails."""
     config = folder.config
     options = config_from(AdaptOptions, config)
-    path = str(folder.path)
+    path = str(folder.path.resolve())
     first, *others = options.recipes
     sources: list[Piece] = [
         TrainRecipe(f"{first}/{number}", path, first, number) for number in range(options.seeds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,19 @@ def make_detector(options: AdaptOptions, classes: tuple[str, ...], seed: int) ->
 
 def load_domains(options: AdaptOptions) -> tuple[Domain, Domain]:
     """Both domains in the source's classes; raises `DataError` where they have none in common."""
+    oracle = any(recipe(name).domain == "target" for name in options.recipes)
     source = _domain(options.source, options.source_test)
-    target = _domain(options.target, options.target_test)
-    _check_apart(source, "--source", "--source-test")
-    if any(recipe(name).domain == "target" for name in options.recipes):
-        _check_apart(target, "--target", "--target-test")
+    target = _domain(options.target, options.target_test, labelled=oracle)
+    trained = {"--source": source.train, **({"--target": target.train} if oracle else {})}
+    for name, train in trained.items():
+        if not any(len(each.trained_on()) for each in train.truths):
+            raise DataError(f"{name} {train.name}: no object in any image: nothing to learn from")
+        _check_apart(name, train, "--source-test", source.test)
+        _check_apart(name, train, "--target-test", target.test)
     classes = source.train.classes
-    moved = Domain(target.train.with_classes(classes), target.test.with_classes(classes))
+    # Images without labels have no classes of their own.
+    unlabelled = target.train if oracle else replace(target.train, classes=classes)
+    moved = Domain(unlabelled.with_classes(classes), target.test.with_classes(classes))
     return Domain(source.train, source.test.with_classes(classes)), moved
 
 
@@ -100,20 +106,18 @@ def open_workspace(path: str) -> Workspace:
     return Workspace(Path(path), options, base, source, target, config["device"])
 
 
-def _check_apart(domain: Domain, train: str, test: str) -> None:
+def _check_apart(name: str, train: DetectionSet, other: str, test: DetectionSet) -> None:
     """Raise `DataError` where images whose labels are trained on are judged on, too."""
-    if domain.train.root != domain.test.root:
-        return
-    shared = set(domain.train.ids) & set(domain.test.ids)
+    shared = set(train.ids) & set(test.ids) if train.root == test.root else set()
     if shared:
         raise DataError(
             f"{len(shared)} images, such as {min(shared)}, are trained on with their labels and "
-            f"judged on: name parts that share none, {train} and {test}"
+            f"judged on: name parts that share none, {name} and {other}"
         )
 
 
-def _domain(spec: str, test: str | None) -> Domain:
-    train = load_detection(spec, "train")
+def _domain(spec: str, test: str | None, *, labelled: bool = True) -> Domain:
+    train = load_detection(spec, "train", labelled=labelled)
     if test is not None:
         return Domain(train, load_detection(test, "test"))
     kind, _, rest = spec.partition(":")

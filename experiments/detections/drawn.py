@@ -8,7 +8,7 @@ from typing import Any
 
 from adaptation.detectors import Found
 from robustkit.data.detection import DetectionSet, Truth
-from robustkit.runs.report import PALETTE, house_style
+from robustkit.runs.report import PALETTE, house_style, label
 
 SURE = 0.4  # detections below are not drawn
 
@@ -37,7 +37,7 @@ def detections_figure(
             for place, each in zip(line[1:], found.values(), strict=True):
                 _draw(place, each[row], each[row].scores.tolist(), images.classes, sure)
         for place, name in zip(places[0], ("truth", *found), strict=True):
-            place.set_title(name, fontsize=8)
+            place.set_title(label(name), fontsize=8)
         packed = io.BytesIO()
         FigureCanvasAgg(drawing).print_png(packed)  # type: ignore[no-untyped-call]
     return packed.getvalue()
@@ -50,13 +50,13 @@ def _draw(
     classes: Sequence[str],
     sure: float,
 ) -> None:
-    for number, (box, label) in enumerate(
+    for number, (box, kind) in enumerate(
         zip(what.boxes.tolist(), what.labels.tolist(), strict=True)
     ):
         if scores is not None and scores[number] < sure:
             continue
         x1, y1, x2, y2 = box
-        colour = PALETTE[label % len(PALETTE)]
+        colour = PALETTE[kind % len(PALETTE)]
         place.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=1)
-        told = classes[label] if scores is None else f"{classes[label]} {scores[number]:.2f}"
-        place.text(x1, y1 - 1, told, fontsize=5, color=colour)
+        told = classes[kind] if scores is None else f"{classes[kind]} {scores[number]:.2f}"
+        place.text(x1, y1 - 1, label(told), fontsize=5, color=colour)

@@ -18,7 +18,7 @@ from robustkit.compute import device_of, isolated_rng
 from robustkit.data import to_unit
 from robustkit.data.detection import DetectionSet, Truth
 from robustkit.errors import ExplainError
-from robustkit.runs.report import house_style
+from robustkit.runs.report import house_style, label
 
 SPREAD = 3.0  # standard deviations from grey to the end of the scale
 
@@ -89,9 +89,9 @@ def draw_explained(
                         shown = maps[kind].numpy()
                         place.imshow(shown, cmap="bwr", vmin=-largest, vmax=largest)
                         told = f"{images.classes[int(each.labels[0])]} {float(each.scores[0]):.2f}"
-                        place.set_title(told, fontsize=6)
+                        place.set_title(label(told), fontsize=6)
                 if row == rows[0]:
-                    own[0].set_title(f"{name}: gradient", fontsize=7)
+                    own[0].set_title(label(f"{name}: gradient"), fontsize=7)
         packed = io.BytesIO()
         FigureCanvasAgg(drawing).print_png(packed)  # type: ignore[no-untyped-call]
     return packed.getvalue()

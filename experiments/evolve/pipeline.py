@@ -49,7 +49,7 @@ class Evolution:
         self.prepared: dict[str, Any] = {}
         self.baseline: dict[str, dict[str, Any]] = {}
         self.choices: dict[str, Choice] = {}
-        self._path = str(space.folder.path)
+        self._path = str(space.folder.path.resolve())
         self._executor = executor
         self._agenda = Agenda(executor, ledger, on_trial)
         self._finals = Finals(space, self._agenda, judging_priority=FILLER)

@@ -45,7 +45,7 @@ class Workspace:
         self.folder = folder
         self.config = config_from(EvolveConfig, folder.config)
         self.device = resolve_device(folder.config["device"])
-        self.scratch = folder.file(SCRATCH)
+        self.scratch = folder.path.resolve() / SCRATCH
         self._adversarials: dict[str, attacks.AdversarialSet] = {}
 
     @cached_property
@@ -68,7 +68,7 @@ class Workspace:
         return found.directions.numpy(), found.norms.numpy()
 
     def _name(self, what: str) -> str:
-        return f"{self.folder.path}/{what}"
+        return f"{self.folder.path.resolve()}/{what}"
 
     @cached_property
     def pool(self) -> ImageSet:

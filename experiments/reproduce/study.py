@@ -72,4 +72,4 @@ def _plan(folder: RunFolder) -> Plan:
     config = folder.config
     size = next((size for size in SIZES if config.get(size)), "small")
     chosen = {name: config[name] for name in ("seed", "weights", "images")}
-    return Plan(folder=folder.path, size=size, device=config["device"], **chosen)
+    return Plan(folder=folder.path.resolve(), size=size, device=config["device"], **chosen)

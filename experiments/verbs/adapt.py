@@ -20,6 +20,7 @@ from experiments.adapt import (
 from experiments.executing import add_executor_options
 from experiments.launch import add_run_options, run_folder, settings
 from experiments.options import Forms, Options, VerbParser, add_config, config_from, names
+from robustkit.compute import resolve_device
 from robustkit.runs import RunFolder
 
 
@@ -37,6 +38,7 @@ def run(options: Options) -> int:
     config = settings("adapt", options)
     chosen, base = config_from(AdaptOptions, config), config_from(DetectionConfig, config)
     check_recipes(chosen, base)
+    resolve_device(config["device"])
     if options.resume is None:
         # Mistakes in what is named show before there is a folder.
         source, _ = load_domains(chosen)
@@ -51,7 +53,10 @@ def run(options: Options) -> int:
     summary = folder.summary() or {}
     for name, found in summary["recipes"].items():
         own = {domain: found[domain]["ap50_area"] for domain in ("source", "target")}
-        told = ", ".join(f"{domain} {100 * (ap or 0):.1f} %" for domain, ap in own.items())
+        told = ", ".join(
+            f"{domain} –" if ap is None else f"{domain} {100 * ap:.1f} %"
+            for domain, ap in own.items()
+        )
         print(f"{name}: AP50 {told} ({found['seeds']} trainings)")
     ratio = summary["shift"]["ratio"]
     print(summary["shift"]["advice"] + ("" if ratio is None else f" (ratio {ratio:.1f})"))

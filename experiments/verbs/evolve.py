@@ -43,7 +43,7 @@ def add_arguments(parser: VerbParser) -> None:
 
 def run(options: Options) -> int:
     """Evolve, compare, and leave nets, ledger, summary and report in the run folder."""
-    config = for_executor(settings("evolve", options), options.given)
+    config = settings("evolve", options)
     if options.resume is None:
         check(config)
     with run_folder("evolve", options, config) as folder:
@@ -61,16 +61,6 @@ def run(options: Options) -> int:
 def report(folder: RunFolder) -> Path:
     """Draw the report of a finished evolution anew."""
     return write_report(folder)
-
-
-def for_executor(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, with what an inline executor cannot keep left out unless it was asked for."""
-    resolved = dict(config)
-    if resolved["executor"] == "inline":
-        resolved |= {"workers": 1, "timeout": None} | {
-            name: given[name] for name in ("workers", "timeout") if name in given
-        }
-    return resolved
 
 
 def check(settings: Mapping[str, Any]) -> Splits:

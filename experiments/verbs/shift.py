@@ -12,6 +12,7 @@ from experiments.launch import add_run_options, run_folder, settings
 from experiments.options import Options, VerbParser
 from robustkit import data, models
 from robustkit.compute import resolve_device, torch_generator
+from robustkit.compute.seeds import check_seed
 from robustkit.data.detection import load_detection
 from robustkit.errors import ConfigError, DataError
 from robustkit.models.card import DETECTOR
@@ -65,7 +66,8 @@ def _check(config: dict[str, Any]) -> None:
             raise ConfigError(f"--{name} is needed: whose distance is to be measured, and by whom")
     if not config["threshold"] > 0:
         raise ConfigError(f"--threshold must be positive, not {config['threshold']:g}")
-    for name, least in (("images", 4), ("draws", 2)):
+    check_seed(config["seed"])
+    for name, least in (("images", 8), ("draws", 2)):
         if config[name] < least:
             raise ConfigError(f"--{name} must be at least {least}, not {config[name]}")
 
@@ -77,7 +79,10 @@ def _features(config: dict[str, Any], device: Any) -> tuple[Any, Any]:
     if card.architecture["family"] == DETECTOR:
         model = detectors.load(config["model"]).to(device)
         loaded = [load_detection(each, "test") for each in names]
-        few = [each.subset(range(min(config["images"], len(each)))) for each in loaded]
+        few = [each.subset(_chosen(len(each), config).tolist()) for each in loaded]
+        for each, least in zip(few, (8, 4), strict=True):
+            if len(each) < least:
+                raise DataError(f"{each.name}: {len(each)} images; a distance needs {least} of it")
         first, second = (shift.detector_features(model, each) for each in few)
         return first, second
     classifier = models.load(config["model"]).to(device)
@@ -88,7 +93,12 @@ def _features(config: dict[str, Any], device: Any) -> tuple[Any, Any]:
             raise DataError(
                 f"{each}: images are {images.shape}, the model takes {classifier.card.input_shape}"
             )
-        order = torch.randperm(len(images), generator=torch_generator("shift", config["seed"]))
-        chosen = images.subset(order[: config["images"]])
+        chosen = images.subset(_chosen(len(images), config))
         found.append(shift.classifier_features(classifier, chosen))
     return found[0], found[1]
+
+
+def _chosen(count: int, config: dict[str, Any]) -> torch.Tensor:
+    """Random images of so many: the first ones may be of one kind."""
+    order = torch.randperm(count, generator=torch_generator("shift", config["seed"]))
+    return order[: config["images"]]

@@ -50,7 +50,16 @@ def save(
     notes = {_CARD: card.to_json(), _CHECKSUM: _digest(tensors, card)}
     with atomic_path(path) as temporary:
         # Written by python, not by safetensors, so that a full disk is an OSError.
-        temporary.write_bytes(pack(tensors, metadata=notes))
+        temporary.write_bytes(_in_order(pack(tensors, metadata=notes)))
+
+
+def _in_order(packed: bytes) -> bytes:
+    """A safetensors file whose header has an order of its own: the library's differs by process."""
+    size = int.from_bytes(packed[:8], "little")
+    header = json.dumps(json.loads(packed[8 : 8 + size]), sort_keys=True, separators=(",", ":"))
+    text = header.encode()
+    text += b" " * (-len(text) % 8)  # as the format wants tensors aligned
+    return len(text).to_bytes(8, "little") + text + packed[8 + size :]
 
 
 def load(

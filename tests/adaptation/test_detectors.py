@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +271,27 @@ def test_one_class_is_enough(name: str, tmp_path: Path) -> None:
     detectors.save(model, tmp_path / "one.safetensors")
     found = detectors.load(tmp_path / "one.safetensors").eval()(images)
     assert {int(label) for each in found for label in each.labels} <= {0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": {"width": 20}},
+        {"options": {"width": -16}},
+        {"options": []},
+        {"options": {"colour": 1}},
+        {"name": 3},
+        {"name": "zz"},
+        {"backbone": "x"},
+        {"backbone": {"family": "zz"}, "taps": ["a"]},
+    ],
+)
+def test_a_card_written_by_anybody_is_held_to_the_rules(change: dict[str, Any]) -> None:
+    card = made().card
+    for bad in (
+        replace(card, architecture={**card.architecture, **change}),
+        replace(card, input_shape=(3, 96, 96)),
+        replace(card, classes=("a", "a")),
+    ):
+        with pytest.raises(ModelError):
+            detectors.rebuild(bad)

@@ -17,7 +17,7 @@ from adaptation.shift import (
 from adaptation.shift.frechet import covariance
 from robustkit import data, models
 from robustkit.data.detection import load_detection
-from robustkit.errors import DataError
+from robustkit.errors import DataError, ModelError
 
 
 def clouds(count: int, size: int, apart: float = 0.0, seed: int = 0) -> np.ndarray:
@@ -129,3 +129,28 @@ def test_features_are_what_the_docs_say() -> None:
     last = [each for each in classifier.modules() if isinstance(each, torch.nn.Linear)][-1]
     logits = last(torch.from_numpy(features).float())
     torch.testing.assert_close(logits, classifier(digits.floats()))
+
+
+def test_shrunk_covariances_of_wide_features_have_a_distance() -> None:
+    """Hundreds of their eigenvalues are equal, on which LAPACK's default driver may fail."""
+    model = models.build("small", num_classes=4, in_channels=3, image_size=32, seed=0)
+    pixels = torch.randint(256, (40, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    noise = data.ImageSet(pixels.byte(), torch.arange(40) % 4, ("a", "b", "c", "d"))
+    features = classifier_features(model.eval(), noise)
+    for draw in range(6):
+        order = np.random.default_rng(draw).permutation(40)
+        assert np.isfinite(frechet(features[order[:10]], features[order[10:20]]))
+
+
+def test_a_source_that_hardly_varies_is_refused() -> None:
+    source = np.zeros((400, 3))
+    source[0] = 1
+    with pytest.raises(DataError, match=r"look alike|do not vary"):
+        measure_shift(source, np.random.default_rng(0).standard_normal((400, 3)))
+
+
+def test_a_classifier_without_a_linear_layer_is_refused() -> None:
+    model = models.build("torchvision:squeezenet1_1", num_classes=10, in_channels=3, image_size=32)
+    images = data.load("digits").test
+    with pytest.raises(ModelError, match="without a linear layer"):
+        classifier_features(model, images)

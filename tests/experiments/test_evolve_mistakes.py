@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> Path:
     evolve.add_arguments(parser)
     options = parser.parse([*TINY, "--out", str(tmp_path / "run")])
     assert options is not None
-    config = evolve.for_executor(launch.settings("evolve", options), options.given)
+    config = launch.settings("evolve", options)
     with launch.run_folder("evolve", options, config) as folder:
         Ledger.create(folder.file("ledger.sqlite")).close()
     return folder.path

@@ -113,7 +113,6 @@ class RayExecutor:
             if job is not None:
                 limit = getattr(job, "timeout", self._timeout)
                 self._waiting.append(_Task(job, math.inf if limit is None else limit))
-                self._dispatch()
             elif taken == 0:
                 raise RuntimeError(NOTHING_RUNS)
             else:
@@ -150,6 +149,7 @@ class RayExecutor:
         """Wait until a job has ended."""
         since = time.monotonic()
         while True:
+            self._dispatch()
             heard, _ = self._ray.wait(
                 [actor.reference for actor in self._actors if actor.reference is not None],
                 timeout=self._remaining(since),
@@ -189,7 +189,6 @@ class RayExecutor:
         actor.rest()
         if task is None:
             self._failed_starts = 0
-            self._dispatch()
             return None
         answer: Outcome | Bug = pickle.loads(message)  # noqa: S301 - from our own actor
         if isinstance(answer, Bug):
@@ -213,7 +212,6 @@ class RayExecutor:
                 why = type(error).__name__
                 return task.job, Lost(f"its worker died {TRIES} times, at last with {why}", seconds)
             self._waiting.appendleft(task)
-        self._dispatch()
         return None
 
     def _stop_overdue(self, actor: _Actor) -> tuple[Job, Outcome]:

@@ -6,6 +6,7 @@ import math
 
 from robustkit.errors import DataError
 
+THINNEST = 0.01  # pixels: thinner ones vanish in float32, above all when images are mirrored
 SLACK = 1.0  # pixels beyond the image that are rounding, and are cut off
 
 
@@ -28,6 +29,8 @@ def checked(
     inside = (max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height))
     if not (inside[0] < inside[2] and inside[1] < inside[3]):
         raise DataError(f"{where}: box {_told(box)} lies outside the image of {width} x {height}")
+    if min(inside[2] - inside[0], inside[3] - inside[1]) < THINNEST:
+        raise DataError(f"{where}: box {_told(box)} is less than {THINNEST:g} pixels across")
     return inside
 
 

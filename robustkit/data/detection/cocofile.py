@@ -14,26 +14,36 @@ from robustkit.data.detection.sets import DetectionSet, Truth, truth
 from robustkit.errors import DataError
 
 
-def read_coco(folder: Path, file: Path) -> DetectionSet:
+def read_coco(folder: Path, file: Path, *, labelled: bool = True) -> DetectionSet:
     """The images that `file` lists, found in `folder`; classes in the order of their ids.
 
-    Boxes are x, y, width, height, counted from 0. Raises `DataError`, naming the file and the
+    Boxes are x, y, width, height, counted from 0; of images that are not `labelled` none are read,
+    and annotations and categories may be missing. Raises `DataError`, naming the file and the
     entry, for whatever is missing or does not fit.
     """
     try:
-        return _found(folder, file, _read(file))
+        content = _read(file)
+        if not labelled:
+            content = {"categories": [], **content, "annotations": []}
+        return _found(folder, file, content)
     except (TypeError, ValueError, OverflowError, OSError) as error:
         raise DataError(f"{file}: an entry has a value of no use ({error})") from None
 
 
 def _found(folder: Path, file: Path, content: Mapping[str, Any]) -> DetectionSet:
     listed = _entries(content, "categories", file)
-    categories = sorted(listed, key=lambda each: int(_get(each, "id", file)))
+    for each in listed:
+        number, name = each.get("id"), each.get("name")
+        if type(number) is not int or not isinstance(name, str) or not name.strip():
+            raise DataError(
+                f"{file}: category {number!r}: expected a whole id and a name, {name!r}"
+            )
+    categories = sorted(listed, key=lambda each: int(each["id"]))
     place = {_get(each, "id", file): index for index, each in enumerate(categories)}
     images = {_get(each, "id", file): each for each in _entries(content, "images", file)}
     if len(place) < len(categories) or len(images) < len(content["images"]):
         raise DataError(f"{file}: an id appears twice")
-    classes = tuple(str(_get(each, "name", file)) for each in categories)
+    classes = tuple(str(each["name"]) for each in categories)
     if len(set(classes)) < len(classes):
         raise DataError(f"{file}: two categories of one name: {', '.join(classes)}")
     paths = {number: _path(folder, each, file) for number, each in images.items()}
@@ -71,7 +81,10 @@ def _truth(
         edges = checked((x, y, x + width, y + height), size, where)
         boxes.append(edges)
         labels.append(place[label])
-        crowd.append(bool(each.get("iscrowd", 0)))
+        told = each.get("iscrowd", 0)
+        if not isinstance(told, int) or told not in (0, 1):
+            raise DataError(f"{where}: iscrowd must be 0 or 1, not {told!r}")
+        crowd.append(bool(told))
         area.append(_area(each.get("area", width * height), where))
     return truth(boxes, labels, crowd=crowd, area=area)
 

@@ -25,21 +25,22 @@ ORIGINS = {
 }
 
 
-def load_detection(spec: str, part: str = "test") -> DetectionSet:
+def load_detection(spec: str, part: str = "test", *, labelled: bool = True) -> DetectionSet:
     """The set that `spec` names: voc:FOLDER:SPLIT, coco:IMAGES:JSON or shapes:STYLE[:N].
 
     A rendered set has two parts, "train" and "test", of N images each; its options follow a
     question mark, as in "shapes:clipart:500?texture=0&side=96&seed=1". Of a VOC folder named
-    without a split `part` is the split. Raises `DataError`, saying what is missing where.
+    without a split `part` is the split. Where images are not `labelled`, nothing but them is read
+    and nothing is in them. Raises `DataError`, saying what is missing where.
     """
     kind, colon, rest = spec.partition(":")
     if not colon or kind not in KINDS:
         hint = did_you_mean(kind, KINDS) if kind not in KINDS else ""
         raise DataError(f"data '{spec}': expected {FORMS}{hint}")
-    return _READERS[kind](rest, part, spec)
+    return _READERS[kind](rest, part, spec, labelled)
 
 
-def _voc(rest: str, part: str, spec: str) -> DetectionSet:
+def _voc(rest: str, part: str, spec: str, labelled: bool) -> DetectionSet:
     path, colon, split = rest.rpartition(":")
     if not colon:
         path, split = rest, part
@@ -54,19 +55,19 @@ def _voc(rest: str, part: str, spec: str) -> DetectionSet:
             f"{folder}: no such folder{told}; wanted are JPEGImages/, Annotations/ and "
             f"ImageSets/Main/{split}.txt in it; without the data: shapes:photo, shapes:clipart"
         )
-    return read_voc(folder, split, spec)
+    return read_voc(folder, split, spec, labelled=labelled)
 
 
-def _coco(rest: str, part: str, spec: str) -> DetectionSet:
+def _coco(rest: str, part: str, spec: str, labelled: bool) -> DetectionSet:
     images, colon, file = rest.rpartition(":")
     if not colon or not images or not file:
         raise DataError(f"data '{spec}': expected coco:IMAGES:JSON")
-    return read_coco(Path(images).expanduser(), Path(file).expanduser())
+    return read_coco(Path(images).expanduser(), Path(file).expanduser(), labelled=labelled)
 
 
-def _shapes(rest: str, part: str, spec: str) -> DetectionSet:
+def _shapes(rest: str, part: str, spec: str, labelled: bool) -> DetectionSet:
     config = shapes_config(spec)
-    return read_voc(rendered(config), part, spec).in_memory()
+    return read_voc(rendered(config), part, spec, labelled=labelled).in_memory()
 
 
 def shapes_config(spec: str) -> ShapesConfig:
@@ -94,7 +95,7 @@ def _converted(name: str, text: str, kind: Callable[[str], Any], spec: str) -> A
         raise DataError(f"data '{spec}': {name}: expected a number, not '{text}'") from None
 
 
-_READERS: dict[str, Callable[[str, str, str], DetectionSet]] = {
+_READERS: dict[str, Callable[[str, str, str, bool], DetectionSet]] = {
     "voc": _voc,
     "coco": _coco,
     "shapes": _shapes,

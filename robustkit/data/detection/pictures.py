@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -21,12 +22,22 @@ def read_colour(file: Path) -> Tensor:
     """The pixels of an image file as uint8 (3,H,W); raises `DataError` naming the file."""
     try:
         with Image.open(file) as opened:
-            pixels = np.array(opened.convert("RGB"))
+            pixels = _eight_bit(opened)
     except FileNotFoundError:
         raise DataError(f"{file}: no such image") from None
     except _UNREADABLE as error:
         raise DataError(f"{file}: not readable as an image ({error})") from None
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
+    """(H,W,3); PIL itself cuts grey of more than 8 bits off at white."""
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535
+        return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ValueError(f"grey of 32 bits ({image.mode}); 8 or 16 bits a channel are wanted")
+    return np.array(image.convert("RGB"))
 
 
 def size_of(file: Path) -> tuple[int, int]:

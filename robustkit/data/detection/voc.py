@@ -17,18 +17,23 @@ ALL = ("train", "test")  # what "all" means where no all.txt says otherwise, as 
 LARGEST = 4 * 2**20  # bytes of an annotation
 
 
-def read_voc(folder: Path, split: str, name: str | None = None) -> DetectionSet:
+def read_voc(
+    folder: Path, split: str, name: str | None = None, *, labelled: bool = True
+) -> DetectionSet:
     """The images that `ImageSets/Main/SPLIT.txt` lists; several splits as "train+test".
 
     Every annotation is read now, every image when it is asked for. Boxes count pixels from 1 in
-    these files: 1 is taken from xmin and ymin only. Raises `DataError`, naming the file and the
+    these files: 1 is taken from xmin and ymin only. Of images that are not `labelled` no annotation
+    is looked for. Raises `DataError`, naming the file and the
     object, for whatever is missing or does not fit.
     """
-    names = _listed(folder, split)
+    names = _listed(folder, split, labelled)
     classes = classes_of(folder)
     files = [_image(folder, each) for each in names]
     truths = tuple(
         read_annotation(folder / ANNOTATIONS / f"{each}.xml", file, classes)
+        if labelled
+        else truth([], [])
         for each, file in zip(names, files, strict=True)
     )
     return DetectionSet(
@@ -61,14 +66,14 @@ def read_annotation(file: Path, image: Path, classes: tuple[str, ...]) -> Truth:
         )
         boxes.append(checked((xmin - 1, ymin - 1, xmax, ymax), size, where))
         labels.append(classes.index(called))
-        difficult.append((entry.findtext("difficult") or "0").strip() == "1")
+        difficult.append(_flag(entry.findtext("difficult"), f"{where}: difficult"))
     return truth(boxes, labels, difficult=difficult)
 
 
-def _listed(folder: Path, split: str) -> list[str]:
+def _listed(folder: Path, split: str, labelled: bool) -> list[str]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; {_wanted(folder)}")
-    for part in (IMAGES, ANNOTATIONS, SPLITS):
+    for part in (IMAGES, ANNOTATIONS, SPLITS) if labelled else (IMAGES, SPLITS):
         if not (folder / part).is_dir():
             raise DataError(f"{folder}: no {part} in it; {_wanted(folder)}")
     if split == "all" and not (folder / SPLITS / "all.txt").is_file():
@@ -124,8 +129,15 @@ def _parsed(file: Path) -> ET.Element:
         raise DataError(f"{file}: defines entities, which annotations have no use for")
     try:
         return ET.fromstring(content)
-    except (ET.ParseError, ValueError) as error:
+    except (ET.ParseError, ValueError, LookupError) as error:
         raise DataError(f"{file}: not XML ({error})") from None
+
+
+def _flag(text: str | None, where: str) -> bool:
+    told = (text or "").strip() or "0"
+    if told not in ("0", "1"):
+        raise DataError(f"{where}: expected 0 or 1, not '{told}'")
+    return told == "1"
 
 
 def _number(text: str | None, where: str) -> float:

@@ -21,6 +21,9 @@ from tests.experiments.adaptation.runs import SMALL
         (["adapt", "--recipe", "source,source"], "the same recipe twice"),
         (["adapt", "--source", "shapes:foto"], "did you mean 'photo'"),
         (["adapt", "--detector", "tiny_sds"], "did you mean 'tiny_ssd'"),
+        (["adapt", "--recipe", "source,free+teacher,teacher+free"], "the same recipe twice"),
+        (["adapt", "--recipe", "source,free", "--adv-loss", "cls"], "adversarial or fast"),
+        (["adapt", "--device", "foo"], "foo"),
         (["adapt", "--seeds", "0"], "--seeds must be at least 1"),
         (["adapt", "--replays", "3"], "--replays is of the recipe free"),
         (["adapt", "--recipe", "adabn"], "adabn adapts batch norm"),
@@ -34,6 +37,11 @@ from tests.experiments.adaptation.runs import SMALL
         (["detect", "--model", "{detector}", "--weights", "w"], "leave out --weights"),
         (["detect", "--model", "{detector}", "--data", "voc:{tmp}:test"], "no JPEGImages in it"),
         (["detect", "--model", "{detector}", "--eps", "3"], "must be in [0,1]"),
+        (["shift", "--source", "a", "--target", "b", "--model", "c", "--seed", "-1"], "seed must"),
+        (
+            ["shift", "--source", "a", "--target", "b", "--model", "c", "--images", "5"],
+            "at least 8",
+        ),
         (["shift"], "--source is needed"),
         (["shift", "--source", "a", "--target", "b"], "--model is needed"),
         (
@@ -90,3 +98,62 @@ def test_images_are_not_trained_on_with_labels_and_judged_on(
     flags[1] = everything
     assert main(["adapt", *flags, "--recipe", "source", "--seeds", "1", "--out", str(out)]) == 2
     assert not out.exists()
+
+
+def test_the_target_needs_no_labels_and_the_oracle_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "clipart", tmp_path / "out"
+    write_shapes(ShapesConfig(style="clipart", count=4, side=64), folder)
+    for name in (folder / "ImageSets" / "Main" / "train.txt").read_text().split():
+        (folder / "Annotations" / f"{name}.xml").unlink()
+    flags = [*SMALL, "--seeds", "1"]
+    flags[3] = f"voc:{folder}:train"
+    assert main(["adapt", *flags, "--recipe", "oracle", "--out", str(out)]) == 2
+    assert "no such annotation" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["adapt", *flags, "--recipe", "source,aligned", "--out", str(out)]) == 0
+
+
+def test_an_image_that_cannot_be_read_is_named_and_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "photo", tmp_path / "out"
+    write_shapes(ShapesConfig(style="photo", count=4, side=64), folder)
+    for image in (folder / "JPEGImages").iterdir():
+        image.write_bytes(image.read_bytes()[:-200])
+    flags = [*SMALL, "--seeds", "1", "--recipe", "source"]
+    flags[1] = f"voc:{folder}:train"
+    assert main(["adapt", *flags, "--out", str(out)]) == 2
+    err = capsys.readouterr().err
+    assert "JPEGImages" in err
+    assert "not readable as an image" in err
+    assert not out.exists()
+
+
+def test_a_source_without_objects_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "photo", tmp_path / "out"
+    write_shapes(ShapesConfig(style="photo", count=4, side=64), folder)
+    for file in (folder / "Annotations").iterdir():
+        file.write_text("<annotation></annotation>")
+    flags = [*SMALL, "--seeds", "1"]
+    flags[1] = f"voc:{folder}:train"
+    assert main(["adapt", *flags, "--out", str(out)]) == 2
+    assert "no object in any image" in capsys.readouterr().err
+
+
+def test_class_names_with_dollars_reach_the_report(tmp_path: Path) -> None:
+    folder, out = tmp_path / "photo", tmp_path / "out"
+    write_shapes(ShapesConfig(style="photo", count=8, side=64), folder)
+    listed = folder / "classes.txt"
+    first, *others = listed.read_text().split()
+    listed.write_text("\n".join(["$\\foo$", *others]))
+    for file in (folder / "Annotations").iterdir():
+        file.write_text(file.read_text().replace(f"<name>{first}</name>", "<name>$\\foo$</name>"))
+    flags = [*SMALL, "--seeds", "1", "--recipe", "source"]
+    flags[1] = flags[3] = f"voc:{folder}:train"
+    assert main(["adapt", *flags, "--out", str(out)]) == 0
+    report = (out / "report.html").read_text()
+    assert "foo$" in report

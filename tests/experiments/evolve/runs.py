@@ -17,6 +17,7 @@ TEXT = (
 TINY = TEXT.split()
 INLINE = ["--executor", "inline"]
 ONE_WORKER = ["--executor", "processes", "--workers", "1"]
+RAY = ["--executor", "ray", "--workers", "2"]
 TWO_WORKERS = ["--executor", "processes", "--workers", "2"]
 
 

@@ -15,6 +15,7 @@ from robustkit.runs import RunFolder
 from tests.experiments.evolve.runs import (
     INLINE,
     ONE_WORKER,
+    RAY,
     TINY,
     TWO_WORKERS,
     content,
@@ -112,6 +113,7 @@ def test_a_run_leaves_its_nets_and_report_and_no_scratch(finished: Path) -> None
     [
         pytest.param(ONE_WORKER, id="1", marks=pytest.mark.slow),
         pytest.param(TWO_WORKERS, id="2"),
+        pytest.param(RAY, id="ray", marks=pytest.mark.xdist_group("ray")),
     ],
 )
 def test_workers_change_nothing(finished: Path, tmp_path: Path, executor: Sequence[str]) -> None:
@@ -137,7 +139,17 @@ def test_resuming_with_the_same_setting_given_is_no_change(finished: Path) -> No
     assert evolve("--resume", str(finished), "--population", "2") == 0
 
 
-@pytest.mark.parametrize("option", ["--lam", "--seed", "--generations", "--workers"])
+def test_where_jobs_run_may_be_given_anew(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    forget(folder, "judge")
+    before = (folder / "config.yaml").read_bytes()
+    assert evolve("--resume", str(folder), *ONE_WORKER) == 0
+    assert rows(folder) == rows(finished)
+    assert (folder / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--lam", "--seed", "--generations", "--timeout"])
 def test_resuming_with_a_changed_setting_is_refused_by_name(
     finished: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:

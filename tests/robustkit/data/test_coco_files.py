@@ -79,6 +79,13 @@ def test_coco_is_read_in_the_order_of_ids(
             [{"id": 5, "image_id": 7, "category_id": 2, "bbox": [1, 1, 2, 2], "area": math.nan}],
             "5: area must be a number",
         ),
+        (
+            "annotations",
+            [{"id": 5, "image_id": 7, "category_id": 2, "bbox": [1, 1, 2, 2], "iscrowd": "no"}],
+            "5: iscrowd must be 0 or 1",
+        ),
+        ("categories", [{"id": "9", "name": "ant"}], "a whole id and a name"),
+        ("categories", [{"id": 9, "name": ""}], "a whole id and a name"),
         ("annotations", {}, "must be a list"),
         ("categories", [{"id": 9, "name": "ant"}, {"id": 2, "name": "ant"}], "of one name"),
         ("images", [{"id": 7, "file_name": "c.png"}], r"c\.png: no such image"),

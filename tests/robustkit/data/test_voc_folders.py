@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from robustkit.data.detection import SIX, VOC, DetectionSet, load_detection, read_voc
+from robustkit.data.detection.pictures import read_colour
 from robustkit.errors import DataError
 
 ANNOTATION = """<annotation>
@@ -140,6 +141,14 @@ def write(objects: str) -> Callable[[Path], object]:
             "xmin: expected a number",
         ),
         (write(entry("dog", 1, 1, float("nan"), 5)), "is not finite"),
+        (write(entry("dog", 5, 5, 4.0000001, 9)), r"\(dog\): box .* is less than 0.01 pixels"),
+        (write(entry("dog", 1, 1, 5, 5, difficult=7)), "difficult: expected 0 or 1, not '7'"),
+        (
+            lambda f: (f / "Annotations/000001.xml").write_text(
+                "<?xml version='1.0' encoding='x'?>"
+            ),
+            "not XML",
+        ),
         (lambda f: (f / "Annotations/000001.xml").write_text("<annotation>"), "not XML"),
         (lambda f: (f / "Annotations/000001.xml").unlink(), "no such annotation"),
         (lambda f: (f / "Annotations/000001.xml").write_text("<!DOCTYPE a>"), "defines entities"),
@@ -237,3 +246,26 @@ def test_subsets_keep_images_and_truths_together(voc: Path) -> None:
     assert torch.equal(kept.subset([1]).image(0), whole.image(0))
     with pytest.raises(DataError, match="no images"):
         DetectionSet("none", VOC, (), (), whole.read)
+
+
+def test_grey_of_sixteen_bits_is_scaled_not_cut(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    file = tmp_path / "ramp.png"
+    Image.fromarray(ramp).save(file)
+    pixels = read_colour(file)
+    assert pixels.shape == (3, 16, 16)
+    assert (pixels[0].flatten().int() - torch.arange(256)).abs().max() <= 1
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "real.tiff")
+    with pytest.raises(DataError, match=r"real\.tiff.*32 bits"):
+        read_colour(tmp_path / "real.tiff")
+
+
+def test_images_without_labels_need_no_annotations(voc: Path) -> None:
+    for file in (voc / "Annotations").iterdir():
+        file.unlink()
+    (voc / "Annotations").rmdir()
+    found = load_detection(f"voc:{voc}:train", labelled=False)
+    assert found.ids == ("000001", "000002")
+    assert [len(each) for each in found.truths] == [0, 0]
+    with pytest.raises(DataError, match="no Annotations in it"):
+        load_detection(f"voc:{voc}:train")

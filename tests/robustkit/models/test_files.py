@@ -61,6 +61,15 @@ def test_the_card_travels_with_the_weights(model: Classifier, path: Path) -> Non
     assert read_card(path).provenance == {"data": "digits", "epochs": 4}
 
 
+def test_a_file_is_the_same_bytes_whichever_process_writes_it(path: Path) -> None:
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size], object_pairs_hook=list)
+    assert [name for name, _ in header] == sorted(name for name, _ in header)
+    assert len(header[0][1]) == 2
+    assert size % 8 == 0
+
+
 def test_the_digest_sees_weights_architecture_and_normalisation(model: Classifier) -> None:
     seen = {digest(model)}
     seen.add(digest(build("resnet20", **SITE, width=2, mean=(0.5,), seed=0)))
