@@ -86,6 +86,7 @@ class Strategy(ABC):
         self._keys: set[str] = set()
         self._scored: list[Individual] = []
         self._forecast: Forecast | None = None
+        self._told = 0
 
     def ask(self) -> list[Candidate]:
         """The next candidates, all of which have to be told before more are asked; [] at the end.
@@ -110,13 +111,38 @@ class Strategy(ABC):
         if set(results) != asked:
             raise ValueError(f"tell: expected candidates {sorted(asked)}, not {sorted(results)}")
         self._pending = []
+        self._learn(list(results.values()), len(self._keys))
+
+    def _learn(self, results: list[Scored], moment: int) -> None:
+        """Take in results; `moment` names the random numbers of who survives."""
         settings = self.settings
-        born = individuals(results.values(), settings.objectives)
+        born = individuals(results, settings.objectives)
         self._scored += born
         if self.informed and settings.screen > 1 and len(self._scored) >= _FEWEST_KNOWN:
             self._forecast = Forecast(self._scored, settings.objectives)
-        with isolated_rng(derive_seed(settings.seed, "survival", len(self._keys))):
+        with isolated_rng(derive_seed(settings.seed, "survival", moment)):
             self._absorb(born)
+
+    def ask_one(self) -> Candidate | None:
+        """The next candidate, though others are still untold; None at the end.
+
+        For searches without generations: each candidate is bred from what is known when it is
+        asked for, so the course depends on the order in which results are told.
+        """
+        number = len(self._keys)
+        if number >= self.settings.budget:
+            return None
+        self._pending.append(self._candidate(number))
+        return self._pending[-1]
+
+    def tell_one(self, result: Scored) -> None:
+        """Learn how one of the candidates asked for did; raises `ValueError` for any other."""
+        number = result.candidate.number
+        if number not in {candidate.number for candidate in self._pending}:
+            raise ValueError(f"tell: candidate {number} is not among those asked for")
+        self._pending = [each for each in self._pending if each.number != number]
+        self._told += 1
+        self._learn([result], self._told)
 
     def _batch_size(self) -> int:
         """How many candidates are asked for at once after the first generation."""
@@ -138,7 +164,7 @@ class Strategy(ABC):
         """A network not asked for before, within the limits; of several, the most promising."""
         settings = self.settings
         births = self._births(number)
-        while pool := list(islice(births, settings.screen if self._forecast else 1)):
+        while pool := list(islice(births, settings.screen if self._screens(number) else 1)):
             for birth in self._by_merit(pool, number):
                 genotype = birth.genotype
                 if settings.space.fits(genotype, settings.input_shape, settings.num_classes):
@@ -156,15 +182,23 @@ class Strategy(ABC):
         """
         seen = set(self._keys)
         for attempt in range(_ATTEMPTS):
-            bred = attempt % 2 == 0 if self._forecast else attempt < _ATTEMPTS // 2
+            bred = attempt % 2 == 0 if self._screens(number) else attempt < _ATTEMPTS // 2
+            bred = bred and number >= self.settings.population
             seed = derive_seed(self.settings.seed, "candidate", number, attempt)
             birth = self._birth(seed, breed=bred)
             if (key := birth.genotype.key()) not in seen:
                 seen.add(key)
                 yield birth
 
+    def _screens(self, number: int) -> bool:
+        """Whether a candidate is the best forecast of several: never one of the first population.
+
+        Without generations results come in while the first are still being asked for.
+        """
+        return self._forecast is not None and number >= self.settings.population
+
     def _by_merit(self, pool: list[_Birth], number: int) -> list[_Birth]:
-        if self._forecast is None:
+        if self._forecast is None or not self._screens(number):
             return pool
         rng = random.Random(derive_seed(self.settings.seed, "emphasis", number))
         genotypes = [birth.genotype for birth in pool]

@@ -10,7 +10,7 @@ from adaptation.evaluation import over_seeds
 from experiments.pieces import Piece
 from experiments.reproduce.domains.jobs import Distance, TrainOn, World
 from experiments.reproduce.domains.pictures import gains_figure
-from experiments.reproduce.domains.threshold import fitted
+from experiments.reproduce.domains.threshold import correlated, fitted, left_out
 from experiments.reproduce.registry import EXPERIMENTS
 from experiments.reproduce.study import Plan, Results, Study
 from experiments.wording import percent, verdicts
@@ -139,7 +139,8 @@ def render(summary: Mapping[str, Any]) -> str:
     parts += [
         "## Threshold",
         "Above which distance does `adversarial` beat `longer`? Over targets and seeds; beside it "
-        "how many signs the better of two constant answers predicts.",
+        "how many signs are predicted of a seed by what is fitted on the others, and by the better "
+        "of two constant answers; and Spearman's correlation of distance and gain.",
         _threshold(worlds),
     ]
     return "\n\n".join([*parts, "## Claims", verdicts(claims(worlds))]) + "\n"
@@ -176,33 +177,34 @@ def claims(worlds: Mapping[str, Any]) -> dict[str, bool | None]:
     return found
 
 
-def signs(worlds: Mapping[str, Any]) -> list[tuple[float, bool]]:
-    """Of every world, target and seed with both trainings: its distance, and whether adversarial
-    training beats `longer`."""
-    found = []
+def gains_by_seed(worlds: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
+    """By seed, of every world and target with both trainings: its distance, and what adversarial
+    training gains over `longer`."""
+    found: dict[str, list[tuple[float, float]]] = {}
     for of in worlds.values():
         for target in TARGETS:
             own, plain = values(of, CLAIMED, target), values(of, "longer", target)
-            for seed in own.keys() & plain.keys() & of["distances"].keys():
+            for seed in sorted(own.keys() & plain.keys() & of["distances"].keys()):
                 ratio = of["distances"][seed][target]["ratio"]
-                found.append((ratio, own[seed] > plain[seed]))
-    return sorted(found)
+                found.setdefault(seed, []).append((ratio, own[seed] - plain[seed]))
+    return found
 
 
 def _threshold(worlds: Mapping[str, Any]) -> str:
-    points = {"all worlds": signs(worlds), "with texture": signs({"texture": worlds["texture"]})}
-    lines = [
-        "| fitted on | threshold | signs it predicts | a constant answer |",
-        "|---" * 4 + "|",
-    ]
-    for name, each in points.items():
+    marked = {"texture": worlds["texture"]}
+    points = {"all worlds": gains_by_seed(worlds), "with texture": gains_by_seed(marked)}
+    head = ["fitted on", "threshold", "signs it predicts", "of a seed left out"]
+    head += ["a constant answer", "correlation"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, by_seed in points.items():
+        each = [point for seed in by_seed.values() for point in seed]
         if each:
             threshold, right = fitted(each)
-            gains = sum(gained for _, gained in each)
-            base = max(gains, len(each) - gains)
-            lines.append(
-                f"| {name} | {threshold:.1f} | {right} of {len(each)} | {base} of {len(each)} |"
-            )
+            gains = sum(gained > 0 for _, gained in each)
+            counts = (right, left_out(by_seed), max(gains, len(each) - gains))
+            told = ["–" if count is None else f"{count} of {len(each)}" for count in counts]
+            told.append(f"{correlated(each):.2f}")
+            lines.append(f"| {name} | {threshold:.1f} | {' | '.join(told)} |")
     return "\n".join(lines)
 
 
@@ -271,8 +273,8 @@ def draw_gains(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 distance = of["distances"][seed][target]["ratio"]
                 points.setdefault(recipe, []).append((target, distance, own[seed] - plain[seed]))
     if points:
-        threshold = next(iter(of["distances"].values()))[TARGETS[0]]["threshold"]
-        yield "gains.svg", gains_figure(points, threshold)
+        known = [each for own in gains_by_seed(summary["worlds"]).values() for each in own]
+        yield "gains.svg", gains_figure(points, fitted(known)[0])
 
 
 EXPERIMENTS.enter(

@@ -13,16 +13,27 @@ from typing import Any, Self
 from robustkit.errors import RunError
 from robustkit.runs.atomic import atomic_path, is_disk_full
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION = 0x524B4C47
 """What makes an SQLite file a ledger: "RKLG" in SQLite's application id."""
 
 _SCHEMA = """
 CREATE TABLE trials (
     id TEXT PRIMARY KEY, arm TEXT NOT NULL, key TEXT NOT NULL, payload TEXT NOT NULL,
-    outcome TEXT NOT NULL, reason TEXT NOT NULL, result TEXT, seconds REAL NOT NULL
+    outcome TEXT NOT NULL, reason TEXT NOT NULL, result TEXT, seconds REAL NOT NULL,
+    number INTEGER
 ) WITHOUT ROWID
 """
+_INDEX = "CREATE UNIQUE INDEX by_number ON trials (number)"
+# Format 1 had no numbers: its trials get them in the order of their ids.
+_TO_FORMAT_2 = (
+    "ALTER TABLE trials ADD COLUMN number INTEGER",
+    "UPDATE trials SET number = told.place FROM "
+    "(SELECT id, row_number() OVER (ORDER BY id) AS place FROM trials) AS told "
+    "WHERE told.id = trials.id",
+    _INDEX,
+)
+_COLUMNS = "id, arm, key, payload, outcome, reason, result, seconds"
 _OF_ARM = "WHERE arm = coalesce(?, arm)"  # None is any arm
 
 
@@ -70,6 +81,7 @@ class Ledger:
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
             connection.execute(_SCHEMA)
+            connection.execute(_INDEX)
         return cls(path, _connect(path, "rw"))
 
     @classmethod
@@ -97,20 +109,28 @@ class Ledger:
         """
         row = _to_row(trial)
         with self._transaction() as connection:
-            old = connection.execute("SELECT * FROM trials WHERE id = ?", (trial.id,)).fetchone()
+            query = f"SELECT {_COLUMNS} FROM trials WHERE id = ?"
+            old = connection.execute(query, (trial.id,)).fetchone()
             if old is None:
-                connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+                last = connection.execute("SELECT max(number) FROM trials").fetchone()[0] or 0
+                values = (*row, last + 1)
+                connection.execute(f"INSERT INTO trials VALUES ({'?, ' * 8}?)", values)
             elif tuple(old[:-1]) != row[:-1]:
                 raise RunError(f"{self.path}: trial '{trial.id}' is recorded with other contents")
 
     def get(self, trial_id: str) -> Trial | None:
         """The trial with this id, or None."""
-        rows = self._select("SELECT * FROM trials WHERE id = ?", trial_id)
+        rows = self._select(f"SELECT {_COLUMNS} FROM trials WHERE id = ?", trial_id)
         return _from_row(rows[0]) if rows else None
 
     def trials(self, arm: str | None = None) -> list[Trial]:
         """All trials, or those of one arm, in the order of their ids."""
-        rows = self._select(f"SELECT * FROM trials {_OF_ARM} ORDER BY id", arm)
+        rows = self._select(f"SELECT {_COLUMNS} FROM trials {_OF_ARM} ORDER BY id", arm)
+        return [_from_row(row) for row in rows]
+
+    def in_order(self, arm: str | None = None) -> list[Trial]:
+        """The same in the order in which they were recorded."""
+        rows = self._select(f"SELECT {_COLUMNS} FROM trials {_OF_ARM} ORDER BY number", arm)
         return [_from_row(row) for row in rows]
 
     def counts(self, arm: str | None = None) -> dict[str, int]:
@@ -168,6 +188,11 @@ class Ledger:
             state = f"it has {self.path.stat().st_size} bytes of {pages * size}"
         if state != "ok":
             raise RunError(f"ledger {self.path} is damaged: {' '.join(state.split())}")
+        if version < 2:
+            with self._transaction() as connection:
+                for statement in _TO_FORMAT_2:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from experiments.cli import main
-from experiments.reproduce.domains.threshold import fitted
+from experiments.reproduce.domains.threshold import correlated, fitted, left_out
 from experiments.reproduce.source_detectors import (
     BLIND,
     FULL,
@@ -19,8 +19,8 @@ from experiments.reproduce.source_detectors import (
     claims,
     draw_gains,
     gain,
+    gains_by_seed,
     render,
-    signs,
 )
 
 SEEDS = ("0", "1", "2")
@@ -62,16 +62,24 @@ def test_claims_follow_their_rules() -> None:
 
 
 def test_the_threshold_is_the_one_that_predicts_most_signs() -> None:
-    points = [(1.0, False), (2.0, False), (4.0, True), (8.0, False), (16.0, True), (32.0, True)]
+    points = [(1.0, -1.0), (2.0, -1.0), (4.0, 1.0), (8.0, -1.0), (16.0, 1.0), (32.0, 1.0)]
     threshold, right = fitted(points)
     assert threshold == pytest.approx(8**0.5)
     assert right == 5
-    assert fitted([(1.0, True), (2.0, True)]) == (0.5, 2)
-    assert fitted([(1.0, False), (2.0, False)])[1] == 2
+    assert fitted([(1.0, 1), (2.0, 1)]) == (0.5, 2)
+    assert fitted([(1.0, -1), (2.0, -1)])[1] == 2
     grown = {"fog": -0.1, "watercolor": 0.1, "comic": 0.2, "clipart": 0.3}
-    points = signs({"texture": world(grown)})
+    by_seed = gains_by_seed({"texture": world(grown)})
+    assert set(by_seed) == set(SEEDS)
+    points = [point for seed in by_seed.values() for point in seed]
     assert len(points) == 12
     assert fitted(points)[0] == pytest.approx(36**0.5)
+    assert correlated(points) > 0.9
+    assert left_out(by_seed) == 12
+    # Two that contradict each other: 3 from the first, wrong on both of the second; from the second
+    # anything below 1, right on one of the first.
+    assert left_out({"0": [(1.0, -1), (9.0, 1)], "1": [(1.0, 1), (9.0, -1)]}) == 1
+    assert left_out({"0": points}) is None
 
 
 def test_a_gain_is_paired_by_seed() -> None:

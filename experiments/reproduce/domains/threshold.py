@@ -1,21 +1,46 @@
-"""Above which distance a recipe pays."""
+"""Above which distance a recipe pays. Points are distances, and what was gained there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from scipy.stats import spearmanr
 
-def fitted(points: Sequence[tuple[float, bool]]) -> tuple[float, int]:
-    """The threshold that predicts most signs, and how many it predicts.
+Points = Sequence[tuple[float, float]]
 
-    `points` are distances and whether there was a gain. Tried is every place halfway, in ratio,
-    between two neighbouring distances, and one below and one above all; of equally good ones the
-    lowest is taken.
+
+def fitted(points: Points) -> tuple[float, int]:
+    """The threshold that predicts the signs of most gains, and how many it predicts.
+
+    Tried is every place halfway, in ratio, between two neighbouring distances, and one below and
+    one above all; of equally good ones the lowest is taken.
     """
     ratios = sorted({ratio for ratio, _ in points})
     between = [(a * b) ** 0.5 for a, b in pairwise(ratios)]
     tried = [ratios[0] / 2, *between, 2 * ratios[-1]]
-    right = [sum((ratio > each) == gained for ratio, gained in points) for each in tried]
+    right = [predicted(points, each) for each in tried]
     best = max(range(len(tried)), key=right.__getitem__)
     return tried[best], right[best]
+
+
+def predicted(points: Points, threshold: float) -> int:
+    """Of how many points the threshold tells whether there is a gain."""
+    return sum((ratio > threshold) == (gain > 0) for ratio, gain in points)
+
+
+def left_out(by_seed: Mapping[str, Points]) -> int | None:
+    """How many signs are predicted of each seed by the threshold of the others; None for one."""
+    if len(by_seed) < 2:
+        return None
+    right = 0
+    for seed, points in by_seed.items():
+        others = [each for name, own in by_seed.items() if name != seed for each in own]
+        right += predicted(points, fitted(others)[0])
+    return right
+
+
+def correlated(points: Points) -> float:
+    """Spearman's correlation of distance and gain; NaN where either is constant."""
+    ratios, gains = zip(*points, strict=True)
+    return float(spearmanr(ratios, gains).statistic)

@@ -278,7 +278,7 @@ def _start(ray: Any, cluster: Cluster, workers: int) -> None:
         if cluster.address is None:
             # Jobs may be more than processors: that is what the number of workers says.
             cpus = math.ceil(workers * cluster.cpus_per_trial) or None
-            ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
         else:
             ray.init(address=cluster.address, **quiet)
     except (ConnectionError, OSError, ValueError, RuntimeError) as error:

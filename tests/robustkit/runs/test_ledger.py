@@ -131,7 +131,7 @@ def test_a_truncated_ledger(path: Path, size: int) -> None:
         Ledger.open(path)
 
 
-@pytest.mark.parametrize("place", [0, 20, 4096, 4101, 9000])
+@pytest.mark.parametrize("place", [0, 20, 4096, 4101, 12_300])
 def test_a_corrupt_ledger(path: Path, place: int) -> None:
     content = bytearray(path.read_bytes())
     content[place : place + 64] = b"\xa5" * 64
@@ -150,9 +150,9 @@ def test_another_database_is_no_ledger(tmp_path: Path) -> None:
 
 def test_a_newer_format_is_refused_with_advice(path: Path) -> None:
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
-    with pytest.raises(RunError, match=r"has ledger format 2, .* up to 1; use a newer robustkit"):
+    with pytest.raises(RunError, match=r"has ledger format 3, .* up to 2; use a newer robustkit"):
         Ledger.open(path)
 
 
@@ -204,3 +204,30 @@ def test_a_killed_writer_loses_nothing_it_has_recorded(path: Path) -> None:
         complete = [line for line in said if line.endswith("\n")]
         assert len(recorded) >= len(complete) >= 20
         assert recorded == [f"w{number:06}" for number in range(len(recorded))]
+
+
+def test_trials_are_told_in_the_order_of_their_recording(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path / "ledger.sqlite") as ledger:
+        for number in (5, 1, 9, 3):
+            ledger.record(trial(number, arm="odd" if number > 3 else "few"))
+        ledger.record(trial(1, arm="few"))
+        assert [each.id for each in ledger.in_order()] == [trial(n).id for n in (5, 1, 9, 3)]
+        assert [each.id for each in ledger.in_order("few")] == [trial(n).id for n in (1, 3)]
+
+
+def test_a_ledger_of_the_first_format_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.create(path) as ledger:
+        for number in (2, 1, 3):
+            ledger.record(trial(number))
+    connection = sqlite3.connect(path)
+    for statement in ("DROP INDEX by_number", "ALTER TABLE trials DROP COLUMN number"):
+        connection.execute(statement)
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+    with Ledger.open(path) as ledger:
+        ledger.record(trial(0))
+        assert [each.id for each in ledger.in_order()] == [trial(n).id for n in (1, 2, 3, 0)]
+    with Ledger.open(path) as ledger:
+        assert len(ledger.trials()) == 4

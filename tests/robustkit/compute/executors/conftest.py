@@ -27,7 +27,11 @@ def two_actors() -> Iterator[Executor]:
 
         # Room for more than these two: some tests have an executor of their own beside them.
         ray.init(
-            num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+            "local",
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
         )
         with open_executor("ray", workers=2, timeout=120) as opened:
             yield opened
