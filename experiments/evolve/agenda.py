@@ -53,6 +53,11 @@ class Agenda:
         heapq.heappush(self._ready, (priority, self._added, task, then))
         self._added += 1
 
+    def recall(self, trial: Trial) -> None:
+        """Take note of a trial that the ledger has and that whoever asked for it knows of."""
+        self._done[trial.key] = trial
+        self._on_trial(trial)
+
     def work(self) -> None:
         """Run until nothing is left; bugs in jobs are raised here.
 

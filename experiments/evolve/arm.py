@@ -57,14 +57,20 @@ class SearchArm:
             )
 
     def _scored(self, candidate: Candidate, trial: Trial) -> None:
-        values = None
-        if trial.outcome == "Ok" and trial.result is not None:
-            values = {name: float(trial.result[name]) for name in MEASURES}
-            self._contenders.append(Contender(candidate, trial.result))
-        self._told[candidate.number] = Scored(candidate, trial.outcome, values)
+        self._told[candidate.number], contender = scored_by(candidate, trial)
+        if contender is not None:
+            self._contenders.append(contender)
         if len(self._told) == len(self._awaited):
             self._strategy.tell(dict(sorted(self._told.items())))
             self.advance()
+
+
+def scored_by(candidate: Candidate, trial: Trial) -> tuple[Scored, Contender | None]:
+    """What the strategy is told of a trial; and the contender, where there is a result."""
+    if trial.outcome != "Ok" or trial.result is None:
+        return Scored(candidate, trial.outcome, None), None
+    values = {name: float(trial.result[name]) for name in MEASURES}
+    return Scored(candidate, trial.outcome, values), Contender(candidate, trial.result)
 
 
 def candidate_task(arm: str, candidate: Candidate, run_path: str, seed: int) -> Task:

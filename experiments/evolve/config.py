@@ -8,10 +8,12 @@ from evolution.objectives import Objective, parse_objectives
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES
 from robustkit.attacks import Attack, make
+from robustkit.compute.settings import check_choice
 from robustkit.errors import ConfigError
 from robustkit.training import TrainConfig
 
 # What a trial measures and a search may therefore be after.
+MODES = ("generational", "steady")
 MEASURES = ("accuracy", "transfer", "macs", "params", "cos_abs", "grad_norm")
 
 
@@ -28,6 +30,10 @@ class EvolveConfig:
     at least that of R's architecture trained alike, without the penalty, minus `tolerance`. With
     `promote` > 0 the best so many of the search are first trained again at `final_epochs` on the
     whole training split, and compared with R itself.
+
+    `mode` "steady" has no generations: `in_flight` candidates are under way at any time, each bred
+    from what is known when it is asked for. Faster with trials of different lengths, and no longer
+    the same on any number of workers, but a stopped run goes on as it was.
     """
 
     reference: str = "small"
@@ -35,6 +41,8 @@ class EvolveConfig:
     population: int = 8
     generations: int = 3
     strategy: str = "nsga2"
+    mode: str = "generational"
+    in_flight: int | None = None
     screen: int = 32
     objectives: str = "accuracy:max,transfer:min,macs:min"
     floor: float = 0.05
@@ -89,6 +97,11 @@ class EvolveConfig:
                 f"views must be at least 1 (the penalty's are fixed), not {self.views}"
             )
         STRATEGIES.find(self.strategy)
+        check_choice("mode", self.mode, MODES)
+        if self.in_flight is not None and self.in_flight < 1:
+            raise ConfigError(f"in_flight must be at least 1, not {self.in_flight}")
+        if self.in_flight is not None and self.mode != "steady":
+            raise ConfigError("in_flight is of mode 'steady' alone")
         if not 0 <= self.eps <= 1:
             raise ConfigError(f"eps must be in [0,1], in units of images, not {self.eps:g}")
         parse_objectives(self.objectives, MEASURES)

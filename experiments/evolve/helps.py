@@ -7,6 +7,8 @@ HELPS = {
     "population": "candidates of a generation",
     "generations": "generations, the first, sampled one included",
     "strategy": "nsga2, mu_plus_lambda, ageing or random",
+    "mode": "generational, or steady: no worker waits for a generation to end",
+    "in_flight": "candidates under way in steady mode; none: as many as --workers",
     "screen": "possible children, of which the one with the best forecast is tried; 1 leaves the "
     "strategy as published",
     "objectives": "NAME:max|min[:WEIGHT][>=BOUND|<=BOUND],... over accuracy, transfer, macs, "

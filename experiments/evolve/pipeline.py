@@ -20,6 +20,7 @@ from experiments.evolve.finals import Finals
 from experiments.evolve.jobs import PrepareReference, TrainNet
 from experiments.evolve.players import ARMS, PLAYERS, architecture, keep_given_reference
 from experiments.evolve.selection import Choice, Contender, Yardstick, ranked
+from experiments.evolve.steady import SteadyArm
 from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace
 from robustkit.compute import derive_seed
 from robustkit.compute.executors import Executor
@@ -50,7 +51,7 @@ class Evolution:
         self.baseline: dict[str, dict[str, Any]] = {}
         self.choices: dict[str, Choice] = {}
         self._path = str(space.folder.path.resolve())
-        self._executor = executor
+        self._executor, self._ledger = executor, ledger
         self._agenda = Agenda(executor, ledger, on_trial)
         self._finals = Finals(space, self._agenda, judging_priority=FILLER)
         self._reference = architecture(REFERENCE, self.config.reference, space)
@@ -128,16 +129,18 @@ class Evolution:
         )
         strategies = {"evolve": self.config.strategy, "random": "random"}
         for arm, priority in (("evolve", SEARCH), ("random", CONTROL)):
-            SearchArm(
-                arm,
-                strategies[arm],
-                settings,
-                self._path,
-                self._agenda,
-                seed=self.config.seed,
-                priority=priority,
-                done=partial(self._after_search, arm),
-            ).advance()
+            place = (arm, strategies[arm], settings, self._path, self._agenda)
+            shared: dict[str, Any] = {
+                "seed": self.config.seed,
+                "priority": priority,
+                "done": partial(self._after_search, arm),
+            }
+            if self.config.mode == "steady":
+                in_flight = self.config.in_flight or 1
+                recorded = self._ledger.in_order(arm)
+                SteadyArm(*place, in_flight=in_flight, recorded=recorded, **shared).advance()
+            else:
+                SearchArm(*place, **shared).advance()
 
     def _after_search(self, arm: str, found: list[Contender]) -> None:
         if not found:

@@ -21,6 +21,7 @@ from experiments.options import Options, VerbParser, add_config, config_from, re
 from robustkit import models
 from robustkit.compute import resolve_device
 from robustkit.data import Splits
+from robustkit.errors import ConfigError
 from robustkit.runs import RunFolder
 
 
@@ -43,7 +44,7 @@ def add_arguments(parser: VerbParser) -> None:
 
 def run(options: Options) -> int:
     """Evolve, compare, and leave nets, ledger, summary and report in the run folder."""
-    config = settings("evolve", options)
+    config = settled(settings("evolve", options))
     if options.resume is None:
         check(config)
     with run_folder("evolve", options, config) as folder:
@@ -61,6 +62,18 @@ def run(options: Options) -> int:
 def report(folder: RunFolder) -> Path:
     """Draw the report of a finished evolution anew."""
     return write_report(folder)
+
+
+def settled(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings; a steady search has as many candidates under way as workers, and keeps to it.
+
+    Raises `ConfigError` where the number of workers is the cluster's, which is not yet known.
+    """
+    if config["mode"] != "steady" or config["in_flight"] is not None:
+        return config
+    if config["workers"] == 0:
+        raise ConfigError("--mode steady with --workers 0: say how many with --in-flight N")
+    return config | {"in_flight": config["workers"]}
 
 
 def check(settings: Mapping[str, Any]) -> Splits:

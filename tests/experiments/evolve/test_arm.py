@@ -19,7 +19,9 @@ from experiments.evolve.agenda import Agenda
 from experiments.evolve.arm import SearchArm, candidate_task, promotion_task
 from experiments.evolve.jobs import TrainNet
 from experiments.evolve.selection import Contender
+from experiments.evolve.steady import SteadyArm
 from robustkit.compute import Diverged, Lost, Ok, Outcome, OutOfMemory, Timeout, derive_seed
+from robustkit.errors import RunError
 from robustkit.runs import Ledger, Trial
 from tests.experiments.evolve.executor import Shuffled
 
@@ -151,3 +153,70 @@ def test_a_trial_is_named_and_seeded_by_what_it_is() -> None:
     assert isinstance(promoted.job, TrainNet)
     assert one.job.seed == derive_seed(5, key, 0) != promoted.job.seed
     assert (one.job.part, promoted.job.part) == ("trial", "train")  # never val, never test
+
+
+class Steady:
+    """A search without generations on a ledger that may hold the beginning of it."""
+
+    def __init__(self, path: Path, strategy: str, order: int, in_flight: int = 3) -> None:
+        self.contenders: list[list[Contender]] = []
+        executor = Shuffled(order, workers=in_flight, outcome=made_up)
+        with Ledger.open(path) if path.exists() else Ledger.create(path) as ledger:
+            agenda = Agenda(executor, ledger, lambda trial: None)
+            place = ("evolve", strategy, SETTINGS, "run", agenda)
+            SteadyArm(
+                *place,
+                seed=5,
+                priority=0,
+                in_flight=in_flight,
+                recorded=ledger.in_order("evolve"),
+                done=self.contenders.append,
+            ).advance()
+            agenda.work()
+            self.trials = ledger.in_order()
+        self.started = [job.seed for job in executor.started]
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_a_steady_search_goes_on_as_it_was_asked(tmp_path: Path, strategy: str) -> None:
+    whole = Steady(tmp_path / "whole.sqlite", strategy, order=1)
+    assert len(whole.trials) == SETTINGS.budget
+    assert len({each.key for each in whole.trials}) == SETTINGS.budget
+    (contenders,) = whole.contenders
+    ok = sorted(each.payload["number"] for each in whole.trials if each.outcome == "Ok")
+    assert [each.candidate.number for each in contenders] == ok
+    for kept in (0, 1, 7, 15, SETTINGS.budget):
+        path = tmp_path / f"{kept}.sqlite"
+        with Ledger.create(path) as ledger:
+            for each in whole.trials[:kept]:
+                ledger.record(each)
+        again = Steady(path, strategy, order=9)
+        # What was recorded stays, what was under way is asked for again, the very same.
+        assert findings(again.trials[:kept]) == findings(whole.trials[:kept])
+        assert len(again.started) == SETTINGS.budget - kept
+        under_way = {each.key for each in whole.trials} - {e.key for e in whole.trials[:kept]}
+        assert kept == 0 or len({e.key for e in again.trials[kept:]} & under_way) >= 2 or kept > 20
+        assert len(again.contenders) == 1
+
+
+def test_a_steady_search_is_bred_from_what_has_ended(tmp_path: Path) -> None:
+    searches = [Steady(tmp_path / f"{n}.sqlite", "nsga2", order=n) for n in range(3)]
+    first = {each.payload["number"]: each.key for each in searches[0].trials}
+    assert all(len(each.trials) == SETTINGS.budget for each in searches)
+    others = [{t.payload["number"]: t.key for t in each.trials} for each in searches[1:]]
+    # The sampled population is the same; what is bred depends on the order of endings.
+    sampled = range(SETTINGS.population)
+    assert all(first[n] == other[n] for other in others for n in sampled)
+    assert any(first != other for other in others)
+    for each in searches:
+        ended: set[int] = set()
+        for trial in each.trials:
+            assert all(parent in ended for parent in trial.payload["parents"])
+            ended.add(trial.payload["number"])
+
+
+def test_a_ledger_of_another_steady_search_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    Steady(path, "nsga2", order=0)
+    with pytest.raises(RunError, match="is not what this search would have asked for"):
+        Steady(path, "ageing", order=0)

@@ -227,3 +227,17 @@ def test_data_that_changed_under_a_stopped_run_is_refused(
     assert evolve("--resume", str(stopped)) == 2
     assert "digits: the test images have changed" in capsys.readouterr().err
     assert content(stopped) == before
+
+
+def test_a_steady_search_runs_and_resumes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert evolve(*TINY, *INLINE, "--mode", "steady", "--out", str(folder)) == 0
+    before = rows(folder), summary(folder)
+    assert RunFolder.open(folder).config["in_flight"] == 1
+    (folder / "summary.json").unlink()
+    (folder / "report.html").unlink()
+    with sqlite3.connect(folder / "ledger.sqlite") as connection:
+        connection.execute("DELETE FROM trials WHERE number > 9")
+    connection.close()
+    assert evolve("--resume", str(folder), *TWO_WORKERS) == 0
+    assert (rows(folder), summary(folder)) == before  # one at a time, whatever the workers
