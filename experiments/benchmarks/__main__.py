@@ -14,6 +14,7 @@ from experiments.benchmarks import (
     penalty,
     repair,
     robust,
+    scaling,
     search,
     workers,
 )
@@ -29,6 +30,7 @@ SUITES = {
     "repair": repair,
     "explain": explain,
     "detectors": detectors,
+    "scaling": scaling,
 }
 
 
