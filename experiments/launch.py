@@ -70,6 +70,7 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
                 f"{resume}/config.yaml: no '{name}'; it was edited, or written by another version "
                 "of robustkit, which alone can go on with this run"
             )
+    saved = options.checked(saved, f"{resume}/config.yaml")
     given = _without_housekeeping(options.given)
     anew = {name: given.pop(name) for name in FREE if name in given}
     check_same_config(saved, given)

@@ -41,6 +41,11 @@ class Options:
     values: Mapping[str, Any]
     given: Mapping[str, Any]
     command: tuple[str, ...]
+    parser: VerbParser = dataclasses.field(repr=False, compare=False)
+
+    def checked(self, values: Mapping[str, Any], file: str) -> dict[str, Any]:
+        """Options of this verb that a file tells; raises `ConfigError` for what does not fit."""
+        return self.parser.checked(values, file)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -82,7 +87,9 @@ class VerbParser(ArgumentParser):
             print(yaml.safe_dump(shown, sort_keys=False), end="")
             return None
         given = {name: values[name] for name in given}
-        return Options(values, given, ("robustkit", self.verb, *arguments))
+        for name, value in given.items():
+            _check_size(f"--{name.replace('_', '-')}", value)
+        return Options(values, given, ("robustkit", self.verb, *arguments), self)
 
     def _flags(self) -> list[str]:
         return [flag for action in self._actions for flag in action.option_strings]
@@ -98,7 +105,11 @@ class VerbParser(ArgumentParser):
     def _file_options(self, file: str | None) -> dict[str, Any]:
         if file is None:
             return {}
-        options = _read_yaml(Path(file), self.verb)
+        return self.checked(_read_yaml(Path(file), self.verb), file)
+
+    def checked(self, given: Mapping[str, Any], file: str) -> dict[str, Any]:
+        """The options `given` by `file`; raises `ConfigError` for names and types that are none."""
+        options = dict(given)
         known = {action.dest: action for action in self._actions}
         for name in ("help", "config", "print_config"):
             del known[name]
@@ -112,6 +123,7 @@ class VerbParser(ArgumentParser):
             elif value is not None and _is_text(known[name]) and not isinstance(value, str):
                 raise ConfigError(f"{file}: {name}: expected text, not {value!r}")
             self._check_type(file, name, value)
+            _check_size(f"{file}: {name}", value)
         return options
 
     def _check_type(self, file: str, name: str, value: Any) -> None:
@@ -120,6 +132,12 @@ class VerbParser(ArgumentParser):
         except ConfigError as error:
             reason = str(error).removeprefix(f"--{name.replace('_', '-')}: ")
             raise ConfigError(f"{file}: {name}: {reason}") from None
+
+
+def _check_size(where: str, value: Any) -> None:
+    """No whole number here is larger than machines count, and some code turns them into floats."""
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ConfigError(f"{where}: a number of {len(str(value))} digits is too large")
 
 
 def run_verb(verb: str, arguments: Sequence[str]) -> int:

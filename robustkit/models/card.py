@@ -107,8 +107,15 @@ def _check_shape(shape: tuple[int, int, int]) -> None:
         raise ModelError(f"model card: input_shape must be (channels, size, size), not {shape}")
 
 
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
 def _check_statistics(name: str, values: tuple[float, ...], channels: int) -> None:
-    finite = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    finite = all(isinstance(value, int | float) and _is_finite(value) for value in values)
     if len(values) != channels or not finite:
         raise ModelError(
             f"model card: {name} must be {channels} finite numbers, one per channel, not {values}"

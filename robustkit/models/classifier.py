@@ -22,8 +22,8 @@ class Normalise(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.register_buffer("mean", _column(mean), persistent=False)
+        self.register_buffer("std", _column(std), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images of the same shape."""
@@ -53,3 +53,8 @@ class Classifier(nn.Module):
             )
         logits: Tensor = self.net(self.normalise(x))
         return logits
+
+
+def _column(values: Sequence[float]) -> Tensor:
+    """float32 (C,1,1); cards may tell whole numbers."""
+    return torch.tensor([float(value) for value in values]).view(-1, 1, 1)

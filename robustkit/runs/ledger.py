@@ -121,17 +121,17 @@ class Ledger:
     def get(self, trial_id: str) -> Trial | None:
         """The trial with this id, or None."""
         rows = self._select(f"SELECT {_COLUMNS} FROM trials WHERE id = ?", trial_id)
-        return _from_row(rows[0]) if rows else None
+        return _from_row(rows[0], self.path) if rows else None
 
     def trials(self, arm: str | None = None) -> list[Trial]:
         """All trials, or those of one arm, in the order of their ids."""
         rows = self._select(f"SELECT {_COLUMNS} FROM trials {_OF_ARM} ORDER BY id", arm)
-        return [_from_row(row) for row in rows]
+        return [_from_row(row, self.path) for row in rows]
 
     def in_order(self, arm: str | None = None) -> list[Trial]:
         """The same in the order in which they were recorded."""
         rows = self._select(f"SELECT {_COLUMNS} FROM trials {_OF_ARM} ORDER BY number", arm)
-        return [_from_row(row) for row in rows]
+        return [_from_row(row, self.path) for row in rows]
 
     def counts(self, arm: str | None = None) -> dict[str, int]:
         """How many trials, or trials of one arm, ended in each outcome, by name."""
@@ -166,7 +166,11 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as error:
-            why = "no space left on the device" if is_disk_full(error) else str(error)
+            why = (
+                "no space left on the device"
+                if is_disk_full(error)
+                else " ".join(str(error).split())
+            )
             raise RunError(f"ledger {self.path} cannot be used: {why}") from error
 
     def _check(self) -> None:
@@ -217,15 +221,23 @@ def _to_row(trial: Trial) -> tuple[Any, ...]:
     return (*kept, trial.seconds)
 
 
-def _from_row(row: tuple[Any, ...]) -> Trial:
+def _from_row(row: tuple[Any, ...], path: Path) -> Trial:
     trial_id, arm, key, payload, outcome, reason, result, seconds = row
-    return Trial(
-        id=trial_id,
-        arm=arm,
-        key=key,
-        payload=json.loads(payload),
-        outcome=outcome,
-        reason=reason,
-        result=None if result is None else json.loads(result),
-        seconds=seconds,
-    )
+    try:
+        found = Trial(
+            id=trial_id,
+            arm=arm,
+            key=key,
+            payload=json.loads(payload),
+            outcome=outcome,
+            reason=reason,
+            result=None if result is None else json.loads(result),
+            seconds=float(seconds),
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: trial {trial_id!r} is damaged: {error}") from None
+    texts = (found.id, found.arm, found.key, found.outcome, found.reason)
+    plain = isinstance(found.payload, dict) and isinstance(found.result, dict | None)
+    if not plain or not all(isinstance(text, str) for text in texts):
+        raise RunError(f"{path}: trial {trial_id!r} is damaged: an entry is of the wrong type")
+    return found
