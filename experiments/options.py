@@ -122,13 +122,13 @@ class VerbParser(ArgumentParser):
                 options[name] = value = _texts(file, name, value)
             elif value is not None and _is_text(known[name]) and not isinstance(value, str):
                 raise ConfigError(f"{file}: {name}: expected text, not {value!r}")
-            self._check_type(file, name, value)
+            options[name] = value = self._typed(file, name, value)
             _check_size(f"{file}: {name}", value)
         return options
 
-    def _check_type(self, file: str, name: str, value: Any) -> None:
+    def _typed(self, file: str, name: str, value: Any) -> Any:
         try:
-            self.parse_object({name: value}, defaults=False)
+            return self.parse_object({name: value}, defaults=False).as_dict()[name]
         except ConfigError as error:
             reason = str(error).removeprefix(f"--{name.replace('_', '-')}: ")
             raise ConfigError(f"{file}: {name}: {reason}") from None

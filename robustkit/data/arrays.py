@@ -16,6 +16,11 @@ from robustkit.errors import DataError
 
 Array = NDArray[Any]
 CHANNELS = (1, 3)
+# A zip file may ask for what no reader has (NotImplementedError) or be encrypted (RuntimeError).
+_UNREADABLE = (
+    *(ValueError, OSError, EOFError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Array]:
@@ -38,7 +43,7 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -
                     f"{', '.join(archive) or 'nothing'}"
                 )
             return {key: archive[key] for key in (*required, *optional) if key in archive}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise DataError(
             f"{path} cannot be read as a .npz of plain arrays: {one_line(error)}"
         ) from error

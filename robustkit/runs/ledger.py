@@ -165,12 +165,9 @@ class Ledger:
         """Turn errors of SQLite into one line that names the file."""
         try:
             yield
-        except sqlite3.Error as error:
-            why = (
-                "no space left on the device"
-                if is_disk_full(error)
-                else " ".join(str(error).split())
-            )
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            full, told = "no space left on the device", " ".join(str(error).split())
+            why = full if is_disk_full(error) else told
             raise RunError(f"ledger {self.path} cannot be used: {why}") from error
 
     def _check(self) -> None:
@@ -207,8 +204,8 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         )
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("PRAGMA synchronous = FULL")
-    except sqlite3.Error as error:
-        raise RunError(f"ledger {path} cannot be used: {error}") from error
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise RunError(f"ledger {path} cannot be used: {' '.join(str(error).split())}") from error
     return connection
 
 

@@ -53,7 +53,7 @@ def read_annotation(file: Path, image: Path, classes: tuple[str, ...]) -> Truth:
     size = size_of(image)
     boxes, labels, difficult = [], [], []
     for number, entry in enumerate(root.findall("object"), start=1):
-        called = (entry.findtext("name") or "").strip()
+        called = " ".join((entry.findtext("name") or "").split())
         where = f"{file}: object {number}" + (f" ({called})" if called else "")
         if called not in classes:
             raise DataError(f"{where}: unknown class '{called}'{did_you_mean(called, classes)}")
@@ -134,14 +134,15 @@ def _parsed(file: Path) -> ET.Element:
 
 
 def _flag(text: str | None, where: str) -> bool:
-    told = (text or "").strip() or "0"
+    told = " ".join((text or "").split()) or "0"
     if told not in ("0", "1"):
         raise DataError(f"{where}: expected 0 or 1, not '{told}'")
     return told == "1"
 
 
 def _number(text: str | None, where: str) -> float:
+    told = " ".join((text or "").split())
     try:
-        return float(text or "")
+        return float(told)
     except ValueError:
-        raise DataError(f"{where}: expected a number, not '{text or ''}'") from None
+        raise DataError(f"{where}: expected a number, not '{told}'") from None
