@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -42,11 +44,35 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -
                     f"{path} has no '{missing[0]}'; it needs {', '.join(required)} and has "
                     f"{', '.join(archive) or 'nothing'}"
                 )
-            return {key: archive[key] for key in (*required, *optional) if key in archive}
+            wanted = [key for key in (*required, *optional) if key in archive]
+            for key in wanted:
+                _check_size(archive, key)
+            return {key: archive[key] for key in wanted}
     except _UNREADABLE as error:
         raise DataError(
             f"{path} cannot be read as a .npz of plain arrays: {one_line(error)}"
         ) from error
+
+
+def _check_size(archive: Any, key: str) -> None:
+    """Raise `ValueError` where an array is said to be larger than what is there, or than memory.
+
+    A few bytes of a header may ask for any amount, and a few compressed ones unfold to it.
+    """
+    name = key if key in archive.zip.namelist() else f"{key}.npy"
+    held = archive.zip.getinfo(name).file_size
+    with archive.zip.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            read = np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    size = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and size > held:
+        raise ValueError(f"'{key}' of shape {shape} is said to have more bytes than the {held:,}")
+    free = psutil.virtual_memory().available
+    if held > free:
+        raise ValueError(f"'{key}' takes {held:,} bytes, of which {free:,} are free")
 
 
 def one_line(error: Exception) -> str:

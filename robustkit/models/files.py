@@ -19,9 +19,10 @@ from robustkit.errors import ModelError
 from robustkit.models.card import DETECTOR, Card
 from robustkit.models.classifier import Classifier
 from robustkit.models.families import make_net
-from robustkit.models.weights import fit_weights, read_weights
+from robustkit.models.weights import check_weights, fit_weights, read_weights
 from robustkit.runs.atomic import atomic_path
 
+RUNS_CODE = ("factory",)  # families whose nets are made by a user's own function
 _CARD, _CHECKSUM = "robustkit", "sha256"
 
 
@@ -83,10 +84,15 @@ def load(
     _check_code(path, card, allow_code)
     card, tensors = read(path)
     try:
+        if card.architecture["family"] not in RUNS_CODE:
+            # Described first, without memory: a card may ask for a net of any size.
+            with isolated_rng(), torch.device("meta"):
+                described = make_net(card)
+            check_weights(described, tensors, path)
         with isolated_rng():
             model = Classifier(make_net(card), card)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     fit_weights(model.net, tensors, path)
     return model.eval()
 

@@ -34,11 +34,13 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
 
 
 def fit_weights(net: nn.Module, tensors: Mapping[str, Tensor], path: Path | str) -> None:
-    """Copy the `tensors` read from `path` into `net`.
+    """Copy the `tensors` read from `path` into `net`; errors as `check_weights`, before it."""
+    check_weights(net, tensors, path)
+    net.load_state_dict(dict(tensors))
 
-    Raises `ModelError` naming the first tensor that is missing, left over or of another shape; the
-    net is then as it was.
-    """
+
+def check_weights(net: nn.Module, tensors: Mapping[str, Tensor], path: Path | str) -> None:
+    """Raise `ModelError` naming the first tensor that is missing, left over or of another shape."""
     wanted = net.state_dict()
     for name, own in wanted.items():
         if name not in tensors:
@@ -51,7 +53,6 @@ def fit_weights(net: nn.Module, tensors: Mapping[str, Tensor], path: Path | str)
     for name in tensors:
         if name not in wanted:
             raise ModelError(f"{path}: does not fit the architecture: '{name}' is not part of it")
-    net.load_state_dict(dict(tensors))
 
 
 def _safe(path: Path) -> dict[str, Tensor]:

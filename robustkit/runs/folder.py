@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +48,17 @@ class RunFolder:
         run = cls(path, verb, _plain(config), environment(command))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _claim(path)
+            with _claimed(path) as place:
+                replace(run, path=place)._describe()
         except OSError as error:
             raise RunError(f"cannot create {path}: {error.strerror}") from error
-        run.write_json("env.json", run.env)
-        saved = {"format": FORMAT, "verb": verb, "config": run.config}
-        text = yaml.safe_dump(saved, sort_keys=False, allow_unicode=True)
-        atomic.write_text(run.file("config.yaml"), text)
         return run
+
+    def _describe(self) -> None:
+        self.write_json("env.json", self.env)
+        saved = {"format": FORMAT, "verb": self.verb, "config": self.config}
+        text = yaml.safe_dump(saved, sort_keys=False, allow_unicode=True)
+        atomic.write_text(self.file("config.yaml"), text)
 
     @classmethod
     def open(cls, path: Path | str, *, verb: str | None = None) -> RunFolder:
@@ -127,15 +132,31 @@ def check_same_config(saved: dict[str, Any], given: dict[str, Any]) -> None:
             )
 
 
-def _claim(path: Path) -> None:
-    """Make the folder, or take an empty one; of two processes that make it one is told so."""
-    try:
-        path.mkdir()
-    except FileExistsError:
+@contextmanager
+def _claimed(path: Path) -> Iterator[Path]:
+    """Where to write what a new folder holds: beside `path`, which it becomes when it is whole.
+
+    So a process that is killed leaves no half of a run, and of two that make one at a moment one is
+    told. An empty folder that is there already is filled where it is. Raises `RunError`.
+    """
+    taken = RunError(f"{path} exists already and is never overwritten; choose another folder")
+    if path.exists():
         if not path.is_dir() or any(path.iterdir()):
-            raise RunError(
-                f"{path} exists already and is never overwritten; choose another folder"
-            ) from None
+            raise taken
+        yield path
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        try:
+            temporary.rename(path)
+        except OSError as error:
+            if path.exists():
+                raise taken from error
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
