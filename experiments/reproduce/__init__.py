@@ -5,6 +5,7 @@ publication leaves open is configuration here: we compare the shape of a result,
 """
 
 from experiments.reproduce import (
+    asynchronous_bias,
     contribution_maps,
     digit_shift,
     filter_contribution,
@@ -22,6 +23,7 @@ __all__ = [
     "Experiment",
     "Row",
     "Study",
+    "asynchronous_bias",
     "contribution_maps",
     "digit_shift",
     "experiment",

@@ -1,0 +1,86 @@
+"""How far a search without generations is drawn to nets that are trained fast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adaptation.evaluation import over_seeds
+from experiments.pieces import Piece
+from experiments.reproduce.asynchrony.jobs import Search
+from experiments.reproduce.registry import EXPERIMENTS
+from experiments.reproduce.study import Plan, Results, Study
+
+STRATEGIES = ("nsga2", "mu_plus_lambda", "ageing", "random")
+WORKERS = (4, 16)
+SEEDS, POPULATION, GENERATIONS = 20, 16, 12
+
+
+def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+    """Every strategy, both modes, every number of workers, every seed."""
+    seeds, generations = (2, 2) if plan.quick else (SEEDS, GENERATIONS)
+    return [
+        [
+            Search(
+                f"{strategy}/{mode}/{workers}/{seed}",
+                *(strategy, mode, workers, POPULATION, generations, seed),
+            )
+            for strategy in STRATEGIES
+            for workers in WORKERS
+            for mode in ("generational", "steady")
+            for seed in range(plan.seed, plan.seed + seeds)
+        ]
+    ]
+
+
+def summarise(results: Results) -> dict[str, Any]:
+    """By strategy and workers: log₂ of the bred nets' operations in steady mode over generational,
+    seed by seed."""
+    found: dict[str, Any] = {}
+    for name, own in results.items():
+        strategy, mode, workers, seed = name.split("/")
+        if mode == "steady":
+            other = results[f"{strategy}/generational/{workers}/{seed}"]
+            cell = found.setdefault(strategy, {}).setdefault(workers, {})
+            cell[seed] = math.log2(own["bred"] / other["bred"])
+    spread = max(each["spread"] for each in results.values())
+    return {"study": "asynchronous-bias", "log2_ratio": found, "spread": spread}
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """A table of ratios with their intervals, in Markdown."""
+    lines = [
+        "# The bias of an asynchronous search to fast nets",
+        "",
+        "Simulated workers, trials as long as their nets' operations (up to 1:"
+        f"{summary['spread']:.0f}), objectives that are noise: operations of the nets that were bred "
+        "in steady mode, over those bred in generations; geometric means over searches of the same "
+        "seed, with Student's 95 % intervals. Below 1: drawn to fast nets.",
+        "",
+        "| strategy | " + " | ".join(f"{workers} workers" for workers in WORKERS) + " |",
+        "|---" * (1 + len(WORKERS)) + "|",
+    ]
+    for strategy, cells in summary["log2_ratio"].items():
+        told = []
+        for workers in WORKERS:
+            found = over_seeds(list(cells[str(workers)].values()))
+            ratio = f"{2 ** found['mean']:.2f}"
+            if found["low"] is not None:
+                ratio += f" [{2 ** found['low']:.2f}, {2 ** found['high']:.2f}]"
+            told.append(ratio)
+        lines.append(f"| {strategy} | " + " | ".join(told) + " |")
+    return "\n".join(lines) + "\n"
+
+
+EXPERIMENTS.enter(
+    "asynchronous-bias",
+    Study(
+        name="asynchronous-bias",
+        title="How far a search without generations is drawn to nets that are trained fast",
+        source="ours: the price of steady mode, measured where nothing but time tells nets apart",
+        phases=phases,
+        summarise=summarise,
+        render=render,
+    ),
+)
