@@ -7,10 +7,9 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import typing
 from argparse import Action, ArgumentDefaultsHelpFormatter, _StoreAction
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from experiments.messages import tidy
 from experiments.verbs import VERBS, verb_module
 from robustkit.errors import ConfigError, did_you_mean
 
@@ -73,7 +73,7 @@ class VerbParser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise `ConfigError` instead of leaving the process with a usage text."""
-        raise ConfigError(_tidy(message)) from None
+        raise ConfigError(tidy(message)) from None
 
     def parse(self, arguments: Sequence[str]) -> Options | None:
         """The options of a command line, or None when printing them was all there was to do."""
@@ -282,24 +282,3 @@ def _read_yaml(path: Path, verb: str) -> dict[str, Any]:
 def _near(name: str, known: Sequence[str] | set[str]) -> str:
     # A verb has dozens of options: the nearest one helps, the whole list would bury it.
     return did_you_mean(name, known).partition(" (known:")[0] or "; --help lists them"
-
-
-def _tidy(message: str) -> str:
-    """jsonargparse's and argparse's messages as one short line that begins with the option."""
-    message = " ".join(message.split())
-    for pattern, replacement in _WORDINGS:
-        message = re.sub(pattern, replacement, message)
-    return message
-
-
-# Whatever a later jsonargparse words otherwise simply stays as it is.
-_WORDINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
-    (r'^Parser key "([^"]+)":', lambda match: f"--{match[1].replace('_', '-')}:"),
-    (r"^argument (--\S+):", r"\1:"),
-    (r"Does not validate .* Subtypes: \[([^]]*)\].* Given value: (.*)", r"expected \1, not '\2'"),
-    (r"Expected an? (.*)\. Got value: (.*)", r"expected \1, not '\2'"),
-    (r"invalid real(?:_or_none)? value: (.*)", r"expected a number or a fraction, not \1"),
-    (r"invalid radii value: (.*)", r"expected numbers or fractions between commas, not \1"),
-    (r"NoneType", "null"),
-    (r"<class '(\w+)'>", r"\1"),
-)

@@ -33,7 +33,7 @@ def test_small_nets_end_first_and_report_noise() -> None:
     ended = [(each.seed, outcome) for each, outcome in workers.run(iter(jobs))]
     assert [seed for seed, _ in ended] == [1, 2, 3, 0]
     again = SimulatedWorkers(1, SHAPE, CLASSES)
-    other = dict((each.seed, outcome) for each, outcome in again.run(iter(jobs)))
+    other = {each.seed: outcome for each, outcome in again.run(iter(jobs))}
     assert all(outcome == other[seed] for seed, outcome in ended)
     assert geometric_mean([1, 100]) == pytest.approx(10)
 
