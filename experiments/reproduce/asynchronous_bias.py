@@ -55,7 +55,7 @@ def render(summary: Mapping[str, Any]) -> str:
         "",
         "Simulated workers, trials as long as their nets' operations (up to 1:"
         f"{summary['spread']:.0f}), objectives that are noise: operations of the nets that were "
-        "bred in steady mode, over those bred in generations; geometric means over searches of the same "
+        "bred in steady mode, over those bred in generations; geometric means over searches of one "
         "seed, with Student's 95 % intervals. Below 1: drawn to fast nets.",
         "",
         "| strategy | " + " | ".join(f"{workers} workers" for workers in WORKERS) + " |",

@@ -1,37 +1,75 @@
-"""`robustkit runs`: the run folders under a directory, the newest last."""
+"""`robustkit runs`: list, compare and export run folders."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.launch import RUNS
 from experiments.options import Options, VerbParser
-from robustkit.runs import RunInfo, find_runs
+from robustkit.errors import ConfigError
+from robustkit.runs import RunFolder, RunInfo, as_row, differing, export, find_runs
 
 
 def add_arguments(parser: VerbParser) -> None:
-    """Where to look."""
+    """Where to look, and what to do with what is found."""
     parser.add_argument(
         "root", nargs="?", metavar="DIR", default=str(RUNS), help="directory that holds run folders"
+    )
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        metavar="RUN",
+        help="two runs or more: where their settings and summaries differ",
+    )
+    parser.add_argument(
+        "--export", metavar="FILE", help="settings and summaries of all of them, as .csv or .json"
     )
 
 
 def run(options: Options) -> int:
     """Print a table on a terminal, tab-separated lines elsewhere; 0 also when there are none."""
+    if options.compare is not None:
+        if len(options.compare) < 2:
+            raise ConfigError("--compare takes two runs or more")
+        folders = [RunFolder.open(path) for path in options.compare]
+        return _compared([as_row(folder) for folder in folders], options.export)
     root = Path(options.root)
     # Before the first run there is no `runs` yet: that is no mistake.
     infos = find_runs(root) if root != RUNS or root.exists() else []
+    if options.export is not None:
+        readable = [as_row(RunFolder.open(info.path)) for info in infos if not info.problem]
+        export(readable, Path(options.export))
+        print(f"{len(readable)} runs: {options.export}")
+        return 0
     rows = [_row(info) for info in infos]
     if not rows:
         print(f"no runs under {root}; `robustkit evolve` makes one")
-    elif sys.stdout.isatty():
-        _print_table(rows)
-    else:
-        print("\n".join("\t".join(row) for row in rows))
+        return 0
+    _print(("run", "verb", "made", "state", "result"), rows, header=False)
     return 0
+
+
+def _compared(rows: Sequence[Mapping[str, Any]], file: str | None) -> int:
+    if file is not None:
+        export(rows, Path(file))
+        print(f"{len(rows)} runs: {file}")
+        return 0
+    names = differing(rows)
+    if not names:
+        print("no difference")
+        return 0
+    table = [(name, *(_told(row.get(name)) for row in rows)) for name in names]
+    _print(("", *(str(row["run"]) for row in rows)), table, header=True)
+    return 0
+
+
+def _told(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _row(info: RunInfo) -> tuple[str, ...]:
@@ -43,17 +81,19 @@ def _row(info: RunInfo) -> tuple[str, ...]:
 
 
 def _headline(headline: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in headline.items()
-    )
+    return ", ".join(f"{name} {_told(value)}" for name, value in headline.items())
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
+def _print(head: Sequence[str], rows: Sequence[Sequence[str]], *, header: bool) -> None:
+    """A table on a terminal; elsewhere tab-separated lines, with the `header` if that is wanted."""
+    if not sys.stdout.isatty():
+        lines = [head, *rows] if header else rows
+        print("\n".join("\t".join(line) for line in lines))
+        return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("run", "verb", "made", "state", "result", box=None, header_style="bold")
+    table = Table(*head, box=None, header_style="bold")
     for row in rows:
         table.add_row(*row)
     Console().print(table, markup=False)

@@ -5,6 +5,7 @@ and importing it does not import torch.
 """
 
 from robustkit.runs.atomic import atomic_path, is_disk_full, write_json, write_text
+from robustkit.runs.comparing import as_row, differing, export
 from robustkit.runs.folder import RunFolder, check_same_config
 from robustkit.runs.ledger import Ledger, Trial
 from robustkit.runs.listing import RunInfo, find_runs
@@ -14,8 +15,11 @@ __all__ = [
     "RunFolder",
     "RunInfo",
     "Trial",
+    "as_row",
     "atomic_path",
     "check_same_config",
+    "differing",
+    "export",
     "find_runs",
     "is_disk_full",
     "write_json",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,50 @@ def test_a_damaged_run_does_not_hide_the_others(
     assert main(["runs", str(tmp_path)]) == 0
     states = [line.split("\t")[3] for line in capsys.readouterr().out.splitlines()]
     assert sorted(states) == ["damaged", "finished"]
+
+
+def test_two_runs_are_compared_where_they_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seed, accuracy in (("a", 0, 0.5), ("b", 1, 0.75)):
+        config = {"seed": seed, "lr": 0.1, "nested": {"deep": [1, 2]}, "long": list(range(99))}
+        folder = RunFolder.create(tmp_path / name, verb="train", config=config, command=[])
+        folder.write_summary({"clean_acc": accuracy, "same": 1, "nets": {"R": {"acc": seed}}})
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    assert main(["runs", "--compare", a, b]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["", a, b],
+        ["config.seed", "0", "1"],
+        ["summary.clean_acc", "0.5", "0.75"],
+        ["summary.nets.R.acc", "0", "1"],
+    ]
+    assert main(["runs", "--compare", a, a]) == 0
+    assert capsys.readouterr().out == "no difference\n"
+    assert main(["runs", "--compare", a]) == 2
+    assert main(["runs", "--compare", a, str(tmp_path / "nowhere")]) == 2
+    assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_runs_are_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path / "runs" / "one")
+    make(tmp_path / "runs" / "two", "evolve", finished=False)
+    make(tmp_path / "runs" / "broken").file("summary.json").write_text("{")
+    file = tmp_path / "all.json"
+    assert main(["runs", str(tmp_path / "runs"), "--export", str(file)]) == 0
+    rows = json.loads(file.read_text())
+    assert {row["verb"]: row.get("summary.clean_acc") for row in rows} == {
+        "train": 0.5,
+        "evolve": None,
+    }
+    table = tmp_path / "all.csv"
+    assert main(["runs", str(tmp_path / "runs"), "--export", str(table)]) == 0
+    with table.open(newline="") as opened:
+        read = list(csv.DictReader(opened))
+    assert [row["config.seed"] for row in read] == ["0", "0"]
+    assert {row["summary.clean_acc"] for row in read} == {"0.5", ""}
+    assert main(["runs", str(tmp_path / "runs"), "--export", str(tmp_path / "all.xls")]) == 2
+    assert "as .csv or .json" in capsys.readouterr().err
 
 
 def test_no_runs_are_no_error(

@@ -48,6 +48,8 @@ class Victim:
 
 
 def _work(path: Path, output: Path, executor: str, workers: int, odd: dict[str, Any]) -> None:
+    # A process started in the background by a shell is deaf to Ctrl-C, and so were its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if odd.get("nobody") and os.geteuid() == 0:
         os.setegid(NOBODY)
         os.seteuid(NOBODY)

@@ -1,0 +1,64 @@
+"""Runs as rows of plain values: what was set, what came out, and where two of them differ."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from robustkit.errors import RunError
+from robustkit.runs.atomic import write_text
+from robustkit.runs.folder import RunFolder
+
+Plain = str | int | float | bool | None
+LISTED = 12  # longer lists are no single values
+
+
+def as_row(run: RunFolder) -> dict[str, Plain]:
+    """`config.NAME` and `summary.NAME`, names of nested values dotted; long lists are left out."""
+    row: dict[str, Plain] = {"run": str(run.path), "verb": run.verb}
+    row["commit"] = str(run.env.get("commit") or "")
+    _flatten(run.config, "config", row)
+    summary = {k: v for k, v in (run.summary() or {}).items() if k not in ("format", "verb")}
+    _flatten(summary, "summary", row)
+    return row
+
+
+def differing(rows: Sequence[Mapping[str, Plain]]) -> list[str]:
+    """The names whose values are not the same in all rows, settings first."""
+    names = dict.fromkeys(name for row in rows for name in row if name != "run")
+    found = [name for name in names if len({_key(row.get(name)) for row in rows}) > 1]
+    return sorted(found, key=lambda name: name.startswith("summary."))
+
+
+def export(rows: Sequence[Mapping[str, Plain]], path: Path) -> None:
+    """Write rows as .csv or .json, whole or not at all; raises `RunError` for another suffix."""
+    if path.suffix == ".json":
+        write_text(path, json.dumps(list(rows), indent=2, allow_nan=False) + "\n")
+        return
+    if path.suffix != ".csv":
+        raise RunError(f"{path}: runs are exported as .csv or .json")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    written = io.StringIO()
+    writer = csv.DictWriter(written, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, written.getvalue())
+
+
+def _key(value: Plain) -> str:
+    return json.dumps(value)
+
+
+def _flatten(value: Any, name: str, row: dict[str, Plain]) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _flatten(inner, f"{name}.{key}", row)
+    elif isinstance(value, list):
+        if len(value) <= LISTED and all(isinstance(each, str | int | float) for each in value):
+            row[name] = ",".join(map(str, value))
+    else:
+        row[name] = value
