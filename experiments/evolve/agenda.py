@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from robustkit.compute import Ok, Outcome
@@ -35,14 +35,22 @@ class Agenda:
     Tasks may be added at any time, above all from the `then` of another one, which is called with
     the finished trial. That is how a search is interleaved with whatever else is ready: no worker
     waits for a generation to end while there is other work. Of two tasks with one key the second
-    waits for the first and takes over its outcome.
+    waits for the first and takes over its outcome. `reusable` trials of other runs, by the
+    `identity` in their payload, answer tasks of the same one.
 
     A failure is an outcome like any other and stays in the ledger, but for that of a needed task:
     it raises `RunError` and is not recorded, so that a resumed run tries again.
     """
 
-    def __init__(self, executor: Executor, ledger: Ledger, on_trial: Then) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        ledger: Ledger,
+        on_trial: Then,
+        reusable: Mapping[str, Trial] | None = None,
+    ) -> None:
         self._executor, self._ledger, self._on_trial = executor, ledger, on_trial
+        self._reusable = reusable or {}
         self._ready: list[tuple[int, int, Task, Then]] = []
         self._added = 0
         self._running: dict[str, list[tuple[Task, Then]]] = {}
@@ -83,6 +91,8 @@ class Agenda:
             _, _, task, then = heapq.heappop(self._ready)
             if (known := self._known(task)) is not None:
                 self._settle(known, then)
+            elif (same := self._reusable.get(str(task.payload.get("identity")))) is not None:
+                self._settle(_as_told(task, same, reused=True), then)
             elif task.key in self._running:
                 self._running[task.key].append((task, then))
             elif task.key in self._done:
@@ -128,13 +138,17 @@ class Agenda:
         then(trial)
 
 
-def _as_told(task: Task, known: Trial) -> Trial:
-    """The outcome of the same thing, under another task's name; it took no time."""
+def _as_told(task: Task, known: Trial, *, reused: bool = False) -> Trial:
+    """The outcome of the same thing, under another task's name; it took no time.
+
+    A trial that is `reused` from another run says so.
+    """
+    payload = task.payload | {"reused": True} if reused else task.payload
     return Trial(
         id=task.id,
         arm=task.arm,
         key=task.key,
-        payload=task.payload,
+        payload=payload,
         outcome=known.outcome,
         reason=known.reason,
         result=known.result,

@@ -9,6 +9,7 @@ from evolution.candidate import Candidate, Scored
 from evolution.strategies import SearchSettings, open_strategy
 from experiments.evolve.agenda import Agenda, Task
 from experiments.evolve.config import MEASURES
+from experiments.evolve.identity import identity
 from experiments.evolve.jobs import TrainNet
 from experiments.evolve.selection import Contender
 from robustkit.compute import derive_seed
@@ -33,8 +34,9 @@ class SearchArm:
         seed: int,
         priority: int,
         done: Callable[[list[Contender]], None],
+        around: str = "",
     ) -> None:
-        self._name, self._run_path, self._seed = name, run_path, seed
+        self._name, self._run_path, self._seed, self._around = name, run_path, seed, around
         self._strategy = open_strategy(strategy, settings)
         self._agenda, self._priority, self._done = agenda, priority, done
         self._awaited: dict[int, Candidate] = {}
@@ -51,7 +53,7 @@ class SearchArm:
         self._told = {}
         for candidate in candidates:
             self._agenda.add(
-                candidate_task(self._name, candidate, self._run_path, self._seed),
+                candidate_task(self._name, candidate, self._run_path, self._seed, self._around),
                 partial(self._scored, candidate),
                 priority=self._priority,
             )
@@ -73,19 +75,30 @@ def scored_by(candidate: Candidate, trial: Trial) -> tuple[Scored, Contender | N
     return Scored(candidate, trial.outcome, values), Contender(candidate, trial.result)
 
 
-def candidate_task(arm: str, candidate: Candidate, run_path: str, seed: int) -> Task:
-    """The trial of a candidate at trial budget: rung 0."""
-    return _task(f"{arm}/{candidate.number:04d}", arm, candidate, run_path, seed, rung=0)
+def candidate_task(
+    arm: str, candidate: Candidate, run_path: str, seed: int, around: str = ""
+) -> Task:
+    """The trial of a candidate at trial budget: rung 0. `around` is what all trials share."""
+    return _task(f"{arm}/{candidate.number:04d}", arm, candidate, run_path, seed, around, rung=0)
 
 
-def promotion_task(arm: str, candidate: Candidate, run_path: str, seed: int) -> Task:
+def promotion_task(
+    arm: str, candidate: Candidate, run_path: str, seed: int, around: str = ""
+) -> Task:
     """The trial of a candidate at the finalists' budget, still without val: rung 1."""
     name = f"promote-{arm}"
-    return _task(f"{name}/{candidate.number:04d}", name, candidate, run_path, seed, rung=1)
+    return _task(f"{name}/{candidate.number:04d}", name, candidate, run_path, seed, around, rung=1)
 
 
 def _task(
-    task_id: str, arm: str, candidate: Candidate, run_path: str, seed: int, *, rung: int
+    task_id: str,
+    arm: str,
+    candidate: Candidate,
+    run_path: str,
+    seed: int,
+    around: str,
+    *,
+    rung: int,
 ) -> Task:
     genotype = candidate.genotype
     job = TrainNet(
@@ -105,5 +118,6 @@ def _task(
         "operator": candidate.operator,
         "generation": candidate.generation,
         "rung": rung,
+        "identity": identity(job, around),
     }
     return Task(id=task_id, arm=arm, key=f"{genotype.key()}/{rung}", job=job, payload=payload)

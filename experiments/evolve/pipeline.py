@@ -17,6 +17,7 @@ from experiments.evolve.agenda import Agenda, Task
 from experiments.evolve.arm import SearchArm, promotion_task
 from experiments.evolve.config import EvolveConfig
 from experiments.evolve.finals import Finals
+from experiments.evolve.identity import reusable, surroundings
 from experiments.evolve.jobs import PrepareReference, TrainNet
 from experiments.evolve.players import ARMS, PLAYERS, architecture, keep_given_reference
 from experiments.evolve.selection import Choice, Contender, Yardstick, ranked
@@ -50,9 +51,11 @@ class Evolution:
         self.prepared: dict[str, Any] = {}
         self.baseline: dict[str, dict[str, Any]] = {}
         self.choices: dict[str, Choice] = {}
+        self._around = ""
         self._path = str(space.folder.path.resolve())
         self._executor, self._ledger = executor, ledger
-        self._agenda = Agenda(executor, ledger, on_trial)
+        other = reusable(space.folder.config.get("reuse"))
+        self._agenda = Agenda(executor, ledger, on_trial, other)
         self._finals = Finals(space, self._agenda, judging_priority=FILLER)
         self._reference = architecture(REFERENCE, self.config.reference, space)
 
@@ -96,6 +99,7 @@ class Evolution:
     def _after_preparation(self, trial: Trial) -> None:
         self.prepared = trial.result or {}
         self.space.share_gradients(self._executor)
+        self._around = surroundings(self.space)
         for name in ("R2", "Rp"):
             self._agenda.add(self._baseline_task(name), partial(self._note, name), priority=FIRST)
         self._finals.ready("reference")
@@ -132,6 +136,7 @@ class Evolution:
             place = (arm, strategies[arm], settings, self._path, self._agenda)
             shared: dict[str, Any] = {
                 "seed": self.config.seed,
+                "around": self._around,
                 "priority": priority,
                 "done": partial(self._after_search, arm),
             }
@@ -180,7 +185,7 @@ class Evolution:
             self._choose(arm, Choice(order[0], yardstick, len(again)) if order else otherwise)
 
         for each in promoted:
-            task = promotion_task(arm, each.candidate, self._path, self.config.seed)
+            task = promotion_task(arm, each.candidate, self._path, self.config.seed, self._around)
             self._agenda.add(task, then, priority=CHOSEN)
 
     def _choose(self, arm: str, choice: Choice) -> None:

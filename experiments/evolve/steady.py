@@ -35,8 +35,9 @@ class SteadyArm:
         in_flight: int,
         recorded: Sequence[Trial],
         done: Callable[[list[Contender]], None],
+        around: str = "",
     ) -> None:
-        self._name, self._run_path, self._seed = name, run_path, seed
+        self._name, self._run_path, self._seed, self._around = name, run_path, seed, around
         self._strategy = open_strategy(strategy, settings)
         self._agenda, self._priority, self._done = agenda, priority, done
         self._in_flight, self._recorded = in_flight, recorded
@@ -81,7 +82,7 @@ class SteadyArm:
 
     def _enter(self, candidate: Candidate) -> None:
         self._agenda.add(
-            candidate_task(self._name, candidate, self._run_path, self._seed),
+            candidate_task(self._name, candidate, self._run_path, self._seed, self._around),
             partial(self._ended, candidate),
             priority=self._priority,
         )

@@ -9,6 +9,7 @@ from typing import Any
 from evolution.strategies import open_strategy
 from experiments.evolve.config import EvolveConfig
 from experiments.evolve.helps import HELPS
+from experiments.evolve.identity import reusable
 from experiments.evolve.live import Live
 from experiments.evolve.pipeline import search_settings
 from experiments.evolve.report import write_report
@@ -29,6 +30,9 @@ def add_arguments(parser: VerbParser) -> None:
     """Data, every setting of the experiment, and where it runs."""
     add_data_options(parser)
     add_config(parser, EvolveConfig, HELPS, title="experiment")
+    parser.add_argument(
+        "--reuse", metavar="DIR", help="take over the same trials from the evolution in this folder"
+    )
     add_run_options(parser, resumable=True)
     group = add_executor_options(parser, "jobs")
     group.add_argument(
@@ -80,6 +84,7 @@ def check(settings: Mapping[str, Any]) -> Splits:
     """Everything that can be wrong is found here, before there is a run folder."""
     config = config_from(EvolveConfig, settings)
     resolve_device(settings["device"])
+    reusable(settings["reuse"])
     with executor_of(settings):
         splits = load_splits(dict(settings), config)
     resolve_net(config.surrogate, splits, seed=0)

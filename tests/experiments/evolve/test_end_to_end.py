@@ -241,3 +241,30 @@ def test_a_steady_search_runs_and_resumes(tmp_path: Path) -> None:
     connection.close()
     assert evolve("--resume", str(folder), *TWO_WORKERS) == 0
     assert (rows(folder), summary(folder)) == before  # one at a time, whatever the workers
+
+
+def test_the_same_trials_are_taken_over_from_another_run(finished: Path, tmp_path: Path) -> None:
+    before = content(finished)
+    folder, reuse = tmp_path / "again", ["--reuse", str(finished)]
+    assert evolve(*TINY, *INLINE, *reuse, "--out", str(folder)) == 0
+    assert content(finished) == before
+    searched = [each for each in trials(folder) if "identity" in each.payload]
+    assert searched
+    assert all(each.payload.get("reused") for each in searched if each.outcome == "Ok")
+    plain = [{**row[3], "reused": None} for row in rows(folder)]
+    assert plain == [{**row[3], "reused": None} for row in rows(finished)]
+    assert [row[4:] for row in rows(folder)] == [row[4:] for row in rows(finished)]
+    # Whatever a trial depends on, if it differs nothing is taken over.
+    for number, change in enumerate((["--lam", "0.5"], ["--seed", "1"])):
+        other = tmp_path / f"other-{number}"
+        assert evolve(*TINY, *INLINE, *reuse, *change, "--out", str(other)) == 0
+        assert not any(each.payload.get("reused") for each in trials(other))
+
+
+def test_what_is_no_evolution_has_nothing_to_reuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert evolve(*TINY, *INLINE, "--reuse", str(tmp_path / "x"), "--out", str(out)) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+    assert not out.exists()
