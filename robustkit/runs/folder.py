@@ -107,7 +107,11 @@ class RunFolder:
 
         The lock ends with the process that holds it, however that ends.
         """
-        with self.file(".lock").open("w") as file:
+        try:
+            opened = self.file(".lock").open("w")
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
+        with opened as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

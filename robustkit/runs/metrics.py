@@ -15,7 +15,7 @@ def append(path: Path, record: dict[str, Any]) -> None:
     """Add `record` as one line to the file at `path`.
 
     The rest of a line that a killed process left behind is removed first. Raises `ValueError` for
-    NaN and infinities, `RunError` when the disk is full.
+    NaN and infinities, `RunError` when the disk is full or the file cannot be written.
     """
     line = json.dumps(record, allow_nan=False) + "\n"
     try:
@@ -23,9 +23,8 @@ def append(path: Path, record: dict[str, Any]) -> None:
             _drop_torn_line(path, file.fileno())
             file.write(line.encode())
     except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise RunError(f"cannot write {path}: no space left on the device") from error
+        why = "no space left on the device" if is_disk_full(error) else error.strerror
+        raise RunError(f"cannot write {path}: {why}") from error
 
 
 def read(path: Path) -> list[dict[str, Any]]:

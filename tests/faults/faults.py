@@ -93,7 +93,7 @@ def _signalled(how: signal.Signals) -> Callable[[Victim, Random], bool]:
 def _full(victim: Victim, rng: Random) -> bool:
     """No file of the run may grow beyond a limit any more."""
     victim.process.join(rng.uniform(0, LENGTH))
-    limit = rng.randrange(0, 60_000)
+    limit = rng.randrange(2_000, 60_000)  # what the run says of it has to fit
     try:
         hard = resource.RLIM_INFINITY
         resource.prlimit(victim.process.pid or 0, resource.RLIMIT_FSIZE, (limit, hard))

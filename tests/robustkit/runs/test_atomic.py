@@ -97,3 +97,14 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(
 def test_importing_runs_does_not_import_torch() -> None:
     code = "import robustkit.runs, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_went_wrong_is_told_though_the_rest_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", denied)
+    with pytest.raises(RunError, match="no space left"), atomic_path(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, "No space left on device")
