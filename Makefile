@@ -11,7 +11,7 @@ STAMP := $(VENV)/set-up-$(firstword $(shell cat $(SET_UP_BY) | cksum))
 
 # One thread per process: the tests run in several processes, and bits must not depend on threads.
 SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
-PYTEST := $(SINGLE) $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup
+PYTEST := $(SINGLE) $(BIN)/python -m pytest -n logical --maxprocesses 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check format bench

@@ -11,7 +11,7 @@ import pytest
 
 from tests.experiments.evolve.runs import TEXT, rows, summary
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import logging, sqlite3, sys, threading, time

@@ -113,7 +113,7 @@ def test_a_run_leaves_its_nets_and_report_and_no_scratch(finished: Path) -> None
     [
         pytest.param(ONE_WORKER, id="1", marks=pytest.mark.slow),
         pytest.param(TWO_WORKERS, id="2"),
-        pytest.param(RAY, id="ray", marks=pytest.mark.xdist_group("ray")),
+        pytest.param(RAY, id="ray"),
     ],
 )
 def test_workers_change_nothing(finished: Path, tmp_path: Path, executor: Sequence[str]) -> None:

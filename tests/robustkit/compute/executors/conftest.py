@@ -17,7 +17,7 @@ def two_processes() -> Iterator[Executor]:
 
 @pytest.fixture(scope="session")
 def two_actors() -> Iterator[Executor]:
-    """Two of Ray's; all tests that use them run in one process, for one cluster is enough."""
+    """Two of Ray's, on a cluster of this process alone."""
     pytest.importorskip("ray")
     # Actors import the jobs from here.
     before = os.environ.get("PYTHONPATH")

@@ -28,9 +28,7 @@ from tests.robustkit.compute.executors.jobs import (
 )
 
 
-@pytest.fixture(
-    params=["inline", "processes", pytest.param("ray", marks=pytest.mark.xdist_group("ray"))]
-)
+@pytest.fixture(params=["inline", "processes", "ray"])
 def executor(request: pytest.FixtureRequest) -> Executor:
     if request.param == "inline":
         return open_executor("inline")

@@ -29,8 +29,6 @@ from tests.robustkit.compute.executors.jobs import (
     run_all,
 )
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 
 def test_a_hanging_job_is_killed_and_the_others_go_on(two_actors: Executor) -> None:
     start = time.monotonic()
