@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from adaptation.shift import THRESHOLD
 from experiments.cli import main
 from robustkit import models
 from tests.experiments.adaptation.runs import summary_of
@@ -30,7 +31,7 @@ def test_shift_measures_and_advises(
     assert found["photo"]["ratio"] < found["clipart"]["ratio"]
     assert found["photo"]["frechet"] < found["clipart"]["frechet"]
     said = capsys.readouterr().out
-    assert "threshold 10" in said
+    assert f"threshold {THRESHOLD:g}" in said
     assert found["photo"]["advice"] in said
     out = tmp_path / "low"
     flags[-1] = "shapes:clipart:40?side=64"
