@@ -13,7 +13,7 @@ from adaptation.evaluation import detect
 from adaptation.recipes import SAYS
 from experiments.adapt.drawings import classes_figure, curves_figure
 from experiments.adapt.workspace import open_workspace
-from experiments.detections import SURE, detections_figure, draw_explained
+from experiments.detections import SURE, detections_figure, draw_explained, gains_figure
 from experiments.pages import eps_text, finished, settings_section
 from experiments.wording import percent
 from robustkit.data.detection import shapes_config
@@ -130,7 +130,27 @@ def _shift(summary: Summary) -> Section:
         f"{found['images'][0]} and {found['images'][1]} test images, in clouds of "
         f"{found['cloud']}; the interval is over random halves."
     )
-    return Section("shift", "How far the target is", table(["", ""], rows), note)
+    html = table(["", ""], rows)
+    points = _points(summary["recipes"], found["ratio"])
+    if points:
+        told = "What each training gains on the target; dotted: the threshold of the advice."
+        html += figure(Markup(gains_figure(points, found["threshold"])), told)
+    return Section("shift", "How far the target is", html, note)
+
+
+def _points(recipes: Summary, ratio: float) -> dict[str, list[tuple[str, float, float]]]:
+    """By recipe, for every training: the target, its distance, and what is gained there."""
+    points: dict[str, list[tuple[str, float, float]]] = {}
+    for name, found in recipes.items():
+        if "gain" not in found:
+            continue
+        base = recipes[found["gain"]["over"]]["by_seed"]
+        for own, plain in zip(found["by_seed"], base, strict=True):
+            values = (own["target"]["ap50_area"], plain["target"]["ap50_area"])
+            if None not in values:
+                gained = ("target", ratio, values[0] - values[1])
+                points.setdefault(name, []).append(gained)
+    return points
 
 
 def _pictures(folder: RunFolder, names: list[str]) -> Section:

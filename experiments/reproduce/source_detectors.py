@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 from adaptation.evaluation import over_seeds
+from experiments.detections import gains_figure
 from experiments.pieces import Piece
 from experiments.reproduce.domains.jobs import Distance, TrainOn, World
-from experiments.reproduce.domains.pictures import gains_figure
 from experiments.reproduce.domains.threshold import correlated, fitted, left_out
 from experiments.reproduce.registry import EXPERIMENTS
 from experiments.reproduce.study import Plan, Results, Study

@@ -37,7 +37,7 @@ def gains_figure(points: Gain, threshold: float) -> str:
         place.xaxis.set_major_formatter(ScalarFormatter())
         place.xaxis.set_minor_formatter(NullFormatter())
         distances = [distance for found in points.values() for _, distance, _ in found]
-        place.set_xlim(min(distances) / 1.2, max(distances) * 1.2)
+        place.set_xlim(min(*distances, threshold) / 1.2, max(*distances, threshold) * 1.2)
         place.set(xlabel="Fréchet distance, in that of halves of the source (dotted: threshold)")
         place.set_ylabel("gain in AP50, points")
         place.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
