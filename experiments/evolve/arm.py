@@ -16,11 +16,10 @@ from robustkit.compute import derive_seed
 from robustkit.runs import Trial
 
 
-class SearchArm:
-    """Asks, has the candidates trained and scored, tells, until the strategy has no more.
+class Arm:
+    """A strategy, where its candidates' tasks are entered, and what has come of them.
 
-    The strategy is told a generation at a time and in the order of the candidates' numbers, so
-    that what it asks next does not depend on which worker was faster.
+    `done` is handed all that succeeded, in the order of the candidates' numbers, at the end.
     """
 
     def __init__(
@@ -39,40 +38,49 @@ class SearchArm:
         self._name, self._run_path, self._seed, self._around = name, run_path, seed, around
         self._strategy = open_strategy(strategy, settings)
         self._agenda, self._priority, self._done = agenda, priority, done
-        self._awaited: dict[int, Candidate] = {}
-        self._told: dict[int, Scored] = {}
         self._contenders: list[Contender] = []
+
+    def _enter(self, candidate: Candidate, then: Callable[[Candidate, Trial], None]) -> None:
+        task = candidate_task(self._name, candidate, self._run_path, self._seed, self._around)
+        self._agenda.add(task, partial(then, candidate), priority=self._priority)
+
+    def _take(self, candidate: Candidate, trial: Trial) -> Scored:
+        """What the strategy is to be told of the trial; a success becomes a contender."""
+        if trial.outcome != "Ok" or trial.result is None:
+            return Scored(candidate, trial.outcome, None)
+        self._contenders.append(Contender(candidate, trial.result))
+        values = {name: float(trial.result[name]) for name in MEASURES}
+        return Scored(candidate, trial.outcome, values)
+
+    def _hand_over(self) -> None:
+        self._done(sorted(self._contenders, key=lambda each: each.candidate.number))
+
+
+class SearchArm(Arm):
+    """Asks, has the candidates trained and scored, tells, until the strategy has no more.
+
+    The strategy is told a generation at a time and in the order of the candidates' numbers, so
+    that what it asks next does not depend on which worker was faster.
+    """
+
+    _awaited: int
+    _told: dict[int, Scored]
 
     def advance(self) -> None:
         """Ask for the next candidates and enter their tasks; at the end, hand over the found."""
         candidates = self._strategy.ask()
         if not candidates:
-            self._done(sorted(self._contenders, key=lambda each: each.candidate.number))
+            self._hand_over()
             return
-        self._awaited = {candidate.number: candidate for candidate in candidates}
-        self._told = {}
+        self._awaited, self._told = len(candidates), {}
         for candidate in candidates:
-            self._agenda.add(
-                candidate_task(self._name, candidate, self._run_path, self._seed, self._around),
-                partial(self._scored, candidate),
-                priority=self._priority,
-            )
+            self._enter(candidate, self._scored)
 
     def _scored(self, candidate: Candidate, trial: Trial) -> None:
-        self._told[candidate.number], contender = scored_by(candidate, trial)
-        if contender is not None:
-            self._contenders.append(contender)
-        if len(self._told) == len(self._awaited):
+        self._told[candidate.number] = self._take(candidate, trial)
+        if len(self._told) == self._awaited:
             self._strategy.tell(dict(sorted(self._told.items())))
             self.advance()
-
-
-def scored_by(candidate: Candidate, trial: Trial) -> tuple[Scored, Contender | None]:
-    """What the strategy is told of a trial; and the contender, where there is a result."""
-    if trial.outcome != "Ok" or trial.result is None:
-        return Scored(candidate, trial.outcome, None), None
-    values = {name: float(trial.result[name]) for name in MEASURES}
-    return Scored(candidate, trial.outcome, values), Contender(candidate, trial.result)
 
 
 def candidate_task(

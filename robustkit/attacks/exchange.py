@@ -16,6 +16,7 @@ from torch import Tensor
 
 from robustkit.attacks.crafting import AdversarialSet
 from robustkit.data import ImageSet
+from robustkit.data.arrays import check_size
 from robustkit.errors import AttackError
 from robustkit.runs import atomic_path, write_text
 
@@ -88,6 +89,8 @@ def import_npz(path: Path, images: ImageSet) -> ForeignSet:
         if not content.startswith(b"PK"):
             raise ValueError("it is no zip archive")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            for name in arrays.files:
+                check_size(arrays, name)
             kept = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -46,7 +46,7 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -
                 )
             wanted = [key for key in (*required, *optional) if key in archive]
             for key in wanted:
-                _check_size(archive, key)
+                check_size(archive, key)
             return {key: archive[key] for key in wanted}
     except _UNREADABLE as error:
         raise DataError(
@@ -54,7 +54,7 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -
         ) from error
 
 
-def _check_size(archive: Any, key: str) -> None:
+def check_size(archive: Any, key: str) -> None:
     """Raise `ValueError` where an array is said to be larger than what is there, or than memory.
 
     A few bytes of a header may ask for any amount, and a few compressed ones unfold to it.

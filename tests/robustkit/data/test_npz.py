@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from robustkit.data import load
+from robustkit.data.arrays import read_npz
 from robustkit.errors import DataError
 from tests.robustkit.data.conftest import WriteNpz, made_arrays
 
@@ -120,3 +123,14 @@ def test_a_bare_array_is_refused(tmp_path: Path) -> None:
     np.save(path, np.zeros(3))
     with pytest.raises(DataError, match="one bare array"):
         load(f"npz:{path}")
+
+
+def test_a_header_that_asks_for_more_than_there_is_gets_no_memory(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    told = {"descr": "|u1", "fortran_order": False, "shape": (10**13, 8, 8)}
+    np.lib.format.write_array_header_1_0(header, told)
+    path = tmp_path / "hostile.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x_train.npy", header.getvalue() + b"few bytes")
+    with pytest.raises(DataError, match="is said to have more bytes than"):
+        read_npz(path, ("x_train",), ())

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from robustkit.compute.executors import Executor, ProcessExecutor, open_executor, processes
 from robustkit.compute.outcomes import Lost, Ok, Timeout
 from robustkit.errors import DeviceError
+from tests.robustkit.compute.executors.drivers import driver, end
 from tests.robustkit.compute.executors.jobs import (
     Allocate,
     AllocateTensor,
@@ -80,35 +80,13 @@ def test_workers_that_do_not_start_are_an_error(monkeypatch: pytest.MonkeyPatch)
         run_all(executor, Square(1))
 
 
-ORPHANS = """
-from robustkit.compute.executors import open_executor
-from tests.robustkit.compute.executors.jobs import Process, Sleep
-if __name__ == "__main__":
-    with open_executor("processes") as executor:
-        for job, outcome in executor.run(iter([Process(), Sleep(300)])):
-            print(outcome.value, flush=True)
-"""
-
-
 @pytest.mark.parametrize(
     "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=str
 )
 def test_workers_end_with_their_parent(tmp_path: Path, how: signal.Signals) -> None:
-    script = tmp_path / "parent.py"
-    script.write_text(ORPHANS)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        [sys.executable, str(script)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    ) as parent:
-        assert parent.stdout is not None
-        worker = psutil.Process(int(parent.stdout.readline()))
-        os.killpg(parent.pid, how) if how == signal.SIGINT else parent.kill()
-        _, errors = parent.communicate(timeout=20)
+    with driver(tmp_path, "processes") as (parent, number):
+        worker = psutil.Process(number)
+        errors = end(parent, how)
     _, alive = psutil.wait_procs([worker], timeout=10)
     assert not alive
     assert errors.count("Traceback") == (1 if how == signal.SIGINT else 0)

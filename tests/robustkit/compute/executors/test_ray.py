@@ -5,8 +5,6 @@ from __future__ import annotations
 import builtins
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import torch
 from robustkit.compute.executors import Cluster, Executor, open_executor
 from robustkit.compute.outcomes import Lost, Ok, Timeout
 from robustkit.errors import ConfigError, DeviceError
+from tests.robustkit.compute.executors.drivers import driver, end
 from tests.robustkit.compute.executors.jobs import (
     Die,
     Process,
@@ -136,38 +135,17 @@ def test_executors_of_one_machine_know_no_cluster(name: str) -> None:
         open_executor(name, cluster=Cluster(gpus_per_trial=1))
 
 
-DRIVER = """
-from robustkit.compute.executors import open_executor
-from tests.robustkit.compute.executors.jobs import Process, Sleep
-with open_executor("ray", workers=1) as executor:
-    for job, outcome in executor.run(iter([Process(), Sleep(300)])):
-        print(outcome.value, flush=True)
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=str)
 def test_actors_and_cluster_end_with_their_driver(tmp_path: Path, how: signal.Signals) -> None:
-    script = tmp_path / "driver.py"
-    script.write_text(DRIVER)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        [sys.executable, str(script)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    ) as driver:
-        assert driver.stdout is not None
-        actor = psutil.Process(int(driver.stdout.readline()))
+    with driver(tmp_path, "ray") as (process, number):
         # Ray's agents look for their machine's manager about once a minute, and end later.
         cluster = [
             each
-            for each in psutil.Process(driver.pid).children(recursive=True)
+            for each in psutil.Process(process.pid).children(recursive=True)
             if not each.name().endswith("Agent")
         ]
-        os.killpg(driver.pid, how) if how == signal.SIGINT else driver.send_signal(how)
-        driver.communicate(timeout=60)
+        actor = psutil.Process(number)
+        end(process, how)
     _, alive = psutil.wait_procs([actor, *cluster], timeout=60)
     assert not alive
