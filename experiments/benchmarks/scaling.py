@@ -20,6 +20,7 @@ from experiments.benchmarks.timing import Claim
 from experiments.evolve.agenda import Agenda
 from experiments.evolve.arm import SearchArm
 from experiments.evolve.steady import SteadyArm
+from experiments.evolve.trying import Search
 from robustkit.compute.executors import Executor, open_executor
 from robustkit.runs import Ledger, Trial
 
@@ -113,8 +114,9 @@ def _idle(mode: str) -> float:
 
 
 def _arm(mode: str, agenda: Agenda, settings: SearchSettings) -> SearchArm | SteadyArm:
-    common: dict[str, Any] = {"seed": 0, "priority": 0, "done": lambda found: None}
-    place = ("evolve", "nsga2", settings, "run", agenda)
+    common: dict[str, Any] = {"priority": 0, "done": lambda found: None}
+    search = Search(arm="evolve", run_path="run", seed=0)
+    place = (search, "nsga2", settings, agenda)
     if mode == "steady":
         return SteadyArm(*place, in_flight=WORKERS, recorded=(), **common)
     return SearchArm(*place, **common)

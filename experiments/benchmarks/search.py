@@ -10,8 +10,9 @@ from pathlib import Path
 from experiments.benchmarks.timing import Claim
 from experiments.evolve.agenda import Agenda
 from experiments.evolve.arm import SearchArm
+from experiments.evolve.arms import search_settings
 from experiments.evolve.config import EvolveConfig
-from experiments.evolve.pipeline import search_settings
+from experiments.evolve.trying import Search
 from experiments.evolve.workspace import Workspace
 from experiments.options import plain
 from robustkit import models
@@ -36,12 +37,10 @@ def claims() -> Iterator[Claim]:
             agenda = Agenda(executor, ledger, lambda trial: None)
             start = time.perf_counter()
             SearchArm(
-                "evolve",
+                Search(arm="evolve", run_path=str(folder.path), seed=config.seed),
                 config.strategy,
                 search_settings(config, space.splits, baseline=0.9, macs=3_000_000),
-                str(folder.path),
                 agenda,
-                seed=config.seed,
                 priority=0,
                 done=lambda found: None,
             ).advance()

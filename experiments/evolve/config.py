@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from evolution.halving import rungs
 from evolution.objectives import Objective, parse_objectives
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES
@@ -34,6 +35,10 @@ class EvolveConfig:
     `mode` "steady" has no generations: `in_flight` candidates are under way at any time, each bred
     from what is known when it is asked for. Faster with trials of different lengths, and no longer
     the same on any number of workers, but a stopped run goes on as it was.
+
+    With `halving` a steady search spends the same epochs on more candidates: each is trained for
+    few, one of so many goes on to so many times more, up to `epochs`. With `inherit` the trials of
+    the search start from weights of their parents; whatever is compared is trained from scratch.
     """
 
     reference: str = "small"
@@ -43,6 +48,8 @@ class EvolveConfig:
     strategy: str = "nsga2"
     mode: str = "generational"
     in_flight: int | None = None
+    halving: int | None = None
+    inherit: bool = False
     screen: int = 32
     objectives: str = "accuracy:max,transfer:min,macs:min"
     floor: float = 0.05
@@ -102,12 +109,37 @@ class EvolveConfig:
             raise ConfigError(f"in_flight must be at least 1, not {self.in_flight}")
         if self.in_flight is not None and self.mode != "steady":
             raise ConfigError("in_flight is of mode 'steady' alone")
+        if self.halving is not None:
+            if self.mode != "steady":
+                raise ConfigError("halving goes with mode 'steady': its rungs wait for nobody")
+            self._check_budget(rungs(self.epochs, self.halving), self.halving)
+        if self.inherit and self.halving is None and self.promote < 1:
+            raise ConfigError(
+                "inherit is for screening alone: promote must be at least 1, so that E is chosen "
+                "from nets trained from scratch"
+            )
         if not 0 <= self.eps <= 1:
             raise ConfigError(f"eps must be in [0,1], in units of images, not {self.eps:g}")
         parse_objectives(self.objectives, MEASURES)
         self.space(reference_macs=1)
         self.make_attack()
         self.training(penalised=True, final=True, seed=0)
+
+    def _check_budget(self, epochs: tuple[int, ...], rate: int) -> None:
+        """Raise `ConfigError` unless somebody gets to the last rung."""
+        last = len(epochs) - 1
+        least = sum(each * rate ** (last - rung) for rung, each in enumerate(epochs))
+        if self.search_epochs < least:
+            raise ConfigError(
+                f"halving by {rate}: the last of {len(epochs)} rungs is reached after {least} "
+                f"epochs, and {self.population} x {self.generations} candidates have "
+                f"{self.search_epochs}; raise generations, or lower epochs"
+            )
+
+    @property
+    def search_epochs(self) -> int:
+        """What a search may spend on its trials, in epochs."""
+        return self.population * self.generations * self.epochs
 
     def space(self, *, reference_macs: int) -> SearchSpace:
         """The networks that may be proposed; by default none costs more than R does."""

@@ -9,6 +9,10 @@ HELPS = {
     "strategy": "nsga2, mu_plus_lambda, ageing or random",
     "mode": "generational, or steady: no worker waits for a generation to end",
     "in_flight": "candidates under way in steady mode; none: as many as --workers",
+    "halving": "of so many candidates one goes on to so many times more epochs, up to --epochs, in "
+    "steady mode; as many epochs in all as without; none: all have --epochs",
+    "inherit": "trials of the search start from weights of their parents; promoted candidates and "
+    "finalists from scratch",
     "screen": "possible children, of which the one with the best forecast is tried; 1 leaves the "
     "strategy as published",
     "objectives": "NAME:max|min[:WEIGHT][>=BOUND|<=BOUND],... over accuracy, transfer, macs, "

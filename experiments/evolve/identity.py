@@ -16,7 +16,7 @@ from robustkit.errors import RunError
 from robustkit.runs import Ledger, RunFolder, Trial
 
 # Trials of these arms are of candidates; others belong to their run.
-ARMS = ("evolve", "random", "promote-evolve", "promote-random")
+ARMS = ("evolve", "random", "rungs-evolve", "promote-evolve", "promote-random")
 
 
 def surroundings(space: Workspace) -> str:
@@ -37,7 +37,8 @@ def surroundings(space: Workspace) -> str:
 
 def identity(job: TrainNet, around: str) -> str:
     """The name of a trial: genotype, data, R, settings and seed, as 32 hexadecimal digits."""
-    own = {name: value for name, value in asdict(job).items() if name != "run_path"}
+    elsewhere = ("run_path", "heirloom")  # where it is kept is no part of what it is
+    own = {name: value for name, value in asdict(job).items() if name not in elsewhere}
     text = json.dumps(own, sort_keys=True) + around
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from evolution.inheritance import inherit
 from experiments.evolve.judging import judge
 from experiments.evolve.workspace import Workspace, open_workspace
 from robustkit import attacks, models, training
@@ -25,6 +26,9 @@ class TrainNet:
 
     `part` is what it trains on (see `Workspace.examples`). With `scored`, the result tells its
     accuracy, transferability and gradients on val. Without a `name` nothing is kept.
+
+    `epochs` are those of the config unless given. `parents` are heirlooms whose weights it starts
+    from, `heirloom` the name under which it leaves its own.
     """
 
     run_path: str
@@ -35,6 +39,9 @@ class TrainNet:
     final: bool
     name: str = ""
     scored: bool = False
+    epochs: int | None = None
+    parents: tuple[str, ...] = ()
+    heirloom: str = ""
 
     def run(self) -> dict[str, Any]:
         """Train; returns plain, finite numbers.
@@ -44,7 +51,10 @@ class TrainNet:
         """
         space = open_workspace(self.run_path)
         net = self._fresh_net(space)
+        inherited = inherit(net, [space.heirloom(each) for each in self.parents])
         config = space.config.training(penalised=self.penalised, final=self.final, seed=self.seed)
+        if self.epochs is not None:
+            config = replace(config, epochs=self.epochs)
         examples = space.examples(self.part, penalised=self.penalised)
         val = None if self.part == "all" else space.splits.val
         history = training.fit_examples(net, examples, val, config, device=space.device)
@@ -52,8 +62,12 @@ class TrainNet:
         if self.name:
             space.net_path(self.name).parent.mkdir(exist_ok=True)
             models.save(net, space.net_path(self.name), training=repr(config))
+        if self.heirloom:
+            space.leave(self.heirloom, net)
         size = models.cost(net, space.splits.train.shape)
         result = {"params": size.params, "macs": size.macs, **_summary(history)}
+        if self.parents:
+            result["inherited"] = inherited
         return {**result, **score(net, space, gradients)} if self.scored else result
 
     def _fresh_net(self, space: Workspace) -> models.Classifier:

@@ -6,6 +6,7 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import Self
 
+from experiments.evolve.trying import lower_rungs
 from robustkit.runs import RunFolder, Trial
 from robustkit.runs.progress import open_progress
 
@@ -20,7 +21,12 @@ class Live:
     """
 
     def __init__(self, folder: RunFolder) -> None:
-        self._total = 2 * folder.config["population"] * folder.config["generations"]
+        config = folder.config
+        # Where a search has rungs its trials are of different lengths: it is counted in epochs.
+        self._halved = config["halving"] is not None
+        self._epochs = config["epochs"] if self._halved else 1
+        self._total = 2 * config["population"] * config["generations"] * self._epochs
+        self._spent = 0
         self._generations = folder.config["generations"]
         self._progress = open_progress()
         self._stack = ExitStack()
@@ -36,22 +42,27 @@ class Live:
 
     def on_trial(self, trial: Trial) -> None:
         """Take note of a finished trial."""
-        if trial.arm not in SEARCHES:
+        if trial.arm not in (*SEARCHES, *map(lower_rungs, SEARCHES)):
             self._progress.note(f"{trial.id}: {trial.outcome}, {trial.seconds:.0f} s")
             return
         if not self._outcomes:
-            self._progress.phase("search and random control", self._total)
+            counted = ", in epochs" if self._halved else ""
+            self._progress.phase(f"search and random control{counted}", self._total)
         self._outcomes[trial.outcome] += 1
-        if trial.result:
+        self._spent += trial.payload.get("epochs", self._epochs)
+        if trial.result and trial.arm in SEARCHES:
             self._accuracy = max(self._accuracy, trial.result["accuracy"])
             self._transfer = min(self._transfer, trial.result["transfer"])
         if trial.arm == "evolve":
             self._generation = max(self._generation, int(trial.payload["generation"]) + 1)
-        self._progress.update(self._outcomes.total(), self._facts())
+        self._progress.update(self._spent, self._facts())
 
     def _facts(self) -> str:
         outcomes = ", ".join(f"{count} {kind}" for kind, count in sorted(self._outcomes.items()))
+        generation = (
+            "" if self._halved else f"generation {self._generation} of {self._generations}, "
+        )
         return (
-            f"generation {self._generation} of {self._generations}, best accuracy "
+            f"{generation}best accuracy "
             f"{self._accuracy:.3f}, lowest transfer {self._transfer:.3f}, {outcomes}"
         )

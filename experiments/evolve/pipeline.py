@@ -12,20 +12,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from evolution.strategies import SearchSettings
+from evolution.halving import rungs
 from experiments.evolve.agenda import Agenda, Task
-from experiments.evolve.arm import SearchArm, promotion_task
-from experiments.evolve.config import EvolveConfig
+from experiments.evolve.arms import open_arm
 from experiments.evolve.finals import Finals
 from experiments.evolve.identity import reusable, surroundings
 from experiments.evolve.jobs import PrepareReference, TrainNet
 from experiments.evolve.players import ARMS, PLAYERS, architecture, keep_given_reference
 from experiments.evolve.selection import Choice, Contender, Yardstick, ranked
-from experiments.evolve.steady import SteadyArm
+from experiments.evolve.trying import Search, promotion_task
 from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace
 from robustkit.compute import derive_seed
 from robustkit.compute.executors import Executor
-from robustkit.data import Splits
 from robustkit.errors import RunError
 from robustkit.runs import Ledger, Trial
 
@@ -51,7 +49,8 @@ class Evolution:
         self.prepared: dict[str, Any] = {}
         self.baseline: dict[str, dict[str, Any]] = {}
         self.choices: dict[str, Choice] = {}
-        self._around = ""
+        self._rungs = rungs(self.config.epochs, self.config.halving) if self.config.halving else ()
+        self._searches: dict[str, Search] = {}
         self._path = str(space.folder.path.resolve())
         self._executor, self._ledger = executor, ledger
         other = reusable(space.folder.config.get("reuse"))
@@ -99,14 +98,19 @@ class Evolution:
     def _after_preparation(self, trial: Trial) -> None:
         self.prepared = trial.result or {}
         self.space.share_gradients(self._executor)
-        self._around = surroundings(self.space)
         for name in ("R2", "Rp"):
             self._agenda.add(self._baseline_task(name), partial(self._note, name), priority=FIRST)
+        for epochs in self._rungs[:-1]:
+            task, name = self._baseline_task("R2", epochs), f"R2/{epochs}"
+            self._agenda.add(task, partial(self._note, name), priority=FIRST)
         self._finals.ready("reference")
         self._finals.enter("Rp", self._reference, "reference", priority=FILLER)
 
-    def _baseline_task(self, name: str) -> Task:
-        """R's architecture at trial budget: what a candidate would do if it were R2 or R'."""
+    def _baseline_task(self, name: str, epochs: int | None = None) -> Task:
+        """R's architecture at trial budget: what a candidate would do if it were R2 or R'.
+
+        With `epochs`, the same on a lower rung.
+        """
         job = TrainNet(
             run_path=self._path,
             architecture=self._reference,
@@ -115,37 +119,38 @@ class Evolution:
             penalised=PLAYERS[name],
             final=False,
             scored=True,
+            epochs=epochs,
         )
-        task_id = f"baseline/{name}"
+        task_id = f"baseline/{name}" if epochs is None else f"baseline/{name}/{epochs}"
         return Task(id=task_id, arm="baseline", key=task_id, job=job, needed=True)
 
     def _note(self, name: str, trial: Trial) -> None:
         self.baseline[name] = trial.result or {}
-        if name == "R2":
-            self._search(self.baseline[name]["accuracy"])
+        yardsticks = {"R2", *(f"R2/{epochs}" for epochs in self._rungs[:-1])}
+        if name in yardsticks and yardsticks <= set(self.baseline):
+            self._search()
 
-    def _search(self, baseline: float) -> None:
-        settings = search_settings(
-            self.config,
-            self.space.splits,
-            baseline=baseline,
-            macs=self.baseline["R2"]["macs"],
-        )
-        strategies = {"evolve": self.config.strategy, "random": "random"}
+    def _search(self) -> None:
+        around, config = surroundings(self.space), self.config
         for arm, priority in (("evolve", SEARCH), ("random", CONTROL)):
-            place = (arm, strategies[arm], settings, self._path, self._agenda)
-            shared: dict[str, Any] = {
-                "seed": self.config.seed,
-                "around": self._around,
-                "priority": priority,
-                "done": partial(self._after_search, arm),
-            }
-            if self.config.mode == "steady":
-                in_flight = self.config.in_flight or 1
-                recorded = self._ledger.in_order(arm)
-                SteadyArm(*place, in_flight=in_flight, recorded=recorded, **shared).advance()
-            else:
-                SearchArm(*place, **shared).advance()
+            search = Search(
+                arm=arm,
+                run_path=self._path,
+                seed=config.seed,
+                around=around,
+                inherit=config.inherit,
+            )
+            self._searches[arm] = search
+            open_arm(
+                search,
+                config,
+                self.space.splits,
+                self.baseline,
+                self._agenda,
+                self._ledger,
+                priority=priority,
+                done=partial(self._after_search, arm),
+            ).advance()
 
     def _after_search(self, arm: str, found: list[Contender]) -> None:
         if not found:
@@ -185,7 +190,7 @@ class Evolution:
             self._choose(arm, Choice(order[0], yardstick, len(again)) if order else otherwise)
 
         for each in promoted:
-            task = promotion_task(arm, each.candidate, self._path, self.config.seed, self._around)
+            task = promotion_task(self._searches[arm], each.candidate)
             self._agenda.add(task, then, priority=CHOSEN)
 
     def _choose(self, arm: str, choice: Choice) -> None:
@@ -194,22 +199,3 @@ class Evolution:
         for player in ARMS[arm]:
             self.choices[player] = choice
             self._finals.enter(player, blueprint, genotype.key(), priority=CHOSEN)
-
-
-def search_settings(
-    config: EvolveConfig, splits: Splits, *, baseline: float, macs: int
-) -> SearchSettings:
-    """What both searches start from.
-
-    `baseline` is the accuracy that bounds feasibility, `macs` what R costs per image.
-    """
-    return SearchSettings(
-        space=config.space(reference_macs=macs),
-        input_shape=splits.train.shape,
-        num_classes=splits.train.num_classes,
-        objectives=config.objectives_above(baseline),
-        population=config.population,
-        generations=config.generations,
-        screen=config.screen,
-        seed=derive_seed(config.seed, "search"),
-    )

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from evolution.candidate import Candidate
 from experiments.evolve.arm import Arm
 from robustkit.errors import RunError
 from robustkit.runs import Trial
+
+
+class Wanted(NamedTuple):
+    """A candidate and the rung on which it is to be tried."""
+
+    candidate: Candidate
+    rung: int = 0
 
 
 class SteadyArm(Arm):
@@ -22,7 +30,7 @@ class SteadyArm(Arm):
     def __init__(self, *place: Any, in_flight: int, recorded: Sequence[Trial], **of: Any) -> None:
         super().__init__(*place, **of)
         self._in_flight, self._recorded = in_flight, recorded
-        self._under_way: dict[int, Candidate] = {}
+        self._under_way: dict[tuple[int, int], Wanted] = {}
 
     def advance(self) -> None:
         """Ask for the first candidates, go through what is recorded, and enter what is missing.
@@ -32,35 +40,50 @@ class SteadyArm(Arm):
         for _ in range(self._in_flight):
             self._ask()
         for trial in self._recorded:
-            number, key = trial.payload["number"], trial.payload["genotype_key"]
-            candidate = self._under_way.get(number)
-            if candidate is None or candidate.genotype.key() != key:
+            place = (trial.payload["number"], self._rung(trial))
+            wanted = self._under_way.get(place)
+            if wanted is None or wanted.candidate.genotype.key() != trial.payload["genotype_key"]:
                 raise RunError(
                     f"trial '{trial.id}' is not what this search would have asked for: the ledger "
                     "was changed, or another version of robustkit wrote it; start the run anew"
                 )
             self._agenda.recall(trial)
-            self._tell(candidate, trial)
+            self._end(wanted, trial)
             self._ask()
-        for candidate in list(self._under_way.values()):
-            self._enter(candidate, self._ended)
+        for wanted in list(self._under_way.values()):
+            self._try(wanted)
         if not self._under_way:
             self._hand_over()
 
-    def _ask(self) -> Candidate | None:
+    def _next(self) -> Wanted | None:
+        """What is to be tried next; None at the end."""
         candidate = self._strategy.ask_one()
-        if candidate is not None:
-            self._under_way[candidate.number] = candidate
-        return candidate
+        return None if candidate is None else Wanted(candidate)
 
-    def _tell(self, candidate: Candidate, trial: Trial) -> None:
-        del self._under_way[candidate.number]
-        self._strategy.tell_one(self._take(candidate, trial))
+    def _rung(self, trial: Trial) -> int:
+        """The rung that a trial of the ledger was on."""
+        return 0
 
-    def _ended(self, candidate: Candidate, trial: Trial) -> None:
-        self._tell(candidate, trial)
+    def _try(self, wanted: Wanted) -> None:
+        self._enter(wanted.candidate, partial(self._ended, wanted))
+
+    def _tell(self, wanted: Wanted, trial: Trial) -> None:
+        self._strategy.tell_one(self._take(wanted.candidate, trial))
+
+    def _ask(self) -> Wanted | None:
+        wanted = self._next()
+        if wanted is not None:
+            self._under_way[wanted.candidate.number, wanted.rung] = wanted
+        return wanted
+
+    def _end(self, wanted: Wanted, trial: Trial) -> None:
+        del self._under_way[wanted.candidate.number, wanted.rung]
+        self._tell(wanted, trial)
+
+    def _ended(self, wanted: Wanted, candidate: Candidate, trial: Trial) -> None:
+        self._end(wanted, trial)
         following = self._ask()
         if following is not None:
-            self._enter(following, self._ended)
+            self._try(following)
         elif not self._under_way:
             self._hand_over()

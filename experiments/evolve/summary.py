@@ -10,6 +10,7 @@ from experiments.evolve.comparison import compare
 from experiments.evolve.judging import load_verdict, verdict_path
 from experiments.evolve.pipeline import Evolution
 from experiments.evolve.players import judged_names
+from experiments.evolve.trying import lower_rungs
 from robustkit.runs import Ledger, Trial
 
 SEARCHES = ("evolve", "random")
@@ -37,9 +38,11 @@ def summarise(
         judged = results[f"judge/{names[player][0]}"]
         net |= {"params": judged["params"], "macs": judged["macs"], "seeds": len(names[player])}
     searched = [trial for trial in trials if trial.arm in SEARCHES]
+    lower = [trial for trial in trials if trial.arm in map(lower_rungs, SEARCHES)]
     return {
         "trials": len(searched),
         "trials_by_arm": dict(Counter(trial.arm for trial in searched)),
+        "trials_on_lower_rungs": len(lower),
         "trials_from_cache": len(searched) - len({trial.key for trial in searched}),
         "outcomes": dict(sorted(Counter(trial.outcome for trial in searched).items())),
         "nets": comparison.nets,
@@ -66,7 +69,7 @@ def seconds_by_phase(trials: Sequence[Trial]) -> dict[str, float]:
     """Seconds of computation, summed over workers, for each part of the run."""
     phases = {
         "reference": ("reference", "baseline"),
-        "search": ("evolve",),
+        "search": ("evolve", "rungs-evolve"),
         "random_search": ("random",),
         "promotion": ("promote-evolve", "promote-random"),
         "finalists": ("final",),

@@ -130,6 +130,19 @@ class Workspace:
         """Where the net called `name` is kept."""
         return self.folder.file("nets") / f"{name}.safetensors"
 
+    def heirloom(self, name: str) -> models.Classifier:
+        """A trained parent that has left its weights to its children."""
+        return models.load(self._heirloom_path(name))
+
+    def leave(self, name: str, net: models.Classifier) -> None:
+        """Leave the weights of a trained candidate to its children, until the run has ended."""
+        path = self._heirloom_path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        models.save(net, path)
+
+    def _heirloom_path(self, name: str) -> Path:
+        return self.scratch / "heirlooms" / f"{name}.safetensors"
+
     def adversarials(self, source: str, split: str, *, flipped: bool) -> attacks.AdversarialSet:
         """Adversarials of the net `source` on val or test, crafted once and kept on the disk.
 

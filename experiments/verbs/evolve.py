@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from evolution.strategies import open_strategy
+from experiments.evolve.arms import search_settings
 from experiments.evolve.config import EvolveConfig
 from experiments.evolve.helps import HELPS
 from experiments.evolve.identity import reusable
 from experiments.evolve.live import Live
-from experiments.evolve.pipeline import search_settings
 from experiments.evolve.report import write_report
 from experiments.evolve.run import evolve
 from experiments.evolve.workspace import load_splits
@@ -84,6 +84,10 @@ def check(settings: Mapping[str, Any]) -> Splits:
     """Everything that can be wrong is found here, before there is a run folder."""
     config = config_from(EvolveConfig, settings)
     resolve_device(settings["device"])
+    if config.inherit and settings["reuse"]:
+        raise ConfigError(
+            "--inherit with --reuse: a ledger has no weights to inherit; leave one of them out"
+        )
     reusable(settings["reuse"])
     with executor_of(settings):
         splits = load_splits(dict(settings), config)

@@ -40,9 +40,9 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -
         with loaded as archive:
             missing = [key for key in required if key not in archive]
             if missing:
+                held = " ".join(", ".join(archive).split()) or "nothing"
                 raise DataError(
-                    f"{path} has no '{missing[0]}'; it needs {', '.join(required)} and has "
-                    f"{', '.join(archive) or 'nothing'}"
+                    f"{path} has no '{missing[0]}'; it needs {', '.join(required)} and has {held}"
                 )
             wanted = [key for key in (*required, *optional) if key in archive]
             for key in wanted:

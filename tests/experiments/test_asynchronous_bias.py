@@ -10,8 +10,8 @@ import pytest
 from experiments.cli import main
 from experiments.evolve.jobs import TrainNet
 from experiments.reproduce.asynchronous_bias import STRATEGIES, WORKERS, render
-from experiments.reproduce.asynchrony.jobs import CLASSES, SHAPE, Search
-from experiments.reproduce.asynchrony.simulated import SimulatedWorkers, geometric_mean
+from experiments.reproduce.asynchrony.jobs import Search, cost, geometric_mean, noise
+from experiments.reproduce.simulated import SimulatedWorkers
 from robustkit.models import Block, Blueprint, Head
 
 
@@ -28,11 +28,11 @@ def job(channels: int, seed: int) -> TrainNet:
 
 
 def test_small_nets_end_first_and_report_noise() -> None:
-    workers = SimulatedWorkers(2, SHAPE, CLASSES)
+    workers = SimulatedWorkers(2, cost, noise)
     jobs = [job(64, 0), job(8, 1), job(8, 2), job(8, 3)]
     ended = [(each.seed, outcome) for each, outcome in workers.run(iter(jobs))]
     assert [seed for seed, _ in ended] == [1, 2, 3, 0]
-    again = SimulatedWorkers(1, SHAPE, CLASSES)
+    again = SimulatedWorkers(1, cost, noise)
     other = {each.seed: outcome for each, outcome in again.run(iter(jobs))}
     assert all(outcome == other[seed] for seed, outcome in ended)
     assert geometric_mean([1, 100]) == pytest.approx(10)

@@ -18,6 +18,7 @@ from evolution.space import SearchSpace
 from evolution.strategies import SearchSettings
 from experiments.evolve.agenda import Agenda
 from experiments.evolve.arm import SearchArm
+from experiments.evolve.trying import Search
 from robustkit.compute.executors import Executor, open_executor
 from robustkit.errors import RobustkitError
 from robustkit.runs import Ledger, RunFolder
@@ -103,8 +104,10 @@ def search(path: Path, executor: str = "inline", workers: int = 1) -> int:
             opened = stack.enter_context(open_executor(executor, workers=workers))
             making = _MakingUp(opened)
             agenda = Agenda(making, ledger, lambda trial: None)
-            place = ("evolve", "nsga2", SETTINGS, str(path), agenda)
-            SearchArm(*place, seed=1, priority=0, done=lambda found: None).advance()
+            asked = Search(arm="evolve", run_path=str(path), seed=1)
+            SearchArm(
+                asked, "nsga2", SETTINGS, agenda, priority=0, done=lambda found: None
+            ).advance()
             agenda.work()
             folder.append_metrics({"ran": making.count})
             folder.write_summary({"trials": len(ledger.trials()), "digest": digest(ledger)})

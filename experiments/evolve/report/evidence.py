@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from evolution import Candidate, Genotype, front, parse_objectives
@@ -11,6 +12,7 @@ from evolution.candidate import Scored
 from experiments.evolve.config import MEASURES, EvolveConfig
 from experiments.evolve.gallery import Gallery, load_gallery
 from experiments.evolve.run import GALLERY, LEDGER
+from experiments.evolve.trying import lower_rungs
 from experiments.options import config_from
 from robustkit.errors import RunError
 from robustkit.models import read_card
@@ -21,23 +23,33 @@ SEARCHES = {"evolve": "evolution", "random": "random search"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One candidate of a search and what became of it; `result` is None where it failed."""
+    """One candidate of a search and what became of it; `result` is None where it failed.
+
+    `moment` is what the search had spent when it was done, in trials at trial budget.
+    """
 
     trial: Trial
     candidate: Candidate
     key: str
     result: dict[str, Any] | None
+    moment: float
 
     @property
     def arm(self) -> str:
-        """The search it belongs to: "evolve" or "random"."""
+        """The search it belongs to: "evolve" or "random", or the lower rungs of one."""
         return self.trial.arm
+
+    @property
+    def epochs(self) -> int | None:
+        """How long it was trained on a lower rung; None at trial budget."""
+        return self.trial.payload.get("epochs")
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """A finished run: its summary, its trials, its candidates in the order asked, its gallery.
 
+    `entries` are trials at trial budget; `lower` those on lower rungs of successive halving.
     `classes` are the names of the logits, None where the run's nets are not in the folder.
     """
 
@@ -45,12 +57,20 @@ class Evidence:
     summary: dict[str, Any]
     trials: tuple[Trial, ...]
     entries: tuple[Entry, ...]
+    lower: tuple[Entry, ...]
     gallery: Gallery
     classes: tuple[str, ...] | None
 
     def of(self, arm: str) -> list[Entry]:
         """The candidates of one search, in the order asked."""
         return [entry for entry in self.entries if entry.arm == arm]
+
+    def known(self, arm: str) -> list[Entry]:
+        """Every candidate of one search once, those that got no further on their last rung."""
+        lower = [entry for entry in self.lower if entry.arm == lower_rungs(arm)]
+        lower.sort(key=lambda entry: entry.epochs or 0)
+        found = {entry.candidate.number: entry for entry in (*lower, *self.of(arm))}
+        return [found[number] for number in sorted(found)]
 
     def chosen(self, player: str) -> Entry:
         """The candidate that became `player`: E, E0 or RS."""
@@ -83,13 +103,16 @@ def read_evidence(folder: RunFolder) -> Evidence:
         )
     with Ledger.open(folder.file(LEDGER)) as ledger:
         trials = tuple(ledger.trials())
-    entries = [_entry(trial) for trial in trials if trial.arm in SEARCHES]
+        spent = _spent(ledger.in_order(), config_from(EvolveConfig, folder.config).epochs)
+    entries = [_entry(trial, spent) for trial in trials if trial.arm in SEARCHES]
     entries.sort(key=lambda entry: (entry.arm, entry.candidate.number))
+    rungs = [lower_rungs(arm) for arm in SEARCHES]
     return Evidence(
         config=config_from(EvolveConfig, folder.config),
         summary=summary,
         trials=trials,
         entries=tuple(entries),
+        lower=tuple(_entry(trial, spent) for trial in trials if trial.arm in rungs),
         gallery=load_gallery(folder.file(GALLERY)),
         classes=_classes(folder),
     )
@@ -118,7 +141,18 @@ def front_keys(evidence: Evidence) -> set[str]:
     return {each.candidate.genotype.key() for each in front(scored, bounded)}
 
 
-def _entry(trial: Trial) -> Entry:
+def _spent(trials: Sequence[Trial], epochs: int) -> dict[str, float]:
+    """What a search with lower rungs had spent at the end of each of its trials, by id."""
+    spent: dict[str, float] = {}
+    for arm in SEARCHES:
+        own = [trial for trial in trials if trial.arm in (arm, lower_rungs(arm))]
+        if any(trial.arm != arm for trial in own):
+            costs = (trial.payload.get("epochs", epochs) / epochs for trial in own)
+            spent |= zip((trial.id for trial in own), accumulate(costs), strict=True)
+    return spent
+
+
+def _entry(trial: Trial, spent: Mapping[str, float]) -> Entry:
     payload = trial.payload
     genotype = Genotype.from_dict(payload["genotype"])
     candidate = Candidate(
@@ -129,7 +163,8 @@ def _entry(trial: Trial) -> Entry:
         generation=int(payload["generation"]),
     )
     result = trial.result if trial.outcome == "Ok" else None
-    return Entry(trial, candidate, genotype.key(), result)
+    moment = spent.get(trial.id, candidate.number + 1)
+    return Entry(trial, candidate, genotype.key(), result, moment)
 
 
 def _classes(folder: RunFolder) -> tuple[str, ...] | None:

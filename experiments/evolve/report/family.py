@@ -25,7 +25,7 @@ WIDE, HIGH, ACROSS, DOWN, LEFT = 150, 60, 12, 46, 96
 
 def family_section(evidence: Evidence) -> Section:
     """The winner's ancestors by generation; its offspring where it was sampled itself."""
-    members = {entry.candidate.number: entry for entry in evidence.of("evolve")}
+    members = {entry.candidate.number: entry for entry in evidence.known("evolve")}
     winner = evidence.chosen("E")
     number = winner.candidate.number
     line = pedigree([entry.candidate for entry in members.values()], number)
@@ -43,13 +43,19 @@ def family_section(evidence: Evidence) -> Section:
             f"parents, and variation took no part in making it. {_offspring(children)}"
         )
     caption = (
-        "Accuracy and transfer (T) are validation's, at the budget of a trial. Lines run from "
+        f"Accuracy and transfer (T) are validation's, {_budget(evidence)}. Lines run from "
         "parent to child; the operator is what made the child of them. Point at or click a box for "
         "the architecture."
     )
     details = Markup("<details><summary>The family as a table</summary>{}</details>")
     html = figure(_drawn(family, number), caption) + details.format(_table(family, number))
     return Section("family", "Family tree of the winner", html, note)
+
+
+def _budget(evidence: Evidence) -> str:
+    if not evidence.lower:
+        return "at the budget of a trial"
+    return "after as many epochs as a candidate got, in brackets where fewer than a trial's"
 
 
 def _sampled(family: Sequence[Entry]) -> int:
@@ -118,7 +124,7 @@ def _edge(parent: tuple[float, float], child: tuple[float, float]) -> Markup:
 def _person(entry: Entry, at: tuple[float, float], winner: int) -> Markup:
     candidate = entry.candidate
     result = entry.result
-    name = f"{candidate.number}{' = E' if candidate.number == winner else ''}"
+    name = f"{candidate.number}{' = E' if candidate.number == winner else ''}{_fewer(entry)}"
     numbers = (
         entry.trial.outcome
         if result is None
@@ -138,6 +144,10 @@ def _person(entry: Entry, at: tuple[float, float], winner: int) -> Markup:
     strong = candidate.number == winner
     colour = BLUE if strong else RED if result is None else "var(--line)"
     return box(*at, WIDE, HIGH, [name, numbers, shown], tip=tip, colour=colour, strong=strong)
+
+
+def _fewer(entry: Entry) -> str:
+    return "" if entry.epochs is None else f" ({plural(entry.epochs, 'epoch')})"
 
 
 def _from(entry: Entry) -> str:
@@ -161,7 +171,7 @@ def _table(family: Sequence[Entry], winner: int) -> Markup:
         candidate, result = entry.candidate, entry.result or {}
         rows.append(
             (
-                f"{candidate.number}{' = E' if candidate.number == winner else ''}",
+                f"{candidate.number}{' = E' if candidate.number == winner else ''}{_fewer(entry)}",
                 candidate.generation + 1,
                 ", ".join(map(str, candidate.parents)) or "–",
                 candidate.operator.replace("+", " + "),

@@ -12,6 +12,7 @@ from experiments.evolve.report.edges import lowest_shown
 from experiments.evolve.report.evidence import SEARCHES, Entry, Evidence
 from experiments.evolve.report.players import BLUE, ORANGE, RED, SHOWN
 from experiments.evolve.report.words import measures_text, share
+from experiments.evolve.trying import lower_rungs
 from robustkit.runs.report import Section, figure, house_style, svg
 
 ARM_COLOURS = {"evolve": BLUE, "random": ORANGE}
@@ -60,7 +61,9 @@ def _note(evidence: Evidence) -> str:
     for arm, name in SEARCHES.items():
         lowest = best_so_far(evidence.of(arm), "transfer", evidence.threshold)[-1:]
         said = share(lowest[0]) if lowest and lowest[0] == lowest[0] else "none accurate enough"
-        parts.append(f"{name}: {said} after {len(evidence.of(arm))} trials")
+        lower = sum(each.arm == lower_rungs(arm) for each in evidence.lower)
+        also = f" and {lower} on lower rungs" if lower else ""
+        parts.append(f"{name}: {said} after {len(evidence.of(arm))} trials{also}")
     return f"Lowest transfer among accurate candidates. {'; '.join(parts).capitalize()}."
 
 
@@ -77,16 +80,17 @@ def _drawn(evidence: Evidence) -> Markup:
                 _course(axes, evidence, arm, measure, tips)
             _baselines(axes, evidence, measure)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.set(title=TITLES[measure], xlabel="trial")
+            spent = "trials' worth of epochs spent" if evidence.lower else "trial"
+            axes.set(title=TITLES[measure], xlabel=spent)
         handles, labels = panels[0].get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         return svg(drawing, alt="Accuracy and transfer of both searches, by trial", tips=tips)
 
 
 def _course(axes: Any, evidence: Evidence, arm: str, measure: str, tips: dict[str, str]) -> None:
-    entries, colour = evidence.of(arm), ARM_COLOURS[arm]
+    entries, colour = sorted(evidence.of(arm), key=lambda each: each.moment), ARM_COLOURS[arm]
     bottom = lowest_shown(evidence) if measure == "accuracy" else 0.0
-    numbers = [entry.candidate.number + 1 for entry in entries]
+    numbers = [entry.moment for entry in entries]
     best = [100 * value for value in best_so_far(entries, measure, evidence.threshold)]
     # The first is the broader one, so that both are seen where they coincide.
     width = 3.4 if arm == "evolve" else 1.5
@@ -105,7 +109,8 @@ def _course(axes: Any, evidence: Evidence, arm: str, measure: str, tips: dict[st
                 [number], [max(value, bottom)], "o" if value >= bottom else "v", **style
             )
         mark[0].set_gid(gid)
-    for first, last, middle in _medians(entries, measure):
+    halved = any(each.arm == lower_rungs(arm) for each in evidence.lower)
+    for first, last, middle in [] if halved else _medians(entries, measure):
         axes.plot(
             [first - 0.35, last + 0.35],
             [max(100 * middle, bottom)] * 2,

@@ -17,6 +17,7 @@ ARMS = {
     "reference": "reference and surrogate",
     "baseline": "R's architecture at trial budget",
     "evolve": "evolution",
+    "rungs-evolve": "evolution, lower rungs",
     "random": "random search",
     "promote-evolve": "promoted, evolution",
     "promote-random": "promoted, random search",

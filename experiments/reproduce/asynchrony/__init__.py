@@ -1,1 +1,1 @@
-"""Searches on simulated workers whose trials last as long as their nets are large."""
+"""The study of asynchrony: searches whose trials last as long as their nets are large."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +12,16 @@ from typing import Any
 from evolution.objectives import parse_objectives
 from evolution.space import SearchSpace
 from evolution.strategies import SearchSettings
+from experiments.evolve import trying
 from experiments.evolve.agenda import Agenda
 from experiments.evolve.arm import SearchArm
 from experiments.evolve.steady import SteadyArm
-from experiments.reproduce.asynchrony.simulated import SimulatedWorkers, geometric_mean
+from experiments.reproduce.simulated import SimulatedWorkers, macs_of
+from robustkit.compute import Ok
 from robustkit.runs import Ledger
 
 SHAPE, CLASSES = (3, 32, 32), 10
+NOISE = ("accuracy", "transfer", "cos_abs", "grad_norm")
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,15 @@ class Search:
             seed=self.seed,
             screen=1,
         )
-        workers = SimulatedWorkers(self.workers, SHAPE, CLASSES)
+        workers = SimulatedWorkers(self.workers, cost, noise)
         with (
             tempfile.TemporaryDirectory() as folder,
             Ledger.create(Path(folder) / "ledger.sqlite") as ledger,
         ):
             agenda = Agenda(workers, ledger, lambda trial: None)
-            place = ("evolve", self.strategy, settings, "run", agenda)
-            common: dict[str, Any] = {"seed": self.seed, "priority": 0, "done": lambda found: None}
+            search = trying.Search(arm="evolve", run_path="run", seed=self.seed)
+            place = (search, self.strategy, settings, agenda)
+            common: dict[str, Any] = {"priority": 0, "done": lambda found: None}
             if self.mode == "steady":
                 SteadyArm(*place, in_flight=self.workers, recorded=(), **common).advance()
             else:
@@ -67,3 +73,22 @@ class Search:
             "bred": geometric_mean(bred),
             "spread": max(macs.values()) / min(macs.values()),
         }
+
+
+def cost(job: Any) -> int:
+    """A trial takes as long as its net computes."""
+    return macs_of(job, SHAPE, CLASSES)
+
+
+def noise(job: Any) -> Ok:
+    """What a trial reports depends on its seed alone, and not on the net.
+
+    So whatever a search prefers in nets, it has from when trials end.
+    """
+    rng = random.Random(job.seed)
+    return Ok({name: rng.random() for name in NOISE} | {"macs": cost(job), "params": 1})
+
+
+def geometric_mean(values: list[int]) -> float:
+    """exp of the mean logarithm."""
+    return math.exp(sum(map(math.log, values)) / len(values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES, SearchSettings, Strategy, open_strategy
 from experiments.evolve import arm
 from experiments.evolve.agenda import Agenda
-from experiments.evolve.arm import SearchArm, candidate_task, promotion_task
+from experiments.evolve.arm import SearchArm
 from experiments.evolve.jobs import TrainNet
 from experiments.evolve.selection import Contender
 from experiments.evolve.steady import SteadyArm
+from experiments.evolve.trying import Search, candidate_task, promotion_task
 from robustkit.compute import Diverged, Lost, Ok, Outcome, OutOfMemory, Timeout, derive_seed
 from robustkit.errors import RunError
 from robustkit.runs import Ledger, Trial
@@ -34,6 +36,7 @@ SETTINGS = SearchSettings(
     generations=4,
     screen=4,
 )
+SEARCH = Search(arm="evolve", run_path="run", seed=5)
 FAILURES = (Diverged("nan"), Timeout("slow"), OutOfMemory("big"), Lost("killed"))
 
 
@@ -61,12 +64,10 @@ class Searched:
         with Ledger.create(folder / f"{strategy}-{order}.sqlite") as ledger:
             agenda = Agenda(executor, ledger, lambda trial: self.completed.append(trial.id))
             SearchArm(
-                "evolve",
+                SEARCH,
                 strategy,
                 SETTINGS,
-                "run",
                 agenda,
-                seed=5,
                 priority=0,
                 done=self.contenders.append,
             ).advance()
@@ -136,10 +137,8 @@ def test_a_front_has_no_candidate_that_is_not_a_number(
 
 def test_a_trial_is_named_and_seeded_by_what_it_is() -> None:
     candidates = open_strategy("random", SETTINGS).ask()
-    one, promoted = (
-        make("evolve", candidates[0], "run", 5) for make in (candidate_task, promotion_task)
-    )
-    elsewhere = candidate_task("random", candidates[0], "run", 5)
+    one, promoted = (make(SEARCH, candidates[0]) for make in (candidate_task, promotion_task))
+    elsewhere = candidate_task(replace(SEARCH, arm="random"), candidates[0])
     key = candidates[0].genotype.key()
     assert (one.id, one.arm, one.key) == ("evolve/0000", "evolve", f"{key}/0")
     assert (promoted.id, promoted.arm, promoted.key) == (
@@ -163,10 +162,8 @@ class Steady:
         executor = Shuffled(order, workers=in_flight, outcome=made_up)
         with Ledger.open(path) if path.exists() else Ledger.create(path) as ledger:
             agenda = Agenda(executor, ledger, lambda trial: None)
-            place = ("evolve", strategy, SETTINGS, "run", agenda)
             SteadyArm(
-                *place,
-                seed=5,
+                *(SEARCH, strategy, SETTINGS, agenda),
                 priority=0,
                 in_flight=in_flight,
                 recorded=ledger.in_order("evolve"),

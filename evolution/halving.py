@@ -1,0 +1,131 @@
+"""Successive halving without barriers: who deserves a longer training, decided at any moment.
+
+After Li et al. 2020 (asynchronous successive halving), with several objectives: the best of a rung
+are those that the fewest others of it dominate, and of equals the most isolated ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evolution.candidate import Candidate, Scored
+from evolution.objectives import Objective, fitness_of
+from robustkit.errors import ConfigError
+
+
+def rungs(epochs: int, rate: int) -> tuple[int, ...]:
+    """Epochs of every rung, ascending: `epochs` at the last, `rate` times fewer at each before it.
+
+    Raises `ConfigError` for a rate below 2, and where `epochs` leave room for one rung alone.
+    """
+    if rate < 2:
+        raise ConfigError(f"halving must be at least 2, not {rate}")
+    if epochs < rate:
+        raise ConfigError(
+            f"halving by {rate} needs at least {rate} epochs of a trial to divide, not {epochs}"
+        )
+    found = [epochs]
+    while found[-1] >= rate:
+        found.append(found[-1] // rate)
+    return tuple(reversed(found))
+
+
+class Halving:
+    """The rungs of one search and who stands on them.
+
+    `objectives` are those of each rung but the last, lowest first: what is feasible after one
+    epoch is another question than after nine. Of the n candidates that have ended on a rung, well
+    or not, n // `rate` go on, whoever is the best of those waiting when there is room. Whoever has
+    gone on has done so for good, though later ones may turn out to be better.
+    """
+
+    def __init__(self, objectives: Sequence[Sequence[Objective]], rate: int) -> None:
+        self._rungs = [_Rung(tuple(each)) for each in objectives]
+        self._rate = rate
+
+    def tell(self, rung: int, scored: Scored) -> None:
+        """A candidate has ended on `rung`, 0 being the lowest; on the last nothing follows."""
+        if rung < len(self._rungs):
+            self._rungs[rung].add(scored)
+
+    def promote(self) -> tuple[Candidate, int] | None:
+        """Who goes on, and to which rung; None where nobody does for now. Highest rungs first."""
+        for number in reversed(range(len(self._rungs))):
+            found = self._rungs[number].promote(self._rate)
+            if found is not None:
+                return found, number + 1
+        return None
+
+
+class _Rung:
+    """The candidates that have ended on one rung; each told costs one pass over those before it."""
+
+    def __init__(self, objectives: tuple[Objective, ...]) -> None:
+        self._objectives = objectives
+        self._ended = self._promoted = 0
+        self._candidates: list[Candidate] = []
+        self._merits = np.empty((0, len(objectives)))  # larger is better
+        self._violations = np.empty(0)
+        self._dominators = np.empty(0, dtype=np.int64)
+        self._waiting = np.empty(0, dtype=bool)
+
+    def add(self, scored: Scored) -> None:
+        self._ended += 1
+        values = fitness_of(
+            scored.values if scored.outcome_kind == "Ok" else None, self._objectives
+        )
+        if values is None:
+            return
+        pairs = list(zip(self._objectives, values, strict=True))
+        merit = np.array([objective.sign * value for objective, value in pairs])
+        violation = sum(objective.violation(value) for objective, value in pairs)
+        over = _dominates(self._merits, self._violations, merit, violation)
+        under = _dominates(-self._merits, -self._violations, -merit, -violation)
+        self._dominators = np.append(self._dominators + under, int(over.sum()))
+        self._merits = np.vstack([self._merits, merit])
+        self._violations = np.append(self._violations, violation)
+        self._waiting = np.append(self._waiting, True)
+        self._candidates.append(scored.candidate)
+
+    def promote(self, rate: int) -> Candidate | None:
+        waiting = np.flatnonzero(self._waiting)
+        if self._promoted >= self._ended // rate or not len(waiting):
+            return None
+        fewest = self._dominators[waiting].min()
+        equals = np.flatnonzero(self._dominators == fewest)
+        isolation = _crowding_distance(self._merits[equals])
+        isolation[~self._waiting[equals]] = -1
+        best = int(equals[int(isolation.argmax())])  # of equals again, the first to end
+        self._waiting[best] = False
+        self._promoted += 1
+        return self._candidates[best]
+
+
+def _crowding_distance(merits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How isolated each of `merits` (N,M) is among them (Deb et al. 2002), (N,)."""
+    distance = np.zeros(len(merits))
+    for column in merits.T:
+        order = np.argsort(column, kind="stable")
+        ascending = column[order]
+        if (span := ascending[-1] - ascending[0]) > 0:
+            distance[order[[0, -1]]] = np.inf
+            distance[order[1:-1]] += (ascending[2:] - ascending[:-2]) / span
+    return distance
+
+
+def _dominates(
+    merits: NDArray[np.float64],
+    violations: NDArray[np.float64],
+    merit: NDArray[np.float64],
+    violation: float,
+) -> NDArray[np.bool_]:
+    """Which of `merits` (N,M) dominate `merit` (M,), bool (N,), by Deb's constrained domination.
+
+    Negated throughout, it tells which of them are dominated by it.
+    """
+    better = (merits >= merit).all(axis=1) & (merits > merit).any(axis=1)
+    found: NDArray[np.bool_] = (violations < violation) | ((violations == violation) & better)
+    return found

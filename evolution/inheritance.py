@@ -1,0 +1,126 @@
+"""What a child network can take over of a parent's trained weights.
+
+For screening alone: inherited weights make a short training tell more about a child, and they also
+favour whoever descends from long lines. Whatever is to be reported is trained from scratch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.errors import ModelError
+from robustkit.models import Classifier
+from robustkit.models.blueprint import BlueprintNet, Wiring
+
+
+def inherit(child: Classifier, parents: Sequence[Classifier]) -> float:
+    """Give `child` the weights of the parent that has the most for it, in place; their share.
+
+    Blocks are matched in their order, kind with kind, such that as many weights as possible are
+    taken over. Of a tensor whose sizes differ the common part is: leading channels, the middle of
+    kernels. What no parent has stays as it was initialised. Raises `ModelError` for networks that
+    are not of blueprints.
+    """
+    if not parents:
+        return 0.0
+    net = _blueprint_net(child)
+    plans = [_plan(net, _blueprint_net(parent)) for parent in parents]
+    taken = [sum(_common(own, other) for own, other in plan) for plan in plans]
+    with torch.no_grad():
+        for own, other in plans[taken.index(max(taken))]:
+            _take_over(own, other)
+    return max(taken) / sum(each.numel() for each in _tensors(net).values())
+
+
+def _blueprint_net(model: Classifier) -> BlueprintNet:
+    if not isinstance(model.net, BlueprintNet):
+        raise ModelError(f"inherit: a network of a blueprint, not {type(model.net).__name__}")
+    return model.net
+
+
+def _plan(child: BlueprintNet, parent: BlueprintNet) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of tensors, the child's and the parent's, that hold the same thing."""
+    pairs = [
+        pair
+        for own, other in _aligned(child, parent)
+        for pair in _same_names(_node(child, own), _node(parent, other))
+    ]
+    return pairs + _same_names(_head(child), _head(parent))
+
+
+def _aligned(child: BlueprintNet, parent: BlueprintNet) -> list[tuple[Wiring, Wiring]]:
+    """Blocks of both in order, those that share most: the longest common subsequence, weighted."""
+    rows, columns = child.wirings, parent.wirings
+    worth = [[_worth(child, own, parent, other) for other in columns] for own in rows]
+    best = [[0] * (len(columns) + 1) for _ in range(len(rows) + 1)]
+    for i in reversed(range(len(rows))):
+        for j in reversed(range(len(columns))):
+            best[i][j] = max(best[i + 1][j], best[i][j + 1], best[i + 1][j + 1] + worth[i][j])
+    found, i, j = [], 0, 0
+    while i < len(rows) and j < len(columns):
+        if best[i][j] == best[i + 1][j + 1] + worth[i][j] and worth[i][j]:
+            found.append((rows[i], columns[j]))
+            i, j = i + 1, j + 1
+        elif best[i][j] == best[i + 1][j]:
+            i += 1
+        else:
+            j += 1
+    return found
+
+
+def _worth(child: BlueprintNet, own: Wiring, parent: BlueprintNet, other: Wiring) -> int:
+    if own.block.kind != other.block.kind:
+        return 0
+    return sum(_common(*pair) for pair in _same_names(_node(child, own), _node(parent, other)))
+
+
+def _node(net: BlueprintNet, wiring: Wiring) -> dict[str, Tensor]:
+    """A block's tensors and those of the join before it."""
+    name = str(wiring.node)
+    found = _tensors(net.nodes[name])
+    if name in net.joins:
+        found |= {f"join.{key}": value for key, value in _tensors(net.joins[name]).items()}
+    return found
+
+
+def _head(net: BlueprintNet) -> dict[str, Tensor]:
+    """The head's tensors, named after its modules: heads of another make share no name."""
+    make = "-".join(type(each).__name__ for each in net.head)
+    side = net.wirings[-1].out.side if isinstance(net.head[0], nn.Flatten) else 1
+    return {f"{make}.{side}.{key}": value for key, value in _tensors(net.head).items()}
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Weights and running statistics; counters of batches are nothing to inherit."""
+    return {key: each for key, each in module.state_dict().items() if each.is_floating_point()}
+
+
+def _same_names(own: dict[str, Tensor], other: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return [
+        (tensor, other[key])
+        for key, tensor in own.items()
+        if key in other and other[key].dim() == tensor.dim()
+    ]
+
+
+def _common(own: Tensor, other: Tensor) -> int:
+    """How many entries two tensors have in common."""
+    return math.prod(map(min, own.shape, other.shape))
+
+
+def _take_over(own: Tensor, other: Tensor) -> None:
+    own[_part(own, other)] = other[_part(other, own)]
+
+
+def _part(tensor: Tensor, beside: Tensor) -> tuple[slice, ...]:
+    """Where `tensor` has what `beside` has too: leading channels, the middle of a kernel."""
+    found = []
+    for place, (size, other) in enumerate(zip(tensor.shape, beside.shape, strict=True)):
+        common = min(size, other)
+        first = (size - common) // 2 if tensor.dim() == 4 and place >= 2 else 0
+        found.append(slice(first, first + common))
+    return tuple(found)
