@@ -13,6 +13,7 @@ from experiments.reproduce import (
     misalignment,
     overtraining,
     robust_features,
+    search_strategies,
     source_detectors,
 )
 from experiments.reproduce.registry import EXPERIMENTS, Experiment, Row, experiment
@@ -33,5 +34,6 @@ __all__ = [
     "overtraining",
     "robust_features",
     "run_study",
+    "search_strategies",
     "source_detectors",
 ]

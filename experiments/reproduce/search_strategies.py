@@ -1,0 +1,159 @@
+"""Every search strategy at the same cost: what is found by then, judged by nets trained anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from adaptation.evaluation import over_seeds
+from experiments.pieces import Piece
+from experiments.reproduce.registry import EXPERIMENTS
+from experiments.reproduce.strategies.drawing import courses
+from experiments.reproduce.strategies.hypervolume import hypervolume
+from experiments.reproduce.strategies.jobs import Prepare, SearchAndJudge
+from experiments.reproduce.strategies.settings import (
+    JUDGED,
+    MOMENTS,
+    QUICK,
+    SEARCHES,
+    WORKERS,
+)
+from experiments.reproduce.study import Plan, Results, Study
+from experiments.wording import verdicts
+
+SEEDS = 3
+FLOOR = 0.05  # accuracy below R's architecture at which a net is worth nothing
+END = f"{MOMENTS[-1]:g}"
+RIVALS = ("random", "nsga2")
+
+
+def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+    """R of every seed, then every search."""
+    seeds = range(plan.seed, plan.seed + (1 if plan.quick else SEEDS))
+    place = (str(plan.folder),)
+    searches = QUICK if plan.quick else tuple(SEARCHES)
+    return [
+        [Prepare(f"R/{seed}", *place, seed, plan.quick) for seed in seeds],
+        [
+            SearchAndJudge(f"{search}/{seed}", *place, search, seed, plan.quick)
+            for seed in seeds
+            for search in searches
+        ],
+    ]
+
+
+def summarise(results: Results) -> dict[str, Any]:
+    """By search and seed the hypervolume at every moment, with what was spent for it."""
+    found: dict[str, Any] = {}
+    for name, own in results.items():
+        search, seed = name.split("/")
+        if search != "R":
+            accuracy = results[f"R/{seed}"]["judged"]["accuracy"] - FLOOR
+            volumes = {
+                moment: hypervolume(nets, accuracy) for moment, nets in own["moments"].items()
+            }
+            nets = own["moments"][END]
+            spent = {key: own[key] for key in ("trials", "failed", "epochs", "time")}
+            cell = found.setdefault(search, {})
+            cell[seed] = {"hypervolume": volumes, "nets": nets, **spent}
+    reference = {name.split("/")[1]: own for name, own in results.items() if name.startswith("R/")}
+    order = [search for search in SEARCHES if search in found]
+    return {
+        "study": "search-strategies",
+        "searches": {search: found[search] for search in order},
+        "reference": reference,
+    }
+
+
+def gain(searches: Mapping[str, Any], search: str, rival: str) -> dict[str, Any]:
+    """By how much a search ends above another, seed by seed."""
+
+    def last(name: str, seed: str) -> float:
+        return float(searches[name][seed]["hypervolume"][END])
+
+    return over_seeds([last(search, seed) - last(rival, seed) for seed in searches[search]])
+
+
+def claims(searches: Mapping[str, Any]) -> dict[str, bool | None]:
+    """By a rule fixed beforehand: an interval over seeds clear of 0, at the whole cost."""
+    found: dict[str, bool | None] = {}
+    for search in searches:
+        for rival in RIVALS:
+            if search != rival and rival in searches:
+                gained = gain(searches, search, rival)
+                known = gained["low"] is not None
+                decided = known and not gained["low"] <= 0 <= gained["high"]
+                found[f"{search} finds more than {rival}"] = gained["low"] > 0 if decided else None
+    return found
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """Hypervolumes over cost, gains over both rivals, what was spent; in Markdown."""
+    searches = summary["searches"]
+    judged = [of["judged"] for of in summary["reference"].values()]
+    parts = [
+        "# Search strategies at equal cost",
+        f"The {JUDGED} nets that each search would have named after a share of its epochs, trained "
+        "from scratch with a seed that no search knows and tested: the area they dominate in "
+        f"accuracy and in what does not transfer, in points of accuracy above R's architecture "
+        f"minus {100 * FLOOR:g} points ({_told(judged, 'accuracy')} retrained alike, of R's "
+        f"adversarials {_told(judged, 'transfer')} transfer to it). Means over seeds with "
+        "Student's 95 % intervals; gains are seed by seed.",
+        _table(searches),
+        f"Time is that of {WORKERS} simulated workers whose trials last as long as their nets "
+        "compute, in epochs of R's architecture.",
+        "## Claims",
+        verdicts(claims(searches)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _told(judged: Sequence[Mapping[str, Any]], what: str) -> str:
+    return f"{100 * over_seeds([each[what] for each in judged])['mean']:.1f} %"
+
+
+def _table(searches: Mapping[str, Any]) -> str:
+    shares = [f"{100 * moment:g} %" for moment in MOMENTS]
+    gains = [f"over {rival}" for rival in RIVALS]
+    head = ["search", *shares, *gains, "trials", "epochs", "time"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for search, of in searches.items():
+        cells = []
+        for moment in MOMENTS:
+            volumes = [each["hypervolume"][f"{moment:g}"] for each in of.values()]
+            cells.append(_points(over_seeds(volumes), only_mean=moment != MOMENTS[-1]))
+        for rival in RIVALS:
+            other = search != rival and rival in searches
+            cells.append(_points(gain(searches, search, rival), sign=True) if other else "–")
+        for what, digits in (("trials", 0), ("epochs", 0), ("time", 1)):
+            mean = over_seeds([each[what] for each in of.values()])["mean"]
+            cells.append(f"{mean:.{digits}f}")
+        lines.append(f"| {search} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _points(found: Mapping[str, Any], *, sign: bool = False, only_mean: bool = False) -> str:
+    text = f"{found['mean']:+.2f}" if sign else f"{found['mean']:.2f}"
+    if only_mean or found["low"] is None:
+        return text
+    low, high = (f"{found[end]:+.2f}" if sign else f"{found[end]:.2f}" for end in ("low", "high"))
+    return f"{text} [{low}, {high}]"
+
+
+def draw(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Hypervolume over cost."""
+    yield "courses.svg", courses(summary["searches"])
+
+
+EXPERIMENTS.enter(
+    "search-strategies",
+    Study(
+        name="search-strategies",
+        title="Search strategies at equal training cost on CIFAR-10",
+        source="ours: what generations, rungs, inherited weights and ageing are worth here",
+        phases=phases,
+        summarise=summarise,
+        render=render,
+        draw=draw,
+    ),
+)
