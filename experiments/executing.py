@@ -15,13 +15,13 @@ from robustkit.compute.executors import Cluster, Executor, open_executor
 FREE = ("executor", "workers", "ray_address", "cpus_per_trial", "gpus_per_trial")
 
 
-def add_executor_options(parser: VerbParser, jobs: str) -> Any:
+def add_executor_options(parser: VerbParser, jobs: str, *, default: str = "processes") -> Any:
     """`--executor`, `--workers` and where Ray's are; `jobs` is what is done at a time.
 
     Returns the group, for the limits of a verb that has any.
     """
     group = parser.add_argument_group("executor")
-    group.add_argument("--executor", default="processes", help="inline, processes or ray")
+    group.add_argument("--executor", default=default, help="inline, processes or ray")
     group.add_argument(
         "--workers",
         type=int,
