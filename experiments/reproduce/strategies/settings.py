@@ -48,11 +48,15 @@ def common(seed: int, *, quick: bool) -> EvolveConfig:
         objectives="accuracy:max,transfer:min",
         epochs=4,
         final_epochs=6,
-        train_size=3000,
+        train_size=4000,
         test_size=3000,
         augment="flip",
         views=2,
+        max_blocks=6,
         max_macs=800_000,
+        # Depthwise convolutions take up to ten times as long a step on these cores, and the
+        # budget is in epochs.
+        kinds=("conv", "residual", "dense", "inception", "pool", "identity"),
         channels=(16, 24, 32, 48, 64, 96, 128),
         kernels=(3, 5),
         seed=seed,
