@@ -5,11 +5,13 @@ They may be given anew when a run is resumed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.options import VerbParser, real
-from robustkit.compute.executors import Cluster, Executor, open_executor
+from robustkit.compute import Ok
+from robustkit.compute.executors import Cluster, Executor, Job, open_executor
+from robustkit.errors import RunError
 
 # What a resumed run may be given differently: results are the same to the bit whichever it is.
 FREE = ("executor", "workers", "ray_address", "cpus_per_trial", "gpus_per_trial")
@@ -51,3 +53,17 @@ def executor_of(config: Mapping[str, Any]) -> Executor:
             gpus_per_trial=config["gpus_per_trial"],
         ),
     )
+
+
+def results_of(jobs: Sequence[Job], config: Mapping[str, Any]) -> list[Any]:
+    """What the jobs return, in their order, on the executor that the settings ask for.
+
+    Raises `RunError` where a job ends in anything but a result.
+    """
+    found: dict[int, Any] = {}
+    with executor_of(config) as executor:
+        for job, outcome in executor.run(iter(jobs)):
+            if not isinstance(outcome, Ok):
+                raise RunError(f"{job}: {outcome.kind} ({outcome.reason}); try again")
+            found[id(job)] = outcome.value
+    return [found[id(job)] for job in jobs]

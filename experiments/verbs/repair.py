@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from experiments.executing import add_executor_options, executor_of
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.options import Forms, Options, VerbParser, add_config, config_from, names
 from experiments.repair import (
     HELPS,
     RepairOptions,
-    forget_state,
+    forget_states,
     load_subject,
     run_repair,
     with_run,
@@ -53,6 +54,7 @@ def add_arguments(parser: VerbParser) -> None:
         "--write-model", action="store_true", help="write the repaired model beside the patch"
     )
     add_run_options(parser, resumable=True)
+    add_executor_options(parser, "runs", default="inline")
 
 
 def run(options: Options) -> int:
@@ -65,13 +67,14 @@ def run(options: Options) -> int:
     if options.resume is not None and (folder := RunFolder.open(options.resume)).summary():
         print(f"{folder.path}: finished already")
         return 0
-    subject = load_subject(config, paper=chosen.protocol == "paper")
+    with executor_of(config):  # one that cannot be had is found out before there is a folder
+        subject = load_subject(config, paper=chosen.protocol == "paper")
     # A label or layer that does not exist is found out on the way: then there is no new folder.
     resumed = options.resume is not None
     with run_folder("repair", options, config, keep_failed=resumed) as folder:
         summary = run_repair(subject, chosen, folder, _say, write_model=config["write_model"])
         folder.write_summary(summary)
-        forget_state(folder)
+        forget_states(folder)
         write_report(folder)
     print(headline(summary))
     print(f"patch: {folder.file('patch.safetensors')}")

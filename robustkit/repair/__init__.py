@@ -13,12 +13,12 @@ from robustkit.repair.localise import Localisation, localise
 from robustkit.repair.methods import METHODS, Method
 from robustkit.repair.metrics import Verdict, accuracy_after
 from robustkit.repair.patch import Patch, difference, make_patch
-from robustkit.repair.repair import Repair, Run, repair
+from robustkit.repair.repair import Repair, Run, conclude, locate, repair
 from robustkit.repair.scoring import Scorer, make_scorer
 from robustkit.repair.search import Found, Search, search
 from robustkit.repair.sets import RepairSets, repair_sets
 from robustkit.repair.swarm import PRESETS, SwarmConfig, Swarms, preset
-from robustkit.repair.tuning import TuneConfig, tune
+from robustkit.repair.tuning import TuneConfig, Tuned, conclude_tuning, tune, tune_run
 from robustkit.repair.weights import Selection, repairable, select
 
 __all__ = [
@@ -42,12 +42,16 @@ __all__ = [
     "SwarmConfig",
     "Swarms",
     "TuneConfig",
+    "Tuned",
     "Verdict",
     "accuracy_after",
+    "conclude",
+    "conclude_tuning",
     "difference",
     "drop_shared",
     "impacts",
     "localise",
+    "locate",
     "make_patch",
     "make_scorer",
     "preset",
@@ -57,4 +61,5 @@ __all__ = [
     "search",
     "select",
     "tune",
+    "tune_run",
 ]

@@ -94,8 +94,7 @@ def repair(
     `RepairError` where there is nothing to repair or nothing to change.
     """
     began = time.perf_counter() - (0.0 if resume is None else resume.seconds)
-    sets = repair_sets(model, images, previous, labels=config.labels, pairs=config.pairs)
-    located = localise(model, images, sets, config, previous)
+    sets, located = locate(model, config, images, previous)
     found, how = search(
         model,
         images,
@@ -106,8 +105,33 @@ def repair(
         resume=resume,
         on_iteration=on_iteration,
     )
-    patches = [make_patch(model, located.selection, each.values) for each in found]
     seconds = time.perf_counter() - began
+    return conclude(model, config, images, held_out, (sets, located), (found, how), seconds)
+
+
+def locate(
+    model: Classifier, config: RepairConfig, images: ImageSet, previous: Classifier | None
+) -> tuple[RepairSets, Localisation]:
+    """What is to be repaired and where: what comes before the search; see `repair`."""
+    sets = repair_sets(model, images, previous, labels=config.labels, pairs=config.pairs)
+    return sets, localise(model, images, sets, config, previous)
+
+
+def conclude(
+    model: Classifier,
+    config: RepairConfig,
+    images: ImageSet,
+    held_out: ImageSet | None,
+    place: tuple[RepairSets, Localisation],
+    searched: tuple[Sequence[Found], str],
+    seconds: float,
+) -> Repair:
+    """Judge the finds of all runs and choose the patch: what comes after the search.
+
+    `place` is from `locate`, `searched` from `search`; `seconds` is what they took.
+    """
+    (sets, located), (found, how) = place, searched
+    patches = [make_patch(model, located.selection, each.values) for each in found]
     judged = judge_patches(model, patches, images, held_out, sets, config.labels, config.pairs)
     runs = tuple(
         replace(run, found=each, iterations=each.iterations)

@@ -70,29 +70,30 @@ def search(
     config: RepairConfig,
     swarm: SwarmConfig,
     *,
+    runs: Sequence[int] | None = None,
     resume: Search | None = None,
     on_iteration: OnIteration = lambda search: None,
 ) -> tuple[list[Found], str]:
-    """Run `config.runs` swarms over the values of `selection`; returns each one's find, and how
-    candidates were scored.
+    """Run swarms over the values of `selection`; returns each one's find, and how candidates were
+    scored.
 
-    The same seed gives the same finds, one run at a time or all together, and after a `resume`
-    from what `on_iteration` was last given.
+    `runs` are those of the `config.runs` that are wanted, None for all. The same seed gives the
+    same finds, one run at a time or all together, and after a `resume` from what `on_iteration`
+    was last given.
     """
+    runs = range(config.runs) if runs is None else runs
     current = selection.values(model)
     siblings = siblings_of(model, selection)
-    objectives = _objectives(model, images, sets, selection, config)
+    objectives = _objectives(model, images, sets, selection, config, runs)
     fitness_of = FITNESS.find(config.fitness)
-    seeds = [run_seed(config, run) for run in range(config.runs)]
-    state = resume or Search(
-        start_swarms(current, siblings, swarm, seeds), [[] for _ in range(config.runs)]
-    )
+    seeds = [run_seed(config, run) for run in runs]
+    state = resume or Search(start_swarms(current, siblings, swarm, seeds), [[] for _ in runs])
 
     def evaluate(places: Tensor, which: Sequence[int]) -> Tensor:
         return torch.stack(
             [
-                fitness_of(_tally(objectives[run], place))
-                for run, place in zip(which, places, strict=True)
+                fitness_of(_tally(objectives[number], place))
+                for number, place in zip(which, places, strict=True)
             ]
         )
 
@@ -101,8 +102,8 @@ def search(
         live = torch.nonzero(~state.swarms.done).squeeze(1).tolist()
         state.swarms = step(state.swarms, evaluate, siblings, swarm)
         _, fitness = state.swarms.leaders()
-        for run in live:
-            state.traces[run].append(float(fitness[run]))
+        for number in live:
+            state.traces[number].append(float(fitness[number]))
         state.seconds = time.perf_counter() - began
         on_iteration(state)
     places, fitness = state.swarms.leaders()
@@ -150,9 +151,10 @@ def _objectives(
     sets: RepairSets,
     selection: Selection,
     config: RepairConfig,
+    runs: Sequence[int],
 ) -> list[Objective]:
     """One for each run; runs that see the same images share a scorer."""
-    watched = [choose_positives(model, images, sets, config, run) for run in range(config.runs)]
+    watched = [choose_positives(model, images, sets, config, run) for run in runs]
     keys = [positives.numpy().tobytes() for positives in watched]
     memory = MEMORY // len(set(keys))
     made: dict[bytes, Objective] = {}

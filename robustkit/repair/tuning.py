@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -84,24 +84,44 @@ def tune(
     """Descend on `images`; the given model is never changed. Errors as for `repair`."""
     began = time.perf_counter()
     sets = repair_sets(model, images, labels=config.labels, pairs=config.pairs)
-    tuned = [
-        _descend(model, images, sets, config, derive_seed("tune", config.seed, run))
-        for run in range(config.runs)
-    ]
+    tuned = [tune_run(model, config, images, sets, run) for run in range(config.runs)]
     seconds = time.perf_counter() - began
-    patches = [patch for patch, _, _ in tuned]
+    return conclude_tuning(model, config, images, held_out, sets, tuned, seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """One run's patch to its best state, how many steps it made, and what that state is worth."""
+
+    patch: Patch
+    steps: int
+    worth: float
+
+
+def conclude_tuning(
+    model: Classifier,
+    config: TuneConfig,
+    images: ImageSet,
+    held_out: ImageSet | None,
+    sets: RepairSets,
+    tuned: Sequence[Tuned],
+    seconds: float,
+) -> Repair:
+    """Judge the patches of all runs and choose the worthiest; `seconds` is what they took."""
+    patches = [each.patch for each in tuned]
     judged = judge_patches(model, patches, images, held_out, sets, config.labels, config.pairs)
     runs = tuple(
-        replace(run, iterations=steps) for run, (_, steps, _) in zip(judged, tuned, strict=True)
+        replace(run, iterations=each.steps) for run, each in zip(judged, tuned, strict=True)
     )
-    best = max(range(len(runs)), key=lambda run: tuned[run][2])
+    best = max(range(len(runs)), key=lambda run: tuned[run].worth)
     return Repair(sets, None, runs, best, "gradients", seconds)
 
 
-def _descend(
-    model: Classifier, images: ImageSet, sets: RepairSets, config: TuneConfig, seed: int
-) -> tuple[Patch, int, float]:
-    """The patch to the best state, how many steps were made, and what that state is worth."""
+def tune_run(
+    model: Classifier, config: TuneConfig, images: ImageSet, sets: RepairSets, run: int
+) -> Tuned:
+    """One of the runs of `tune`, which depends on its own number alone."""
+    seed = derive_seed("tune", config.seed, run)
     net = copy.deepcopy(model)
     shown = _Shown(net, images, config.scope)
     parameters = shown.parameters
@@ -148,7 +168,7 @@ def _descend(
     with torch.no_grad():
         for parameter, value in zip(parameters, kept, strict=True):
             parameter.copy_(value)
-    return difference(model, net), step, best
+    return Tuned(difference(model, net), step, best)
 
 
 def _worth(predicted: Tensor, images: ImageSet, sets: RepairSets, config: TuneConfig) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -117,18 +118,18 @@ def test_a_previous_model_of_another_architecture_is_refused(
 
 KILLED = """
 import os, signal, sys
-import experiments.repair.pipeline as pipeline
+import experiments.repair.states as states
 from experiments.cli import main
 
-pipeline.EVERY = 0.0
-save = pipeline.save_state
+states.EVERY = 0.0
+save = states.save_state
 
-def save_and_fall(folder, search, key):
-    save(folder, search, key)
-    if int(search.swarms.iteration.max()) == 4:
+def save_and_fall(folder, search, key, number):
+    save(folder, search, key, number)
+    if (number, int(search.swarms.iteration.max())) == (int(os.environ.get("FALL", 0)), 4):
         os.kill(os.getpid(), signal.SIGKILL)
 
-pipeline.save_state = save_and_fall
+states.save_state = save_and_fall
 main(sys.argv[1:])
 """
 
@@ -141,7 +142,7 @@ def test_a_killed_search_goes_on_where_it_was(trained: Path, tmp_path: Path) -> 
     command = [sys.executable, "-c", KILLED, "repair", *flags, "--out", str(killed)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert not (killed / "summary.json").exists()
-    state = killed / "search.safetensors"
+    state = killed / "search-0.safetensors"
     assert state.exists()
     assert main(["repair", "--resume", str(killed)]) == 0
     assert not state.exists()
@@ -153,17 +154,55 @@ def test_a_killed_search_goes_on_where_it_was(trained: Path, tmp_path: Path) -> 
     assert summaries[0] == summaries[1]
 
 
+@pytest.mark.parametrize("method", [["--on-empty", "grow"], ["--method", "finetune"]])
+def test_a_repair_is_the_same_on_every_executor(
+    trained: Path, tmp_path: Path, method: list[str]
+) -> None:
+    length = ["--steps", "20"] if "finetune" in method else ["--iterations", "5"]
+    flags = ["--run", str(trained), "--runs", "3", "--attack-images", "0", *method, *length]
+    found = []
+    for name, executor in (
+        ("inline", ["--executor", "inline"]),
+        ("processes", ["--executor", "processes", "--workers", "2"]),
+    ):
+        out = tmp_path / name
+        assert main(["repair", *flags, *executor, "--out", str(out)]) == 0
+        summary = json.loads((out / "summary.json").read_text())
+        assert summary.pop("seconds") > 0
+        assert len(summary["runs"]) == 3
+        assert not list(out.glob("search-*"))
+        found.append((summary, Patch.load(out / "patch.safetensors").child))
+    assert found[0] == found[1]
+
+
+def test_a_search_stopped_inline_goes_on_in_processes(trained: Path, tmp_path: Path) -> None:
+    """The second run was under way, the first was done: neither is searched again."""
+    flags = ["--run", str(trained), "--iterations", "8", "--runs", "2", "--on-empty", "grow"]
+    flags += ["--attack-images", "0"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(["repair", *flags, "--out", str(whole)]) == 0
+    command = [sys.executable, "-c", KILLED, "repair", *flags, "--out", str(killed)]
+    ended = subprocess.run(command, check=False, env=os.environ | {"FALL": "1"})
+    assert ended.returncode == -signal.SIGKILL
+    assert (killed / "search-0.safetensors").exists()
+    assert (killed / "search-1.safetensors").exists()
+    moved = ["--executor", "processes", "--workers", "2"]
+    assert main(["repair", "--resume", str(killed), *moved]) == 0
+    patches = [Patch.load(out / "patch.safetensors") for out in (whole, killed)]
+    assert patches[0].child == patches[1].child
+
+
 def test_a_damaged_state_of_a_search_is_said_and_kept(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
     assert mend(trained, out, "--iterations", "3", "--on-empty", "grow") == 0
     (out / "summary.json").unlink()
-    (out / "search.safetensors").write_bytes(b"damaged")
+    (out / "search-0.safetensors").write_bytes(b"damaged")
     capsys.readouterr()
     assert main(["repair", "--resume", str(out)]) == 2
-    assert "search.safetensors: damaged" in capsys.readouterr().err
-    assert (out / "search.safetensors").exists()
+    assert "search-0.safetensors: damaged" in capsys.readouterr().err
+    assert (out / "search-0.safetensors").exists()
 
 
 def test_a_budget_is_for_what_minds_it(
@@ -212,7 +251,7 @@ def test_a_saved_search_belongs_to_its_settings(
     config.write_text(config.read_text().replace("seed: 0", "seed: 5"))
     assert main(["repair", "--resume", str(out)]) == 2
     assert "or other settings than config.yaml names" in capsys.readouterr().err
-    state = out / "search.safetensors"
+    state = out / "search-0.safetensors"
     whole = bytearray(state.read_bytes())
     whole[-1] ^= 1
     state.write_bytes(bytes(whole))
