@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -26,6 +26,8 @@ from robustkit.errors import ConfigError
 from robustkit.models import Classifier
 
 Say = Callable[[str], None]
+PLAIN, CONTROL, TARGETED = "untargeted", "sign-flipped control", "targeted"
+STEERED = {CONTROL: "flipped", TARGETED: "targeted"}  # and their names in the summary
 
 
 @dataclass(frozen=True)
@@ -112,22 +114,12 @@ def transfer_all(prepared: Prepared, say: Say) -> Result:
     """Craft, score and compare; `say` is told what is being done, line by line."""
     config, images, store = prepared.config, prepared.images, prepared.store
     began = time.perf_counter()
-    wanted = other_labels(images, config.seed)
-
-    def run(kind: str, *, targeted: bool = False, wanted: Tensor | None = None) -> TransferMatrix:
-        return attacks.transfer_matrix(
-            prepared.sources,
-            prepared.targets,
-            images,
-            prepared.attack(targeted=targeted),
-            seed=derive_seed(config.seed, "transfer"),
-            wanted=wanted,
-            imported={} if targeted else prepared.imported,
-            store=store,
-            on_cell=lambda source, target: say(f"{kind}: {source} -> {target}"),
-        )
-
-    matrix = run("untargeted")
+    found = {
+        kind: evaluate(prepared, kind, say)
+        for kind in kinds(config)
+        if kind == PLAIN or prepared.sources  # sets made elsewhere cannot be steered
+    }
+    matrix = found[PLAIN]
     summary: dict[str, Any] = {
         "n": len(images),
         "n_common": int(matrix.common.sum()),
@@ -138,15 +130,11 @@ def transfer_all(prepared: Prepared, say: Say) -> Result:
         "matrix": cells(matrix),
         "mcnemar": _mcnemar(matrix),
     }
-    # Sets made elsewhere cannot be steered.
-    if config.control and prepared.sources:
-        summary["flipped"] = cells(run("sign-flipped control", targeted=True))
-    if config.targeted and prepared.sources:
-        summary["targeted"] = cells(run("targeted", targeted=True, wanted=wanted))
+    summary |= {name: cells(found[kind]) for kind, name in STEERED.items() if kind in found}
     _add_gradients(summary, prepared, say)
     for name, net in {**prepared.targets, **prepared.sources}.items():
-        found = diagnosis.outputs(net, _some(images, config.seed))
-        summary["nets"][name]["diagnostics"] = [each.to_dict() for each in found]
+        findings = diagnosis.outputs(net, _some(images, config.seed))
+        summary["nets"][name]["diagnostics"] = [each.to_dict() for each in findings]
     summary["sets"] = {
         "keys": dict(matrix.keys),
         "imported": {name: each.provenance for name, each in prepared.imported.items()},
@@ -155,7 +143,38 @@ def transfer_all(prepared: Prepared, say: Say) -> Result:
         "notes": store.notes,
     }
     summary["seconds"] = {"total": time.perf_counter() - began}
-    return Result(summary, matrix, wanted)
+    return Result(summary, matrix, other_labels(images, config.seed))
+
+
+def kinds(config: TransferConfig) -> tuple[str, ...]:
+    """The kinds of attack that an evaluation makes on every source."""
+    return (PLAIN, *([CONTROL] if config.control else []), *([TARGETED] if config.targeted else []))
+
+
+def evaluate(
+    prepared: Prepared,
+    kind: str,
+    say: Say = lambda line: None,
+    *,
+    sources: Sequence[str] | None = None,
+) -> TransferMatrix:
+    """One kind of attack on the `sources` called so (None: all, and imported sets too)."""
+    chosen = {
+        name: net for name, net in prepared.sources.items() if sources is None or name in sources
+    }
+    steered = kind != PLAIN
+    wanted = other_labels(prepared.images, prepared.config.seed) if kind == TARGETED else None
+    return attacks.transfer_matrix(
+        chosen,
+        prepared.targets,
+        prepared.images,
+        prepared.attack(targeted=steered),
+        seed=derive_seed(prepared.config.seed, "transfer"),
+        wanted=wanted,
+        imported=prepared.imported if sources is None and not steered else {},
+        store=prepared.store,
+        on_cell=lambda source, target: say(f"{kind}: {source} -> {target}"),
+    )
 
 
 def other_labels(images: ImageSet, seed: int) -> Tensor:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from experiments.executing import add_executor_options, executor_of
 from experiments.judged import add_judged_options
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.options import Options, VerbParser, add_config
 from experiments.transfer import HELPS, TransferConfig, prepare, transfer_all, write_report
 from experiments.transfer.export import FORMS, export, keep_examples
+from experiments.transfer.rows import fill_cache
 from robustkit.errors import ConfigError
 from robustkit.runs import RunFolder
 
@@ -43,15 +45,18 @@ def add_arguments(parser: VerbParser) -> None:
     )
     group.add_argument("--export", default="none", help="write the sets, too: none, npz or png")
     add_run_options(parser, resumable=False)
+    add_executor_options(parser, "sets of adversarials", default="inline")
 
 
 def run(options: Options) -> int:
     """Craft, score, and leave summary and report in a new run folder."""
     config = settings("transfer", options)
     _check(config)
-    prepared = prepare(config)
+    with executor_of(config):  # one that cannot be had is found out before there is a folder
+        prepared = prepare(config)
     with run_folder("transfer", options, config, keep_failed=False) as folder:
-        result = transfer_all(prepared, lambda line: print(line, flush=True))
+        fill_cache(prepared, config, _say)
+        result = transfer_all(prepared, _say)
         keep_examples(prepared, result, folder)
         export(prepared, config["export"], folder)
         folder.write_summary(result.summary)
@@ -69,6 +74,10 @@ def run(options: Options) -> int:
 def report(folder: RunFolder) -> Path:
     """Draw the report of a finished evaluation anew."""
     return write_report(folder)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _check(config: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -249,3 +250,42 @@ def test_an_npz_of_other_images_is_refused(
     given = ["--targets", nets["first"], "--import", str(tmp_path / "bad.npz")]
     assert transfer(tmp_path / "run", *given) == 2
     assert "not in [0,1]" in capsys.readouterr().err
+
+
+def test_an_evaluation_is_the_same_on_every_executor(
+    nets: Nets,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # paths are those of the driver, wherever workers are
+    there = [os.path.relpath(each, tmp_path) for each in nets.values()]
+    flags = ["--sources", *there, "--targets", *there, "--ensembles", "logits", "--targeted"]
+    summaries = []
+    for number, executor in enumerate((["inline"], ["processes", "--workers", "2"])):
+        out = tmp_path / str(number)
+        cache = ["--cache", str(tmp_path / f"cache-{number}"), "--executor", *executor]
+        assert transfer(out, *flags, *cache) == 0
+        summaries.append(json.loads((out / "summary.json").read_text()))
+    assert summaries[1]["sets"]["misses"] < summaries[0]["sets"]["misses"]  # the workers' work
+    for summary in summaries:
+        del summary["seconds"]
+        summary["sets"] |= {"hits": 0, "misses": 0}
+    assert summaries[0] == summaries[1]
+    assert set(summaries[0]["matrix"]) == {"first", "second", "all, mean logits"}
+
+
+def test_workers_need_no_cache_that_stays(nets: Nets, tmp_path: Path) -> None:  # noqa: F811
+    flags = ["--cache", "none", "--no-control", "--executor", "processes", "--workers", "2"]
+    assert transfer(tmp_path / "run", *both(nets), *flags) == 0
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_executor_that_cannot_be_is_told_before_there_is_a_folder(
+    nets: Nets,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--executor", "inline", "--workers", "3"]
+    assert transfer(tmp_path / "run", *both(nets), *flags) == 2
+    assert "executor 'inline' runs one job at a time, not 3" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self, cast
 
 from robustkit.compute.executors.base import NOTHING_RUNS, TRIES, J, Job
@@ -140,7 +141,7 @@ class RayExecutor:
             max_restarts=0,
             max_task_retries=0,
         )(RemoteWorker)
-        handle = kind.remote(self._memory_gib)
+        handle = kind.remote(self._memory_gib, str(Path.cwd()))
         for name, reference in self._shared.items():
             handle.hold.remote(name, reference)
         return _Actor(handle, handle.hello.remote())

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -50,7 +51,10 @@ def serve(connection: Connection, memory_gib: float | None) -> None:
 class RemoteWorker:
     """The same on a cluster, where an actor's methods take the place of the pipe."""
 
-    def __init__(self, memory_gib: float | None) -> None:
+    def __init__(self, memory_gib: float | None, place: str) -> None:
+        # Relative paths mean the same as to the driver, where its folder is shared.
+        if Path(place).is_dir():
+            os.chdir(place)
         _settle(memory_gib)
 
     def hello(self) -> bytes:
