@@ -126,14 +126,19 @@ class EvolveConfig:
         self.training(penalised=True, final=True, seed=0)
 
     def _check_budget(self, epochs: tuple[int, ...], rate: int) -> None:
-        """Raise `ConfigError` unless somebody gets to the last rung."""
-        last = len(epochs) - 1
+        """Raise `ConfigError` unless somebody gets to the last rung.
+
+        While one climbs, whoever else is under way spends as much on others.
+        """
+        last, others = len(epochs) - 1, (self.in_flight or 1) - 1
         least = sum(each * rate ** (last - rung) for rung, each in enumerate(epochs))
+        least += others * sum(epochs)
         if self.search_epochs < least:
             raise ConfigError(
                 f"halving by {rate}: the last of {len(epochs)} rungs is reached after {least} "
-                f"epochs, and {self.population} x {self.generations} candidates have "
-                f"{self.search_epochs}; raise generations, or lower epochs"
+                f"epochs with {others + 1} under way, and {self.population} x {self.generations} "
+                f"candidates have {self.search_epochs}; raise generations, or lower epochs or "
+                "in_flight"
             )
 
     @property

@@ -154,7 +154,10 @@ class Evolution:
 
     def _after_search(self, arm: str, found: list[Contender]) -> None:
         if not found:
-            raise RunError(f"no candidate of the arm '{arm}' succeeded: see the ledger's reasons")
+            raise RunError(
+                f"no candidate of the arm '{arm}' succeeded at trial budget: see the ledger's "
+                "reasons"
+            )
         yardstick = Yardstick(
             "R's architecture at trial budget",
             self.baseline["R2"]["accuracy"],

@@ -88,7 +88,7 @@ def test_inheritance_is_the_same_on_any_number_of_workers(tmp_path: Path) -> Non
         (["--halving", "2", "--mode", "steady"], "at least 2 epochs of a trial to divide, not 1"),
         (
             ["--halving", "2", "--mode", "steady", "--epochs", "8", "--generations", "1"],
-            "the last of 4 rungs is reached after 32 epochs, and 2 x 1 candidates have 16",
+            "the last of 4 rungs is reached after 47 epochs with 2 under way, and 2 x 1 candidates",
         ),
         (["--inherit", "--promote", "0"], "promote must be at least 1"),
         (["--inherit", "--reuse", "somewhere"], "--inherit with --reuse"),
