@@ -2,69 +2,25 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import math
 import os
 import resource
 import signal
 import sqlite3
-import sys
 import time
 from collections.abc import Callable
-from contextlib import closing, redirect_stderr, redirect_stdout
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import psutil
 
-from robustkit.runs import Ledger, RunFolder
-from tests.faults.standin import search
+from robustkit.runs import RunFolder
+from tests.faults.victim import Course, Victim, ending, written
 
-# A fresh process imports torch for seconds, in which there is nothing to disturb.
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.faults.standin", "torch._dynamo"])
-NOBODY = 65534
-LENGTH = 0.6  # seconds that a run takes, about: moments are drawn from it
-
-
-class Victim:
-    """A run in a process of its own, its output added to a file."""
-
-    def __init__(self, path: Path, executor: str, workers: int, **odd: Any) -> None:
-        self.path, self.output = path, path.parent / f"{path.name}.txt"
-        self.process = SERVER.Process(
-            target=_work, args=(path, self.output, executor, workers, odd)
-        )
-        self.process.start()
-
-    def end(self) -> int:
-        """Wait for the end; the exit code."""
-        self.process.join(120)
-        assert self.process.exitcode is not None, "the run hangs"
-        return self.process.exitcode
-
-    def told(self) -> str:
-        return self.output.read_text() if self.output.exists() else ""
-
-
-def _work(path: Path, output: Path, executor: str, workers: int, odd: dict[str, Any]) -> None:
-    # A process started in the background by a shell is deaf to Ctrl-C, and so were its children.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if odd.get("nobody") and os.geteuid() == 0:
-        os.setegid(NOBODY)
-        os.seteuid(NOBODY)
-    if "back" in odd:
-        _set_clock_back(odd["back"])
-    with output.open("a") as file, redirect_stdout(file), redirect_stderr(file):
-        try:
-            sys.exit(search(path, executor, workers))
-        except KeyboardInterrupt:
-            sys.exit(130)
-
-
-def _set_clock_back(after: float) -> None:
-    real, start = time.time, time.monotonic()
-    time.time = lambda: real() - (86_400 if time.monotonic() - start > after else 0)
+Strike = Callable[[Victim, Course, Random], bool]
+"""Does the harm at a random moment and waits for the end of the victim; whether it struck."""
 
 
 def known(path: Path, mode: str = "ro") -> dict[str, tuple[Any, ...]]:
@@ -80,63 +36,68 @@ def known(path: Path, mode: str = "ro") -> dict[str, tuple[Any, ...]]:
         return {}
 
 
-def _signalled(how: signal.Signals) -> Callable[[Victim, Random], bool]:
-    def strike(victim: Victim, rng: Random) -> bool:
-        victim.process.join(rng.uniform(0, LENGTH))
+def _signalled(how: signal.Signals) -> Strike:
+    def strike(victim: Victim, course: Course, rng: Random) -> bool:
+        victim.process.join(rng.uniform(0, course.seconds))
         if victim.process.is_alive():
             os.kill(victim.process.pid or 0, how)
-        return victim.end() in (-how, 130)
+        code = victim.end()
+        assert code in (0, -how, 130), victim.told()
+        return code != 0
 
     return strike
 
 
-def _full(victim: Victim, rng: Random) -> bool:
+def _full(victim: Victim, course: Course, rng: Random) -> bool:
     """No file of the run may grow beyond a limit any more."""
-    victim.process.join(rng.uniform(0, LENGTH))
-    limit = rng.randrange(2_000, 60_000)  # what the run says of it has to fit
-    try:
+    victim.process.join(rng.uniform(0, course.seconds))
+    # What the run says of it has to fit; small files are as likely to be struck as large ones.
+    limit = round(math.exp(rng.uniform(math.log(4_000), math.log(course.largest))))
+    with suppress(ProcessLookupError):
         hard = resource.RLIM_INFINITY
         resource.prlimit(victim.process.pid or 0, resource.RLIMIT_FSIZE, (limit, hard))
-    except ProcessLookupError:
-        pass
     code = victim.end()
     assert code in (0, 2), victim.told()
     if code == 2:
         # SQLite calls a file that may not grow an I/O error, and a disk without space full.
         last = victim.told().splitlines()[-1]
         reasons = ("no space left on the device", "disk I/O error")
-        assert last.startswith("error: "), victim.told()
+        assert last.startswith("robustkit: error: "), victim.told()
         assert any(last.endswith(reason) for reason in reasons), victim.told()
     return code == 2
 
 
-def _read_only(victim: Victim, rng: Random) -> bool:
-    """The folder may not be written to any more."""
-    victim.process.join(rng.uniform(0, LENGTH))
-    if victim.path.is_dir():
-        victim.path.chmod(0o555)
+def _permit(path: Path, mode: int) -> None:
+    for folder, _, _ in os.walk(path):
+        with suppress(FileNotFoundError):
+            Path(folder).chmod(mode)
+
+
+def _read_only(victim: Victim, course: Course, rng: Random) -> bool:
+    """The folder, and whatever it holds, may not be written to any more."""
+    victim.process.join(rng.uniform(0, course.seconds))
+    _permit(victim.path, 0o555)
     code = victim.end()
-    if victim.path.is_dir():
-        victim.path.chmod(0o755)
+    _permit(victim.path, 0o755)
     assert code in (0, 2), victim.told()
     if code == 2:
         last = victim.told().splitlines()[-1]
-        assert last.startswith("error: "), victim.told()
+        assert last.startswith("robustkit: error: "), victim.told()
         assert str(victim.path) in last
     return code == 2
 
 
-def _clock(victim: Victim, rng: Random) -> bool:
+def _clock(victim: Victim, course: Course, rng: Random) -> bool:
     """The clock was set back by a day on the way, which must disturb nothing."""
     return victim.end() == 0
 
 
-def _second(victim: Victim, rng: Random) -> bool:
+def _second(victim: Victim, course: Course, rng: Random) -> bool:
     """Another process wants the same folder."""
     while victim.process.is_alive() and not (victim.path / "ledger.sqlite").exists():
         time.sleep(0.001)
-    victim.process.join(rng.uniform(0, LENGTH / 2))
-    other = Victim(victim.path, "inline", 1)
+    victim.process.join(rng.uniform(0, course.seconds / 2))
+    other = Victim(course.work, victim.path)
     code = other.end()
     assert victim.end() == 0, victim.told()
     assert code in (0, 2), victim.told()
@@ -145,14 +106,14 @@ def _second(victim: Victim, rng: Random) -> bool:
     return code == 2
 
 
-def _worker(victim: Victim, rng: Random) -> bool:
+def _worker(victim: Victim, course: Course, rng: Random) -> bool:
     """A worker process dies on the way: once or twice, so that no job loses all its tries."""
     killed, wanted = 0, rng.randint(1, 2)
     while victim.process.is_alive() and killed < wanted:
         if not known(victim.path):
             time.sleep(0.01)
             continue
-        victim.process.join(rng.uniform(0.0, LENGTH / 3))
+        victim.process.join(rng.uniform(0, course.seconds / 3))
         try:
             children = psutil.Process(victim.process.pid or 0).children()
             workers = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
@@ -165,7 +126,7 @@ def _worker(victim: Victim, rng: Random) -> bool:
     return killed > 0
 
 
-FAULTS: dict[str, tuple[Callable[[Victim, Random], bool], dict[str, Any]]] = {
+FAULTS: dict[str, tuple[Strike, dict[str, Any]]] = {
     "kill -9 of the driver": (_signalled(signal.SIGKILL), {}),
     "SIGTERM": (_signalled(signal.SIGTERM), {}),
     "Ctrl-C": (_signalled(signal.SIGINT), {}),
@@ -177,13 +138,7 @@ FAULTS: dict[str, tuple[Callable[[Victim, Random], bool], dict[str, Any]]] = {
 }
 
 
-def undisturbed(folder: Path) -> dict[str, Any]:
-    """The summary of a run that nothing happens to."""
-    assert search(folder / "undisturbed") == 0
-    return RunFolder.open(folder / "undisturbed").summary() or {}
-
-
-def suffer(name: str, number: int, folder: Path, wanted: dict[str, Any]) -> bool:
+def suffer(name: str, number: int, folder: Path, course: Course) -> bool:
     """One run with the fault `name`; whether it struck. Raises `AssertionError` if it did harm.
 
     Whatever was on the disk when it struck is still there at the end, word for word, and was not
@@ -192,25 +147,22 @@ def suffer(name: str, number: int, folder: Path, wanted: dict[str, Any]) -> bool
     strike, odd = FAULTS[name]
     path, rng = folder / f"{name.replace(' ', '-')}-{number}", Random(f"{name}/{number}")
     odd = dict(odd)
-    executor, workers = odd.pop("executor", "inline"), odd.pop("workers", 1)
     if odd.get("nobody"):
         folder.chmod(0o777)
     if "back" in odd:
-        odd["back"] = rng.uniform(0, LENGTH)
-    struck = strike(Victim(path, executor, workers, **odd), rng)
-    before = known(path, "rw")
-    finished = path.is_dir() and (path / "summary.json").exists()
-    again = Victim(path, executor, workers, **{k: v for k, v in odd.items() if k == "nobody"})
+        odd["back"] = rng.uniform(0, course.seconds)
+    struck = strike(Victim(course.work, path, **odd), course, rng)
+    before, files = known(path, "rw"), written(path)
+    odd.pop("back", None)
+    again = Victim(course.work, path, **odd)
     assert again.end() == 0, again.told()
-    after = known(path, "rw")
-    assert all(after[trial] == row for trial, row in before.items())
-    run = RunFolder.open(path)
-    found = run.summary() or {}
-    assert found == wanted, (found, wanted)
-    ran = [each["ran"] for each in run.metrics() if "ran" in each]
-    if not finished:
+    after, kept = known(path, "rw"), written(path)
+    changed = [name for name, row in before.items() if after.get(name) != row]
+    changed += [name for name, data in files.items() if kept.get(name) != data]
+    assert not changed, changed
+    found = ending(path)
+    assert found == course.end, (found, course.end)
+    ran = [each["ran"] for each in RunFolder.open(path).metrics() if "ran" in each]
+    if ran and "summary.json" not in files:
         assert ran[-1] == len(after) - len(before), (ran, len(after), len(before))
-    with Ledger.open(path / "ledger.sqlite") as ledger:
-        numbers = sorted(each.payload["number"] for each in ledger.trials())
-    assert numbers == list(range(len(numbers)))
     return struck

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import sys
 import time
@@ -110,14 +108,8 @@ def search(path: Path, executor: str = "inline", workers: int = 1) -> int:
             ).advance()
             agenda.work()
             folder.append_metrics({"ran": making.count})
-            folder.write_summary({"trials": len(ledger.trials()), "digest": digest(ledger)})
+            folder.write_summary({"trials": len(ledger.trials())})
     except RobustkitError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"robustkit: error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def digest(ledger: Ledger) -> str:
-    """All that the ledger says but for seconds."""
-    rows = [[t.id, t.key, t.payload, t.outcome, t.reason, t.result] for t in ledger.trials()]
-    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
