@@ -19,6 +19,7 @@ from robustkit.compute.outcomes import (
     Timeout,
     classify,
 )
+from robustkit.compute.placement import FreeMemory, free_memory, handed, placed
 from robustkit.compute.seeds import derive_seed, isolated_rng, torch_generator
 from robustkit.compute.threads import single_thread
 
@@ -26,6 +27,7 @@ __all__ = [
     "Diverged",
     "DivergedError",
     "Failure",
+    "FreeMemory",
     "Invalid",
     "InvalidCandidateError",
     "Lost",
@@ -36,8 +38,11 @@ __all__ = [
     "classify",
     "derive_seed",
     "device_of",
+    "free_memory",
+    "handed",
     "isolated_rng",
     "keep_freed_memory",
+    "placed",
     "resolve_device",
     "single_thread",
     "torch_generator",

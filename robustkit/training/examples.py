@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from robustkit.compute import FreeMemory, free_memory, handed, placed
 from robustkit.data import ImageSet, crop_flip, fixed_views, to_unit
 from robustkit.errors import ConfigError, DataError
 from robustkit.training.config import TrainConfig
+from robustkit.training.misalignment import MIN_NORM
 from robustkit.training.references import ReferenceGradients
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,15 @@ class Batch:
 class Examples:
     """Training images as stored views uint8 (K,N,C,H,W), `labels` int64 (N,), and references.
 
-    With no references, `augment` other than "none" is drawn anew for each batch.
+    With no references, `augment` other than "none" is drawn anew for each batch. Batches are made
+    on the `device`, wherever what they are taken from lies.
     """
 
     views: Tensor
     labels: Tensor
     references: tuple[ReferenceGradients, ...] = ()
     augment: str = "none"
+    device: torch.device = CPU
 
     def __post_init__(self) -> None:
         for reference in self.references:
@@ -54,26 +60,28 @@ class Examples:
 
     def subset(self, indices: Tensor) -> Examples:
         """The examples at `indices`, copied into memory."""
-        return Examples(
-            self.views[:, indices],
-            self.labels[indices],
-            tuple(reference.subset(indices) for reference in self.references),
-            self.augment,
+        return replace(
+            self,
+            views=self.views[:, indices],
+            labels=self.labels[indices],
+            references=tuple(reference.subset(indices) for reference in self.references),
         )
 
-    def to(self, device: torch.device) -> Examples:
-        """These examples on `device`; a small set is moved once rather than batch by batch."""
+    def to(self, device: torch.device, free: FreeMemory = free_memory) -> Examples:
+        """These examples for a training on `device`.
+
+        Views and gradients are moved there once where they fit (see `placed`); what does not stays
+        where it is, which for a mapped file is the disk, and its batches are handed over.
+        """
         if device.type == "cpu":
             return self
-        return Examples(
-            self.views.to(device),
-            self.labels.to(device),
-            tuple(
-                ReferenceGradients(each.directions.to(device), each.norms.to(device))
-                for each in self.references
-            ),
-            self.augment,
+        stored = [self.views, *(each.directions for each in self.references)]
+        views, *directions = placed(stored, device, free)
+        references = tuple(
+            ReferenceGradients(moved, each.norms.to(device))
+            for moved, each in zip(directions, self.references, strict=True)
         )
+        return Examples(views, self.labels.to(device), references, self.augment, device)
 
     def draw_views(self, generator: torch.Generator) -> Tensor:
         """One view of each image for an epoch, (N,)."""
@@ -81,17 +89,21 @@ class Examples:
 
     def batch(self, indices: Tensor, view: Tensor, generator: torch.Generator) -> Batch:
         """The images at `indices` (n,), each in its `view` (n,)."""
-        home = self.views.device
-        indices, view = indices.to(home), view.to(home)
-        pixels = self.views[view, indices]
+        pixels = self._rows(self.views, view, indices)
         if self.augment != "none":
             pad = max(1, pixels.shape[-1] // 8) if "crop" in self.augment else 0
             pixels = crop_flip(pixels, pad=pad, flip="flip" in self.augment, generator=generator)
         directions = usable = None
         if self.references:
-            directions = torch.stack([each.directions[view, indices] for each in self.references])
-            usable = torch.stack([each.usable[view, indices] for each in self.references])
-        return Batch(to_unit(pixels), self.labels[indices], directions, usable)
+            taken = [self._rows(each.directions, view, indices) for each in self.references]
+            norms = [self._rows(each.norms, view, indices) for each in self.references]
+            directions, usable = torch.stack(taken), torch.stack(norms) > MIN_NORM
+        return Batch(to_unit(pixels), self.labels[indices.to(self.device)], directions, usable)
+
+    def _rows(self, stored: Tensor, view: Tensor, indices: Tensor) -> Tensor:
+        """Of something (K,N,…) the rows at `view` and `indices` (n,), on the device."""
+        there = stored.device
+        return handed(stored[view.to(there), indices.to(there)], self.device)
 
 
 def make_examples(

@@ -80,3 +80,32 @@ def test_a_reference_and_fresh_augmentation_exclude_each_other() -> None:
     examples = marked()
     with pytest.raises(ConfigError, match="needs fixed views: set views above 0"):
         Examples(examples.views, examples.labels, examples.references, "flip")
+
+
+@pytest.mark.parametrize(
+    ("free", "views", "directions"),
+    [
+        (0, "cpu", ["cpu", "cpu"]),
+        (8 * 96, "meta", ["cpu", "cpu"]),
+        (8 * 96 * 3, "meta", ["meta", "cpu"]),
+        (8 * 96 * 5, "meta", ["meta", "meta"]),
+    ],
+)
+def test_what_fits_goes_to_the_device_and_batches_are_made_there(
+    free: int, views: str, directions: list[str]
+) -> None:
+    """96 bytes of pixels, and twice as many of each of two references' gradients."""
+    there = torch.device("meta")
+    moved = marked().to(there, lambda device: free)
+    assert moved.views.device.type == views
+    assert [each.directions.device.type for each in moved.references] == directions
+    made = moved.batch(torch.arange(3), torch.arange(3), torch.Generator())
+    for each in (made.images, made.labels, made.directions, made.usable):
+        assert each is not None
+        assert each.device == there
+    assert moved.subset(torch.arange(2)).device == there
+
+
+def test_on_the_cpu_nothing_is_copied() -> None:
+    examples = marked()
+    assert examples.to(torch.device("cpu"), lambda device: 0) is examples
