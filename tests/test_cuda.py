@@ -51,6 +51,7 @@ def test_a_trained_net_is_as_good_as_on_the_cpu(trained: Path) -> None:
         ["attack", "--model", "{net}", "--data", "digits", "--test-size", "60", "--probe", "40"],
         ["transfer", "--sources", "{net}", "--data", "digits", "--test-size", "60", "--eps", "0.1"],
         ["explain", "--model", "{net}", "--data", "digits", "--index", "0,1"],
+        ["train", "--data", "digits", "--epochs", "1", "--bf16", "--channels-last"],
         ["evolve", *TINY, *INLINE],
         ["adapt", *SMALL, "--recipe", "source,adversarial+aligned", "--seeds", "1"],
     ],

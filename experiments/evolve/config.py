@@ -25,7 +25,8 @@ class EvolveConfig:
     Budgets are in epochs and images, never seconds. Trials train on `train_size` images of the
     training split (None: all of it) for `epochs`; the reference trains on all of it, finalists on
     training and validation split together, for `final_epochs`. `eps` is in units of images in
-    [0,1]; `lam`, `phi`, `grad_loss` and `penalty_stats` are the penalty's (see `TrainConfig`).
+    [0,1]; `lam`, `phi`, `grad_loss` and `penalty_stats` are the penalty's, `bf16` and
+    `channels_last` for speed (see `TrainConfig`).
 
     The evolved net E is the one with the least transfer among those whose validation accuracy is
     at least that of R's architecture trained alike, without the penalty, minus `tolerance`. With
@@ -69,6 +70,8 @@ class EvolveConfig:
     eps: float = 8 / 255
     attack_steps: int = 10
     batch_size: int = 64
+    bf16: bool = False
+    channels_last: bool = False
     optimizer: str = "sgd"
     lr: float = 0.05
     weight_decay: float = 5e-4
@@ -182,6 +185,8 @@ class EvolveConfig:
         return TrainConfig(
             epochs=self.final_epochs if final else self.epochs,
             batch_size=self.batch_size,
+            bf16=self.bf16,
+            channels_last=self.channels_last,
             optimizer=self.optimizer,
             lr=self.lr,
             weight_decay=self.weight_decay,

@@ -36,6 +36,9 @@ HELPS = {
     "eps": "radius of the attack, in units of images in [0,1]; fractions such as 8/255 are read",
     "attack_steps": "steps of the attack",
     "batch_size": "images of a training step",
+    "bf16": "forward passes of trainings in bfloat16, for GPUs; R's gradients, attacks and scores "
+    "stay in float32",
+    "channels_last": "weights and batches of trainings in memory with channels innermost, for GPUs",
     "optimizer": "sgd or adam",
     "lr": "peak learning rate",
     "weight_decay": "weight decay",

@@ -31,6 +31,7 @@ HELPS = {
     "eps": "their radius, in units of images in [0,1], such as 8/255",
     "attack_steps": "steps of pgd and mifgsm",
     "bf16": "forward passes in bfloat16",
+    "channels_last": "weights and batches in memory with channels innermost, for GPUs",
     "seed": "of initial weights, batches, views and attacks",
 }
 

@@ -35,7 +35,11 @@ class TrainConfig:
     pass. Networks without batch norm need no second pass and never get one.
 
     `adversarial` trains on adversarials of that attack at radius `eps` (units of images in [0,1])
-    in place of the images. `bf16` runs forward passes in bfloat16.
+    in place of the images.
+
+    `bf16` runs forward passes in bfloat16. `channels_last` lays weights and batches out in memory
+    with their channels innermost, as a GPU's matrix units want them; it changes no more than
+    rounding. Both are for speed, and whether they give any is the machine's affair.
     """
 
     epochs: int = 10
@@ -58,6 +62,7 @@ class TrainConfig:
     eps: float = 8 / 255
     attack_steps: int = 7
     bf16: bool = False
+    channels_last: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

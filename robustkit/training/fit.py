@@ -20,6 +20,7 @@ from robustkit.training.config import TrainConfig
 from robustkit.training.evaluate import evaluate
 from robustkit.training.examples import Examples, make_examples
 from robustkit.training.history import EpochRecord, History
+from robustkit.training.layout import in_layout
 from robustkit.training.optimisation import learning_rate, make_optimizer, set_learning_rate
 from robustkit.training.references import ReferenceGradients
 from robustkit.training.step import step_loss
@@ -74,7 +75,20 @@ def fit_examples(
         raise ConfigError("patience needs validation images to watch")
     home = device or torch.device("cpu")
     model.to(home)
-    training = _Training(model, examples.to(home), config)
+    with in_layout(model, config.channels_last):
+        return _fitted(model, examples.to(home), val, config, on_epoch, checkpoint_dir)
+
+
+def _fitted(
+    model: models.Classifier,
+    examples: Examples,
+    val: ImageSet | None,
+    config: TrainConfig,
+    on_epoch: OnEpoch | None,
+    checkpoint_dir: Path | None,
+) -> History:
+    """As `fit_examples`, with everything in its place."""
+    training = _Training(model, examples, config)
     records: list[EpochRecord] = []
     best: EpochRecord | None = None
     best_weights: dict[str, Tensor] = {}

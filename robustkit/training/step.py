@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch.func import functional_call
 from robustkit.attacks import Attack
 from robustkit.training.config import TrainConfig
 from robustkit.training.examples import Batch
+from robustkit.training.layout import laid_out
 from robustkit.training.misalignment import Misalignment, differentiable_gradient, misalignment
 
 
@@ -37,6 +38,8 @@ def step_loss(
     One forward pass serves both terms, unless the cross-entropy is taken on adversarials or the
     penalty with running statistics.
     """
+    if config.channels_last:
+        batch = replace(batch, images=laid_out(batch.images))
     images = batch.images
     if attack is not None:
         images = attack(model, images, batch.labels, generator=generator)
