@@ -14,7 +14,7 @@ SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(SINGLE) $(BIN)/python -m pytest -n logical --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench
+.PHONY: help setup demo test test-all check format bench bench-gpu
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
@@ -54,3 +54,6 @@ format: $(STAMP)  ## put lint and format right
 
 bench: $(STAMP)  ## the timings behind the figures of the README
 	$(SINGLE) $(BIN)/python -m experiments.benchmarks
+
+bench-gpu: $(STAMP)  ## what a GPU makes of steps, attacks and maps; ends in bench-gpu.json
+	$(SINGLE) $(BIN)/python -m experiments.benchmarks.gpu

@@ -10,6 +10,7 @@ from experiments.benchmarks import (
     batches,
     detectors,
     explain,
+    layout,
     matrix,
     penalty,
     repair,
@@ -22,6 +23,7 @@ from robustkit.compute import keep_freed_memory
 
 SUITES = {
     "penalty": penalty,
+    "layout": layout,
     "batches": batches,
     "workers": workers,
     "search": search,

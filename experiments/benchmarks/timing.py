@@ -7,6 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
+from robustkit.compute import synchronize
+
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -41,12 +47,22 @@ class Claim:
 
 def medians(*works: Callable[[], object], rounds: int = 9) -> list[float]:
     """Median seconds of each of `works`, run in turns after one warm-up round."""
-    for work in works:
-        work()
+    return [statistics.median(each) for each in timings(*works, rounds=rounds)]
+
+
+def timings(
+    *works: Callable[[], object], rounds: int, device: torch.device = CPU, warm_ups: int = 1
+) -> list[list[float]]:
+    """Seconds of each of `works` in each of `rounds`, run in turns, with the device's own time."""
+    for _ in range(warm_ups):
+        for work in works:
+            work()
     seconds: list[list[float]] = [[] for _ in works]
     for _ in range(rounds):
         for place, work in enumerate(works):
+            synchronize(device)
             start = time.perf_counter()
             work()
+            synchronize(device)
             seconds[place].append(time.perf_counter() - start)
-    return [statistics.median(each) for each in seconds]
+    return seconds

@@ -5,7 +5,7 @@ Executors, which run jobs, live in `robustkit.compute.executors`.
 """
 
 from robustkit.compute.allocator import keep_freed_memory
-from robustkit.compute.device import device_of, resolve_device
+from robustkit.compute.device import device_of, resolve_device, synchronize
 from robustkit.compute.outcomes import (
     Diverged,
     DivergedError,
@@ -45,5 +45,6 @@ __all__ = [
     "placed",
     "resolve_device",
     "single_thread",
+    "synchronize",
     "torch_generator",
 ]

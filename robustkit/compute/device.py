@@ -36,6 +36,18 @@ def device_of(module: nn.Module) -> torch.device:
     return next((weight.device for weight in module.parameters()), torch.device("cpu"))
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until `device` has done what it was given; a CPU has done it already.
+
+    A GPU only takes orders: a clock that is not stopped after this measures how fast they are
+    given.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def _best() -> str:
     return next(kind for kind in ("cuda", "mps", "cpu") if _count(kind) > 0)
 

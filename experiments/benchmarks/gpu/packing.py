@@ -1,0 +1,87 @@
+"""Short penalised trainings, one process or several of them on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from experiments.benchmarks.gpu.figure import Figure, per_second
+from experiments.benchmarks.gpu.setting import Setting
+from experiments.benchmarks.steps import CLASSES
+from experiments.benchmarks.timing import timings
+from robustkit import models, training
+from robustkit.compute import Ok, resolve_device
+from robustkit.compute.executors import Executor, open_executor
+from robustkit.errors import DeviceError
+from robustkit.training.references import unit_rows
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A training as a search has many: a small net, a few epochs, the penalty."""
+
+    seed: int
+    device: str
+    images: int
+    side: int
+    epochs: int
+
+    def run(self) -> float:
+        """The last epoch's loss."""
+        generator = torch.Generator().manual_seed(self.seed)
+        shape = (self.images, 3, self.side, self.side)
+        views = torch.randint(256, (1, *shape), generator=generator, dtype=torch.uint8)
+        directions, norms = unit_rows(torch.randn(shape, generator=generator))
+        reference = training.ReferenceGradients(directions[None].half(), norms[None])
+        examples = training.Examples(views, torch.arange(self.images) % CLASSES, (reference,))
+        net = models.build(
+            "small", num_classes=CLASSES, in_channels=3, image_size=self.side, seed=self.seed
+        )
+        config = training.TrainConfig(
+            epochs=self.epochs, batch_size=min(64, self.images), lr=0.01, lam=1.0, seed=self.seed
+        )
+        history = training.fit_examples(
+            net, examples, None, config, device=resolve_device(self.device)
+        )
+        return history.best.train_loss
+
+
+def figures(setting: Setting, device: torch.device) -> Iterator[Figure]:
+    """Trainings ended in a second with 1, 2, … processes at work on `device`."""
+    candidates = [
+        Candidate(seed, str(device), setting.candidate_images, setting.side, setting.epochs)
+        for seed in range(setting.candidates)
+    ]
+    with open_executor("processes", workers=max(setting.packs)) as executor:
+        works = [partial(_train, executor, candidates, at_once) for at_once in setting.packs]
+        # The first round starts processes, and CUDA in each: it is the warm-up.
+        seconds = timings(*works, rounds=setting.pack_rounds)
+    found = [
+        per_second(_title(count), "trainings", setting.candidates, values)
+        for count, values in zip(setting.packs, seconds, strict=True)
+    ]
+    yield found[0]
+    yield from (each.over(found[0]) for each in found[1:])
+
+
+def _train(executor: Executor, candidates: Sequence[Candidate], at_once: int) -> None:
+    """Train all candidates, so many at a time; the other processes are idle."""
+    ended = 0
+
+    def jobs() -> Iterator[Candidate | None]:
+        for number, candidate in enumerate(candidates):
+            while number - ended >= at_once:
+                yield None
+            yield candidate
+
+    for _, outcome in executor.run(jobs()):
+        ended += 1
+        if not isinstance(outcome, Ok):
+            raise DeviceError(f"{_title(at_once)}: a training ended as {outcome.kind}")
+
+
+def _title(count: int) -> str:
+    return f"candidates, {count} process{'es' if count > 1 else ''} on one device"
