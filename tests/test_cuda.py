@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from adaptation import detectors
 from adaptation.attacks import DetectionAttack
 from experiments.cli import main
 from robustkit import attacks, data, explain, models, training
+from robustkit.compute import exact_products
 from robustkit.data.detection import load_detection
 from tests.experiments.adaptation.runs import SMALL
 from tests.experiments.evolve.runs import INLINE, TINY
@@ -28,6 +30,13 @@ pytestmark = pytest.mark.skipif(
 
 def small(seed: int = 0) -> models.Classifier:
     return models.build("small", num_classes=10, in_channels=1, image_size=16, seed=seed)
+
+
+@pytest.fixture(autouse=True)
+def exact() -> Iterator[None]:
+    """What is compared with the CPU's is computed as exactly."""
+    with exact_products():
+        yield
 
 
 @pytest.fixture(scope="module")

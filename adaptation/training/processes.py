@@ -23,11 +23,23 @@ def process_group() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    place, among = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if gpus:
+        torch.cuda.set_device(place % gpus)  # the device "cuda" is each process's own from here on
+    dist.init_process_group(backend_for(gpus, among))
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def backend_for(gpus: int, processes: int) -> str:
+    """What carries the messages of so many `processes` on a machine with so many `gpus`.
+
+    NCCL is the fastest, but wants a GPU for each process and knows no tensors of the CPU.
+    """
+    return "cpu:gloo,cuda:nccl" if gpus >= processes else "gloo"
 
 
 def rank() -> int:

@@ -22,7 +22,7 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
     device = device_of(model)
     with pure(model):
         for start in range(0, len(images), BATCH):
-            part = images[start : start + BATCH]
+            part = images[start : start + BATCH].to(device)
             pixels = to_unit(part) if part.dtype == torch.uint8 else part
-            parts.append(model(pixels.to(device)).float().cpu())
+            parts.append(model(pixels).float().cpu())
     return torch.cat(parts)

@@ -20,6 +20,7 @@ from robustkit.compute.outcomes import (
     classify,
 )
 from robustkit.compute.placement import FreeMemory, free_memory, handed, placed
+from robustkit.compute.precision import exact_products
 from robustkit.compute.seeds import derive_seed, isolated_rng, torch_generator
 from robustkit.compute.threads import single_thread
 
@@ -38,6 +39,7 @@ __all__ = [
     "classify",
     "derive_seed",
     "device_of",
+    "exact_products",
     "free_memory",
     "handed",
     "isolated_rng",

@@ -13,6 +13,8 @@ _OUT_OF_MEMORY_TEXTS = (
     "DefaultCPUAllocator: not enough memory",
     "MPS backend out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",  # the driver's own, when another process has the rest
 )
 
 

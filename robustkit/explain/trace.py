@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.purity import pure
-from robustkit.compute import device_of
+from robustkit.compute import device_of, exact_products
 from robustkit.errors import ExplainError
 from robustkit.explain.layers import AUTO, INPUT, automatic, cuts, wanted_modules
 from robustkit.explain.recording import Record, Recording
@@ -148,7 +148,7 @@ def trace(
         leaf = images.detach().to(device_of(model)).requires_grad_(True)
         recording = Recording(record, leaf)
         captured: dict[str, Tensor] = {}
-        with ExitStack() as hooks, _exactly(leaf), recording:
+        with ExitStack() as hooks, _exactly(leaf), exact_products(), recording:
             for name, module in model.named_modules():
                 if isinstance(module, torch.jit.ScriptModule):
                     record.unknown.setdefault(name, "what is compiled")
@@ -191,7 +191,8 @@ def trace(
         _score=score,
     )
     try:
-        yield made
+        with exact_products():  # maps are made of gradients, as long as they last
+            yield made
     finally:
         made.end()
 

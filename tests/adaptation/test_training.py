@@ -19,6 +19,7 @@ from adaptation.training import DetectionConfig, StepRecord, adapt_statistics, l
 from adaptation.training.alignment import DomainClassifiers, reversed_gradient
 from adaptation.training.batches import draw_batch, mirrored
 from adaptation.training.loop import learning_rate
+from adaptation.training.processes import backend_for
 from adaptation.training.step import radius
 from adaptation.training.teacher import follow, make_teacher
 from robustkit.compute import DivergedError
@@ -304,3 +305,11 @@ def test_settings_that_make_no_sense(given: dict[str, float], said: str) -> None
 def test_recipes_that_look_at_the_target_need_it(source: DetectionSet) -> None:
     with pytest.raises(ConfigError, match="need images of the target"):
         train_detector(fresh(source.classes), source, recipe("aligned"))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "among", "expected"),
+    [(0, 2, "gloo"), (1, 2, "gloo"), (2, 2, "cpu:gloo,cuda:nccl"), (8, 2, "cpu:gloo,cuda:nccl")],
+)
+def test_nccl_is_for_a_gpu_each_and_never_alone(gpus: int, among: int, expected: str) -> None:
+    assert backend_for(gpus, among) == expected

@@ -85,6 +85,8 @@ def _answer(request: bytes) -> bytes:
         return pickle.dumps(attempt(pickle.loads(request)))  # noqa: S301 - from our own parent
     except BaseException as error:
         answer = classify(error) or Bug(_portable(error), traceback.format_exc())
+    # What this job's nets took of a GPU is of use to the workers beside it, not to an idle one.
+    torch.cuda.empty_cache()
     return pickle.dumps(answer)
 
 

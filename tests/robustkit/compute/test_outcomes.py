@@ -21,6 +21,7 @@ from robustkit.compute.outcomes import (
         (InvalidCandidateError("no blocks\nat all"), Invalid("no blocks", 2.0)),
         (MemoryError(), OutOfMemory("MemoryError", 2.0)),
         (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory("CUDA out of memory", 2.0)),
+        (RuntimeError("CUDA error: out of memory"), OutOfMemory("CUDA error: out of memory", 2.0)),
     ],
 )
 def test_an_ending_has_its_outcome(error: Exception, expected: object) -> None:
