@@ -87,9 +87,16 @@ def _for_executor(config: dict[str, Any], given: Mapping[str, Any]) -> dict[str,
 
 @contextmanager
 def run_folder(
-    verb: str, options: Options, config: Mapping[str, Any], *, keep_failed: bool = True
+    verb: str,
+    options: Options,
+    config: Mapping[str, Any],
+    *,
+    keep_failed: bool = True,
+    resumable: bool = True,
 ) -> Iterator[RunFolder]:
     """The locked folder of the run, new or resumed; an interrupt says how to go on.
+
+    Without `resumable` this run cannot be resumed although others of its verb can.
 
     Without `keep_failed` a mistake that is found out only on the way takes the new folder with it,
     unless there are results in it already. Raises `RunError` when a new folder's path exists, or
@@ -105,7 +112,7 @@ def run_folder(
                     shutil.rmtree(folder.path)
                 raise
     except KeyboardInterrupt:
-        if "resume" in options.values:
+        if resumable and "resume" in options.values:
             hint = f"go on with: robustkit {verb} --resume {folder.path}"
         else:
             hint = f"start anew with: robustkit {verb} --config {folder.file('config.yaml')}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -14,6 +14,9 @@ from experiments.explain.subject import Subject
 from experiments.pictures import show_image
 from robustkit import explain
 from robustkit.runs.report import house_style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩"
 ACROSS = 6
@@ -57,7 +60,6 @@ def _tiles(
 def _drawn(
     subject: Subject, targets: Tensor, row: int, tiles: list[tuple[str, np.ndarray]]
 ) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     grey = subject.images[row].double().mean(dim=0).numpy()
@@ -73,16 +75,26 @@ def _drawn(
         target = subject.classes[int(targets[row])]
         places[0].set_title(f"{subject.names[row]}: {target}", fontsize=8)
         for place, (title, values) in zip(places[1:], tiles, strict=False):
-            _overlay(place, grey, values)
+            overlay(place, grey, values)
             place.set_title(title, fontsize=8)
-        packed = io.BytesIO()
-        FigureCanvasAgg(drawing).print_png(packed)  # type: ignore[no-untyped-call]
-    return packed.getvalue()
+        return png(drawing)
 
 
-def _overlay(place: Any, grey: np.ndarray, values: np.ndarray) -> None:
-    """The map over the faded image; the colours are symmetric, so white is nothing."""
+def overlay(place: Any, grey: np.ndarray, values: np.ndarray) -> None:
+    """Draw a map (H,W) over the faded image (H,W), grey levels 0 to 255.
+
+    The colours are symmetric and go up to the map's own largest magnitude, so white is nothing.
+    """
     place.imshow(255 - (255 - grey) * 0.35, cmap="gray", vmin=0, vmax=255)
     size = float(np.abs(values).max()) or 1.0
     strength = np.abs(values) / size
     place.imshow(values / size, cmap="bwr", vmin=-1, vmax=1, alpha=0.85 * strength**0.6)
+
+
+def png(drawing: Figure) -> bytes:
+    """A matplotlib figure as a PNG file's bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    packed = io.BytesIO()
+    FigureCanvasAgg(drawing).print_png(packed)  # type: ignore[no-untyped-call]
+    return packed.getvalue()

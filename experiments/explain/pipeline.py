@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.explain.config import ExplainOptions
@@ -28,13 +30,11 @@ def run_explain(
     subject: Subject, options: ExplainOptions, folder: RunFolder, say: Say
 ) -> dict[str, Any]:
     """Make every map, write `maps.npz` and a picture for each image; returns the summary."""
-    settings = MapSettings(
-        **{name: getattr(options, name) for name in MapSettings.__dataclass_fields__}
-    )
+    settings = map_settings(options)
     images, targets = subject.pixels, subject.targets(options.target)
     check_mask(subject.model, images, options)
     maps = make_maps(subject.model, images, targets, options.method, settings)
-    summary: dict[str, Any] = {"images": _images(subject, targets, options, settings)}
+    summary: dict[str, Any] = {"images": describe(subject, targets, options)}
     others: dict[str, Maps] | None = None
     if subject.other is not None:
         say("the same maps of the other model")
@@ -48,21 +48,36 @@ def run_explain(
         summary["mask"] = masking_check(subject.model, images, targets, options, subject.classes)
     if options.check:
         say("deletion, insertion, sanity and stability")
-        missed = [each["residual_max"] for each in summary["images"]]
-        residuals = None if None in missed else torch.tensor(missed)
-        summary["scores"] = score_maps(
-            subject.model, images, targets, maps, residuals, options, settings
-        )
-    _write_maps(folder, images, maps, others)
+        summary["scores"] = judge(subject, targets, maps, summary["images"], options)
+    write_arrays(folder.file("maps.npz"), _arrays(images, maps, others))
     for name, drawn in draw_panels(subject, targets, maps, others):
         with atomic_path(folder.file(name)) as temporary:
             temporary.write_bytes(drawn)
     return summary
 
 
-def _images(
-    subject: Subject, targets: Tensor, options: ExplainOptions, settings: MapSettings
-) -> list[dict[str, Any]]:
+def map_settings(options: ExplainOptions) -> MapSettings:
+    """What maps need of the options."""
+    return MapSettings(
+        **{name: getattr(options, name) for name in MapSettings.__dataclass_fields__}
+    )
+
+
+def judge(
+    subject: Subject,
+    targets: Tensor,
+    maps: Mapping[str, Maps],
+    described: Sequence[Mapping[str, Any]],
+    options: ExplainOptions,
+) -> dict[str, Any]:
+    """How good the maps of the described images are; see `score_maps`."""
+    missed = [each["residual_max"] for each in described]
+    residuals = None if None in missed else torch.tensor(missed)
+    settings = map_settings(options)
+    return score_maps(subject.model, subject.pixels, targets, maps, residuals, options, settings)
+
+
+def describe(subject: Subject, targets: Tensor, options: ExplainOptions) -> list[dict[str, Any]]:
     """What is known of every image; `residual_max` only where CAV has a convention for the net."""
     with explain.trace(subject.model, subject.pixels, targets, options.layers) as trace:
         residual = None
@@ -95,18 +110,23 @@ def _images(
     ]
 
 
-def _write_maps(
-    folder: RunFolder, images: Tensor, maps: Mapping[str, Maps], others: Mapping[str, Maps] | None
-) -> None:
-    """`maps.npz`: METHOD (N,H,W), METHOD/LAYER (N,h,w) at the layer's own size, and contrast/…"""
-    arrays = {"images": images.numpy()}
+def _arrays(
+    images: Tensor, maps: Mapping[str, Maps], others: Mapping[str, Maps] | None
+) -> dict[str, NDArray[Any]]:
+    """METHOD (N,H,W), METHOD/LAYER (N,h,w) at the layer's own size, and contrast/… likewise."""
+    arrays: dict[str, NDArray[Any]] = {"images": images.numpy()}
     for prefix, made in (("", maps), ("contrast/", others or {})):
         for name, each in made.items():
             arrays[f"{prefix}{name}"] = each.pixels.cpu().numpy()
             for layer, values in each.layers.items():
                 arrays[f"{prefix}{name}/{layer}"] = values.cpu().numpy()
+    return arrays
+
+
+def write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an `.npz`, whole or not at all, the same bytes for the same arrays."""
     packed = io.BytesIO()
     # np.savez takes names as keywords, "file" among them.
     np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
-    with atomic_path(folder.file("maps.npz")) as temporary:
+    with atomic_path(file) as temporary:
         temporary.write_bytes(packed.getvalue())

@@ -27,14 +27,14 @@ def write_report(folder: RunFolder) -> Path:
     sections = [
         _images(folder, summary),
         *_masking(summary),
-        *_scores(summary),
+        *scores_section(summary),
         *_contrast(summary),
         settings_section(folder.config),
     ]
     page = render_report(
         "Explanation",
         sections,
-        subtitle=f"{_counted(len(summary['images']))}, {', '.join(folder.config['method'])}",
+        subtitle=f"{counted(len(summary['images']))}, {', '.join(folder.config['method'])}",
         env=folder.env,
         command=folder.env["command"],
     )
@@ -100,20 +100,21 @@ def _masking(summary: Summary) -> list[Section]:
     return [Section("masking", "Masking check", table(headers, rows), note)]
 
 
-def _scores(summary: Summary) -> list[Section]:
+def scores_section(summary: Summary) -> list[Section]:
+    """Deletion, insertion, sanity and stability of every map; nothing where it was not checked."""
     scores = summary.get("scores")
     if scores is None:
         return []
     rows = []
     for name, each in scores.items():
-        cells = [name, _mean(each["deletion"]), _mean(each["insertion"])]
+        cells = [name, mean_text(each["deletion"]), mean_text(each["insertion"])]
         if name in CONTROLS:
             cells += [None, None, None, None]
         else:
             cells += [
-                _mean(each["sanity"]["signed"]),
+                mean_text(each["sanity"]["signed"]),
                 _brief(each["sanity"]["absolute"]),
-                _mean(each["stability"]["signed"]),
+                mean_text(each["stability"]["signed"]),
                 _gap(each["completeness"]),
             ]
         rows.append(cells)
@@ -145,7 +146,7 @@ def _contrast(summary: Summary) -> list[Section]:
     if found is None:
         return []
     rows = [
-        [name, _mean(each["signed"]), _mean(each["absolute"]), _mean(each["ssim"])]
+        [name, mean_text(each["signed"]), mean_text(each["absolute"]), mean_text(each["ssim"])]
         for name, each in found.items()
     ]
     html = table(["map", "Spearman", "of magnitudes", "SSIM"], rows)
@@ -168,11 +169,13 @@ def _brief(found: dict[str, Any]) -> str | None:
     return None if found["mean"] is None else f"{found['mean']:.2f}"
 
 
-def _counted(images: int) -> str:
+def counted(images: int) -> str:
+    """So many images, in words."""
     return "1 image" if images == 1 else f"{images} images"
 
 
-def _mean(found: dict[str, Any]) -> str | None:
+def mean_text(found: dict[str, Any]) -> str | None:
+    """{mean, low, high, constant} as `0.12 [0.10, 0.14]`, with how many maps were constant."""
     if found["mean"] is None:
         return None if not found.get("constant") else f"{found['constant']} constant"
     text = f"{found['mean']:.2f}"
