@@ -12,7 +12,8 @@ HELPS = {
     "method": f"maps, between commas: {', '.join(METHODS)}",
     "layers": "for cav and gradcam: names of modules or their types, or auto (the last "
     "place of every stage)",
-    "target": "whose score: predicted, true, or a class by its name or number",
+    "target": "whose score: predicted (with --run by the last checkpoint chosen), true, or a "
+    "class by its name or number",
     "check": "measure deletion, insertion, sanity and stability of every map",
     "steps": "points of a deletion or insertion curve, and of integrated gradients",
     "samples": "noisy copies of smoothgrad",

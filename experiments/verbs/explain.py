@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from experiments.executing import add_executor_options
 from experiments.explain import (
     HELPS,
     ExplainOptions,
+    checkpoints,
     load_subject,
     resolve_settings,
     run_explain,
@@ -32,6 +36,12 @@ def add_arguments(parser: VerbParser) -> None:
         default=[],
         help="state dicts for those models that are no model files, in their order",
     )
+    group.add_argument(
+        "--run", metavar="DIR", help="the checkpoints of this training run, on its data, instead"
+    )
+    group.add_argument(
+        "--epochs", type=names, default=[], metavar="N,N", help="which of them; none: all"
+    )
     group.add_argument("--split", default="test", help="test or val")
     group.add_argument("--index", type=names, default=[], metavar="N,N", help="images of the split")
     group.add_argument(
@@ -50,16 +60,22 @@ def add_arguments(parser: VerbParser) -> None:
         "mask": {"type": names},
     }
     add_config(parser, ExplainOptions, HELPS, title="maps", forms=forms)
-    add_run_options(parser, resumable=False)
+    add_executor_options(parser, "checkpoints of --run", default="inline")
+    add_run_options(parser, resumable=True)
 
 
 def run(options: Options) -> int:
     """Explain, and leave pictures, maps, summary and report in the run folder."""
-    config = resolve_settings(settings("explain", options), options.given)
+    if options.resume is not None:
+        checkpoints.check_resumable(options.resume)
+    config = settings("explain", options)
+    if config["run"] is not None:
+        return _run_checkpoints(options, config)
+    config = resolve_settings(checkpoints.without_run(config, options), options.given)
     chosen = config_from(ExplainOptions, config)
     subject = load_subject(config)
-    with run_folder("explain", options, config, keep_failed=False) as folder:
-        summary = run_explain(subject, chosen, folder, lambda line: print(line, flush=True))
+    with run_folder("explain", options, config, keep_failed=False, resumable=False) as folder:
+        summary = run_explain(subject, chosen, folder, _say)
         folder.write_summary(summary)
         write_report(folder)
     for image in summary["images"]:
@@ -71,6 +87,37 @@ def run(options: Options) -> int:
     return 0
 
 
+def _run_checkpoints(options: Options, config: Mapping[str, Any]) -> int:
+    resumed = options.resume is not None
+    if not resumed:
+        config = checkpoints.resolve_run(config, options.given)
+    # A run that is done needs the training no more.
+    done = resumed and RunFolder.open(options.resume).summary() is not None
+    prepared = None if done else checkpoints.prepare(config)
+    with run_folder("explain", options, config, keep_failed=resumed) as folder:
+        if prepared is not None and folder.summary() is None:
+            folder.write_summary(checkpoints.run_checkpoints(prepared, folder, _say))
+        checkpoints.forget_parts(folder)
+        path = checkpoints.write_report(folder)
+    summary = folder.summary() or {}
+    for name, found in summary["changes"].items():
+        likeness = ((each["epoch"], each["final"]["signed"]["mean"]) for each in found[:-1])
+        told = ", ".join(
+            f"epoch {epoch} –" if mean is None else f"epoch {epoch} {mean:.2f}"
+            for epoch, mean in likeness
+        )
+        last = f"epoch {found[-1]['epoch']}"
+        print(f"{name}: Spearman with {last}, n = {len(summary['images'])}: {told or '–'}")
+    print(f"report: {path}")
+    return 0
+
+
 def report(folder: RunFolder) -> Path:
     """Draw the report of a finished explanation anew."""
+    if folder.config.get("run") is not None:
+        return checkpoints.write_report(folder)
     return write_report(folder)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

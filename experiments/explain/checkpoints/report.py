@@ -1,0 +1,146 @@
+"""The report of a training's checkpoints: what their maps show, and how these change."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from experiments.explain.checkpoints.drawings import scores_figure, stability_figure
+from experiments.explain.checkpoints.strips import spread, strip_name
+from experiments.explain.report import counted, mean_text, scores_section
+from experiments.history import spans
+from experiments.pages import finished, settings_section
+from robustkit.runs import RunFolder, write_text
+from robustkit.runs.report import Section, figure, percent, render_report, table
+
+Summary = dict[str, Any]
+ROWS = 12  # epochs in a table; of more an even choice is shown
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Draw `report.html` from what the folder holds; returns its path.
+
+    Raises `RunError` when the explanation has not finished.
+    """
+    summary = finished(folder)
+    epochs = [each["epoch"] for each in summary["epochs"]]
+    sections = [
+        _strips(folder, summary),
+        _answers(summary),
+        _changes(summary),
+        *_scores(summary),
+        settings_section(folder.config),
+    ]
+    page = render_report(
+        "Explanation over a training",
+        sections,
+        subtitle=f"{counted(len(summary['images']))}, epochs {spans(epochs)}, "
+        f"{', '.join(summary['changes'])}",
+        env=folder.env,
+        command=folder.env["command"],
+    )
+    path = folder.file("report.html")
+    write_text(path, page)
+    return path
+
+
+def _strips(folder: RunFolder, summary: Summary) -> Section:
+    html = Markup()
+    for row, image in enumerate(summary["images"]):
+        true = "" if image["true"] is None else f", true {image['true']}"
+        html += Markup("<h3>{}: score of {}{}</h3>").format(image["index"], image["target"], true)
+        for name in summary["changes"]:
+            packed = base64.b64encode(folder.file(strip_name(row, name)).read_bytes()).decode()
+            drawn = Markup("<img src='data:image/png;base64,{}' alt='{}'>").format(
+                packed, f"{name} of {image['index']} over the epochs"
+            )
+            html += figure(drawn)
+    note = (
+        f"{_whose(summary)} Over each map: the class's probability, and what the checkpoint says "
+        "where that is another class. Red speaks for the class, blue against it, each map by its "
+        "own largest value; a map without colour is zero. Gradients are shown by magnitude."
+    )
+    return Section("strips", "Maps over the epochs", html, note)
+
+
+def _whose(summary: Summary) -> str:
+    if summary["target_epoch"] is None:
+        return "The class looked at is the same in every epoch."
+    return (
+        "The class looked at is the same in every epoch: the one that the last, epoch "
+        f"{summary['target_epoch']}, predicts."
+    )
+
+
+def _answers(summary: Summary) -> Section:
+    rows = []
+    for each in _shown(summary["epochs"]):
+        cells = [str(each["epoch"]), percent(each["val_acc"])]
+        for image in each["images"]:
+            text = Markup("{}").format(percent(image["probability"]))
+            if image["predicted"] != image["target"]:
+                text += Markup(" <small>says {}</small>").format(image["predicted"])
+            cells.append(text)
+        rows.append(cells)
+    headers = [f"{image['index']}: {image['target']}" for image in summary["images"]]
+    html = table(["epoch", "validation accuracy", *headers], rows)
+    note = "The probability of the class looked at, and what is predicted where it is another."
+    return Section("answers", "What the checkpoints say", html, note + _left_out(summary))
+
+
+def _changes(summary: Summary) -> Section:
+    html = figure(
+        stability_figure(summary),
+        "Rank correlation of every epoch's maps with those of the last epoch and of the epoch "
+        "before it, means over images; beside it how the training went.",
+    )
+    rows = []
+    for name, found in summary["changes"].items():
+        for each in _shown(found):
+            before, last = each["previous"], each is found[-1]
+            rows.append(
+                [
+                    name,
+                    str(each["epoch"]),
+                    None if last else mean_text(each["final"]["signed"]),
+                    None if before is None else mean_text(before["signed"]),
+                    None if last else mean_text(each["final"]["ssim"]),
+                ]
+            )
+    html += table(["map", "epoch", "with the last", "with the one before", "SSIM, last"], rows)
+    window = next(iter(summary["changes"].values()))[0]["final"]["ssim"]["window"]
+    note = (
+        f"Spearman's correlation, means over {counted(len(summary['images']))} with 95 % bootstrap "
+        f"intervals; SSIM with a window of {window}. The one before is the epoch explained before "
+        "it. Constant maps have no ranks and are counted."
+    )
+    return Section("changes", "How the maps change", html, note + _left_out(summary))
+
+
+def _scores(summary: Summary) -> list[Section]:
+    """By epoch as curves; the last epoch's as for one model."""
+    sections = scores_section(summary)
+    if not sections:
+        return []
+    (found,) = sections
+    html = figure(
+        scores_figure(summary["epochs"]),
+        "By epoch: area under the curves of deletion (lower is better) and insertion (higher is "
+        "better), likeness to the maps of a random net (lower) and under noise (higher).",
+    )
+    last = summary["epochs"][-1]["epoch"]
+    html += Markup("<h3>Epoch {}</h3>").format(last) + found.html
+    return [Section(found.id, found.title, html, found.note)]
+
+
+def _shown(epochs: list[Any]) -> list[Any]:
+    places = spread(range(len(epochs)), ROWS)
+    return [epochs[place] for place in places]
+
+
+def _left_out(summary: Summary) -> str:
+    count = len(summary["epochs"])
+    return f" {ROWS} of {count} epochs; summary.json has all." if count > ROWS else ""
