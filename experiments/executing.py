@@ -22,6 +22,7 @@ def add_executor_options(parser: VerbParser, jobs: str, *, default: str = "proce
 
     Returns the group, for the limits of a verb that has any.
     """
+    parser.adjust = for_executor
     group = parser.add_argument_group("executor")
     group.add_argument("--executor", default=default, help="inline, processes or ray")
     group.add_argument(
@@ -38,6 +39,15 @@ def add_executor_options(parser: VerbParser, jobs: str, *, default: str = "proce
         "--gpus-per-trial", type=real, default=0.0, help="GPUs of each, 0.25 packs four on one"
     )
     return group
+
+
+def for_executor(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with what an inline executor cannot keep left out unless it was asked for."""
+    if config.get("executor") != "inline":
+        return dict(config)
+    able = {"workers": 1, "timeout": None}
+    changed = {name: given.get(name, value) for name, value in able.items() if name in config}
+    return {**config, **changed}
 
 
 def executor_of(config: Mapping[str, Any]) -> Executor:

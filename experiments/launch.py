@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.executing import FREE
+from experiments.executing import FREE, for_executor
 from experiments.options import HOUSEKEEPING, Options, VerbParser
 from robustkit.errors import ConfigError, RobustkitError, RunError
 from robustkit.runs import Ledger, RunFolder, check_same_config
@@ -55,7 +55,7 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
     `--resume`, and `RunError` naming the first other option that was given and differs from the
     saved one, or that the saved ones lack.
     """
-    chosen = _for_executor(_without_housekeeping(options.values), options.given)
+    chosen = for_executor(_without_housekeeping(options.values), options.given)
     resume = options.values.get("resume")
     if resume is None:
         return chosen
@@ -74,15 +74,7 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
     given = _without_housekeeping(options.given)
     anew = {name: given.pop(name) for name in FREE if name in given}
     check_same_config(saved, given)
-    return _for_executor(saved | anew, options.given)
-
-
-def _for_executor(config: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, with what an inline executor cannot keep left out unless it was asked for."""
-    if config.get("executor") != "inline":
-        return config
-    able = {"workers": 1, "timeout": None}
-    return config | {name: given.get(name, value) for name, value in able.items() if name in config}
+    return for_executor(saved | anew, options.given)
 
 
 @contextmanager

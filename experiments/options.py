@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from argparse import Action, ArgumentDefaultsHelpFormatter, _StoreAction
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -66,6 +66,10 @@ class VerbParser(ArgumentParser):
             print_config=None,
         )
         self.verb = verb
+        # What options make of each other's defaults: of all values, and those given.
+        self.adjust: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = (
+            lambda values, given: values
+        )
         self.add_argument("--config", metavar="FILE", help="YAML file of options; flags override")
         self.add_argument(
             "--print_config", action="store_true", help="print the options as YAML and stop"
@@ -83,7 +87,8 @@ class VerbParser(ArgumentParser):
         printing = given.pop("print_config", False)
         values = self.parse_object(given).as_dict()
         if printing:
-            shown = {name: value for name, value in values.items() if name not in HOUSEKEEPING}
+            shown = self.adjust(values, given)
+            shown = {name: value for name, value in shown.items() if name not in HOUSEKEEPING}
             print(yaml.safe_dump(shown, sort_keys=False), end="")
             return None
         given = {name: values[name] for name in given}

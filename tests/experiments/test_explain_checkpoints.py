@@ -236,6 +236,17 @@ def test_one_model_is_explained_as_ever(
     assert "only explanations with --run can be resumed" in capsys.readouterr().err
 
 
+def test_the_printed_options_are_options(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved, out = tmp_path / "saved.yaml", tmp_path / "run"
+    flags = ["--run", str(trained), "--index", "0", "--method", "saliency", "--no-check"]
+    assert main(["explain", *flags, "--epochs", "2", "--print_config"]) == 0
+    saved.write_text(capsys.readouterr().out)
+    assert main(["explain", "--config", str(saved), "--out", str(out)]) == 0
+    assert set(arrays(out)) == {"images", "saliency/epoch_0002"}
+
+
 def test_epochs_in_words_and_evenly_spread() -> None:
     assert spans([]) == "none"
     assert spans([7, 1, 2, 3]) == "1 to 3, 7"

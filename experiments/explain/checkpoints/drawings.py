@@ -79,8 +79,8 @@ def _drawn(panels: Sequence[Mapping[str, Points]], titles: Sequence[str], alt: s
             lowest = min((y for each in curves.values() for _, y in each), default=0.0)
             place.set(title=title, xlabel="epoch", ylim=(min(0.0, lowest) - 0.05, 1.05))
             place.xaxis.set_major_locator(MaxNLocator(integer=True))
-        where = {"loc": "outside lower center", "ncols": 6, "handlelength": 3}
-        drawing.legend(known.values(), known.keys(), fontsize=8, **where)
+        look: Any = {"fontsize": 8, "ncols": 6, "handlelength": 3}
+        drawing.legend(known.values(), known.keys(), loc="outside lower center", **look)
         return svg(drawing, alt=alt)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.executing import FREE
+from experiments.executing import FREE, for_executor
 from experiments.explain.subject import resolve_settings
 from experiments.history import kept_checkpoints, spans
 from experiments.options import Options
@@ -46,8 +46,10 @@ def without_run(settings: Mapping[str, Any], options: Options) -> dict[str, Any]
     """
     if settings["epochs"]:
         raise ConfigError("--epochs names checkpoints of --run DIR, which is missing")
+    # Printed options name what nobody asked for, too.
+    printed = for_executor({name: options.parser.get_default(name) for name in FREE}, {})
     for name in FREE:
-        if options.values[name] != options.parser.get_default(name):
+        if options.given.get(name, printed[name]) != printed[name]:
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} is for the checkpoints of --run DIR, which is missing")
     return {name: value for name, value in settings.items() if name not in OF_RUN}
