@@ -99,15 +99,8 @@ def _run_checkpoints(options: Options, config: Mapping[str, Any]) -> int:
             folder.write_summary(checkpoints.run_checkpoints(prepared, folder, _say))
         checkpoints.forget_parts(folder)
         path = checkpoints.write_report(folder)
-    summary = folder.summary() or {}
-    for name, found in summary["changes"].items():
-        likeness = ((each["epoch"], each["final"]["signed"]["mean"]) for each in found[:-1])
-        told = ", ".join(
-            f"epoch {epoch} –" if mean is None else f"epoch {epoch} {mean:.2f}"
-            for epoch, mean in likeness
-        )
-        last = f"epoch {found[-1]['epoch']}"
-        print(f"{name}: Spearman with {last}, n = {len(summary['images'])}: {told or '–'}")
+    for line in checkpoints.headline(folder.summary() or {}):
+        print(line)
     print(f"report: {path}")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,7 @@ def test_maps_are_checked_epoch_by_epoch(trained: Path, tmp_path: Path) -> None:
         (["--run", "nowhere"], "nowhere is not a run folder: there is no such folder"),
         (["--run", "{explained}"], "is a run of 'explain', not of 'train'"),
         (["--run", "{bare}"], "no checkpoints in its history/, nothing to explain"),
+        (["--run", "{damaged}"], "epoch_0002.safetensors: damaged"),
         (["--run", "{run}", "--epochs", "2,9"], "no checkpoint of epoch 9 (there is 1 to 3)"),
         (["--run", "{run}", "--epochs", "one"], "--epochs: numbers between commas, not 'one'"),
         (["--run", "{run}", "--epochs", "1,01"], "--epochs: the same epoch twice"),
@@ -209,7 +211,10 @@ def test_mistakes_are_said_in_one_line(
 ) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(trained, bare, ignore=shutil.ignore_patterns("epoch_*"))
-    named = {"run": trained, "explained": explained, "bare": bare}
+    damaged = tmp_path / "damaged"
+    shutil.copytree(trained, damaged)
+    os.truncate(damaged / "history/epoch_0002.safetensors", 3000)
+    named = {"run": trained, "explained": explained, "bare": bare, "damaged": damaged}
     named["model"] = trained / "model.safetensors"
     out = tmp_path / "out"
     given = [flag.format(**named) for flag in flags]

@@ -6,7 +6,7 @@ from experiments.explain.checkpoints.pipeline import (
     prepare,
     run_checkpoints,
 )
-from experiments.explain.checkpoints.report import write_report
+from experiments.explain.checkpoints.report import headline, write_report
 from experiments.explain.checkpoints.settings import (
     check_resumable,
     resolve_run,
@@ -17,6 +17,7 @@ __all__ = [
     "Prepared",
     "check_resumable",
     "forget_parts",
+    "headline",
     "prepare",
     "resolve_run",
     "run_checkpoints",

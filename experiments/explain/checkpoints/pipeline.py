@@ -24,6 +24,7 @@ from experiments.explain.subject import Subject, load_subject
 from experiments.history import accuracy_by_epoch
 from experiments.options import config_from
 from experiments.pieces import Piece, Say, carry_out
+from robustkit import models
 from robustkit.errors import RunError
 from robustkit.runs import RunFolder, Trial, atomic_path
 
@@ -44,11 +45,13 @@ class Prepared:
 
 
 def prepare(settings: Mapping[str, Any]) -> Prepared:
-    """Load what resolved settings name, and try the maps on one image of the last checkpoint.
+    """Load what resolved settings name, and try the last checkpoint's maps on one image.
 
     So mistakes show before there is a folder; raises the house's errors for them.
     """
     files = checkpoint_files(settings)
+    for file in files.values():
+        models.read_card(file)
     accuracy = accuracy_by_epoch(RunFolder.open(settings["run"], verb="train"))
     options = config_from(ExplainOptions, settings)
     subject = load_subject({**settings, "model": str(files[max(files)])})

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from experiments.explain.checkpoints.drawings import scores_figure, stability_figure
-from experiments.explain.checkpoints.strips import spread, strip_name
+from experiments.explain.checkpoints.strips import MOST, spread, strip_name
 from experiments.explain.report import counted, mean_text, scores_section
 from experiments.history import spans
 from experiments.pages import finished, settings_section
@@ -18,6 +18,8 @@ from robustkit.runs.report import Section, figure, percent, render_report, table
 
 Summary = dict[str, Any]
 ROWS = 12  # epochs in a table; of more an even choice is shown
+TOLD = 6  # epochs in a line of the headline
+OPEN = 40  # rows of a table that is open at once
 
 
 def write_report(folder: RunFolder) -> Path:
@@ -30,14 +32,14 @@ def write_report(folder: RunFolder) -> Path:
     sections = [
         _strips(folder, summary),
         _answers(summary),
-        _changes(summary),
+        *_changes(summary),
         *_scores(summary),
         settings_section(folder.config),
     ]
     page = render_report(
         "Explanation over a training",
         sections,
-        subtitle=f"{counted(len(summary['images']))}, epochs {spans(epochs)}, "
+        subtitle=f"{counted(len(summary['images']))}, {_epochs(epochs)}, "
         f"{', '.join(summary['changes'])}",
         env=folder.env,
         command=folder.env["command"],
@@ -47,6 +49,25 @@ def write_report(folder: RunFolder) -> Path:
     return path
 
 
+def headline(summary: Summary) -> list[str]:
+    """For each method a line on how alike its maps are to the last epoch's."""
+    lines = []
+    for name, found in summary["changes"].items():
+        *earlier, last = spread(found, TOLD)
+        told = []
+        for each in earlier:
+            mean = each["final"]["signed"]["mean"]
+            told.append(f"epoch {each['epoch']} {'–' if mean is None else f'{mean:.2f}'}")
+        count = counted(len(summary["images"]))
+        with_last = f"{name}: Spearman with epoch {last['epoch']}, mean over {count}"
+        lines.append(f"{with_last}: {', '.join(told) or '–'}")
+    return lines
+
+
+def _epochs(epochs: list[int]) -> str:
+    return f"epoch{'s' if len(epochs) > 1 else ''} {spans(epochs)}"
+
+
 def _strips(folder: RunFolder, summary: Summary) -> Section:
     html = Markup()
     for row, image in enumerate(summary["images"]):
@@ -54,16 +75,19 @@ def _strips(folder: RunFolder, summary: Summary) -> Section:
         html += Markup("<h3>{}: score of {}{}</h3>").format(image["index"], image["target"], true)
         for name in summary["changes"]:
             packed = base64.b64encode(folder.file(strip_name(row, name)).read_bytes()).decode()
-            drawn = Markup("<img src='data:image/png;base64,{}' alt='{}'>").format(
-                packed, f"{name} of {image['index']} over the epochs"
-            )
+            # Smooth where a window is narrow: there is text in the picture.
+            drawn = Markup(
+                "<img src='data:image/png;base64,{}' alt='{}' style='image-rendering:auto'>"
+            ).format(packed, f"{name} of {image['index']} over the epochs")
             html += figure(drawn)
     note = (
         f"{_whose(summary)} Over each map: the class's probability, and what the checkpoint says "
         "where that is another class. Red speaks for the class, blue against it, each map by its "
         "own largest value; a map without colour is zero. Gradients are shown by magnitude."
     )
-    return Section("strips", "Maps over the epochs", html, note)
+    return Section(
+        "strips", "Maps over the epochs", html, note + _left_out(summary, "strips", MOST)
+    )
 
 
 def _whose(summary: Summary) -> str:
@@ -77,7 +101,7 @@ def _whose(summary: Summary) -> str:
 
 def _answers(summary: Summary) -> Section:
     rows = []
-    for each in _shown(summary["epochs"]):
+    for each in spread(summary["epochs"], ROWS):
         cells = [str(each["epoch"]), percent(each["val_acc"])]
         for image in each["images"]:
             text = Markup("{}").format(percent(image["probability"]))
@@ -88,10 +112,14 @@ def _answers(summary: Summary) -> Section:
     headers = [f"{image['index']}: {image['target']}" for image in summary["images"]]
     html = table(["epoch", "validation accuracy", *headers], rows)
     note = "The probability of the class looked at, and what is predicted where it is another."
-    return Section("answers", "What the checkpoints say", html, note + _left_out(summary))
+    return Section(
+        "answers", "What the checkpoints say", html, note + _left_out(summary, "table", ROWS)
+    )
 
 
-def _changes(summary: Summary) -> Section:
+def _changes(summary: Summary) -> list[Section]:
+    if len(summary["epochs"]) == 1:
+        return []
     html = figure(
         stability_figure(summary),
         "Rank correlation of every epoch's maps with those of the last epoch and of the epoch "
@@ -99,7 +127,7 @@ def _changes(summary: Summary) -> Section:
     )
     rows = []
     for name, found in summary["changes"].items():
-        for each in _shown(found):
+        for each in spread(found, ROWS):
             before, last = each["previous"], each is found[-1]
             rows.append(
                 [
@@ -110,14 +138,20 @@ def _changes(summary: Summary) -> Section:
                     None if last else mean_text(each["final"]["ssim"]),
                 ]
             )
-    html += table(["map", "epoch", "with the last", "with the one before", "SSIM, last"], rows)
+    told = table(["map", "epoch", "with the last", "with the one before", "SSIM, last"], rows)
+    html += told if len(rows) <= OPEN else _folded("figures by map and epoch", told)
     window = next(iter(summary["changes"].values()))[0]["final"]["ssim"]["window"]
     note = (
         f"Spearman's correlation, means over {counted(len(summary['images']))} with 95 % bootstrap "
         f"intervals; SSIM with a window of {window}. The one before is the epoch explained before "
         "it. Constant maps have no ranks and are counted."
     )
-    return Section("changes", "How the maps change", html, note + _left_out(summary))
+    note += _left_out(summary, "table", ROWS)
+    return [Section("changes", "How the maps change", html, note)]
+
+
+def _folded(title: str, html: Markup) -> Markup:
+    return Markup("<details><summary>{}</summary>{}</details>").format(title, html)
 
 
 def _scores(summary: Summary) -> list[Section]:
@@ -125,6 +159,8 @@ def _scores(summary: Summary) -> list[Section]:
     sections = scores_section(summary)
     if not sections:
         return []
+    if len(summary["epochs"]) == 1:
+        return sections
     (found,) = sections
     html = figure(
         scores_figure(summary["epochs"]),
@@ -136,11 +172,6 @@ def _scores(summary: Summary) -> list[Section]:
     return [Section(found.id, found.title, html, found.note)]
 
 
-def _shown(epochs: list[Any]) -> list[Any]:
-    places = spread(range(len(epochs)), ROWS)
-    return [epochs[place] for place in places]
-
-
-def _left_out(summary: Summary) -> str:
+def _left_out(summary: Summary, where: str, shown: int) -> str:
     count = len(summary["epochs"])
-    return f" {ROWS} of {count} epochs; summary.json has all." if count > ROWS else ""
+    return f" In the {where}: {shown} of {count} epochs." if count > shown else ""

@@ -14,8 +14,8 @@ from experiments.pictures import show_image
 from robustkit.runs.report import house_style, label
 
 ACROSS = 7  # maps in a row
-MOST = 28  # maps in a strip; of more epochs an even choice is drawn
-SIDE = 1.25  # inches of a tile
+MOST = 14  # maps in a strip; of more epochs an even choice is drawn
+SIDE = 1.15  # inches of a tile: eight of them are as wide as a report
 LONGEST = 12  # letters of a class's name over a tile
 
 
@@ -38,8 +38,8 @@ def strip_name(row: int, method: str) -> str:
     return f"strip_{row:03}_{method}.png"
 
 
-def spread(epochs: Sequence[int], most: int) -> list[int]:
-    """At most so many of the epochs, evenly spread, the first and the last among them."""
+def spread(epochs: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of an entry for each epoch, evenly spread, the first and the last too."""
     if len(epochs) <= most:
         return list(epochs)
     places = {round(place * (len(epochs) - 1) / (most - 1)) for place in range(most)}
