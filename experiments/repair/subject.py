@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from experiments.history import kept_checkpoints
 from experiments.judged import resolve_judged
 from robustkit.compute import resolve_device
 from robustkit.data import ImageSet, Splits, load, read_image_file
@@ -49,11 +50,7 @@ def with_run(
             raise ConfigError("--model: name the model to repair, or a training run with --run")
         return filled
     folder = RunFolder.open(settings["run"], verb="train")
-    found = {
-        int(path.stem.removeprefix("epoch_")): str(path)
-        for path in folder.file("history").glob("epoch_*.safetensors")
-        if path.stem.removeprefix("epoch_").isdecimal()
-    }
+    found = {epoch: str(path) for epoch, path in kept_checkpoints(folder).items()}
     epoch = settings["epoch"] if settings["epoch"] is not None else _delivered(folder, found)
     if epoch not in found:
         kept = f"{min(found)} to {max(found)}" if found else "none"
