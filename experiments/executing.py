@@ -5,8 +5,8 @@ They may be given anew when a run is resumed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from experiments.options import VerbParser, real
 from robustkit.compute import Ok
@@ -65,15 +65,27 @@ def executor_of(config: Mapping[str, Any]) -> Executor:
     )
 
 
-def results_of(jobs: Sequence[Job], config: Mapping[str, Any]) -> list[Any]:
+class Named(Job, Protocol):
+    """A job that says in a few words what it does."""
+
+    @property
+    def id(self) -> str:
+        """For a person."""
+
+
+def results_of(
+    jobs: Sequence[Named], config: Mapping[str, Any], say: Callable[[str], None]
+) -> list[Any]:
     """What the jobs return, in their order, on the executor that the settings ask for.
 
-    Raises `RunError` where a job ends in anything but a result.
+    `say` is told of each when it has ended. Raises `RunError` where one ends in anything but a
+    result.
     """
     found: dict[int, Any] = {}
     with executor_of(config) as executor:
         for job, outcome in executor.run(iter(jobs)):
             if not isinstance(outcome, Ok):
-                raise RunError(f"{job}: {outcome.kind} ({outcome.reason}); try again")
+                raise RunError(f"{job.id}: {outcome.kind} ({outcome.reason})")
             found[id(job)] = outcome.value
+            say(f"{job.id}: {outcome.seconds:.0f} s")
     return [found[id(job)] for job in jobs]

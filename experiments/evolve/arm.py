@@ -32,6 +32,7 @@ class Arm:
     ) -> None:
         self._search = search
         self._strategy = open_strategy(strategy, settings)
+        self._population = settings.population
         self._agenda, self._priority, self._done = agenda, priority, done
         self._contenders: list[Contender] = []
         self._heirlooms: dict[int, str] = {}
@@ -49,7 +50,9 @@ class Arm:
         Where the search inherits, who is not `related` starts from scratch and leaves nothing.
         """
         heirlooms = None
-        if self._search.inherit and related:
+        # A search that breeds nothing shares no more than its first candidates with one that does.
+        breeds = self._strategy.informed or candidate.number < self._population
+        if self._search.inherit and related and breeds:
             heirlooms = [self._heirlooms[parent] for parent in candidate.parents]
         task = candidate_task(self._search, candidate, epochs=epochs, heirlooms=heirlooms)
         self._agenda.add(task, partial(then, candidate), priority=self._priority)

@@ -129,9 +129,10 @@ class EvolveConfig:
         self.training(penalised=True, final=True, seed=0)
 
     def _check_budget(self, epochs: tuple[int, ...], rate: int) -> None:
-        """Raise `ConfigError` unless somebody gets to the last rung.
+        """Raise `ConfigError` where the epochs are too few for anybody to get to the last rung.
 
-        While one climbs, whoever else is under way spends as much on others.
+        While one climbs, whoever else is under way spends as much on others. That is an estimate:
+        where short trials end long after long ones, it may take more.
         """
         last, others = len(epochs) - 1, (self.in_flight or 1) - 1
         least = sum(each * rate ** (last - rung) for rung, each in enumerate(epochs))

@@ -62,6 +62,8 @@ class Live:
         generation = (
             "" if self._halved else f"generation {self._generation} of {self._generations}, "
         )
+        if self._transfer == 1.0 and self._accuracy == 0.0:
+            return f"{generation}{outcomes}"
         return (
             f"{generation}best accuracy "
             f"{self._accuracy:.3f}, lowest transfer {self._transfer:.3f}, {outcomes}"

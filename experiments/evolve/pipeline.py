@@ -154,9 +154,11 @@ class Evolution:
 
     def _after_search(self, arm: str, found: list[Contender]) -> None:
         if not found:
+            halved = self.config.halving is not None and arm == "evolve"
+            rungs_told = "or got to the last rung " if halved else ""
             raise RunError(
-                f"no candidate of the arm '{arm}' succeeded at trial budget: see the ledger's "
-                "reasons"
+                f"no candidate of the arm '{arm}' succeeded {rungs_told}at trial budget: see the "
+                "ledger's reasons"
             )
         yardstick = Yardstick(
             "R's architecture at trial budget",
@@ -173,7 +175,8 @@ class Evolution:
     def _promote(self, arm: str, promoted: list[Contender], otherwise: Choice) -> None:
         """Try the best again at the finalists' budget; the rule then chooses among them.
 
-        Where every such trial fails, the choice is `otherwise`, made from the trials alone.
+        Where every such trial fails, the choice is `otherwise`, made from the trials alone; not
+        where those inherited.
         """
         results: dict[int, Trial] = {}
 
@@ -190,6 +193,11 @@ class Evolution:
                 "R's validation accuracy", self.prepared["accuracy"], self.config.tolerance
             )
             order = ranked(again, yardstick.threshold)
+            if not order and self.config.inherit and self.config.halving is None:
+                raise RunError(
+                    f"every promoted candidate of the arm '{arm}' failed, and the others have "
+                    "inherited: see the ledger's reasons"
+                )
             self._choose(arm, Choice(order[0], yardstick, len(again)) if order else otherwise)
 
         for each in promoted:

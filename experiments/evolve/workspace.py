@@ -32,10 +32,11 @@ from robustkit.data import (
     stratified_sample,
     unpacked,
 )
+from robustkit.errors import ModelError, RunError
 from robustkit.runs import RunFolder
 
 REFERENCE, SURROGATE = "R", "S"
-SCRATCH = "scratch"  # derived files, removed once the run has ended
+SCRATCH = "scratch"  # needed until the run has ended, then removed
 
 
 class Workspace:
@@ -131,8 +132,16 @@ class Workspace:
         return self.folder.file("nets") / f"{name}.safetensors"
 
     def heirloom(self, name: str) -> models.Classifier:
-        """A trained parent that has left its weights to its children."""
-        return models.load(self._heirloom_path(name))
+        """A trained parent that has left its weights to its children.
+
+        Raises `RunError` where they are gone: they are no result, but nothing makes them again.
+        """
+        try:
+            return models.load(self._heirloom_path(name))
+        except ModelError as error:
+            raise RunError(
+                f"the weights that a candidate is to inherit are gone ({error}); start the run anew"
+            ) from None
 
     def leave(self, name: str, net: models.Classifier) -> None:
         """Leave the weights of a trained candidate to its children, until the run has ended."""
@@ -163,7 +172,7 @@ class Workspace:
         return made
 
     def clear_scratch(self) -> None:
-        """Remove the derived files: gradients, views and adversarials can be computed again."""
+        """Remove what no finished run needs: gradients, views, adversarials, heirlooms."""
         shutil.rmtree(self.scratch)
 
     @cached_property

@@ -25,7 +25,7 @@ def run_repair(
     subject: Subject, options: RepairOptions, folder: RunFolder, say: Say, *, write_model: bool
 ) -> dict[str, Any]:
     """Repair, write `patch.safetensors` and what else is asked for; returns the summary."""
-    found = search_all(subject, options, folder, folder.config)
+    found = search_all(subject, options, folder, folder.config, say)
     provenance = {"method": options.method, "data": folder.config["data"], "seed": options.seed}
     replace(found.patch, provenance=provenance).save(folder.file("patch.safetensors"))
     repaired = found.patch.apply(subject.model)

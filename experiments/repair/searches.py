@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +16,8 @@ from experiments.repair.states import Watch, load_state, search_key
 from experiments.repair.subject import Subject, load_subject
 from robustkit import repair
 from robustkit.compute import single_thread
-from robustkit.repair import Localisation, Repair, RepairSets, TuneConfig, repair_sets
+from robustkit.errors import RunError
+from robustkit.repair import Found, Localisation, Repair, RepairSets, TuneConfig, repair_sets
 from robustkit.runs import RunFolder
 
 
@@ -39,6 +40,16 @@ def place_of(subject: Subject, options: RepairOptions) -> Place:
     return Place(subject, options, *repair.locate(model, config, images, subject.previous))
 
 
+@dataclass(frozen=True, eq=False)
+class OneFound:
+    """A run's find, how candidates were scored, and seconds; `key` names what it depends on."""
+
+    found: Found
+    how: str
+    seconds: float
+    key: str
+
+
 @dataclass(frozen=True)
 class OneRun:
     """Run `number` of the repair in the folder at `path`; its result depends on nothing else."""
@@ -46,8 +57,13 @@ class OneRun:
     path: str
     number: int
 
+    @property
+    def id(self) -> str:
+        """See `Named`."""
+        return f"run {self.number}"
+
     def run(self) -> Any:
-        """What was found: a `Tuned`, or a `Found` with how it was scored and the seconds."""
+        """What was found: a `Tuned` or a `OneFound`."""
         return search_run(_place(self.path), RunFolder.open(self.path), self.number)
 
 
@@ -67,7 +83,7 @@ def search_run(place: Place, folder: RunFolder, number: int) -> Any:
     if isinstance(config, TuneConfig):
         return repair.tune_run(subject.model, config, subject.images, place.sets, number)
     assert place.located is not None
-    key = search_key(subject, options)
+    key = search_key(subject, options, place.located.selection)
     state = load_state(folder, key, number)
     seconds = [0.0 if state is None else state.seconds]
     watch = Watch(folder, key, number)
@@ -87,11 +103,15 @@ def search_run(place: Place, folder: RunFolder, number: int) -> Any:
         resume=state,
         on_iteration=on_iteration,
     )
-    return found, how, seconds[0]
+    return OneFound(found, how, seconds[0], key)
 
 
 def search_all(
-    subject: Subject, options: RepairOptions, folder: RunFolder, settings: Mapping[str, Any]
+    subject: Subject,
+    options: RepairOptions,
+    folder: RunFolder,
+    settings: Mapping[str, Any],
+    say: Callable[[str], None],
 ) -> Repair:
     """All runs, each once, and what they come to; `settings` say on which executor.
 
@@ -109,14 +129,20 @@ def search_all(
         found = [search_run(place, folder, number) for number in numbers]
     else:
         jobs = [OneRun(str(folder.path.resolve()), number) for number in numbers]
-        found = results_of(jobs, settings)
+        found = results_of(jobs, settings, say)
     if isinstance(config, TuneConfig):
         seconds = time.perf_counter() - began
         return repair.conclude_tuning(
             subject.model, config, images, held_out, place.sets, found, seconds
         )
     assert place.located is not None
-    spent += sum(seconds for _, _, seconds in found)
-    searched = [each for each, _, _ in found], found[0][1]
+    key = search_key(subject, options, place.located.selection)
+    if any(each.key != key for each in found):
+        raise RunError(
+            "a worker localised other weights than this process, as on another kind of machine it "
+            "may: use --executor inline"
+        )
+    spent += sum(each.seconds for each in found)
+    searched = [each.found for each in found], found[0].how
     where = place.sets, place.located
     return repair.conclude(subject.model, config, images, held_out, where, searched, spent)

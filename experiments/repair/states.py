@@ -13,7 +13,7 @@ from experiments.repair.config import RepairOptions
 from experiments.repair.subject import Subject
 from robustkit import models
 from robustkit.errors import RunError
-from robustkit.repair import Search, Swarms
+from robustkit.repair import Search, Selection, Swarms
 from robustkit.repair.patch import checksum
 from robustkit.runs import RunFolder, atomic_path
 
@@ -44,12 +44,14 @@ class Watch:
         )
 
 
-def search_key(subject: Subject, options: RepairOptions) -> str:
+def search_key(subject: Subject, options: RepairOptions, selection: Selection) -> str:
     """A hash of all that a search depends on: a saved one goes on with these alone."""
     previous = None if subject.previous is None else models.digest(subject.previous)
     settings = [str(options.method_config()), str(options.swarm_config())]
     named = [models.digest(subject.model), previous, *settings]
     hashed = hashlib.sha256(json.dumps(named).encode())
+    for name, indices in selection.indices.items():
+        hashed.update(name.encode() + indices.contiguous().numpy().tobytes())
     for tensor in (subject.images.images, subject.images.labels):
         hashed.update(tensor.contiguous().numpy().data)
     return hashed.hexdigest()
@@ -97,7 +99,7 @@ def load_state(folder: RunFolder, key: str, number: int) -> Search | None:
         ) from None
     if notes["key"] != f"{key}/{number}":
         raise RunError(
-            f"{path}: the search of another model, other images or other settings than "
+            f"{path}: the search of another model, other images, weights or settings than "
             "config.yaml names; delete it to search anew"
         )
     return state

@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments.executing import results_of
 from experiments.transfer.pipeline import Prepared, Say, evaluate, kinds, prepare
+from robustkit.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Row:
     settings: str
     kind: str
     source: str
+
+    @property
+    def id(self) -> str:
+        """See `Named`."""
+        return f"{self.kind}: {self.source}"
 
     def run(self) -> list[str]:
         """What was wrong with what the cache held before; the results themselves are in it."""
@@ -46,10 +52,15 @@ def fill_cache(prepared: Prepared, settings: Mapping[str, Any], say: Say) -> Non
         return
     folder = prepared.store.folder
     assert folder is not None
-    told = json.dumps({**settings, "cache": str(folder.resolve())})
+    if settings["cache"] == "none" and settings["ray_address"] is not None:
+        raise ConfigError(
+            "--cache none with --ray-address: workers hand their sets over in the cache; name a "
+            "folder that all machines share"
+        )
+    told = json.dumps({**settings, "cache": str(folder)})
     rows = [
         Row(told, kind, source) for kind in kinds(prepared.config) for source in prepared.sources
     ]
     say(f"{len(rows)} sets of adversarials on {settings['executor']}")
-    for notes in results_of(rows, settings):
+    for notes in results_of(rows, settings, say):
         prepared.store.notes += [note for note in notes if note not in prepared.store.notes]

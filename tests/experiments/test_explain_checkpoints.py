@@ -138,6 +138,22 @@ def test_an_interrupted_run_goes_on_where_it_was(
     assert "option 'index' is" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short"])
+def test_maps_lost_on_the_way_are_made_anew(
+    explained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: bytes
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(explained, out)
+    for name in ("summary.json", "report.html", "maps.npz"):
+        (out / name).unlink()
+    (out / "checkpoint").mkdir()
+    (out / "checkpoint" / "epoch_0002.npz").write_bytes(damage)
+    assert main(["explain", "--resume", str(out)]) == 0
+    assert "epoch_0002: its maps are lost or damaged and made anew" in capsys.readouterr().out
+    for name in ("maps.npz", "summary.json"):
+        assert (out / name).read_bytes() == (explained / name).read_bytes()
+
+
 def test_the_report_is_drawn_from_the_folder_alone(explained: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     shutil.copytree(explained, alone)

@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from experiments.cli import main
+from experiments.executing import results_of
 from robustkit import data, models
 from robustkit.attacks import predict
 from robustkit.errors import RunError
@@ -120,6 +123,7 @@ KILLED = """
 import os, signal, sys
 import experiments.repair.states as states
 from experiments.cli import main
+from experiments.executing import results_of
 
 states.EVERY = 0.0
 save = states.save_state
@@ -173,6 +177,21 @@ def test_a_repair_is_the_same_on_every_executor(
         assert not list(out.glob("search-*"))
         found.append((summary, Patch.load(out / "patch.safetensors").child))
     assert found[0] == found[1]
+
+
+def test_a_worker_that_localised_other_weights_is_found_out(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def elsewhere(*arguments: Any) -> list[Any]:
+        return [replace(found, key="another") for found in results_of(*arguments)]
+
+    monkeypatch.setattr("experiments.repair.searches.results_of", elsewhere)
+    flags = ["--iterations", "2", "--on-empty", "grow", "--executor", "processes"]
+    assert mend(trained, tmp_path / "run", *flags) == 2
+    assert "a worker localised other weights" in capsys.readouterr().err
 
 
 def test_a_search_stopped_inline_goes_on_in_processes(trained: Path, tmp_path: Path) -> None:
@@ -250,7 +269,7 @@ def test_a_saved_search_belongs_to_its_settings(
     config = out / "config.yaml"
     config.write_text(config.read_text().replace("seed: 0", "seed: 5"))
     assert main(["repair", "--resume", str(out)]) == 2
-    assert "or other settings than config.yaml names" in capsys.readouterr().err
+    assert "or settings than config.yaml names" in capsys.readouterr().err
     state = out / "search-0.safetensors"
     whole = bytearray(state.read_bytes())
     whole[-1] ^= 1

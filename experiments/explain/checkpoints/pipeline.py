@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,9 +22,11 @@ from experiments.explain.pipeline import map_settings, write_arrays
 from experiments.explain.subject import Subject, load_subject
 from experiments.history import accuracy_by_epoch
 from experiments.options import config_from
-from experiments.pieces import Piece, Say, carry_out
+from experiments.pieces import Say, carry_out
 from robustkit import models
-from robustkit.errors import RunError
+from robustkit.compute import single_thread
+from robustkit.data.arrays import read_npz
+from robustkit.errors import DataError
 from robustkit.runs import RunFolder, Trial, atomic_path
 
 OF_IMAGE = ("index", "true", "target")  # what is the same in every epoch
@@ -67,17 +68,17 @@ def run_checkpoints(prepared: Prepared, folder: RunFolder, say: Say) -> dict[str
     """Explain every checkpoint that is not yet done, then write `maps.npz` and a strip for each
     image and method; returns the summary.
 
-    Raises `RunError` where a checkpoint's job fails, or its maps are gone.
+    Maps of a checkpoint that are lost or damaged are made anew. Raises `RunError` where a job
+    fails.
     """
-    targets = tuple(prepared.targets.tolist())
+    targets, methods = tuple(prepared.targets.tolist()), prepared.options.method
     path = str(folder.path.resolve())
-    jobs: list[Piece] = [
+    jobs = [
         ExplainCheckpoint(key(epoch), path, str(file.resolve()), epoch, targets)
         for epoch, file in prepared.files.items()
     ]
     trials = carry_out([jobs], folder, arm="explain", say=say)
-    parts = {epoch: _read(part(folder.path, epoch)) for epoch in prepared.files}
-    methods = prepared.options.method
+    parts = {job.epoch: _maps(job, folder, methods, say) for job in jobs}
     maps = {name: {epoch: parts[epoch][name] for epoch in parts} for name in methods}
     arrays = {"images": prepared.subject.pixels.numpy()}
     for name, found in maps.items():
@@ -127,9 +128,15 @@ def _of(image: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: image[name] for name in names}
 
 
-def _read(file: Path) -> dict[str, Tensor]:
+def _maps(
+    job: ExplainCheckpoint, folder: RunFolder, methods: tuple[str, ...], say: Say
+) -> dict[str, Tensor]:
+    file = part(folder.path, job.epoch)
     try:
-        with np.load(file, allow_pickle=False) as saved:
-            return {name: torch.from_numpy(saved[name]) for name in saved.files}
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file} is missing or damaged ({error}); start the run anew") from None
+        saved = read_npz(file, methods, ())
+    except DataError:
+        say(f"{job.id}: its maps are lost or damaged and made anew")
+        with single_thread():  # as the job was run
+            job.run()
+        saved = read_npz(file, methods, ())
+    return {name: torch.from_numpy(saved[name]) for name in methods}

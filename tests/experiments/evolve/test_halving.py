@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
+from experiments.evolve.workspace import Workspace
+from robustkit.errors import RunError
 from robustkit.runs import Ledger, RunFolder, Trial
 from tests.experiments.evolve.kills import compare, torment
 from tests.experiments.evolve.runs import INLINE, TINY, TWO_WORKERS, evolve, rows, summary, trials
@@ -102,6 +104,11 @@ def test_what_does_not_go_together_is_told(
     assert told in error
     assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_lost_heirloom_is_told_for_what_it_is(halved: Path) -> None:
+    with pytest.raises(RunError, match="weights that a candidate is to inherit are gone"):
+        Workspace(RunFolder.open(halved)).heirloom("0123456789abcdef")
 
 
 def test_a_run_folder_tells_its_rungs(halved: Path) -> None:
