@@ -30,6 +30,8 @@ def courses(searches: Mapping[str, Any]) -> str:
             place.plot(at, [over_seeds(each)["mean"] for each in values], **style)
             for where, each in zip(at, values, strict=True):
                 place.plot([where] * len(each), each, "o", color=colour, markersize=3, alpha=0.6)
+        # Searches stand side by side at each moment, so that their seeds can be told apart.
+        place.set_xticks([100 * float(moment) for moment in moments])
         place.set(xlabel="share of the epochs spent (%)", ylabel="hypervolume, points")
         place.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         return str(svg(drawing, alt="Hypervolume of every search over what it has spent"))
