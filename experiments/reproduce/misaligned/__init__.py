@@ -1,0 +1,1 @@
+"""Evolutions away from four references: where their nets look, and what became of the claims."""

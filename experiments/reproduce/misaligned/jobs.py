@@ -1,0 +1,80 @@
+"""Where R, R2, R' and E of a finished evolution look: the publication's Figure 1, in figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustkit import data, explain, models
+from robustkit.attacks import input_gradients, predict
+from robustkit.data import ImageSet
+from robustkit.explain import mean_interval
+from robustkit.models import Classifier
+
+# Players of the evolution; of each the first training. R2 is the control: R's architecture, plainly
+# trained from another seed.
+NETS = {"R": "R", "R2": "R2-0", "Rp": "Rp-0", "E": "E-0"}
+
+
+@dataclass(frozen=True)
+class CompareAttention:
+    """The nets of the evolution in `path` on its first `count` test images that all get right."""
+
+    id: str
+    path: str
+    data: str
+    count: int
+    timeout: float | None = None
+
+    def run(self) -> dict[str, Any]:
+        """By map and net: Spearman's correlation with R's map, and that less R2's, over images."""
+        folder = Path(self.path) / "nets"
+        nets = {name: models.load(folder / f"{file}.safetensors") for name, file in NETS.items()}
+        images = _shared([net.eval() for net in nets.values()], data.load(self.data).test)
+        images = images.subset(torch.arange(min(self.count, len(images))))
+        maps = {name: _maps(net, images) for name, net in nets.items()}
+        found: dict[str, Any] = {"n": len(images)}
+        for kind, of_reference in maps["R"].items():
+            alike = {name: _ranks(of_reference, maps[name][kind]) for name in nets if name != "R"}
+            found[kind] = {
+                name: {
+                    "like_R": _summed(values),
+                    "beyond_R2": _summed(values - alike["R2"]),
+                }
+                for name, values in alike.items()
+            }
+        return found
+
+
+def _shared(nets: list[Classifier], images: ImageSet) -> ImageSet:
+    right = torch.ones(len(images), dtype=torch.bool)
+    for net in nets:
+        right &= predict(net, images.images).argmax(dim=1) == images.labels
+    return images.subset(torch.nonzero(right).squeeze(1))
+
+
+def _maps(net: Classifier, images: ImageSet) -> dict[str, Tensor]:
+    """Magnitudes (N,H,W) of the input gradient, and the last stage's Grad-CAM at that size."""
+    gradients = input_gradients(net, images).abs().sum(dim=1)
+    cams = []
+    for rows in data.batches(len(images), 250):
+        x = images.floats(rows)
+        with explain.trace(net, x, images.labels[rows]) as trace:
+            last = list(explain.gradcam(trace).values())[-1]
+        cams.append(explain.enlarged(last, (x.shape[2], x.shape[3])))
+    return {"gradient": gradients, "gradcam": torch.cat(cams)}
+
+
+def _ranks(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman's correlation (N,) of maps (N,H,W), image by image; NaN for constant maps."""
+    found = [explain.spearman(a[None], b[None]) for a, b in zip(first, second, strict=True)]
+    return torch.tensor([each.mean if each.values else torch.nan for each in found])
+
+
+def _summed(values: Tensor) -> dict[str, Any]:
+    known = values[~values.isnan()]
+    return {**mean_interval(known.tolist()), "without": len(values) - len(known)}
