@@ -14,7 +14,7 @@ SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(SINGLE) $(BIN)/python -m pytest -n logical --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench bench-gpu
+.PHONY: help setup demo test test-all check format evidence bench bench-gpu
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
@@ -51,6 +51,10 @@ check: $(STAMP)  ## lint, format and types
 format: $(STAMP)  ## put lint and format right
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+evidence: $(STAMP)  ## docs/evidence.md anew, from the committed results
+	@$(BIN)/robustkit reproduce --evidence experiments/results > docs/evidence.new
+	@mv docs/evidence.new docs/evidence.md
 
 bench: $(STAMP)  ## the timings behind the figures of the README
 	$(SINGLE) $(BIN)/python -m experiments.benchmarks

@@ -1,4 +1,4 @@
-"""Figures with their intervals, and verdicts, in words."""
+"""Figures with their intervals, in words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 NOTHING = "–"
-VERDICTS = {True: "agrees", False: "disagrees", None: "not testable here"}
 
 
 def number(found: Mapping[str, Any]) -> str:
@@ -26,10 +25,3 @@ def percent(found: Mapping[str, Any], *, sign: bool = False, unit: str = "") -> 
     if found["low"] is None:
         return text
     return f"{text} [{100 * found['low']:{form}}, {100 * found['high']:{form}}]"
-
-
-def verdicts(claims: Mapping[str, bool | None], head: str = "verdict") -> str:
-    """Claims and what became of them, a table in Markdown."""
-    lines = [f"| claim | {head} |", "|---|---|"]
-    lines += [f"| {claim} | {VERDICTS[holds]} |" for claim, holds in claims.items()]
-    return "\n".join(lines)

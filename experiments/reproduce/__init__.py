@@ -1,4 +1,4 @@
-"""Published results, one file each, run again by the verbs of this house.
+"""Published results, one study each, run again; their claims beside our figures, judged by rule.
 
 A published figure is printed beside ours with its source and never copied into our column. What a
 publication leaves open is configuration here: we compare the shape of a result, not its setting.
@@ -11,26 +11,34 @@ from experiments.reproduce import (
     filter_contribution,
     history_repair,
     misalignment,
+    occlusion,
     overtraining,
     robust_features,
     search_strategies,
     source_detectors,
 )
-from experiments.reproduce.registry import EXPERIMENTS, Experiment, Row, experiment
-from experiments.reproduce.study import Study, run_study
+from experiments.reproduce.evidence import evidence
+from experiments.reproduce.listing import listing
+from experiments.reproduce.page import comparison
+from experiments.reproduce.registry import EXPERIMENTS, find
+from experiments.reproduce.running import run_study
+from experiments.reproduce.study import SCALES, Study
 
 __all__ = [
     "EXPERIMENTS",
-    "Experiment",
-    "Row",
+    "SCALES",
     "Study",
     "asynchronous_bias",
+    "comparison",
     "contribution_maps",
     "digit_shift",
-    "experiment",
+    "evidence",
     "filter_contribution",
+    "find",
     "history_repair",
+    "listing",
     "misalignment",
+    "occlusion",
     "overtraining",
     "robust_features",
     "run_study",

@@ -6,25 +6,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.pieces import Piece
+from experiments.reproduce.claims import Claim, clear_of, everywhere
 from experiments.reproduce.maps.jobs import CoverObjects, MaskMaps, TakeVgg, TrainVgg
 from experiments.reproduce.maps.pictures import PICTURES
-from experiments.reproduce.registry import EXPERIMENTS
-from experiments.reproduce.study import Plan, Results, Study
-from experiments.wording import number, percent, verdicts
+from experiments.reproduce.registry import enter
+from experiments.reproduce.study import Exhibit, Plan, Results, Study
+from experiments.wording import number, percent
 
 SMALL = {"data": "cifar10", "model": "vgg16?width=16", "epochs": 15}
 REHEARSAL = {"data": "digits", "model": "vgg3", "epochs": 6}
 CIRCLED = "①②③④⑤"
 FEW = 20
+VIEWS, MASKS = "contribution-views", "contribution-masking"
 
 
 def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     """A training, then the two checks of its maps."""
-    chosen = REHEARSAL if plan.quick else SMALL
+    chosen = REHEARSAL if plan.smoke else SMALL
     path = str(plan.folder / "vgg.safetensors")
     made: Piece = TrainVgg("train", path, seed=plan.seed, **chosen)  # type: ignore[arg-type]
-    source, count = str(chosen["data"]), 20 if plan.quick else 1000
-    if plan.weights is not None:
+    source, count = str(chosen["data"]), 20 if plan.smoke else 1000
+    if plan.scale == "paper" and plan.weights is not None:
         made, source = TakeVgg("train", path, plan.weights), f"{PICTURES}{plan.images}"
     return [
         [made],
@@ -41,7 +43,7 @@ def summarise(results: Results) -> dict[str, Any]:
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """The masks, the likeness to Grad-CAM, the objects and the claims, in Markdown."""
+    """The masks, the likeness to Grad-CAM, the objects, in Markdown."""
     trained, masks, objects = (summary[name] for name in ("train", "masks", "objects"))
     parts = [
         "# Contribution maps",
@@ -60,10 +62,8 @@ def render(summary: Mapping[str, Any]) -> str:
         f"Of {objects['pairs']:,} pictures of two test images side by side, {objects['n']:,} have "
         "both classes on top. With one half covered its own class falls further than the other's "
         f"in {percent(objects['own'], unit=' %')} of the cases.",
-        "## Claims",
-        verdicts(claims(summary)),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def _accuracy(trained: Mapping[str, Any]) -> str:
@@ -99,47 +99,108 @@ def _alike(masks: Mapping[str, Any]) -> str:
     return "\n".join([head, "|---" * len(cells) + "|", "| " + " | ".join(cells) + " |"])
 
 
-def claims(summary: Mapping[str, Any]) -> dict[str, bool | None]:
-    """The publication's claims by a rule fixed beforehand; None where nothing was to be measured.
+def judge(summary: Mapping[str, Any]) -> list[Claim]:
+    """The publication's claims by rules fixed beforehand.
 
     A mask has an effect where the interval of the difference to a random region of the same size,
     image by image, leaves out 0, at every layer. Fewer than `FEW` pictures say nothing.
     """
     masks, objects = summary["masks"], summary["objects"]
     layers = marked(masks)
+    n = f"n = {masks['n']:,}"
     beyond = {
-        sign: [masks["masks"][f"{layer}/{sign}"]["beyond"] for layer in layers]
+        sign: {mark: masks["masks"][f"{layer}/{sign}"]["beyond"] for layer, mark in layers.items()}
         for sign in ("positive", "negative")
     }
-    rises = [masks["masks"][f"{layer}/negative"]["drop"] for layer in layers]
+    rises = {mark: masks["masks"][f"{layer}/negative"]["drop"] for layer, mark in layers.items()}
     alike = [masks["like_gradcam"][layer]["mean"] for layer in reversed(masks["layers"])]
-    known = masks["n"] > 1  # one image has no interval
-    return {
-        "without its positive contributions a class falls further than without as much at random": (
-            all(each["low"] > 0 for each in beyond["positive"]) if known else None
+    several = objects["n"] >= FEW
+    return [
+        Claim(
+            exhibit=VIEWS,
+            what="at ① CAV is most like Grad-CAM",
+            published="the same tendency (Figure 6, two classes)",
+            ours=f"Spearman ① to ⑤: {', '.join(map(_rounded, alike))}; {n}",
+            holds=None if None in alike else alike[0] == max(alike),
         ),
-        "without the negative ones it falls less than without as much at random": (
-            all(each["high"] < 0 for each in beyond["negative"]) if known else None
+        Claim(
+            exhibit=VIEWS,
+            what="of two objects in a picture each class's score belongs to its own",
+            published="boxer above, tiger cat below (masking either)",
+            ours=f"{percent(objects['own'], unit=' %')} of {objects['n']} pictures",
+            holds=objects["own"]["low"] > 0.5 if several else None,
         ),
-        "without the negative ones it rises": (
-            all(each["high"] < 0 for each in rises) if known else None
+        Claim(
+            exhibit=MASKS,
+            what="without its positive contributions a class falls further than without as much "
+            "at random",
+            published="tiger cat 11.07 → 8.34 (Figure 8 b)",
+            ours=f"beyond random: {_listed(beyond['positive'])}; {n}",
+            holds=everywhere([clear_of(each, 0.0) for each in beyond["positive"].values()]),
         ),
-        "① is most like Grad-CAM": None if None in alike else alike[0] == max(alike),
-        "a class's score belongs to its object": (
-            objects["own"]["low"] > 0.5 if objects["n"] >= FEW else None
+        Claim(
+            exhibit=MASKS,
+            what="without the negative ones it falls less than without as much at random",
+            published="tiger cat 11.07 → 13.81 (Figure 8 a)",
+            ours=f"beyond random: {_listed(beyond['negative'])}; {n}",
+            holds=everywhere([_below(each) for each in beyond["negative"].values()]),
         ),
-    }
+        Claim(
+            exhibit=MASKS,
+            what="without the negative ones it rises",
+            published="tiger cat 11.07 → 13.81 (Figure 8 a)",
+            ours=f"fall: {_listed(rises)}; {n}",
+            holds=everywhere([_below(each) for each in rises.values()]),
+        ),
+        Claim(
+            exhibit=MASKS,
+            what="VGG-16's ten likeliest classes of the published picture, before and after",
+            published="Figure 5 and Table 1: boxer, bull mastiff, Great Dane, tiger cat, tiger",
+            ours="needs ImageNet's weights and that picture: --scale paper",
+            holds=None,
+        ),
+    ]
 
 
-EXPERIMENTS.enter(
-    "contribution-maps",
+def _below(found: Mapping[str, Any]) -> bool | None:
+    """Whether an interval lies below 0."""
+    above = clear_of(found, 0.0)
+    return None if above is None else not above
+
+
+def _listed(found: Mapping[str, Mapping[str, Any]]) -> str:
+    return ", ".join(f"{mark} {number(each)}" for mark, each in found.items())
+
+
+def _rounded(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+enter(
     Study(
         name="contribution-maps",
+        system="contribution maps",
         title="Contribution ratios through every layer (CAV) beside Grad-CAM, and masking",
-        source="in Japanese: Equations 3 to 8, the maps ① to ⑤ of VGG-16 and its masking tables",
+        source="in Japanese: Equations 3 to 8, Figures 5 to 8 and Table 1, VGG-16",
+        scales={
+            "smoke": "digits, `vgg3`, 20 images; seconds",
+            "small": "CIFAR-10, a VGG-16 of a quarter width, 1,000 images; ten minutes",
+            "paper": "torchvision's VGG-16 with --weights, your pictures with --images; minutes",
+        },
+        exhibits=(
+            Exhibit(name=VIEWS, shows="Figures 5 to 7: CAV from ① to ⑤ beside Grad-CAM"),
+            Exhibit(name=MASKS, shows="Figure 8, Table 1: what is masked, and what then"),
+        ),
+        deviations=(
+            "CIFAR-10 and a VGG-16 of a quarter width trained on it, not ImageNet's; many images "
+            "with intervals in the place of one picture.",
+            "Where ① to ⑤ are is in a figure only: the five pooling stages, from the last.",
+            "Masks are judged against random regions of the same size, which the source does not.",
+        ),
         phases=phases,
         summarise=summarise,
+        judge=judge,
         render=render,
         takes=("weights", "images"),
-    ),
+    )
 )

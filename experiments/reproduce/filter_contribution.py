@@ -1,58 +1,44 @@
-"""Filter contribution and important regions on MNIST, with the net of the publication."""
+"""Filter contribution on MNIST, with the net of the publication."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.pieces import Piece
-from experiments.reproduce.filters.jobs import CountPaths, CoverRegions, TrainNet
-from experiments.reproduce.registry import EXPERIMENTS
-from experiments.reproduce.study import Plan, Results, Study
+from experiments.reproduce.claims import Claim, everywhere
+from experiments.reproduce.filters.jobs import CountPaths
+from experiments.reproduce.filters.nets import CHOSEN, DEVIATIONS, SOURCE, by_parts, trainings_of
+from experiments.reproduce.registry import enter
+from experiments.reproduce.study import Exhibit, Plan, Results, Study
 
-FILTERS, CHOSEN, SEEDS = (1, 2, 3, 4), 3, 3
+FILTERS = (1, 2, 3, 4)
 LEAST = 0.98
-EPOCHS = {"small": 20, "published": 185}  # 540 steps each; the publication made 100,000
+SWEEP, PATHS = "filter-count", "filter-paths"
 
 
 def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
-    """Nets with 1 to 4 filters a layer, three trainings each; then paths and regions with 3."""
-    source, epochs = ("digits", 3) if plan.quick else ("mnist", EPOCHS[plan.size])
-    filters, seeds = ((CHOSEN,), 1) if plan.quick else (FILTERS, SEEDS)
-    trainings: list[Piece] = []
-    readings: list[Piece] = []
-    for count in filters:
-        for number in range(plan.seed, plan.seed + seeds):
-            path = str(plan.folder / f"cnn3-{count}-{number}.safetensors")
-            trainings.append(
-                TrainNet(f"train/{count}/{number}", path, source, count, epochs, number)
-            )
-            if count == CHOSEN:
-                per_class, tested, greedy = (20, 5, 1) if plan.quick else (1000, 100, 20)
-                readings += [
-                    CountPaths(f"paths/{number}", path, source, per_class, number),
-                    CoverRegions(f"regions/{number}", path, source, tested, 2, greedy, number),
-                ]
+    """Nets with 1 to 4 filters a layer, three trainings each; then paths with 3."""
+    filters = (CHOSEN,) if plan.smoke else FILTERS
+    trainings = [each for count in filters for each in trainings_of(plan, count)]
+    per_class = 20 if plan.smoke else 1000
+    readings: list[Piece] = [
+        CountPaths(f"paths/{net.seed}", net.path, net.data, per_class, net.seed)
+        for net in trainings
+        if net.filters == CHOSEN
+    ]
     return [trainings, readings]
 
 
 def summarise(results: Results) -> dict[str, Any]:
-    """Trainings by number of filters and seed; paths and regions by seed."""
-    found: dict[str, Any] = {"study": "filter-contribution"}
-    for name, result in results.items():
-        kind, *rest = name.split("/")
-        place = found.setdefault(kind, {})
-        for part in rest[:-1]:
-            place = place.setdefault(part, {})
-        place[rest[-1]] = result
-    return found
+    """Trainings by number of filters and seed; paths by seed."""
+    return by_parts("filter-contribution", results)
 
 
 def render(summary: Mapping[str, Any]) -> str:
-    """The sweep, the counts of paths, the regions and the claims, in Markdown."""
+    """The sweep and the counts of paths, in Markdown."""
     parts = [
-        "# Filter contribution and important regions",
+        "# Filter contribution",
         "`cnn3`: conv 5×5, pool, conv 3×3, pool, one affine layer, the same number of filters in "
         "both convolutions.",
         "## How many filters reach 98 %",
@@ -60,15 +46,9 @@ def render(summary: Mapping[str, Any]) -> str:
         "## Which path wins",
         "Over the first training images of each class, the pair (filter of conv1 → filter of "
         "conv2) that contributes most to the class's score: the two that win most often.",
-        *(_paths(seed, found) for seed, found in summary["paths"].items()),
-        "## Important regions",
-        "Of the test images that the net gets right: the mean over classes of the share that some "
-        "region flips; and how many regions, the most harmful first, it takes to flip one.",
-        _regions(summary["regions"]),
-        "## Claims",
-        _claims(summary),
+        *(_paths(seed, found) for seed, found in summary.get("paths", {}).items()),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def _sweep(trainings: Mapping[str, Any]) -> str:
@@ -113,69 +93,101 @@ def _paths(seed: str, found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _regions(found: Mapping[str, Any]) -> str:
-    lines = ["| training | flipped by one region | regions covered, greedily, to a flip |"]
-    lines.append("|---|---|---|")
-    for seed, each in found.items():
-        known = [share for share in each["flipped_by_one"] if share is not None]
-        flips = 100 * statistics.mean(known)
-        counts = [count for of_class in each["covered_to_flip"] for count in of_class]
-        never = sum(each.get("never_flipped", []))
-        middle = f"median {statistics.median(counts):g} of {each['regions']}" if counts else "–"
-        told = f"n = {len(counts)}, {never} never flip" if never else f"n = {len(counts)}"
-        lines.append(f"| {seed} | {flips:.1f} % of images | {middle} ({told}) |")
-    return "\n".join(lines)
-
-
-def claims(summary: Mapping[str, Any]) -> dict[str, list[bool]]:
-    """The publication's claims: a verdict for each training, and of "fewer do not" for each number.
+def judge(summary: Mapping[str, Any]) -> list[Claim]:
+    """The publication's claims; each must hold in every training.
 
     "Differ" as in the publication: the set of the two paths that win most often is another for
     every class. "Biased": in every class the first path wins more than a third of the images, where
     nine equal paths would win a ninth. That first paths alone do not tell ten classes apart is no
     finding with nine paths; how many of them come first is in the tables.
     """
-    sweep = summary["train"]
-    chosen = [run["test_acc"] >= LEAST for run in sweep[str(CHOSEN)].values()]
-    fewer = [
-        all(run["test_acc"] < LEAST for run in runs.values())
-        for count, runs in sweep.items()
-        if int(count) < CHOSEN
-    ]
-    found = list(summary["paths"].values())
-    pairs = [[frozenset(order[:2]) for order in ranked(each)] for each in found]
-    return {
-        "three filters reach 98 %": chosen,
-        "fewer do not": fewer,
-        "contributions are biased: first paths win more than a third": [
-            min(each["share_of_first"]) > 1 / 3 for each in found
-        ],
-        "the sets of first and second differ between all classes": [
-            len(set(sets)) == len(sets) for sets in pairs
-        ],
-        "they do where the second is what comes second most often": [
-            len({frozenset(pair) for pair in of}) == len(of) for of in map(places, found)
-        ],
+    return [*_filters(summary["train"]), *_ways(list(summary.get("paths", {}).values()))]
+
+
+def _filters(sweep: Mapping[str, Any]) -> Iterator[Claim]:
+    claimed = f"{LEAST:.0%} or more, the fewest filters that do"
+    known = {
+        int(count): [run["test_acc"] for run in runs.values()] for count, runs in sweep.items()
     }
+    n = max(run["n"] for runs in sweep.values() for run in runs.values())
+    chosen = known.get(CHOSEN, [])
+    yield Claim(
+        exhibit=SWEEP,
+        what="three filters a layer reach 98 % on MNIST",
+        published=claimed,
+        ours=_range(chosen, n),
+        holds=everywhere([each >= LEAST for each in chosen]),
+    )
+    fewer = [each for count, of in known.items() if count < CHOSEN for each in of]
+    yield Claim(
+        exhibit=SWEEP,
+        what="fewer do not",
+        published=claimed,
+        ours=_range(fewer, n) if fewer else "not trained",
+        holds=everywhere([each < LEAST for each in fewer]),
+    )
 
 
-def _claims(summary: Mapping[str, Any]) -> str:
-    lines = ["| claim | verdicts |", "|---|---|"]
-    for claim, verdicts in claims(summary).items():
-        told = ", ".join("agrees" if each else "disagrees" for each in verdicts) or "not tested"
-        lines.append(f"| {claim} | {told} |")
-    return "\n".join(lines)
+def _range(accuracies: Sequence[float], n: int) -> str:
+    low, high = (f"{100 * end(accuracies):.2f}" for end in (min, max))
+    return f"{low} to {high} %, {len(accuracies)} trainings, n = {n:,}"
 
 
-EXPERIMENTS.enter(
-    "filter-contribution",
+def _ways(found: Sequence[Mapping[str, Any]]) -> Iterator[Claim]:
+    if not found:
+        return
+    shares = [min(each["share_of_first"]) for each in found]
+    per_class = f"{found[0]['per_class']:,} images a class"
+    yield Claim(
+        exhibit=PATHS,
+        what="contributions are biased: in every class one path wins more than a third",
+        published="a large bias (section 3.2)",
+        ours=f"at least {100 * min(shares):.0f} % in {len(found)} trainings, {per_class}",
+        holds=everywhere([share > 1 / 3 for share in shares]),
+    )
+    wins = [[frozenset(order[:2]) for order in ranked(each)] for each in found]
+    seconds = [[frozenset(pair) for pair in places(each)] for each in found]
+    for what, sets in (
+        ("the sets of the two paths that win most often differ between all classes", wins),
+        ("they do where the second is what comes second most often", seconds),
+    ):
+        different = [len(set(each)) for each in sets]
+        yield Claim(
+            exhibit=PATHS,
+            what=what,
+            published="all ten differ (section 3.2, Figure 4)",
+            ours=f"{', '.join(map(str, different))} different of {len(sets[0])}, {per_class}",
+            holds=everywhere([count == len(sets[0]) for count in different]),
+        )
+
+
+enter(
     Study(
         name="filter-contribution",
-        title="Visualising the process of inference: filter contribution and important regions",
-        source="Suzuki, Meng, Yamazaki (in Japanese): sections 2 to 4, Figures 3 to 5",
+        system="filter contribution",
+        title="Visualising the process of inference: which filters contribute",
+        source=f"{SOURCE}, sections 2 and 3",
+        scales={
+            "smoke": "digits, one training of 3 epochs; seconds",
+            "small": "MNIST, 1 to 4 filters, 3 trainings each of 20 epochs; ten minutes",
+            "paper": "the same for 185 epochs, 100,000 steps as published; an hour and a half",
+        },
+        exhibits=(
+            Exhibit(
+                name=SWEEP,
+                shows="section 2.1: the smallest number of filters",
+                needs=lambda identity: identity.startswith("train/"),
+            ),
+            Exhibit(
+                name=PATHS,
+                shows="section 3.2, Figures 3 and 4: the filters that contribute, class by class",
+                needs=lambda identity: identity.startswith((f"train/{CHOSEN}/", "paths/")),
+            ),
+        ),
+        deviations=DEVIATIONS,
         phases=phases,
         summarise=summarise,
+        judge=judge,
         render=render,
-        takes=("published",),
-    ),
+    )
 )

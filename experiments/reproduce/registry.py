@@ -1,67 +1,39 @@
-"""The registry of published experiments: a dict from a name to how to run it and what it claims."""
+"""The registry of published experiments, found by their own names or by those of their exhibits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from experiments.reproduce.study import Study
+from experiments.reproduce.study import Exhibit, Study
 from robustkit.errors import ConfigError
 from robustkit.registry import Registry
 
-Summary = Mapping[str, Any]
-Compare = Callable[[Summary], "tuple[Row, ...]"]
+# The seven systems behind this house, in the order of the sources; a study of ours has none.
+SYSTEMS = (
+    "misalignment",
+    "adversarial adaptation",
+    "history repair",
+    "filter contribution",
+    "occlusion",
+    "contribution maps",
+    "over-training",
+)
+OURS = "ours"
+
+EXPERIMENTS: Registry[Study] = Registry("experiment", ConfigError)
+_EXHIBITS: Registry[tuple[Study, Exhibit | None]] = Registry("experiment", ConfigError)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One claim: `what` is measured, `published` with its source, and `ours` in words."""
+def enter(study: Study) -> None:
+    """Register a study and its exhibits; a second of any name is a bug.
 
-    what: str
-    published: str
-    ours: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """A published experiment as settings of a verb, at full size and as a `quick` rehearsal.
-
-    `compare` reads the finished run's summary and sets its figures beside the published ones.
+    A study with one exhibit of its own name is that exhibit.
     """
-
-    name: str
-    title: str
-    source: str
-    verb: str
-    settings: tuple[str, ...]
-    quick: tuple[str, ...]
-    compare: Compare
-
-    def arguments(self, *, quick: bool) -> list[str]:
-        """The verb's flags, for the rehearsal on embedded data or for the real thing."""
-        return list(self.quick if quick else self.settings)
+    EXPERIMENTS.enter(study.name, study)
+    for exhibit in study.exhibits:
+        if exhibit.name != study.name:
+            _EXHIBITS.enter(exhibit.name, (study, exhibit))
+    _EXHIBITS.enter(study.name, (study, None))
 
 
-EXPERIMENTS: Registry[Experiment | Study] = Registry("experiment", ConfigError)
-
-
-def experiment(
-    *, name: str, title: str, source: str, verb: str, settings: str, quick: str
-) -> Callable[[Compare], Compare]:
-    """Register the decorated comparison as the experiment `name`; a second of a name is a bug."""
-
-    def register(compare: Compare) -> Compare:
-        entry = Experiment(
-            name=name,
-            title=title,
-            source=source,
-            verb=verb,
-            settings=tuple(settings.split()),
-            quick=tuple(quick.split()),
-            compare=compare,
-        )
-        EXPERIMENTS.enter(name, entry)
-        return compare
-
-    return register
+def find(name: str) -> tuple[Study, Exhibit | None]:
+    """The study called `name`, whole, or the study and the exhibit of it; or a `ConfigError`."""
+    return _EXHIBITS.find(name)

@@ -1,4 +1,4 @@
-"""A published experiment of many independent pieces: jobs, a ledger of their results, a page."""
+"""A published experiment: runs of verbs, independent jobs, a ledger of results, claims, a page."""
 
 from __future__ import annotations
 
@@ -7,69 +7,88 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.pieces import Piece, carry_out
-from robustkit.runs import RunFolder
+from experiments.pieces import Piece
+from experiments.reproduce.claims import Claim
 
 Results = Mapping[str, dict[str, Any]]
-SIZES = ("quick", "small", "published")
+SCALES = {
+    "smoke": "a rehearsal on embedded data",
+    "small": "what two cores do in two hours",
+    "paper": "the publication's size, for a GPU or for days",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What was asked of a study: its run folder, one of `SIZES`, a seed, where nets are to run.
+    """What was asked of a study: its run folder, one of `SCALES`, a seed, where nets are to run.
 
     `weights` and `images` are the user's own: a file of weights and a folder of pictures.
     """
 
     folder: Path
-    size: str = "small"
+    scale: str = "small"
     seed: int = 0
     device: str = "cpu"
     weights: str | None = None
     images: str | None = None
 
     @property
-    def quick(self) -> bool:
+    def smoke(self) -> bool:
         """A rehearsal on embedded data."""
-        return self.size == "quick"
+        return self.scale == "smoke"
+
+
+@dataclass(frozen=True)
+class VerbRun:
+    """A run of another verb, in the folder `name` inside the study's; its result is its summary."""
+
+    name: str
+    verb: str
+    arguments: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """Its name among the study's results."""
+        return f"{self.verb}/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """A published table or figure, or a claim of the text, that a study reproduces.
+
+    `shows` says where it stands in the publication; `needs` which results it takes, by their ids.
+    """
+
+    name: str
+    shows: str
+    needs: Callable[[str], bool] = lambda identity: True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A published experiment that no single verb runs.
+    """A published experiment.
 
-    `phases(plan)` are the pieces, one phase after the other; `summarise` makes a summary of all
-    results by id, `render` the comparison in Markdown of that summary, `draw` figures of it, names
-    and SVG. `takes` are the options it has a use for: "published", a size out of reach of two
-    cores; "device"; "weights" and "images" of the user.
+    `scales` says in a line what each of `SCALES` that it has takes for data and how long.
+    `runs(plan)` are runs of other verbs, which come first; `phases(plan)` the pieces, one phase
+    after the other; `summarise` makes a summary of all results by id, `judge` claims of a summary,
+    `render` the comparison in Markdown, `draw` figures, names and SVG. `system` is the published
+    system, `OURS` where the question is this house's own. `deviations` are those of `small` from
+    the publication. `takes` are the options it has a use for: "device"; "weights" and "images" of
+    the user, which its paper scale is made of. An exhibit's results are a part of the study's:
+    `summarise`, `judge`, `render` and `draw` make do with any part that has an exhibit.
     """
 
     name: str
+    system: str
     title: str
     source: str
+    scales: Mapping[str, str]
+    exhibits: tuple[Exhibit, ...]
+    deviations: tuple[str, ...]
     phases: Callable[[Plan], Sequence[Sequence[Piece]]]
     summarise: Callable[[Results], dict[str, Any]]
+    judge: Callable[[Mapping[str, Any]], Sequence[Claim]]
     render: Callable[[Mapping[str, Any]], str]
+    runs: Callable[[Plan], Sequence[VerbRun]] = lambda plan: ()
     draw: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda summary: ()
     takes: tuple[str, ...] = ()
-
-
-def run_study(study: Study, folder: RunFolder, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run what the ledger does not yet hold, and return the summary of all.
-
-    Raises `RunError` where a piece ends in anything but a result; what is done stays done.
-    """
-    trials = carry_out(
-        study.phases(_plan(folder)),
-        folder,
-        arm="study",
-        say=say,
-    )
-    return study.summarise({trial.id: trial.result or {} for trial in trials})
-
-
-def _plan(folder: RunFolder) -> Plan:
-    config = folder.config
-    size = next((size for size in SIZES if config.get(size)), "small")
-    chosen = {name: config[name] for name in ("seed", "weights", "images")}
-    return Plan(folder=folder.path.resolve(), size=size, device=config["device"], **chosen)

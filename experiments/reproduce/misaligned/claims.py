@@ -1,7 +1,7 @@
 """The publication's claims on evolutions away from several references, by rules fixed beforehand.
 
-A gap or a difference agrees where its 95 % interval lies on the claimed side of its bound, disagrees
-where it lies on the other, and is left open where it holds the bound.
+A gap or a difference agrees where its 95 % interval lies on the claimed side of its bound,
+disagrees where it lies on the other, and is left open where it holds the bound.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _kept(evolutions: Found) -> Iterator[Claim]:
         lost = accuracy_gained(each["nets"])
         yield Claim(
             exhibit=GAP,
-            what=f"{name}: clean accuracy is kept (E against R2, at most {100 * KEPT:g} point less)",
+            what=f"{name}: clean accuracy is kept (E at most {100 * KEPT:g} point below R2)",
             published="kept (abstract)",
             ours=f"{_points(lost)}, {lost['n']} trainings each, {each['test_images']:,} images",
             holds=clear_of(lost, -KEPT),

@@ -38,14 +38,14 @@ class Prepare:
     id: str
     path: str
     seed: int
-    quick: bool
+    smoke: bool
     timeout: float | None = None
 
     def run(self) -> dict[str, Any]:
         """R's architecture on validation by epochs, and retrained and judged as the others are."""
         root = Path(self.path)
-        source = "digits" if self.quick else small_images(root / f"cifar10-{self.seed}.npz")
-        config = common(self.seed, quick=self.quick)
+        source = "digits" if self.smoke else small_images(root / f"cifar10-{self.seed}.npz")
+        config = common(self.seed, smoke=self.smoke)
         space = prepare_place(root / f"R-{self.seed}", config, source)
         own, run_path = architecture("R", config.reference, space), str(space.folder.path)
 
@@ -74,12 +74,12 @@ class SearchAndJudge:
     path: str
     search: str
     seed: int
-    quick: bool
+    smoke: bool
     timeout: float | None = None
 
     def run(self) -> dict[str, Any]:
         """What was spent, in trials and in operations; see `judge_moments` for the rest."""
-        base = common(self.seed, quick=self.quick)
+        base = common(self.seed, smoke=self.smoke)
         config = config_of(self.search, base)
         prepared = Path(self.path) / f"R-{self.seed}"
         path = Path(self.path) / f"{self.search.replace(' ', '-')}-{self.seed}"

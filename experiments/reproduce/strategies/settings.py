@@ -23,19 +23,19 @@ SEARCHES: dict[str, dict[str, object]] = {
     "short": {"epochs": 1},
     "inheritance": {"epochs": 1, "inherit": True},
 }
-QUICK = ("random", "nsga2", "halving", "inheritance")
+SMOKE = ("random", "halving", "inheritance")
 
 
-def common(seed: int, *, quick: bool) -> EvolveConfig:
+def common(seed: int, *, smoke: bool) -> EvolveConfig:
     """R, space, data and budget of all searches of a seed."""
-    if quick:
+    if smoke:
         return EvolveConfig(
             reference="small",
-            population=4,
+            population=3,
             generations=2,
             epochs=2,
             final_epochs=2,
-            train_size=400,
+            train_size=200,
             eps=0.15,
             max_params=30_000,
             max_macs=600_000,

@@ -38,12 +38,20 @@ def vgg11(num_classes: int, in_channels: int, image_size: int, *, width: int = 6
 
 
 @ZOO.register("vgg16")
-def vgg16(num_classes: int, in_channels: int, image_size: int, *, width: int = 64) -> nn.Module:
-    """Thirteen 3x3 convolutions in five max-pooled stages; 14,724,042 parameters as for `vgg11`."""
-    return _vgg(num_classes, in_channels, width, depths=(2, 2, 3, 3, 3))
+def vgg16(
+    num_classes: int, in_channels: int, image_size: int, *, width: int = 64, hidden: int = 0
+) -> nn.Module:
+    """Thirteen 3x3 convolutions in five max-pooled stages; 14,724,042 parameters as for `vgg11`.
+
+    With `hidden` units the head has the original's three fully connected layers, of so many units
+    in the first two (4,096 there), with dropout of 0.5.
+    """
+    return _vgg(num_classes, in_channels, width, depths=(2, 2, 3, 3, 3), hidden=hidden)
 
 
-def _vgg(num_classes: int, in_channels: int, width: int, *, depths: tuple[int, ...]) -> nn.Module:
+def _vgg(
+    num_classes: int, in_channels: int, width: int, *, depths: tuple[int, ...], hidden: int = 0
+) -> nn.Module:
     widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)[: len(depths)]
     stages: list[tuple[str, list[nn.Module]]] = []
     source = in_channels
@@ -53,4 +61,14 @@ def _vgg(num_classes: int, in_channels: int, width: int, *, depths: tuple[int, .
             stage += [*conv_bn(source, channels), nn.ReLU()]
             source = channels
         stages.append((f"stage{number}", [*stage, nn.MaxPool2d(2)]))
-    return chain(*stages, ("head", [GlobalAverage(), nn.Linear(source, num_classes)]))
+    return chain(*stages, ("head", [GlobalAverage(), *_head(source, hidden, num_classes)]))
+
+
+def _head(inputs: int, hidden: int, num_classes: int) -> list[nn.Module]:
+    """One linear layer, or two hidden ones before it."""
+    if not hidden:
+        return [nn.Linear(inputs, num_classes)]
+    first, second = (
+        [nn.Linear(size, hidden), nn.ReLU(), nn.Dropout(0.5)] for size in (inputs, hidden)
+    )
+    return [*first, *second, nn.Linear(hidden, num_classes)]

@@ -49,7 +49,7 @@ def test_random_search_is_drawn_nowhere() -> None:
 
 def test_the_study_in_small(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    flags = ["--quick", "--executor", "inline", "--out", str(out)]
+    flags = ["--scale=smoke", "--executor", "inline", "--out", str(out)]
     assert main(["reproduce", "asynchronous-bias", *flags]) == 0
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary["log2_ratio"]) == set(STRATEGIES)

@@ -13,7 +13,7 @@ from experiments.cli import main
 from experiments.reproduce.features.measures import image_alignment, low_frequency_share
 from experiments.reproduce.features.nets import EVOLVED, EVOLVED_KEY, ROLES, evolved
 
-RESULTS = Path(__file__).parents[2] / "experiments" / "results"
+RESULTS = Path(__file__).parents[3] / "experiments" / "results"
 
 
 def test_the_evolved_architecture_is_the_one_the_search_chose() -> None:
@@ -68,7 +68,7 @@ def test_a_gradient_along_the_image_is_aligned_whatever_its_sign_and_the_images_
 
 def test_the_study_in_small(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    flags = ["--quick", "--executor", "inline", "--workers", "1"]
+    flags = ["--scale=smoke", "--executor", "inline", "--workers", "1"]
     assert main(["reproduce", "robust-features", *flags, "--out", str(out)]) == 0
     (repeat,) = json.loads((out / "summary.json").read_text())["repeats"].values()
     seen = repeat["compare"]

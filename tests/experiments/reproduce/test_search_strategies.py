@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.cli import main
-from experiments.reproduce.search_strategies import claims, render
+from experiments.reproduce.search_strategies import judge, render
 from experiments.reproduce.strategies.hypervolume import hypervolume
 from experiments.reproduce.strategies.settings import (
-    QUICK,
     SEARCHES,
+    SMOKE,
     common,
     config_of,
     lowest_epochs,
@@ -37,7 +37,7 @@ def test_the_hypervolume_is_the_squares_that_are_dominated(
 
 
 def test_every_search_has_the_same_epochs() -> None:
-    base = common(0, quick=False)
+    base = common(0, smoke=False)
     for search in SEARCHES:
         config = config_of(search, base)
         assert config.search_epochs == base.search_epochs
@@ -53,24 +53,28 @@ def ends(**values: list[float]) -> dict[str, Any]:
     }
 
 
+def told(searches: dict[str, Any]) -> dict[str, bool | None]:
+    return {each.what: each.holds for each in judge({"searches": searches})}
+
+
 def test_a_claim_needs_an_interval_clear_of_zero() -> None:
-    found = claims(ends(random=[1.0, 1.1, 0.9], nsga2=[2.0, 2.1, 1.9], ageing=[0.5, 2.0, 1.4]))
+    found = told(ends(random=[1.0, 1.1, 0.9], nsga2=[2.0, 2.1, 1.9], ageing=[0.5, 2.0, 1.4]))
     assert found["nsga2 finds more than random"] is True
     assert found["random finds more than nsga2"] is False
     assert found["ageing finds more than random"] is None
-    alone = claims(ends(random=[1.0], nsga2=[2.0]))
+    alone = told(ends(random=[1.0], nsga2=[2.0]))
     assert alone["nsga2 finds more than random"] is None
 
 
 def test_the_study_in_small(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    flags = ["--quick", "--executor", "inline", "--out", str(out)]
+    flags = ["--scale=smoke", "--executor", "inline", "--out", str(out)]
     assert main(["reproduce", "search-strategies", *flags]) == 0
     summary = json.loads((out / "summary.json").read_text())
-    assert set(summary["searches"]) == set(QUICK)
+    assert set(summary["searches"]) == set(SMOKE)
     for of in summary["searches"].values():
         (run,) = of.values()
-        assert 0 < run["epochs"] <= common(0, quick=True).search_epochs
+        assert 0 < run["epochs"] <= common(0, smoke=True).search_epochs
         volumes = list(run["hypervolume"].values())
         assert len(volumes) == 4
         assert all(each >= 0 for each in volumes)

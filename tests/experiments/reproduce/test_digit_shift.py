@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiments.cli import main
-from experiments.reproduce.digit_shift import claims, gain
+from experiments.reproduce.digit_shift import gain, judge
 from experiments.reproduce.numerals.jobs import collection, resized
 from robustkit import data
 from robustkit.data import ImageSet
@@ -47,11 +47,14 @@ def test_claims_follow_their_rules() -> None:
     plain = runs([0.40, 0.41, 0.39], advice)
     helped = runs([0.50, 0.52, 0.49], advice)
     hurt = runs([0.30, 0.33, 0.31], advice)
-    found = claims({"mnist": {"0": plain, "0.1": helped, "0.2": hurt}})
-    assert set(found.values()) == {True}
+    found = judge({"sources": {"mnist": {"0": plain, "0.1": helped, "0.2": hurt}}})
+    assert [each.holds for each in found] == [True] * 3
     assert gain({"0": plain, "0.1": helped}, "0.1")["mean"] == pytest.approx(0.1033, abs=1e-4)
-    found = claims({"mnist": {"0": plain, "0.1": hurt}})
-    assert list(found.values()) == [False, False, True]
+    found = judge({"sources": {"mnist": {"0": plain, "0.1": hurt}}})
+    assert [each.holds for each in found] == [False, False, True]
+    undecided = runs([0.3, 0.6, 0.4], advice)
+    found = judge({"sources": {"mnist": {"0": plain, "0.1": undecided}}})
+    assert [each.holds for each in found] == [None, None, True]
 
 
 def test_the_study_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +63,7 @@ def test_the_study_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(data, "load", lambda name: digits)
     collection.cache_clear()
     out = tmp_path / "study"
-    flags = ["--quick", "--executor", "inline", "--workers", "1"]
+    flags = ["--scale=smoke", "--executor", "inline", "--workers", "1"]
     assert main(["reproduce", "digit-shift", *flags, "--out", str(out)]) == 0
     collection.cache_clear()
     (of,) = json.loads((out / "summary.json").read_text())["sources"].values()

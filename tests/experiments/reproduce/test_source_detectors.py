@@ -9,17 +9,15 @@ from typing import Any
 import pytest
 
 from experiments.cli import main
+from experiments.reproduce.domains.claims import judge
+from experiments.reproduce.domains.figures import TARGETS, gain, gains_by_seed
 from experiments.reproduce.domains.threshold import correlated, fitted, left_out
 from experiments.reproduce.source_detectors import (
     BLIND,
     FULL,
     SEEING,
-    TARGETS,
     WORLDS,
-    claims,
     draw_gains,
-    gain,
-    gains_by_seed,
     render,
 )
 
@@ -47,18 +45,22 @@ def world(gains: dict[str, float], aligned: float = 0.1) -> dict[str, Any]:
     return {"recipes": recipes, "distances": dict.fromkeys(SEEDS, seen)}
 
 
+def told(worlds: dict[str, Any]) -> dict[str, bool | None]:
+    return {each.what: each.holds for each in judge({"worlds": worlds})}
+
+
 def test_claims_follow_their_rules() -> None:
     grown = {"fog": -0.1, "watercolor": 0.1, "comic": 0.2, "clipart": 0.3}
     nothing = dict.fromkeys(TARGETS, 0.0)
-    agreed = claims({"texture": world(grown), "no texture": world(nothing)})
+    agreed = told({"texture": world(grown), "no texture": world(nothing)})
     assert all(agreed.values())
     assert len(agreed) == 7
     mixed = {**grown, "comic": 0.05}
-    found = claims({"texture": world(mixed, aligned=-0.1), "no texture": world(grown)})
+    found = told({"texture": world(mixed, aligned=-0.1), "no texture": world(grown)})
     assert not found["the gain grows with the distance over the four targets"]
     assert found["the advice predicts the sign of the gain on every target"]
     assert not found["alignment adds to it on clipart"]
-    assert not found["without a texture to take away it does not"]
+    assert not found["without a texture to take away it does not help on clipart"]
 
 
 def test_the_threshold_is_the_one_that_predicts_most_signs() -> None:
@@ -97,10 +99,9 @@ def test_a_gain_is_paired_by_seed() -> None:
     assert "NaN" not in page
 
 
-@pytest.mark.slow
 def test_the_study_in_small(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    flags = ["--quick", "--executor", "inline", "--workers", "1"]
+    flags = ["--scale=smoke", "--executor", "inline", "--workers", "1"]
     assert main(["reproduce", "source-detectors", *flags, "--out", str(out)]) == 0
     worlds = json.loads((out / "summary.json").read_text())["worlds"]
     assert set(worlds) == set(WORLDS)
@@ -108,6 +109,6 @@ def test_the_study_in_small(tmp_path: Path) -> None:
     assert set(recipes) == {"source", *BLIND, *SEEING, "oracle"}
     for name in BLIND:
         assert set(recipes[name]) == {"photo", *TARGETS, "robust"}
-    assert set(recipes["teacher"]) == set(FULL)
+    assert set(recipes["teacher"]) == {"clipart"} <= set(FULL)
     assert set(worlds["batch norm"]["recipes"]) == {"source", "adabn"}
     assert not list(out.glob("*.state"))

@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 
 from experiments.cli import main
-from experiments.reproduce import EXPERIMENTS, Study
+from experiments.reproduce import EXPERIMENTS, SCALES
 from experiments.reproduce.maps.jobs import taps
 from experiments.reproduce.maps.pictures import imagenet_classes, own_pictures
+from experiments.reproduce.registry import OURS, SYSTEMS
 from experiments.reproduce.study import Plan
 from robustkit import models
 from robustkit.errors import DataError
@@ -18,13 +19,17 @@ from robustkit.errors import DataError
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["misalignment", "--published"], "--published: 'misalignment' takes none; filter-c"),
-        (["history-repair", "--device", "cuda"], "--device: 'history-repair' takes none; overtr"),
+        (["misalignment", "--scale", "large"], "--scale large: one of smoke, small, paper"),
+        (["digit-shift", "--scale", "paper"], "'digit-shift' has smoke and small alone"),
+        (["history-repair", "--device", "cuda"], "takes none; misalignment, overtraining does"),
         (["overtraining", "--weights", "w", "--images", "d"], "contribution-maps does"),
-        (["overtraining", "--quick", "--published"], "exclude each other"),
         (["overtraining", "--device", "gpu"], "unknown device 'gpu'"),
-        (["contribution-maps", "--weights", "w"], "go together"),
-        (["contribution-maps", "--weights", "w", "--images", "."], "--weights w: no such file"),
+        (["contribution-maps", "--weights", "w"], "go with --scale paper"),
+        (["contribution-maps", "--scale=paper"], "needs --weights FILE and --images DIR"),
+        (
+            ["contribution-masking", "--scale=paper", "--weights=w", "--images=."],
+            "--weights w: no such file",
+        ),
     ],
 )
 def test_options_that_a_study_has_no_use_for(
@@ -36,21 +41,35 @@ def test_options_that_a_study_has_no_use_for(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("name", [n for n, each in EXPERIMENTS.items() if isinstance(each, Study)])
-@pytest.mark.parametrize("size", ["quick", "small", "published"])
-def test_every_size_is_planned_with_names_of_its_own(name: str, size: str, tmp_path: Path) -> None:
-    study = EXPERIMENTS[name]
-    assert isinstance(study, Study)
-    if size == "published" and size not in study.takes:
-        pytest.skip("not offered")
-    pieces = [piece for phase in study.phases(Plan(folder=tmp_path, size=size)) for piece in phase]
-    assert len({piece.id for piece in pieces}) == len(pieces) > 0
+PLANNED = [(name, scale) for name, study in EXPERIMENTS.items() for scale in study.scales]
 
 
-def test_the_published_size_of_overtraining_passes_a_thousand_epochs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "scale"), PLANNED)
+def test_every_scale_is_planned_with_names_of_its_own(
+    name: str, scale: str, tmp_path: Path
+) -> None:
+    study, plan = EXPERIMENTS[name], Plan(folder=tmp_path, scale=scale)
+    steps = [run.id for run in study.runs(plan)]
+    steps += [piece.id for phase in study.phases(plan) for piece in phase]
+    names = set(steps)
+    assert len(names) == len(steps) > 0
+    for exhibit in study.exhibits if scale == "small" else ():
+        assert any(map(exhibit.needs, names)), exhibit.name
+    for run in study.runs(plan):
+        assert main([run.verb, *run.arguments, "--print_config"]) == 0
+
+
+def test_every_published_study_has_all_scales_and_the_seven_systems_are_there() -> None:
+    for study in EXPERIMENTS.values():
+        assert set(study.scales) == set(SCALES) - ({"paper"} if study.system == OURS else set())
+        assert study.deviations or study.system == OURS
+        assert len({each.name for each in study.exhibits}) == len(study.exhibits) > 0
+    assert {study.system for study in EXPERIMENTS.values()} == {*SYSTEMS, OURS}
+
+
+def test_the_paper_scale_of_overtraining_passes_a_thousand_epochs(tmp_path: Path) -> None:
     study = EXPERIMENTS["overtraining"]
-    assert isinstance(study, Study)
-    phases = study.phases(Plan(folder=tmp_path, size="published", device="cuda"))
+    phases = study.phases(Plan(folder=tmp_path, scale="paper", device="cuda"))
     segments = [piece for phase in phases for piece in phase if piece.id.startswith("train/plain")]
     assert sum(each.setting.epochs for each in segments) > 1000  # type: ignore[attr-defined]
     assert {each.setting.device for each in segments} == {"cuda"}  # type: ignore[attr-defined]

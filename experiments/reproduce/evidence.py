@@ -1,0 +1,126 @@
+"""The page of evidence: every published table and figure, our results of it, and the verdicts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.reproduce.claims import VERDICTS, Claim, counted, table
+from experiments.reproduce.listing import by_system
+from experiments.reproduce.registry import OURS, find
+from experiments.reproduce.running import judged
+from experiments.reproduce.study import Exhibit, Study
+from robustkit.errors import RunError
+
+HEAD = """# Evidence
+
+Written by `make evidence` from the summaries under `{folder}`; not edited by hand.
+`robustkit reproduce --list` names every entry, `robustkit reproduce NAME` runs one, and each result
+folder holds the settings, all figures (`summary.json`) and the tables (`comparison.md`).
+
+Every claim has a rule in code (`judge` of its study), which gives one of three verdicts:
+**agrees**, **disagrees**, **not testable here**. The last also stands where the 95 % interval of
+our figure leaves open which way it is. Runs are at the scale `small`, on two CPU cores, unless it
+is said; they test the shape of a result on other data and smaller nets, not the published figure
+itself. Where a rule is younger than the run it judges, "What differs" says so."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run in the folder of results: of which study, or of which exhibit of it."""
+
+    name: str
+    study: Study
+    exhibit: Exhibit | None
+    seed: int
+    summary: dict[str, Any]
+
+    @property
+    def claims(self) -> list[Claim]:
+        """What its summary says of the publication's claims, by the present rules."""
+        return judged(self.study, self.exhibit, self.summary)
+
+    def command(self) -> str:
+        """What makes it again."""
+        scale = self.summary.get("scale", "small")
+        flag = "" if scale == "small" else f" --scale {scale}"
+        name = self.exhibit.name if self.exhibit is not None else self.study.name
+        return f"robustkit reproduce {name}{flag} --seed {self.seed}"
+
+
+def evidence(folder: Path) -> str:
+    """The whole page in Markdown, with links that hold from `docs/`; `RunError` without results."""
+    results = list(_results(folder))
+    if not results:
+        raise RunError(f"{folder}: no folder in it has a summary.json of `robustkit reproduce`")
+    parts = [HEAD.format(folder=folder), "## Verdicts", _overview(results)]
+    for system, studies in by_system():
+        parts.append(f"## {'Questions of this house' if system == OURS else system.capitalize()}")
+        for study in studies:
+            own = [each for each in results if each.study is study]
+            parts += _study(study, own, folder)
+    return "\n\n".join(parts) + "\n"
+
+
+def _results(folder: Path) -> Iterator[Result]:
+    for path in sorted(folder.glob("*/summary.json")):
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        if "study" in summary:
+            config = yaml.safe_load(path.with_name("config.yaml").read_text(encoding="utf-8"))
+            study, exhibit = find(config["config"]["name"])
+            yield Result(path.parent.name, study, exhibit, config["config"]["seed"], summary)
+
+
+def _overview(results: Sequence[Result]) -> str:
+    head = ["system", "entry", "published in", *VERDICTS.values()]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for system, studies in by_system():
+        for study in studies:
+            for exhibit in study.exhibits:
+                claims = [
+                    claim
+                    for result in results
+                    if result.study is study
+                    for claim in result.claims
+                    if claim.exhibit == exhibit.name
+                ]
+                cells = [str(count or "") for count in counted(claims).values()]
+                if not claims:
+                    cells = [_without(study, exhibit, results), "", ""]
+                lines.append(
+                    f"| {system} | `{exhibit.name}` | {exhibit.shows} | {' | '.join(cells)} |"
+                )
+    published = [each for each in results if each.study.system != OURS]
+    every = counted([claim for result in published for claim in result.claims])
+    totals = " | ".join(f"**{count}**" for count in every.values())
+    return "\n".join([*lines, f"| **all published** | | | {totals} |"])
+
+
+def _without(study: Study, exhibit: Exhibit, results: Sequence[Result]) -> str:
+    """Why an exhibit has no verdict: nothing was run, or nothing is claimed."""
+    run = [each for each in results if each.study is study and each.exhibit in (None, exhibit)]
+    return "tables alone" if run else "not run"
+
+
+def _study(study: Study, results: Sequence[Result], folder: Path) -> list[str]:
+    parts = [
+        f"### {study.title}",
+        f"{study.source[0].upper()}{study.source[1:].rstrip('?.')}.",
+    ]
+    scales = "; ".join(f"*{name}*: {said}" for name, said in study.scales.items())
+    parts.append(f"Scales: {scales}.")
+    if not results:
+        return [*parts, "Not run."]
+    for each in results:
+        link = f"[`{each.name}`](../{folder.as_posix()}/{each.name}/comparison.md)"
+        parts.append(f"**{link}**: `{each.command()}`")
+        if each.claims:
+            parts.append(table(each.claims))
+    if study.deviations:
+        parts += ["What differs:", "\n".join(f"- {each}" for each in study.deviations)]
+    return parts
