@@ -52,9 +52,8 @@ format: $(STAMP)  ## put lint and format right
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-evidence: $(STAMP)  ## docs/evidence.md anew, from the committed results
-	@$(BIN)/robustkit reproduce --evidence experiments/results > docs/evidence.new
-	@mv docs/evidence.new docs/evidence.md
+evidence: $(STAMP)  ## docs/evidence.md and every comparison.md anew, from the committed summaries
+	$(BIN)/python -m experiments.reproduce
 
 bench: $(STAMP)  ## the timings behind the figures of the README
 	$(SINGLE) $(BIN)/python -m experiments.benchmarks

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+NOT_GIVEN = "not given"  # what stands for a published figure where a claim is this house's own
 VERDICTS = {True: "agrees", False: "disagrees", None: "not testable here"}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from experiments.reproduce.claims import VERDICTS, Claim, counted, table
+from experiments.reproduce.claims import NOT_GIVEN, VERDICTS, Claim, counted, table
 from experiments.reproduce.listing import by_system
 from experiments.reproduce.registry import OURS, find
 from experiments.reproduce.running import judged
@@ -27,7 +27,8 @@ Every claim has a rule in code (`judge` of its study), which gives one of three 
 **agrees**, **disagrees**, **not testable here**. The last also stands where the 95 % interval of
 our figure leaves open which way it is. Runs are at the scale `small`, on two CPU cores, unless it
 is said; they test the shape of a result on other data and smaller nets, not the published figure
-itself. Where a rule is younger than the run it judges, "What differs" says so."""
+itself. Where a rule is younger than the run it judges, "What differs" says so. Claims with "not
+given" in the place of a published figure are this house's own and not in the last row below."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Result:
 
 def evidence(folder: Path) -> str:
     """The whole page in Markdown, with links that hold from `docs/`; `RunError` without results."""
-    results = list(_results(folder))
+    results = list(results_in(folder))
     if not results:
         raise RunError(f"{folder}: no folder in it has a summary.json of `robustkit reproduce`")
     parts = [HEAD.format(folder=folder), "## Verdicts", _overview(results)]
@@ -67,7 +68,8 @@ def evidence(folder: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _results(folder: Path) -> Iterator[Result]:
+def results_in(folder: Path) -> Iterator[Result]:
+    """The finished runs of `robustkit reproduce` in it, by name; other runs are left out."""
     for path in sorted(folder.glob("*/summary.json")):
         summary = json.loads(path.read_text(encoding="utf-8"))
         if "study" in summary:
@@ -96,7 +98,8 @@ def _overview(results: Sequence[Result]) -> str:
                     f"| {system} | `{exhibit.name}` | {exhibit.shows} | {' | '.join(cells)} |"
                 )
     published = [each for each in results if each.study.system != OURS]
-    every = counted([claim for result in published for claim in result.claims])
+    claims = [claim for result in published for claim in result.claims]
+    every = counted([claim for claim in claims if claim.published != NOT_GIVEN])
     totals = " | ".join(f"**{count}**" for count in every.values())
     return "\n".join([*lines, f"| **all published** | | | {totals} |"])
 

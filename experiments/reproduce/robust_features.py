@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.pieces import Piece
-from experiments.reproduce.claims import Claim, clear_of, everywhere
+from experiments.reproduce.claims import NOT_GIVEN, Claim, clear_of, everywhere
 from experiments.reproduce.features.jobs import RADII, Compare, Setting, TrainRole
 from experiments.reproduce.features.nets import ROLES
 from experiments.reproduce.registry import enter
@@ -94,8 +94,8 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
                 Claim(
                     exhibit=EXHIBIT,
                     what=f"{role}'s gradients are {words} than R's",
-                    published="Figure 2: one image of each" if role in ADVERSARIAL else "not given",
-                    ours=f"beyond R: {'; '.join(map(number, beyond))}; {n}",
+                    published="Figure 2: one image of each" if role in ADVERSARIAL else NOT_GIVEN,
+                    ours=f"beyond R: {'; '.join(map(_fine, beyond))}; {n}",
                     holds=everywhere([clear_of(each, 0.0) for each in beyond]),
                 )
             )
@@ -106,7 +106,7 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
             Claim(
                 exhibit=EXHIBIT,
                 what=f"{role}, trained away from R, is robust itself (above 10 % at ε = 2/255)",
-                published="not given",
+                published=NOT_GIVEN,
                 ours=f"{', '.join(f'{100 * each:.1f} %' for each in shares)} of {judged}",
                 holds=all(share > 0.1 for share in shares),
             )
@@ -131,6 +131,13 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
         )
     )
     return found
+
+
+def _fine(found: Mapping[str, Any]) -> str:
+    """{mean, low, high} to three places: the differences are small."""
+    if found["low"] is None:
+        return "–"
+    return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
 
 
 def _nets(of: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from experiments.reproduce.claims import Claim, clear_of
+from experiments.reproduce.claims import NOT_GIVEN, Claim, clear_of
 from experiments.reproduce.domains.figures import CLAIMED, TARGETS, advised, gain, ratio
 from experiments.wording import percent
 
@@ -40,7 +40,7 @@ def _rendered(worlds: Mapping[str, Any]) -> Iterator[Claim]:
         (
             GAINS,
             "one step of attack does, too",
-            "not given",
+            NOT_GIVEN,
             gain(marked, "fast", "clipart"),
             above,
         ),

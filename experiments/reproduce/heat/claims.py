@@ -34,7 +34,7 @@ def _errors(of: Mapping[str, Any]) -> Iterator[Claim]:
         yield Claim(
             exhibit=ERRORS,
             what=f"augmented: past the reference epoch the test {figure} {what}",
-            published=f"{what} (Figure 2, curves)",
+            published=f"it {what} (Figure 2, curves)",
             ours=f"{then[figure]:{form}} at {reference}, {now[figure]:{form}} at {last}, one run",
             holds=holds if known else None,
         )

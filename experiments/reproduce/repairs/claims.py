@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.reproduce.claims import Claim, everywhere
-from experiments.reproduce.repairs.published import FOLDS, MODELS, ROWS
+from experiments.reproduce.claims import NOT_GIVEN, Claim, everywhere
+from experiments.reproduce.repairs.published import BEFORE, FOLDS, MODELS, ROWS
 from experiments.reproduce.repairs.tables import Cell, Models, mean_of
 
 RQ = {number: f"history-repair-rq{number}" for number in range(1, 6)}
@@ -51,12 +51,14 @@ def _against_arachne(models: Models) -> Iterator[Claim]:
         for what, figure, holds in rows:
             place = {"acc": 0, "rr": 1, "br": 2}[figure]
             told = f"{figure.upper()} {_percent(ours[place])}, Arachne {_percent(theirs[place])}"
+            published = _published(name, ("history", "arachne"), place)
             if "before" in what:
                 told = f"{_percent(history['before'])} → {_percent(ours[0])}"
+                published = _course(name)
             yield Claim(
                 exhibit=RQ[1] if name in MODELS else BEYOND,
                 what=f"{name}: {what}",
-                published=_published(name, ("history", "arachne"), place),
+                published=published,
                 ours=f"{told} ({_counted(history)})",
                 holds=bool(holds),
             )
@@ -202,10 +204,17 @@ def _triple(cell: Cell) -> tuple[float, ...]:
 
 def _published(model: str, rows: Sequence[str], place: int) -> str:
     if model not in MODELS:
-        return "not given"
+        return NOT_GIVEN
     column = MODELS.index(model)
     ours, theirs = (ROWS[row][column][place] for row in rows)
     return f"{ours:g} %, Arachne {theirs:g} %"
+
+
+def _course(model: str) -> str:
+    """The published accuracy before and after."""
+    if model not in MODELS:
+        return NOT_GIVEN
+    return f"{BEFORE[model]:g} % → {ROWS['history'][MODELS.index(model)][0]:g} %"
 
 
 def _percent(value: float) -> str:

@@ -31,7 +31,7 @@ def common(seed: int, *, smoke: bool) -> EvolveConfig:
     if smoke:
         return EvolveConfig(
             reference="small",
-            population=3,
+            population=4,
             generations=2,
             epochs=2,
             final_epochs=2,

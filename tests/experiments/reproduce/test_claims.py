@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from experiments.cli import main
-from experiments.reproduce import EXPERIMENTS
+from experiments.reproduce import EXPERIMENTS, comparison
 from experiments.reproduce.claims import Claim, clear_of, counted, everywhere, table
+from experiments.reproduce.evidence import results_in
 from experiments.reproduce.heat.claims import judge as judge_heat
 from experiments.reproduce.repairs.claims import judge as judge_repairs
 from experiments.reproduce.repairs.published import FOLDS, MODELS, ROWS
@@ -115,6 +116,14 @@ def test_the_page_is_what_the_summaries_say(capsys: pytest.CaptureFixture[str]) 
     printed = capsys.readouterr().out.replace(str(RESULTS), "experiments/results")
     page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
     assert printed == page
+
+
+def test_every_committed_comparison_is_what_its_summary_says() -> None:
+    found = list(results_in(RESULTS))
+    assert found
+    for each in found:
+        page = (RESULTS / each.name / "comparison.md").read_text(encoding="utf-8")
+        assert page == comparison(each.study, each.exhibit, each.summary), each.name
 
 
 def test_a_folder_without_results_says_so(
