@@ -33,7 +33,7 @@ def draw_panels(
     for row in range(len(subject.images)):
         tiles = _tiles(row, maps, subject, "")
         if others is not None:
-            tiles += _tiles(row, others, subject, "\nother model")
+            tiles += _tiles(row, others, subject, f"\n{subject.other_name}")
         yield panel_name(row), _drawn(subject, targets, row, tiles)
 
 
@@ -62,7 +62,7 @@ def _drawn(
 ) -> bytes:
     from matplotlib.figure import Figure
 
-    grey = subject.images[row].double().mean(dim=0).numpy()
+    grey = subject.levels[row].double().mean(dim=0).numpy()
     count = len(tiles) + 1
     across = min(ACROSS, count)
     down = -(-count // across)
@@ -71,7 +71,7 @@ def _drawn(
         places = np.atleast_1d(drawing.subplots(down, across)).ravel()
         for place in places:
             place.set_axis_off()
-        show_image(places[0], subject.images[row])
+        show_image(places[0], subject.levels[row])
         target = subject.classes[int(targets[row])]
         places[0].set_title(f"{subject.names[row]}: {target}", fontsize=8)
         for place, (title, values) in zip(places[1:], tiles, strict=False):

@@ -35,6 +35,8 @@ def run_explain(
     check_mask(subject.model, images, options)
     maps = make_maps(subject.model, images, targets, options.method, settings)
     summary: dict[str, Any] = {"images": describe(subject, targets, options)}
+    if subject.transfer is not None:
+        summary["transfer"] = dict(subject.transfer)
     others: dict[str, Maps] | None = None
     if subject.other is not None:
         say("the same maps of the other model")

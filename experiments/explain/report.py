@@ -45,6 +45,8 @@ def write_report(folder: RunFolder) -> Path:
 
 def _images(folder: RunFolder, summary: Summary) -> Section:
     html = Markup()
+    transfer = summary.get("transfer")
+    whom = "the other model" if transfer is None else transfer["target"]
     for row, image in enumerate(summary["images"]):
         packed = base64.b64encode(folder.file(panel_name(row)).read_bytes()).decode()
         said = f"predicted {image['predicted']}"
@@ -53,7 +55,7 @@ def _images(folder: RunFolder, summary: Summary) -> Section:
         if image["other"] is not None:
             other = image["other"]
             said += (
-                f"; the other model says {other['predicted']}, and gives {image['target']} "
+                f"; {whom} says {other['predicted']}, and gives {image['target']} "
                 f"{other['score']:.3f} ({other['probability']:.1%})"
             )
         residual = image["residual_max"]
@@ -75,7 +77,20 @@ def _images(folder: RunFolder, summary: Summary) -> Section:
         "Red speaks for the class, blue against it, each map by its own largest value. ① is the "
         "last layer, the highest number the input. Gradients are shown by magnitude."
     )
+    if transfer is not None:
+        note = f"{_whence(transfer)} {note}"
     return Section("maps", "Maps", html, note)
+
+
+def _whence(transfer: dict[str, Any]) -> str:
+    """Which images of a transfer evaluation these are, and of how many."""
+    source, target = transfer["source"], transfer["target"]
+    shown = "after" if transfer["attacked"] else "before"
+    return (
+        f"Images {shown} an attack on {source} that fools {source}; {target} was "
+        f"{transfer['which']} by {transfer['found']} of {transfer['fooling']} such images, of "
+        f"which these are the first. Maps without a name are {source}'s."
+    )
 
 
 def _masking(summary: Summary) -> list[Section]:

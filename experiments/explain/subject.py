@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.explain.transferred import from_transfer, load_attacked
 from experiments.judged import resolve_judged
 from robustkit import repair
-from robustkit.attacks import predict
+from robustkit.attacks import predict, to_levels
 from robustkit.compute import resolve_device
 from robustkit.data import Splits, load, read_images, survey, to_unit
 from robustkit.errors import ConfigError, DataError
@@ -26,9 +27,11 @@ MOST = 12  # images taken from a repair
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """`images` uint8 (N,C,H,W) with what each `label` is, None for files; `names` for the report.
+    """`images` (N,C,H,W) with what each `label` is, None for files; `names` for the report.
 
-    `other` is the model that maps are set against, or None.
+    They are uint8, or float32 in [0,1] where they are adversarials, which lie between the levels.
+    `other` is the model that maps are set against, or None; `transfer` says of which pair of nets
+    and of how many such images these are, None where no transfer was evaluated.
     """
 
     model: Classifier
@@ -37,11 +40,22 @@ class Subject:
     labels: Tensor | None
     names: tuple[str, ...]
     classes: tuple[str, ...]
+    transfer: Mapping[str, Any] | None = None
 
     @property
     def pixels(self) -> Tensor:
         """Images as floats in [0,1]."""
-        return to_unit(self.images)
+        return to_unit(self.images) if self.images.dtype == torch.uint8 else self.images
+
+    @property
+    def levels(self) -> Tensor:
+        """Images as uint8, to be looked at."""
+        return self.images if self.images.dtype == torch.uint8 else to_levels(self.images)
+
+    @property
+    def other_name(self) -> str:
+        """What the report calls the other model."""
+        return "other model" if self.transfer is None else str(self.transfer["target"])
 
     def targets(self, target: str) -> Tensor:
         """Class numbers int64 (N,) of "predicted", "true" or a class; raises `ConfigError`."""
@@ -55,13 +69,22 @@ class Subject:
 
 
 def resolve_settings(settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """The settings with what `--repair` names filled in; `given` are the options a person gave.
+    """The settings with what `--repair` or `--transfer` names filled in.
 
-    Raises `ConfigError` for an option that a repair has of its own.
+    `given` are the options a person gave. Raises `ConfigError` for one that a repair or a transfer
+    has of its own.
     """
+    if settings["transfer"] is not None:
+        return from_transfer(dict(settings), given)
+    for name in ("pair", "clean"):
+        if settings[name]:
+            raise ConfigError(f"--{name} is of --transfer DIR, which is missing")
     resolved = _from_repair(dict(settings), given)
     if resolved["model"] is None:
-        raise ConfigError("--model: name the model to explain, or a repair with --repair")
+        raise ConfigError(
+            "--model: name the model to explain, a repair with --repair, or a transfer evaluation "
+            "with --transfer"
+        )
     if bool(resolved["index"]) == bool(resolved["image"]):
         raise ConfigError("name the images: either --index 0,5,9 or --image FILE")
     return resolved
@@ -73,6 +96,8 @@ def load_subject(settings: Mapping[str, Any]) -> Subject:
     Raises `ConfigError` where images are named in two ways or in none, and `DataError`, naming the
     file or the index, for what is not there.
     """
+    if settings["transfer"] is not None:
+        return _attacked(settings)
     splits = load(settings["data"], root=settings["root"], download=settings["download"])
     specs = {"model": settings["model"]}
     if settings["contrast"] is not None:
@@ -87,15 +112,27 @@ def load_subject(settings: Mapping[str, Any]) -> Subject:
     return Subject(model, other, pixels, labels, names, splits.train.classes)
 
 
+def _attacked(settings: Mapping[str, Any]) -> Subject:
+    found = load_attacked(settings)
+    after = "" if settings["clean"] else ", attacked"
+    names = tuple(f"{settings['split']} {index}{after}" for index in found.indices.tolist())
+    classes = found.source.card.classes
+    return Subject(
+        found.source, found.target, found.images, found.labels, names, classes, found.told
+    )
+
+
 def _from_repair(settings: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
     """With `--repair DIR` its model, data, and broken or repaired images."""
     if settings["repair"] is None:
         if settings["which"] is not None:
-            raise ConfigError("--which names images of --repair DIR, which is missing")
+            raise ConfigError(
+                "--which names images of --repair DIR or --transfer DIR, which are missing"
+            )
         return settings
     which = settings["which"] or KINDS[0]
     if which not in KINDS:
-        raise ConfigError(f"--which must be broken or repaired, not '{which}'")
+        raise ConfigError(f"--which: of --repair it is broken or repaired, not '{which}'")
     folder = RunFolder.open(settings["repair"], verb="repair")
     summary = folder.summary()
     if summary is None:

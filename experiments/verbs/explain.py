@@ -51,7 +51,21 @@ def add_arguments(parser: VerbParser) -> None:
         "--repair", metavar="DIR", help="a repair's model, its images, and the mended model beside"
     )
     group.add_argument(
-        "--which", metavar="SET", help="of --repair: broken or repaired images; none: broken"
+        "--transfer",
+        metavar="DIR",
+        help="images of a transfer evaluation that fool a source; a target's maps beside",
+    )
+    group.add_argument(
+        "--pair", metavar="SOURCE:TARGET", help="of --transfer, where it has several"
+    )
+    group.add_argument(
+        "--clean", action="store_true", help="of --transfer: the images before the attack"
+    )
+    group.add_argument(
+        "--which",
+        metavar="SET",
+        help="of --repair: broken or repaired images; of --transfer: those the target was spared "
+        "or misled by; none: the first",
     )
     add_data_options(parser)
     forms: Forms = {

@@ -14,7 +14,7 @@ from robustkit.errors import ConfigError
 from robustkit.runs import RunFolder
 
 OF_RUN = ("run", "epochs", *FREE)  # options that one model's explanation has no use for
-OTHERS = ("model", "contrast", "repair")  # what else may name models
+OTHERS = ("model", "contrast", "repair", "transfer")  # what else may name models
 
 
 def resolve_run(settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:

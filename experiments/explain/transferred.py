@@ -1,0 +1,147 @@
+"""Images of a transfer evaluation, told by what an attack on one net did to another."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.judged import name_nets
+from experiments.transfer.export import crafted
+from experiments.transfer.pipeline import PLAIN, evaluate, prepare
+from robustkit.data import load, stratified_sample
+from robustkit.errors import ConfigError, did_you_mean
+from robustkit.models import Classifier
+from robustkit.runs import RunFolder
+
+KINDS = ("spared", "misled")
+MOST = 12  # images taken from an evaluation
+# Options that an evaluation has of its own, and those that name images in another way.
+OWN = ("model", "contrast", "data", "root", "split", "pair")
+OTHERS = ("weights", "index", "image")
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """The nets, and the images chosen, at most `MOST`.
+
+    `images` (N,C,H,W) are the adversarials, float32 in [0,1], or what they were made from, uint8;
+    `labels` int64 (N,); `indices` int64 (N,) into the split; `told` is for the summary: of which
+    pair they are, and how many there are of this kind among all that the evaluation compares.
+    """
+
+    source: Classifier
+    target: Classifier
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    told: Mapping[str, Any]
+
+
+def from_transfer(settings: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """With `--transfer DIR` the two nets and their data; `given` are the options a person gave.
+
+    Raises `ConfigError` for what does not go with it, and where several pairs of nets might be
+    meant; `RunError` as `RunFolder.open`.
+    """
+    if settings["repair"] is not None:
+        raise ConfigError("--repair and --transfer exclude each other: each has its own images")
+    which = settings["which"] or KINDS[0]
+    if which not in KINDS:
+        raise ConfigError(f"--which: of --transfer it is spared or misled, not '{which}'")
+    for name in OTHERS:
+        if settings[name]:
+            raise ConfigError(f"--{name}: --transfer has its own; leave one of them out")
+    folder = RunFolder.open(settings["transfer"], verb="transfer")
+    if folder.summary() is None:
+        raise ConfigError(f"{folder.path}: not finished, there is nothing to explain yet")
+    config = folder.config
+    source, target = _pair(folder, settings["pair"])
+    taken = {
+        "model": name_nets(config["sources"])[source],
+        "contrast": name_nets(config["targets"])[target],
+        "data": config["data"],
+        "root": config["root"],
+        "split": config["split"],
+        "pair": f"{source}:{target}",
+    }
+    for name in OWN:
+        # A saved configuration names again what the evaluation has.
+        if name in given and settings[name] != taken[name]:
+            raise ConfigError(f"--{name}: --transfer has its own; leave one of them out")
+    return {**settings, **taken, "which": which}
+
+
+def _pair(folder: RunFolder, named: str | None) -> tuple[str, str]:
+    """The source and the target that are meant."""
+    sources, targets = (name_nets(folder.config[each]) for each in ("sources", "targets"))
+    pairs = {
+        f"{source}:{target}": (source, target)
+        for source, its_spec in sources.items()
+        for target, spec in targets.items()
+        if spec != its_spec
+    }
+    if not pairs:
+        raise ConfigError(f"{folder.path}: no net was attacked through another one")
+    if named is None and len(pairs) > 1:
+        raise ConfigError(f"--pair: which of SOURCE:TARGET, {', '.join(pairs)}?")
+    if named is not None and named not in pairs:
+        raise ConfigError(f"--pair {named}: no such SOURCE:TARGET{did_you_mean(named, pairs)}")
+    return pairs[named if named is not None else next(iter(pairs))]
+
+
+def load_attacked(settings: Mapping[str, Any]) -> Attacked:
+    """The nets and images of resolved settings, out of the evaluation's cache where it is there.
+
+    Raises `ConfigError` where no image is of the kind asked for, and where nets, data or attack
+    are no more those of the evaluation.
+    """
+    folder = RunFolder.open(settings["transfer"], verb="transfer")
+    prepared = prepare({**folder.config, "device": settings["device"]})
+    source, target = _pair(folder, settings["pair"])
+    matrix = evaluate(prepared, PLAIN)
+    kept = (folder.summary() or {})["sets"]["keys"]
+    if dict(matrix.keys) != kept:
+        raise ConfigError(
+            f"{folder.path}: its nets or its data are no more what they were; evaluate anew"
+        )
+    fooling = torch.from_numpy(matrix.common & matrix.fooled[source])
+    misled = torch.from_numpy(matrix.misled[source, target])
+    chosen = (fooling & (misled if settings["which"] == "misled" else ~misled)).nonzero()[:, 0]
+    if not len(chosen):
+        raise ConfigError(
+            f"{folder.path}: of the {int(fooling.sum())} images that all nets get right and the "
+            f"attack on {source} fools it with, {target} was {settings['which']} by none"
+        )
+    some = chosen[:MOST]
+    images = prepared.images.subset(some)
+    model = prepared.sources[source]
+    assert isinstance(model, Classifier)  # ensembles are no names of models
+    return Attacked(
+        source=model.eval(),
+        target=prepared.targets[target].eval(),
+        images=images.images if settings["clean"] else crafted(prepared, source).images[some],
+        labels=images.labels,
+        indices=_places(folder.config, len(prepared.images))[some],
+        told={
+            "source": source,
+            "target": target,
+            "which": settings["which"],
+            "attacked": not settings["clean"],
+            "found": len(chosen),
+            "fooling": int(fooling.sum()),
+            "set": matrix.keys[source],
+        },
+    )
+
+
+def _places(config: Mapping[str, Any], count: int) -> Tensor:
+    """Where in the split the images are that an evaluation was made on, int64 (N,)."""
+    splits = load(config["data"], root=config["root"], download=config["download"])
+    part = splits.test if config["split"] == "test" else splits.val
+    if count == len(part):
+        return torch.arange(count)
+    return stratified_sample(part.labels, count, config["seed"])
