@@ -15,20 +15,25 @@ from robustkit.models import Classifier
 from robustkit.models.card import Card
 
 COARSEST, FINEST = 4, 32  # sides of maps that are of use to a tiny detector
+CHANNELS = (1, 3)  # of images that a backbone may have been trained on
 
 
 class Tapped(nn.Module):
     """A classifier's net up to its last tapped block, and as many more levels as are wanting.
 
-    Gives maps as "0", "1", …, finest first. `taps` are names of modules of the net.
+    Gives maps as "0", "1", …, finest first. `taps` are names of modules of the net. One that takes
+    images of 1 channel (`channels`) is given the mean of the three.
     """
 
-    def __init__(self, net: nn.Module, taps: Sequence[str], side: int, levels: int) -> None:
+    def __init__(
+        self, net: nn.Module, taps: Sequence[str], side: int, levels: int, channels: int = 3
+    ) -> None:
         super().__init__()
         wanted = {name: str(number) for number, name in enumerate(taps)}
         self.net = create_feature_extractor(net, wanted)
+        self.grey = channels == 1
         with torch.no_grad():
-            maps = self.net(torch.zeros(1, 3, side, side))
+            maps = self.net(torch.zeros(1, channels, side, side))
         self.out_channels = [each.shape[1] for each in maps.values()]
         extra = []
         while len(self.out_channels) < levels:
@@ -44,8 +49,9 @@ class Tapped(nn.Module):
         self.extra = nn.ModuleList(extra)
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """Maps by level."""
-        maps = OrderedDict(self.net(x))
+        """Maps by level of normalised colour images (N,3,H,W)."""
+        # All three were normalised alike, so this is the normalised mean.
+        maps = OrderedDict(self.net(x.mean(dim=1, keepdim=True) if self.grey else x))
         for level in self.extra:
             maps[str(len(maps))] = level(next(reversed(maps.values())))
         return maps
@@ -64,7 +70,7 @@ def tapped(card: Card, taps: Sequence[str], side: int, levels: int) -> tuple[Tap
         if name not in known:
             raise ModelError(f"no block '{name}' in the backbone{did_you_mean(name, known)}")
     try:
-        return Tapped(net, chosen, side, levels), chosen
+        return Tapped(net, chosen, side, levels, card.input_shape[0]), chosen
     except (ValueError, TypeError, RuntimeError, AttributeError, StopIteration) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"this classifier cannot be a backbone: {reason}") from None
@@ -90,14 +96,17 @@ def automatic_taps(card: Card, side: int, levels: int) -> list[str]:
 
 
 def at_side(card: Card, side: int) -> Classifier:
-    """A fresh classifier of this architecture for colour images of `side` pixels."""
+    """A fresh classifier of this architecture for images of `side` pixels, grey or in colour."""
     channels = card.input_shape[0]
-    if channels != 3:
-        raise ModelError(f"a detector's images have 3 channels, this classifier's {channels}")
+    if channels not in CHANNELS:
+        raise ModelError(
+            f"a detector's images have 3 channels, of which a backbone sees all or the mean; this "
+            f"classifier's have {channels}"
+        )
     moved = Card(
         architecture=card.architecture,
         classes=card.classes,
-        input_shape=(3, side, side),
+        input_shape=(channels, side, side),
         mean=card.mean,
         std=card.std,
     )

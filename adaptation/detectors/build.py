@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from adaptation.detectors.backbone import tapped
+from adaptation.detectors.backbone import CHANNELS, tapped
 from adaptation.detectors.detector import Detector
 from adaptation.detectors.published import PUBLISHED, published
 from adaptation.detectors.tiny import LEVELS, NORMS, TINY, TinyBackbone
@@ -32,7 +32,8 @@ def build(
 
     `spec` is tiny_ssd, tiny_fcos or tiny_fasterrcnn, with options as in
     "tiny_ssd?norm=batch&width=48&side=160", or "torchvision:NAME". A tiny one takes the card of a
-    classifier as `backbone`, read at the blocks called `taps`. With a `seed` the weights depend on
+    classifier as `backbone`, read at the blocks called `taps`; a grey one is given the mean of the
+    channels. With a `seed` the weights depend on
     it alone. Raises `ModelError` for names and options that are not there.
     """
     architecture = _described(spec, backbone, taps)
@@ -41,8 +42,8 @@ def build(
         architecture=architecture,
         classes=tuple(classes),
         input_shape=(3, options.get("side", 128), options.get("side", 128)),
-        mean=MEAN if backbone is None else backbone.mean,
-        std=STD if backbone is None else backbone.std,
+        mean=MEAN if backbone is None else _of_three(backbone.mean),
+        std=STD if backbone is None else _of_three(backbone.std),
     )
     return rebuild(card, seed=seed)
 
@@ -79,6 +80,14 @@ def _check_card(card: Card) -> None:
         isinstance(backbone, dict) and isinstance(entry.get("taps"), list | tuple)
     ):
         raise ModelError("a detector's card whose backbone is none")
+    channels = entry.get("channels", 3)
+    if type(channels) is not int or channels not in CHANNELS:
+        raise ModelError(f"a detector's card with a backbone of {channels} channels")
+
+
+def _of_three(statistics: Sequence[float]) -> tuple[float, ...]:
+    """Of a grey backbone's one channel, what normalises all three alike."""
+    return tuple(statistics) * (3 if len(statistics) == 1 else 1)
 
 
 def _net(entry: Mapping[str, Any], card: Card) -> nn.Module:
@@ -90,12 +99,13 @@ def _net(entry: Mapping[str, Any], card: Card) -> nn.Module:
     if entry.get("backbone") is None:
         body = TinyBackbone(options.get("width", 32), options.get("norm", "group"))
     else:
+        channels = entry.get("channels", 3)
         told = Card(
             architecture=entry["backbone"],
             classes=("0", "1"),
-            input_shape=card.input_shape,
-            mean=card.mean,
-            std=card.std,
+            input_shape=(channels, side, side),
+            mean=card.mean[:channels],
+            std=card.std[:channels],
         )
         body, _ = tapped(told, entry["taps"], side, LEVELS)
     return TINY[name](body, len(card.classes), side, list(card.mean), list(card.std))
@@ -119,6 +129,8 @@ def _described(spec: str, backbone: Card | None = None, taps: Sequence[str] = ()
             raise ModelError(f"'{spec}': a backbone has its own norm and width")
         _, chosen = tapped(backbone, taps, options.get("side", 128), LEVELS)
         described |= {"backbone": dict(backbone.architecture), "taps": chosen}
+        if backbone.input_shape[0] != 3:
+            described["channels"] = backbone.input_shape[0]
     return described
 
 

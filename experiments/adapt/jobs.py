@@ -32,8 +32,10 @@ class TrainRecipe:
         """Figures on source and target, robust precision on both, and the curve of the loss."""
         space = open_workspace(self.path)
         config = space.config(self.recipe, self.number)
+        parent = None  # a fresh one has what its card says
         if config.start == "source":
             model = detectors.load(space.file("source", self.number))
+            parent = detectors.digest(model)
         else:
             model = space.fresh(config.seed)
         model.to(resolve_device(space.device))
@@ -50,7 +52,8 @@ class TrainRecipe:
             on_step=lambda record: losses.append(record.loss),
             on_resume=losses.extend,
         )
-        detectors.save(model, space.file(self.recipe, self.number), recipe=self.recipe)
+        file = space.file(self.recipe, self.number)
+        detectors.save(model, file, parent=parent, recipe=self.recipe)
         return {"curve": curve_of(losses), "steps": config.steps, **judged(model, space)}
 
 

@@ -73,6 +73,8 @@ def make_detector(options: AdaptOptions, classes: tuple[str, ...], seed: int) ->
     if body is not None:
         found: Any = made.net.get_submodule("backbone")
         detectors.take_weights(getattr(found, "body", found), body)
+        # The file that is saved tells whose weights it started from.
+        made.card = replace(made.card, parent=models.digest(body))
     if options.weights is not None:
         fit_weights(made.net, read_weights(options.weights), options.weights)
     return made

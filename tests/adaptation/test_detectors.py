@@ -196,6 +196,39 @@ def test_the_backbone_computes_what_the_classifier_did() -> None:
     torch.testing.assert_close(model.eval().features(images)["0"], seen[0])
 
 
+@pytest.mark.parametrize("name", TINY)
+def test_a_grey_classifier_sees_the_mean_of_the_channels(name: str, tmp_path: Path) -> None:
+    body = models.build(
+        EVOLVED, num_classes=10, in_channels=1, image_size=64, mean=(0.3,), std=(0.2,), seed=1
+    ).eval()
+    model = detectors.build(f"{name}?side=64", CLASSES, backbone=body.card, seed=0).eval()
+    found: Any = model.net.get_submodule("backbone")
+    found = getattr(found, "body", found)
+    detectors.take_weights(found, body)
+    taps = model.card.architecture["taps"]
+    seen: dict[str, Tensor] = {}
+    for tap in taps:
+        body.net.get_submodule(tap).register_forward_hook(
+            lambda *given, tap=tap: seen.update({tap: given[2]})
+        )
+    images = torch.stack(batch()[0])
+    body(images.mean(dim=1, keepdim=True))
+    levels = found(torch.stack([(x - 0.3) / 0.2 for x in images]))
+    for number, tap in enumerate(taps):
+        torch.testing.assert_close(levels[str(number)], seen[tap], atol=1e-5, rtol=1e-4)
+    detectors.save(model, tmp_path / "d.safetensors")
+    again = detectors.load(tmp_path / "d.safetensors")
+    assert detectors.digest(again) == detectors.digest(model)
+    for first, second in zip(model(images), again(images), strict=True):
+        assert torch.equal(first.scores, second.scores)
+
+
+def test_two_channels_are_neither_grey_nor_colour() -> None:
+    body = models.build("vgg3", num_classes=3, in_channels=2, image_size=32, seed=0)
+    with pytest.raises(ModelError, match="of which a backbone sees all or the mean"):
+        detectors.build("tiny_ssd?side=64", CLASSES, backbone=body.card)
+
+
 @pytest.mark.parametrize(
     ("spec", "options", "said"),
     [
@@ -284,6 +317,8 @@ def test_one_class_is_enough(name: str, tmp_path: Path) -> None:
         {"name": "zz"},
         {"backbone": "x"},
         {"backbone": {"family": "zz"}, "taps": ["a"]},
+        {"channels": 2},
+        {"channels": True},
     ],
 )
 def test_a_card_written_by_anybody_is_held_to_the_rules(change: dict[str, Any]) -> None:

@@ -112,7 +112,10 @@ def test_batch_norm_is_adapted_and_a_classifier_becomes_a_backbone(tmp_path: Pat
     found = summary_of(out)["recipes"]
     assert found["adabn"]["steps"] == 0
     assert list(found) == ["source", "adabn"]
+    source = detectors.load(out / "source-0.safetensors")
+    assert source.card.parent == models.digest(body)
     model = detectors.load(out / "adabn-0.safetensors")
+    assert model.card.parent == detectors.digest(source)
     assert model.card.architecture["taps"] == ["stage2", "stage3"]
 
 
