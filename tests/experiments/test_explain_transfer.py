@@ -85,7 +85,7 @@ def test_the_same_images_before_the_attack_and_a_saved_configuration(
     with np.load(out / "maps.npz") as saved:
         for row, name in enumerate(named):
             np.testing.assert_array_equal(
-                saved["images"][row], test.floats([int(name.split()[1])])[0]
+                saved["images"][row], test.floats(torch.tensor([int(name.split()[1])]))[0]
             )
     saved_one = ["--config", str(out / "config.yaml"), "--out", str(tmp_path / "again")]
     assert main(["explain", *saved_one]) == 0
