@@ -1,10 +1,8 @@
-"""Patches do what they say, can be undone and joined, and their files are not taken on trust."""
+"""Patches: applied, reverted and joined, bit for bit."""
 
 from __future__ import annotations
 
 import copy
-import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save as pack
-from torch import Tensor, nn
 
 from robustkit import models
 from robustkit.errors import RepairError
 from robustkit.models import Classifier, digest
-from robustkit.repair import Patch, Selection, difference, make_patch
-from robustkit.repair.patch import _NOTE, Change
-from robustkit.repair.patch import checksum as checksum_of
+from robustkit.repair import Patch, difference, make_patch
 from tests.robustkit.repair.nets import (
     bits,
     chosen,
@@ -30,36 +24,9 @@ from tests.robustkit.repair.nets import (
     mlp,
     parameter,
     same_tensors,
-    seeded,
     substituted,
-    wrap,
 )
-
-SELECTION = chosen(_1=[0, 3, 100, 287], _3=[0, 31])
-VALUES = torch.tensor([0.5, -1e-30, 3.0, 0.25, -2.0, 1e30])
-
-
-def some_patch(model: Classifier, **provenance: Any) -> Patch:
-    return make_patch(model, SELECTION, VALUES, **provenance)
-
-
-def same_patch(first: Patch, second: Patch) -> bool:
-    return same_tensors(flat(first), flat(second)) and (
-        first.parent,
-        first.child,
-        first.provenance,
-    ) == (second.parent, second.child, second.provenance)
-
-
-def flat(patch: Patch) -> dict[str, Tensor]:
-    return {
-        f"{part}/{name}": getattr(change, part)
-        for name, change in patch.changes.items()
-        for part in ("indices", "old", "new")
-    }
-
-
-# ----------------------------------------------------------------------------- apply and revert
+from tests.robustkit.repair.patches import SELECTION, VALUES, flat, same_patch, some_patch
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -182,8 +149,6 @@ def test_a_patched_model_is_a_model_file_like_any_other(tmp_path: Path) -> None:
     assert same_tensors(frozen(patch.revert(again)), frozen(model))
 
 
-# ------------------------------------------------------------------------------------- compose
-
 ENTRIES = st.dictionaries(
     st.tuples(st.sampled_from(["1", "3"]), st.integers(0, 7)),
     st.sampled_from([0.5, -1.0, 0.1, None]),
@@ -257,215 +222,3 @@ def test_joined_patches_respect_the_sign_of_zero() -> None:
     second = make_patch(first.apply(model), one, torch.tensor([-0.0]))
     joined = first.compose(second)
     assert same_tensors(frozen(joined.revert(joined.apply(model))), frozen(model))
-
-
-# --------------------------------------------------------------------------------------- files
-
-
-def saved(folder: Path) -> tuple[Path, Patch]:
-    path = folder / "patch.safetensors"
-    patch = some_patch(mlp(), run=3, name="näme", sizes=[1, 2], none=None)
-    patch.save(path)
-    return path, patch
-
-
-def test_a_patch_is_saved_and_loaded(tmp_path: Path) -> None:
-    path, patch = saved(tmp_path)
-    again = Patch.load(str(path))
-    assert same_patch(again, patch)
-    assert len(again) == 6
-    model = mlp()
-    assert same_tensors(frozen(again.apply(model)), frozen(patch.apply(model)))
-    assert [each.name for each in tmp_path.iterdir()] == ["patch.safetensors"]
-
-
-def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(RepairError, match=f"{path}: no such patch"):
-            Patch.load(path)
-
-
-@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])
-def test_a_file_cut_short_is_an_error(tmp_path: Path, kept: float) -> None:
-    path, _ = saved(tmp_path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(kept * len(whole))])
-    with pytest.raises(RepairError, match=f"{path}: damaged"):
-        Patch.load(path)
-
-
-@pytest.mark.parametrize("flip", [1, 4, 128])
-def test_every_flipped_byte_is_noticed(tmp_path: Path, flip: int) -> None:
-    path, patch = saved(tmp_path)
-    whole = path.read_bytes()
-    unnoticed = 0
-    for position in range(0, len(whole), 3):
-        path.write_bytes(whole[:position] + bytes([whole[position] ^ flip]) + whole[position + 1 :])
-        again, said = patch, ""
-        try:
-            again = Patch.load(path)
-        except RepairError as error:
-            said = str(error)
-        if said:
-            assert said.startswith(f"{path}: ")
-            continue
-        # A flip in the header's padding changes nothing that is read.
-        assert same_patch(again, patch)
-        assert whole[position : position + 1] == b" "
-        unnoticed += 1
-    assert unnoticed < 8
-
-
-def test_another_kind_of_file_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "file.safetensors"
-    models.save(
-        models.build("small", num_classes=3, in_channels=1, image_size=8, width=2, seed=0), path
-    )
-    with pytest.raises(RepairError, match="no patch, but another kind of safetensors file"):
-        Patch.load(path)
-    path.write_bytes(pack({"a": torch.zeros(3)}))
-    with pytest.raises(RepairError, match="no patch, but another kind of safetensors file"):
-        Patch.load(path)
-    path.write_text("a text, and not even a short one")
-    with pytest.raises(RepairError, match="damaged, or not a safetensors file"):
-        Patch.load(path)
-
-
-def crafted(
-    path: Path, tensors: dict[str, Tensor], note: Any = None, checksum: str | None = None
-) -> Path:
-    """A file with a valid checksum that says whatever is wanted."""
-    model = mlp()
-    plain = {"format": 1, "parent": digest(model), "child": "c", "provenance": {}}
-    text = note if isinstance(note, str) else json.dumps({**plain, **(note or {})})
-    notes = {_NOTE: text, "sha256": checksum or checksum_of(tensors, text)}
-    path.write_bytes(pack(tensors, metadata=notes))
-    return path
-
-
-def parts(indices: list[int] | Tensor, name: str = "1.weight", **changed: Any) -> dict[str, Tensor]:
-    where = torch.as_tensor(indices)
-    made = {"indices": where, "old": torch.zeros(len(where)), "new": torch.ones(len(where))}
-    return {f"{part}/{name}": each for part, each in {**made, **changed}.items()}
-
-
-def test_a_crafted_file_of_the_right_shape_is_read(tmp_path: Path) -> None:
-    patch = Patch.load(crafted(tmp_path / "made.safetensors", parts([0, 287])))
-    assert bits(chosen(_1=[0, 287]).values(patch.apply(mlp()))) == bits(torch.ones(2))
-
-
-@pytest.mark.parametrize("indices", [[288], [0, 10**12], [-1, 5], [-(2**63)], [0, 2**63 - 1]])
-def test_entries_that_a_parameter_does_not_have_are_an_error(
-    tmp_path: Path, indices: list[int]
-) -> None:
-    patch = Patch.load(crafted(tmp_path / "made.safetensors", parts(indices)))
-    model = mlp()
-    before = frozen(model)
-    with pytest.raises(RepairError, match=r"changes entries that '1\.weight' does not have"):
-        patch.apply(model)
-    assert same_tensors(before, frozen(model))
-
-
-@pytest.mark.parametrize("name", ["7.weight", "net.1.weight", "", "1"])
-def test_a_parameter_that_is_not_there_is_an_error(tmp_path: Path, name: str) -> None:
-    patch = Patch.load(crafted(tmp_path / "made.safetensors", parts([0], name)))
-    with pytest.raises(RepairError, match=f"the patch changes '{name}', which the model does not"):
-        patch.apply(mlp())
-
-
-@pytest.mark.parametrize(
-    "tensors",
-    [
-        {"indices/a": torch.tensor([0])},
-        {**parts([0]), "more/1.weight": torch.zeros(1)},
-        {**parts([0]), "loose": torch.zeros(1)},
-        parts(torch.tensor([0], dtype=torch.int32)),
-        parts(torch.tensor([0.0])),
-        parts([0, 1], old=torch.zeros(1)),
-        parts([0, 1], new=torch.zeros(3)),
-        parts([0, 1], new=torch.zeros(2, dtype=torch.float64)),
-        parts([0, 1], old=torch.zeros(2).long(), new=torch.zeros(2).long()),
-        parts(torch.zeros(1, 1).long(), old=torch.zeros(1, 1), new=torch.zeros(1, 1)),
-    ],
-)
-def test_tensors_that_are_no_patch_are_an_error(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
-    path = crafted(tmp_path / "made.safetensors", tensors)
-    with pytest.raises(RepairError, match=f"{path}: not shaped like a patch"):
-        Patch.load(path)
-
-
-@pytest.mark.parametrize(
-    "note", [{"parent": None}, {"child": 3}, {"provenance": []}, {"provenance": None}]
-)
-def test_notes_of_the_wrong_types_are_an_error(tmp_path: Path, note: dict[str, Any]) -> None:
-    path = crafted(tmp_path / "made.safetensors", parts([0]), note)
-    with pytest.raises(RepairError, match=f"{path}: not shaped like a patch"):
-        Patch.load(path)
-
-
-@pytest.mark.parametrize("note", ["[]", "3", "null", "{", ""])
-def test_notes_that_are_no_object_are_an_error(tmp_path: Path, note: str) -> None:
-    path = crafted(tmp_path / "made.safetensors", parts([0]), note)
-    with pytest.raises(RepairError, match=f"{path}: "):
-        Patch.load(path)
-
-
-@pytest.mark.parametrize("indices", [[5, 5], [6, 5]])
-def test_indices_that_do_not_ascend_are_an_error(tmp_path: Path, indices: list[int]) -> None:
-    path = crafted(tmp_path / "made.safetensors", parts(indices))
-    with pytest.raises(RepairError, match=f"{path}: not shaped like a patch"):
-        Patch.load(path)
-
-
-@pytest.mark.parametrize("version", [2, 99, None, "1"])
-def test_a_newer_format_is_an_error(tmp_path: Path, version: Any) -> None:
-    path = crafted(tmp_path / "made.safetensors", parts([0]), {"format": version})
-    with pytest.raises(RepairError, match=f"patch format {version}; this robustkit reads format 1"):
-        Patch.load(path)
-
-
-@pytest.mark.parametrize("checksum", ["0" * 64, "x"])
-def test_another_checksum_is_an_error(tmp_path: Path, checksum: str) -> None:
-    path = crafted(tmp_path / "made.safetensors", parts([0]), checksum=checksum)
-    with pytest.raises(RepairError, match="does not match the checksum"):
-        Patch.load(path)
-
-
-def test_a_header_of_any_length_is_an_error(tmp_path: Path) -> None:
-    path, _ = saved(tmp_path)
-    whole = path.read_bytes()
-    for length in (0, 1, 2**31, 2**63):
-        path.write_bytes(struct.pack("<Q", length) + whole[8:])
-        with pytest.raises(RepairError, match="damaged"):
-            Patch.load(path)
-
-
-def test_the_checksum_sees_names_types_shapes_and_notes() -> None:
-    value = torch.arange(4, dtype=torch.int32)
-    others = [
-        ({"a": value}, ""),
-        ({"a": value}, " "),
-        ({"b": value}, ""),
-        ({"a": value.view(2, 2)}, ""),
-        ({"a": value.view(torch.float32)}, ""),
-        ({"a": value + 1}, ""),
-        ({}, ""),
-    ]
-    assert len({checksum_of(*each) for each in others}) == len(others)
-    first = {"a": value, "b": value + 1}
-    assert checksum_of(first, "") == checksum_of(dict(reversed(first.items())), "")
-
-
-def test_a_patch_by_hand() -> None:
-    """One weight of one layer, from start to end."""
-    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 4)))
-    model = wrap(net)
-    child = substituted(model, chosen(_1=[37]), torch.tensor([2.5]))
-    old = parameter(model, "1")[1, 1].detach().clone()
-    change = Change(torch.tensor([37]), old[None], torch.tensor([2.5]))
-    patch = Patch({"1.weight": change}, digest(model), digest(child))
-    assert len(patch) == 1
-    assert same_tensors(frozen(patch.apply(model)), frozen(child))
-    assert same_tensors(frozen(patch.revert(child)), frozen(model))
-    made = make_patch(model, Selection({"1": torch.tensor([37])}), torch.tensor([2.5]))
-    assert same_patch(made, patch)
