@@ -3,37 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from adaptation.training.config import DetectionConfig
 from robustkit.errors import ConfigError, did_you_mean
+from robustkit.registry import Registry
 
-# What each part changes of plain training from scratch on the labelled source.
-PARTS: Mapping[str, Mapping[str, Any]] = {
-    "source": {},
-    # The control of every recipe below: as many steps more, and nothing else.
-    "longer": {"start": "source"},
-    "adversarial": {"start": "source", "adversary": "pgd"},
-    "fast": {"start": "source", "adversary": "pgd", "adv_steps": 1},
-    "free": {"start": "source", "adversary": "free"},
-    "aligned": {"start": "source", "align": True},
-    "teacher": {"start": "source", "teacher": True},
-    "adabn": {"start": "source", "adabn": True},
-    "oracle": {"domain": "target"},
-}
-ALONE = ("source", "longer", "oracle")
-SAYS = {
-    "source": "plain training on the labelled source",
-    "longer": "source, and as many steps more",
-    "adversarial": "source, then adversarial images",
-    "fast": "source, then adversarial images of one step",
-    "free": "source, then adversarial images whose gradient costs nothing",
-    "aligned": "source, then features aligned with unlabelled target images",
-    "teacher": "source, then boxes that a mean of the weights finds in target images",
-    "adabn": "source, batch norm's statistics of the target",
-    "oracle": "plain training on the labelled target",
-}
+SETTINGS = tuple(field.name for field in fields(DetectionConfig))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part of a recipe changes of plain training from scratch on the labelled source.
+
+    `changes` are settings of `DetectionConfig` by name, `says` what they amount to, in a few words
+    for a report. A part that is `alone` goes with no other. Raises `ConfigError` for a name that is
+    no setting's.
+
+    >>> Part({"adversery": "pgd"}, "adversarial images")
+    Traceback (most recent call last):
+    robustkit.errors.ConfigError: recipe: no setting 'adversery'; did you mean 'adversary'?
+    """
+
+    changes: Mapping[str, Any]
+    says: str
+    alone: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.changes:
+            if name not in SETTINGS:
+                hint = did_you_mean(name, SETTINGS).partition(" (known:")[0]
+                raise ConfigError(f"recipe: no setting '{name}'{hint}")
+
+
+PARTS: Registry[Part] = Registry(
+    "recipe",
+    ConfigError,
+    {
+        "source": Part({}, "plain training on the labelled source", alone=True),
+        # The control of every recipe below: as many steps more, and nothing else.
+        "longer": Part({"start": "source"}, "source, and as many steps more", alone=True),
+        "adversarial": Part(
+            {"start": "source", "adversary": "pgd"}, "source, then adversarial images"
+        ),
+        "fast": Part(
+            {"start": "source", "adversary": "pgd", "adv_steps": 1},
+            "source, then adversarial images of one step",
+        ),
+        "free": Part(
+            {"start": "source", "adversary": "free"},
+            "source, then adversarial images whose gradient costs nothing",
+        ),
+        "aligned": Part(
+            {"start": "source", "align": True},
+            "source, then features aligned with unlabelled target images",
+        ),
+        "teacher": Part(
+            {"start": "source", "teacher": True},
+            "source, then boxes that a mean of the weights finds in target images",
+        ),
+        "adabn": Part(
+            {"start": "source", "adabn": True}, "source, batch norm's statistics of the target"
+        ),
+        "oracle": Part({"domain": "target"}, "plain training on the labelled target", alone=True),
+    },
+)
 
 
 def recipe(name: str, base: DetectionConfig | None = None) -> DetectionConfig:
@@ -45,14 +80,13 @@ def recipe(name: str, base: DetectionConfig | None = None) -> DetectionConfig:
     parts = name.split("+")
     changed: dict[str, Any] = {}
     for part in parts:
-        if part not in PARTS:
-            raise ConfigError(f"unknown recipe '{part}'{did_you_mean(part, PARTS)}")
-        if len(parts) > 1 and part in ALONE:
+        found = PARTS.find(part)
+        if len(parts) > 1 and found.alone:
             raise ConfigError(f"recipe '{name}': '{part}' goes with no other")
-        clash = [key for key in PARTS[part] if key != "start" and key in changed]
+        clash = [key for key in found.changes if key != "start" and key in changed]
         if clash or parts.count(part) > 1:
             raise ConfigError(f"recipe '{name}': its parts exclude each other")
-        changed |= PARTS[part]
+        changed |= found.changes
     if parts == ["adabn"]:
         changed["steps"] = 0
     return replace(base or DetectionConfig(), **changed)

@@ -7,7 +7,7 @@ a search here only proposes networks and is told how they did.
 from evolution.candidate import Candidate, Scored
 from evolution.genes import GeneEffect, gene_effects
 from evolution.genotype import Genotype
-from evolution.objectives import Objective, fitness_of, parse_objectives
+from evolution.objectives import MEASURES, Objective, fitness_of, parse_objectives
 from evolution.pareto import front
 from evolution.pedigree import pedigree
 from evolution.sampling import sample
@@ -16,6 +16,7 @@ from evolution.strategies import STRATEGIES, SearchSettings, Strategy, open_stra
 from evolution.variation import crossover, mutate
 
 __all__ = [
+    "MEASURES",
     "STRATEGIES",
     "Candidate",
     "GeneEffect",

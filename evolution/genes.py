@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from evolution.genotype import LEARNED_KINDS, Genotype
+from evolution.genotype import Genotype
 from robustkit.compute.seeds import derive_seed
-from robustkit.models.blueprint.spec import ACTIVATIONS, KINDS, MERGES, NORMS, POOLS, Block
+from robustkit.models.blueprint import ACTIVATIONS, BLOCKS, MERGES, NORMS, POOLS, Block
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,7 +61,7 @@ def gene_features(genotype: Genotype) -> dict[Feature, float]:
     """
     expressed = genotype.canonical()
     blocks = expressed.blocks
-    learned = [block for block in blocks if block.kind in LEARNED_KINDS]
+    learned = [block for block in blocks if BLOCKS[block.kind].learned]
     pools = Counter(block.pool for block in blocks if block.kind == "pool")
     merges = Counter(block.merge for block in blocks if len(block.inputs) > 1)
     smooth = sum(block.activation in SMOOTH_ACTIVATIONS for block in learned)
@@ -70,7 +70,7 @@ def gene_features(genotype: Genotype) -> dict[Feature, float]:
         Feature("reductions", "count"): sum(block.stride == 2 for block in blocks),
         Feature("channels", "mean"): _mean([block.channels for block in learned]),
         Feature("kernel", "mean"): _mean([block.kernel for block in learned]),
-        **_shares("kind", KINDS, blocks),
+        **_shares("kind", tuple(BLOCKS), blocks),
         **_shares("activation", ACTIVATIONS, learned),
         Feature("activation", "smooth"): smooth / max(1, len(learned)),
         **_shares("norm", NORMS, learned),

@@ -13,23 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from robustkit.models.blueprint.spec import Block, Blueprint, Head
-
-LEARNED_KINDS = ("conv", "separable", "residual", "dense", "inception")
+from robustkit.models.blueprint import BLOCKS, Block, Blueprint, Head
 
 _DEFAULTS: dict[str, Any] = {gene.name: gene.default for gene in fields(Block)}
 _WIRING = ("kind", "stride", "inputs")
-_EFFECTIVE = {
-    **dict.fromkeys(LEARNED_KINDS, (*_WIRING, "channels", "kernel", "norm", "activation")),
-    "pool": (*_WIRING, "kernel", "pool"),
-    "identity": _WIRING,
-}
 
 
 def effective_genes(block: Block) -> tuple[str, ...]:
     """Names of the genes of `block` that change what it computes."""
     merge = ("merge",) if len(block.inputs) > 1 else ()
-    return (*_EFFECTIVE[block.kind], *merge)
+    return (*_WIRING, *BLOCKS[block.kind].genes, *merge)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from robustkit.data import ImageSet
 from robustkit.errors import ConfigError, did_you_mean
+from robustkit.models import Classifier
+from robustkit.registry import Registry
 
 DIRECTIONS = ("max", "min")
+
+Measure = Callable[[Classifier, ImageSet], float]
+"""What a person's own objective is of a trained net and the validation split: a finite number."""
+
+# None: every trial measures it anyway.
+MEASURES: Registry[Measure | None] = Registry(
+    "objective",
+    ConfigError,
+    dict.fromkeys(("accuracy", "transfer", "macs", "params", "cos_abs", "grad_norm")),
+)
 
 _SYNTAX = re.compile(
     r"(?P<name>\w+):(?P<direction>\w+)(?::(?P<weight>[^<>=]+))?(?:(?P<sign>>=|<=)(?P<bound>.+))?"
@@ -70,6 +83,12 @@ def parse_objectives(text: str, known: Collection[str] | None = None) -> tuple[O
         if names.count(name) > 1:
             raise ConfigError(f"objectives: '{name}' is given twice")
     return objectives
+
+
+def own_measures(objectives: Sequence[Objective]) -> dict[str, Measure]:
+    """Those of the objectives that a person registered, in the order of their names."""
+    named = {each.name: MEASURES.get(each.name) for each in objectives}
+    return {name: measure for name, measure in sorted(named.items()) if measure is not None}
 
 
 def fitness_of(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
-from evolution.genotype import LEARNED_KINDS, Genotype, effective_genes
+from evolution.genotype import Genotype, effective_genes
 from robustkit.errors import ConfigError, did_you_mean
 from robustkit.models import Cost, cost
-from robustkit.models.blueprint.spec import (
+from robustkit.models.blueprint import (
     ACTIVATIONS,
+    BLOCKS,
     HEAD_POOLS,
     KINDS,
     MERGES,
@@ -19,8 +21,8 @@ from robustkit.models.blueprint.spec import (
     Blueprint,
 )
 
-_NAMED = {
-    "kinds": KINDS,
+_NAMED: dict[str, Collection[str]] = {
+    "kinds": BLOCKS,
     "norms": NORMS,
     "activations": ACTIVATIONS,
     "pools": POOLS,
@@ -63,8 +65,9 @@ class SearchSpace:
         if any(kernel % 2 == 0 for kernel in self.kernels):
             raise ConfigError(f"search space: kernels must be odd, not {self.kernels}")
         if not self.learned_kinds:
+            learned = [kind for kind in BLOCKS if BLOCKS[kind].learned]
             raise ConfigError(
-                f"search space: kinds must name one of {', '.join(LEARNED_KINDS)}, not only "
+                f"search space: kinds must name one of {', '.join(learned)}, not only "
                 f"{', '.join(self.kinds)}"
             )
         if not 1 <= self.min_blocks <= self.max_blocks:
@@ -81,7 +84,7 @@ class SearchSpace:
     @property
     def learned_kinds(self) -> tuple[str, ...]:
         """The kinds of this space that have weights."""
-        return tuple(kind for kind in self.kinds if kind in LEARNED_KINDS)
+        return tuple(kind for kind in self.kinds if BLOCKS[kind].learned)
 
     @property
     def choices(self) -> dict[str, tuple[str, ...] | tuple[int, ...]]:
@@ -105,7 +108,7 @@ class SearchSpace:
         if len(genotype.blocks) > self.max_blocks:
             return False
         live = genotype.pruned().blocks
-        if sum(block.kind in LEARNED_KINDS for block in live) < self.min_blocks:
+        if sum(BLOCKS[block.kind].learned for block in live) < self.min_blocks:
             return False
         head = genotype.head
         return (
@@ -136,7 +139,7 @@ def _cost(blueprint: Blueprint, input_shape: tuple[int, int, int], num_classes: 
     return cost(blueprint, input_shape, num_classes)
 
 
-def _check_named(name: str, chosen: tuple[str, ...], known: tuple[str, ...]) -> None:
+def _check_named(name: str, chosen: tuple[str, ...], known: Collection[str]) -> None:
     for choice in chosen:
         if choice not in known:
             hint = did_you_mean(str(choice), known)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from evolution.genotype import LEARNED_KINDS, Genotype, effective_genes
+from evolution.genotype import Genotype, effective_genes
 from evolution.sampling import sample_block, sample_head
 from evolution.space import SearchSpace
-from robustkit.models.blueprint.spec import Block
+from robustkit.models.blueprint import BLOCKS, Block
 
 Operator = Callable[[Genotype, random.Random, SearchSpace], Genotype]
 
@@ -121,7 +121,7 @@ def _restyle(genotype: Genotype, rng: random.Random, space: SearchSpace) -> Geno
     share = rng.choice((0.5, 0.8, 1.0))
     blocks = tuple(
         replace(block, **{gene: value})
-        if (gene == "pool" or block.kind in LEARNED_KINDS) and rng.random() < share
+        if (gene == "pool" or BLOCKS[block.kind].learned) and rng.random() < share
         else block
         for block in genotype.blocks
     )

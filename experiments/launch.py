@@ -16,6 +16,7 @@ from typing import Any
 
 from experiments.executing import FREE, for_executor
 from experiments.options import HOUSEKEEPING, Options, VerbParser
+from robustkit import extensions
 from robustkit.errors import ConfigError, RobustkitError, RunError
 from robustkit.runs import Ledger, RunFolder, check_same_config
 
@@ -51,9 +52,9 @@ def add_data_options(parser: VerbParser) -> None:
 def settings(verb: str, options: Options) -> dict[str, Any]:
     """What the run does: the options or, with `--resume`, those its folder was made with.
 
-    Where the jobs are carried out may be given anew. Raises `ConfigError` for `--out` beside
-    `--resume`, and `RunError` naming the first other option that was given and differs from the
-    saved one, or that the saved ones lack.
+    Where the jobs are carried out may be given anew; modules that extended the run are imported.
+    Raises `ConfigError` for `--out` beside `--resume`, and `RunError` naming the first other option
+    that was given and differs from the saved one, or that the saved ones lack.
     """
     chosen = for_executor(_without_housekeeping(options.values), options.given)
     resume = options.values.get("resume")
@@ -65,12 +66,13 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
         )
     saved = RunFolder.open(resume, verb=verb).config
     for name in chosen:
-        if name not in saved:
+        if name not in saved and name != "extend":
             raise RunError(
                 f"{resume}/config.yaml: no '{name}'; it was edited, or written by another version "
                 "of robustkit, which alone can go on with this run"
             )
     saved = options.checked(saved, f"{resume}/config.yaml")
+    extensions.load(*saved.get("extend", ()))
     given = _without_housekeeping(options.given)
     anew = {name: given.pop(name) for name in FREE if name in given}
     check_same_config(saved, given)

@@ -18,8 +18,10 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from experiments.extending import EXTEND_HELP, load_modules, named_modules
 from experiments.messages import tidy
 from experiments.verbs import VERBS, verb_module
+from robustkit import extensions
 from robustkit.errors import ConfigError, did_you_mean
 
 Config = TypeVar("Config")
@@ -74,6 +76,7 @@ class VerbParser(ArgumentParser):
         self.add_argument(
             "--print_config", action="store_true", help="print the options as YAML and stop"
         )
+        self.add_argument("--extend", type=names, default=[], metavar="MODULE,…", help=EXTEND_HELP)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise `ConfigError` instead of leaving the process with a usage text."""
@@ -86,6 +89,7 @@ class VerbParser(ArgumentParser):
         given = {**self._file_options(flags.pop("config", None)), **flags}
         printing = given.pop("print_config", False)
         values = self.parse_object(given).as_dict()
+        load_modules(values, given)
         if printing:
             shown = self.adjust(values, given)
             shown = {name: value for name, value in shown.items() if name not in HOUSEKEEPING}
@@ -147,6 +151,8 @@ def _check_size(where: str, value: Any) -> None:
 
 def run_verb(verb: str, arguments: Sequence[str]) -> int:
     """Parse `arguments` as those of `verb` and run it; returns its exit code."""
+    # Before the verb says what there is to choose from.
+    extensions.load(*named_modules(arguments))
     module = verb_module(verb)
     parser = VerbParser(verb)
     module.add_arguments(parser)

@@ -7,7 +7,7 @@ alone is light: a room, and torch with it, is loaded when it is first asked for.
 - `attacks` adversarial images, `training` the one training loop
 - `repair` mending a trained net, `explain` where it looks
 - `compute` devices, seeds and executors, `runs` run folders, ledgers and reports
-- `errors` what a person did wrong, in one line
+- `errors` what a person did wrong, in one line; `extensions` modules of a person's own
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ __all__ = [
     "data",
     "errors",
     "explain",
+    "extensions",
     "models",
     "repair",
     "runs",

@@ -15,7 +15,7 @@ PACKAGES = ("robustkit", "evolution", "adaptation", "experiments")
 LONGEST_FILE = 300
 
 # What each package, and each room of robustkit, may import beside itself.
-_GROUND = {"robustkit.errors", "robustkit.registry"}
+_GROUND = {"robustkit.errors", "robustkit.registry", "robustkit.extensions"}
 _MATTER = _GROUND | {"robustkit.compute", "robustkit.runs"}
 _ATTACKS = _MATTER | {"robustkit.data", "robustkit.models"}
 _TRAINING = _ATTACKS | {"robustkit.attacks"}
@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "robustkit": set[str](),
     "robustkit.errors": set[str](),
     "robustkit.registry": {"robustkit.errors"},
+    "robustkit.extensions": {"robustkit.errors"},
     "robustkit.compute": _GROUND,
     "robustkit.runs": _GROUND,
     "robustkit.data": _MATTER,

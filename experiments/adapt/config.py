@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from adaptation.recipes import PARTS, recipe
@@ -52,16 +53,15 @@ TRAINING_HELPS = {
     "seed": "of everything random; trainings count on from it",
 }
 SET_BY_RECIPES = ("start", "domain", "adversary", "align", "teacher", "adabn")
-# Which of the recipes have a use for a setting.
-_ADVERSARIAL = ("adversarial", "fast", "free")
-OF_RECIPE = {
-    "adv_steps": ("adversarial",),
-    "replays": ("free",),
-    "alpha": ("adversarial", "fast"),
-    "adv_loss": ("adversarial", "fast"),  # free training goes along the training's own gradient
-    **dict.fromkeys(("eps", "mix", "eps_warmup"), _ADVERSARIAL),
-    **dict.fromkeys(("local_weight", "global_weight"), ("aligned",)),
-    **dict.fromkeys(("ema", "sure", "pseudo"), ("teacher",)),
+# Which recipes have a use for a setting that they do not set themselves.
+Uses = Callable[[DetectionConfig], bool]
+USED: Mapping[str, Uses] = {
+    "replays": lambda config: config.adversary == "free",
+    # Free training goes along the training's own gradient.
+    **dict.fromkeys(("adv_steps", "alpha", "adv_loss"), lambda config: config.adversary == "pgd"),
+    **dict.fromkeys(("eps", "mix", "eps_warmup"), lambda config: config.adversary is not None),
+    **dict.fromkeys(("local_weight", "global_weight"), lambda config: config.align),
+    **dict.fromkeys(("ema", "sure", "pseudo"), lambda config: config.teacher),
 }
 
 
@@ -108,8 +108,13 @@ def check_recipes(options: AdaptOptions, base: DetectionConfig) -> None:
     """Raise `ConfigError` where the settings do not go with a recipe."""
     for name in options.recipes:
         recipe(name, base)
-    for setting, users in OF_RECIPE.items():
+    for setting, used in USED.items():
         asked = getattr(base, setting) != getattr(DetectionConfig(), setting)
+        users = [
+            name
+            for name, part in PARTS.items()
+            if setting not in part.changes and used(recipe(name))
+        ]
         if asked and not any(user in name.split("+") for name in options.recipes for user in users):
             flag = setting.replace("_", "-")
             raise ConfigError(f"--{flag} is of the recipe {' or '.join(users)}, which is not asked")

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from adaptation import detectors
 from adaptation.evaluation import detect
-from adaptation.recipes import SAYS
+from adaptation.recipes import PARTS
 from experiments.adapt.drawings import classes_figure, curves_figure
 from experiments.adapt.workspace import open_workspace
 from experiments.detections import SURE, detections_figure, draw_explained, gains_figure
@@ -85,7 +85,7 @@ def _precision(summary: Summary, config: dict[str, Any]) -> Section:
     ]
     first = next(iter(summary["recipes"].values()))
     said = "; ".join(
-        f"{name}: {' + '.join(SAYS[part] for part in name.split('+'))}"
+        f"{name}: {' + '.join(PARTS[part].says for part in name.split('+'))}"
         for name in summary["recipes"]
     )
     note = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from evolution import MEASURES
 from evolution.candidate import Candidate, Scored
 from evolution.strategies import SearchSettings, open_strategy
 from experiments.evolve.agenda import Agenda
-from experiments.evolve.config import MEASURES
 from experiments.evolve.selection import Contender
 from experiments.evolve.trying import Search, candidate_task, heirloom
 from robustkit.runs import Trial
@@ -64,7 +64,7 @@ class Arm:
         self._heirlooms.setdefault(candidate.number, heirloom(trial.key))
         if contends:
             self._contenders.append(Contender(candidate, trial.result))
-        values = {name: float(trial.result[name]) for name in MEASURES}
+        values = {name: float(trial.result[name]) for name in MEASURES if name in trial.result}
         return Scored(candidate, trial.outcome, values)
 
     def _hand_over(self) -> None:

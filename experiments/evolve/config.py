@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from evolution.halving import rungs
-from evolution.objectives import Objective, parse_objectives
+from evolution.objectives import MEASURES, Measure, Objective, own_measures, parse_objectives
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES
 from robustkit.attacks import Attack, make
@@ -13,9 +13,7 @@ from robustkit.compute.settings import check_choice
 from robustkit.errors import ConfigError
 from robustkit.training import TrainConfig
 
-# What a trial measures and a search may therefore be after.
 MODES = ("generational", "steady")
-MEASURES = ("accuracy", "transfer", "macs", "params", "cos_abs", "grad_norm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +173,10 @@ class EvolveConfig:
             else each
             for each in parse_objectives(self.objectives, MEASURES)
         )
+
+    def own_measures(self) -> dict[str, Measure]:
+        """What trials measure of a net for this run alone: objectives of a person's own."""
+        return own_measures(parse_objectives(self.objectives, MEASURES))
 
     def make_attack(self, *, flipped: bool = False) -> Attack:
         """The attack; `flipped` descends the loss of the true label: the sign-flipped gradient."""

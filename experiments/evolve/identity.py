@@ -32,6 +32,9 @@ def surroundings(space: Workspace) -> str:
         "run": {name: getattr(config, name) for name in ("train_size", "grad_loss", "seed")},
         "device": space.device.type,
     }
+    own = sorted(config.own_measures())
+    if own:  # a trial that did not measure them is another one
+        told["objectives"] = own
     return json.dumps(told, sort_keys=True)
 
 

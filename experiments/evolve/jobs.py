@@ -5,6 +5,7 @@ A job is a few plain values and the path of the run folder; its result depends o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,7 +69,9 @@ class TrainNet:
         result = {"params": size.params, "macs": size.macs, **_summary(history)}
         if self.parents:
             result["inherited"] = inherited
-        return {**result, **score(net, space, gradients)} if self.scored else result
+        if not self.scored:
+            return result
+        return {**result, **score(net, space, gradients), **_own(net, space)}
 
     def _fresh_net(self, space: Workspace) -> models.Classifier:
         mean, std = space.stats
@@ -137,6 +140,18 @@ def score(net: models.Classifier, space: Workspace, gradients: Tensor) -> dict[s
         "cos_abs": float(cosine.abs().mean()) if len(cosine) else 0.0,
         "grad_norm": float(found.norm.mean()),
     }
+
+
+def _own(net: models.Classifier, space: Workspace) -> dict[str, float]:
+    """The objectives of a person's own; raises `DivergedError` for one that is no finite number."""
+    values = {
+        name: float(measure(net, space.splits.val))
+        for name, measure in space.config.own_measures().items()
+    }
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"objective '{name}' is {value}")
+    return values
 
 
 @dataclass(frozen=True)

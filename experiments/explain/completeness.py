@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from experiments.explain.methods import Maps, MapSettings
 from robustkit.attacks import predict
+from robustkit.explain.methods import Maps, MapSettings
 from robustkit.models import Classifier
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.explain.methods import METHODS
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError
+from robustkit.explain.methods import METHODS
 
 HELPS = {
     "method": f"maps, between commas: {', '.join(METHODS)}",

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from experiments.explain.methods import Maps
 from experiments.explain.subject import Subject
 from experiments.pictures import show_image
 from robustkit import explain
+from robustkit.explain.methods import Maps
 from robustkit.runs.report import house_style
 
 if TYPE_CHECKING:

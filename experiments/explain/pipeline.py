@@ -14,13 +14,13 @@ from torch import Tensor
 
 from experiments.explain.config import ExplainOptions
 from experiments.explain.masks import check_mask, contributions, masking_check
-from experiments.explain.methods import Maps, MapSettings, make_maps
 from experiments.explain.panels import draw_panels
 from experiments.explain.scores import contrast, score_maps
 from experiments.explain.subject import Subject
 from robustkit import explain
 from robustkit.attacks import predict
 from robustkit.errors import ExplainError
+from robustkit.explain.methods import Maps, MapSettings, make_maps
 from robustkit.runs import RunFolder, atomic_path
 
 Say = Callable[[str], None]

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from experiments.explain.completeness import gaps
 from experiments.explain.config import ExplainOptions
-from experiments.explain.methods import Maps, MapSettings, make_maps
 from robustkit import explain
 from robustkit.compute import torch_generator
 from robustkit.errors import ExplainError
 from robustkit.explain import Similarity, mean_interval
+from robustkit.explain.methods import Maps, MapSettings, make_maps
 from robustkit.models import Classifier
 
 CONTROLS = ("random", "edges")

@@ -15,6 +15,7 @@ from robustkit.explain.gradients import (
 from robustkit.explain.intervals import mean_interval
 from robustkit.explain.masking import SIGNS as MASK_SIGNS
 from robustkit.explain.masking import Masked, disable, signed_region
+from robustkit.explain.methods import METHODS, Maps, MapSettings, make_maps
 from robustkit.explain.occlusion import (
     Greedy,
     Occlusion,
@@ -30,10 +31,13 @@ from robustkit.explain.trace import Trace, trace
 
 __all__ = [
     "MASK_SIGNS",
+    "METHODS",
     "RELU_RULES",
     "Contribution",
     "Curve",
     "Greedy",
+    "MapSettings",
+    "Maps",
     "Masked",
     "Occlusion",
     "Paths",
@@ -53,6 +57,7 @@ __all__ = [
     "guided_gradcam",
     "insertion",
     "integrated_gradients",
+    "make_maps",
     "maps_under_randomisation",
     "mean_interval",
     "occlusion",

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from robustkit import extensions
 from robustkit.errors import ModelError, did_you_mean
 from robustkit.models.dryrun import dry_run
 from robustkit.models.fitting import check_logits, make_fitting
@@ -71,11 +69,8 @@ def from_factory(spec: str, num_classes: int, in_channels: int, size: int) -> nn
 
 def _find(spec: str) -> Callable[..., object]:
     module_name, _, attribute = spec.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
     try:
-        module = importlib.import_module(module_name)
+        module = extensions.found(module_name)
     except (ImportError, ValueError, TypeError) as error:
         raise ModelError(f"{spec}: cannot import '{module_name}' ({error})") from error
     factory: Callable[..., object] | None = getattr(module, attribute, None)

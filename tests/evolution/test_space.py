@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolution.genotype import LEARNED_KINDS, Genotype, effective_genes
+from evolution.genotype import Genotype, effective_genes
 from evolution.space import SearchSpace
 from robustkit.errors import ConfigError
 from robustkit.models import cost
-from robustkit.models.blueprint import Block, Head
+from robustkit.models.blueprint import BLOCKS, Block, Head
 from tests.evolution.genotypes import genotypes
 
 SHAPE = (3, 16, 16)
@@ -48,7 +48,7 @@ WIDE = SearchSpace(min_blocks=1, max_inputs=3, channels=(2, 3, 4), kernels=(1, 3
 
 @given(genotypes(), st.data())
 def test_only_choices_are_contained(genotype: Genotype, data: st.DataObject) -> None:
-    learned = [block for block in genotype.pruned().blocks if block.kind in LEARNED_KINDS]
+    learned = [block for block in genotype.pruned().blocks if BLOCKS[block.kind].learned]
     assert WIDE.contains(genotype) == bool(learned)
     name = data.draw(st.sampled_from(["kinds", "norms", "activations", "pools", "merges"]))
     narrow = replace(WIDE, **{name: getattr(WIDE, name)[:2]})

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from evolution import Candidate, Genotype, front, parse_objectives
+from evolution import MEASURES, Candidate, Genotype, front, parse_objectives
 from evolution.candidate import Scored
-from experiments.evolve.config import MEASURES, EvolveConfig
+from experiments.evolve.config import EvolveConfig
 from experiments.evolve.gallery import Gallery, load_gallery
 from experiments.evolve.run import GALLERY, LEDGER
 from experiments.evolve.trying import lower_rungs

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from experiments.explain.config import ExplainOptions
-from experiments.explain.methods import make_maps
 from experiments.explain.pipeline import describe, judge, map_settings, write_arrays
 from experiments.explain.subject import load_subject
 from experiments.options import config_from
+from robustkit.explain.methods import make_maps
 from robustkit.runs import RunFolder
 
 PARTS = "checkpoint"  # the folder of what is not yet put together

@@ -17,7 +17,6 @@ from experiments.explain.checkpoints.scores import brief, in_order
 from experiments.explain.checkpoints.settings import checkpoint_files
 from experiments.explain.checkpoints.strips import draw_strips
 from experiments.explain.config import ExplainOptions
-from experiments.explain.methods import make_maps
 from experiments.explain.pipeline import map_settings, write_arrays
 from experiments.explain.subject import Subject, load_subject
 from experiments.history import accuracy_by_epoch
@@ -27,6 +26,7 @@ from robustkit import models
 from robustkit.compute import single_thread
 from robustkit.data.arrays import read_npz
 from robustkit.errors import DataError
+from robustkit.explain.methods import make_maps
 from robustkit.runs import RunFolder, Trial, atomic_path
 
 OF_IMAGE = ("index", "true", "target")  # what is the same in every epoch

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.explain.methods import MapSettings, make_maps
 from experiments.explain.panels import draw_panels
 from experiments.explain.subject import Subject
 from experiments.nets import resolve_net
@@ -20,6 +19,7 @@ from robustkit.attacks import predict
 from robustkit.compute import torch_generator
 from robustkit.data import ImageSet
 from robustkit.explain import Contribution, mean_interval
+from robustkit.explain.methods import MapSettings, make_maps
 from robustkit.models import Classifier
 from robustkit.runs import atomic_path
 

@@ -4,7 +4,7 @@ Part of `robustkit.compute`; whoever has many independent things to compute desc
 and iterates over `open_executor(...).run(jobs)`.
 """
 
-from robustkit.compute.executors.base import Executor, Job
+from robustkit.compute.executors.base import Executor, Job, attempt
 from robustkit.compute.executors.cluster import Cluster
 from robustkit.compute.executors.inline import InlineExecutor
 from robustkit.compute.executors.processes import ProcessExecutor
@@ -19,5 +19,6 @@ __all__ = [
     "Job",
     "ProcessExecutor",
     "RayExecutor",
+    "attempt",
     "open_executor",
 ]

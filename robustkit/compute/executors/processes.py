@@ -14,6 +14,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any, Self, cast
 
+from robustkit import extensions
 from robustkit.compute.executors.base import NOTHING_RUNS, TRIES, J, Job
 from robustkit.compute.executors.cluster import Cluster, refuse_cluster
 from robustkit.compute.executors.registry import EXECUTORS
@@ -172,7 +173,8 @@ class _Worker:
     def __init__(self, memory_gib: float | None) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, far_end = context.Pipe()
-        self.process = context.Process(target=serve, args=(far_end, memory_gib), daemon=True)
+        told = (far_end, memory_gib, extensions.loaded())
+        self.process = context.Process(target=serve, args=told, daemon=True)
         _start_deaf_to_interrupts(self.process)
         far_end.close()
         self.ready = False

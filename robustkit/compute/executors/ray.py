@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
 
+from robustkit import extensions
 from robustkit.compute.executors.base import NOTHING_RUNS, TRIES, J, Job
 from robustkit.compute.executors.cluster import Cluster
 from robustkit.compute.executors.registry import EXECUTORS
@@ -141,7 +142,7 @@ class RayExecutor:
             max_restarts=0,
             max_task_retries=0,
         )(RemoteWorker)
-        handle = kind.remote(self._memory_gib, str(Path.cwd()))
+        handle = kind.remote(self._memory_gib, str(Path.cwd()), extensions.loaded())
         for name, reference in self._shared.items():
             handle.hold.remote(name, reference)
         return _Actor(handle, handle.hello.remote())

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import torch
 
+from robustkit import extensions
 from robustkit.compute.allocator import keep_freed_memory
 from robustkit.compute.executors.base import attempt
 from robustkit.compute.held import hold
@@ -34,12 +35,14 @@ class Bug:
     traceback: str
 
 
-def serve(connection: Connection, memory_gib: float | None) -> None:
+def serve(connection: Connection, memory_gib: float | None, modules: tuple[str, ...] = ()) -> None:
     """Answer pickled jobs with pickled outcomes until the other side closes the pipe.
 
     With `memory_gib`, what is allocated from here on is limited to that many GiB of address space.
+    `modules` are a person's own, with what they register (see `robustkit.extensions`).
     """
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    extensions.load(*modules)
     _settle(memory_gib)
     connection.send_bytes(READY)
     with suppress(EOFError, ConnectionError):
@@ -51,10 +54,11 @@ def serve(connection: Connection, memory_gib: float | None) -> None:
 class RemoteWorker:
     """The same on a cluster, where an actor's methods take the place of the pipe."""
 
-    def __init__(self, memory_gib: float | None, place: str) -> None:
+    def __init__(self, memory_gib: float | None, place: str, modules: tuple[str, ...] = ()) -> None:
         # Relative paths mean the same as to the driver, where its folder is shared.
         if Path(place).is_dir():
             os.chdir(place)
+        extensions.load(*modules)
         _settle(memory_gib)
 
     def hello(self) -> bytes:

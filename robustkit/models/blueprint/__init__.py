@@ -5,6 +5,8 @@ the network itself. Nothing here knows how blueprints are found.
 """
 
 from robustkit.models.blueprint.graph import BlueprintNet
+from robustkit.models.blueprint.kinds import BLOCKS, Kind
+from robustkit.models.blueprint.modules import activation, norm
 from robustkit.models.blueprint.shapes import Maps, Wiring, wire
 from robustkit.models.blueprint.spec import (
     ACTIVATIONS,
@@ -20,6 +22,7 @@ from robustkit.models.blueprint.spec import (
 
 __all__ = [
     "ACTIVATIONS",
+    "BLOCKS",
     "HEAD_POOLS",
     "KINDS",
     "MERGES",
@@ -29,7 +32,10 @@ __all__ = [
     "Blueprint",
     "BlueprintNet",
     "Head",
+    "Kind",
     "Maps",
     "Wiring",
+    "activation",
+    "norm",
     "wire",
 ]

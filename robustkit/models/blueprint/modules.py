@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from robustkit.models.blueprint.kinds import BLOCKS, Kind
 from robustkit.models.blueprint.shapes import Maps, Wiring
 from robustkit.models.blueprint.spec import Block
 from robustkit.models.layers import average
@@ -27,31 +28,19 @@ _MIN_GROUP_VALUES = 8
 
 def block_module(wiring: Wiring) -> nn.Module:
     """The module that takes `wiring.joined` to `wiring.out`."""
-    block, joined, out = wiring.block, wiring.joined, wiring.out
-    if block.kind == "conv":
-        return _conv(block, joined.channels, out)
-    if block.kind == "separable":
-        return _separable(block, joined.channels, out)
-    if block.kind == "residual":
-        return Residual(block, joined, out)
-    if block.kind == "dense":
-        return Dense(block, joined, out)
-    if block.kind == "inception":
-        return Inception(block, joined.channels, out)
-    if block.kind == "pool":
-        return _pool(block, joined)
-    return shrink(joined.side, out.side)
+    return BLOCKS[wiring.block.kind].make(wiring)
 
 
 class Residual(nn.Module):
     """act(two convolutions + skip); the skip is a 1x1 convolution where the shape changes."""
 
-    def __init__(self, block: Block, source: Maps, out: Maps) -> None:
+    def __init__(self, wiring: Wiring) -> None:
         super().__init__()
+        block, source, out = wiring.block, wiring.joined, wiring.out
         self.branch = nn.Sequential(
             *_conv(block, source.channels, out),
             _same(block, out.channels, out.channels, block.kernel, stride=1),
-            _norm(block.norm, out),
+            norm(block.norm, out),
         )
         self.skip: nn.Module = nn.Identity()
         if source != out:
@@ -67,8 +56,9 @@ class Residual(nn.Module):
 class Dense(nn.Module):
     """The input, average-pooled by the stride, and `block.channels` new maps beside it."""
 
-    def __init__(self, block: Block, source: Maps, out: Maps) -> None:
+    def __init__(self, wiring: Wiring) -> None:
         super().__init__()
+        block, source, out = wiring.block, wiring.joined, wiring.out
         self.shrink = shrink(source.side, out.side)
         self.branch = _conv(block, source.channels, Maps(block.channels, out.side))
 
@@ -84,8 +74,9 @@ class Inception(nn.Module):
     fall away.
     """
 
-    def __init__(self, block: Block, in_channels: int, out: Maps) -> None:
+    def __init__(self, wiring: Wiring) -> None:
         super().__init__()
+        block, in_channels, out = wiring.block, wiring.joined.channels, wiring.out
         share, rest = divmod(out.channels, 3)
         widths = [share + (branch < rest) for branch in range(3)]
         self.branches = nn.ModuleList(
@@ -93,7 +84,7 @@ class Inception(nn.Module):
             for width, kernel in zip(widths, (1, block.kernel, block.kernel + 2), strict=True)
             if width
         )
-        self.finish = nn.Sequential(_norm(block.norm, out), activation(block.activation))
+        self.finish = nn.Sequential(norm(block.norm, out), activation(block.activation))
 
     def forward(self, x: Tensor) -> Tensor:
         """All branches' maps, normalised and activated together."""
@@ -109,12 +100,13 @@ def activation(name: str) -> nn.Module:
 def _conv(block: Block, in_channels: int, out: Maps) -> nn.Sequential:
     return nn.Sequential(
         _same(block, in_channels, out.channels, block.kernel, stride=block.stride),
-        _norm(block.norm, out),
+        norm(block.norm, out),
         activation(block.activation),
     )
 
 
-def _separable(block: Block, in_channels: int, out: Maps) -> nn.Sequential:
+def _separable(wiring: Wiring) -> nn.Sequential:
+    block, in_channels, out = wiring.block, wiring.joined.channels, wiring.out
     depthwise = nn.Conv2d(
         in_channels,
         in_channels,
@@ -125,7 +117,7 @@ def _separable(block: Block, in_channels: int, out: Maps) -> nn.Sequential:
         bias=False,
     )
     pointwise = _same(block, in_channels, out.channels, 1, stride=1)
-    return nn.Sequential(depthwise, pointwise, _norm(block.norm, out), activation(block.activation))
+    return nn.Sequential(depthwise, pointwise, norm(block.norm, out), activation(block.activation))
 
 
 def _same(block: Block, in_channels: int, channels: int, kernel: int, *, stride: int) -> nn.Conv2d:
@@ -140,7 +132,8 @@ def _same(block: Block, in_channels: int, channels: int, kernel: int, *, stride:
     )
 
 
-def _norm(name: str, maps: Maps) -> nn.Module:
+def norm(name: str, maps: Maps) -> nn.Module:
+    """A fresh normalisation of `maps` by its gene's name."""
     if name == "batch":
         return nn.BatchNorm2d(maps.channels)
     if name == "group" and maps.channels * maps.side**2 > 1:
@@ -160,7 +153,8 @@ def _groups(maps: Maps) -> int:
     return 1
 
 
-def _pool(block: Block, source: Maps) -> nn.Module:
+def _pool(wiring: Wiring) -> nn.Module:
+    block, source = wiring.block, wiring.joined
     reach = block.kernel // 2
     if block.pool == "max":
         return nn.MaxPool2d(block.kernel, block.stride, reach)
@@ -174,3 +168,19 @@ def shrink(side: int, smaller: int) -> nn.Module:
     """Average pooling from one side to another, by windows as even as they can be."""
     windows = [range(at * side // smaller, -(-(at + 1) * side // smaller)) for at in range(smaller)]
     return average(side, windows)
+
+
+def _as_many(block: Block, joined: Maps) -> int:
+    return joined.channels
+
+
+BLOCKS.enter("conv", Kind(lambda w: _conv(w.block, w.joined.channels, w.out)))
+BLOCKS.enter("separable", Kind(_separable))
+BLOCKS.enter("residual", Kind(Residual))
+BLOCKS.enter("dense", Kind(Dense, lambda block, joined: joined.channels + block.channels))
+BLOCKS.enter("inception", Kind(Inception))
+BLOCKS.enter("pool", Kind(_pool, _as_many, learned=False, genes=("kernel", "pool")))
+BLOCKS.enter(
+    "identity",
+    Kind(lambda w: shrink(w.joined.side, w.out.side), _as_many, learned=False, genes=()),
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from robustkit.models.blueprint.kinds import BLOCKS
 from robustkit.models.blueprint.spec import Block, Blueprint
 
 
@@ -59,8 +60,4 @@ def _join(sources: tuple[Maps, ...], merge: str) -> Maps:
 
 def _after(block: Block, joined: Maps) -> Maps:
     side = -(-joined.side // block.stride)
-    if block.kind in ("pool", "identity"):
-        return Maps(joined.channels, side)
-    if block.kind == "dense":
-        return Maps(joined.channels + block.channels, side)
-    return Maps(block.channels, side)
+    return Maps(BLOCKS[block.kind].channels(block, joined), side)

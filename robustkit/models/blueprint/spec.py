@@ -8,12 +8,14 @@ Every block names the earlier nodes that feed it, so a blueprint is acyclic by c
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from robustkit.errors import ModelError, did_you_mean
+from robustkit.models.blueprint.kinds import BLOCKS
 
+# What a search draws from unless told otherwise; `BLOCKS` holds these and a person's own.
 KINDS = ("conv", "separable", "residual", "dense", "inception", "pool", "identity")
 NORMS = ("batch", "group", "none")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "silu", "gelu")
@@ -43,7 +45,7 @@ class Block:
     merge: str = "add"
 
     def __post_init__(self) -> None:
-        _choice("block", "kind", self.kind, KINDS)
+        _choice("block", "kind", self.kind, BLOCKS)
         _choice("block", "norm", self.norm, NORMS)
         _choice("block", "activation", self.activation, ACTIVATIONS)
         _choice("block", "pool", self.pool, POOLS)
@@ -125,7 +127,7 @@ def _entries(where: str, plain: object, names: tuple[str, ...]) -> dict[str, Any
     return dict(plain)
 
 
-def _choice(where: str, what: str, value: str, options: tuple[str, ...]) -> None:
+def _choice(where: str, what: str, value: str, options: Collection[str]) -> None:
     if value not in options:
         hint = did_you_mean(str(value), options)
         raise ModelError(f"{where}: unknown {what} '{value}'{hint}")

@@ -8,15 +8,30 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustkit import explain
 from robustkit.errors import ExplainError
-from robustkit.explain import Trace
+from robustkit.explain.averages import integrated_gradients, smoothgrad
+from robustkit.explain.cav import cav
+from robustkit.explain.gradients import (
+    enlarged,
+    gradcam,
+    gradient_x_input,
+    guided_gradcam,
+    rectified,
+    saliency,
+)
+from robustkit.explain.occlusion import occlusion
+from robustkit.explain.trace import Trace, trace
 from robustkit.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapSettings:
-    """What maps need besides a trace; see `experiments.explain.config.HELPS`."""
+    """What maps need besides a trace.
+
+    `layers` are names of modules or their types, or "auto"; `steps` points of integrated gradients,
+    `samples` noisy copies of smoothgrad, `region` the side of an occluded square in pixels, `fill`
+    what is put there and where integrated gradients start, in [0,1]; `paper` see `cav`.
+    """
 
     layers: tuple[str, ...] = ("auto",)
     steps: int = 20
@@ -45,17 +60,21 @@ def make_maps(
     images: Tensor,
     targets: Tensor,
     methods: Sequence[str],
-    settings: MapSettings,
+    settings: MapSettings | None = None,
 ) -> dict[str, Maps]:
-    """All maps of `images` (N,C,H,W), from one trace."""
-    with explain.trace(model, images, targets, settings.layers) as trace:
-        return {name: METHODS[name](trace, model, settings) for name in methods}
+    """All maps of `images` (N,C,H,W) for `targets` int64 (N,), from one trace.
+
+    Raises `ExplainError` for an unknown name, and where a map cannot be made of this model.
+    """
+    settings = settings or MapSettings()
+    with trace(model, images, targets, settings.layers) as traced:
+        return {name: METHODS.find(name)(traced, model, settings) for name in methods}
 
 
 @METHODS.register("cav")
 def _cav(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
     try:
-        found = explain.cav(trace, paper=settings.paper)
+        found = cav(trace, paper=settings.paper)
     except ExplainError as error:
         raise ExplainError(f"{error}; give --method without cav") from None
     _refuse_flat(trace)
@@ -66,43 +85,43 @@ def _cav(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
 @METHODS.register("gradcam")
 def _gradcam(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
     _refuse_flat(trace)
-    return _by_layer(explain.gradcam(trace), trace)
+    return _by_layer(gradcam(trace), trace)
 
 
 @METHODS.register("saliency")
 def _saliency(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
-    return _strength(explain.saliency(trace))
+    return _strength(saliency(trace))
 
 
 @METHODS.register("gradxinput")
 def _gradxinput(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
-    return Maps(explain.gradient_x_input(trace).sum(dim=1), {})
+    return Maps(gradient_x_input(trace).sum(dim=1), {})
 
 
 @METHODS.register("deconvnet")
 def _deconvnet(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
-    return _strength(explain.rectified(trace, "deconvnet"))
+    return _strength(rectified(trace, "deconvnet"))
 
 
 @METHODS.register("guided")
 def _guided(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
-    return _strength(explain.rectified(trace, "guided"))
+    return _strength(rectified(trace, "guided"))
 
 
 @METHODS.register("guided-minus")
 def _guided_minus(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
-    return _strength(explain.rectified(trace, "guided-minus"))
+    return _strength(rectified(trace, "guided-minus"))
 
 
 @METHODS.register("guided-gradcam")
 def _guided_gradcam(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
-    last = list(explain.gradcam(trace))[-1]
-    return _strength(explain.guided_gradcam(trace, last))
+    last = list(gradcam(trace))[-1]
+    return _strength(guided_gradcam(trace, last))
 
 
 @METHODS.register("smoothgrad")
 def _smoothgrad(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
-    found = explain.smoothgrad(
+    found = smoothgrad(
         model, trace.images, trace.targets, samples=settings.samples, seed=settings.seed
     )
     return _strength(found)
@@ -110,7 +129,7 @@ def _smoothgrad(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
 
 @METHODS.register("integrated")
 def _integrated(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
-    found = explain.integrated_gradients(
+    found = integrated_gradients(
         model, trace.images, trace.targets, steps=settings.steps, baseline=settings.fill
     )
     return Maps(found.sum(dim=1), {})
@@ -119,7 +138,7 @@ def _integrated(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
 @METHODS.register("occlusion")
 def _occlusion(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
     region = settings.region
-    found = explain.occlusion(model, trace.images, trace.targets, region=region, fill=settings.fill)
+    found = occlusion(model, trace.images, trace.targets, region=region, fill=settings.fill)
     height, width = trace.images.shape[2:]
     large = F.interpolate(found.drop[:, None], scale_factor=region, mode="nearest")
     return Maps(large[:, 0, :height, :width], {})
@@ -146,4 +165,4 @@ def _by_layer(found: Mapping[str, Tensor], trace: Trace) -> Maps:
     ordered = dict(reversed(list(found.items())))
     height, width = trace.images.shape[2:]
     last = next(iter(ordered.values()))
-    return Maps(explain.enlarged(last, (height, width)), ordered)
+    return Maps(enlarged(last, (height, width)), ordered)
