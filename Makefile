@@ -14,7 +14,7 @@ SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(SINGLE) $(BIN)/python -m pytest -n logical --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format evidence bench bench-gpu
+.PHONY: help setup demo test test-all check format evidence api bench bench-gpu
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
@@ -54,6 +54,9 @@ format: $(STAMP)  ## put lint and format right
 
 evidence: $(STAMP)  ## docs/evidence.md and every comparison.md anew, from the committed summaries
 	$(BIN)/python -m experiments.reproduce
+
+api: $(STAMP)  ## write the API reference, docs/api, from the docstrings
+	$(BIN)/python docs/reference.py
 
 bench: $(STAMP)  ## the timings behind the figures of the README
 	$(SINGLE) $(BIN)/python -m experiments.benchmarks

@@ -57,5 +57,6 @@ def _told(name: str, error: Exception) -> str:
     if isinstance(error, ImportError | SyntaxError):
         hint = "; a module is named without .py" if name.endswith(".py") else ""
         return f"{error}{hint}"
-    at = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    at = [frame for frame in frames if frame.name == "<module>"][-1]
     return f"{type(error).__name__}: {error} ({at.filename}:{at.lineno})"
