@@ -76,6 +76,12 @@ def recipe(name: str, base: DetectionConfig | None = None) -> DetectionConfig:
 
     "adabn" alone trains nothing. Raises `ConfigError` for an unknown part, for parts that exclude
     each other and for a part given twice.
+
+    >>> recipe("adversarial+aligned").align
+    True
+    >>> recipe("fast+free")
+    Traceback (most recent call last):
+    robustkit.errors.ConfigError: recipe 'fast+free': its parts exclude each other
     """
     parts = name.split("+")
     changed: dict[str, Any] = {}

@@ -30,6 +30,10 @@ class Genotype:
     """Blocks in topological order and a head, as in `Blueprint`; some may have no effect.
 
     Raises `ModelError` where a block is fed by a node that does not come before it.
+
+    >>> idle = Genotype((Block(), Block(kind="identity", inputs=(1,))))
+    >>> idle.key() == Genotype((Block(),)).key()  # an identity changes no network
+    True
     """
 
     blocks: tuple[Block, ...]

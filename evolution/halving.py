@@ -20,6 +20,9 @@ def rungs(epochs: int, rate: int) -> tuple[int, ...]:
     """Epochs of every rung, ascending: `epochs` at the last, `rate` times fewer at each before it.
 
     Raises `ConfigError` for a rate below 2, and where `epochs` leave room for one rung alone.
+
+    >>> rungs(epochs=9, rate=3)
+    (1, 3, 9)
     """
     if rate < 2:
         raise ConfigError(f"halving must be at least 2, not {rate}")

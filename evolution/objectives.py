@@ -74,6 +74,12 @@ def parse_objectives(text: str, known: Collection[str] | None = None) -> tuple[O
 
     For example "accuracy:max:2>=0.6,transfer:min,macs:min<=2e7". Raises `ConfigError` for what
     cannot be read, for a name given twice, and, where `known` names are given, for any other.
+
+    >>> [each.name for each in parse_objectives("accuracy:max:2>=0.6,macs:min")]
+    ['accuracy', 'macs']
+    >>> parse_objectives("accuracy:max<=0.6")
+    Traceback (most recent call last):
+    robustkit.errors.ConfigError: objective 'accuracy': a bound here is >=, in 'accuracy:max<=0.6'
     """
     objectives = tuple(_parse(part.strip()) for part in text.split(","))
     names = [objective.name for objective in objectives]

@@ -56,6 +56,17 @@ def front(scored: Iterable[Scored], objectives: Sequence[Objective]) -> list[Sco
     """The candidates no other one dominates, by number; failed ones are never among them.
 
     With bounds, infeasible candidates are on the front only where no candidate is feasible.
+
+    >>> from evolution import Candidate, Genotype, parse_objectives
+    >>> from robustkit.models import Block
+    >>> net = Genotype((Block(),))
+    >>> told = [
+    ...     Scored(Candidate(number, net, (), "sample", 0), "Ok", {"accuracy": a, "macs": m})
+    ...     for number, (a, m) in enumerate([(0.9, 9.0), (0.8, 1.0), (0.7, 5.0)])
+    ... ]
+    >>> best = front(told, parse_objectives("accuracy:max,macs:min"))
+    >>> [each.candidate.number for each in best]  # the last is worse than the second in both
+    [0, 1]
     """
     able = individuals(scored, objectives)
     if not able:

@@ -19,6 +19,10 @@ def frechet(first: Floats, second: Floats) -> float:
     |μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½) (Dowson and Landau 1982; as FID, Heusel et al. 2017), in
     float64. Covariances of few images are shrunk (Ledoit and Wolf 2004). Raises `DataError` for
     fewer than two images, or features that do not go together or are not finite.
+
+    >>> features = np.random.default_rng(0).normal(size=(64, 2))
+    >>> round(frechet(features, features + [3.0, 4.0]), 6)  # moved, not changed: 3² + 4²
+    25.0
     """
     if first.ndim != 2 or first.shape[1:] != second.shape[1:]:
         raise DataError(f"features {first.shape} and {second.shape} cannot be compared")

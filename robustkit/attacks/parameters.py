@@ -17,6 +17,9 @@ def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
 
     Values become whole numbers, numbers (also fractions such as 8/255), truth values, nothing, or
     stay text. Raises `AttackError` for a part without an `=`.
+
+    >>> split_spec("pgd?steps=40&alpha=2/255")
+    ('pgd', {'steps': 40, 'alpha': 0.00784313725490196})
     """
     name, mark, written = spec.partition("?")
     parameters: dict[str, Any] = {}

@@ -27,7 +27,14 @@ class Rate:
 
 
 def wilson(rate: float, n: int) -> Rate:
-    """The 95 % Wilson score interval (Wilson 1927) of a rate in [0,1] seen on n images."""
+    """The 95 % Wilson score interval (Wilson 1927) of a rate in [0,1] seen on n images.
+
+    >>> told = wilson(0.5, 100)
+    >>> round(told.low, 4), round(told.high, 4)
+    (0.4038, 0.5962)
+    >>> wilson(0.0, 20).high < 0.17  # nothing seen is not nothing there
+    True
+    """
     if n == 0:
         return Rate(None, 0, None, None)
     spread = Z95**2 / n
@@ -42,6 +49,11 @@ def pooled_rate(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Rate:
 
     The rate averages over trainings; n, and with it the interval, counts *images*: the mean number
     per training, because the same image seen by three trainings is not three images.
+
+    >>> hits = np.array([[True, False], [True, True]])
+    >>> pooled = pooled_rate(hits, np.ones((2, 2), dtype=bool))
+    >>> pooled.rate, pooled.n  # two images, however many trainings saw them
+    (0.75, 2)
     """
     counted = int(among.sum())
     if counted == 0:
@@ -51,7 +63,12 @@ def pooled_rate(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Rate:
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Exact two-sided McNemar p-value of two paired outcomes bool (N,) (McNemar 1947)."""
+    """Exact two-sided McNemar p-value of two paired outcomes bool (N,) (McNemar 1947).
+
+    >>> first, second = np.arange(8) < 6, np.arange(8) < 0
+    >>> mcnemar(first, second)  # 6 of 6 one way: 2 / 2**6
+    0.03125
+    """
     from scipy.stats import binomtest  # a second of import that workers need not spend
 
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())

@@ -35,6 +35,12 @@ def make(spec: str, **parameters: Any) -> Attack:
     `spec` is one of ours, or "torchattacks:NAME" for any attack of that library; hyper-parameters
     may stand in it, as in "pgd?steps=40&alpha=2/255", and win over `parameters`. Raises
     `AttackError` for an unknown name or parameter, or a value of a wrong type or outside its range.
+
+    >>> make("pgd?steps=40", eps=0.1).steps
+    40
+    >>> make("pdg")
+    Traceback (most recent call last):
+    robustkit.errors.AttackError: unknown attack 'pdg'; did you mean 'pgd'? ...
     """
     name, written = split_spec(spec)
     given = {**parameters, **written}

@@ -75,7 +75,13 @@ Outcome = Ok | Diverged | Timeout | OutOfMemory | Invalid | Lost
 
 
 def classify(error: BaseException, seconds: float = 0.0) -> Outcome | None:
-    """The outcome that `error` stands for, or None where it is a bug and must stay an exception."""
+    """The outcome that `error` stands for, or None where it is a bug and must stay an exception.
+
+    >>> classify(DivergedError("the loss is not finite"))
+    Diverged(reason='the loss is not finite', seconds=0.0)
+    >>> classify(KeyError("a bug")) is None
+    True
+    """
     reason = first_line(error)
     if isinstance(error, DivergedError):
         return Diverged(reason, seconds)

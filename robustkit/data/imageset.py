@@ -20,6 +20,9 @@ def to_unit(images: Tensor) -> Tensor:
     """Turn uint8 pixels into float32 in [0,1], the space that attacks and `eps` live in.
 
     Raises DataError for any other dtype: floats have crossed the boundary already.
+
+    >>> to_unit(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    tensor([0.0000, 0.2000, 1.0000])
     """
     if images.dtype != torch.uint8:
         raise DataError(f"pixels must be uint8 to become [0,1] floats, not {images.dtype}")
@@ -36,6 +39,13 @@ class ImageSet:
 
     Raises DataError for a wrong dtype or shape, no images, fewer than two classes, or a label
     that names no class.
+
+    >>> images, labels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1])
+    >>> ImageSet(images, labels, ("cat", "dog")).shape
+    (1, 4, 4)
+    >>> ImageSet(images, labels + 1, ("cat", "dog"))
+    Traceback (most recent call last):
+    robustkit.errors.DataError: labels range over [1, 2], but 2 classes allow [0, 1]
     """
 
     images: Tensor
@@ -125,6 +135,10 @@ def channel_stats(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...
 
     Counted from integer histograms, so exact whatever the number of threads. A channel that is
     almost constant gets 1/255, one grey level, as its deviation: dividing by it stays harmless.
+
+    >>> images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
+    >>> channel_stats(ImageSet(images, torch.tensor([0, 1]), ("black", "white")))
+    ((0.5,), (0.5,))
     """
     channels = images.shape[0]
     counts = torch.zeros(channels, 256, dtype=torch.int64)

@@ -59,6 +59,10 @@ def stratified_sample(labels: Tensor, size: int, seed: int) -> Tensor:
     that leaves a class at least one. The result depends on the arguments alone.
 
     Raises DataError if `size` exceeds N or is smaller than the number of classes present.
+
+    >>> labels = torch.tensor([0] * 8 + [1] * 4)
+    >>> torch.bincount(labels[stratified_sample(labels, 6, seed=0)])
+    tensor([4, 2])
     """
     names, inverse, counts = np.unique(labels.numpy(), return_inverse=True, return_counts=True)
     if size > len(inverse):

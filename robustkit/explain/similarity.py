@@ -35,6 +35,11 @@ def spearman(a: Tensor, b: Tensor, *, absolute: bool = False) -> Similarity:
 
     Pearson's correlation of average ranks; the shorter formula of squared differences of ranks is
     wrong under ties, and rectified maps are mostly ties. `absolute` compares magnitudes.
+
+    >>> import torch
+    >>> a, b = torch.tensor([[0.0, 0.0, 1.0, 2.0]]), torch.tensor([[0.0, 1.0, 2.0, 3.0]])
+    >>> round(spearman(a, b).values[0], 4)  # by squared differences it would be 0.95
+    0.9487
     """
     first, second = _rows(a, b, absolute)
     values, constant = [], 0

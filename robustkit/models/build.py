@@ -34,6 +34,14 @@ def build(
     for a factory 0 and 1. With a `seed` the weights depend on it alone and the global generators
     are left as they were; without, they come from the global generators. Raises `ModelError` for an
     unknown name or option, a factory that does not fit, and images too small for the network.
+
+    >>> import torch
+    >>> model = build("cnn3", num_classes=10, in_channels=1, image_size=16, seed=0)
+    >>> tuple(model(torch.zeros(2, 1, 16, 16)).shape)
+    (2, 10)
+    >>> build("cnn2", num_classes=10, in_channels=1, image_size=16)
+    Traceback (most recent call last):
+    robustkit.errors.ModelError: unknown model 'cnn2'; did you mean ...
     """
     described = _describe(architecture, options)
     names = tuple(classes) if classes is not None else tuple(map(str, range(num_classes)))

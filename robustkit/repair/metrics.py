@@ -15,6 +15,13 @@ class Verdict:
     """Predictions on N images before and after a repair; all int64 (N,), `neg` bool (N,).
 
     `neg` are the failures that were to be repaired.
+
+    >>> import torch
+    >>> labels, before = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 0])
+    >>> after = torch.tensor([0, 0, 0, 0])
+    >>> told = Verdict(labels, before, after, neg=before != labels).to_dict()
+    >>> told["rr"], told["br"], told["acc_before"], told["acc_after"]
+    (0.5, 0.5, 0.5, 0.5)
     """
 
     labels: Tensor
@@ -60,7 +67,11 @@ class Verdict:
 def accuracy_after(n_pos: float, n_neg: float, rr: float, br: float) -> float:
     """ACC = (pos + RR·neg - BR·pos) / (pos + neg), all as fractions.
 
-    The identity that ties the published Table 3 to its Table 1.
+    The identity that ties the published Table 3 to its Table 1: of GTSRB's images 12,140 are right
+    and 490 wrong, and 96.425 % are right after repair by history.
+
+    >>> round(accuracy_after(12140, 490, rr=0.09776, br=0.00077), 4)
+    0.9643
     """
     return (n_pos + rr * n_neg - br * n_pos) / (n_pos + n_neg)
 

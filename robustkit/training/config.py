@@ -40,6 +40,10 @@ class TrainConfig:
     `bf16` runs forward passes in bfloat16. `channels_last` lays weights and batches out in memory
     with their channels innermost, as a GPU's matrix units want them; it changes no more than
     rounding. Both are for speed, and whether they give any is the machine's affair.
+
+    >>> TrainConfig(epochs=0)
+    Traceback (most recent call last):
+    robustkit.errors.ConfigError: ...epochs...
     """
 
     epochs: int = 10

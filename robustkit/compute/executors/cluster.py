@@ -15,6 +15,10 @@ class Cluster:
     Each worker takes so many CPUs and GPUs of it; fractions of a GPU pack several trials on one.
     After `recycle` jobs a worker is replaced by a fresh one, so that what leaks does not grow.
     Raises `ConfigError`.
+
+    >>> Cluster(gpus_per_trial=1.5)
+    Traceback (most recent call last):
+    robustkit.errors.ConfigError: gpus_per_trial must be a fraction of one GPU or a whole number ...
     """
 
     address: str | None = None

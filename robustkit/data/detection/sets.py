@@ -53,7 +53,11 @@ def truth(
     crowd: Sequence[bool] | None = None,
     area: Sequence[float] | None = None,
 ) -> Truth:
-    """A `Truth` of plain lists; an image without objects has empty ones."""
+    """A `Truth` of plain lists; an image without objects has empty ones.
+
+    >>> truth([[0, 0, 10, 20]], [1]).area
+    tensor([200.])
+    """
     edges = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     count = len(edges)
     sides = edges[:, 2:] - edges[:, :2]

@@ -32,6 +32,10 @@ def wire(blueprint: Blueprint, in_channels: int, image_size: int) -> tuple[Wirin
 
     Blocks from which no path leads to the last block compute nothing that is used, so they are
     left out.
+
+    >>> blocks = (Block(channels=8, stride=2), Block(kind="dense", channels=4, inputs=(1,)))
+    >>> wire(Blueprint(blocks=blocks), in_channels=3, image_size=15)[-1].out
+    Maps(channels=12, side=8)
     """
     maps = {0: Maps(in_channels, image_size)}
     nodes = []

@@ -78,7 +78,15 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:
-    """Blocks in topological order and a head; `to_dict` and `from_dict` round-trip as JSON."""
+    """Blocks in topological order and a head; `to_dict` and `from_dict` round-trip as JSON.
+
+    >>> made = Blueprint(blocks=(Block(), Block(kind="residual", inputs=(1,))))
+    >>> Blueprint.from_dict(made.to_dict()) == made
+    True
+    >>> Blueprint(blocks=(Block(inputs=(1,)),))
+    Traceback (most recent call last):
+    robustkit.errors.ModelError: blueprint: block 1 may be fed by nodes 0..0, not (1,)
+    """
 
     blocks: tuple[Block, ...]
     head: Head = field(default_factory=Head)
