@@ -104,7 +104,7 @@ def _class(name: str, kind: type) -> Iterator[str]:
     if fields or kind.__init__ is object.__init__ or issubclass(kind, Exception):  # type: ignore[misc]
         yield f"```python\nclass {name}{told}\n```\n"
     else:
-        yield f"```python\nclass {_signature(name, kind.__init__)}\n```\n"  # type: ignore[misc]
+        yield f"```python\nclass {_signature(name, kind.__init__)}\n```\n"
     yield f"{_prose(kind)}\n"
     if shown:
         helps = any("help" in field.metadata for field in shown)
@@ -136,11 +136,12 @@ def _field(field: dataclasses.Field[Any], helps: bool) -> str:
 def _signature(name: str, function: Callable[..., Any]) -> str:
     found = inspect.signature(function)
     parts, kinds = [], inspect.Parameter
+    marks: dict[Any, str] = {kinds.VAR_POSITIONAL: "*", kinds.VAR_KEYWORD: "**"}
     star = False
     for each in found.parameters.values():
         if each.name in ("self", "cls"):
             continue
-        mark = {kinds.VAR_POSITIONAL: "*", kinds.VAR_KEYWORD: "**"}.get(each.kind, "")
+        mark = marks.get(each.kind, "")
         if each.kind is kinds.KEYWORD_ONLY and not star:
             parts.append("*")
         star = star or each.kind in (kinds.KEYWORD_ONLY, kinds.VAR_POSITIONAL)

@@ -77,7 +77,10 @@ def tapped(card: Card, taps: Sequence[str], side: int, levels: int) -> tuple[Tap
 
 
 def automatic_taps(card: Card, side: int, levels: int) -> list[str]:
-    """The last blocks of the stages, by name, whose maps are of use; at most `levels`."""
+    """The last blocks of the stages, by name, whose maps are of use; at most `levels`.
+
+    `side` is the images', in pixels. Raises `ModelError` where no block's maps are of use.
+    """
     model = at_side(card, side)
     known = {name for name, _ in model.net.named_modules()}
     with explain.trace(model.eval(), torch.zeros(1, *model.card.input_shape)) as trace:
@@ -114,7 +117,7 @@ def at_side(card: Card, side: int) -> Classifier:
 
 
 def take_weights(body: Tapped, model: Classifier) -> None:
-    """Copy what the backbone has of a trained classifier's weights."""
+    """Copy what the backbone has of a trained classifier's weights into `body`, in place."""
     own, given = body.net.state_dict(), model.net.state_dict()
     # Constants of the architecture are no weights of the classifier.
     constant = {name: own[name] for name in own if name.startswith("_tensor_constant")}

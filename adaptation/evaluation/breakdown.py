@@ -39,7 +39,7 @@ def by_size(
 
 
 def with_difficult(found: Sequence[Found], truths: Sequence[Truth], classes: int) -> float | None:
-    """Mean AP50 by area with difficult objects counted as any other."""
+    """Mean AP50 by area in [0,1], difficult objects counted as any other; None without any."""
     easy = [replace(truth, difficult=torch.zeros_like(truth.difficult)) for truth in truths]
     return mean_ap50(found, easy, classes)
 

@@ -42,7 +42,7 @@ def adapt_statistics(model: Detector, images: DetectionSet) -> None:
 
 
 def adapt_classifier(model: Classifier, images: ImageSet) -> None:
-    """As `adapt_statistics`, for a classifier."""
+    """As `adapt_statistics`, for a classifier and `images` of the other domain, in place."""
     model.eval()
     with _plain_means(model):
         for rows in _batches(len(images)):

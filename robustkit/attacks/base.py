@@ -120,7 +120,10 @@ def violations(adversarials: Tensor, images: Tensor, attack: Attack) -> Tensor:
 
 
 def verify(adversarials: Tensor, images: Tensor, attack: Attack) -> None:
-    """Raise `AttackError` where `violations` finds any; called outside the attack."""
+    """Raise `AttackError` where `violations` finds any; called outside the attack.
+
+    Both are float (N,C,H,W) in [0,1]; the message tells the largest distance, in units of `eps`.
+    """
     if not bool(violations(adversarials, images, attack).any()):
         return
     low, high = (float(bound) for bound in torch.aminmax(adversarials))

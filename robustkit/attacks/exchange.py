@@ -73,7 +73,11 @@ def export_png(made: AdversarialSet, images: ImageSet, folder: Path) -> None:
 
 
 def to_levels(images: Tensor) -> Tensor:
-    """Float images in [0,1] as uint8, rounded to the nearest level, not cut off."""
+    """Float images (N,C,H,W) in [0,1] as uint8, rounded to the nearest level, not cut off.
+
+    >>> to_levels(torch.tensor([0.0, 0.499 / 255, 0.501 / 255, 1.0]))
+    tensor([  0,   0,   1, 255], dtype=torch.uint8)
+    """
     return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -72,7 +72,10 @@ def map_array(path: Path) -> Tensor:
 
 
 def read_only(array: NDArray[Any]) -> Tensor:
-    """A tensor on the memory of `array`, which need not be writable."""
+    """A tensor of the shape and dtype of `array` on its memory, which need not be writable.
+
+    Whoever writes into it writes into `array`, or is stopped by the system where that is mapped.
+    """
     with warnings.catch_warnings():
         # A writable private map would be charged against memory, which is what is short.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -54,7 +54,10 @@ def insertion(
     steps: int = 20,
     blur: int = 11,
 ) -> Curve:
-    """Put pixels into a blurred image (a box of `blur` pixels), those of largest map first."""
+    """Put pixels of images (N,C,H,W) into blurred ones, those of largest map (N,H,W) first.
+
+    Petsiuk et al. 2018; blurred by a box of `blur` pixels. Raises as `deletion` does.
+    """
     return _curve(model, images, targets, maps, steps, blurred(images, blur), images)
 
 

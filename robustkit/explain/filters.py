@@ -38,7 +38,7 @@ def filter_paths(trace: Trace, first: str, second: str) -> Paths:
     Where `second` is the convolution that sees the maps a of `first`, that is Σ_u ∂s/∂z_j[u]
     (W_ji * a_i)[u], the source's Equation; other pairs go through what lies between as CAV does.
     Both are layers of the trace with channels, `first` before `second`. One backward pass between
-    the two per filter j.
+    the two per filter j. Raises `ExplainError` for layers that are not so, and as `cav` does.
     """
     for name in (first, second):
         if name not in trace.layers:
@@ -59,7 +59,10 @@ def filter_paths(trace: Trace, first: str, second: str) -> Paths:
 
 
 def filter_ranking(trace: Trace, layer: str) -> Tensor:
-    """What each filter of `layer` contributes to the score: (N,C), Σ over positions of CAV's R."""
+    """What each filter of `layer` contributes to the score: (N,C), Σ over positions of CAV's R.
+
+    In units of the score. Raises `ExplainError` for a layer not in the trace, and as `cav` does.
+    """
     if layer not in trace.layers:
         raise ExplainError(f"no layer '{layer}' in the trace{did_you_mean(layer, trace.layers)}")
     return _by_filter(cav(trace)[layer].raw)

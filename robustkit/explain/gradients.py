@@ -38,7 +38,8 @@ def rectified(trace: Trace, rule: str) -> Tensor:
 def gradcam(trace: Trace, *, relu: bool = True) -> Mapping[str, Tensor]:
     """Σ_k mean(∂score/∂A_k)·A_k (N,H,W) at every layer with maps A (Selvaraju et al. 2017).
 
-    `relu` keeps the positive part, as published.
+    `relu` keeps the positive part, as published. Maps are of their layer's size. Raises
+    `ExplainError` where no layer of the trace has maps.
     """
     slopes = trace.backward().slopes
     maps = {}
@@ -58,7 +59,11 @@ def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def guided_gradcam(trace: Trace, layer: str) -> Tensor:
-    """Guided backpropagation times the enlarged Grad-CAM of `layer`, (N,C,H,W)."""
+    """Guided backpropagation times the enlarged Grad-CAM of `layer`, (N,C,H,W).
+
+    Selvaraju et al. 2017. Raises `ExplainError` for a layer without a Grad-CAM, and a net without
+    ReLUs.
+    """
     maps = gradcam(trace)
     if layer not in maps:
         raise ExplainError(f"no Grad-CAM of '{layer}': {', '.join(maps)}")

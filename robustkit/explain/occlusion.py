@@ -87,8 +87,11 @@ def greedy_occlusion(
     fill: float = 0.0,
     most: int | None = None,
 ) -> list[Greedy]:
-    """Cover regions one after the other, each time the one that leaves the least score, until the
-    prediction changes or `most` are covered (by default all)."""
+    """Cover regions of images (N,C,H,W) one after the other, each time the one that leaves the
+    least score, until the prediction changes or `most` are covered (by default all).
+
+    `region` is a square's side in pixels, `fill` what it is covered with, in [0,1].
+    """
     masks = occlusion_regions(images, region)
     logits = predict(model, images)
     targets, predicted = class_targets(target, logits), logits.argmax(dim=1)
@@ -123,7 +126,14 @@ def _greedy(
 
 
 def occlusion_regions(images: Tensor, region: int) -> Tensor:
-    """Bool (G,H,W): the squares of `region` pixels of images (N,C,H,W), row by row."""
+    """Bool (G,H,W): the squares of `region` pixels of images (N,C,H,W), row by row.
+
+    Those at the right and lower edges may be narrower. Raises `ExplainError` for squares larger
+    than the images.
+
+    >>> occlusion_regions(torch.zeros(1, 1, 4, 5), 2).sum(dim=(1, 2))
+    tensor([4, 4, 2, 4, 4, 2])
+    """
     height, width = images.shape[2:]
     if not 1 <= region <= min(height, width):
         raise ExplainError(

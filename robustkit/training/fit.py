@@ -69,7 +69,7 @@ def fit_examples(
 
     The model ends in evaluation mode, with the last epoch's weights or, with `patience`, the best
     epoch's. `checkpoint_dir` gets `epoch_0001.safetensors` and so on. Global random states stay
-    as they were.
+    as they were. Raises `ConfigError` for `patience` without `val`, `DivergedError` as `fit` does.
     """
     if val is None and config.patience is not None:
         raise ConfigError("patience needs validation images to watch")

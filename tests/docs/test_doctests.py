@@ -98,7 +98,7 @@ def blocks() -> Iterator[tuple[str, str]]:
                 yield page.name, code
 
 
-@pytest.mark.parametrize(("page", "code"), blocks(), ids=[page for page, _ in blocks()])
+@pytest.mark.parametrize(("page", "code"), list(blocks()), ids=[page for page, _ in blocks()])
 def test_blocks_of_pages_run(
     page: str, code: str, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ import torch
 
 import evolution
 from adaptation import detectors, recipes
-from adaptation.training import train_detector
+from adaptation.training import DetectionConfig, train_detector
 from evolution import Genotype, SearchSettings, SearchSpace, open_strategy, parse_objectives, sample
 from evolution.candidate import Scored
 from experiments.cli import main
@@ -222,7 +222,7 @@ def test_the_map_is_read_from_a_trace_and_drawn(place: Path, net: models.Classif
 
 def test_the_recipes_train(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     extensions.load("my_recipes")
-    base = recipes.DetectionConfig(steps=2, batch_size=2, warmup=0)
+    base = DetectionConfig(steps=2, batch_size=2, warmup=0)
     config = recipes.recipe("gentle+patient", base)
     assert (config.adversary, config.eps, config.ema, config.steps) == ("pgd", 1 / 255, 0.9995, 2)
     source, target = (load_detection(f"shapes:{style}:8?side=64") for style in ("photo", "clipart"))
@@ -267,7 +267,7 @@ def test_the_executor_gives_what_inline_gives(
         with open_executor(name, workers=workers) as executor:
             outcomes = dict(executor.run(iter(jobs)))
         assert all(isinstance(each, Ok) for each in outcomes.values())
-        found[name] = {job: each.value for job, each in outcomes.items()}  # type: ignore[union-attr]
+        found[name] = {job: each.value for job, each in outcomes.items()}
     assert found["pool"] == found["processes"] == found["inline"]
     assert all(known for _, known in found["pool"].values())
     flags = ["--executor", "pool", "--workers", "2", "--out", "run"]
