@@ -16,7 +16,6 @@ from typing import Any
 
 from experiments.executing import FREE, for_executor
 from experiments.options import HOUSEKEEPING, Options, VerbParser
-from robustkit import extensions
 from robustkit.errors import ConfigError, RobustkitError, RunError
 from robustkit.runs import Ledger, RunFolder, check_same_config
 
@@ -52,7 +51,7 @@ def add_data_options(parser: VerbParser) -> None:
 def settings(verb: str, options: Options) -> dict[str, Any]:
     """What the run does: the options or, with `--resume`, those its folder was made with.
 
-    Where the jobs are carried out may be given anew; modules that extended the run are imported.
+    Where the jobs are carried out may be given anew; modules that extended the run have to be.
     Raises `ConfigError` for `--out` beside `--resume`, and `RunError` naming the first other option
     that was given and differs from the saved one, or that the saved ones lack.
     """
@@ -71,12 +70,23 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
                 f"{resume}/config.yaml: no '{name}'; it was edited, or written by another version "
                 "of robustkit, which alone can go on with this run"
             )
+    _same_modules(saved, options, resume)
     saved = options.checked(saved, f"{resume}/config.yaml")
-    extensions.load(*saved.get("extend", ()))
     given = _without_housekeeping(options.given)
     anew = {name: given.pop(name) for name in FREE if name in given}
     check_same_config(saved, given)
     return for_executor(saved | anew, options.given)
+
+
+def _same_modules(saved: Mapping[str, Any], options: Options, resume: str) -> None:
+    """A folder runs no code by itself: what extended the run is named again by who resumes it."""
+    told = [",".join(map(str, each.get("extend", []))) for each in (saved, options.given)]
+    if told[0] != told[1]:
+        made, now = (f"--extend {each}" if each else "no --extend" for each in told)
+        raise RunError(
+            f"{resume} was made with {made}, and {now} is given; a run goes on with the same "
+            "modules, which are imported only where you name them"
+        )
 
 
 @contextmanager

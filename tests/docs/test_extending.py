@@ -157,19 +157,20 @@ def test_block_and_objective_serve_a_search(
         assert 0 <= trial.result["shifted"] <= 1
         kinds = {block["kind"] for block in trial.payload["genotype"]["blocks"]}
         assert "dilated" in kinds <= {"dilated", "pool"}
-    # Drawn anew and gone on with in other processes: a report takes the module from the command
-    # line alone, a resumed run from its own settings.
+    # Drawn anew and gone on with in other processes: a folder imports nothing by itself.
     with fresh(place):
         assert main(["report", "run"]) == 2
         assert "unknown name 'shifted'" in capsys.readouterr().err
     with fresh(place):
         assert main(["report", "run", *both]) == 0
+    for given in ([], ["--extend", "my_blocks"]):
+        with fresh(place):
+            assert evolve("--resume", "run", *given) == 2
+            assert "run was made with --extend my_blocks,my_objectives" in capsys.readouterr().err
+            assert "my_objectives" not in sys.modules
     with fresh(place):
-        assert evolve("--resume", "run") == 0
+        assert evolve("--resume", "run", *both) == 0
         assert "dilated" in BLOCKS
-    with fresh(place):
-        assert evolve("--resume", "run", "--extend", "my_blocks") == 2
-        assert "option 'extend' is ['my_blocks'], but the saved" in capsys.readouterr().err
 
 
 def test_the_objective_drives_ask_and_tell(net: models.Classifier) -> None:
