@@ -1,1 +1,1 @@
-"""Tests of what the pages of `docs/` say."""
+"""Tests of the pages for people: what they name exists, what they quote is said."""
