@@ -76,9 +76,11 @@ def check_command(arguments: list[str]) -> None:
         file = ROOT / rest[place + 1]
         rest[place : place + 2] = ["--config", str(file)] if file.is_file() else []
     options = parser_of(verb).parse(rest)
-    if verb == "reproduce" and options is not None and options.name is not None:
+    if options is None:  # it only printed them
+        return
+    if verb == "reproduce" and options.name is not None:
         find(options.name)
-    for settings in SETTINGS.get(verb, ()) if options is not None else ():
+    for settings in SETTINGS.get(verb, ()):
         config_from(settings, options.values)
 
 
@@ -167,9 +169,9 @@ def _keys(node: ast.AST) -> Iterator[str]:
         if isinstance(each, ast.Constant) and isinstance(each.value, str):
             yield re.escape(each.value)
         elif isinstance(each, ast.JoinedStr):  # f"robust_{domain}_ap50"
-            parts = [v.value if isinstance(v, ast.Constant) else None for v in each.values]
-            if sum(len(part or "") for part in parts) > 5:
-                yield "".join(r"\w+" if part is None else re.escape(part) for part in parts)
+            parts = [str(v.value) if isinstance(v, ast.Constant) else "" for v in each.values]
+            if sum(map(len, parts)) > 5:
+                yield "".join(re.escape(part) or r"\w+" for part in parts)
 
 
 def has_path(value: Any, parts: list[str]) -> bool:
