@@ -71,6 +71,8 @@ def check_command(arguments: list[str]) -> None:
     """Raise what the command line would, but for files that are not there."""
     verb, *rest = arguments
     assert verb in VERBS, f"no verb '{verb}'"
+    if "--extend" in rest:  # with names that those modules register: test_extending runs these
+        return
     if "--config" in rest:
         place = rest.index("--config")
         file = ROOT / rest[place + 1]
