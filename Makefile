@@ -58,8 +58,8 @@ evidence: $(STAMP)  ## docs/evidence.md and every comparison.md anew, from the c
 api: $(STAMP)  ## write the API reference, docs/api, from the docstrings
 	$(BIN)/python docs/reference.py
 
-bench: $(STAMP)  ## the timings behind the figures of the README
-	$(SINGLE) $(BIN)/python -m experiments.benchmarks
+bench: $(STAMP)  ## every figure about speed, beside other libraries; ends in runs/bench-N.json
+	$(SINGLE) $(BIN)/robustkit bench
 
 bench-gpu: $(STAMP)  ## what a GPU makes of steps, attacks and maps; ends in bench-gpu.json
-	$(SINGLE) $(BIN)/python -m experiments.benchmarks.gpu
+	$(SINGLE) $(BIN)/robustkit bench gpu --out bench-gpu.json

@@ -1,4 +1,6 @@
-"""What the project claims about its speed, measured as ratios within one process.
+"""What the project claims about its speed, measured in one process beside whoever does the same.
 
-`python -m experiments.benchmarks` (or `make bench`) prints each ratio beside what is claimed.
+`robustkit bench` (or `make bench`) measures the suites of `suites.py`. A suite is a module with
+`records()`, which yields a `Record` for each comparison: two figures, their ratio, what is claimed
+of it. `peers.versus` times other libraries beside ours and first compares what both came to.
 """

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
+from experiments.benchmarks.record import Record, cost
 from experiments.benchmarks.steps import CLASSES, noise, stepper
-from experiments.benchmarks.timing import Claim, medians
+from experiments.benchmarks.timing import timed
 from robustkit import models
 from robustkit.training import TrainConfig
 
@@ -14,26 +16,16 @@ SIZE, BATCH = 32, 64
 NETS = {"small": 15, "vgg3": 15, "resnet20": 9}
 
 
-def claims() -> Iterator[Claim]:
+def records() -> Iterator[Record]:
     """Plain and penalised steps at 3x32x32, both layouts in turns: figures, not promises."""
     batch = noise(BATCH, SIZE)
     for name, rounds in NETS.items():
         net = models.build(name, num_classes=CLASSES, in_channels=3, image_size=SIZE, seed=0)
-        steps = [
-            stepper(net, TrainConfig(lam=lam, channels_last=last))
-            for lam in (0.0, 1.0)
-            for last in (False, True)
-        ]
-        works = [lambda step=step: step(batch) for step in steps]
-        plain, plain_last, penalised, penalised_last = medians(*works, rounds=rounds)
-        for kind, usual, last in (
-            ("plain", plain, plain_last),
-            ("penalised", penalised, penalised_last),
-        ):
-            yield Claim(
-                f"{kind} step of {name}, channels last in usual layout",
-                last / usual,
-                None,
-                at_most=True,
-                detail=f"{1e3 * last:.1f} and {1e3 * usual:.1f} ms, batch {BATCH}",
-            )
+        works = {}
+        for kind, lam in (("plain", 0.0), ("penalised", 1.0)):
+            for layout in ("usual layout", "channels last"):
+                step = stepper(net, TrainConfig(lam=lam, channels_last=layout == "channels last"))
+                works[f"{kind}, {layout}"] = partial(step, batch)
+        plain, plain_last, penalised, penalised_last = timed(works, rounds=rounds)
+        yield cost(f"{name}: plain step, batch {BATCH}", plain_last, plain)
+        yield cost(f"{name}: penalised step, batch {BATCH}", penalised_last, penalised)

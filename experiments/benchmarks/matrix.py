@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.benchmarks.timing import Claim, medians
+from experiments.benchmarks.record import Record, speedup
+from experiments.benchmarks.timing import timed
 from robustkit import attacks, data, models
 
 IMAGES, EPS = 300, 0.1
 
 
-def claims() -> Iterator[Claim]:
+def records() -> Iterator[Record]:
     """Four nets of the zoo on digits with MI-FGSM, 10 steps; what they have learnt is no matter."""
     test = data.load("digits").test
     some = test.subset(data.stratified_sample(test.labels, IMAGES, 0))
@@ -33,25 +34,15 @@ def claims() -> Iterator[Claim]:
         for source, target in itertools.product(nets.items(), repeat=2):
             attacks.transfer_matrix(dict([source]), dict([target]), some, attack)
 
-    whole, pairs = medians(once, pair_by_pair, rounds=5)
-    yield Claim(
-        "4 x 4 matrix, crafting per pair in crafting once",
-        pairs / whole,
-        3.5,
-        at_most=False,
-        detail=f"{whole:.2f} s and {pairs:.2f} s for {IMAGES} images",
-    )
+    whole, pairs = timed({"once a source": once, "once a pair": pair_by_pair}, rounds=5)
+    yield speedup(f"4 x 4 matrix, {IMAGES} images: crafting per pair", whole, pairs, at_least=3.5)
     with tempfile.TemporaryDirectory() as folder:
 
         def kept() -> None:
             attacks.transfer_matrix(nets, nets, some, attack, store=attacks.Store(Path(folder)))
 
         kept()
-        fresh, again = medians(once, kept, rounds=5)
-    yield Claim(
-        "4 x 4 matrix, computed, in taken from the cache",
-        fresh / again,
-        20.0,
-        at_most=False,
-        detail=f"{fresh:.2f} s and {1e3 * again:.0f} ms",
+        fresh, again = timed({"computed": once, "from the cache": kept}, rounds=5)
+    yield speedup(
+        f"4 x 4 matrix, {IMAGES} images: computing instead of reading", again, fresh, at_least=20.0
     )

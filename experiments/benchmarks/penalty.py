@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from experiments.benchmarks.record import Record, cost, speedup
 from experiments.benchmarks.steps import CLASSES, noise, stepper
-from experiments.benchmarks.timing import Claim, medians
+from experiments.benchmarks.timing import timed
 from robustkit import models
 from robustkit.attacks import loss_gradient
 from robustkit.training import TrainConfig
@@ -15,7 +16,7 @@ from robustkit.training.references import unit_rows
 SIZE, BATCH = 32, 64
 
 
-def claims() -> Iterator[Claim]:
+def records() -> Iterator[Record]:
     """A 3-conv net without batch norm at 3x32x32; the live reference is a ResNet-18."""
     net, reference = (
         models.build(name, num_classes=CLASSES, in_channels=3, image_size=SIZE, seed=seed)
@@ -30,19 +31,16 @@ def claims() -> Iterator[Claim]:
         gradient, _ = loss_gradient(reference, batch.images, batch.labels)
         penalised_step(replace(batch, directions=unit_rows(gradient)[0][None].half()))
 
-    plain, cached = medians(lambda: plain_step(batch), lambda: penalised_step(batch), rounds=25)
-    yield Claim(
-        "penalised step, cached gradients, in plain steps",
-        cached / plain,
-        3.3,
-        at_most=True,
-        detail=f"plain {1e3 * plain:.1f} ms, penalised {1e3 * cached:.1f} ms, batch {BATCH}",
-    )
-    cached, slow = medians(lambda: penalised_step(batch), live, rounds=5)
-    yield Claim(
-        "penalised step, cached against a live ResNet-18",
-        slow / cached,
-        8.0,
-        at_most=False,
-        detail=f"live {1e3 * slow:.0f} ms",
+    def cached() -> None:
+        penalised_step(batch)
+
+    works = {"penalised, cached gradients": cached, "plain": lambda: plain_step(batch)}
+    penalised, plain = timed(works, rounds=25)
+    yield cost(f"penalised step in plain steps, batch {BATCH}", penalised, plain, at_most=3.3)
+    penalised, slow = timed({"cached gradients": cached, "live ResNet-18": live}, rounds=5)
+    yield speedup(
+        f"penalised step with the reference's gradients computed live, batch {BATCH}",
+        penalised,
+        slow,
+        at_least=8.0,
     )

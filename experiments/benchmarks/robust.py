@@ -1,31 +1,39 @@
-"""PGD-40 robust accuracy beside torchattacks and foolbox: same net, images, steps, iterates."""
+"""Attacks beside torchattacks and foolbox: same net, images, steps and step sizes."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import Tensor
 
-from experiments.benchmarks.timing import Claim, medians
+from experiments.benchmarks.peers import Agreement, Peer, same_images, versus
+from experiments.benchmarks.record import Record, speedup
+from experiments.benchmarks.timing import timed
 from robustkit import attacks, data, models, training
+from robustkit.attacks import Attack
 from robustkit.data import ImageSet
 
 EPS, STEPS, IMAGES = 0.1, 40, 200
 FEW = 96  # images for the net of full width: enough that its last few are a batch still
 ALPHA = EPS / 4
 ADVERSARIAL_EPS = 0.1
+MI_STEPS = 10
+APART = 0.005  # robust accuracies this near are the same
 
 
-def claims() -> Iterator[Claim]:
-    """A ResNet-18 on digits, trained normally, and one of quarter width trained on adversarials."""
+def records() -> Iterator[Record]:
+    """ResNet-18s on digits: of full width, and of quarter width trained on adversarials too."""
     splits = data.load("digits")
     test = splits.test.subset(data.stratified_sample(splits.test.labels, IMAGES, 0))
     few = splits.test.subset(data.stratified_sample(splits.test.labels, FEW, 0))
     whole = _trained(splits, None, width=64)
-    yield from _beside(whole, few, "normal", least=(3.0, 4.0))
-    yield from _beside(_trained(splits, "pgd"), test, "adversarially trained", least=(None, None))
-    yield from _bfloat16(_trained(splits, None), test)
+    yield from _accuracy(whole, few, "normal", {"torchattacks": 3.0, "foolbox": 4.0})
+    yield from _accuracy(_trained(splits, "pgd"), test, "adversarially trained", {})
+    narrow = _trained(splits, None)
+    yield from _crafted(narrow, test)
+    yield from _bfloat16(narrow, test)
 
 
 def _trained(splits: data.Splits, adversarial: str | None, *, width: int = 16) -> models.Classifier:
@@ -44,85 +52,165 @@ def _trained(splits: data.Splits, adversarial: str | None, *, width: int = 16) -
     return net.eval()
 
 
-def _beside(
-    net: models.Classifier, test: ImageSet, kind: str, *, least: tuple[float | None, float | None]
-) -> Iterator[Claim]:
-    """Robust accuracy by three libraries, one after the other on the same batch."""
+def _accuracy(
+    net: models.Classifier, test: ImageSet, kind: str, least: dict[str, float]
+) -> Iterator[Record]:
+    """Robust accuracy under PGD: what attacks are run for when not for transfer.
+
+    Ours stops for each image once it is fooled, which changes no answer.
+    """
     images, labels = test.floats(), test.labels
-    standing: dict[str, float] = {}
+    pgd = attacks.PGD(eps=EPS, alpha=ALPHA, steps=STEPS, random_start=False)
+    settings: dict[str, Any] = {"steps": STEPS, "random_start": False}
 
-    def run(name: str, evaluate: Callable[[], Tensor]) -> Callable[[], None]:
-        def timed() -> None:
-            standing[name] = float(evaluate().double().mean())
+    def standing(make: Callable[[], Callable[[], Tensor]]) -> Callable[[], Callable[[], float]]:
+        def prepare() -> Callable[[], float]:
+            craft = make()
+            return lambda: _share(attacks.predict(net, craft()).argmax(dim=1) == labels)
 
-        return timed
+        return prepare
 
-    ours = attacks.PGD(eps=EPS, alpha=ALPHA, steps=STEPS, random_start=False)
-    runs = {
-        "ours": lambda: attacks.survivors(net, test, ours),
-        "torchattacks": lambda: _right(net, _torchattacks(net, images, labels), labels),
-        "foolbox": lambda: _right(net, _foolbox(net, images, labels), labels),
-    }
-    timed = medians(*(run(name, evaluate) for name, evaluate in runs.items()), rounds=3)
-    shown = ", ".join(
-        f"{name} {seconds:.2f} s at {standing[name]:.1%}"
-        for name, seconds in zip(runs, timed, strict=True)
+    yield from versus(
+        f"PGD-{STEPS} robust accuracy, {kind} ResNet-18",
+        lambda: _share(attacks.survivors(net, test, pgd)),
+        [
+            Peer(
+                "torchattacks",
+                "torchattacks",
+                standing(
+                    lambda: _torchattacks(
+                        "PGD", net, images, labels, eps=EPS, alpha=ALPHA, **settings
+                    )
+                ),
+                least.get("torchattacks"),
+            ),
+            Peer(
+                "foolbox",
+                "foolbox",
+                standing(
+                    lambda: _foolbox(
+                        "LinfProjectedGradientDescentAttack",
+                        net,
+                        images,
+                        labels,
+                        abs_stepsize=ALPHA,
+                        **settings,
+                    )
+                ),
+                least.get("foolbox"),
+            ),
+        ],
+        _same_accuracy,
+        rounds=5,
     )
-    for peer, seconds, bound in zip(("torchattacks", "foolbox"), timed[1:], least, strict=True):
-        apart = abs(standing[peer] - standing["ours"])
-        equal = apart <= 0.005 or standing["ours"] < standing[peer]
-        yield Claim(
-            f"PGD-40 robust accuracy, {kind} ResNet-18, {peer} in ours",
-            seconds / timed[0] if equal else float("nan"),
-            bound,
-            at_most=False,
-            detail=shown,
-        )
 
 
-def _right(net: models.Classifier, made: Tensor, labels: Tensor) -> Tensor:
-    return attacks.predict(net, made).argmax(dim=1) == labels
+def _crafted(net: models.Classifier, test: ImageSet) -> Iterator[Record]:
+    """Adversarials themselves, by attacks that are the same to the step in both libraries.
+
+    foolbox's momentum adds gradients that it has not normalised: its MI-FGSM is another attack.
+    """
+    images, labels = test.floats(), test.labels
+    alpha = EPS / MI_STEPS
+
+    def ours(attack: Attack) -> Callable[[], Tensor]:
+        return lambda: attacks.craft(net, test, attack).images
+
+    yield from versus(
+        f"FGSM, {IMAGES} images crafted",
+        ours(attacks.FGSM(eps=EPS)),
+        [
+            Peer(
+                "torchattacks",
+                "torchattacks",
+                lambda: _torchattacks("FGSM", net, images, labels, eps=EPS),
+            ),
+            Peer(
+                "foolbox",
+                "foolbox",
+                lambda: _foolbox("FGSM", net, images, labels, random_start=False),
+            ),
+        ],
+        same_images,
+        rounds=9,
+        note="ours also says which are right and which are fooled, and verifies the ball",
+    )
+    yield from versus(
+        f"MI-FGSM, {MI_STEPS} steps, {IMAGES} images crafted",
+        ours(attacks.MIFGSM(eps=EPS, steps=MI_STEPS)),
+        [
+            Peer(
+                "torchattacks",
+                "torchattacks",
+                lambda: _torchattacks(
+                    "MIFGSM", net, images, labels, eps=EPS, alpha=alpha, steps=MI_STEPS
+                ),
+            )
+        ],
+        same_images,
+        rounds=9,
+        note="ours also says which are right and which are fooled, and verifies the ball",
+    )
 
 
-def _torchattacks(net: models.Classifier, images: Tensor, labels: Tensor) -> Tensor:
+def _share(right: Tensor) -> float:
+    return float(right.double().mean())
+
+
+def _same_accuracy(ours: float, theirs: float) -> Agreement:
+    """Nearly the same, or ours the lower one: then ours had the harder work."""
+    same = abs(ours - theirs) <= APART or ours < theirs
+    return Agreement(same, f"robust accuracy {ours:.1%} and {theirs:.1%}")
+
+
+def _torchattacks(
+    name: str, net: models.Classifier, images: Tensor, labels: Tensor, **settings: Any
+) -> Callable[[], Tensor]:
     import torchattacks
 
-    attack = torchattacks.PGD(net, eps=EPS, alpha=ALPHA, steps=STEPS, random_start=False)
-    made: Tensor = attack(images, labels)
-    return made
+    attack = getattr(torchattacks, name)(net, **settings)
+
+    def craft() -> Tensor:
+        made: Tensor = attack(images, labels)
+        return made
+
+    return craft
 
 
-def _foolbox(net: models.Classifier, images: Tensor, labels: Tensor) -> Tensor:
+def _foolbox(
+    name: str, net: models.Classifier, images: Tensor, labels: Tensor, **settings: Any
+) -> Callable[[], Tensor]:
     import foolbox
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrapped = foolbox.PyTorchModel(net, bounds=(0, 1))
-    attack = foolbox.attacks.LinfProjectedGradientDescentAttack(
-        abs_stepsize=ALPHA, steps=STEPS, random_start=False
-    )
-    _, clipped, _ = attack(wrapped, images, labels, epsilons=EPS)
-    made: Tensor = clipped
-    return made
+    attack = getattr(foolbox.attacks, name)(**settings)
+
+    def craft() -> Tensor:
+        _, clipped, _ = attack(wrapped, images, labels, epsilons=EPS)
+        made: Tensor = clipped
+        return made
+
+    return craft
 
 
-def _bfloat16(net: models.Classifier, test: ImageSet) -> Iterator[Claim]:
+def _bfloat16(net: models.Classifier, test: ImageSet) -> Iterator[Record]:
     """Crafting in bfloat16, scored in float32: a figure, not a promise."""
     fooled: dict[bool, float] = {}
 
     def craft(bf16: bool) -> Callable[[], None]:
         attack = attacks.MIFGSM(eps=EPS, bf16=bf16)
 
-        def timed() -> None:
-            fooled[bf16] = float(attacks.craft(net, test, attack).fooled.double().mean())
+        def work() -> None:
+            fooled[bf16] = _share(attacks.craft(net, test, attack).fooled)
 
-        return timed
+        return work
 
-    exact, rough = medians(craft(False), craft(True), rounds=3)
-    yield Claim(
-        "MI-FGSM crafted in float32, in bfloat16",
-        exact / rough,
-        None,
-        at_most=False,
-        detail=f"fooled {fooled[False]:.1%} and {fooled[True]:.1%}",
+    rough, exact = timed({"bfloat16": craft(True), "float32": craft(False)}, rounds=5)
+    yield speedup(
+        f"MI-FGSM, {IMAGES} images crafted in bfloat16 beside float32",
+        rough,
+        exact,
+        note=f"fooled {fooled[True]:.1%} and {fooled[False]:.1%}",
     )

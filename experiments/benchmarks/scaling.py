@@ -16,7 +16,9 @@ import psutil
 from evolution.objectives import parse_objectives
 from evolution.space import SearchSpace
 from evolution.strategies import SearchSettings
-from experiments.benchmarks.timing import Claim
+from experiments.benchmarks.figure import Figure, amount
+from experiments.benchmarks.peers import absent
+from experiments.benchmarks.record import Record, alone, cost, skipped
 from experiments.evolve.agenda import Agenda
 from experiments.evolve.arm import SearchArm
 from experiments.evolve.steady import SteadyArm
@@ -24,7 +26,7 @@ from experiments.evolve.trying import Search
 from robustkit.compute.executors import Executor, open_executor
 from robustkit.runs import Ledger, Trial
 
-NOTHINGS, TRIALS = 2000, 3200
+NOTHINGS, TRIALS, ROUNDS = 2000, 3200, 3
 WORKERS, SHORTEST, LONGEST = 4, 0.1, 1.0  # seconds of a trial, spread 1:10
 SMALL, LARGE = 10_000, 1_000_000
 SETTINGS = SearchSettings(
@@ -67,35 +69,38 @@ class Wait:
         return {name: rng.random() for name in names}
 
 
-def claims() -> Iterator[Claim]:
+def records() -> Iterator[Record]:
     """Executors on jobs that do nothing; idle workers; the ledger at two sizes; memory."""
     for name, workers in (("inline", 1), ("processes", 2), ("ray", 2)):
-        yield _per_job(name, workers)
-    idle = {mode: _idle(mode) for mode in ("steady", "generational")}
-    yield Claim(
-        "idle share of workers, steady, trials 1:10",
-        idle["steady"],
-        0.05,
-        at_most=True,
-        unit="%",
-        detail=f"generational {100 * idle['generational']:.0f} %, {WORKERS} workers, "
-        f"{SETTINGS.budget} trials",
-    )
+        what = f"driver's time for a job that does nothing, {name}"
+        why = absent("ray") if name == "ray" else ""
+        yield skipped(what, why) if why else alone(what, _per_job(name, workers))
+    for mode, most in (("steady", 0.05), ("generational", None)):
+        idle, whole = _idle(mode)
+        yield cost(
+            f"idle share of {WORKERS} workers, {mode}, trials 1:10",
+            Figure("worker-seconds without a trial", "s", (idle,)),
+            Figure("of all", "s", (whole,)),
+            at_most=most,
+            note=f"{SETTINGS.budget} trials that sleep",
+        )
     yield from _driver()
     yield from _ledger()
 
 
-def _per_job(name: str, workers: int) -> Claim:
+def _per_job(name: str, workers: int) -> Figure:
     with open_executor(name, workers=workers) as executor:
         list(executor.run(iter([Nothing(0), Nothing(1)])))  # workers start
-        start = time.perf_counter()
-        list(executor.run(iter([Nothing(number) for number in range(NOTHINGS)])))
-        each = (time.perf_counter() - start) / NOTHINGS
-    return Claim(f"driver's time for a job that does nothing, {name}", 1e3 * each, None, True, "ms")
+        values = []
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            list(executor.run(iter([Nothing(number) for number in range(NOTHINGS)])))
+            values.append((time.perf_counter() - start) / NOTHINGS)
+    return Figure(f"a job, of {NOTHINGS:,}", "s", tuple(values))
 
 
-def _idle(mode: str) -> float:
-    """The share of the workers' time without a trial, from the first's start to the last's end.
+def _idle(mode: str) -> tuple[float, float]:
+    """The workers' time without a trial, from the first's start to the last's end, and all of it.
 
     The last stretch, in which there are fewer trials left than workers, is part of any search and
     left out: measured is until the last trial is handed out.
@@ -122,7 +127,7 @@ def _arm(mode: str, agenda: Agenda, settings: SearchSettings) -> SearchArm | Ste
     return SearchArm(*place, **common)
 
 
-def _driver() -> Iterator[Claim]:
+def _driver() -> Iterator[Record]:
     """A steady search whose trials take no time: what is left is the driver's own work."""
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -135,10 +140,14 @@ def _driver() -> Iterator[Claim]:
         _arm("steady", agenda, many).advance()
         agenda.work()
         seconds, grown = time.perf_counter() - start, _memory() - before
-    detail = f"{many.budget} trials of a steady search, ledger included"
-    yield Claim("driver's time of a trial", 1e3 * seconds / many.budget, None, True, "ms", detail)
-    yield Claim(
-        "driver's memory of a trial", grown / many.budget / 1024, None, True, " KiB", detail
+    trials = f"{many.budget:,} trials of a steady search, ledger included"
+    yield alone(
+        "driver's time of a trial", Figure("a trial", "s", (seconds / many.budget,)), note=trials
+    )
+    yield alone(
+        "driver's memory of a trial",
+        Figure("a trial", "bytes", (grown / many.budget,)),
+        note=f"{amount(grown, 'bytes')} for {trials}",
     )
 
 
@@ -179,11 +188,12 @@ class _Timed:
         """As the executor's own."""
         self._executor.share(name, make)
 
-    def idle(self) -> float:
+    def idle(self) -> tuple[float, float]:
         """See `_idle`."""
         start, end = self._handed[0], self._handed[-1]
         busy = sum(max(0.0, min(b, end) - max(a, start)) for a, b in self._busy)
-        return 1 - busy / (WORKERS * (end - start))
+        whole = WORKERS * (end - start)
+        return whole - busy, whole
 
     def __enter__(self) -> _Timed:
         return self
@@ -192,7 +202,7 @@ class _Timed:
         """The executor is its owner's."""
 
 
-def _ledger() -> Iterator[Claim]:
+def _ledger() -> Iterator[Record]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.sqlite"
         before = _memory()
@@ -206,20 +216,17 @@ def _ledger() -> Iterator[Claim]:
         start = time.perf_counter()
         with Ledger.open(path):
             opened = time.perf_counter() - start
-    yield Claim(
-        "ledger: get and record at 1,000,000 trials against 10,000",
-        large / small,
-        2.0,
-        at_most=True,
-        detail=f"{1e3 * small:.2f} and {1e3 * large:.2f} ms",
+    yield cost(
+        "ledger: to look up and record a trial",
+        Figure(f"among {LARGE:,}", "s", tuple(large)),
+        Figure(f"among {SMALL:,}", "s", tuple(small)),
+        at_most=2.0,
     )
-    yield Claim(
-        "ledger: memory added by 1,000,000 trials on the disk",
-        grown / 2**20,
-        64.0,
-        at_most=True,
-        unit=" MiB",
-        detail=f"file {size / 2**20:.0f} MiB, opened and checked in {opened:.1f} s",
+    yield alone(
+        f"ledger: memory that {LARGE:,} trials on the disk add",
+        Figure("added", "bytes", (float(grown),)),
+        at_most=64.0 * 2**20,
+        note=f"the file has {amount(size, 'bytes')}; opened and checked in {amount(opened, 's')}",
     )
 
 
@@ -236,13 +243,19 @@ def _fill(ledger: Ledger, first: int, last: int) -> None:
 RESULT = '{"accuracy": 0.5, "macs": 100000, "params": 1000, "transfer": 0.25}'
 
 
-def _ask_and_tell(ledger: Ledger, first: int, count: int = 300) -> float:
-    start = time.perf_counter()
-    for number in range(first, first + count):
-        name = f"evolve/{number:08}"
-        assert ledger.get(name) is None
-        payload = {"number": number}
-        ledger.record(
-            Trial(id=name, arm="evolve", key=name, payload=payload, outcome="Ok", result=payload)
-        )
-    return (time.perf_counter() - start) / count
+def _ask_and_tell(ledger: Ledger, first: int, rounds: int = 10, each: int = 30) -> list[float]:
+    """Seconds to look up and record a trial, a mean over `each` in every round."""
+    seconds = []
+    for begin in range(first, first + rounds * each, each):
+        start = time.perf_counter()
+        for number in range(begin, begin + each):
+            name = f"evolve/{number:08}"
+            assert ledger.get(name) is None
+            payload = {"number": number}
+            ledger.record(
+                Trial(
+                    id=name, arm="evolve", key=name, payload=payload, outcome="Ok", result=payload
+                )
+            )
+        seconds.append((time.perf_counter() - start) / each)
+    return seconds

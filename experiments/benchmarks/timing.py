@@ -1,53 +1,31 @@
-"""Ratios of medians, measured in turns so that a machine's moods strike both sides alike."""
+"""Times of several works, measured in turns so that a machine's moods strike all alike."""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import torch
 
+from experiments.benchmarks.figure import Figure
 from robustkit.compute import synchronize
 
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A measured `value` beside its `bound`, which it should not exceed (or not fall below).
+def timed(
+    works: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 9,
+    device: torch.device = CPU,
+    warm_ups: int = 1,
+) -> list[Figure]:
+    """Seconds of each of `works`, by their names and in their order.
 
-    Without a `bound` it is a figure to be known, and always kept.
+    They are run in turns, `rounds` times after the `warm_ups`, and waited for on the `device`.
     """
-
-    what: str
-    value: float
-    bound: float | None
-    at_most: bool
-    unit: str = "×"
-    detail: str = ""
-
-    @property
-    def kept(self) -> bool:
-        """Whether the claim holds in this measurement."""
-        if self.bound is None:
-            return True
-        return self.value <= self.bound if self.at_most else self.value >= self.bound
-
-    def __str__(self) -> str:
-        scale, unit = (100, " %") if self.unit == "%" else (1, self.unit)
-        line = f"{self.what:<62} {self.value * scale:7.2f}{unit}"
-        if self.bound is not None:
-            sign = "≤" if self.at_most else "≥"
-            verdict = "kept" if self.kept else "MISSED"
-            line += f"  {sign} {self.bound * scale:g}{unit}  {verdict}"
-        return f"{line}  ({self.detail})" if self.detail else line
-
-
-def medians(*works: Callable[[], object], rounds: int = 9) -> list[float]:
-    """Median seconds of each of `works`, run in turns after one warm-up round."""
-    return [statistics.median(each) for each in timings(*works, rounds=rounds)]
+    seconds = timings(*works.values(), rounds=rounds, device=device, warm_ups=warm_ups)
+    return [Figure(name, "s", tuple(own)) for name, own in zip(works, seconds, strict=True)]
 
 
 def timings(

@@ -24,6 +24,7 @@ VERBS = {
     "report": "draw the report of a run folder anew",
     "runs": "list the run folders under a directory",
     "reproduce": "run a published experiment and set our figures beside the published ones",
+    "bench": "measure what is claimed about speed, beside libraries that do the same",
     "doctor": "check this installation and print the fix for what is wrong",
 }
 

@@ -1,4 +1,4 @@
-"""What a GPU makes of the hot loops: figures in a JSON of its own, and a table.
+"""What a GPU makes of the hot loops: suites of `robustkit bench gpu` (or `make bench-gpu`).
 
-`python -m experiments.benchmarks.gpu` (or `make bench-gpu`); `--device cpu` rehearses it in small.
+`--device cpu` rehearses them in small.
 """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
-from experiments.benchmarks.gpu.figure import Figure, per_second
+from experiments.benchmarks.figure import Figure, per_second
 from experiments.benchmarks.gpu.setting import Setting
+from experiments.benchmarks.record import Record, cost
 from experiments.benchmarks.steps import CLASSES
 from experiments.benchmarks.timing import timings
 from robustkit import models, training
@@ -16,8 +16,8 @@ from robustkit.compute import free_memory
 from robustkit.compute.placement import SHARE
 
 
-def figures(setting: Setting, device: torch.device) -> Iterator[Figure]:
-    """Gradients of the last net as the reference, stored in float16, in images a second."""
+def records(setting: Setting, device: torch.device) -> Iterator[Record]:
+    """Gradients of the last net as the reference, stored in float16; then where they go."""
     name = setting.nets[-1]
     net = models.build(name, num_classes=CLASSES, in_channels=3, image_size=setting.side, seed=1)
     net.to(device).eval()
@@ -26,11 +26,13 @@ def figures(setting: Setting, device: torch.device) -> Iterator[Figure]:
     (seconds,) = timings(
         lambda: training.compute_reference(net, views, labels), rounds=3, device=device
     )
-    yield per_second(f"{name}: reference gradients", "images", setting.images, seconds)
+    made = per_second("computed", "images", setting.images, seconds)
+    yield Record(what=f"{name}: reference gradients", ours=made, higher=True)
+    yield _placement(setting, device)
 
 
-def placement(setting: Setting, device: torch.device) -> dict[str, Any]:
-    """Bytes of one view's images and gradients, the device's room for them, and where they go."""
+def _placement(setting: Setting, device: torch.device) -> Record:
+    """Bytes of one view's gradients beside those of its images, and on which side they are kept."""
     shape = (1, setting.stored, 3, setting.side, setting.side)
     reference = training.ReferenceGradients(
         torch.zeros(shape, dtype=torch.float16), torch.ones(shape[:2])
@@ -39,12 +41,17 @@ def placement(setting: Setting, device: torch.device) -> dict[str, Any]:
     examples = training.Examples(views, torch.zeros(setting.stored).long(), (reference,))
     free = free_memory(device)
     moved = examples.to(device)
-    return {
-        "images": setting.stored,
-        "image_bytes": views.nbytes,
-        "gradient_bytes": reference.directions.nbytes,
-        "free_bytes": free,
-        "share": SHARE,
-        "images_on_device": moved.views.device.type == device.type,
-        "gradients_on_device": moved.references[0].directions.device.type == device.type,
+    sides = {
+        "images": moved.views.device.type == device.type,
+        "gradients": moved.references[0].directions.device.type == device.type,
     }
+    kept = ", ".join(
+        f"{what} on the device" if there else f"{what} with the host"
+        for what, there in sides.items()
+    )
+    return cost(
+        f"reference gradients of {setting.stored:,} images: memory",
+        Figure("gradients", "bytes", (float(reference.directions.nbytes),)),
+        Figure("images", "bytes", (float(views.nbytes),)),
+        note=f"{kept}; free there: {free:,} bytes, of which 1/{1 / SHARE:g} may be taken",
+    )

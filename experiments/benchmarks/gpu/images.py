@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import torch
 
-from experiments.benchmarks.gpu.figure import Figure, per_second
+from experiments.benchmarks.figure import per_second
 from experiments.benchmarks.gpu.setting import Setting
+from experiments.benchmarks.record import Record
 from experiments.benchmarks.steps import CLASSES
 from experiments.benchmarks.timing import timings
 from robustkit import attacks, explain, models
@@ -17,7 +18,7 @@ EPS = 8 / 255
 MAPS = 100  # images of a trace: it keeps every layer's maps
 
 
-def figures(setting: Setting, device: torch.device) -> Iterator[Figure]:
+def records(setting: Setting, device: torch.device) -> Iterator[Record]:
     """PGD and MI-FGSM as for a transfer matrix, never stopped early, and CAV of automatic layers.
 
     Images and what becomes of them lie with the host, as they do for the verbs: the way there and
@@ -46,9 +47,11 @@ def figures(setting: Setting, device: torch.device) -> Iterator[Figure]:
         seconds = timings(*works, maps, rounds=setting.rounds // 3, device=device)
         kinds = ("PGD", "PGD, bf16", "MI-FGSM")
         for kind, values in zip(kinds, seconds, strict=False):
-            title = f"{name}: {kind}, {setting.attack_steps} steps"
-            yield per_second(title, "images", len(images), values)
-        yield per_second(f"{name}: CAV maps of every stage", "images", count, seconds[-1])
+            made = per_second("attacked", "images", len(images), values)
+            what = f"{name}: {kind}, {setting.attack_steps} steps"
+            yield Record(what=what, ours=made, higher=True)
+        made = per_second("explained", "images", count, seconds[-1])
+        yield Record(what=f"{name}: CAV maps of every stage", ours=made, higher=True)
 
 
 def _noise(setting: Setting) -> ImageSet:

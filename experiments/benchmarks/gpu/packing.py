@@ -8,8 +8,9 @@ from functools import partial
 
 import torch
 
-from experiments.benchmarks.gpu.figure import Figure, per_second
+from experiments.benchmarks.figure import per_second
 from experiments.benchmarks.gpu.setting import Setting
+from experiments.benchmarks.record import Record
 from experiments.benchmarks.steps import CLASSES
 from experiments.benchmarks.timing import timings
 from robustkit import models, training
@@ -49,7 +50,7 @@ class Candidate:
         return history.best.train_loss
 
 
-def figures(setting: Setting, device: torch.device) -> Iterator[Figure]:
+def records(setting: Setting, device: torch.device) -> Iterator[Record]:
     """Trainings ended in a second with 1, 2, … processes at work on `device`."""
     candidates = [
         Candidate(seed, str(device), setting.candidate_images, setting.side, setting.epochs)
@@ -59,12 +60,13 @@ def figures(setting: Setting, device: torch.device) -> Iterator[Figure]:
         works = [partial(_train, executor, candidates, at_once) for at_once in setting.packs]
         # The first round starts processes, and CUDA in each: it is the warm-up.
         seconds = timings(*works, rounds=setting.pack_rounds)
-    found = [
-        per_second(_title(count), "trainings", setting.candidates, values)
+    single, *packed = (
+        per_second(_processes(count), "trainings", setting.candidates, values)
         for count, values in zip(setting.packs, seconds, strict=True)
-    ]
-    yield found[0]
-    yield from (each.over(found[0]) for each in found[1:])
+    )
+    yield Record(what=_title(setting.packs[0]), ours=single, higher=True)
+    for count, each in zip(setting.packs[1:], packed, strict=True):
+        yield Record(what=_title(count), ours=each, peer=single, higher=True)
 
 
 def _train(executor: Executor, candidates: Sequence[Candidate], at_once: int) -> None:
@@ -84,4 +86,8 @@ def _train(executor: Executor, candidates: Sequence[Candidate], at_once: int) ->
 
 
 def _title(count: int) -> str:
-    return f"candidates, {count} process{'es' if count > 1 else ''} on one device"
+    return f"candidates, {_processes(count)} on one device"
+
+
+def _processes(count: int) -> str:
+    return f"{count} process{'es' if count > 1 else ''}"

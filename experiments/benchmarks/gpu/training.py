@@ -7,10 +7,10 @@ from functools import partial
 
 import torch
 
-from experiments.benchmarks.gpu.figure import Figure
 from experiments.benchmarks.gpu.setting import Setting
+from experiments.benchmarks.record import Record, alone, cost
 from experiments.benchmarks.steps import CLASSES, noise, stepper
-from experiments.benchmarks.timing import timings
+from experiments.benchmarks.timing import timed
 from robustkit import models
 from robustkit.training import TrainConfig
 
@@ -25,18 +25,17 @@ KINDS = {
 }
 
 
-def figures(setting: Setting, device: torch.device) -> Iterator[Figure]:
-    """Seconds of a step of each net, in turns, with its ratio to the plain step."""
+def records(setting: Setting, device: torch.device) -> Iterator[Record]:
+    """A step of each net, in turns, beside the plain step."""
     batch = noise(setting.batch, setting.side, device)
     for name in setting.nets:
         net = models.build(
             name, num_classes=CLASSES, in_channels=3, image_size=setting.side, seed=0
         ).to(device)
-        works = [partial(stepper(net, config), batch) for config in KINDS.values()]
-        seconds = timings(*works, rounds=setting.rounds, device=device, warm_ups=setting.warm_ups)
-        found = [
-            Figure(f"{name}: {kind}", "s", tuple(values))
-            for kind, values in zip(KINDS, seconds, strict=True)
-        ]
-        yield found[0]
-        yield from (each.over(found[0]) for each in found[1:])
+        works = {kind: partial(stepper(net, config), batch) for kind, config in KINDS.items()}
+        plain, *others = timed(
+            works, rounds=setting.rounds, device=device, warm_ups=setting.warm_ups
+        )
+        yield alone(f"{name}: {plain.name}", plain)
+        for each in others:
+            yield cost(f"{name}: {each.name}", each, plain)

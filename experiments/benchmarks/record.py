@@ -1,0 +1,201 @@
+"""What was compared: two figures, the ratio that follows from them, and what is claimed of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from experiments.benchmarks.figure import Figure, amount
+from robustkit.errors import RunError
+
+_T = TypeVar("_T")
+
+OURS_BY_PEER, PEER_BY_OURS = "ours/peer", "peer/ours"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """`ours` beside `peer`, or alone; there is no ratio but the one of their medians.
+
+    The peer is another library, or the usual way of doing the same thing. `ratio_of` says which
+    figure is divided by which, `higher` whether more of it is better. `bound` is what we claim:
+    the ratio, or the figure where it is alone, is at most that, with `higher` at least.
+
+    Where the two did not come to the same result `differs` says how, and there is no ratio: it
+    would compare different things. Where nothing could be measured `skipped` says why, and there
+    are no figures. `note` is for whoever reads the table. Raises `ValueError` for records that
+    say neither one thing nor the other.
+    """
+
+    what: str
+    ours: Figure | None = None
+    peer: Figure | None = None
+    ratio_of: str = OURS_BY_PEER
+    higher: bool = False
+    bound: float | None = None
+    note: str = ""
+    differs: str = ""
+    skipped: str = ""
+
+    def __post_init__(self) -> None:
+        if self.ratio_of not in (OURS_BY_PEER, PEER_BY_OURS):
+            raise ValueError(f"{self.what}: no ratio '{self.ratio_of}'")
+        if (self.ours is None) != bool(self.skipped) or (self.peer and not self.ours):
+            raise ValueError(f"{self.what}: either our figure, or a reason why there is none")
+        if self.ours and self.peer:
+            if self.ours.unit != self.peer.unit:
+                raise ValueError(f"{self.what}: {self.ours.unit} beside {self.peer.unit}")
+            _, below = self._pair(self.ours, self.peer)
+            if not below.median > 0:
+                raise ValueError(f"{self.what}: nothing to divide by in '{below.name}'")
+
+    @property
+    def ratio(self) -> float | None:
+        """Of the medians; None without a peer, and where the results differ."""
+        if self.ours is None or self.peer is None or self.differs:
+            return None
+        above, below = self._pair(self.ours, self.peer)
+        return above.median / below.median
+
+    @property
+    def value(self) -> float | None:
+        """What is claimed and compared: the ratio, or the figure that stands alone."""
+        if self.ours is not None and self.peer is None:
+            return self.ours.median
+        return self.ratio
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """What `value` may be where both figures lie in their spreads; None where one is unknown.
+
+        It is wider than the spread of a ratio taken round by round: it errs on the quiet side.
+        """
+        if self.value is None or self.ours is None or self.ours.spread is None:
+            return None
+        if self.peer is None:
+            return self.ours.spread
+        if self.peer.spread is None:
+            return None
+        above, below = self._pair(self.ours.spread, self.peer.spread)
+        if not below[0] > 0:
+            return None
+        return above[0] / below[1], above[1] / below[0]
+
+    @property
+    def kept(self) -> bool | None:
+        """Whether the claim holds in this measurement; None where nothing is claimed or measured.
+
+        A claim of a ratio whose two sides came to different results is not kept.
+        """
+        if self.bound is None or self.skipped:
+            return None
+        if self.value is None:
+            return False
+        return self.value >= self.bound if self.higher else self.value <= self.bound
+
+    def shown(self, value: float) -> str:
+        """A value of this record as people read it."""
+        if self.peer is None and self.ours is not None:
+            return amount(value, self.ours.unit)
+        if value >= 100:
+            return f"{value:,.0f}×"
+        return f"{value:.2f}×" if value >= 1 else f"{value:.3g}×"
+
+    def _pair(self, ours: _T, peer: _T) -> tuple[_T, _T]:
+        return (ours, peer) if self.ratio_of == OURS_BY_PEER else (peer, ours)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `ratio` and `kept` are there for readers other than us."""
+        return {
+            "what": self.what,
+            "ours": self.ours and self.ours.to_dict(),
+            "peer": self.peer and self.peer.to_dict(),
+            "ratio_of": self.ratio_of,
+            "ratio": self.ratio,
+            "higher_is_better": self.higher,
+            "bound": self.bound,
+            "kept": self.kept,
+            "note": self.note,
+            "differs": self.differs,
+            "skipped": self.skipped,
+        }
+
+    @classmethod
+    def from_dict(cls, found: Any) -> Record:
+        """What `to_dict` made; raises `RunError` for anything else."""
+        if not isinstance(found, Mapping):
+            raise RunError("a record is a mapping")
+        missing = [name for name in _KEYS if name not in found]
+        if missing:
+            raise RunError(f"a record without '{missing[0]}'")
+        for name in ("what", "ratio_of", "note", "differs", "skipped"):
+            if not isinstance(found[name], str):
+                raise RunError(f"'{name}' of a record is a text, not {found[name]!r}")
+        bound = found["bound"]
+        if isinstance(bound, bool) or not isinstance(bound, int | float | None):
+            raise RunError(f"'bound' of a record is a number or null, not {bound!r}")
+        if not isinstance(found["higher_is_better"], bool):
+            raise RunError("'higher_is_better' of a record is true or false")
+        figures = {
+            name: None if found[name] is None else Figure.from_dict(found[name])
+            for name in ("ours", "peer")
+        }
+        try:
+            return cls(
+                what=found["what"],
+                ours=figures["ours"],
+                peer=figures["peer"],
+                ratio_of=found["ratio_of"],
+                higher=found["higher_is_better"],
+                bound=bound,
+                note=found["note"],
+                differs=found["differs"],
+                skipped=found["skipped"],
+            )
+        except ValueError as error:
+            raise RunError(str(error)) from None
+
+
+_KEYS = (
+    "what", "ours", "peer", "ratio_of", "higher_is_better", "bound", "note", "differs", "skipped",
+)  # fmt: skip
+
+
+def cost(
+    what: str, ours: Figure, peer: Figure, *, at_most: float | None = None, note: str = ""
+) -> Record:
+    """Ours in units of the peer: less is better."""
+    return Record(what=what, ours=ours, peer=peer, bound=at_most, note=note)
+
+
+def speedup(
+    what: str,
+    ours: Figure,
+    peer: Figure,
+    *,
+    at_least: float | None = None,
+    note: str = "",
+    differs: str = "",
+) -> Record:
+    """The peer in units of ours: how many times as much it takes; more is better."""
+    return Record(
+        what=what,
+        ours=ours,
+        peer=peer,
+        ratio_of=PEER_BY_OURS,
+        higher=True,
+        bound=at_least,
+        note=note,
+        differs=differs,
+    )
+
+
+def alone(what: str, ours: Figure, *, at_most: float | None = None, note: str = "") -> Record:
+    """A figure with nothing beside it: no ratio; less is better."""
+    return Record(what=what, ours=ours, bound=at_most, note=note)
+
+
+def skipped(what: str, why: str) -> Record:
+    """What could not be measured here."""
+    return Record(what=what, skipped=why)

@@ -1,0 +1,143 @@
+"""`robustkit bench`: measure what is claimed about speed, beside the libraries that do the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from experiments.benchmarks import results, tables
+from experiments.benchmarks.comparing import WORSE, changes, unmatched
+from experiments.benchmarks.results import Results
+from experiments.benchmarks.suites import ABOUT, GPU_SUITES, chosen, measure
+from experiments.launch import RUNS
+from experiments.options import Options, VerbParser
+from robustkit.compute import resolve_device
+from robustkit.errors import ConfigError, DeviceError, RunError
+
+
+def add_arguments(parser: VerbParser) -> None:
+    """Which suites, where to put what they find, and what to set beside it."""
+    parser.add_argument(
+        "suites", nargs="*", metavar="SUITE", help="suites, or gpu; none: all that need no GPU"
+    )
+    parser.add_argument("--list", action="store_true", help="list the suites and stop")
+    parser.add_argument(
+        "--out",
+        metavar="FILE.json",
+        help="file of the results; in one that is there already the suites that are named are "
+        "measured anew and the others stay; none: the next free one under runs/",
+    )
+    parser.add_argument(
+        "--measured", metavar="FILE.json", help="take the results of this file, measure nothing"
+    )
+    parser.add_argument(
+        "--compare",
+        metavar="OLD.json",
+        help="set the results beside older ones; exit code 1 says that a claim is missed now, "
+        "never that something got slower",
+    )
+    parser.add_argument("--page", metavar="FILE.md", help="write the results as a page of Markdown")
+    parser.add_argument("--device", default="cuda", help="of the GPU's suites; cpu: a rehearsal")
+
+
+def run(options: Options) -> int:
+    """Measure, print a table, compare; 1 when a claim is missed, otherwise 0."""
+    if options.list:
+        print("\n".join(f"{name}\t{about}" for name, about in ABOUT.items()))
+        return 0
+    if options.measured is not None and options.out is not None:
+        raise ConfigError("--measured measures nothing, so there is nothing to write to --out")
+    names = chosen(options.suites)
+    old = None if options.compare is None else results.read(Path(options.compare))
+    if options.page is not None:
+        tables.check_page(Path(options.page))
+    if options.measured is None:
+        everything = _measure(names, options)
+    else:
+        everything = results.read(Path(options.measured))
+    found = everything.only(names) if options.suites or options.out else everything
+    tables.show(("suite", *tables.HEAD), tables.all_rows(found))
+    if options.page is not None:
+        tables.write_page(Path(options.page), everything)
+        print(f"page: {options.page}")
+    worse = 0 if old is None else _compare(old, found)
+    return _verdict(found, worse if old is not None else None)
+
+
+def _measure(names: list[str], options: Options) -> Results:
+    """Measure the suites, each written as soon as it has ended; returns all that the file holds."""
+    device = _device(options.device) if set(names) & set(GPU_SUITES) else torch.device("cpu")
+    path = _next_free() if options.out is None else Path(options.out)
+    found, environment = results.empty(options.command)
+    if path.exists():
+        found = _opened(path, found, named=bool(options.suites))
+    results.write(path, found)  # what cannot be written is known before anything is measured
+    for name in names:
+        try:
+            measured = measure(name, device, environment)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"the suites that had ended are in {path}") from None
+        found = found.with_suite(name, measured)
+        results.write(path, found)
+        print(f"{name}: {len(measured.records)} records in {measured.seconds:.0f} s", flush=True)
+    print(f"results: {path}")
+    return found
+
+
+def _opened(path: Path, here: Results, *, named: bool) -> Results:
+    """The results that are in the file already, where the new ones may stand beside them."""
+    there = results.read(path)
+    if not named:
+        missing = [name for name in chosen(()) if name not in there.suites]
+        hint = f" (not in it yet: {', '.join(missing)})" if missing else ""
+        raise RunError(
+            f"{path}: exists; name the suites to be measured anew in it{hint}, or give another file"
+        )
+    apart = results.differences(there, here)
+    if apart:
+        raise RunError(f"{path}: was measured elsewhere ({apart[0]}); give another file")
+    return there
+
+
+def _next_free() -> Path:
+    RUNS.mkdir(exist_ok=True)
+    number = 1
+    while (path := RUNS / f"bench-{number}.json").exists():
+        number += 1
+    return path
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return resolve_device(name)
+    except DeviceError as error:
+        if not name.startswith("cuda") or torch.cuda.is_available():
+            raise
+        raise DeviceError(
+            "no GPU on this machine: nothing to measure (--device cpu rehearses it in small)"
+        ) from error
+
+
+def _compare(old: Results, new: Results) -> int:
+    """Print what has changed; returns how much of it for the worse."""
+    apart = results.differences(old, new)
+    if apart:
+        print(f"not the same machine or versions: {'; '.join(apart)}")
+    found = list(changes(old, new))
+    tables.show(tables.CHANGES, tables.change_rows(found))
+    for line in unmatched(old, new):
+        print(line)
+    return sum(change.verdict == WORSE for change in found)
+
+
+def _verdict(found: Results, worse: int | None) -> int:
+    """Say what the exit code means, and return it."""
+    code = 1 if found.missed else 0
+    for claim in found.missed:
+        print(f"missed: {claim}")
+    said = f"{len(found.missed)} claims missed" if code else "no claim missed"
+    if worse is not None:
+        said += f"; {worse} worse than before beyond the spreads, which does not change it"
+    print(f"exit code {code}: {said}")
+    return code
