@@ -67,7 +67,8 @@ def _change(suite: str, what: str, old: Record | None, new: Record) -> Change:
 
 
 def _units(record: Record) -> tuple[str | None, str | None]:
-    return record.ours and record.ours.unit, record.peer and record.peer.unit
+    ours, peer = (figure.unit if figure else None for figure in (record.ours, record.peer))
+    return ours, peer
 
 
 def _verdict(old: Record, new: Record) -> str:

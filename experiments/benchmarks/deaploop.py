@@ -146,7 +146,8 @@ def _train(net: nn.Module, space: Workspace, config: TrainConfig, *, kept: bool)
             (own,) = torch.autograd.grad(loss, images, create_graph=True)
             cosine = F.cosine_similarity(own.flatten(1), other.flatten(1))
             optimizer.zero_grad()
-            (loss / len(labels) + config.lam * cosine.square().mean()).backward()
+            total = loss / len(labels) + config.lam * cosine.square().mean()
+            torch.autograd.backward(total)
             optimizer.step()
             schedule.step()
         _predicted(net, val.floats())
@@ -161,4 +162,5 @@ def _gradient(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 def _predicted(net: nn.Module, images: Tensor) -> Tensor:
     net.eval()
     with torch.no_grad():
-        return net(images).argmax(dim=1)
+        said: Tensor = net(images).argmax(dim=1)
+    return said

@@ -184,7 +184,8 @@ def captum_occlusion(net: nn.Module, image: Tensor, region: int, count: int) -> 
                 target=0,
                 perturbations_per_eval=count,
             )
-        return spread[:, 0, ::region, ::region].detach()
+        drops: Tensor = spread[:, 0, ::region, ::region]
+        return drops.detach()
 
     return work
 

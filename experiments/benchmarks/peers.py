@@ -58,9 +58,9 @@ def versus(
     told = {peer.name: f"{what}: {peer.name}" for peer in peers}
     reasons = {peer.name: absent(peer.module) for peer in peers}
     present = [peer for peer in peers if not reasons[peer.name]]
-    works = {peer.name: peer.prepare() for peer in present}
-    if works:
+    if present:
         found = ours()
+        works = {peer.name: peer.prepare() for peer in present}
         agreements = {name: agree(found, work()) for name, work in works.items()}
         mine, *theirs = timed({"ours": ours, **works}, rounds=rounds, warm_ups=0)
         figures = dict(zip(works, theirs, strict=True))

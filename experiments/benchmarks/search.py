@@ -25,14 +25,15 @@ from robustkit.compute.executors import open_executor
 from robustkit.runs import Ledger, RunFolder, Trial
 
 OPTIONS = {"data": "digits", "root": None, "download": False, "device": "cpu"}
-CONFIG = EvolveConfig(population=6, generations=3, eps=0.15, epochs=4)
+CONFIG = EvolveConfig(population=6, generations=2, eps=0.15, epochs=2)
 ROUNDS = 3
+PEER = "DEAP and DataLoader, R's gradients"
 APART = 0.05  # mean accuracies of all nets this near are those of the same trainings
 MACS = 3_000_000
 
 
 def records() -> Iterator[Record]:
-    """Inline searches of 3 generations of 6 on the embedded digits, ledger and all.
+    """Inline searches of 2 generations of 6 on the embedded digits, ledger and all.
 
     DEAP's loop tries the very nets that ours has bred, in the same generations and for the same
     epochs; what both need beforehand (R, its adversarials) is made beforehand for both.
@@ -43,16 +44,21 @@ def records() -> Iterator[Record]:
         )
         space = _prepared(folder)
         searching = _Searching(space, Path(name))
-        searching.run()
-        trials = [trial for trial in searching.trials if trial.outcome == "Ok"]
-        replay = Replay(space, [_genotype(trial) for trial in trials])
-        shown = f"{len(trials)} nets, {CONFIG.epochs} epochs each"
+        shown = f"{CONFIG.population * CONFIG.generations} nets, {CONFIG.epochs} epochs each"
         yield from versus(
             f"a search of {shown}",
             searching.run,
             [
-                Peer("DEAP and DataLoader, R's gradients live", "deap", lambda: replay.live),
-                Peer("DEAP and DataLoader, R's gradients kept", "deap", lambda: replay.kept),
+                Peer(
+                    "DEAP and DataLoader, R's gradients live",
+                    "deap",
+                    lambda: searching.replay().live,
+                ),
+                Peer(
+                    "DEAP and DataLoader, R's gradients kept",
+                    "deap",
+                    lambda: searching.replay().kept,
+                ),
             ],
             _agree,
             rounds=ROUNDS,
@@ -98,6 +104,13 @@ class _Searching:
         self.outside.append(self.walls[-1] - sum(trial.seconds for trial in self.trials))
         return [trial.result["accuracy"] for trial in self.trials if trial.result is not None]
 
+    def replay(self) -> Replay:
+        """DEAP's loop over the nets that were tried."""
+        tried = [trial for trial in self.trials if trial.outcome == "Ok"]
+        return Replay(
+            self.space, [Genotype.from_dict(trial.payload["genotype"]) for trial in tried]
+        )
+
 
 def _agree(ours: list[float], theirs: list[float]) -> Agreement:
     """As many nets, and on the mean as accurate: batches are drawn in another order."""
@@ -105,10 +118,6 @@ def _agree(ours: list[float], theirs: list[float]) -> Agreement:
     same = len(ours) == len(theirs) and abs(means[0] - means[1]) <= APART
     said = f"{len(ours)} and {len(theirs)} nets of mean accuracy {means[0]:.3f} and {means[1]:.3f}"
     return Agreement(same, said)
-
-
-def _genotype(trial: Trial) -> Genotype:
-    return Genotype.from_dict(trial.payload["genotype"])
 
 
 def _prepared(folder: RunFolder) -> Workspace:
