@@ -127,7 +127,7 @@ class VerbParser(ArgumentParser):
                 raise ConfigError(f"{file}: unknown key '{name}'{_near(str(name), set(known))}")
             if value is None and not _nullable(known[name]):
                 raise ConfigError(f"{file}: {name}: null is no value for it")
-            if known[name].nargs == "+":
+            if known[name].nargs in ("+", "*"):
                 options[name] = value = _texts(file, name, value)
             elif value is not None and _is_text(known[name]) and not isinstance(value, str):
                 raise ConfigError(f"{file}: {name}: expected text, not {value!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import SUPPRESS
 from pathlib import Path
 
 import torch
@@ -19,7 +20,11 @@ from robustkit.errors import ConfigError, DeviceError, RunError
 def add_arguments(parser: VerbParser) -> None:
     """Which suites, where to put what they find, and what to set beside it."""
     parser.add_argument(
-        "suites", nargs="*", metavar="SUITE", help="suites, or gpu; none: all that need no GPU"
+        "suites",
+        nargs="*",
+        default=SUPPRESS,  # so that none on the command line leaves those of a file
+        metavar="SUITE",
+        help="suites, or gpu; none: all that need no GPU",
     )
     parser.add_argument("--list", action="store_true", help="list the suites and stop")
     parser.add_argument(
@@ -48,15 +53,16 @@ def run(options: Options) -> int:
         return 0
     if options.measured is not None and options.out is not None:
         raise ConfigError("--measured measures nothing, so there is nothing to write to --out")
-    names = chosen(options.suites)
+    named = options.values.get("suites", [])
+    names = chosen(named)
     old = None if options.compare is None else results.read(Path(options.compare))
     if options.page is not None:
         tables.check_page(Path(options.page))
     if options.measured is None:
-        everything = _measure(names, options)
+        everything = _measure(names, options, named=bool(named))
     else:
         everything = results.read(Path(options.measured))
-    found = everything.only(names) if options.suites or options.out else everything
+    found = everything.only(names) if named or options.out else everything
     tables.show(("suite", *tables.HEAD), tables.all_rows(found))
     if options.page is not None:
         tables.write_page(Path(options.page), everything)
@@ -65,13 +71,13 @@ def run(options: Options) -> int:
     return _verdict(found, worse if old is not None else None)
 
 
-def _measure(names: list[str], options: Options) -> Results:
+def _measure(names: list[str], options: Options, *, named: bool) -> Results:
     """Measure the suites, each written as soon as it has ended; returns all that the file holds."""
     device = _device(options.device) if set(names) & set(GPU_SUITES) else torch.device("cpu")
     path = _next_free() if options.out is None else Path(options.out)
     found, environment = results.empty(options.command)
     if path.exists():
-        found = _opened(path, found, named=bool(options.suites))
+        found = _opened(path, found, named=named)
     results.write(path, found)  # what cannot be written is known before anything is measured
     for name in names:
         try:

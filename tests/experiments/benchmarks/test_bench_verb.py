@@ -209,3 +209,12 @@ def test_mistakes_are_one_line(
 def test_suites_are_listed(bench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("--list") == 0
     assert "robust\tattacks beside" in capsys.readouterr().out
+
+
+def test_options_come_from_a_file_as_they_are_printed(
+    bench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench("tiny", "hasty", "--print_config") == 0
+    Path("options.yaml").write_text(capsys.readouterr().out)
+    assert bench("--config", "options.yaml", "--out", "b.json") == 1
+    assert set(written("b.json")["suites"]) == {"tiny", "hasty"}
