@@ -103,7 +103,8 @@ def _about(name: str, suite: Measured) -> str:
     changed = " with changes" if (suite.commit or "").endswith("+changes") else ""
     threads = "1 thread" if suite.threads == 1 else f"{suite.threads} threads"
     setting = ", ".join(f"{key} {value}" for key, value in suite.setting.items())
-    text = f"{ABOUT.get(name, name).capitalize()}. {suite.time[:10]}, commit {commit}{changed}, "
+    about = ABOUT.get(name, name)
+    text = f"{about[0].upper()}{about[1:]}. {suite.time[:10]}, commit {commit}{changed}, "
     text += f"{threads}, on {suite.device}, {suite.seconds:.0f} s in all."
     return f"{text} Sizes: {setting}." if setting else text
 
