@@ -22,11 +22,12 @@ SEEDS, POPULATION, GENERATIONS = 20, 16, 12
 def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     """Every strategy, both modes, every number of workers, every seed."""
     seeds, generations = (2, 2) if plan.smoke else (SEEDS, GENERATIONS)
+    population = 8 if plan.smoke else POPULATION
     return [
         [
             Search(
                 f"{strategy}/{mode}/{workers}/{seed}",
-                *(strategy, mode, workers, POPULATION, generations, seed),
+                *(strategy, mode, workers, population, generations, seed),
             )
             for strategy in STRATEGIES
             for workers in WORKERS
