@@ -96,7 +96,7 @@ def _cells(targets: Sequence[str]) -> list[tuple[str, str, str]]:
 
 def _world(plan: Plan, name: str) -> World:
     detector, texture = WORLDS[name]
-    count, side, steps = (6, 64, 2) if plan.smoke else (600, 128, 1500)
+    count, side, steps = (8, 64, 2) if plan.smoke else (600, 128, 1500)
     if plan.smoke:
         detector += f"{'&' if '?' in detector else '?'}side={side}&width=16"
     return World(
@@ -240,7 +240,7 @@ enter(
         source="project report 20K23341, section 4 (2); IEEE Access 10 (2022), "
         "doi:10.1109/ACCESS.2022.3180344",
         scales={
-            "smoke": "6 rendered images a domain, 2 steps; seconds",
+            "smoke": "8 rendered images a domain, 2 steps; seconds",
             "small": "600 rendered images a domain, 1,500 steps, 3 seeds; 75 core-minutes",
             "paper": "VOC2012 to Clipart1k under $ROBUSTKIT_DATA, torchvision's SSD300; for a GPU",
         },
