@@ -7,7 +7,6 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
@@ -141,9 +140,3 @@ TINY: dict[str, Callable[..., nn.Module]] = {
 def _block(before: int, after: int, norm: str, stride: int) -> list[nn.Module]:
     normed = nn.GroupNorm(8, after) if norm == "group" else nn.BatchNorm2d(after)
     return [nn.Conv2d(before, after, 3, stride, 1, bias=False), normed, nn.ReLU()]
-
-
-def channels_of(body: nn.Module, side: int) -> list[int]:
-    """The channels of each level of a backbone on images of `side` pixels."""
-    with torch.no_grad():
-        return [maps.shape[1] for maps in body(torch.zeros(1, 3, side, side)).values()]

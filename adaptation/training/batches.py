@@ -5,7 +5,6 @@ So a training goes on in the middle of an epoch without any state of a generator
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -62,12 +61,3 @@ def mirrored(truth: Truth, width: int) -> Truth:
     """The boxes after the image of this width is flipped left to right."""
     x1, y1, x2, y2 = truth.boxes.unbind(dim=1)
     return replace(truth, boxes=torch.stack([width - x2, y1, width - x1, y2], dim=1))
-
-
-def concatenated(batches: Sequence[DetectionBatch]) -> DetectionBatch:
-    """One batch of several."""
-    return DetectionBatch(
-        [image for each in batches for image in each.images],
-        [truth for each in batches for truth in each.truths],
-        [name for each in batches for name in each.ids],
-    )

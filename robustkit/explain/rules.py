@@ -18,7 +18,6 @@ Function = Callable[[Tensor], Tensor]
 GRADIENT = "gradient"
 SECANT = "secant"
 RELU_RULES = ("deconvnet", "guided", "guided-minus")
-RULES = (GRADIENT, SECANT, *RELU_RULES)
 
 
 @dataclass(eq=False)
