@@ -14,7 +14,8 @@ SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(SINGLE) $(BIN)/python -m pytest -n logical --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format evidence api bench bench-gpu
+.PHONY: help setup demo test test-all test-min mutants coverage dist-check check format evidence \
+	api bench bench-gpu
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
@@ -42,6 +43,26 @@ test: $(STAMP)  ## the tests, without the slow ones
 
 test-all: $(STAMP)  ## every test, with other and more random examples each time
 	@HYPOTHESIS_PROFILE=search $(PYTEST)
+
+# The oldest versions that setup.cfg admits, in an environment of their own (5 GB).
+test-min: $(STAMP)  ## the same tests with the oldest versions that setup.cfg admits
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-min
+	$(BIN)/uv pip install --quiet --python .venv-min/bin/python -e '.[dev]' \
+		--resolution lowest-direct --override overrides.txt
+	@$(SINGLE) .venv-min/bin/python -m pytest -n logical --maxprocesses 4 -m 'not slow'
+
+mutants: $(STAMP)  ## mistakes made on purpose, each noticed by a test
+	@$(SINGLE) $(BIN)/python -m tests.mutants
+
+coverage: $(STAMP)  ## the share of lines that the tests run; ends with the files below 80 %
+	@$(BIN)/coverage erase
+	@$(SINGLE) $(BIN)/coverage run -m pytest -n logical --maxprocesses 4 -m 'not slow'
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report | awk '/%$$/ && ($$NF + 0 < 80 || $$1 == "TOTAL")'
+	@$(BIN)/coverage report --format=total >/dev/null
+
+dist-check: $(STAMP)  ## build wheel and sdist, install each elsewhere, and use it
+	@$(BIN)/python -m tests.packaging
 
 check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check
