@@ -76,6 +76,15 @@ def test_a_set_without_detections_and_a_class_without_truth() -> None:
     assert nowhere["sizes"]["ap50_area"] == {"small": None, "medium": None, "large": None}
 
 
+def test_means_are_over_classes_with_objects_alone() -> None:
+    """Of three classes one is found, one is missed, and one is nowhere."""
+    truths = [truth([BOX, [60, 60, 90, 90]], [0, 1])]
+    got = evaluate([found([BOX, BOX], [0.9, 0.8], [0, 2])], truths, ("a", "b", "c"))
+    assert (got["ap50_area"], got["ap50_11pt"]) == (0.5, 0.5)
+    assert got["coco_ap"] == pytest.approx(0.5)
+    assert with_difficult([found([BOX], [0.9], [0])], truths, 3) == 0.5
+
+
 def test_precision_by_size_leaves_the_other_sizes_out() -> None:
     sizes = [[0, 0, 10, 10], [20, 20, 40, 40], [50, 50, 90, 90]]
     truths = [truth(sizes, [0, 0, 0])]

@@ -92,7 +92,7 @@ boxes = st.tuples(whole, whole, st.integers(1, 8), st.integers(1, 8)).map(
 @st.composite
 def images(draw: Any) -> tuple[list[Found], list[Truth]]:
     detections, truths = [], []
-    scores = st.integers(0, 1000)
+    scores = st.integers(0, 3).map(lambda tie: 250 * tie) | st.integers(0, 1000)
     for _ in range(draw(st.integers(1, 4))):
         own = draw(st.lists(st.tuples(boxes, st.integers(0, 1), st.integers(0, 3)), max_size=4))
         truths.append(
@@ -120,6 +120,43 @@ def test_precision_is_the_devkits(case: tuple[list[Found], list[Truth]]) -> None
         assert each.objects == objects
         assert each.ap_11pt == (None if eleven is None else pytest.approx(eleven, abs=1e-12))
         assert each.ap_area == (None if area is None else pytest.approx(area, abs=1e-12))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_many_detections_with_many_ties_are_the_devkits(seed: int) -> None:
+    """Curves that go up and down: 40 detections, at four scores, of 24 objects."""
+    generator = torch.Generator().manual_seed(seed)
+    detections, truths = [], []
+    for _ in range(4):
+        own = [[12.0 * place, 0.0, 12.0 * place + 10, 10.0] for place in range(6)]
+        truths.append(truth(own, [0] * 6))
+        moved = torch.randint(0, 6, (10,), generator=generator)
+        down = torch.randint(0, 8, (10,), generator=generator)
+        boxes = [
+            [12.0 * x, float(y), 12.0 * x + 10, y + 10.0] for x, y in zip(moved, down, strict=True)
+        ]
+        sure = torch.randint(1, 5, (10,), generator=generator) / 5
+        detections.append(found(boxes, sure.tolist(), [0] * 10))
+    (own_precision,) = voc_precision(detections, truths, 1)
+    eleven, area, _ = devkit(detections, truths, 0)
+    assert own_precision.ap_11pt == pytest.approx(eleven, abs=1e-12)
+    assert own_precision.ap_area == pytest.approx(area, abs=1e-12)
+
+
+def test_precision_is_the_best_at_this_recall_or_a_higher_one() -> None:
+    squares = [[20.0, 0.0, 30.0, 10.0], [40.0, 0.0, 50.0, 10.0]]
+    wrong_first = found([[80.0, 0.0, 90.0, 10.0], *squares], [0.9, 0.8, 0.7], [0, 0, 0])
+    (own,) = voc_precision([wrong_first], [truth(squares, [0, 0])], 1)
+    # 0, 1/2, 2/3 of the first one, two, three are right: 2/3 at every recall.
+    assert own.ap_area == pytest.approx(2 / 3)
+    assert own.ap_11pt == pytest.approx(2 / 3)
+
+
+def test_of_equally_sure_detections_the_first_goes_first() -> None:
+    box, stray = [0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0]
+    truths = [truth([box], [0])]
+    assert voc_precision([found([box, stray], [0.5, 0.5], [0, 0])], truths, 1)[0].ap_area == 1
+    assert voc_precision([found([stray, box], [0.5, 0.5], [0, 0])], truths, 1)[0].ap_area == 0.5
 
 
 @pytest.mark.parametrize("objects", range(1, 31))

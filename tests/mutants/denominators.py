@@ -1,0 +1,147 @@
+"""Mistakes in what a transfer rate is a share of, and in its interval."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant, of
+
+MATRIX = "robustkit/attacks/transfer.py"
+RATES = "robustkit/attacks/rates.py"
+COUNT_TESTS = ("tests/robustkit/attacks/test_denominators.py",)
+NET_TESTS = of(
+    "robustkit/attacks/test_transfer.py",
+    "the_common_set_holds_every_net_source_or_target",
+    "rates_are_counts_under_three_denominators",
+    "steering_to_shared_labels",
+)
+RATE_TESTS = of(
+    "robustkit/attacks/test_rates.py",
+    "wilson_is_scipys",
+    "a_pooled_rate_counts_images_not_trainings",
+    "mcnemar_is_the_exact_binomial_test_on_discordant_pairs",
+    "a_gap_is_in_points_and_its_p_value_that_of_the_worst_pair",
+    "the_bootstrap_is_paired",
+)
+
+DENOMINATORS = (
+    Mutant(
+        "an image that one net gets right is common to all",
+        MATRIX,
+        "everyone.all(axis=0)",
+        "everyone.any(axis=0)",
+        COUNT_TESTS,
+    ),
+    Mutant(
+        "the common images leave the sources out",
+        MATRIX,
+        "nets = {**targets, **sources}",
+        "nets = {**targets}",
+        NET_TESTS,
+    ),
+    Mutant(
+        "the headline is over all images",
+        MATRIX,
+        '"headline": share(misled, self.common)',
+        '"headline": share(misled, np.ones_like(misled))',
+        COUNT_TESTS,
+    ),
+    Mutant(
+        "those that fool the source need not be common",
+        MATRIX,
+        "share(misled, self.common & fooled)",
+        "share(misled, fooled)",
+        COUNT_TESTS,
+    ),
+    Mutant(
+        "those that do not fool the source are counted",
+        MATRIX,
+        "share(misled, self.common & fooled)",
+        "share(misled, self.common & ~fooled)",
+        COUNT_TESTS,
+    ),
+    Mutant(
+        "clean errors are left out of all images",
+        MATRIX,
+        '"all": share(misled, np.ones_like(misled))',
+        '"all": share(misled, self.correct[target])',
+        COUNT_TESTS,
+    ),
+    Mutant(
+        "hits beyond the denominator are counted",
+        MATRIX,
+        "float((hits & among).sum() / n)",
+        "float(hits.sum() / n)",
+        COUNT_TESTS,
+    ),
+    Mutant(
+        "n is that of all images",
+        MATRIX,
+        "n = int(among.sum())",
+        "n = len(among)",
+        COUNT_TESTS,
+    ),
+    Mutant(
+        "a source is fooled by what it gets right",
+        MATRIX,
+        "pictures.seen_by(sources[name], store) != labels",
+        "pictures.seen_by(sources[name], store) == labels",
+        NET_TESTS,
+    ),
+    Mutant(
+        "targets are compared over all images",
+        MATRIX,
+        "mcnemar(self.misled[source, target][common], self.misled[source, other][common])",
+        "mcnemar(self.misled[source, target], self.misled[source, other])",
+        COUNT_TESTS,
+    ),
+    Mutant(
+        "a steered target is reached where it errs",
+        MATRIX,
+        "reached[name, other] = said == wanted.numpy()",
+        "reached[name, other] = said != labels",
+        NET_TESTS,
+    ),
+    Mutant(
+        "Wilson's centre is a whole spread off",
+        RATES,
+        "(rate + spread / 2) / (1 + spread)",
+        "(rate + spread) / (1 + spread)",
+        RATE_TESTS,
+    ),
+    Mutant(
+        "Wilson's interval is Wald's",
+        RATES,
+        "math.sqrt(rate * (1 - rate) / n + spread / (4 * n)) / (1 + spread)",
+        "math.sqrt(rate * (1 - rate) / n)",
+        RATE_TESTS,
+    ),
+    Mutant(
+        "an image seen by three trainings is three images",
+        RATES,
+        "n = max(1, round(counted / len(among)))",
+        "n = counted",
+        RATE_TESTS,
+    ),
+    Mutant(
+        "McNemar counts pairs that agree",
+        RATES,
+        "int((second & ~first).sum())",
+        "int((second & first).sum())",
+        RATE_TESTS,
+    ),
+    Mutant(
+        "the luckiest pair of trainings gives the p-value",
+        RATES,
+        "p_value = max(mcnemar(a, b)",
+        "p_value = min(mcnemar(a, b)",
+        RATE_TESTS,
+    ),
+    Mutant(
+        "the two groups are resampled by themselves",
+        RATES,
+        "_mean(first, weights, rng) - _mean(second, weights, rng)",
+        "_mean(first, weights, rng) - _mean(\n"
+        "            second, rng.multinomial(images, np.full(images, 1 / images)) / images, rng\n"
+        "        )",
+        RATE_TESTS,
+    ),
+)
