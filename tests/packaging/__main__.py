@@ -36,7 +36,8 @@ def main() -> int:
 
 def _install(archive: Path, environment: Path) -> None:
     _uv("venv", "--quiet", "--python", sys.executable, environment)
-    pins = ["-c", ROOT / "constraints.txt", "--override", ROOT / "overrides.txt"]
+    pins: list[str | Path] = ["-c", ROOT / "constraints.txt"]
+    pins += ["--override", ROOT / "overrides.txt"]
     _uv("pip", "install", "--quiet", "--python", environment / "bin" / "python", archive, *pins)
 
 
