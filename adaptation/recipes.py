@@ -96,17 +96,3 @@ def recipe(name: str, base: DetectionConfig | None = None) -> DetectionConfig:
     if parts == ["adabn"]:
         changed["steps"] = 0
     return replace(base or DetectionConfig(), **changed)
-
-
-def own_settings(name: str) -> dict[str, Any]:
-    """The settings of `DetectionConfig` that the recipe `name` sets itself, and their values.
-
-    >>> own_settings("fast")
-    {'start': 'source', 'adversary': 'pgd', 'adv_steps': 1}
-    """
-    plain, chosen = DetectionConfig(), recipe(name)
-    return {
-        field.name: getattr(chosen, field.name)
-        for field in fields(DetectionConfig)
-        if getattr(chosen, field.name) != getattr(plain, field.name)
-    }
