@@ -80,20 +80,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["train", *flags, "--out", str(here / "runs" / "t")]) == 0
     for name in ("plain", "misaligned", "train-1"):
         shutil.copytree(here / "runs" / "t", here / "runs" / name)
+    made = ["--run", str(here / "runs" / "plain"), "--out", str(here / "runs" / "mended")]
     flags = ["--method", "finetune", "--seed", "0", "--device", "cpu"]
-    assert (
-        main(
-            ["repair", "--run", str(here / "runs" / "t"), *flags, "--out", str(here / "runs" / "r")]
-        )
-        == 0
-    )
+    assert main(["repair", *made, *flags]) == 0
     return here
 
 
 def blocks() -> Iterator[tuple[str, str]]:
-    """Python blocks by page; those of docs/extending.md are run by `test_extending`."""
+    """Python blocks by page; `test_extending` and `test_tour` run those of their own pages."""
     for page in PAGES:
-        if page.name != "extending.md":
+        if page.name not in ("extending.md", "tour.md"):
             for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
                 yield page.name, code
 
