@@ -32,6 +32,7 @@ class Tapped(nn.Module):
         wanted = {name: str(number) for number, name in enumerate(taps)}
         self.net = create_feature_extractor(net, wanted)
         self.grey = channels == 1
+        _keep_out_of_files(self.net, net)
         with torch.no_grad():
             maps = self.net(torch.zeros(1, channels, side, side))
         self.out_channels = [each.shape[1] for each in maps.values()]
@@ -55,6 +56,18 @@ class Tapped(nn.Module):
         for level in self.extra:
             maps[str(len(maps))] = level(next(reversed(maps.values())))
         return maps
+
+
+def _keep_out_of_files(cut: nn.Module, net: nn.Module) -> None:
+    """What is no part of the state of `net` is none of what was cut out of it.
+
+    Under torch 2.11 the cut forgets which buffers were not persistent.
+    """
+    state, buffers = net.state_dict(), dict(net.named_buffers())
+    for name, buffer in list(cut.named_buffers()):
+        if name in buffers and name not in state:
+            owner, _, own = name.rpartition(".")
+            cut.get_submodule(owner).register_buffer(own, buffer, persistent=False)
 
 
 def tapped(card: Card, taps: Sequence[str], side: int, levels: int) -> tuple[Tapped, list[str]]:

@@ -51,7 +51,8 @@ def runs_figure(summary: dict[str, Any]) -> Markup:
         rates.set_xlim(left=0)
         rates.set_ylim(bottom=0)
         rates.legend()
-        boxes.boxplot(accuracies, tick_labels=list(sets), widths=0.5)
+        boxes.boxplot(accuracies, widths=0.5)
+        boxes.set_xticks(range(1, len(sets) + 1), list(sets))
         for place, value in enumerate(before, start=1):
             boxes.hlines(value, place - 0.4, place + 0.4, color=PALETTE[1], linestyle="--")
         boxes.set(ylabel="accuracy, %")

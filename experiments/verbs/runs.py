@@ -15,8 +15,9 @@ from robustkit.runs import RunFolder, RunInfo, as_row, differing, export, find_r
 
 def add_arguments(parser: VerbParser) -> None:
     """Where to look, and what to do with what is found."""
+    # No default: not every jsonargparse takes one for a positional argument.
     parser.add_argument(
-        "root", nargs="?", metavar="DIR", default=str(RUNS), help="directory that holds run folders"
+        "root", nargs="?", metavar="DIR", help=f"directory that holds run folders; none: {RUNS}"
     )
     parser.add_argument(
         "--compare",
@@ -36,7 +37,7 @@ def run(options: Options) -> int:
             raise ConfigError("--compare takes two runs or more")
         folders = [RunFolder.open(path) for path in options.compare]
         return _compared([as_row(folder) for folder in folders], options.export)
-    root = Path(options.root)
+    root = RUNS if options.root is None else Path(options.root)
     # Before the first run there is no `runs` yet: that is no mistake.
     infos = find_runs(root) if root != RUNS or root.exists() else []
     if options.export is not None:

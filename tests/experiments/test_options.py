@@ -101,12 +101,12 @@ def test_a_run_folders_config_is_a_config_file(parser: VerbParser, tmp_path: Pat
         (["--batch", "3"], "unknown option '--batch'"),
         (["--zzz=1"], "unknown option '--zzz'; --help lists them"),
         (["--batch-size", "x"], r"^--batch-size: expected int, not 'x'$"),
-        (["--patience", "x"], r"^--patience: expected int, null, not 'x'$"),
+        (["--patience", "x"], r"^--patience: expected (int, null|null, int), not 'x'$"),
         (["--eps", "x"], r"^--eps: expected a number or a fraction, not 'x'$"),
         (["--eps", "8/0"], r"^--eps: expected a number or a fraction, not '8/0'$"),
         (["--clip", "x"], r"^--clip: expected a number or a fraction, not 'x'$"),
         (["--epochs"], "^--epochs: expected one argument$"),
-        (["stray"], "unrecognized arguments: stray"),
+        (["stray"], "[Uu]nrecognized arguments: stray"),
     ],
 )
 def test_a_wrong_flag_is_one_line(parser: VerbParser, arguments: list[str], message: str) -> None:
