@@ -14,7 +14,7 @@ from experiments.reproduce.claims import NOT_GIVEN, VERDICTS, Claim, counted, ta
 from experiments.reproduce.listing import by_system
 from experiments.reproduce.registry import OURS, find
 from experiments.reproduce.running import judged
-from experiments.reproduce.study import Exhibit, Study
+from experiments.reproduce.study import SCALES, Exhibit, Study
 from robustkit.errors import RunError
 
 HEAD = """# Evidence
@@ -115,8 +115,8 @@ def _study(study: Study, results: Sequence[Result], folder: Path) -> list[str]:
         f"### {study.title}",
         f"{study.source[0].upper()}{study.source[1:].rstrip('?.')}.",
     ]
-    scales = "; ".join(f"*{name}*: {said}" for name, said in study.scales.items())
-    parts.append(f"Scales: {scales}.")
+    rows = [f"| `{name}` | {study.scales[name]} |" for name in SCALES if name in study.scales]
+    parts.append("\n".join(["| scale | |", "|---|---|", *rows]))
     if not results:
         return [*parts, "Not run."]
     for each in results:

@@ -105,7 +105,7 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
 
 
 def _filters(sweep: Mapping[str, Any]) -> Iterator[Claim]:
-    claimed = f"{LEAST:.0%} or more, the fewest filters that do"
+    claimed = f"{100 * LEAST:g} % or more, with the fewest filters that do"
     known = {
         int(count): [run["test_acc"] for run in runs.values()] for count, runs in sweep.items()
     }

@@ -28,13 +28,13 @@ def _errors(of: Mapping[str, Any]) -> Iterator[Claim]:
     then, now = (of["train"][str(number)]["test"] for number in (reference, last))
     known = last > reference
     for figure, what, holds, form in (
-        ("error", "falls on", now["error"] < then["error"], ".1%"),
+        ("error", "goes on falling", now["error"] < then["error"], ".1%"),
         ("loss", "rises", now["loss"] > then["loss"], ".3f"),
     ):
         yield Claim(
             exhibit=ERRORS,
             what=f"augmented: past the reference epoch the test {figure} {what}",
-            published=f"it {what} (Figure 2, curves)",
+            published="so it does (Figure 2, curves)",
             ours=f"{then[figure]:{form}} at {reference}, {now[figure]:{form}} at {last}, one run",
             holds=holds if known else None,
         )
