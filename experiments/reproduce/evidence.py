@@ -107,7 +107,7 @@ def _overview(results: Sequence[Result]) -> str:
 def _without(study: Study, exhibit: Exhibit, results: Sequence[Result]) -> str:
     """Why an exhibit has no verdict: nothing was run, or nothing is claimed."""
     run = [each for each in results if each.study is study and each.exhibit in (None, exhibit)]
-    return "tables alone" if run else "not run"
+    return "tables alone" if run and not exhibit.claimed else "not run"
 
 
 def _study(study: Study, results: Sequence[Result], folder: Path) -> list[str]:

@@ -159,8 +159,9 @@ enter(
             ),
             Exhibit(
                 name="history-repair-swarm",
-                shows="future work: the swarm's design ablated (tables, no claim)",
+                shows="future work: the swarm's design ablated",
                 needs=_swarm,
+                claimed=False,
             ),
         ),
         deviations=(

@@ -56,12 +56,14 @@ class VerbRun:
 class Exhibit:
     """A published table or figure, or a claim of the text, that a study reproduces.
 
-    `shows` says where it stands in the publication; `needs` which results it takes, by their ids.
+    `shows` says where it stands in the publication; `needs` which results it takes, by their ids;
+    without `claimed` there are tables of it alone.
     """
 
     name: str
     shows: str
     needs: Callable[[str], bool] = lambda identity: True
+    claimed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
