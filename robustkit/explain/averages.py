@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from robustkit.compute import torch_generator
+from robustkit.attacks.purity import pure
+from robustkit.compute import exact_products, torch_generator
 from robustkit.errors import ConfigError
 from robustkit.explain.gradients import saliency
 from robustkit.explain.layers import INPUT
@@ -36,14 +38,16 @@ def smoothgrad(
     with trace(model, images, target, layers=(INPUT,)) as t:
         targets = t.targets
     images = images.to(targets.device)
+    # A gradient takes no trace: recording one would cost as much again as a third of the pass.
+    plain = of is saliency
+    mapped = partial(_slopes, model, targets) if plain else partial(_read, model, targets, of)
     flat = images.flatten(1)
     scale = (spread * (flat.amax(dim=1) - flat.amin(dim=1))).view(-1, 1, 1, 1)
     generator = torch_generator("smoothgrad", seed)
     total: Tensor | float = 0.0
     for _ in range(samples):
         noise = torch.randn(images.shape, generator=generator, dtype=images.dtype)
-        with trace(model, images + scale * noise.to(images), targets, layers=(INPUT,)) as t:
-            total = total + of(t)
+        total = total + mapped(images + scale * noise.to(images))
     return torch.as_tensor(total) / samples
 
 
@@ -69,9 +73,26 @@ def integrated_gradients(
     places, weights = _gauss_legendre(steps)
     total = torch.zeros_like(images)
     for place, weight in zip(places, weights, strict=True):
-        with trace(model, start + place * (images - start), targets, layers=(INPUT,)) as t:
-            total += weight * saliency(t)
+        total += weight * _slopes(model, targets, start + place * (images - start))
     return (images - start) * total
+
+
+def _slopes(model: nn.Module, targets: Tensor, images: Tensor) -> Tensor:
+    """∂score/∂image (N,C,H,W) as `saliency` has it, for a model that has been traced before."""
+    with pure(model), torch.enable_grad(), exact_products():
+        leaf = images.detach().requires_grad_(True)
+        # A copy, since a model may write into what it is given.
+        score = model(leaf.clone()).gather(1, targets[:, None]).sum()
+        (slopes,) = torch.autograd.grad(score, leaf, allow_unused=True)
+    return torch.zeros_like(leaf) if slopes is None else slopes
+
+
+def _read(
+    model: nn.Module, targets: Tensor, of: Callable[[Trace], Tensor], images: Tensor
+) -> Tensor:
+    """The map `of` a trace of its own."""
+    with trace(model, images, targets, layers=(INPUT,)) as t:
+        return of(t)
 
 
 def _gauss_legendre(steps: int) -> tuple[list[float], list[float]]:

@@ -154,6 +154,29 @@ def test_smoothgrad_is_a_mean_of_gradients() -> None:
     torch.testing.assert_close(both, plain.square())
 
 
+class Writes(nn.Module):
+    """Writes into what it is given, and looks at a part of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x.mul_(2.0).clamp_(0.0, 1.5))
+        return logits
+
+
+def test_gradients_without_a_trace_are_those_of_one() -> None:
+    for make in (cnn, mlp, Writes):
+        net, x = made(make), images(3)
+        before = x.clone()
+        read = explain.smoothgrad(net, x, 0, samples=3, of=lambda t: explain.saliency(t))
+        assert torch.equal(explain.smoothgrad(net, x, 0, samples=3), read)
+        assert float(read.abs().max()) > 0
+        assert torch.equal(x, before)
+        assert all(each.requires_grad and each.grad is None for each in net.parameters())
+
+
 def test_settings_of_means_are_checked() -> None:
     net, x = made(mlp), images()
     with pytest.raises(ConfigError, match="samples 0"):
