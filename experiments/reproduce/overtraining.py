@@ -167,6 +167,7 @@ enter(
             "Momentum starts anew at every checkpoint.",
             "The printed rank correlation is wrong under ties; average ranks are used.",
             "Claims without an image group in the source are judged on group A.",
+            "The rules for SSIM and for the fall of Grad-CAM's Spearman are younger than the run.",
         ),
         phases=phases,
         summarise=summarise,
