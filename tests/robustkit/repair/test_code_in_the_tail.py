@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustkit.repair import Selection, make_scorer
+from tests.robustkit.repair.impacts_slowly import TiedNet
 from tests.robustkit.repair.nets import (
     CLASSES,
     chosen,
@@ -24,7 +25,6 @@ from tests.robustkit.repair.scored import (
     check,
     deep,
 )
-from tests.robustkit.repair.test_impacts import TiedNet
 
 
 class Writing(nn.Module):
