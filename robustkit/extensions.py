@@ -54,9 +54,10 @@ def found(name: str) -> ModuleType:
 
 def _told(name: str, error: Exception) -> str:
     """What went wrong and, where the module itself went wrong, in which line of it."""
-    if isinstance(error, ImportError | SyntaxError):
+    frames = traceback.extract_tb(error.__traceback__)
+    within = [frame for frame in frames if frame.name == "<module>"]
+    if isinstance(error, ImportError | SyntaxError) or not within:
         hint = "; a module is named without .py" if name.endswith(".py") else ""
         return f"{error}{hint}"
-    frames = traceback.extract_tb(error.__traceback__)
-    at = [frame for frame in frames if frame.name == "<module>"][-1]
+    at = within[-1]
     return f"{type(error).__name__}: {error} ({at.filename}:{at.lineno})"
