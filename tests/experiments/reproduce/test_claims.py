@@ -88,6 +88,28 @@ def test_a_variant_that_wins_elsewhere_disagrees() -> None:
     assert verdicts["ACC is highest with both layers, on every model"] == "not testable here"
 
 
+def test_a_tie_is_nobodys_whatever_the_order_of_the_rows() -> None:
+    summary = published_as_ours()
+    whole = summary["models"]["gtsrb(5)"]["all"]
+    for row in ("deg & diff", "last", "backward"):
+        whole[row] = whole["history"]
+    found = {each.what: each for each in judge_repairs(summary)}
+    least = found["all data together break least on most models"]
+    assert least.ours.startswith("2 of 4: gtsrb(5) history = deg & diff, gtsrb(10) deg & diff")
+    assert least.verdict == "not testable here"
+    acc = found["ACC is highest with both layers, on every model"]
+    assert acc.ours.startswith("3 of 4: gtsrb(5) history = last, ")
+    assert acc.verdict == "not testable here"
+    # Backward is among the best everywhere now.
+    best = found["no choice of impact has the best ACC on every model"]
+    assert best.ours.startswith("gtsrb(5) history = backward, gtsrb(10) backward")
+    for name in ("cifar(5)", "cifar(10)"):
+        rows = summary["models"][name]["all"]
+        rows["history"], rows["deg - imp"] = rows["deg - imp"], rows["history"]
+    found = {each.what: each for each in judge_repairs(summary)}
+    assert found["all data together break least on most models"].verdict == "disagrees"
+
+
 def test_over_training_is_judged_past_the_reference_alone() -> None:
     def seen(error: float, loss: float) -> dict[str, Any]:
         return {"test": {"error": error, "loss": loss}}
