@@ -1,4 +1,4 @@
-"""What the source says of over-training, by rules fixed beforehand."""
+"""What the source says of over-training, by rules; which are younger than the run, it is told."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _answers(arm: str, of: Mapping[str, Any]) -> Iterator[Claim]:
         exhibit=ANSWERS,
         what=f"{arm}: A stays confident (p above {SURE}), C does not",
         published="A near 1 throughout, C swings (Figure 4)",
-        ours=f"p at the end: {told}",
+        ours=f"p at the last checkpoint: {told}",
         holds=groups["A"]["p_class"] > SURE > groups["C"]["p_class"] if known else None,
     )
 
