@@ -61,6 +61,15 @@ def clear_of(found: Mapping[str, Any], value: float) -> bool | None:
     return bool(found["low"] > value)
 
 
+def beyond(found: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
+    """Whether an interval {low, high} lies above another, False below it; None where they meet."""
+    if found.get("low") is None or other.get("low") is None:
+        return None
+    if found["low"] > other["high"]:
+        return True
+    return False if found["high"] < other["low"] else None
+
+
 def everywhere(verdicts: Sequence[bool | None]) -> bool | None:
     """True where all hold, False where one does not, None of nothing or of what is left open."""
     if False in verdicts:

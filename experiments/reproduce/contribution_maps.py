@@ -128,7 +128,7 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
             what="of two objects in a picture each class's score belongs to its own",
             published="boxer above, tiger cat below (masking either)",
             ours=f"{percent(objects['own'], unit=' %')} of {objects['n']} pictures",
-            holds=objects["own"]["low"] > 0.5 if several else None,
+            holds=clear_of(objects["own"], 0.5) if several else None,
         ),
         Claim(
             exhibit=MASKS,

@@ -167,8 +167,8 @@ enter(
             "Momentum starts anew at every checkpoint.",
             "The printed rank correlation is wrong under ties; average ranks are used.",
             "Claims without an image group in the source are judged on group A.",
-            "The rules for SSIM and for the fall of Grad-CAM's Spearman are younger than the run, and "
-            "so is guided-minus in the rule for what hardly changes.",
+            "The rules for SSIM and for the fall of Grad-CAM's Spearman are younger than the run, "
+            "and so is guided-minus in the rule for what hardly changes.",
         ),
         phases=phases,
         summarise=summarise,

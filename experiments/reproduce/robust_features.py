@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.pieces import Piece
-from experiments.reproduce.claims import NOT_GIVEN, Claim, clear_of, everywhere
+from experiments.reproduce.claims import NOT_GIVEN, Claim, beyond, clear_of, everywhere
 from experiments.reproduce.features.jobs import RADII, Compare, Setting, TrainRole
 from experiments.reproduce.features.nets import ROLES
 from experiments.reproduce.registry import enter
 from experiments.reproduce.study import Exhibit, Plan, Results, Study
-from experiments.wording import number
+from experiments.wording import number, percent
+from robustkit.attacks import wilson
 
 REPEATS = 2
 SMALL = {"data": "cifar10", "model": "vgg5?width=24", "epochs": 8}
@@ -79,7 +80,7 @@ def render(summary: Mapping[str, Any]) -> str:
 
 
 def judge(summary: Mapping[str, Any]) -> list[Claim]:
-    """By a rule fixed beforehand: an interval over images clear of 0, in every repetition.
+    """By a rule fixed beforehand: an interval over images clear of the bound, in every repetition.
 
     Nothing can be told where fewer than two images are right in all nets.
     """
@@ -89,35 +90,30 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
     found = []
     for role in (*ADVERSARIAL, *APART):
         for figure, words in said.items():
-            beyond = [each["beyond"][role][figure] for each in seen]
+            further = [each["beyond"][role][figure] for each in seen]
             found.append(
                 Claim(
                     exhibit=EXHIBIT,
                     what=f"{role}'s gradients are {words} than R's",
                     published="Figure 2: one image of each" if role in ADVERSARIAL else NOT_GIVEN,
-                    ours=f"beyond R: {'; '.join(map(_fine, beyond))}; {n}",
-                    holds=everywhere([clear_of(each, 0.0) for each in beyond]),
+                    ours=f"beyond R: {'; '.join(map(_fine, further))}; {n}",
+                    holds=everywhere([clear_of(each, 0.0) for each in further]),
                 )
             )
     for role in APART:
-        shares = [each["robust"][role]["2"] for each in seen]
+        shares = [wilson(each["robust"][role]["2"], each["judged"]).to_dict() for each in seen]
         judged = f"{seen[0]['judged']:,} images"
         found.append(
             Claim(
                 exhibit=EXHIBIT,
                 what=f"{role}, trained away from R, is robust itself (above 10 % at ε = 2/255)",
                 published=NOT_GIVEN,
-                ours=f"{', '.join(f'{100 * each:.1f} %' for each in shares)} of {judged}",
-                holds=all(share > 0.1 for share in shares),
+                ours=f"{', '.join(map(_share, shares))} of {judged}",
+                holds=everywhere([clear_of(each, 0.1) for each in shares]),
             )
         )
     pairs = [(each["pairs"]["/".join(ADVERSARIAL)], each["pairs"]["R/R2"]) for each in seen]
-    apart = [
-        None
-        if robust["cosine"]["low"] is None or plain["cosine"]["low"] is None
-        else robust["cosine"]["low"] > plain["cosine"]["high"]
-        for robust, plain in pairs
-    ]
+    apart = [beyond(robust["cosine"], plain["cosine"]) for robust, plain in pairs]
     told = [
         f"{number(robust['cosine'])}, plain {number(plain['cosine'])}" for robust, plain in pairs
     ]
@@ -131,6 +127,11 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
         )
     )
     return found
+
+
+def _share(found: Mapping[str, Any]) -> str:
+    """A rate of Wilson's interval, in percent."""
+    return percent({**found, "mean": found["rate"]}, unit=" %")
 
 
 def _fine(found: Mapping[str, Any]) -> str:

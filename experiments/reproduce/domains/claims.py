@@ -2,8 +2,8 @@
 
 An interval over seeds clear of 0, or for "no gain" one that rules out `SLIGHT`; left open where a
 figure or its interval is missing, or does not decide. That for "no gain" was made when the first of
-the committed trainings had been seen, the others beforehand. On rendered domains the mechanism is tested;
-the published figures are those of photographs and can be met on them alone.
+the committed trainings had been seen, the others beforehand. On rendered domains the mechanism is
+tested; the published figures are those of photographs and can be met on them alone.
 """
 
 from __future__ import annotations

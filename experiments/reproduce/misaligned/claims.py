@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy import stats
 
-from experiments.reproduce.claims import Claim, clear_of, everywhere
+from experiments.reproduce.claims import Claim, beyond, clear_of, everywhere
 from experiments.wording import number
 
 GAP, STRUCTURE, ATTENTION = "misalignment-gap", "misalignment-structure", "misalignment-attention"
@@ -72,18 +72,12 @@ def _kept(evolutions: Found) -> Iterator[Claim]:
 def _structure(evolutions: Found) -> Iterator[Claim]:
     for name, each in evolutions.items():
         plain, evolved = (transfer(each, player) for player in ("R2", "E0"))
-        known = plain["rate"] is not None and evolved["rate"] is not None
-        holds = None
-        if known and evolved["high"] < plain["low"]:
-            holds = True
-        elif known and evolved["low"] > plain["high"]:
-            holds = False
         yield Claim(
             exhibit=STRUCTURE,
             what=f"{name}: the structure alone lowers transfer (E0, without penalty, below R2)",
             published="structure, too, matters much (report, section 4)",
-            ours=f"E0 {rate_text(evolved)}, R2 {rate_text(plain)}",
-            holds=holds,
+            ours=f"E0 {rate_text(evolved)}, R2 {rate_text(plain)}, n = {plain['n']:,}",
+            holds=beyond(plain, evolved),
         )
 
 

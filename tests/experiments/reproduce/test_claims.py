@@ -10,7 +10,7 @@ import pytest
 
 from experiments.cli import main
 from experiments.reproduce import EXPERIMENTS, comparison
-from experiments.reproduce.claims import Claim, clear_of, counted, everywhere, table
+from experiments.reproduce.claims import Claim, beyond, clear_of, counted, everywhere, table
 from experiments.reproduce.evidence import results_in
 from experiments.reproduce.heat.claims import judge as judge_heat
 from experiments.reproduce.repairs.claims import judge as judge_repairs
@@ -26,6 +26,10 @@ def test_an_interval_decides_where_it_is_clear() -> None:
     assert clear_of({"low": 1.0, "high": 2.0}, 1.5) is None
     assert clear_of({"low": 1.0, "high": 2.0}, 1.0) is None
     assert clear_of({"low": None, "high": None}, 0.0) is None
+    assert beyond({"low": 1.0, "high": 2.0}, {"low": 0.0, "high": 0.9}) is True
+    assert beyond({"low": 1.0, "high": 2.0}, {"low": 2.1, "high": 3.0}) is False
+    assert beyond({"low": 1.0, "high": 2.0}, {"low": 2.0, "high": 3.0}) is None
+    assert beyond({"low": None, "high": None}, {"low": 2.0, "high": 3.0}) is None
     assert everywhere([True, None, False]) is False
     assert everywhere([True, None]) is None
     assert everywhere([True, True]) is True
