@@ -18,6 +18,7 @@ from robustkit.models import Classifier
 # Players of the evolution; of each the first training. R2 is the control: R's architecture, plainly
 # trained from another seed.
 NETS = {"R": "R", "R2": "R2-0", "Rp": "Rp-0", "E": "E-0"}
+KINDS = ("gradient", "gradcam")  # of maps
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,11 @@ class CompareAttention:
         """By map and net: Spearman's correlation with R's map, and that less R2's, over images."""
         folder = Path(self.path) / "nets"
         nets = {name: models.load(folder / f"{file}.safetensors") for name, file in NETS.items()}
-        images = _shared([net.eval() for net in nets.values()], data.load(self.data).test)
-        images = images.subset(torch.arange(min(self.count, len(images))))
+        test = data.load(self.data).test
+        shared = _shared([net.eval() for net in nets.values()], test)[: self.count]
+        if not len(shared):
+            return _nothing([name for name in nets if name != "R"])
+        images = test.subset(shared)
         maps = {name: _maps(net, images) for name, net in nets.items()}
         found: dict[str, Any] = {"n": len(images)}
         for kind, of_reference in maps["R"].items():
@@ -50,11 +54,21 @@ class CompareAttention:
         return found
 
 
-def _shared(nets: list[Classifier], images: ImageSet) -> ImageSet:
+def _nothing(names: list[str]) -> dict[str, Any]:
+    """What there is to say without any image."""
+    none = _summed(torch.empty(0))
+    return {
+        "n": 0,
+        **{kind: {name: {"like_R": none, "beyond_R2": none} for name in names} for kind in KINDS},
+    }
+
+
+def _shared(nets: list[Classifier], images: ImageSet) -> Tensor:
+    """Where the images are that all nets get right, int64 (n,)."""
     right = torch.ones(len(images), dtype=torch.bool)
     for net in nets:
         right &= predict(net, images.images).argmax(dim=1) == images.labels
-    return images.subset(torch.nonzero(right).squeeze(1))
+    return torch.nonzero(right).squeeze(1)
 
 
 def _maps(net: Classifier, images: ImageSet) -> dict[str, Tensor]:
@@ -66,7 +80,7 @@ def _maps(net: Classifier, images: ImageSet) -> dict[str, Tensor]:
         with explain.trace(net, x, images.labels[rows]) as trace:
             last = list(explain.gradcam(trace).values())[-1]
         cams.append(explain.enlarged(last, (x.shape[2], x.shape[3])))
-    return {"gradient": gradients, "gradcam": torch.cat(cams)}
+    return dict(zip(KINDS, (gradients, torch.cat(cams)), strict=True))
 
 
 def _ranks(first: Tensor, second: Tensor) -> Tensor:

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from scipy import stats
 
 from experiments.cli import main
 from experiments.reproduce import find
 from experiments.reproduce.misaligned.claims import accuracy_gained, judge
+from experiments.reproduce.misaligned.jobs import NETS, CompareAttention
+from experiments.reproduce.misalignment import render
+from robustkit import data, models
 
 
 def rate(value: float, half: float = 0.05) -> dict[str, Any]:
@@ -96,6 +100,25 @@ def test_structure_and_attention_need_intervals_apart() -> None:
             "disagrees",
             "not testable here",
         ]
+
+
+def test_nets_that_are_right_on_no_image_together_leave_it_open(tmp_path: Path) -> None:
+    splits = data.load("digits")
+    (tmp_path / "nets").mkdir()
+    for file in NETS.values():
+        net = models.build("small", num_classes=10, in_channels=1, image_size=16, seed=0)
+        with torch.no_grad():  # the same answer whatever it sees: R2's is another
+            for weight in net.parameters():
+                weight.zero_()
+            list(net.parameters())[-1][1 if file == "R2-0" else 0] = 1.0
+        models.save(net, tmp_path / "nets" / f"{file}.safetensors")
+    assert (splits.test.labels == 0).any()
+    found = CompareAttention("attention/x", str(tmp_path), "digits", 20).run()
+    assert found["n"] == 0
+    verdicts = {each.verdict for each in judge({"evolutions": {}, "attention": {"x": found}})}
+    assert verdicts == {"not testable here"}
+    page = render({"evolutions": {}, "attention": {"x": found}})
+    assert "| x | 0 | – | – | – | – | – | – |" in page
 
 
 def test_the_study_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
