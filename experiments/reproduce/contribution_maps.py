@@ -192,8 +192,7 @@ enter(
             Exhibit(name=MASKS, shows="Figure 8, Table 1: what is masked, and what then"),
         ),
         deviations=(
-            "CIFAR-10 and a VGG-16 of a quarter width trained on it, not ImageNet's; many images "
-            "with intervals in the place of one picture.",
+            "Many images with intervals in the place of one picture.",
             "Where ① to ⑤ are is in a figure only: the five pooling stages, from the last.",
             "Masks are judged against random regions of the same size, which the source does not.",
         ),
@@ -202,5 +201,6 @@ enter(
         judge=judge,
         render=render,
         takes=("weights", "images"),
+        only_small=("CIFAR-10 and a VGG-16 of a quarter width trained on it, not ImageNet's.",),
     )
 )

@@ -12,6 +12,7 @@ import yaml
 
 from experiments.reproduce.claims import NOT_GIVEN, VERDICTS, Claim, counted, table
 from experiments.reproduce.listing import by_system
+from experiments.reproduce.page import differences
 from experiments.reproduce.registry import OURS, find
 from experiments.reproduce.running import judged
 from experiments.reproduce.study import SCALES, Exhibit, Study
@@ -124,6 +125,7 @@ def _study(study: Study, results: Sequence[Result], folder: Path) -> list[str]:
         parts.append(f"**{link}**: `{each.command()}`")
         if each.claims:
             parts.append(table(each.claims))
-    if study.deviations:
-        parts += ["What differs:", "\n".join(f"- {each}" for each in study.deviations)]
+        differs = differences(study, each.summary)
+        if differs:
+            parts += ["What differs:", differs]
     return parts

@@ -8,7 +8,14 @@ from typing import Any
 from experiments.pieces import Piece
 from experiments.reproduce.claims import Claim, everywhere
 from experiments.reproduce.filters.jobs import CountPaths
-from experiments.reproduce.filters.nets import CHOSEN, DEVIATIONS, SOURCE, by_parts, trainings_of
+from experiments.reproduce.filters.nets import (
+    CHOSEN,
+    DEVIATIONS,
+    ONLY_SMALL,
+    SOURCE,
+    by_parts,
+    trainings_of,
+)
 from experiments.reproduce.registry import enter
 from experiments.reproduce.study import Exhibit, Plan, Results, Study
 
@@ -185,6 +192,7 @@ enter(
             ),
         ),
         deviations=DEVIATIONS,
+        only_small=ONLY_SMALL,
         phases=phases,
         summarise=summarise,
         judge=judge,

@@ -9,7 +9,14 @@ from typing import Any
 from experiments.pieces import Piece
 from experiments.reproduce.claims import Claim
 from experiments.reproduce.filters.jobs import CoverRegions
-from experiments.reproduce.filters.nets import CHOSEN, DEVIATIONS, SOURCE, by_parts, trainings_of
+from experiments.reproduce.filters.nets import (
+    CHOSEN,
+    DEVIATIONS,
+    ONLY_SMALL,
+    SOURCE,
+    by_parts,
+    trainings_of,
+)
 from experiments.reproduce.registry import enter
 from experiments.reproduce.study import Exhibit, Plan, Results, Study
 
@@ -110,6 +117,7 @@ enter(
             "The procedure is in a figure that our copy lacks: regions are covered one at a time "
             "with 0, and greedily besides.",
         ),
+        only_small=ONLY_SMALL,
         phases=phases,
         summarise=summarise,
         judge=judge,

@@ -17,17 +17,17 @@ def comparison(study: Study, exhibit: Exhibit | None, summary: Mapping[str, Any]
     parts = [study.render(summary).rstrip()]
     if found:
         parts += ["## Claims", claims.table(found), _tally(study, found)]
-    parts += _differs(study, summary)
+    listed = differences(study, summary)
+    if listed:
+        parts += ["## What differs", listed]
     return "\n\n".join(parts) + "\n"
 
 
-def _differs(study: Study, summary: Mapping[str, Any]) -> list[str]:
-    """What sets `small` apart from the publication; of the other scales what they are."""
+def differences(study: Study, summary: Mapping[str, Any]) -> str:
+    """What sets a run apart from the publication, a list in Markdown; empty where nothing does."""
     scale = summary.get("scale", "small")
-    if scale != "small":
-        return [f"Scale *{scale}*: {study.scales[scale]}."]
-    listed = "\n".join(f"- {each}" for each in study.deviations)
-    return ["## What differs", listed] if listed else []
+    listed = study.only_small if scale == "small" else (f"Scale *{scale}*: {study.scales[scale]}.",)
+    return "\n".join(f"- {each}" for each in (*listed, *study.deviations))
 
 
 def _tally(study: Study, found: list[Any]) -> str:

@@ -102,7 +102,8 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
             )
     for role in APART:
         shares = [wilson(each["robust"][role]["2"], each["judged"]).to_dict() for each in seen]
-        judged = f"{seen[0]['judged']:,} images"
+        plain = ", ".join(f"{100 * each['robust']['R']['2']:.1f} %" for each in seen)
+        judged = f"{seen[0]['judged']:,} images, of R itself {plain}"
         found.append(
             Claim(
                 exhibit=EXHIBIT,

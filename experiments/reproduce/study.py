@@ -74,10 +74,11 @@ class Study:
     `runs(plan)` are runs of other verbs, which come first; `phases(plan)` the pieces, one phase
     after the other; `summarise` makes a summary of all results by id, `judge` claims of a summary,
     `render` the comparison in Markdown, `draw` figures, names and SVG. `system` is the published
-    system, `OURS` where the question is this house's own. `deviations` are those of `small` from
-    the publication. `takes` are the options it has a use for: "device"; "weights" and "images" of
-    the user, which its paper scale is made of. An exhibit's results are a part of the study's:
-    `summarise`, `judge`, `render` and `draw` make do with any part that has an exhibit.
+    system, `OURS` where the question is this house's own. `deviations` set every run of it apart
+    from the publication, `only_small` those of `small` besides. `takes` are the options it has a
+    use for: "device"; "weights" and "images" of the user, which its paper scale is made of. An
+    exhibit's results are a part of the study's: `summarise`, `judge`, `render` and `draw` make do
+    with any part that has an exhibit.
     """
 
     name: str
@@ -94,3 +95,4 @@ class Study:
     runs: Callable[[Plan], Sequence[VerbRun]] = lambda plan: ()
     draw: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda summary: ()
     takes: tuple[str, ...] = ()
+    only_small: tuple[str, ...] = ()

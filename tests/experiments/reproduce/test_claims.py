@@ -11,7 +11,7 @@ import pytest
 from experiments.cli import main
 from experiments.reproduce import EXPERIMENTS, comparison
 from experiments.reproduce.claims import Claim, beyond, clear_of, counted, everywhere, table
-from experiments.reproduce.evidence import results_in
+from experiments.reproduce.evidence import evidence, results_in
 from experiments.reproduce.heat.claims import judge as judge_heat
 from experiments.reproduce.repairs.claims import judge as judge_repairs
 from experiments.reproduce.repairs.published import FOLDS, MODELS, ROWS
@@ -150,6 +150,25 @@ def test_every_committed_comparison_is_what_its_summary_says() -> None:
     for each in found:
         page = (RESULTS / each.name / "comparison.md").read_text(encoding="utf-8")
         assert page == comparison(each.study, each.exhibit, each.summary), each.name
+
+
+def test_what_differs_is_told_of_the_scale_that_was_run(tmp_path: Path) -> None:
+    of = RESULTS / "history-repair"
+    summary = json.loads((of / "summary.json").read_text(encoding="utf-8"))
+    for scale, few_runs in (("small", True), ("paper", False)):
+        folder = tmp_path / scale / "run"
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_bytes((of / "config.yaml").read_bytes())
+        told = json.dumps({**summary, "scale": scale})
+        (folder / "summary.json").write_text(told, encoding="utf-8")
+        (result,) = results_in(folder.parent)
+        for page in (
+            evidence(folder.parent),
+            comparison(result.study, result.exhibit, result.summary),
+        ):
+            assert ("Variants have 3 runs in the place of 10" in page) is few_runs
+            assert ("Scale *paper*: the same on whatever images" in page) is not few_runs
+            assert "N_g, |I_pos| and the ranking are not published" in page
 
 
 def test_a_folder_without_results_says_so(
