@@ -135,8 +135,9 @@ def _entries(where: str, plain: object, names: tuple[str, ...]) -> dict[str, Any
     return dict(plain)
 
 
-def _choice(where: str, what: str, value: str, options: Collection[str]) -> None:
-    if value not in options:
+def _choice(where: str, what: str, value: object, options: Collection[str]) -> None:
+    # A file may tell anything here, and lists are no keys of a registry.
+    if not isinstance(value, str) or value not in options:
         hint = did_you_mean(str(value), options)
         raise ModelError(f"{where}: unknown {what} '{value}'{hint}")
 

@@ -72,6 +72,8 @@ def _altered(**changes: Any) -> dict[str, Any]:
         (_altered(blocks=["conv"]), "block: must be a JSON object"),
         (_altered(blocks=[{"kind": "conv"}]), "block: entry 'channels' is missing"),
         (_altered(blocks=[{**_altered()["blocks"][0], "inputs": 0}]), "inputs must be a list"),
+        (_altered(blocks=[{**_altered()["blocks"][0], "kind": ["conv"]}]), "unknown kind"),
+        (_altered(blocks=[{**_altered()["blocks"][0], "norm": {}}]), "unknown norm"),
         (_altered(head={"pool": "avg", "hidden": "8", "activation": "relu"}), "head: hidden"),
     ],
 )
