@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import resource
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from experiments.benchmarks.figure import Figure, amount
+from experiments.benchmarks.memory import in_fresh_process
 from experiments.benchmarks.record import Record, alone, speedup
 from experiments.benchmarks.timing import timed
 from robustkit import data, models, training
@@ -56,8 +55,7 @@ def records() -> Iterator[Record]:
         at_most=SECONDS,
         note=f"{len(splits.train):,} images, {found[-1]} iterations",
     )
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-        before, added = fresh.submit(memory_of_repair).result()
+    before, added = in_fresh_process(memory_of_repair)
     yield alone(
         f"memory that a history repair on {MANY:,} images adds to predicting them",
         Figure("added to the peak", "bytes", (float(added),)),
@@ -69,7 +67,6 @@ def records() -> Iterator[Record]:
 def memory_of_repair() -> tuple[int, int]:
     """The peak of predictions in bytes, and by how many a repair's is above it; for a process of
     its own."""
-    torch.set_num_threads(1)
     # Never larger than it stays: a higher peak before would hide what the repair adds.
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (MANY, 3, 32, 32), generator=generator, dtype=torch.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
 import time
@@ -11,12 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from evolution.objectives import parse_objectives
 from evolution.space import SearchSpace
 from evolution.strategies import SearchSettings
 from experiments.benchmarks.figure import Figure, amount
+from experiments.benchmarks.memory import in_fresh_process, resident
 from experiments.benchmarks.peers import absent
 from experiments.benchmarks.record import Record, alone, cost, skipped
 from experiments.evolve.agenda import Agenda
@@ -129,30 +127,39 @@ def _arm(mode: str, agenda: Agenda, settings: SearchSettings) -> SearchArm | Ste
 
 def _driver() -> Iterator[Record]:
     """A steady search whose trials take no time: what is left is the driver's own work."""
+    seconds, grown = in_fresh_process(cost_of_trials)
+    trials = f"{TRIALS:,} trials of a steady search, ledger included"
+    yield alone("driver's time of a trial", Figure("a trial", "s", (seconds,)), note=trials)
+    yield alone(
+        "driver's memory of a trial",
+        Figure("a trial", "bytes", (grown,)),
+        note=f"{amount(grown * TRIALS, 'bytes')} for {trials}",
+    )
+
+
+def cost_of_trials(trials: int = TRIALS) -> tuple[float, float]:
+    """Seconds and bytes of a trial to the driver, `trials` of a search; for a process of its own.
+
+    A first small search imports and builds what any search does.
+    """
+    _searched(SETTINGS)
+    seconds, grown = _searched(replace(SETTINGS, generations=trials // SETTINGS.population))
+    return seconds / trials, grown / trials
+
+
+def _searched(settings: SearchSettings) -> tuple[float, int]:
+    """Seconds of a search, and the bytes that this process holds more at its end."""
     with (
         tempfile.TemporaryDirectory() as folder,
         Ledger.create(Path(folder) / "ledger.sqlite") as ledger,
         open_executor("inline") as executor,
     ):
         agenda = Agenda(_Timed(executor, shortest=0, longest=0), ledger, lambda trial: None)
-        many = replace(SETTINGS, generations=TRIALS // SETTINGS.population)
-        before, start = _memory(), time.perf_counter()
-        _arm("steady", agenda, many).advance()
+        before, start = resident(), time.perf_counter()
+        arm = _arm("steady", agenda, settings)
+        arm.advance()
         agenda.work()
-        seconds, grown = time.perf_counter() - start, _memory() - before
-    trials = f"{many.budget:,} trials of a steady search, ledger included"
-    yield alone(
-        "driver's time of a trial", Figure("a trial", "s", (seconds / many.budget,)), note=trials
-    )
-    yield alone(
-        "driver's memory of a trial",
-        Figure("a trial", "bytes", (grown / many.budget,)),
-        note=f"{amount(grown, 'bytes')} for {trials}",
-    )
-
-
-def _memory() -> int:
-    return int(psutil.Process(os.getpid()).memory_info().rss)
+        return time.perf_counter() - start, resident() - before
 
 
 class _Timed:
@@ -203,19 +210,7 @@ class _Timed:
 
 
 def _ledger() -> Iterator[Record]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "ledger.sqlite"
-        before = _memory()
-        with Ledger.create(path) as ledger:
-            _fill(ledger, 0, SMALL)
-            small = _ask_and_tell(ledger, SMALL)
-            _fill(ledger, 2 * SMALL, LARGE)
-            large = _ask_and_tell(ledger, LARGE)
-        grown = _memory() - before
-        size = path.stat().st_size
-        start = time.perf_counter()
-        with Ledger.open(path):
-            opened = time.perf_counter() - start
+    small, large, grown, size, opened = in_fresh_process(cost_of_ledger)
     yield cost(
         "ledger: to look up and record a trial",
         Figure(f"among {LARGE:,}", "s", tuple(large)),
@@ -228,6 +223,27 @@ def _ledger() -> Iterator[Record]:
         at_most=64.0 * 2**20,
         note=f"the file has {amount(size, 'bytes')}; opened and checked in {amount(opened, 's')}",
     )
+
+
+def cost_of_ledger(
+    few: int = SMALL, many: int = LARGE
+) -> tuple[list[float], list[float], int, int, float]:
+    """Of a ledger: seconds of a trial among `few` and among `many`, bytes that the process holds
+    more, bytes of its file, seconds to open it; for a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger.sqlite"
+        before = resident()
+        with Ledger.create(path) as ledger:
+            _fill(ledger, 0, few)
+            small = _ask_and_tell(ledger, few)
+            _fill(ledger, 2 * few, many)
+            large = _ask_and_tell(ledger, many)
+            grown = resident() - before
+        size = path.stat().st_size
+        start = time.perf_counter()
+        with Ledger.open(path):
+            opened = time.perf_counter() - start
+    return small, large, grown, size, opened
 
 
 def _fill(ledger: Ledger, first: int, last: int) -> None:
