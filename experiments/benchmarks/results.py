@@ -24,9 +24,9 @@ _MACHINE = ("cpu", "cores", "memory_gib", "os", "device")
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One suite: its records, when (UTC), at which commit and by which command they were measured,
-    on how many threads of this process, in how many seconds, and on which device; `setting` holds
-    the sizes of a suite that has others where it is only rehearsed."""
+    """One suite: its records, since when (UTC), at which commit and by which command they were
+    measured, on how many threads of this process, in how many seconds, and on which device;
+    `setting` holds the sizes of a suite that has others where it is only rehearsed."""
 
     records: tuple[Record, ...]
     time: str

@@ -6,6 +6,7 @@ import importlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -57,14 +58,14 @@ def chosen(names: Sequence[str]) -> list[str]:
 def measure(name: str, device: torch.device, found: Mapping[str, Any]) -> Measured:
     """Measure one suite on one thread; `found` is the environment it is measured in."""
     keep_freed_memory()
-    start = time.perf_counter()
+    begun, start = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     with single_thread():
         records, setting = _open(name, device)
         made = tuple(records)
         threads = torch.get_num_threads()
     return Measured(
         records=made,
-        time=found["time"],
+        time=begun,
         commit=found["commit"],
         command=tuple(found["command"]),
         threads=threads,

@@ -17,6 +17,7 @@ from experiments.benchmarks.peers import (
     similar,
     versus,
 )
+from experiments.benchmarks.robust import _same_accuracy
 
 
 def equal(ours: int, theirs: int) -> Agreement:
@@ -66,6 +67,12 @@ def test_maps_agree_but_for_rounding() -> None:
     assert not same_maps(one, one[:, :1]).same
     assert not same_sets([one, one], [one, one + 0.1]).same
     assert same_sets([one, one], [one, one]).same
+
+
+def test_a_stronger_attack_is_other_work_too() -> None:
+    assert _same_accuracy(0.340, 0.344).same
+    assert not _same_accuracy(0.300, 0.340).same
+    assert not _same_accuracy(0.340, 0.300).same
 
 
 def test_few_pixels_of_adversarials_may_differ() -> None:
