@@ -75,12 +75,13 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
         way = f"{source} to {_other(source)}"
         gained, adapted = gain(of, CLAIMED), gain(of, "0", "target_adabn")
         known = gained["low"] is not None
-        advised = all(run["shift"]["advice"].startswith("adversarial") for run in of["0"].values())
-        # Right where what it advises shows; an interval around 0 decides nothing.
-        decided = known and not gained["low"] <= 0 <= gained["high"]
+        advised = {run["shift"]["advice"].startswith("adversarial") for run in of["0"].values()}
+        # Right where what it advises shows; an interval around 0 decides nothing, and trainings
+        # that are advised this and that do not either.
+        decided = known and not gained["low"] <= 0 <= gained["high"] and len(advised) == 1
         rows = (
             (f"adversarial training pays at radius {CLAIMED}", gained, clear_of(gained, 0.0)),
-            ("the advice is right", gained, advised == (gained["low"] > 0) if decided else None),
+            ("the advice is right", gained, advised == {gained["low"] > 0} if decided else None),
             ("AdaBN pays", adapted, clear_of(adapted, 0.0)),
         )
         found += [

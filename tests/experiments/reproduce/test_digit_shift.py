@@ -52,6 +52,9 @@ def test_claims_follow_their_rules() -> None:
     assert gain({"0": plain, "0.1": helped}, "0.1")["mean"] == pytest.approx(0.1033, abs=1e-4)
     found = judge({"sources": {"mnist": {"0": plain, "0.1": hurt}}})
     assert [each.holds for each in found] == [False, False, True]
+    mixed = {**plain, "2": {**plain["2"], "shift": {"advice": "it is likely to cost"}}}
+    found = judge({"sources": {"mnist": {"0": mixed, "0.1": hurt}}})
+    assert [each.holds for each in found] == [False, None, True]
     undecided = runs([0.3, 0.6, 0.4], advice)
     found = judge({"sources": {"mnist": {"0": plain, "0.1": undecided}}})
     assert [each.holds for each in found] == [None, None, True]
