@@ -162,8 +162,8 @@ enter(
             Exhibit(name=MAPS, shows="Figures 3 and 5: strips, SSIM and Spearman against epochs"),
         ),
         deviations=(
-            "Images that are wrong are ranked for B and C by the highest probability; the source takes "
-            "how far that of the class lies below it.",
+            "Images that are wrong are ranked for B and C by the highest probability; the source "
+            "takes how far that of the class lies below it.",
             "Likeness of maps is the mean over the last tenth of the checkpoints.",
             "Momentum starts anew at every checkpoint.",
             "The printed rank correlation is wrong under ties; average ranks are used.",
