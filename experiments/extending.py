@@ -14,7 +14,7 @@ EXTEND_HELP = "your own modules, whose attacks, blocks, objectives, maps, … ca
 
 def named_modules(arguments: Sequence[str]) -> list[str]:
     """The modules that flags name; what is wrong with them is the parser's to say."""
-    told = [value for flag, value in pairwise(arguments) if flag == FLAG]
+    told = [value for flag, value in pairwise(arguments) if flag == FLAG and value[:2] != "--"]
     told += [each.partition("=")[2] for each in arguments if each.startswith(f"{FLAG}=")]
     return [name for each in told for part in each.split(",") if (name := part.strip())]
 

@@ -15,6 +15,10 @@ from types import ModuleType
 from robustkit.errors import ConfigError, RobustkitError
 
 _LOADED: dict[str, None] = {}
+_NO_PATH = (
+    "not the name of a module; name it as `import` does, my_module or package.module, and run where "
+    "it lies"
+)
 
 
 def load(*names: str) -> None:
@@ -30,12 +34,17 @@ def load(*names: str) -> None:
     for name in names:
         if name in _LOADED:
             continue
+        if name.startswith(".") or "/" in name:
+            raise ConfigError(f"--extend {name}: {_NO_PATH}")
         try:
-            found(name)
+            module = found(name)
         except RobustkitError as error:
             raise ConfigError(f"--extend {name}: {error}") from error
+        except SystemExit as error:
+            raise ConfigError(f"--extend {name}: it ends the process (exit {error})") from error
         except Exception as error:
             raise ConfigError(f"--extend {name}: {_told(name, error)}") from error
+        _check_meant(name, module)
         _LOADED[name] = None
 
 
@@ -52,12 +61,27 @@ def found(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
+def _check_meant(name: str, module: ModuleType) -> None:
+    """Raise `ConfigError` for a folder without code, and where another module has the name."""
+    file = getattr(module, "__file__", None)
+    if file is None and hasattr(module, "__path__"):
+        raise ConfigError(
+            f"--extend {name}: a folder without __init__.py, of which nothing is run; name a module "
+            f"in it, as {name}.MODULE"
+        )
+    here = Path.cwd() / f"{name}.py"
+    if here.is_file() and (file is None or not here.samefile(file)):
+        raise ConfigError(
+            f"--extend {name}: {file or 'a module of Python itself'} has this name and comes first; "
+            f"rename {here}"
+        )
+
+
 def _told(name: str, error: Exception) -> str:
     """What went wrong and, where the module itself went wrong, in which line of it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    within = [frame for frame in frames if frame.name == "<module>"]
-    if isinstance(error, ImportError | SyntaxError) or not within:
+    if isinstance(error, ImportError | SyntaxError):
         hint = "; a module is named without .py" if name.endswith(".py") else ""
         return f"{error}{hint}"
-    at = within[-1]
-    return f"{type(error).__name__}: {error} ({at.filename}:{at.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    at = [f" ({frame.filename}:{frame.lineno})" for frame in frames if frame.name == "<module>"]
+    return f"{type(error).__name__}: {error}{at[-1] if at else ''}"

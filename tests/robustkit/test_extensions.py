@@ -9,8 +9,8 @@ from robustkit.errors import ConfigError
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("./my_attacks.py", "a module is named without .py"),
-        ("..my_attacks", "relative import"),
+        ("./my_attacks.py", "not the name of a module"),
+        ("..my_attacks", "not the name of a module"),
         ("", "Empty module name"),
     ],
 )
