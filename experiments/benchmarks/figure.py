@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,7 @@ class Figure:
     def from_dict(cls, found: Any) -> Figure:
         """What `to_dict` made; raises `RunError` for anything else."""
         values = found.get("values") if isinstance(found, Mapping) else None
-        if not isinstance(values, list) or not all(map(_is_number, values)):
+        if not isinstance(values, list) or not all(map(is_number, values)):
             raise RunError("a figure has 'name', 'unit' and 'values', a list of numbers")
         name, unit = found.get("name"), found.get("unit")
         if not (isinstance(name, str) and isinstance(unit, str)):
@@ -96,8 +97,10 @@ def amount(value: float, unit: str) -> str:
     return f"{_short(value / scale)} {shown}".rstrip()
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Whether a value out of a file is a number that a finite float can hold."""
+    most = sys.float_info.max
+    return isinstance(value, int | float) and not isinstance(value, bool) and -most <= value <= most
 
 
 def _scale(unit: str, value: float) -> tuple[float, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from experiments.benchmarks.figure import Figure, amount
+from experiments.benchmarks.figure import Figure, amount, is_number
 from robustkit.errors import RunError
 
 _T = TypeVar("_T")
@@ -133,8 +133,8 @@ class Record:
             if not isinstance(found[name], str):
                 raise RunError(f"'{name}' of a record is a text, not {found[name]!r}")
         bound = found["bound"]
-        if isinstance(bound, bool) or not isinstance(bound, int | float | None):
-            raise RunError(f"'bound' of a record is a number or null, not {bound!r}")
+        if bound is not None and not is_number(bound):
+            raise RunError(f"'bound' of a record is a number or null, not {bound!r:.40}")
         if not isinstance(found["higher_is_better"], bool):
             raise RunError("'higher_is_better' of a record is true or false")
         figures = {

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from experiments.benchmarks.figure import is_number
 from experiments.benchmarks.record import Record
 from robustkit.errors import RobustkitError, RunError
 from robustkit.runs import write_json
@@ -111,7 +112,7 @@ def read(path: Path) -> Results:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # JSON's and UTF-8's errors are both of this kind
+    except (ValueError, RecursionError) as error:  # of JSON and UTF-8, and of brackets without end
         raise RunError(f"{path}: not JSON: {error}") from None
     if not isinstance(found, Mapping) or "suites" not in found:
         raise RunError(f"{path}: not a file of `robustkit bench`: it has no 'suites'")
@@ -120,6 +121,9 @@ def read(path: Path) -> Results:
     for name in ("machine", "versions", "suites"):
         if not isinstance(found.get(name), Mapping):
             raise RunError(f"{path}: '{name}' should be a mapping, not {found.get(name)!r}")
+    for name, version in found["versions"].items():
+        if not isinstance(version, str | None):
+            raise RunError(f"{path}: the version of {name} should be a text, not {version!r}")
     suites = {name: _read_suite(f"{path}: {name}", each) for name, each in found["suites"].items()}
     return Results(found["machine"], found["versions"], suites)
 
@@ -159,9 +163,14 @@ _TYPES: dict[str, tuple[type, ...]] = {
 def _read_suite(where: str, found: Any) -> Measured:
     if not isinstance(found, Mapping):
         raise RunError(f"{where}: a suite is a mapping")
+    if where.endswith(": "):
+        raise RunError(f"{where}a suite without a name")
     for name, types in _TYPES.items():
         if name not in found or not isinstance(found[name], types):
             raise RunError(f"{where}: '{name}' is missing or of a wrong type")
+    for name in ("threads", "seconds"):
+        if not is_number(found[name]):
+            raise RunError(f"{where}: '{name}' is no finite number")
     try:
         records = tuple(map(Record.from_dict, found["records"]))
         values = {name: found[name] for name in _TYPES}

@@ -69,8 +69,15 @@ def show(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
 
 
 def check_page(path: Path) -> None:
-    """Raise `RunError` where the page of somebody else is in the place of ours."""
-    if path.exists() and not path.read_text(encoding="utf-8").startswith(MARK):
+    """Raise `RunError` where the page of somebody else is in the place of ours, or no page can be.
+
+    It is asked before anything is measured.
+    """
+    if path.is_dir():
+        raise RunError(f"{path}: a folder; name the file of the page, as {path / 'page.md'}")
+    if not path.parent.is_dir():
+        raise RunError(f"cannot write {path}: {path.parent} is not a folder")
+    if path.exists() and not path.read_bytes().startswith(MARK.encode()):
         raise RunError(f"{path}: not made by `robustkit bench`; it is left as it is")
 
 

@@ -16,6 +16,8 @@ from experiments.options import Options, VerbParser
 from robustkit.compute import resolve_device
 from robustkit.errors import ConfigError, DeviceError, RunError
 
+DEVICE = "cuda"  # of the GPU's suites, which alone have a choice
+
 
 def add_arguments(parser: VerbParser) -> None:
     """Which suites, where to put what they find, and what to set beside it."""
@@ -43,25 +45,28 @@ def add_arguments(parser: VerbParser) -> None:
         "never that something got slower",
     )
     parser.add_argument("--page", metavar="FILE.md", help="write the results as a page of Markdown")
-    parser.add_argument("--device", default="cuda", help="of the GPU's suites; cpu: a rehearsal")
+    parser.add_argument("--device", default=DEVICE, help="of the GPU's suites; cpu: a rehearsal")
 
 
 def run(options: Options) -> int:
     """Measure, print a table, compare; 1 when a claim is missed, otherwise 0."""
+    named = options.values.get("suites", [])
+    names = chosen(named)
     if options.list:
-        print("\n".join(f"{name}\t{about}" for name, about in ABOUT.items()))
+        listed = names if named else ABOUT
+        print("\n".join(f"{name}\t{ABOUT[name]}" for name in listed))
         return 0
     if options.measured is not None and options.out is not None:
         raise ConfigError("--measured measures nothing, so there is nothing to write to --out")
-    named = options.values.get("suites", [])
-    names = chosen(named)
+    if options.device != DEVICE and (options.measured or not set(names) & set(GPU_SUITES)):
+        raise ConfigError("--device is of the GPU's suites, and none of them is to be measured")
     old = None if options.compare is None else results.read(Path(options.compare))
     if options.page is not None:
         tables.check_page(Path(options.page))
     if options.measured is None:
         everything = _measure(names, options, named=bool(named))
     else:
-        everything = results.read(Path(options.measured))
+        everything = _measured(Path(options.measured), names if named else None)
     found = everything.only(names) if named or options.out else everything
     tables.show(("suite", *tables.HEAD), tables.all_rows(found))
     if options.page is not None:
@@ -104,6 +109,18 @@ def _opened(path: Path, here: Results, *, named: bool) -> Results:
     if apart:
         raise RunError(f"{path}: was measured elsewhere ({apart[0]}); give another file")
     return there
+
+
+def _measured(path: Path, names: list[str] | None) -> Results:
+    """The results of a file, which has to hold some, of the suites called `names` where given."""
+    found = results.read(path)
+    if not found.suites:
+        raise RunError(f"{path}: holds no suite; nothing was measured yet")
+    if names is not None and not found.only(names).suites:
+        raise RunError(
+            f"{path}: holds nothing of {', '.join(names)}; it has {', '.join(found.suites)}"
+        )
+    return found
 
 
 def _next_free() -> Path:

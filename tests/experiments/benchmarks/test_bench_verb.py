@@ -170,6 +170,9 @@ def test_a_page_is_made_from_a_file_and_replaces_only_its_own(
         ('{"format": 1, "machine": 1, "versions": {}, "suites": {}}', "'machine' should be a map"),
         ('{"format": 1, "machine": {}, "versions": {}, "suites": {"x": {}}}', "x: 'time' is miss"),
         (None, "No such file"),
+        ("[" * 100_000, "not JSON"),
+        ('{"format": 1, "machine": {}, "versions": {"a": 1}, "suites": {}}', "version of a should"),
+        ('{"format": 1, "machine": {}, "versions": {}, "suites": {"": {}}}', "without a name"),
     ],
 )
 def test_what_is_no_bench_is_one_line(
@@ -194,6 +197,10 @@ def test_what_is_no_bench_is_one_line(
         (["tinny"], "unknown benchmark 'tinny'; did you mean 'tiny'?"),
         (["--out", "nowhere/b.json"], "nowhere is not a folder"),
         (["--measured", "b.json", "--out", "c.json"], "--measured measures nothing"),
+        (["tiny", "--device", "cpu"], "--device is of the GPU's suites"),
+        (["tinny", "--list"], "unknown benchmark 'tinny'"),
+        (["tiny", "--page", "."], ".: a folder; name the file of the page"),
+        (["tiny", "--page", "nowhere/p.md"], "cannot write nowhere/p.md: nowhere is not a folder"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -204,6 +211,44 @@ def test_mistakes_are_one_line(
 ) -> None:
     assert bench(*arguments) == 2
     assert match in capsys.readouterr().err
+    assert not list(Path().glob("runs/*"))
+
+
+def test_a_file_without_what_is_asked_for_makes_no_page(
+    bench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench("tiny", "--out", "b.json") == 0
+    found = written("b.json")
+    Path("empty.json").write_text(json.dumps(found | {"suites": {}}))
+    Path("binary.md").write_bytes(b"\xff\xfe")
+    for arguments, said in (
+        (["empty.json"], "empty.json: holds no suite"),
+        (["b.json", "peerless"], "b.json: holds nothing of peerless; it has tiny"),
+        (["b.json", "--page", "binary.md"], "binary.md: not made by `robustkit bench`"),
+    ):
+        assert bench("--page", "page.md", "--measured", *arguments) == 2
+        assert said in capsys.readouterr().err
+        assert not Path("page.md").exists()
+
+
+@pytest.mark.parametrize("huge", [10**400, float("nan"), True])
+@pytest.mark.parametrize("place", ["values", "bound", "seconds"])
+def test_numbers_that_are_none_are_refused(
+    huge: float, place: str, bench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench("tiny", "--out", "b.json") == 0
+    found = written("b.json")
+    suite = found["suites"]["tiny"]
+    record = suite["records"][0]
+    if place == "values":
+        record["ours"]["values"][0] = huge
+    else:
+        (record if place == "bound" else suite)[place] = huge
+    Path("b.json").write_text(json.dumps(found))
+    assert bench("--measured", "b.json") == 2
+    error = capsys.readouterr().err
+    assert "b.json: tiny: " in error
+    assert len(error) < 200
 
 
 def test_suites_are_listed(bench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
