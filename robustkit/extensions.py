@@ -16,8 +16,8 @@ from robustkit.errors import ConfigError, RobustkitError
 
 _LOADED: dict[str, None] = {}
 _NO_PATH = (
-    "not the name of a module; name it as `import` does, my_module or package.module, and run where "
-    "it lies"
+    "not the name of a module; name it as `import` does, my_module or package.module, and run "
+    "where it lies"
 )
 
 
@@ -66,13 +66,13 @@ def _check_meant(name: str, module: ModuleType) -> None:
     file = getattr(module, "__file__", None)
     if file is None and hasattr(module, "__path__"):
         raise ConfigError(
-            f"--extend {name}: a folder without __init__.py, of which nothing is run; name a module "
-            f"in it, as {name}.MODULE"
+            f"--extend {name}: a folder without __init__.py, of which nothing is run; name a "
+            f"module in it, as {name}.MODULE"
         )
     here = Path.cwd() / f"{name}.py"
     if here.is_file() and (file is None or not here.samefile(file)):
         raise ConfigError(
-            f"--extend {name}: {file or 'a module of Python itself'} has this name and comes first; "
+            f"--extend {name}: {file or 'a module of Python'} has this name and comes first; "
             f"rename {here}"
         )
 

@@ -22,6 +22,7 @@ from experiments.reproduce.listing import listing
 from experiments.reproduce.page import comparison
 from experiments.reproduce.registry import EXPERIMENTS, find
 from experiments.reproduce.running import run_study
+from experiments.reproduce.saved import check_scale, of_settings, summary_of
 from experiments.reproduce.study import SCALES, Study
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "SCALES",
     "Study",
     "asynchronous_bias",
+    "check_scale",
     "comparison",
     "contribution_maps",
     "digit_shift",
@@ -39,9 +41,11 @@ __all__ = [
     "listing",
     "misalignment",
     "occlusion",
+    "of_settings",
     "overtraining",
     "robust_features",
     "run_study",
     "search_strategies",
     "source_detectors",
+    "summary_of",
 ]

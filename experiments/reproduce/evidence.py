@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from experiments.reproduce.claims import NOT_GIVEN, VERDICTS, Claim, counted, table
 from experiments.reproduce.listing import by_system
 from experiments.reproduce.page import differences
-from experiments.reproduce.registry import OURS, find
+from experiments.reproduce.registry import OURS
 from experiments.reproduce.running import judged
+from experiments.reproduce.saved import of_settings, summary_of
 from experiments.reproduce.study import SCALES, Exhibit, Study
 from robustkit.errors import RunError
+from robustkit.runs import read_config, read_object
 
 HEAD = """# Evidence
 
@@ -57,9 +56,13 @@ class Result:
 
 def evidence(folder: Path) -> str:
     """The whole page in Markdown, with links that hold from `docs/`; `RunError` without results."""
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder")
     results = list(results_in(folder))
     if not results:
-        raise RunError(f"{folder}: no folder in it has a summary.json of `robustkit reproduce`")
+        said = f"{folder}: no folder in it has a summary.json of `robustkit reproduce`"
+        alone = (folder / "summary.json").exists()
+        raise RunError(f"{said}; name the folder that this one lies in" if alone else said)
     parts = [HEAD.format(folder=folder), "## Verdicts", _overview(results)]
     for system, studies in by_system():
         parts.append(f"## {'Questions of this house' if system == OURS else system.capitalize()}")
@@ -70,13 +73,21 @@ def evidence(folder: Path) -> str:
 
 
 def results_in(folder: Path) -> Iterator[Result]:
-    """The finished runs of `robustkit reproduce` in it, by name; other runs are left out."""
+    """The finished runs of `robustkit reproduce` in it, by name; other runs are left out.
+
+    Raises `RunError`, naming the file, for one that is damaged or does not fit its settings.
+    """
     for path in sorted(folder.glob("*/summary.json")):
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        if "study" in summary:
-            config = yaml.safe_load(path.with_name("config.yaml").read_text(encoding="utf-8"))
-            study, exhibit = find(config["config"]["name"])
-            yield Result(path.parent.name, study, exhibit, config["config"]["seed"], summary)
+        found = read_object(path)
+        if "study" in found:
+            beside = path.with_name("config.yaml")
+            saved = read_config(beside)
+            if saved["verb"] != "reproduce":
+                raise RunError(f"{beside}: of a run of '{saved['verb']}', not of 'reproduce'")
+            config = saved["config"]
+            study, exhibit = of_settings(config, beside)
+            summary = summary_of(study, found, path)
+            yield Result(path.parent.name, study, exhibit, config["seed"], summary)
 
 
 def _overview(results: Sequence[Result]) -> str:
@@ -120,8 +131,9 @@ def _study(study: Study, results: Sequence[Result], folder: Path) -> list[str]:
     parts.append("\n".join(["| scale | |", "|---|---|", *rows]))
     if not results:
         return [*parts, "Not run."]
+    where = folder.as_posix() if folder.is_absolute() else f"../{folder.as_posix()}"
     for each in results:
-        link = f"[`{each.name}`](../{folder.as_posix()}/{each.name}/comparison.md)"
+        link = f"[`{each.name}`]({where}/{each.name}/comparison.md)"
         parts.append(f"**{link}**: `{each.command()}`")
         if each.claims:
             parts.append(table(each.claims))

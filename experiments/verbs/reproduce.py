@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from argparse import SUPPRESS
 from pathlib import Path
+from typing import Any
 
 from experiments.executing import add_executor_options
 from experiments.launch import run_folder, settings
 from experiments.options import Options, VerbParser
 from experiments.pages import finished
-from experiments.reproduce import EXPERIMENTS, SCALES, Study, comparison, evidence, find, listing
+from experiments.reproduce import (
+    EXPERIMENTS,
+    SCALES,
+    Study,
+    check_scale,
+    comparison,
+    evidence,
+    find,
+    listing,
+    of_settings,
+    summary_of,
+)
 from experiments.reproduce.running import run_study
 from robustkit.compute import resolve_device
+from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError
 from robustkit.runs import RunFolder, write_text
 
@@ -19,7 +32,11 @@ from robustkit.runs import RunFolder, write_text
 def add_arguments(parser: VerbParser) -> None:
     """Which experiment, at which scale, and what every run has."""
     parser.add_argument(
-        "name", nargs="?", metavar="NAME", help="experiment, or one table or figure of it"
+        "name",
+        nargs="?",
+        default=SUPPRESS,  # so that none on the command line leaves that of a file
+        metavar="NAME",
+        help="experiment, or one table or figure of it",
     )
     parser.add_argument("--list", action="store_true", help="list them and stop")
     parser.add_argument(
@@ -40,20 +57,24 @@ def add_arguments(parser: VerbParser) -> None:
 
 def run(options: Options) -> int:
     """Run the study; print the comparison and save it as `comparison.md`."""
+    for flag in ("evidence", "list"):
+        if options.values[flag]:
+            _check_alone(flag, options)
     if options.evidence is not None:
         print(evidence(Path(options.evidence)), end="")
         return 0
-    if options.list or (options.name is None and options.resume is None):
+    if options.list or not options.given.keys() - {"extend"}:
         print(listing())
         return 0
-    if options.resume is None:
-        _check(find(options.name)[0], options)
-    if options.name is None:  # a run that goes on knows what it is
-        given = {name: value for name, value in options.given.items() if name != "name"}
-        options = replace(options, given=given)
     config = settings("reproduce", options)
-    resolve_device(config["device"])
     kept = options.resume is not None
+    if kept:  # a run that goes on knows what it is
+        of_settings(config, Path(options.resume, "config.yaml"))
+    elif "name" in config:
+        _check(find(config["name"])[0], config)
+    else:
+        raise ConfigError("NAME is missing: of which experiment? `--list` names them all")
+    resolve_device(config["device"])
     with run_folder("reproduce", options, config, keep_failed=kept) as folder:
         if folder.summary() is None:
             folder.write_summary(run_study(folder, lambda line: print(line, flush=True)))
@@ -64,43 +85,47 @@ def run(options: Options) -> int:
 
 def report(folder: RunFolder) -> Path:
     """Write the comparison of a finished study anew, and draw its figures."""
-    study, exhibit = find(folder.config["name"])
+    study, exhibit = of_settings(folder.config, folder.file("config.yaml"))
     path = folder.file("comparison.md")
-    summary = finished(folder)
+    summary = summary_of(study, finished(folder), folder.file("summary.json"))
     write_text(path, comparison(study, exhibit, summary))
     for name, drawn in study.draw(summary):
         write_text(folder.file(name), drawn)
     return path
 
 
-def _check(study: Study, options: Options) -> None:
-    if options.scale not in SCALES:
-        raise ConfigError(f"--scale {options.scale}: one of {', '.join(SCALES)}")
-    if options.scale not in study.scales:
-        raise ConfigError(
-            f"--scale {options.scale}: '{study.name}' has {' and '.join(study.scales)} alone, "
-            "since nothing is published"
-        )
-    given = {"weights": options.weights, "images": options.images}
-    given["device"] = options.device if options.device not in ("auto", "cpu") else None
+def _check_alone(flag: str, options: Options) -> None:
+    """Raise `ConfigError` for what is given beside an option that prints and stops."""
+    beside = sorted(options.given.keys() - {flag, "extend"})
+    if beside:
+        what = "NAME" if beside[0] == "name" else f"--{beside[0].replace('_', '-')}"
+        raise ConfigError(f"--{flag} prints and stops, so {what} does nothing beside it")
+
+
+def _check(study: Study, config: dict[str, Any]) -> None:
+    check_scale(study, config["scale"])
+    check_seed(config["seed"])
+    given = {name: config[name] for name in ("weights", "images")}
+    given["device"] = config["device"] if config["device"] not in ("auto", "cpu") else None
     for name, value in given.items():
         if value is not None and name not in study.takes:
             able = [each.name for each in EXPERIMENTS.values() if name in each.takes]
             raise ConfigError(f"--{name}: '{study.name}' takes none; {', '.join(able)} does")
     if "weights" in study.takes:
-        _check_own(study, options)
+        _check_own(study, config)
 
 
-def _check_own(study: Study, options: Options) -> None:
+def _check_own(study: Study, config: dict[str, Any]) -> None:
     """The user's weights and pictures: a paper scale is made of both, no other takes them."""
-    paper = options.scale == "paper"
-    if not paper and (options.weights or options.images):
+    weights, images = config["weights"], config["images"]
+    paper = config["scale"] == "paper"
+    if not paper and (weights or images):
         raise ConfigError("--weights and --images go with --scale paper")
-    if paper and not (options.weights and options.images):
+    if paper and not (weights and images):
         raise ConfigError(
             f"--scale paper: '{study.name}' then needs --weights FILE and --images DIR"
         )
-    if options.weights and not Path(options.weights).is_file():
-        raise ConfigError(f"--weights {options.weights}: no such file")
-    if options.images and not Path(options.images).is_dir():
-        raise ConfigError(f"--images {options.images}: no such folder")
+    if weights and not Path(weights).is_file():
+        raise ConfigError(f"--weights {weights}: no such file")
+    if images and not Path(images).is_dir():
+        raise ConfigError(f"--images {images}: no such folder")

@@ -6,7 +6,7 @@ and importing it does not import torch.
 
 from robustkit.runs.atomic import atomic_path, is_disk_full, write_json, write_text
 from robustkit.runs.comparing import as_row, differing, export
-from robustkit.runs.folder import RunFolder, check_same_config
+from robustkit.runs.folder import RunFolder, check_same_config, read_config, read_object
 from robustkit.runs.ledger import Ledger, Trial
 from robustkit.runs.listing import RunInfo, find_runs
 
@@ -22,6 +22,8 @@ __all__ = [
     "export",
     "find_runs",
     "is_disk_full",
+    "read_config",
+    "read_object",
     "write_json",
     "write_text",
 ]

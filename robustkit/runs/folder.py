@@ -71,10 +71,10 @@ class RunFolder:
         if not (path / "config.yaml").is_file():
             missing = "it has no config.yaml" if path.is_dir() else "there is no such folder"
             raise RunError(f"{path} is not a run folder: {missing}")
-        saved = _read_config(path / "config.yaml")
+        saved = read_config(path / "config.yaml")
         if verb is not None and saved["verb"] != verb:
             raise RunError(f"{path} is a run of '{saved['verb']}', not of '{verb}'")
-        return cls(path, saved["verb"], saved["config"], _read_json(path / "env.json"))
+        return cls(path, saved["verb"], saved["config"], read_object(path / "env.json"))
 
     def file(self, name: str) -> Path:
         """The path of the file `name` in this folder."""
@@ -91,7 +91,7 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         """What `write_summary` wrote, or None while the run has not finished."""
         path = self.file("summary.json")
-        return _read_json(path) if path.exists() else None
+        return read_object(path) if path.exists() else None
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add one line to `metrics.jsonl`. See `robustkit.runs.metrics`."""
@@ -179,11 +179,12 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """`format`, `verb` and `config` of a run's `config.yaml`; raises `RunError`, which names it."""
     try:
         saved = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise RunError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
+        raise RunError(f"{path} is damaged or missing: {' '.join(str(error).split())}") from error
     kinds = {"format": int, "verb": str, "config": dict}
     for key, kind in kinds.items():
         if not isinstance(saved, dict) or not isinstance(saved.get(key), kind):
@@ -196,10 +197,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     return dict(saved)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds; raises `RunError`, naming the file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise RunError(f"{path} is damaged or missing: {error}") from error
     if not isinstance(value, dict):
         raise RunError(f"{path} is damaged: it holds no JSON object")
