@@ -13,7 +13,7 @@ from experiments.judged import name_nets
 from experiments.transfer.export import crafted
 from experiments.transfer.pipeline import PLAIN, evaluate, prepare
 from robustkit.data import load, stratified_sample
-from robustkit.errors import ConfigError, did_you_mean
+from robustkit.errors import ConfigError, RunError, did_you_mean
 from robustkit.models import Classifier
 from robustkit.runs import RunFolder
 
@@ -22,6 +22,11 @@ MOST = 12  # images taken from an evaluation
 # Options that an evaluation has of its own, and those that name images in another way.
 OWN = ("model", "contrast", "data", "root", "split", "pair")
 OTHERS = ("weights", "index", "image")
+# What is read here of an evaluation's settings.
+_READ: dict[str, Any] = {"sources": list, "targets": list, "data": str, "split": str, "seed": int}
+_READ |= {"attack": str, "eps": float | int, "weights": list, "download": bool, "import": list}
+_READ |= {"root": str | None, "test_size": int | None}
+_EDITED = "it was edited, or written by another version of robustkit"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +60,7 @@ def from_transfer(settings: dict[str, Any], given: Collection[str]) -> dict[str,
     for name in OTHERS:
         if settings[name]:
             raise ConfigError(f"--{name}: --transfer has its own; leave one of them out")
-    folder = RunFolder.open(settings["transfer"], verb="transfer")
-    if folder.summary() is None:
-        raise ConfigError(f"{folder.path}: not finished, there is nothing to explain yet")
+    folder, _ = _finished(settings["transfer"])
     config = folder.config
     source, target = _pair(folder, settings["pair"])
     taken = {
@@ -73,6 +76,22 @@ def from_transfer(settings: dict[str, Any], given: Collection[str]) -> dict[str,
         if name in given and settings[name] != taken[name]:
             raise ConfigError(f"--{name}: --transfer has its own; leave one of them out")
     return {**settings, **taken, "which": which}
+
+
+def _finished(path: str) -> tuple[RunFolder, Mapping[str, str]]:
+    """The run folder of an evaluation, and the keys of its sets; raises `RunError`."""
+    folder = RunFolder.open(path, verb="transfer")
+    summary = folder.summary()
+    if summary is None:
+        raise ConfigError(f"{folder.path}: not finished, there is nothing to explain yet")
+    sets = summary.get("sets")
+    keys = sets.get("keys") if isinstance(sets, Mapping) else None
+    if not isinstance(keys, Mapping):
+        raise RunError(f"{folder.file('summary.json')}: 'sets.keys' is missing; {_EDITED}")
+    for name, kind in _READ.items():
+        if not isinstance(folder.config.get(name, ...), kind):
+            raise RunError(f"{folder.file('config.yaml')}: '{name}' is missing or wrong; {_EDITED}")
+    return folder, keys
 
 
 def _pair(folder: RunFolder, named: str | None) -> tuple[str, str]:
@@ -99,11 +118,10 @@ def load_attacked(settings: Mapping[str, Any]) -> Attacked:
     Raises `ConfigError` where no image is of the kind asked for, and where nets, data or attack
     are no more those of the evaluation.
     """
-    folder = RunFolder.open(settings["transfer"], verb="transfer")
+    folder, kept = _finished(settings["transfer"])
     prepared = prepare({**folder.config, "device": settings["device"]})
     source, target = _pair(folder, settings["pair"])
     matrix = evaluate(prepared, PLAIN)
-    kept = (folder.summary() or {})["sets"]["keys"]
     if dict(matrix.keys) != kept:
         raise ConfigError(
             f"{folder.path}: its nets or its data are no more what they were; evaluate anew"

@@ -13,6 +13,8 @@ from robustkit.models.card import Card
 from robustkit.models.classifier import Classifier
 from robustkit.models.families import FAMILIES, make_net
 
+_DIGITS = 19  # as many as no whole number of a machine has
+
 
 def build(
     architecture: str | Blueprint,
@@ -95,7 +97,9 @@ def _with_options(spec: str, options: dict[str, Any]) -> tuple[str, dict[str, An
     read: dict[str, Any] = {}
     for part in written.split("&") if written else ():
         option, _, value = part.partition("=")
-        if not value.isdigit():
+        if not (value.isascii() and value.isdigit() and len(value) < _DIGITS):
             raise ModelError(f"{spec}: expected NAME?OPTION=NUMBER, not '{part}' after the '?'")
+        if option in read:
+            raise ModelError(f"{spec}: option '{option}' is given twice")
         read[option] = int(value)
     return name, read | options

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from experiments.cli import main
 from robustkit import data, models
@@ -166,3 +167,36 @@ def test_another_net_under_the_same_name_is_noticed(
     shutil.copy(nets["second"], file)
     assert main(["explain", "--transfer", str(out), "--out", str(tmp_path / "not")]) == 2
     assert "no more what they were; evaluate anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "told"),
+    [
+        ("summary.json", "{}", "summary.json: 'sets.keys' is missing"),
+        ("summary.json", "[" * 100_000, "summary.json is damaged"),
+        ("config.yaml", {"sources": ...}, "config.yaml: 'sources' is missing or wrong"),
+        ("config.yaml", {"seed": "x"}, "config.yaml: 'seed' is missing or wrong"),
+        ("config.yaml", {"targets": "first"}, "config.yaml: 'targets' is missing or wrong"),
+    ],
+)
+def test_an_evaluation_that_was_edited_is_one_line(
+    evaluated: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    change: str | dict[str, object],
+    told: str,
+) -> None:
+    run = shutil.copytree(evaluated, tmp_path / "edited")
+    if isinstance(change, dict):
+        saved = yaml.safe_load((run / file).read_text())
+        named = {**saved["config"], **change}
+        saved["config"] = {name: value for name, value in named.items() if value is not ...}
+        change = yaml.safe_dump(saved)
+    (run / file).write_text(change)
+    out = tmp_path / "run"
+    assert main(["explain", "--transfer", str(run), "--pair", "first:second", f"--out={out}"]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+    assert not out.exists()

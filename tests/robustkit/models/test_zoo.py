@@ -99,6 +99,21 @@ def test_unknown_names_and_options_are_refused() -> None:
         build("small", widht=8, **site)
     with pytest.raises(ModelError, match=r"'cnn6_2': unknown option 'width' \(it has none\)"):
         build("cnn6_2", width=8, **site)
-    for value in (0, -1, "8", 8.0, True):
-        with pytest.raises(ModelError, match="'width' must be a whole number from 1"):
+    for value in (0, -1, "8", 8.0, True, 10**12):
+        with pytest.raises(ModelError, match="'width' must be a whole number from 1 to 65536"):
             build("small", width=value, **site)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("width=", "expected NAME[?]OPTION=NUMBER"),
+        ("width=\u00b2", "expected NAME[?]OPTION=NUMBER"),
+        ("width=" + "9" * 5_000, "expected NAME[?]OPTION=NUMBER"),
+        ("width=4&width=8", "option 'width' is given twice"),
+        ("hidden=999999999999", "'hidden' must be a whole number from 1 to 65536"),
+    ],
+)
+def test_options_written_badly_are_refused(written: str, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        build(f"vgg16?{written}", num_classes=2, in_channels=1, image_size=32)
