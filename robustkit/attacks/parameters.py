@@ -27,6 +27,8 @@ def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
         option, equals, value = part.partition("=")
         if not (option and equals and value):
             raise AttackError(f"{spec}: expected NAME?OPTION=VALUE&…, not '{part}' after the '?'")
+        if option in parameters:
+            raise AttackError(f"{spec}: option '{option}' is given twice")
         parameters[option] = _value(value)
     return name, parameters
 

@@ -48,7 +48,7 @@ def _parse(argument: str) -> tuple[Path, int | None]:
     if not mark:
         return Path(path).expanduser(), None
     key, _, value = option.partition("=")
-    if key != "size" or not value.isdecimal() or not 1 <= int(value) <= LARGEST:
+    if key != "size" or not value.isdecimal() or len(value) > 9 or not 1 <= int(value) <= LARGEST:
         raise DataError(
             f"'?{option}' is no option of a folder; write '?size=32' to resize, up to {LARGEST}"
         )

@@ -28,6 +28,7 @@ def test_specs_are_read(spec: str, name: str, parameters: dict[str, Any]) -> Non
     ("spec", "message"),
     [
         ("pgd?", r"expected NAME\?OPTION=VALUE"),
+        ("pgd?steps=1&steps=2", "option 'steps' is given twice"),
         ("pgd?steps", "not 'steps' after the"),
         ("pgd?=3", "not '=3' after the"),
         ("pgdd", "unknown attack 'pgdd'; did you mean 'pgd'"),
