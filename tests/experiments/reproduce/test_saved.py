@@ -42,7 +42,10 @@ def _changed(**values: Any) -> Callable[[Path], None]:
 
 
 def _said(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "summary.json").write_text(text) and None
+    def change(folder: Path) -> None:
+        (folder / "summary.json").write_text(text)
+
+    return change
 
 
 CHANGES: list[tuple[Callable[[Path], None], str]] = [
