@@ -183,8 +183,10 @@ def read_config(path: Path) -> dict[str, Any]:
     """`format`, `verb` and `config` of a run's `config.yaml`; raises `RunError`, which names it."""
     try:
         saved = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
-        raise RunError(f"{path} is damaged or missing: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise RunError(f"{path} is damaged: {' '.join(str(error).split())}") from error
     kinds = {"format": int, "verb": str, "config": dict}
     for key, kind in kinds.items():
         if not isinstance(saved, dict) or not isinstance(saved.get(key), kind):

@@ -95,7 +95,7 @@ def test_what_is_beside_a_summary_has_to_be_its_own(study: Path) -> None:
     with pytest.raises(Exception, match="of a run of 'train', not of 'reproduce'"):
         evidence(place)
     (study / "config.yaml").unlink()
-    with pytest.raises(Exception, match=r"config\.yaml is damaged or missing"):
+    with pytest.raises(Exception, match=r"config\.yaml cannot be read: No such file"):
         evidence(place)
     with pytest.raises(Exception, match="name the folder that this one lies in"):
         evidence(study)
