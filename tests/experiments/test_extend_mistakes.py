@@ -33,7 +33,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("there/leaving", "--extend there/leaving: not the name of a module"),
         ("leaving", "--extend leaving: it ends the process (exit 3)"),
         ("hollow", "--extend hollow: a folder without __init__.py, of which nothing is run"),
-        ("colorsys", "colorsys.py has this name and comes first; rename "),
+        ("tabnanny", "tabnanny.py has this name and comes first; rename "),
         ("--print_config", "--extend: expected one argument"),
     ],
 )
@@ -41,7 +41,7 @@ def test_a_module_that_adds_nothing_is_refused(
     named: str, said: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "leaving.py").write_text("raise SystemExit(3)")
-    (place / "colorsys.py").write_text("")
+    (place / "tabnanny.py").write_text("")
     (place / "hollow").mkdir()
     assert main(["train", "--extend", named, "--out", "run"]) == 2
     error = capsys.readouterr().err

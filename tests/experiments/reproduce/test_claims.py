@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from experiments.cli import main
 from experiments.reproduce import EXPERIMENTS, comparison
@@ -137,11 +138,21 @@ def test_every_committed_study_is_on_the_page_of_evidence() -> None:
             assert f"(../experiments/results/{path.parent.name}/comparison.md)" in page
 
 
-def test_the_page_is_what_the_summaries_say(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["reproduce", "--evidence", str(RESULTS)]) == 0
-    printed = capsys.readouterr().out.replace(str(RESULTS), "experiments/results")
+def test_the_page_is_what_the_summaries_say(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)  # its links are relative
+    assert main(["reproduce", "--evidence", "experiments/results"]) == 0
     page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
-    assert printed == page
+    assert capsys.readouterr().out == page
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.rglob("config.yaml")), ids=lambda path: path.parent.name
+)
+def test_the_settings_of_every_committed_result_are_taken_by_their_verb(path: Path) -> None:
+    verb = yaml.safe_load(path.read_text(encoding="utf-8"))["verb"]
+    assert main([verb, "--config", str(path), "--print_config"]) == 0
 
 
 def test_every_committed_comparison_is_what_its_summary_says() -> None:
