@@ -110,7 +110,7 @@ def _check(study: Study, config: dict[str, Any]) -> None:
     for name, value in given.items():
         if value is not None and name not in study.takes:
             able = [each.name for each in EXPERIMENTS.values() if name in each.takes]
-            raise ConfigError(f"--{name}: '{study.name}' takes none; {', '.join(able)} does")
+            raise ConfigError(f"--{name}: '{study.name}' takes none, unlike {', '.join(able)}")
     if "weights" in study.takes:
         _check_own(study, config)
 

@@ -21,7 +21,7 @@ from robustkit.errors import DataError
     [
         (["misalignment", "--scale", "large"], "--scale large: one of smoke, small, paper"),
         (["digit-shift", "--scale", "paper"], "'digit-shift' has smoke and small alone"),
-        (["history-repair", "--device", "cuda"], "takes none; misalignment, overtraining does"),
+        (["history-repair", "--device", "cuda"], "takes none, unlike misalignment, overtraining"),
         (["overtraining", "--weights", "w", "--images", "d"], "contribution-maps does"),
         (["overtraining", "--device", "gpu"], "unknown device 'gpu'"),
         (["contribution-maps", "--weights", "w"], "go with --scale paper"),
