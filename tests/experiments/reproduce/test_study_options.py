@@ -22,7 +22,7 @@ from robustkit.errors import DataError
         (["misalignment", "--scale", "large"], "--scale large: one of smoke, small, paper"),
         (["digit-shift", "--scale", "paper"], "'digit-shift' has smoke and small alone"),
         (["history-repair", "--device", "cuda"], "takes none, unlike misalignment, overtraining"),
-        (["overtraining", "--weights", "w", "--images", "d"], "contribution-maps does"),
+        (["overtraining", "--weights", "w", "--images", "d"], "unlike contribution-maps"),
         (["overtraining", "--device", "gpu"], "unknown device 'gpu'"),
         (["contribution-maps", "--weights", "w"], "go with --scale paper"),
         (["contribution-maps", "--scale=paper"], "needs --weights FILE and --images DIR"),
