@@ -28,7 +28,8 @@ Every claim has a rule in code (`judge` of its study), which gives one of three 
 our figure leaves open which way it is. Runs are at the scale `small`, on two CPU cores, unless it
 is said; they test the shape of a result on other data and smaller nets, not the published figure
 itself. Where a rule is younger than the run it judges, "What differs" says so. Claims with "not
-given" in the place of a published figure are this house's own and not in the last row below."""
+given" in the place of a published figure are this house's own and not in the last row below. Where
+an entry was run at two scales, the larger one counts here."""
 
 
 @dataclass(frozen=True)
@@ -93,27 +94,31 @@ def results_in(folder: Path) -> Iterator[Result]:
 def _overview(results: Sequence[Result]) -> str:
     head = ["system", "entry", "published in", *VERDICTS.values()]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    published: list[Claim] = []
     for system, studies in by_system():
         for study in studies:
             for exhibit in study.exhibits:
-                claims = [
-                    claim
-                    for result in results
-                    if result.study is study
-                    for claim in result.claims
-                    if claim.exhibit == exhibit.name
-                ]
+                claims = _counted(exhibit, [each for each in results if each.study is study])
                 cells = [str(count or "") for count in counted(claims).values()]
                 if not claims:
                     cells = [_without(study, exhibit, results), "", ""]
                 lines.append(
                     f"| {system} | `{exhibit.name}` | {exhibit.shows} | {' | '.join(cells)} |"
                 )
-    published = [each for each in results if each.study.system != OURS]
-    claims = [claim for result in published for claim in result.claims]
-    every = counted([claim for claim in claims if claim.published != NOT_GIVEN])
+                if system != OURS:
+                    published += [claim for claim in claims if claim.published != NOT_GIVEN]
+    every = counted(published)
     totals = " | ".join(f"**{count}**" for count in every.values())
     return "\n".join([*lines, f"| **all published** | | | {totals} |"])
+
+
+def _counted(exhibit: Exhibit, results: Sequence[Result]) -> list[Claim]:
+    """The claims of an exhibit by the results of the largest scale that has any: each once."""
+    by_scale: dict[str, list[Claim]] = {scale: [] for scale in SCALES}
+    for result in results:
+        own = [claim for claim in result.claims if claim.exhibit == exhibit.name]
+        by_scale[result.summary.get("scale", "small")] += own
+    return next((claims for claims in reversed(by_scale.values()) if claims), [])
 
 
 def _without(study: Study, exhibit: Exhibit, results: Sequence[Result]) -> str:

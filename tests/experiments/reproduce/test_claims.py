@@ -187,3 +187,21 @@ def test_a_folder_without_results_says_so(
 ) -> None:
     assert main(["reproduce", "--evidence", str(tmp_path)]) == 2
     assert "no folder in it has a summary.json of `robustkit reproduce`" in capsys.readouterr().err
+
+
+def test_an_entry_run_at_two_scales_is_counted_once(tmp_path: Path) -> None:
+    source = RESULTS / "filter-contribution"
+    for scale in ("small", "paper"):
+        folder = tmp_path / "all" / scale
+        folder.mkdir(parents=True)
+        summary = json.loads((source / "summary.json").read_text(encoding="utf-8"))
+        if scale == "paper":  # the same, but every net reaches what is claimed
+            for run in summary["train"]["3"].values():
+                run["test_acc"] = 0.99
+        (folder / "summary.json").write_text(json.dumps({**summary, "scale": scale}))
+        config = yaml.safe_load((source / "config.yaml").read_text(encoding="utf-8"))
+        config["config"]["scale"] = scale
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    page = evidence(tmp_path / "all")
+    assert "| `filter-count` | section 2.1: the smallest number of filters | 2 |  |  |" in page
+    assert "three filters a layer reach 98 % on MNIST" in page
