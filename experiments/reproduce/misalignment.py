@@ -7,7 +7,7 @@ costs. Every reference is a run of `robustkit evolve` in a folder of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.pieces import Piece
@@ -20,6 +20,7 @@ from experiments.reproduce.misaligned.claims import (
     rate_text,
     transfer,
 )
+from experiments.reproduce.misaligned.figures import transfer_figure
 from experiments.reproduce.misaligned.jobs import CompareAttention
 from experiments.reproduce.registry import enter
 from experiments.reproduce.study import Exhibit, Plan, Results, Study, VerbRun
@@ -87,14 +88,15 @@ def summarise(results: Results) -> dict[str, Any]:
     """`evolutions.NAME`, the summary of each run less what it says of trials; `attention.NAME`."""
     kept = ["nets", "gap", "search_gap", "common_images", "test_images", "data", "data_digest"]
     kept += ["trials", "outcomes", "selection", "failed_finalists", "seconds"]
-    found: dict[str, Any] = {"study": "misalignment", "evolutions": {}, "attention": {}}
-    for identity, result in results.items():
-        kind, name = identity.split("/")
-        if kind == "evolve":
-            found["evolutions"][name] = {key: result[key] for key in kept}
-        else:
-            found["attention"][name] = result
-    return found
+    evolutions = {
+        identity.removeprefix("evolve/"): {key: result[key] for key in kept}
+        for identity, result in results.items()
+        if identity.startswith("evolve/")
+    }
+    # In the order of the references, whatever order the ledger has.
+    looks = {name: results.get(f"attention/{name}") for name in evolutions}
+    attention = {name: found for name, found in looks.items() if found is not None}
+    return {"study": "misalignment", "evolutions": evolutions, "attention": attention}
 
 
 def render(summary: Mapping[str, Any]) -> str:
@@ -150,6 +152,12 @@ def _looks(attention: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def draw(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Transfer against accuracy, where there is an evolution."""
+    if summary["evolutions"]:
+        yield "transfer.svg", transfer_figure(summary["evolutions"])
+
+
 def _evolution(identity: str) -> bool:
     return identity.startswith("evolve/")
 
@@ -182,9 +190,11 @@ enter(
         summarise=summarise,
         judge=judge,
         render=render,
+        draw=draw,
         takes=("device",),
         only_small=(
-            "Candidates are tried on 4,000 images for 3 epochs; R and finalists have 4 epochs.",
+            "Candidates are tried on 4,000 images for 3 epochs; R and finalists have 4 epochs. A "
+            "longer evolution away from one reference is `misalignment-cifar10` beside this.",
         ),
     )
 )
