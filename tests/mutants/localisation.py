@@ -9,7 +9,7 @@ SETS = "robustkit/repair/sets.py"
 RANKING = "robustkit/repair/ranking.py"
 IMPACTS = "robustkit/repair/impacts.py"
 CHOICE_TESTS = ("tests/robustkit/repair/test_localise.py",)
-ARACHNE_TESTS = of("robustkit/repair/test_localise.py", "arachne_is_the_front_of_the_pool")
+ARACHNE_TESTS = of("robustkit/repair/test_localise_rivals.py", "arachne_is_the_front_of_the_pool")
 SET_TESTS = ("tests/robustkit/repair/test_sets_defined.py",)
 IMPACT_TESTS = of("robustkit/repair/test_impacts.py", "impacts_are_their_definitions")
 

@@ -31,7 +31,9 @@ def test_a_mistake_can_be_made(mutant: Mutant) -> None:
     mutant.mutated((ROOT / mutant.file).read_text())
     assert mutant.tests
     for each in mutant.tests:
-        assert (ROOT / each.partition("::")[0]).is_file(), each
+        file, _, name = each.partition("::")
+        assert (ROOT / file).is_file(), each
+        assert not name or f"\ndef {name.partition('[')[0]}(" in (ROOT / file).read_text(), each
 
 
 def test_every_area_has_mistakes_enough_and_each_its_own_name() -> None:
