@@ -28,7 +28,8 @@ def render(summary: Mapping[str, Any]) -> str:
     ]
     for number, (title, rows) in TABLES.items():
         parts += [f"## Table {number}. {title}", _table(models, rows, "repaired")]
-    parts += ["## Table 7. RQ5: two-fold", _folds(models)]
+    if any(set(folds) - {"all"} for folds in models.values()):
+        parts += ["## Table 7. RQ5: two-fold", _folds(models)]
     parts += [
         "## On images not repaired on",
         "The same patches on the validation images, which no repair has seen.",
