@@ -105,7 +105,8 @@ def render(summary: Mapping[str, Any]) -> str:
         "# Low transferability by evolving architectures with misaligned gradients",
         "T(R→net): share misled by R's adversarials of the images that every net compared gets "
         "right, with 95 % intervals. R2: R's architecture trained again; R′: with the penalty; E: "
-        "evolved with it; E0: E without the penalty; RS: best of as many random architectures.",
+        "evolved with it; E0: E without the penalty; RS: best of as many random architectures. The "
+        "p of a gap is the largest of McNemar's over pairs of trainings.",
     ]
     for name, each in summary["evolutions"].items():
         parts += [

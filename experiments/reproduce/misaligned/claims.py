@@ -115,7 +115,7 @@ def gap_text(evolution: Found) -> str:
     """The gap in points, its interval, its n and the largest p over pairs of trainings."""
     gap = evolution["gap"]
     interval = f"[{gap['low']:.1f}, {gap['high']:.1f}]"
-    return f"{gap['points']:.1f} {interval}, n = {gap['n']:,}, p = {gap['p_value']:.1g}"
+    return f"{gap['points']:.1f} {interval}, n = {gap['n']:,}, largest p = {gap['p_value']:.1g}"
 
 
 def accuracy_gained(nets: Found) -> dict[str, Any]:
