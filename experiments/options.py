@@ -86,6 +86,9 @@ class VerbParser(ArgumentParser):
         """The options of a command line, or None when printing them was all there was to do."""
         self._refuse_unknown_flags(arguments)
         flags = self.parse_args(list(arguments), defaults=False).as_dict()
+        for action in self._actions:  # what no flag names, and was not given, leaves that of a file
+            if not action.option_strings and flags.get(action.dest) in (None, []):
+                flags.pop(action.dest, None)
         given = {**self._file_options(flags.pop("config", None)), **flags}
         printing = given.pop("print_config", False)
         values = self.parse_object(given).as_dict()

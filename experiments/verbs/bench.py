@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS
 from pathlib import Path
 
 import torch
@@ -21,13 +20,14 @@ DEVICE = "cuda"  # of the GPU's suites, which alone have a choice
 
 def add_arguments(parser: VerbParser) -> None:
     """Which suites, where to put what they find, and what to set beside it."""
-    parser.add_argument(
+    suites = parser.add_argument(
         "suites",
-        nargs="*",
-        default=SUPPRESS,  # so that none on the command line leaves those of a file
+        nargs="?",
         metavar="SUITE",
         help="suites, or gpu; none: all that need no GPU",
     )
+    # Of any number one would be required, unless by a default, which older jsonargparse refuses.
+    suites.nargs = "*"
     parser.add_argument("--list", action="store_true", help="list the suites and stop")
     parser.add_argument(
         "--out",
@@ -50,7 +50,7 @@ def add_arguments(parser: VerbParser) -> None:
 
 def run(options: Options) -> int:
     """Measure, print a table, compare; 1 when a claim is missed, otherwise 0."""
-    named = options.values.get("suites", [])
+    named = options.suites or []
     names = chosen(named)
     if options.list:
         listed = names if named else ABOUT

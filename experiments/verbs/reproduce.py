@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ def add_arguments(parser: VerbParser) -> None:
     parser.add_argument(
         "name",
         nargs="?",
-        default=SUPPRESS,  # so that none on the command line leaves that of a file
         metavar="NAME",
         help="experiment, or one table or figure of it",
     )
@@ -70,7 +68,7 @@ def run(options: Options) -> int:
     kept = options.resume is not None
     if kept:  # a run that goes on knows what it is
         of_settings(config, Path(options.resume, "config.yaml"))
-    elif "name" in config:
+    elif config["name"] is not None:
         _check(find(config["name"])[0], config)
     else:
         raise ConfigError("NAME is missing: of which experiment? `--list` names them all")

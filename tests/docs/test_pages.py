@@ -80,7 +80,7 @@ def check_command(arguments: list[str]) -> None:
     options = parser_of(verb).parse(rest)
     if options is None:  # it only printed them
         return
-    if verb == "reproduce" and "name" in options.values:
+    if verb == "reproduce" and options.name is not None:
         find(options.name)
     for settings in SETTINGS.get(verb, ()):
         config_from(settings, options.values)
