@@ -231,7 +231,7 @@ def test_a_file_without_what_is_asked_for_makes_no_page(
         assert not Path("page.md").exists()
 
 
-@pytest.mark.parametrize("huge", [10**400, float("nan"), True])
+@pytest.mark.parametrize("huge", [10**400, float("nan"), True], ids=["huge", "nan", "true"])
 @pytest.mark.parametrize("place", ["values", "bound", "seconds"])
 def test_numbers_that_are_none_are_refused(
     huge: float, place: str, bench: Callable[..., int], capsys: pytest.CaptureFixture[str]
