@@ -16,6 +16,7 @@ from typing import Any
 
 from experiments.executing import FREE, for_executor
 from experiments.options import HOUSEKEEPING, Options, VerbParser
+from experiments.wording import EDITED
 from robustkit.errors import ConfigError, RobustkitError, RunError
 from robustkit.runs import Ledger, RunFolder, check_same_config
 
@@ -67,8 +68,7 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
     for name in chosen:
         if name not in saved and name != "extend":
             raise RunError(
-                f"{resume}/config.yaml: no '{name}'; it was edited, or written by another version "
-                "of robustkit, which alone can go on with this run"
+                f"{resume}/config.yaml: no '{name}'; {EDITED}, which alone can go on with this run"
             )
     _same_modules(saved, options, resume)
     saved = options.checked(saved, f"{resume}/config.yaml")

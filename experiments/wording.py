@@ -1,4 +1,4 @@
-"""Figures with their intervals, in words."""
+"""Figures with their intervals, and what several verbs say alike, in words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 NOTHING = "–"
+
+# Of a file of a run that lacks what this version writes into it.
+EDITED = "it was edited, or written by another version of robustkit"
 
 
 def number(found: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from experiments.judged import name_nets
 from experiments.transfer.export import crafted
 from experiments.transfer.pipeline import PLAIN, evaluate, prepare
+from experiments.wording import EDITED
 from robustkit.data import load, stratified_sample
 from robustkit.errors import ConfigError, RunError, did_you_mean
 from robustkit.models import Classifier
@@ -26,7 +27,6 @@ OTHERS = ("weights", "index", "image")
 _READ: dict[str, Any] = {"sources": list, "targets": list, "data": str, "split": str, "seed": int}
 _READ |= {"attack": str, "eps": float | int, "weights": list, "download": bool, "import": list}
 _READ |= {"root": str | None, "test_size": int | None}
-_EDITED = "it was edited, or written by another version of robustkit"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +87,10 @@ def _finished(path: str) -> tuple[RunFolder, Mapping[str, str]]:
     sets = summary.get("sets")
     keys = sets.get("keys") if isinstance(sets, Mapping) else None
     if not isinstance(keys, Mapping):
-        raise RunError(f"{folder.file('summary.json')}: 'sets.keys' is missing; {_EDITED}")
+        raise RunError(f"{folder.file('summary.json')}: 'sets.keys' is missing; {EDITED}")
     for name, kind in _READ.items():
         if not isinstance(folder.config.get(name, ...), kind):
-            raise RunError(f"{folder.file('config.yaml')}: '{name}' is missing or wrong; {_EDITED}")
+            raise RunError(f"{folder.file('config.yaml')}: '{name}' is missing or wrong; {EDITED}")
     return folder, keys
 
 

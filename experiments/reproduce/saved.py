@@ -8,10 +8,9 @@ from typing import Any
 
 from experiments.reproduce.registry import find
 from experiments.reproduce.study import SCALES, Exhibit, Study
+from experiments.wording import EDITED
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError, RunError
-
-_EDITED = "it was edited, or written by another version of robustkit"
 
 
 class Summary(dict[str, Any]):
@@ -22,7 +21,7 @@ class Summary(dict[str, Any]):
         self._path = path
 
     def __missing__(self, name: str) -> Any:
-        raise RunError(f"{self._path}: '{name}' is missing; {_EDITED}")
+        raise RunError(f"{self._path}: '{name}' is missing; {EDITED}")
 
 
 def of_settings(config: Mapping[str, Any], path: Path) -> tuple[Study, Exhibit | None]:
@@ -32,7 +31,7 @@ def of_settings(config: Mapping[str, Any], path: Path) -> tuple[Study, Exhibit |
     """
     for name, kind in (("name", str), ("seed", int)):
         if not isinstance(config.get(name), kind):
-            raise RunError(f"{path}: '{name}' is missing or wrong; {_EDITED}")
+            raise RunError(f"{path}: '{name}' is missing or wrong; {EDITED}")
     try:
         study, exhibit = find(config["name"])
         check_scale(study, config.get("scale", "small"))

@@ -13,7 +13,7 @@ from robustkit.models.card import Card
 from robustkit.models.classifier import Classifier
 from robustkit.models.families import FAMILIES, make_net
 
-_DIGITS = 19  # as many as no whole number of a machine has
+_DIGITS = 19  # those of 2**63: with fewer a number fits into any machine's
 
 
 def build(

@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from adaptation import detectors
-from adaptation.detectors import Detector
 from adaptation.recipes import PARTS, recipe
 from adaptation.training import DetectionConfig, train_detector
 from adaptation.training.processes import backend_for
-from robustkit.data.detection import DetectionSet, load_detection
+from robustkit.data.detection import DetectionSet
 from robustkit.errors import ConfigError
-
-SPEC = "tiny_ssd?side=64&width=16"
-
-
-@pytest.fixture(scope="module")
-def source() -> DetectionSet:
-    return load_detection("shapes:photo:24?side=64", "train")
-
-
-@pytest.fixture(scope="module")
-def target() -> DetectionSet:
-    return load_detection("shapes:clipart:24?side=64", "train")
-
-
-def fresh(classes: tuple[str, ...], spec: str = SPEC) -> Detector:
-    return detectors.build(spec, classes, seed=0)
+from tests.adaptation.small import fresh
 
 
 def test_parts_are_independent() -> None:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from adaptation import detectors
-from adaptation.detectors import Detector
 from adaptation.evaluation import detect, evaluate
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig, StepRecord, adapt_statistics, loop, train_detector
@@ -24,23 +23,7 @@ from adaptation.training.teacher import follow, make_teacher
 from robustkit.compute import DivergedError
 from robustkit.data.detection import DetectionSet, load_detection, truth
 from robustkit.errors import ConfigError, ModelError, RunError
-
-SPEC = "tiny_ssd?side=64&width=16"
-
-
-@pytest.fixture(scope="module")
-def source() -> DetectionSet:
-    return load_detection("shapes:photo:24?side=64", "train")
-
-
-@pytest.fixture(scope="module")
-def target() -> DetectionSet:
-    return load_detection("shapes:clipart:24?side=64", "train")
-
-
-def fresh(classes: tuple[str, ...], spec: str = SPEC) -> Detector:
-    return detectors.build(spec, classes, seed=0)
-
+from tests.adaptation.small import SPEC, fresh
 
 RECIPES = ("source", "adversarial", "fast", "free", "aligned", "teacher", "adversarial+aligned",
            "free+teacher", "oracle")  # fmt: skip
