@@ -119,7 +119,7 @@ def at_side(card: Card, side: int) -> Classifier:
             f"a detector's images have 3 channels, of which a backbone sees all or the mean; this "
             f"classifier's have {channels}"
         )
-    moved = Card(
+    moved = Card.trained_on(
         architecture=card.architecture,
         classes=card.classes,
         input_shape=(channels, side, side),

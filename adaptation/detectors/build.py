@@ -38,7 +38,7 @@ def build(
     """
     architecture = _described(spec, backbone, taps)
     options = architecture["options"]
-    card = Card(
+    card = Card.trained_on(
         architecture=architecture,
         classes=tuple(classes),
         input_shape=(3, options.get("side", 128), options.get("side", 128)),
@@ -100,7 +100,7 @@ def _net(entry: Mapping[str, Any], card: Card) -> nn.Module:
         body = TinyBackbone(options.get("width", 32), options.get("norm", "group"))
     else:
         channels = entry.get("channels", 3)
-        told = Card(
+        told = Card.trained_on(
             architecture=entry["backbone"],
             classes=("0", "1"),
             input_shape=(channels, side, side),

@@ -18,7 +18,6 @@ from experiments.evolve.workspace import Workspace, open_workspace
 from robustkit import attacks, models, training
 from robustkit.compute import DivergedError, InvalidCandidateError
 from robustkit.errors import ModelError
-from robustkit.models.card import Card
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,8 @@ class TrainNet:
 
     def _fresh_net(self, space: Workspace) -> models.Classifier:
         mean, std = space.stats
-        card = Card(
-            architecture=self.architecture,
-            classes=space.splits.train.classes,
-            input_shape=space.splits.train.shape,
-            mean=mean,
-            std=std,
+        card = models.new_card(
+            self.architecture, space.splits.train.classes, space.splits.train.shape, mean, std
         )
         try:
             return models.rebuild(card, seed=self.seed)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from safetensors import SafetensorError
@@ -31,6 +33,31 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         raise ModelError(f"{path}: no such file of weights")
     tensors = _safe(path) if path.suffix == ".safetensors" else _state_dict(path)
     return {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
+
+
+def cached_download(url: str, spec: str, *, download: bool) -> Path:
+    """The file of published weights at `url`, in torch's cache.
+
+    It is fetched only with `download`, and checked against the hash in its name. Raises
+    `ModelError` where it is not there and must not, or cannot, be fetched.
+    """
+    name = Path(urlsplit(url).path).name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if path.is_file():
+        return path
+    if not download:
+        raise ModelError(
+            f"{spec}: its weights, {name}, are not in {path.parent}; allow them to be fetched with "
+            "--download (download=True), or name a file: ?weights=FILE"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = re.search(r"-([a-f0-9]{8,})\.", name)
+    try:
+        torch.hub.download_url_to_file(url, str(path), digest.group(1) if digest else None)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{spec}: cannot fetch {url} ({reason})") from None
+    return path
 
 
 def fit_weights(net: nn.Module, tensors: Mapping[str, Tensor], path: Path | str) -> None:

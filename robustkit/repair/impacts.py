@@ -53,7 +53,7 @@ def impacts(model: Classifier, images: ImageSet, layers: Mapping[str, Layer]) ->
         }
         for part in batches(len(images), BATCH):
             pixels, labels = images.floats(part).to(device), images.labels[part].to(device)
-            logits = functional_call(model.net, leaves, (model.normalise(pixels),))
+            logits = functional_call(model.net, leaves, (model.preprocess(pixels),))
             loss = F.cross_entropy(logits, labels, reduction="sum") / len(images)
             found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
             for name, gradient in zip(layers, found, strict=True):

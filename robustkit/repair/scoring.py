@@ -131,7 +131,7 @@ class WholeScorer(Scorer):
                 for start in range(0, len(self.images), BATCH):
                     some = slice(start, min(start + BATCH, len(self.images)))
                     pixels = self.images.floats(torch.arange(some.start, some.stop))
-                    shown = self.model.normalise(pixels.to(self.device))
+                    shown = self.model.preprocess(pixels.to(self.device))
                     logits = functional_call(self.model.net, weights, (shown,))
                     yield slice(number, number + 1), some, logits.T[:, None].contiguous()
 
@@ -172,7 +172,7 @@ def _held(model: Classifier, images: ImageSet, divided: Cut, memory: int) -> lis
 
     def shown() -> Iterator[Tensor]:
         for part in batches(len(images), BATCH):
-            yield model.normalise(images.floats(part).to(device))
+            yield model.preprocess(images.floats(part).to(device))
 
     with pure(model):
         held = hold(divided, shown(), len(images), memory)
