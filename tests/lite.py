@@ -23,9 +23,7 @@ def bare(number: int, classes: int = 1000) -> nn.Module:
     """The package's own module, which takes normalised pictures of its own size."""
     from efficientnet_lite_pytorch import EfficientNet
 
-    net: nn.Module = EfficientNet.from_name(
-        f"efficientnet-lite{number}", override_params={"num_classes": classes}
-    )
+    net: nn.Module = EfficientNet.from_name(f"efficientnet-lite{number}", num_classes=classes)
     return net
 
 
