@@ -6,6 +6,8 @@ here. The binary version holds the same images in the same order.
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +95,9 @@ def _from_binary(request: Request, version: BinaryVersion, classes: tuple[str, .
         if request.download and not folder.is_dir():
             _download(folder.parent, version)
         train, test = (_part(folder, names, version) for names in (version.train, version.test))
+        if train is None and test is None:
+            missing = str(folder / version.train[0])
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), missing)
         return Source(train, test, classes)
     except (RuntimeError, OSError) as error:
         raise not_found(request, version.folder, error) from error
@@ -104,7 +109,10 @@ def _download(root: Path, version: BinaryVersion) -> None:
     download_and_extract_archive(version.archive, str(root), md5=version.md5, remove_finished=True)
 
 
-def _part(folder: Path, names: tuple[str, ...], version: BinaryVersion) -> Part:
+def _part(folder: Path, names: tuple[str, ...], version: BinaryVersion) -> Part | None:
+    """The images of some files together, or None where none of these is there."""
+    if not any((folder / name).exists() for name in names):
+        return None
     records = np.concatenate([_records(folder / name, version.label_bytes) for name in names])
     pixels = records[:, version.label_bytes :].reshape(-1, *IMAGE_SHAPE)
     images = to_nchw(pixels, f"{folder}")
