@@ -152,6 +152,15 @@ def name_nets(specs: Sequence[str]) -> dict[str, str]:
     return named
 
 
+def training_images(settings: Mapping[str, Any], judged: Judged) -> ImageSet:
+    """The data's training images in the pixel space of an evaluation, for attacks that train.
+
+    Raises `DataError` where the data has none.
+    """
+    opened = open_images({**settings, "split": "train", "test_size": None})
+    return judged.read(opened)
+
+
 def open_images(settings: Mapping[str, Any]) -> EvaluationSet:
     """The images that options name, sampled and not decoded; raises as `open_evaluation` does."""
     count = settings.get("test_size")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from experiments.attack.config import AttackConfig
-from experiments.attack_specs import check_radius, check_sample
-from experiments.judged import load_judged_images, name_nets, resolve_judged
+from experiments.attack_specs import check_radius, trained_on
+from experiments.judged import Judged, batch_size_of, load_judged, name_nets, training_images
 from experiments.options import config_from
 from experiments.pages import eps_text
 from robustkit import attacks
@@ -28,9 +29,15 @@ class Prepared:
     """Everything an evaluation needs, loaded and checked."""
 
     config: AttackConfig
-    images: ImageSet
-    train: ImageSet
-    nets: Mapping[str, Classifier]
+    judged: Judged
+    device: torch.device
+    batch_size: int | None
+    train: Callable[[], ImageSet]
+
+    @property
+    def images(self) -> ImageSet:
+        """The images that all nets are attacked on."""
+        return self.judged.images
 
 
 def prepare(settings: Mapping[str, Any]) -> Prepared:
@@ -38,11 +45,14 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     config = config_from(AttackConfig, settings)
     device = resolve_device(settings["device"])
     named = name_nets(settings["model"])
-    splits = load_judged_images(settings)
-    check_radius(config.radii[-1], config.norm, splits.test)
-    check_sample("probe", config.probe, splits.test)
-    nets = resolve_judged(named, splits, settings["weights"], device)
-    return Prepared(config, splits.test, splits.train, nets)
+    batch_size = batch_size_of(settings)
+    judged = load_judged(settings, named)
+    check_radius(config.radii[-1], config.norm, judged.images)
+    train = partial(training_images, settings, judged)
+    for listed in config.attacks().values():
+        for attack in listed:  # whoever trains finds out now whether there is anything to train on
+            trained_on(attack, train)
+    return Prepared(config, judged, device, batch_size, train)
 
 
 def attack_all(prepared: Prepared, say: Say) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.attack_specs import check_radius, check_sample
-from experiments.judged import load_judged_images, name_nets, resolve_judged
+from experiments.attack_specs import check_radius, trained_on
+from experiments.judged import Judged, batch_size_of, load_judged, name_nets, training_images
 from experiments.options import config_from
 from experiments.transfer.config import TransferConfig
 from experiments.transfer.figures import cells
@@ -35,17 +36,25 @@ class Prepared:
     """Everything an evaluation needs, loaded and checked."""
 
     config: TransferConfig
-    images: ImageSet
-    train: ImageSet
+    judged: Judged
+    train: Callable[[], ImageSet]
     sources: Mapping[str, nn.Module]
     targets: Mapping[str, Classifier]
     imported: Mapping[str, ForeignSet]
     store: Store
     scratch: TemporaryDirectory[str] | None
+    device: torch.device
+    batch_size: int | None
+    round: bool
+
+    @property
+    def images(self) -> ImageSet:
+        """The images that all nets are compared on."""
+        return self.judged.images
 
     def attack(self, *, targeted: bool = False) -> Attack:
         """The attack as configured, with images to train on where it trains."""
-        return self.config.make_attack(targeted=targeted).trained_on(self.train)
+        return trained_on(self.config.make_attack(targeted=targeted), self.train)
 
 
 def prepare(settings: Mapping[str, Any]) -> Prepared:
@@ -59,38 +68,52 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
                 f"'{name}' is {of_sources[name]} as a source and {of_targets[name]} as a target: "
                 "write NAME=MODEL to tell them apart"
             )
-    splits = load_judged_images(settings)
-    check_radius(config.eps, config.norm, splits.test)
-    check_sample("gradients", config.gradients, splits.test)
-    nets = resolve_judged({**of_sources, **of_targets}, splits, settings["weights"], device)
+    batch_size = batch_size_of(settings)
+    judged = load_judged(settings, {**of_sources, **of_targets})
+    check_radius(config.eps, config.norm, judged.images)
+    nets = judged.nets
     imported = {
-        name: attacks.import_npz(Path(file).expanduser(), splits.test)
+        name: attacks.import_npz(Path(file).expanduser(), judged.images)
         for name, file in name_nets(settings["import"]).items()
     }
-    sources: dict[str, nn.Module] = {name: nets[name] for name in of_sources}
-    if config.ensembles and len(sources) < 2:
+    if config.ensembles and len(of_sources) < 2:
         raise ConfigError("--ensembles: an ensemble needs at least two sources")
-    members = list(sources.values())
-    for fuse in config.ensembles:
-        name = f"all, mean {fuse}"
-        if name in nets:
-            raise ConfigError(f"a model is called '{name}', as the ensemble is: rename it")
-        sources[name] = attacks.Ensemble(members, fuse).eval()
+    sources: Mapping[str, nn.Module] = nets.only(list(of_sources))
+    if config.ensembles:
+        members = [nets[name] for name in of_sources]  # which are attacked together
+        fused: dict[str, nn.Module] = dict(zip(of_sources, members, strict=True))
+        for fuse in config.ensembles:
+            name = f"all, mean {fuse}"
+            if name in nets:
+                raise ConfigError(f"a model is called '{name}', as the ensemble is: rename it")
+            fused[name] = attacks.Ensemble(members, fuse).eval()
+        sources = fused
     if clash := imported.keys() & {*sources, *nets}:
         raise ConfigError(f"an imported set and a model are both called '{min(clash)}'")
     # Without a cache sets are kept as long as the run, for they may not fit into memory together.
     scratch = TemporaryDirectory() if settings["cache"] == "none" else None
     folder = Path(scratch.name) if scratch else _cache(Path(settings["cache"]).expanduser())
+    train = partial(training_images, settings, judged)
+    trained_on(config.make_attack(), train)  # finds out now whether there is anything to train on
     return Prepared(
-        config,
-        splits.test,
-        splits.train,
-        sources,
-        {name: nets[name] for name in of_targets},
-        imported,
-        Store(folder),
-        scratch,
+        config=config,
+        judged=judged,
+        train=train,
+        sources=sources,
+        targets=nets.only(list(of_targets)),
+        imported=imported,
+        store=Store(folder),
+        scratch=scratch,
+        device=device,
+        batch_size=batch_size,
+        round=rounds(settings),
     )
+
+
+def rounds(settings: Mapping[str, Any]) -> bool:
+    """Whether adversarials are whole levels: as asked for, else where sets are exported."""
+    chosen = settings.get("round")
+    return settings["export"] != "none" if chosen is None else bool(chosen)
 
 
 def _cache(folder: Path) -> Path:

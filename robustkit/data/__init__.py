@@ -5,7 +5,7 @@ Images in memory are uint8 (N,C,H,W); `to_unit` is the one door to float32 in [0
 """
 
 from robustkit.data.augment import AUGMENTATIONS, crop_flip, fixed_views
-from robustkit.data.evaluation_sets import EvaluationSet, open_evaluation
+from robustkit.data.evaluation_sets import EvaluationSet, open_evaluation, open_files
 from robustkit.data.files import find_images, read_images, survey
 from robustkit.data.imagefile import read_image_file
 from robustkit.data.imageset import ImageSet, channel_stats, to_unit
@@ -35,6 +35,7 @@ __all__ = [
     "load",
     "map_array",
     "open_evaluation",
+    "open_files",
     "packed",
     "read_image_file",
     "read_images",

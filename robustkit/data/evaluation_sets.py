@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from robustkit.compute.seeds import check_seed
+from robustkit.data.files import PictureFiles
 from robustkit.data.imageset import CHUNK_BYTES, ImageSet
 from robustkit.data.loading import (
     VAL_FRACTION,
@@ -54,6 +55,21 @@ class EvaluationSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def from_files(self) -> bool:
+        """Whether the pictures are files, which have no size before a geometry gives them one."""
+        return isinstance(self.pictures, PictureFiles)
+
+    def take(self, chosen: Tensor) -> EvaluationSet:
+        """Return the pictures at `chosen` (int64), positions in this sample, in that order."""
+        return replace(
+            self,
+            labels=self.labels[chosen],
+            indices=self.indices[chosen],
+            rows=self.rows[chosen],
+            tracks=None if self.tracks is None else self.tracks[chosen],
+        )
 
     def shape(self, geometry: Geometry | None = None) -> tuple[int, int, int]:
         """Return (C, H, W) of the pictures as `read` gives them, by their headers alone.
@@ -145,6 +161,25 @@ def open_evaluation(
         hints=opened.hints,
         geometry=opened.geometry,
         notes=opened.notes,
+    )
+
+
+def open_files(
+    paths: Sequence[Path], classes: tuple[str, ...] | None = None
+) -> EvaluationSet:
+    """Open picture files that nobody has labelled: all have the label 0.
+
+    `classes` are the names of what a model may see in them, where that is known.
+    """
+    count = len(paths)
+    return EvaluationSet(
+        name=str(paths[0]) if count == 1 else f"{paths[0]} and {count - 1} more",
+        split="files",
+        classes=classes,
+        labels=torch.zeros(count, dtype=torch.int64),
+        indices=torch.arange(count),
+        pictures=PictureFiles([str(path) for path in paths]),
+        rows=torch.arange(count),
     )
 
 

@@ -166,12 +166,12 @@ def test_a_wrapped_model_is_saved_and_loads_with_its_module(tmp_path: Path) -> N
     with pytest.raises(ModelError, match=r"m\.safetensors: .*made in Python.*models\.load"):
         load(path)
     other = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2))
-    before = other[2].weight.detach().clone()
+    before = other.get_parameter("2.weight").detach().clone()
     again = load(path, net=other)
     x = torch.rand(3, 3, 11, 9)
     assert torch.equal(again(x), model(x))
     assert again.classes == ("cat", "dog")
-    assert torch.equal(other[2].weight, before), "the given module is left as it was"
+    assert torch.equal(other.get_parameter("2.weight"), before), "the given module is left as it was"
 
 
 def _named(*classes: str) -> Classifier:
