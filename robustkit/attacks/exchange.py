@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from robustkit.attacks.crafting import AdversarialSet
+from robustkit.attacks.levels import to_levels
 from robustkit.data import ImageSet
 from robustkit.data.arrays import check_size
 from robustkit.errors import AttackError
@@ -70,15 +71,6 @@ def export_png(made: AdversarialSet, images: ImageSet, folder: Path) -> None:
         rows.writerow([name, label, images.classes[label], *verdict])
     write_text(folder / "index.csv", table.getvalue())
     write_text(folder / "provenance.json", json.dumps(made.origin, indent=2) + "\n")
-
-
-def to_levels(images: Tensor) -> Tensor:
-    """Float images (N,C,H,W) in [0,1] as uint8, rounded to the nearest level, not cut off.
-
-    >>> to_levels(torch.tensor([0.0, 0.499 / 255, 0.501 / 255, 1.0]))
-    tensor([  0,   0,   1, 255], dtype=torch.uint8)
-    """
-    return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def import_npz(path: Path, images: ImageSet) -> ForeignSet:
