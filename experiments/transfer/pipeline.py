@@ -196,6 +196,7 @@ def evaluate(
         wanted=wanted,
         imported=prepared.imported if sources is None and not steered else {},
         store=prepared.store,
+        on_source=lambda source: say(f"{kind}: adversarials of {source}"),
         on_cell=lambda source, target: say(f"{kind}: {source} -> {target}"),
     )
 

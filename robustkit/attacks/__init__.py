@@ -15,11 +15,11 @@ from robustkit.attacks.exchange import (
     export_npz,
     export_png,
     import_npz,
-    to_levels,
 )
 from robustkit.attacks.foreign import TorchAttack, library_attacks
 from robustkit.attacks.gradients import loss_gradient
 from robustkit.attacks.iterative import FGSM, MIFGSM, PGD, Iterative
+from robustkit.attacks.levels import to_levels
 from robustkit.attacks.losses import LOSSES
 from robustkit.attacks.norms import NORMS
 from robustkit.attacks.pairs import GradientPairs, gradient_pairs
