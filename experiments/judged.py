@@ -17,8 +17,10 @@ import torch
 
 from experiments.nets import Nets, fitted
 from experiments.options import VerbParser
-from robustkit import models
-from robustkit.attacks import predict
+from robustkit import evaluation, models
+from robustkit.attacks import Store, predict, wilson
+from robustkit.attacks.answers import Answers
+from robustkit.compute import on_device
 from robustkit.data import EvaluationSet, ImageSet, channel_stats, load, open_evaluation
 from robustkit.errors import ConfigError, DataError, ModelError
 from robustkit.geometry import Geometry
@@ -223,6 +225,43 @@ def load_judged(
 
 
 _Loader = Callable[[tuple[str, ...] | None, tuple[int, int, int] | None], Classifier]
+
+
+def check_clean(
+    judged: Judged,
+    device: torch.device,
+    batch_size: int | None,
+    say: Callable[[str], None],
+    store: Store | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Each net's clean accuracy, said beside the published one, and what is suspect about it.
+
+    Returns for each name `clean` (rate with n and interval) and `warnings`, as plain values;
+    what is suspect is said last, so that it stands where attacks begin.
+    """
+    told, suspect = {}, []
+    for name, net in judged.nets.items():
+        published = judged.cards[name]["published"]
+        with on_device(net, device):
+            answers = Answers(net, judged.images, store or Store(None), batch_size=batch_size)
+            right = answers.clean() == judged.images.labels
+        rate = wilson(float(right.double().mean()), len(right))
+        beside = "" if published is None else f", published {published['accuracy']:.1%}"
+        say(f"{name}: clean accuracy {rate.rate:.1%} [{rate.low:.1%}, {rate.high:.1%}]{beside}")
+        findings = evaluation.check_clean(
+            rate,
+            num_classes=judged.images.num_classes,
+            published=None if published is None else published["accuracy"],
+        )
+        suspect += [f"WARNING: {name}: {each.seen}; {each.means}" for each in findings]
+        told[name] = {
+            "clean": rate.to_dict(),
+            "published": published,
+            "warnings": [each.to_dict() for each in findings],
+        }
+    for line in suspect:
+        say(line)
+    return told
 
 
 def _loaders(settings: Mapping[str, Any], specs: Mapping[str, str]) -> dict[str, _Loader]:

@@ -27,10 +27,31 @@ def settings_section(config: Mapping[str, Any]) -> Section:
     return Section("settings", "Settings", table(["option", "value"], rows))
 
 
-def space_section(space: Mapping[str, Any], warnings: Mapping[str, Sequence[str]]) -> list[Section]:
+def warnings_of(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What is suspect about the clean accuracy of each model of a summary, in sentences."""
+    return {
+        name: [f"{each['seen']}; {each['means']}" for each in model.get("warnings", [])]
+        for name, model in models.items()
+        if model.get("warnings")
+    }
+
+
+def warnings_section(warnings: Mapping[str, Sequence[str]]) -> list[Section]:
+    """The top of a report where models are not what they should be; nothing otherwise."""
+    if not warnings:
+        return []
+    html = Markup()
+    for name, lines in warnings.items():
+        for line in lines:
+            html += Markup("<p><strong>{}</strong>: {}</p>").format(name, line)
+    note = "Values below are of models as they were fed here, and may say nothing of them."
+    return [Section("wrong", "Something is wrong here", html, note)]
+
+
+def space_section(space: Mapping[str, Any]) -> list[Section]:
     """In which pixel space models were compared and what each does with its pictures.
 
-    `warnings` are lines about a model, put first; an older summary has no `space` and no section.
+    Nothing where a summary of an older version does not say.
     """
     if not space:
         return []
@@ -57,11 +78,7 @@ def space_section(space: Mapping[str, Any], warnings: Mapping[str, Sequence[str]
             ]
         )
     headers = ["model", "preprocessing", "resizes", "published accuracy", "notes"]
-    html = Markup()
-    for name, lines in warnings.items():
-        for line in lines:
-            html += Markup("<p><strong>{}</strong>: {}</p>").format(name, line)
-    html += table(headers, rows)
+    html = table(headers, rows)
     for line in space["notes"]:
         html += Markup("<p>{}</p>").format(line)
     return [Section("space", "Pixel space and models", html, note)]

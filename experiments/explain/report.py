@@ -29,7 +29,7 @@ def write_report(folder: RunFolder) -> Path:
         *_masking(summary),
         *scores_section(summary),
         *_contrast(summary),
-        *space_section(summary.get("pixel_space", {}), {}),
+        *space_section(summary.get("pixel_space", {})),
         settings_section(folder.config),
     ]
     page = render_report(

@@ -152,10 +152,11 @@ def _judged(settings: Mapping[str, Any], specs: Mapping[str, str]) -> Judged:
 def _attacked(settings: Mapping[str, Any]) -> Subject:
     found = load_attacked(settings)
     after = "" if settings["clean"] else ", attacked"
-    names = tuple(f"{settings['split']} {index}{after}" for index in found.indices.tolist())
-    classes = found.source.card.classes
+    judged = found.judged
+    names = tuple(f"{judged.split} {index}{after}" for index in found.indices.tolist())
+    classes = judged.images.classes
     return Subject(
-        found.source, found.target, found.images, found.labels, names, classes, found.told
+        found.source, found.target, found.images, found.labels, names, classes, found.told, judged
     )
 
 

@@ -12,7 +12,7 @@ from robustkit.data.imageset import ImageSet, channel_stats, to_unit
 from robustkit.data.loading import load
 from robustkit.data.packing import packed, unpacked
 from robustkit.data.registry import SOURCES
-from robustkit.data.sampling import batches, stratified_sample, stratified_split
+from robustkit.data.sampling import batches, sample, stratified_sample, stratified_split
 from robustkit.data.sources.imagenet import imagenet_classes, imagenet_wnids
 from robustkit.data.splits import Splits
 from robustkit.data.storage import map_array, read_only, write_array
@@ -40,6 +40,7 @@ __all__ = [
     "read_image_file",
     "read_images",
     "read_only",
+    "sample",
     "stratified_sample",
     "stratified_split",
     "survey",
