@@ -7,6 +7,7 @@ and scored on any other.
 from robustkit.attacks import diagnosis
 from robustkit.attacks.alignment import GradientAlignment, alignment, input_gradients
 from robustkit.attacks.base import Attack, verify, violations
+from robustkit.attacks.components import COMPONENTS, Component
 from robustkit.attacks.crafting import AdversarialSet, craft
 from robustkit.attacks.diagnosis import Finding, diagnose
 from robustkit.attacks.ensemble import FUSES, Ensemble
@@ -34,6 +35,7 @@ from robustkit.attacks.variants import DIFGSM, NIFGSM, TIFGSM
 
 __all__ = [
     "ATTACKS",
+    "COMPONENTS",
     "DIFGSM",
     "FGSM",
     "FUSES",
@@ -45,6 +47,7 @@ __all__ = [
     "TIFGSM",
     "AdversarialSet",
     "Attack",
+    "Component",
     "Ensemble",
     "Finding",
     "ForeignSet",
