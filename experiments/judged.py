@@ -104,9 +104,7 @@ class Judged:
     def read(self, opened: EvaluationSet) -> ImageSet:
         """Other images in the same pixel space, with the same classes."""
         channels = 3 if self.images.shape[0] == 3 else None
-        return opened.read(
-            geometry=self.geometry, channels=channels, classes=self.images.classes
-        )
+        return opened.read(geometry=self.geometry, channels=channels, classes=self.images.classes)
 
     def described(self) -> dict[str, Any]:
         """The pixel space for a summary, as plain values."""
@@ -188,8 +186,8 @@ def load_judged(
     """The nets that `specs` name and the images of the options, ready to be evaluated.
 
     Every net is loaded once, one after the other, and checked. Without `stretch` pictures of
-    another size are refused for nets that do not resize of themselves. Raises `ModelError` for a net that
-    is untrained, trained on other classes, or gives no logits, and as `models.load` does;
+    another size are refused for nets that do not resize of themselves. Raises `ModelError` for a
+    net that is untrained, trained on other classes, or gives no logits, and as `models.load` does;
     `DataError` for images that cannot be read; `ConfigError` for weights that belong to none.
     """
     opened = open_images(settings) if opened is None else opened

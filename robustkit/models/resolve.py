@@ -19,7 +19,7 @@ from robustkit.models.classifier import Classifier
 from robustkit.models.files import load_file
 from robustkit.models.preprocessing import Preprocessing
 from robustkit.models.sources.base import SOURCES, Request, SourceNet, Spec
-from robustkit.models.specs import FILE, PREPROCESSING, ZOO_NAME, parse
+from robustkit.models.specs import FILE, PREPROCESSING, ZOO_NAME, parse, untrained
 from robustkit.models.weights import fit_weights, read_weights
 from robustkit.naming import numbered
 
@@ -111,13 +111,14 @@ def load(
                 "for: NAME?weights=FILE"
             )
         return _of_zoo(parsed, names or numbered(num_classes), shape, None, None, 0).eval()
+    if untrained(parsed):
+        own = "pretrained=true" if parsed.scheme == "timm" else "weights=DEFAULT"
+        raise ModelError(
+            f"{spec}: untrained; give a trained model's file, or weights: {parsed.scheme}:"
+            f"{parsed.name}?{own}"
+        )
     request = Request(parsed, None, num_classes, shape, download)
     found = _open(request, 0)
-    if not found.trained:
-        raise ModelError(
-            f"{spec}: untrained; give a trained model's file, or its weights: {parsed.scheme}:"
-            f"{parsed.name}?weights=…"
-        )
     return _classifier(request, found, names, None).eval()
 
 

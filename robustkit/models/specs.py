@@ -44,16 +44,22 @@ def parse(text: str) -> Spec:
 
 
 def names_untrained(text: str) -> bool:
+    """`untrained` of the parts of a spec."""
+    return untrained(parse(text))
+
+
+def untrained(spec: Spec) -> bool:
     """Whether a spec names an architecture alone: of the zoo, torchvision or timm, and no weights.
 
     Of a user's function nobody can tell before it is called.
     """
-    spec = parse(text)
     if spec.options.get("weights", "none") != "none":
         return False
     if spec.scheme == "timm":
         return spec.options.get("pretrained", "false").lower() == "false"
-    return spec.scheme in (ZOO_NAME, "torchvision")
+    if spec.scheme == "torchvision":  # which says what it thinks of other options
+        return not spec.options.keys() - {"weights", *PREPROCESSING}
+    return spec.scheme == ZOO_NAME
 
 
 def is_file(text: str) -> bool:
