@@ -3,7 +3,7 @@
 A source brings architecture, weights, preprocessing and the names of the classes.
 """
 
-from robustkit.models.sources import factory, torchvision
+from robustkit.models.sources import factory, timm, torchvision
 from robustkit.models.sources.base import SOURCES, Request, SourceNet, Spec
 
-__all__ = ["SOURCES", "Request", "SourceNet", "Spec", "factory", "torchvision"]
+__all__ = ["SOURCES", "Request", "SourceNet", "Spec", "factory", "timm", "torchvision"]

