@@ -43,6 +43,19 @@ def parse(text: str) -> Spec:
     return Spec(text, scheme, name, options)
 
 
+def names_untrained(text: str) -> bool:
+    """Whether a spec names an architecture alone: of the zoo, torchvision or timm, and no weights.
+
+    Of a user's function nobody can tell before it is called.
+    """
+    spec = parse(text)
+    if spec.options.get("weights", "none") != "none":
+        return False
+    if spec.scheme == "timm":
+        return spec.options.get("pretrained", "false").lower() == "false"
+    return spec.scheme in (ZOO_NAME, "torchvision")
+
+
 def is_file(text: str) -> bool:
     """Whether a spec is the path of a model file, and not a name with options."""
     return text.endswith(SUFFIX) and ("?" not in text or Path(text).exists())
