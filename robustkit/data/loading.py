@@ -11,7 +11,7 @@ from torch import Tensor
 from robustkit.compute.seeds import check_seed
 from robustkit.data import sources  # noqa: F401 — importing it fills SOURCES
 from robustkit.data.files import SUFFIXES, PictureFiles, joined
-from robustkit.data.imageset import ImageSet
+from robustkit.data.imageset import ImageSet, numbered_classes
 from robustkit.data.pictures import Format
 from robustkit.data.registry import PARTS, SOURCES, Part, Request, Source
 from robustkit.data.sampling import stratified_sample, stratified_split
@@ -20,11 +20,9 @@ from robustkit.data.specs import check_options, geometry_of, parse_spec
 from robustkit.data.splits import Splits
 from robustkit.errors import DataError, did_you_mean
 from robustkit.geometry import Geometry
-from robustkit.naming import distinct
 
 ROOT_VARIABLE = "ROBUSTKIT_DATA"
 VAL_FRACTION = 0.1
-MOST_CLASSES = 1_000_000  # beyond, a label without a name is no index of a class
 
 
 def load(
@@ -134,10 +132,7 @@ def _meant(text: str) -> str:
 def _numbered(source: Source) -> tuple[str, ...]:
     """Classes up to the highest label, by the names that are known, else by their numbers."""
     labels = torch.cat([part.labels for part in source.parts().values()])
-    count = max(int(labels.max()) + 1, 2) if len(labels) else 2
-    if count > MOST_CLASSES:
-        raise DataError(f"labels go up to {count - 1:,}; they count the classes from 0 on")
-    return distinct([source.hints.get(index, str(index)) for index in range(count)])
+    return numbered_classes(labels, source.hints)
 
 
 def _check_labels(source: Source, classes: tuple[str, ...]) -> None:
