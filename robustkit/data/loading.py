@@ -17,7 +17,7 @@ from robustkit.data.registry import PARTS, SOURCES, Part, Request, Source
 from robustkit.data.sampling import stratified_sample, stratified_split
 from robustkit.data.sources.imagenet import is_wnid
 from robustkit.data.specs import check_options, geometry_of, parse_spec
-from robustkit.data.splits import Splits
+from robustkit.data.splits import Splits, missing_part
 from robustkit.errors import DataError, did_you_mean
 from robustkit.geometry import Geometry
 
@@ -56,11 +56,12 @@ def load(
         train, val = divided(opened, val_fraction, seed)
         if train_size is not None:
             if opened.train is None:
-                raise DataError("has no training split of which to take a sample")
-            train = train[stratified_sample(opened.train.labels[train], train_size, seed)]
+                raise missing_part(source, "train", opened.parts())
+            labels = opened.train.labels[train]
+            train = train[stratified_sample(labels, train_size, seed)]
         geometry, form = opened.geometry, _common_form(opened)
     except DataError as error:
-        raise DataError(f"{source}: {error}") from error
+        raise named(source, error) from error
 
     def read(part: Part | None, indices: Tensor) -> ImageSet | None:
         return None if part is None else _read(part, indices, classes, geometry, form)
@@ -105,6 +106,12 @@ def divided(source: Source, fraction: float, seed: int) -> tuple[Tensor, Tensor]
     if source.val is not None:
         return positions(source.train), torch.arange(0)
     return stratified_split(source.train.labels, fraction, seed, tracks=source.train.tracks)
+
+
+def named(source: str, error: DataError) -> DataError:
+    """The error with the name of the source before it, once."""
+    text, prefix = str(error), f"{source}: "
+    return DataError(text if text.startswith(prefix) else prefix + text)
 
 
 def positions(part: Part | None) -> Tensor:
