@@ -173,9 +173,7 @@ def open_evaluation(
     )
 
 
-def open_files(
-    paths: Sequence[Path], classes: tuple[str, ...] | None = None
-) -> EvaluationSet:
+def open_files(paths: Sequence[Path], classes: tuple[str, ...] | None = None) -> EvaluationSet:
     """Open picture files that nobody has labelled: all have the label 0.
 
     `classes` are the names of what a model may see in them, where that is known.
