@@ -131,7 +131,7 @@ def detector():
 """
 
 
-def test_probabilities_are_named(
+def test_factories_that_are_no_classifiers_are_named(
     nets: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -140,11 +140,8 @@ def test_probabilities_are_named(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     Path("soft_nets.py").write_text(PROBABILITIES.format(file=nets["first"]))
-    assert attack(tmp_path / "run", "--model", "soft=soft_nets:net", "--attack", "fgsm") == 0
-    assert "! softmax outputs" in capsys.readouterr().out
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    found = [each["name"] for each in summary["models"]["soft"]["diagnostics"]]
-    assert "softmax outputs" in found
+    assert attack(tmp_path / "run", "--model", "soft=soft_nets:net", "--attack", "fgsm") == 2
+    assert "soft_nets:net: gives probabilities" in capsys.readouterr().err
     assert attack(tmp_path / "plain", "--model", "soft_nets:no_weights", "--attack", "fgsm") == 0
     assert "! clean accuracy at chance" in capsys.readouterr().out
     assert attack(tmp_path / "other", "--model", "soft_nets:not_a_number") == 2
@@ -183,11 +180,11 @@ MISTAKES = [
     (["--attack", "torchattacks:Square?loss=foo"], "torchattacks:Square"),
     (["--attack", "torchattacks:PIFGSM"], "torchattacks:PIFGSM failed on images of 1x16x16"),
     (["--attack", "torchattacks:LGV?epochs=0"], "epochs must be at least 1"),
-    (["--probe", "3"], "--probe must be 0 or at least 10"),
     (["--model", "=x.safetensors"], "expected NAME=MODEL"),
     (["--restarts", "0"], "restarts must be at least 1"),
     (["--probe", "-1"], "probe must be at least 0"),
-    (["--split", "train"], "--split must be test or val"),
+    (["--split", "trian"], "split must be test, val or train, not 'trian'"),
+    (["--batch-size", "0"], "--batch-size must be auto or a whole number from 1 on, not '0'"),
     (["--test-size", "0"], "--test-size must be at least 1"),
     (["--test-size", "100000"], "100000"),
     (["--model", "small"], "small: untrained; give a trained model's file"),
@@ -230,12 +227,18 @@ def test_models_of_other_classes_or_channels_are_refused(
     models.save(renamed, tmp_path / "letters.safetensors")
     colour = models.build("small", num_classes=10, in_channels=3, image_size=16, seed=0)
     models.save(colour, tmp_path / "colour.safetensors")
-    for name, message in (("letters", "its classes are a, b, c, d"), ("colour", "3")):
+    few = models.build("small", num_classes=4, in_channels=1, image_size=16, seed=0)
+    models.save(few, tmp_path / "few.safetensors")
+    for name, message in (("few", "its classes are 0, 1, 2, 3, those of digits"), ("colour", "3")):
         file = str(tmp_path / f"{name}.safetensors")
         assert attack(tmp_path / "run", "--model", nets["first"], file) == 2
         said = capsys.readouterr().err
         assert f"{name}.safetensors" in said
         assert message in said
+    # Names on one side alone: by index, and said.
+    letters = str(tmp_path / "letters.safetensors")
+    assert attack(tmp_path / "run", "--model", nets["first"], letters) == 0
+    assert "letters: classes matched by index" in capsys.readouterr().out
 
 
 def test_nets_go_by_short_names_that_differ() -> None:

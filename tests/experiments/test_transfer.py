@@ -145,7 +145,7 @@ from robustkit import models
 class Rolled(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.body = models.load({file!r}).net
+        self.body = models.load({file!r})
 
     def forward(self, x):
         return self.body(x).roll({by}, dims=1)
@@ -217,7 +217,7 @@ def mistakes(nets: Nets) -> list[tuple[list[str], str]]:  # noqa: F811
         ),
         (["--sources", f"x={first}", "--targets", f"x={second}"], "to tell them apart"),
         ([*pair, "--attack", "mifgsm?targeted=true"], "say targeted by"),
-        ([*pair, "--gradients", "3"], "--gradients must be 0 or at least 10"),
+        ([*pair, "--gradients", "-3"], "gradients must not be negative, not -3"),
         ([*pair, "--cache", first], "cannot be a folder"),
         (["--sources", first, second, "--targets", first, *loss], "takes its own loss"),
         (["--sources", "resnet18", "--targets", first], "resnet18: untrained"),
