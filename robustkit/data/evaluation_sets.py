@@ -157,6 +157,9 @@ def open_evaluation(
         taken = torch.arange(len(labels)) if size is None else sample(labels, size, seed)
     except DataError as error:
         raise named(source, error) from error
+    notes = opened.notes
+    if len(taken) < len(torch.unique(labels)):
+        notes += (f"{len(taken)} images are fewer than the classes: drawn without regard to class",)
     rows = rows[taken]
     return EvaluationSet(
         name=source,
@@ -169,7 +172,7 @@ def open_evaluation(
         tracks=None if part.tracks is None else part.tracks[rows],
         hints=opened.hints,
         geometry=opened.geometry,
-        notes=opened.notes,
+        notes=notes,
     )
 
 

@@ -108,6 +108,10 @@ def test_fewer_images_than_classes_are_a_plain_sample(tmp_path: Path) -> None:
     assert drawn[0] == open_evaluation(spec, size=3, seed=0).indices.tolist()
     assert all(each == sorted(set(each)) and len(each) == 3 for each in drawn)
     assert set().union(*drawn) == set(range(20))  # every image has its chance
+    assert open_evaluation(spec, size=9).notes == (
+        "9 images are fewer than the classes: drawn without regard to class",
+    )
+    assert open_evaluation(spec, size=10).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -204,10 +208,10 @@ evaluation_sets.IN_MEMORY = 4 * 2**20
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-open_evaluation(sys.argv[1], size=20).read(classes=tuple("abcd"))
+open_evaluation(sys.argv[1], size=20).read()  # starts the threads
 for size in (100, 400):
     before = anonymous()
-    images = open_evaluation(sys.argv[1], size=size).read(classes=tuple("abcd"))
+    images = open_evaluation(sys.argv[1], size=size).read()
     images.digest()
     print(anonymous() - before, images.images.nbytes // 1024)
 """
@@ -215,10 +219,12 @@ for size in (100, 400):
 
 def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
     """Of 15 and 60 MB of pictures, neither takes memory of its own."""
-    folder = flat_folder(tmp_path / "flat", 400, size=(16, 16))
-    spec = f"images:{folder}?labels=labels.csv&size=224"
+    for number in range(400):
+        folder = tmp_path / "flat" / "test" / str(number % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (224, 224), (number // 2, 0, 0)).save(folder / f"{number}.png")
     run = subprocess.run(
-        [sys.executable, "-c", MEASURED, spec],
+        [sys.executable, "-c", MEASURED, f"folder:{tmp_path / 'flat'}"],
         capture_output=True,
         text=True,
         check=True,
