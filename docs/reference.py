@@ -24,6 +24,7 @@ MODULES = (
     "robustkit.models.blueprint",
     "robustkit.training",
     "robustkit.attacks",
+    "robustkit.evaluation",
     "robustkit.repair",
     "robustkit.explain",
     "robustkit.compute",

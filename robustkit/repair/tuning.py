@@ -245,6 +245,7 @@ def _features(net: Classifier, layer: nn.Module, images: ImageSet) -> Tensor:
         seen.append(arguments[0].detach())
         made.append(output.detach().float().cpu())
 
+    predict(net, images.images[:1])  # measures the net, which the hook need not see
     handle = layer.register_forward_hook(hook)
     try:
         logits = predict(net, images.images)
