@@ -58,10 +58,11 @@ def optimize(
     numbers. It runs on one thread with the global random generators seeded for its trial. Where it
     raises, or a number is not finite, the trial has failed: it is recorded and never wins.
 
-    The course depends on `seed` alone, not on `workers`; above one, or with a `timeout` in seconds
-    of a trial (a worker's first has to import what it uses, too), workers are processes, for which `evaluate` must be a function of a module (with
-    others, trials run one by one here, and a warning says so). `strategy` is a name of
-    `STRATEGIES`, which `population`, `crossover` and `screen` steer as in `SearchSettings`.
+    The course depends on `seed` alone, not on `workers`. With several, or with a `timeout` in
+    seconds of a trial (in which a fresh worker also imports what it needs), workers are processes,
+    for which `evaluate` must be a function of a module; with others trials run one by one here, and
+    a warning says so. `strategy` is a name of `STRATEGIES`, which `population`, `crossover` and
+    `screen` steer as in `SearchSettings`.
     `input_shape` (C,H,W) and `num_classes` are what the limits of `space` on parameters and MACs
     are counted for: by default CIFAR-10's.
 
