@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +41,14 @@ def load_judged_images(settings: Any) -> Splits:
         raise ConfigError(f"--split must be test or val, not '{settings['split']}'")
     splits = load(settings["data"], root=settings["root"], download=settings["download"])
     if settings["split"] == "val":
-        splits = replace(splits, test=splits.val)
+        splits = splits.replaced(test=splits.val)
     count = settings["test_size"]
     if count is None or count == len(splits.test):
         return splits
     if count < 1:
         raise DataError(f"--test-size must be at least 1, not {count}")
     chosen = stratified_sample(splits.test.labels, count, settings["seed"])
-    return replace(splits, test=splits.test.subset(chosen))
+    return splits.replaced(test=splits.test.subset(chosen))
 
 
 def name_nets(specs: Sequence[str]) -> dict[str, str]:
