@@ -277,10 +277,11 @@ def torchvisions_transformer() -> nn.Module:
 
 def timms_transformer() -> nn.Module:
     timm = pytest.importorskip("timm", reason="part of the dev extra")
-    net: nn.Module = timm.models.VisionTransformer(
+    net = timm.models.VisionTransformer(
         img_size=8, patch_size=4, depth=2, num_heads=2, embed_dim=8, num_classes=CLASSES
     )
     nn.init.normal_(net.get_parameter("head.weight"))
+    assert isinstance(net, nn.Module)
     return net
 
 
