@@ -271,7 +271,8 @@ def torchvisions_transformer() -> nn.Module:
         image_size=8, patch_size=4, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=12,
         num_classes=CLASSES,
     )  # fmt: skip
-    nn.init.normal_(net.heads.head.weight)  # which starts at 0
+    assert isinstance(net, nn.Module)
+    nn.init.normal_(net.get_parameter("heads.head.weight"))  # which starts at 0
     return net
 
 
@@ -280,8 +281,8 @@ def timms_transformer() -> nn.Module:
     net = timm.models.VisionTransformer(
         img_size=8, patch_size=4, depth=2, num_heads=2, embed_dim=8, num_classes=CLASSES
     )
-    nn.init.normal_(net.get_parameter("head.weight"))
     assert isinstance(net, nn.Module)
+    nn.init.normal_(net.get_parameter("head.weight"))
     return net
 
 
