@@ -1,18 +1,20 @@
 """Architecture search: genotypes, their variation, objectives and strategies.
 
 Stands on `robustkit` and below `experiments`, where training, scoring and the run folder come in:
-a search here only proposes networks and is told how they did.
+a search here only proposes networks and is told how they did; `optimize` runs one for any function.
 """
 
 from evolution.candidate import Candidate, Scored
 from evolution.genes import GeneEffect, gene_effects
 from evolution.genotype import Genotype
 from evolution.objectives import MEASURES, Objective, fitness_of, parse_objectives
+from evolution.optimize import optimize
 from evolution.pareto import front
 from evolution.pedigree import pedigree
 from evolution.sampling import sample
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES, SearchSettings, Strategy, open_strategy
+from evolution.study import Study, StudyTrial
 from evolution.variation import crossover, mutate
 
 __all__ = [
@@ -26,12 +28,15 @@ __all__ = [
     "SearchSettings",
     "SearchSpace",
     "Strategy",
+    "Study",
+    "StudyTrial",
     "crossover",
     "fitness_of",
     "front",
     "gene_effects",
     "mutate",
     "open_strategy",
+    "optimize",
     "parse_objectives",
     "pedigree",
     "sample",

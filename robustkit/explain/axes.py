@@ -1,4 +1,5 @@
-"""Where the channels of maps are, through permutations: a map is a sum over them."""
+"""Where images and channels are, through permutations: biases are counted image by image, and a
+map is a sum over channels."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Call = Callable[..., Any]
@@ -33,6 +35,35 @@ def channel_axes(
     if axis == 1:
         return {}
     return {id(each): axis for each in outputs if each.dim() == 4}
+
+
+def row_axis(
+    known: Mapping[int, int],
+    func: Call,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    given: Sequence[Tensor],
+) -> int | None:
+    """The axis of the images in what `func` gives; None: it is not followed through this function.
+
+    `known` tells it of what was `given`, where it is not 0. Attention's code puts queries, keys and
+    values, or positions, before images, and takes them apart again.
+    """
+    axis = known.get(id(given[0]), 0)
+    dims = permutation(func, args, kwargs, given[0].dim())
+    if dims is not None:
+        return dims.index(axis)
+    if func is F.multi_head_attention_forward:
+        return axis if given[0].dim() == 3 and axis == 1 else None
+    if not any(id(each) in known for each in given):
+        return 0
+    if func in (torch.unbind, _T.unbind):
+        taken = int(args[1] if len(args) > 1 else kwargs.get("dim", 0)) % given[0].dim()
+    elif func is _T.__getitem__ and type(args[1]) is int:
+        taken = 0
+    else:
+        return axis if func in (_T.contiguous, _T.clone, torch.clone) else None
+    return None if taken == axis else axis - (taken < axis)
 
 
 def permutation(

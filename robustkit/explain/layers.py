@@ -76,6 +76,8 @@ def automatic(record: Record, tensors: Mapping[int, Tensor], image: int) -> dict
         tensor = tensors[made]
         if tensor.dim() != 4 or min(tensor.shape[2:]) < 2 or record.axis.get(made, 1) != 1:
             continue
+        if made in record.rows:
+            continue
         height = tensor.shape[2]
         before, above = chosen[-1] if chosen else (-1, math.inf)
         if above / height < SHRINKS:

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from robustkit.errors import ExplainError
 from robustkit.explain import operations as known
-from robustkit.explain.axes import channel_axes
+from robustkit.explain.axes import channel_axes, row_axis
 from robustkit.explain.frozen import frozen_statistics
 from robustkit.explain.rules import SECANT, Frozen, Gate, Pass, Relu, Smooth
 
@@ -45,8 +45,8 @@ class Record:
     contributions go back through them: see `settle`. `gates` are tensors that come of bounded
     functions. `smooth` says whether an operation is not piecewise linear; `given` which module, the
     outermost, gives a tensor; `axis` where the channels of a tensor (N,…) are, for those that have
-    them elsewhere than at 1. `kept` keeps the outputs alive, so that their identities stay their
-    own.
+    them elsewhere than at 1, and `rows` where its images are, if not at 0. `kept` keeps the outputs
+    alive, so that their identities stay their own.
     """
 
     now: Pass = field(default_factory=Pass)
@@ -54,6 +54,7 @@ class Record:
     unknown: dict[str, str] = field(default_factory=dict)
     doubtful: dict[int, tuple[str, str]] = field(default_factory=dict)
     gates: set[int] = field(default_factory=set)
+    rows: dict[int, int] = field(default_factory=dict)
     smooth: bool = False
     relus: int = 0
     given: dict[int, str] = field(default_factory=dict)
@@ -116,8 +117,8 @@ class Recording(TorchFunctionMode):
         outputs = [each for each in made_here if id(each) not in here]
         if outputs:
             self.record.axis |= channel_axes(self.record.axis, func, args, kwargs, given, outputs)
-            if any(each.dim() == 0 or len(each) != self.count for each in outputs):
-                # Biases are counted image by image, so images must stay apart, one a row.
+            if not self._images_apart(func, args, kwargs, given, outputs):
+                # Biases are counted image by image, so images must stay apart.
                 self._refuse(func, "after which rows are no images")
             self.record.kept += [*given, *outputs]
             if func in known.GATING or self._of_gates(func, given):
@@ -137,6 +138,24 @@ class Recording(TorchFunctionMode):
         if func in known.IN_PLACE or kwargs.get("inplace", False):
             self._rename(args[0] if args else kwargs["input"], made)
         return made
+
+    def _images_apart(
+        self,
+        func: Call,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        given: list[Tensor],
+        outputs: list[Tensor],
+    ) -> bool:
+        """Whether an axis of every output still counts the images; note which, if not the first."""
+        axis = row_axis(self.record.rows, func, args, kwargs, given)
+        if axis is None or any(
+            each.dim() <= axis or each.shape[axis] != self.count for each in outputs
+        ):
+            return False
+        if axis:
+            self.record.rows |= {id(each): axis for each in outputs}
+        return True
 
     def _current(self, tensor: Tensor) -> Tensor:
         """The tensor as code that has written into it sees it; a parameter without its graph."""
@@ -192,6 +211,8 @@ class Recording(TorchFunctionMode):
         if func in known.NORMS:
             return self._frozen(func, args, kwargs)
         func = known.OUT_OF_PLACE.get(func, func)
+        if func is F.multi_head_attention_forward and kwargs.get("need_weights") is False:
+            return self._attention(args, kwargs), None
         if func is F.scaled_dot_product_attention and all(_depends(each) for each in args[:3]):
             attend = functools.partial(_attended, args[3:], kwargs)
             return self._gate(attend, args[2], args[:2])
@@ -268,6 +289,16 @@ class Recording(TorchFunctionMode):
         made: Tensor = Gate.apply(f, self.record.now, signal, *gates)
         return made
 
+    def _attention(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Attention with its projections, positions first (L,N,E): affine in what is projected."""
+        query, key, value, *rest = args
+        attend = functools.partial(_projected, tuple(rest), kwargs)
+        made = self._gate(attend, value, (query, key))
+        nothing = torch.zeros_like(value.detach())
+        constant = attend(nothing, query.detach(), key.detach())
+        self._constant(made, constant, rows=1)
+        return made
+
     def _batch_norm(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         names = ["input", "running_mean", "running_var", "weight", "bias"]
         names.append("training" if func is F.batch_norm else "use_input_stats")
@@ -310,13 +341,17 @@ class Recording(TorchFunctionMode):
 
         made.register_hook(hook)  # type: ignore[no-untyped-call]
 
-    def _constant(self, made: Tensor, constant: Any) -> None:
-        """Count Σ constant·g of an operation that adds `constant`, a number or a tensor."""
+    def _constant(self, made: Tensor, constant: Any, rows: int = 0) -> None:
+        """Count Σ constant·g of an operation that adds `constant`, a number or a tensor.
+
+        `rows` is the axis of the images.
+        """
         place, now = self._place(), self.record.now
 
         def hook(g: Tensor | None) -> None:
             if g is not None and now.rule == SECANT:
-                now.add(place, (g * constant).reshape(len(g), -1).sum(dim=1))
+                added = (g * constant).movedim(rows, 0)
+                now.add(place, added.reshape(len(added), -1).sum(dim=1))
 
         made.register_hook(hook)  # type: ignore[no-untyped-call]
 
@@ -349,6 +384,13 @@ def _attended(
     args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Tensor, query: Tensor, key: Tensor
 ) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value, *args, **kwargs)
+
+
+def _projected(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Tensor, query: Tensor, key: Tensor
+) -> Tensor:
+    made: Tensor = F.multi_head_attention_forward(query, key, value, *args, **kwargs)[0]
+    return made
 
 
 def _without_the_image(tensor: Tensor) -> Tensor:

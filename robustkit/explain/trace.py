@@ -173,7 +173,7 @@ def trace(
     for name in sorted(captured, key=lambda each: order.get(id(captured[each]), -1)):
         # A module may be called "input", too.
         called = name if name != INPUT else f"{INPUT} (a module)"
-        live[called] = _checked(name, captured[name], len(images))
+        live[called] = _checked(name, captured[name], len(images), record)
         if record.axis.get(id(captured[name]), 1) != 1:
             raise ExplainError(
                 f"layer '{name}' has its channels last, (N,H,W,C): maps need (N,C,H,W); name a "
@@ -323,10 +323,10 @@ def _refuse_training(model: nn.Module) -> None:
             )
 
 
-def _checked(name: str, tensor: Tensor, count: int) -> Tensor:
+def _checked(name: str, tensor: Tensor, count: int, record: Record) -> Tensor:
     if not tensor.requires_grad:
         raise ExplainError(f"layer '{name}' does not depend on the image")
-    if tensor.dim() < 2 or len(tensor) != count:
+    if tensor.dim() < 2 or len(tensor) != count or id(tensor) in record.rows:
         raise ExplainError(
             f"layer '{name}' gives {tuple(tensor.shape)}, not one row for each of {count} images"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -9,11 +10,9 @@ from torch import Tensor, nn
 
 from robustkit.attacks import predict
 from robustkit.compute import torch_generator
-from robustkit.data import ImageSet
+from robustkit.data import ImageSet, as_image_set
 from robustkit.errors import DataError, RepairError
-
-Images = ImageSet | tuple[Tensor, Tensor]
-"""An image set, or images (N,C,H,W), uint8 or float in [0,1], with labels int64 (N,)."""
+from robustkit.naming import distinct
 
 
 def drop_shared(held_out: ImageSet, images: ImageSet) -> tuple[ImageSet, int]:
@@ -33,17 +32,18 @@ def drop_shared(held_out: ImageSet, images: ImageSet) -> tuple[ImageSet, int]:
 
 
 def gather(
-    model: nn.Module, failures: Images, held_out: Images | None, seed: int
+    model: nn.Module, failures: object, held_out: object | None, seed: int
 ) -> tuple[ImageSet, ImageSet | None]:
     """Divide what is given into images to repair on and images to judge on.
 
-    The first are all of `failures`, then half of the images of `held_out` that `model` gets right,
-    drawn by `seed`: a search that saw failures alone would break what it does not see. The second
-    are the rest of `held_out`, None where nothing is left. Images of `held_out` that are among
-    `failures`, pixel for pixel, are in neither half.
+    Both are anything that `data.as_image_set` takes. The first are all of `failures`, then half of
+    the images of `held_out` that `model` gets right, drawn by `seed`: a search that saw failures
+    alone would break what it does not see. The second are the rest of `held_out`, None where
+    nothing is left. Images of `held_out` that are among `failures`, pixel for pixel, are in neither
+    half.
 
-    Raises `RepairError` for sets that do not fit the model or each other, and where the model is
-    right on none of the images.
+    Raises `DataError` for what is no set, `RepairError` for sets that do not fit the model or each
+    other, and where the model is right on none of the images.
     """
     wrong = _as_images(failures, "failures")
     others = None if held_out is None else _as_images(held_out, "held_out")
@@ -57,8 +57,7 @@ def gather(
         _need_a_success(predict(model, wrong.images), wrong, "give held_out images, too")
         return wrong, None
     others = _with_all_classes(model, others, "held_out")
-    if others.classes != wrong.classes:
-        raise RepairError("failures and held-out images have other class names: give both the same")
+    wrong, others = _with_equal_classes(wrong, others)
     new = torch.nonzero(_not_among(others, wrong)).squeeze(1)
     if not len(new):
         raise RepairError("every held-out image is among the failures: hold out others")
@@ -75,8 +74,11 @@ def gather(
     return _joined(wrong, others.subset(watched)), kept
 
 
-def _as_images(given: Images, name: str) -> ImageSet:
-    return given if isinstance(given, ImageSet) else _from_pair(given, name)
+def _as_images(given: object, name: str) -> ImageSet:
+    try:
+        return as_image_set(given)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
 
 
 def _with_all_classes(model: nn.Module, images: ImageSet, name: str) -> ImageSet:
@@ -87,31 +89,19 @@ def _with_all_classes(model: nn.Module, images: ImageSet, name: str) -> ImageSet
         raise RepairError(
             f"{name}: the images have {known} classes, the model gives {classes} logits"
         )
-    return replace(images, classes=(*images.classes, *map(str, range(known, classes))))
+    return replace(images, classes=distinct([*images.classes, *map(str, range(known, classes))]))
 
 
-def _from_pair(given: object, name: str) -> ImageSet:
-    pair = tuple(given) if isinstance(given, tuple | list) else ()
-    if len(pair) != 2 or not all(isinstance(each, Tensor) for each in pair):
-        raise RepairError(
-            f"{name} must be an ImageSet or (images, labels), not {type(given).__name__}"
-        )
-    images, labels = pair
-    if images.is_floating_point():
-        images = _levels(images, name)
-    try:
-        count = max(int(labels.max()) + 1, 2) if labels.numel() else 2
-        return ImageSet(images.cpu(), labels.cpu(), tuple(map(str, range(count))))
-    except DataError as error:
-        raise RepairError(f"{name}: {error}") from None
-
-
-def _levels(images: Tensor, name: str) -> Tensor:
-    """Uint8 of float images in [0,1], as sets hold them."""
-    low, high = (float(bound) for bound in torch.aminmax(images)) if images.numel() else (0.0, 0.0)
-    if not (low >= 0 and high <= 1):
-        raise RepairError(f"{name}: float images must be in [0,1], not in [{low:g}, {high:g}]")
-    return (images * 255).round().to(torch.uint8)
+def _with_equal_classes(wrong: ImageSet, others: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Both sets with the same classes: numbers give way to names."""
+    numbers = tuple(map(str, range(len(wrong.classes))))
+    if wrong.classes == numbers:
+        wrong = replace(wrong, classes=others.classes)
+    if others.classes == numbers:
+        others = replace(others, classes=wrong.classes)
+    if others.classes != wrong.classes:
+        raise RepairError("failures and held-out images have other class names: give both the same")
+    return wrong, others
 
 
 def _need_a_success(logits: Tensor, images: ImageSet, remedy: str) -> None:
@@ -123,15 +113,23 @@ def _need_a_success(logits: Tensor, images: ImageSet, remedy: str) -> None:
 
 
 def _joined(first: ImageSet, second: ImageSet) -> ImageSet:
-    images = torch.cat([first.images, second.images])
+    images = (
+        torch.cat([first.images, second.images])
+        if first.images.dtype == second.images.dtype
+        else torch.cat([first.floats(), second.floats()])
+    )
     return ImageSet(images, torch.cat([first.labels, second.labels]), first.classes)
 
 
 def _not_among(held_out: ImageSet, images: ImageSet) -> Tensor:
     """Bool (N,): which held-out images are no copies of any of `images`."""
-    seen = set(_contents(images.images))
-    return torch.tensor([content not in seen for content in _contents(held_out.images)])
+    alike = held_out.images.dtype == images.images.dtype
+    seen = set(_contents(images, alike))
+    return torch.tensor([content not in seen for content in _contents(held_out, alike)])
 
 
-def _contents(images: Tensor) -> list[bytes]:
-    return [image.tobytes() for image in images.numpy()]
+def _contents(images: ImageSet, as_kept: bool) -> Iterator[bytes]:
+    """The pixels of each image, as the set keeps them or as floats."""
+    for index in range(len(images)):
+        image = images.images[index] if as_kept else images.floats(torch.tensor([index]))
+        yield image.numpy().tobytes()

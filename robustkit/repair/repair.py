@@ -14,7 +14,7 @@ from robustkit.attacks import predict
 from robustkit.data import ImageSet
 from robustkit.errors import RepairError
 from robustkit.repair.config import ARACHNE, RepairConfig
-from robustkit.repair.heldout import Images, gather
+from robustkit.repair.heldout import gather
 from robustkit.repair.localise import Localisation, localise
 from robustkit.repair.metrics import Verdict
 from robustkit.repair.patch import Patch, make_patch
@@ -94,8 +94,8 @@ def repair(
     model: nn.Module,
     config: RepairConfig = ...,
     *,
-    failures: Images,
-    held_out: Images | None = ...,
+    failures: object,
+    held_out: object | None = ...,
     previous: nn.Module | None = ...,
     swarm: SwarmConfig = ...,
     resume: Search | None = ...,
@@ -105,9 +105,9 @@ def repair(
     model: nn.Module,
     config: RepairConfig | None = None,
     images: ImageSet | None = None,
-    held_out: Images | None = None,
+    held_out: object | None = None,
     *,
-    failures: Images | None = None,
+    failures: object | None = None,
     previous: nn.Module | None = None,
     swarm: SwarmConfig = CONSTRICTED,
     resume: Search | None = None,
@@ -116,11 +116,11 @@ def repair(
     """Localise on `images`, search with a swarm, and judge by ordinary forward passes.
 
     Either `config` and `images`, a set of which the model gets some wrong and some right, with
-    `held_out` images to judge on; or `failures`, images that the model gets wrong, whose default
-    `config` is ARACHNE, which needs no training history. Then what must not break is taken from
-    `held_out`: half of its images that the model gets right are repaired on, the rest judges, and
-    copies of failures are left out (see `gather`). Masks and indices are of the images repaired on,
-    the failures first.
+    `held_out` images to judge on; or `failures`, any set (see `data.as_image_set`) of images that
+    the model gets wrong, whose default `config` is ARACHNE, which needs no training history. Then
+    what must not break is taken from `held_out`, any set, too: half of its images that the model
+    gets right are repaired on, the rest judges, and copies of failures are left out (see `gather`).
+    Masks and indices are of the images repaired on, the failures first.
 
     `previous` is the checkpoint before `model`, which the history method needs. `model` is any
     module from images in [0,1] to logits, and never changed. Where no candidate is fitter than the

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 from robustkit import explain
@@ -212,3 +213,89 @@ def test_a_learnt_token_contributes_as_a_bias() -> None:
     change = explain.cav(net, images(), 1)["input"].biases - before
     expected = net.value.weight.sum(dim=1) @ net.head.weight[1] / 37  # 36 positions and the token
     torch.testing.assert_close(change, expected.detach().expand(2))
+
+
+class Heads(nn.Module):
+    """Attention of two heads over the positions of maps, torch's own or `by_hand`, and a head."""
+
+    def __init__(self, *, by_hand: bool, batch_first: bool = True) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, CHANNELS, 3)
+        self.attend = nn.MultiheadAttention(CHANNELS, 2, batch_first=batch_first)
+        self.head = nn.Linear(CHANNELS, CLASSES)
+        self.by_hand, self.batch_first = by_hand, batch_first
+        with torch.no_grad():
+            self.attend.in_proj_bias.uniform_(-1, 1)
+            self.attend.out_proj.bias.uniform_(-1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        t = tokens(F.relu(self.first(x)))
+        if self.by_hand:
+            t = self.slowly(t)
+        elif self.batch_first:
+            t = self.attend(t, t, t, need_weights=False)[0]
+        else:
+            t = t.transpose(0, 1)
+            t = self.attend(t, t, t, need_weights=False)[0].transpose(0, 1)
+        logits: Tensor = self.head(t.mean(dim=1))
+        return logits
+
+    def slowly(self, t: Tensor) -> Tensor:
+        """Vaswani et al. 2017, equation 1, head by head."""
+        query, key, value = F.linear(t, self.attend.in_proj_weight, self.attend.in_proj_bias).chunk(
+            3, dim=2
+        )
+        width = CHANNELS // 2
+        made = []
+        for start in (0, width):
+            q, k, v = (each[:, :, start : start + width] for each in (query, key, value))
+            made.append((q @ k.transpose(1, 2) / width**0.5).softmax(dim=-1) @ v)
+        joined: Tensor = self.attend.out_proj(torch.cat(made, dim=2))
+        return joined
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_attention_of_torch_is_that_of_the_paper(batch_first: bool) -> None:
+    x = images(3)
+    own = made(lambda: Heads(by_hand=False, batch_first=batch_first))
+    slow = made(lambda: Heads(by_hand=True))
+    found, expected = explain.cav(own, x, 1), explain.cav(slow, x, 1)
+    torch.testing.assert_close(found["input"].raw, expected["input"].raw)
+    torch.testing.assert_close(found["input"].biases, expected["input"].biases)
+    torch.testing.assert_close(explain.saliency(own, x, 1), explain.saliency(slow, x, 1))
+
+
+def torchvisions_transformer() -> nn.Module:
+    net = torchvision.models.VisionTransformer(
+        image_size=8, patch_size=4, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=12,
+        num_classes=CLASSES,
+    )  # fmt: skip
+    assert isinstance(net, nn.Module)
+    nn.init.normal_(net.get_parameter("heads.head.weight"))  # which starts at 0
+    return net
+
+
+def timms_transformer() -> nn.Module:
+    timm = pytest.importorskip("timm", reason="part of the dev extra")
+    net = timm.models.VisionTransformer(
+        img_size=8, patch_size=4, depth=2, num_heads=2, embed_dim=8, num_classes=CLASSES
+    )
+    assert isinstance(net, nn.Module)
+    nn.init.normal_(net.get_parameter("head.weight"))
+    return net
+
+
+@pytest.mark.parametrize("build", [torchvisions_transformer, timms_transformer])
+def test_vision_transformers_are_explained(build: Callable[[], nn.Module]) -> None:
+    net, x = made(build), images(3, channels=3)
+    found = explain.cav(net, x, 1)
+    assert len(found) >= 2
+    for each in found.values():
+        assert each.cut
+        torch.testing.assert_close(each.residual, torch.zeros(3, dtype=torch.float64))
+    alone = explain.cav(net, x[1:2], 1)["input"]
+    torch.testing.assert_close(alone.raw, found["input"].raw[1:2])
+    leaf = x.clone().requires_grad_(True)
+    (expected,) = torch.autograd.grad(net(leaf)[:, 1].sum(), leaf)
+    torch.testing.assert_close(explain.saliency(net, x, 1), expected)

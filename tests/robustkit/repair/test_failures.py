@@ -10,9 +10,10 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from robustkit.data import ImageSet
-from robustkit.errors import RepairError
+from robustkit.errors import DataError, RepairError
 from robustkit.repair import ARACHNE, Patch, SwarmConfig, gather, repair
 from tests.robustkit.repair.nets import noise
 from tests.robustkit.repair.trained import SWARM, Trained, check_figures, said
@@ -131,6 +132,34 @@ def test_torchvisions_nets_are_repaired(name: str, layer: str) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_sets_of_every_kind_will_do(net: Trained) -> None:
+    test = net.splits.test
+    failing = wrong(net, test)
+    expected, rest = gather(net.model, failing, test, seed=0)
+    assert rest is not None
+    loader = DataLoader(TensorDataset(test.floats(), test.labels), batch_size=100)
+    levels = (failing.images.numpy(), failing.labels.numpy())
+    images, kept = gather(net.model, levels, loader, seed=0)
+    assert kept is not None
+    assert (rows(images), rows(kept)) == (rows(expected), rows(rest))
+    named = replace(test, classes=tuple("abcdefghij"))
+    assert gather(net.model, levels, named, seed=0)[0].classes == named.classes
+
+
+def test_floats_between_the_levels_are_told_from_copies(net: Trained) -> None:
+    test = net.splits.test
+    failing = wrong(net, test)
+    shifted = test.floats().clamp(0.001, 0.999)
+    shifted[:50] = test.floats()[:50]  # copies of what may be among the failures
+    images, kept = gather(net.model, failing, (shifted, test.labels), seed=0)
+    assert images.images.dtype == torch.float32
+    assert torch.equal(images.images[: len(failing)], failing.floats())
+    assert kept is not None
+    copies = len(set(rows(failing)) & set(rows(test.subset(torch.arange(50)))))
+    assert copies > 0
+    assert len(images) - len(failing) + len(kept) == len(test) - copies
+
+
 def test_right_images_among_the_failures_are_what_must_not_break(net: Trained) -> None:
     made = repair(net.model, failures=net.splits.train, swarm=SWARM)
     expected = repair(net.model, ARACHNE, net.splits.train, swarm=SWARM)
@@ -156,9 +185,9 @@ def test_what_cannot_be_repaired_is_said(net: Trained) -> None:
         repair(model, failures=failing.subset(torch.arange(3)), held_out=failing)
     with pytest.raises(RepairError, match=r"failures are \(1, 16, 16\) and held-out images \(1, 8"):
         repair(plain(net), failures=failing, held_out=_halved(train))
-    with pytest.raises(RepairError, match=r"failures must be an ImageSet or .* not Tensor"):
-        repair(model, failures=failing.images)  # type: ignore[call-overload]
-    with pytest.raises(RepairError, match=r"failures: float images must be in \[0,1\], not in"):
+    with pytest.raises(DataError, match="failures: no pictures and labels in a Tensor"):
+        repair(model, failures=failing.images)
+    with pytest.raises(DataError, match=r"failures: .*\[0,\s?1\]"):
         repair(model, failures=(255 * failing.floats(), failing.labels))
     more = ImageSet(failing.images, failing.labels, tuple(map(str, range(12))))
     with pytest.raises(RepairError, match="have 12 classes, the model gives 10 logits"):
@@ -167,7 +196,7 @@ def test_what_cannot_be_repaired_is_said(net: Trained) -> None:
         repair(model, ARACHNE)  # type: ignore[call-overload]
     named = replace(net.splits.test, classes=tuple("abcdefghij"))
     with pytest.raises(RepairError, match="other class names"):
-        repair(model, failures=failing, held_out=named)
+        repair(model, failures=replace(failing, classes=tuple("klmnopqrst")), held_out=named)
 
 
 def _halved(images: ImageSet) -> ImageSet:
