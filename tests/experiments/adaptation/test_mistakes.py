@@ -33,7 +33,17 @@ from tests.experiments.adaptation.runs import SMALL
         (["adapt", "--backbone", "{detector}"], "holds a detector, where a classifier is needed"),
         (["detect"], "--model: name a detector's file"),
         (["detect", "--model", "{classifier}"], "holds a classifier where a detector is needed"),
-        (["detect", "--model", "torchvision:ssd300_vgg16"], "without --weights FILE"),
+        (["adapt", "--detector", "{lite}?weights=COCO_V1"], "--download fetches it"),
+        (["adapt", "--detector", "{lite}?weights=COCO_V3"], "did you mean 'COCO_V1'"),
+        (["adapt", "--detector", "{lite}?weights=a.pth", "--weights", "b"], "leave one out"),
+        (["adapt", "--detector", "{lite}?weights=a&weights_backbone=b"], "exclude each other"),
+        (["adapt", "--backbone", "resnet20", "--taps", "layer9"], "no block 'layer9' in the back"),
+        (["adapt", "--backbone", "tests.adaptation.factories:lite1"], "did you mean 'lite0'"),
+        (["adapt", "--taps", "layer1"], "--backbone, which is missing"),
+        (["detect", "--model", "torchvision:ssd300_vgg16"], "or --weights FILE it learnt nothing"),
+        (["detect", "--model", "{lite}?weights=COCO_V1"], "--download fetches it"),
+        (["detect", "--model", "{lite}?weights=a", "--weights", "b"], "leave out --weights b"),
+        (["detect", "--model", "{lite}?weights_backbone=DEFAULT"], "its head has learnt nothing"),
         (["detect", "--model", "{detector}", "--weights", "w"], "leave out --weights"),
         (["detect", "--model", "{detector}", "--data", "voc:{tmp}:test"], "no JPEGImages in it"),
         (["detect", "--model", "{detector}", "--eps", "3"], "must be in [0,1]"),
@@ -60,7 +70,9 @@ def test_mistakes_are_said_in_one_line_and_leave_nothing(
     adapted: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     classifier = tmp_path / "c.safetensors"
     models.save(
         models.build("small", num_classes=3, in_channels=3, image_size=16, seed=0), classifier
@@ -69,6 +81,7 @@ def test_mistakes_are_said_in_one_line_and_leave_nothing(
         "classifier": classifier,
         "detector": adapted / "source-0.safetensors",
         "tmp": tmp_path,
+        "lite": "torchvision:ssdlite320_mobilenet_v3_large",
     }
     verb, *rest = (each.format(**names) for each in arguments)
     if verb == "adapt":
