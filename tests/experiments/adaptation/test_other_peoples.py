@@ -17,7 +17,7 @@ from tests.adaptation.test_pretrained import random_state
 from tests.experiments.adaptation.runs import SMALL, summary_of
 
 LITE = "torchvision:ssdlite320_mobilenet_v3_large"
-LITE0 = "tests.adaptation.factories:lite0"
+LITE0, BRANCHING = (f"tests.adaptation.factories:{name}" for name in ("lite0", "branching"))
 TINY = [*SMALL, "--judge-images", "1", "--judge-steps", "1", "--seeds", "1"]
 
 
@@ -81,38 +81,45 @@ def test_a_detector_of_coco_is_evaluated_and_trained_further(
     assert "classes that the detector does not know" in (judged / "report.html").read_text()
 
 
-def test_efficientnet_lite_is_the_backbone_and_its_code_is_run_only_where_it_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("factory", "taps"),
+    [
+        (BRANCHING, ["stem", "first", "second"]),
+        pytest.param(LITE0, ["_blocks.2", "_blocks.4", "_blocks.10"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_factorys_net_is_the_backbone_and_its_code_is_run_only_where_it_is_named(
+    factory: str, taps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
     flags = with_flags(detector="tiny_ssd?side=64", steps="2")
-    named = ["--backbone", LITE0]
-    run = ["adapt", *flags, *named, "--recipe", "longer", "--out", str(out)]
+    named = ["--backbone", factory]
+    run = ["adapt", *flags, *named, "--recipe", "source", "--out", str(out)]
     assert main(run) == 0
-    note = f"backbone: {LITE0}, with the weights that its function gives it"
+    note = f"backbone: {factory}, with the weights that its function gives it"
     assert note in capsys.readouterr().out
-    assert summary_of(out)["notes"] == [note]
-    model = detectors.load(out / "source-0.safetensors", trust=[LITE0])
-    assert model.card.architecture["taps"] == ["_blocks.2", "_blocks.4", "_blocks.10"]
+    assert summary_of(out)["notes"][0] == note
+    model = detectors.load(out / "source-0.safetensors", trust=[factory])
+    assert model.card.architecture["taps"] == taps
     assert (out / "report.html").read_text().count("data:image/png") == 3
     # From here on nothing names the function but the folder.
     count = len(factories.CALLED)
-    file = str(out / "longer-0.safetensors")
+    file = str(out / "source-0.safetensors")
     shapes = "shapes:clipart:8?side=64"
     for command in (
         ["detect", "--model", file, "--data", shapes, "--out", str(tmp_path / "no")],
         ["shift", "--model", file, "--source", shapes, "--target", shapes],
     ):
         assert main(command) == 2
-        assert f"if you trust it: --trust {LITE0}" in capsys.readouterr().err
+        assert f"if you trust it: --trust {factory}" in capsys.readouterr().err
     assert main(["adapt", "--resume", str(out)]) == 2
-    assert f"give --backbone {LITE0} again" in capsys.readouterr().err
+    assert f"give --backbone {factory} again" in capsys.readouterr().err
     assert main(["report", str(out)]) == 0
     assert "is run only where it is named" in (out / "report.html").read_text()
     assert len(factories.CALLED) == count
     assert main(["adapt", "--resume", str(out), *named]) == 0
     assert (out / "report.html").read_text().count("data:image/png") == 3
-    judged = ["--data", shapes, "--eps", "0", "--pictures", "0", "--trust", LITE0]
+    judged = ["--data", shapes, "--eps", "0", "--pictures", "0", "--trust", factory]
     assert main(["detect", "--model", file, *judged, "--out", str(tmp_path / "yes")]) == 0
 
 
