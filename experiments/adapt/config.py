@@ -13,7 +13,8 @@ from experiments.adapt.backbones import is_factory
 from robustkit.errors import ConfigError
 
 HELPS = {
-    "source": "labelled images: shapes:STYLE[:N], voc:FOLDER:SPLIT or coco:IMAGES:JSON",
+    "source": "labelled images: shapes:STYLE[:N], voc:FOLDER:SPLIT (voc:A+B:SPLIT joins folders) "
+    "or coco:IMAGES:JSON",
     "target": "images of the other domain; labels serve the oracle and the judgement alone",
     "source_test": "what is judged on; none: the test part of --source",
     "target_test": "what is judged on; none: the test part of --target",

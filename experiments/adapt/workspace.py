@@ -120,7 +120,8 @@ def open_workspace(path: str) -> Workspace:
 
 def _check_apart(name: str, train: DetectionSet, other: str, test: DetectionSet) -> None:
     """Raise `DataError` where images whose labels are trained on are judged on, too."""
-    shared = set(train.ids) & set(test.ids) if train.root == test.root else set()
+    judged = set(test.paths)
+    shared = [each for each, path in zip(train.ids, train.paths, strict=True) if path in judged]
     if shared:
         raise DataError(
             f"{len(shared)} images, such as {min(shared)}, are trained on with their labels and "

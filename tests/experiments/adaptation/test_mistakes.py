@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.adapt import AdaptOptions, load_domains
 from experiments.cli import main
 from robustkit import models
 from robustkit.data.shapes import ShapesConfig
@@ -111,6 +112,27 @@ def test_images_are_not_trained_on_with_labels_and_judged_on(
     flags[1] = everything
     assert main(["adapt", *flags, "--recipe", "source", "--seeds", "1", "--out", str(out)]) == 2
     assert not out.exists()
+
+
+def test_images_of_joined_folders_are_known_one_by_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(("A", "B")):
+        write_shapes(ShapesConfig(style="comic", count=4, side=64, seed=number), tmp_path / name)
+    flags, both = (
+        [*SMALL, "--recipe", "source", "--seeds", "1"],
+        f"{tmp_path / 'A'}+{tmp_path / 'B'}",
+    )
+    flags[1] = f"voc:{both}:train"
+    flags += ["--source-test", f"voc:{tmp_path / 'B'}:train"]
+    out = tmp_path / "out"
+    assert main(["adapt", *flags, "--out", str(out)]) == 2
+    assert "4 images, such as B/" in capsys.readouterr().err
+    assert not out.exists()
+    options = AdaptOptions(source=f"voc:{both}:train", target=f"voc:{both}")
+    source, target = load_domains(options)
+    assert len(source.train) == len(source.test) == len(target.test) == 8
+    assert source.test.name == f"voc:{both}:test"
 
 
 def test_the_target_needs_no_labels_and_the_oracle_does(
