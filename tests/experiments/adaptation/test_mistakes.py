@@ -38,7 +38,20 @@ from tests.experiments.adaptation.runs import SMALL
         (["adapt", "--detector", "{lite}?weights=COCO_V3"], "did you mean 'COCO_V1'"),
         (["adapt", "--detector", "{lite}?weights=a.pth", "--weights", "b"], "leave one out"),
         (["adapt", "--detector", "{lite}?weights=a&weights_backbone=b"], "exclude each other"),
-        (["adapt", "--backbone", "resnet20", "--taps", "layer9"], "no block 'layer9' in the back"),
+        (
+            [
+                *[
+                    "adapt",
+                    "--detector",
+                    "tiny_ssd",
+                    "--backbone",
+                    "vgg5?width=8",
+                    "--taps",
+                    "stage9",
+                ]
+            ],
+            "no block 'stage9' in the backbone",
+        ),
         (["adapt", "--backbone", "tests.adaptation.factories:lite1"], "did you mean 'lite0'"),
         (["adapt", "--taps", "layer1"], "--backbone, which is missing"),
         (["detect", "--model", "torchvision:ssd300_vgg16"], "or --weights FILE it learnt nothing"),

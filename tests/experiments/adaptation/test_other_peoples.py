@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ import torch
 
 from adaptation import detectors
 from adaptation.detectors.published import BATCH, WEIGHTS, Start, published
+from experiments.adapt import AdaptOptions, make_detector
 from experiments.cli import main
+from robustkit import models
 from robustkit.data.shapes import ShapesConfig
 from robustkit.data.shapes.write import write_shapes
+from robustkit.errors import ModelError
 from tests.adaptation import factories
 from tests.adaptation.test_pretrained import random_state
 from tests.experiments.adaptation.runs import SMALL, summary_of
@@ -133,3 +137,20 @@ def test_a_backbone_that_nobody_trained_is_allowed_and_said(
     said = "backbone: vgg5?width=8 has fresh weights, which nobody trained"
     assert said in capsys.readouterr().out
     assert summary_of(out)["notes"] == [said]
+
+
+def test_a_saved_net_of_a_factory_is_a_backbone_where_its_function_is_trusted(
+    tmp_path: Path,
+) -> None:
+    body = models.build(BRANCHING, num_classes=5, in_channels=3, image_size=64, seed=3)
+    file = str(tmp_path / "body.safetensors")
+    models.save(body, file)
+    count = len(factories.CALLED)
+    options = AdaptOptions(detector="tiny_ssd?side=64", backbone=file)
+    with pytest.raises(ModelError, match=f"if you trust it: --trust {BRANCHING}"):
+        make_detector(options, ("a", "b"), 0)
+    assert len(factories.CALLED) == count
+    made = make_detector(replace(options, trust=(BRANCHING,)), ("a", "b"), 0)
+    assert made.card.parent == models.digest(body)
+    own = made.net.get_submodule("backbone.net").state_dict()
+    assert all(torch.equal(own[name], each) for name, each in body.net.state_dict().items())
