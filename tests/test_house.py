@@ -20,6 +20,7 @@ _GROUND = {
     "robustkit.registry",
     "robustkit.extensions",
     "robustkit.geometry",
+    "robustkit.naming",
 }
 _MATTER = _GROUND | {"robustkit.compute", "robustkit.runs"}
 _ATTACKS = _MATTER | {"robustkit.data", "robustkit.models"}
@@ -32,6 +33,7 @@ MAY_IMPORT = {
     "robustkit.registry": {"robustkit.errors"},
     "robustkit.extensions": {"robustkit.errors"},
     "robustkit.geometry": {"robustkit.errors"},
+    "robustkit.naming": set[str](),
     "robustkit.compute": _GROUND,
     "robustkit.runs": _GROUND,
     "robustkit.data": _MATTER,

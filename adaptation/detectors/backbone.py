@@ -223,7 +223,7 @@ def _card(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> Card:
-    return Card(
+    return Card.trained_on(
         architecture=architecture,
         classes=classes,
         input_shape=input_shape,

@@ -99,7 +99,7 @@ def _started(
     )
     mean, std = statistics_of(started.net)
     architecture = {**_described(name), "start": started.start.to_dict()}
-    card = replace(_card(architecture, classes), mean=mean, std=std)
+    card = _card(architecture, classes, statistics=(mean, std))
     notes = {"notes": list(started.notes)}
     return Detector(started.net, replace(card, provenance={**started.provenance, **notes}))
 
@@ -123,15 +123,18 @@ def _on_cut(
 
 
 def _card(
-    architecture: Mapping[str, Any], classes: Sequence[str], backbone: Card | None = None
+    architecture: Mapping[str, Any],
+    classes: Sequence[str],
+    backbone: Card | None = None,
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] = (MEAN, STD),
 ) -> Card:
     side = architecture["options"].get("side", 128)
-    return Card(
+    return Card.trained_on(
         architecture=architecture,
         classes=tuple(classes),
         input_shape=(3, side, side),
-        mean=MEAN if backbone is None else _of_three(backbone.mean),
-        std=STD if backbone is None else _of_three(backbone.std),
+        mean=statistics[0] if backbone is None else _of_three(backbone.mean),
+        std=statistics[1] if backbone is None else _of_three(backbone.std),
     )
 
 
@@ -218,7 +221,7 @@ def _net(entry: Mapping[str, Any], card: Card, found: Cut | None = None) -> nn.M
         body = cut_again(entry, card, side, LEVELS)
     else:
         channels = entry.get("channels", 3)
-        told = Card(
+        told = Card.trained_on(
             architecture=entry["backbone"],
             classes=("0", "1"),
             input_shape=(channels, side, side),

@@ -107,7 +107,7 @@ def _tried(genotype: Genotype, space: Workspace, *, kept: bool) -> tuple[float, 
 
 def _fresh(genotype: Genotype, space: Workspace, seed: int) -> models.Classifier:
     mean, std = space.stats
-    card = Card(
+    card = Card.trained_on(
         architecture={"family": "blueprint", "blueprint": genotype.blueprint().to_dict()},
         classes=space.splits.train.classes,
         input_shape=space.splits.train.shape,

@@ -53,7 +53,7 @@ class SimulatedWorkers:
 def macs_of(job: Any, shape: tuple[int, int, int], classes: int) -> int:
     """Multiply-accumulates per image (C,H,W) of the net that a job trains."""
     channels = shape[0]
-    card = Card(
+    card = Card.trained_on(
         architecture=job.architecture,
         classes=tuple(str(number) for number in range(classes)),
         input_shape=shape,

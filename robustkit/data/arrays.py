@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,16 @@ _UNREADABLE = (
 )
 
 
-def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Array]:
+def read_npz(
+    path: Path,
+    required: tuple[str, ...] | Callable[[set[str]], tuple[str, ...]],
+    optional: tuple[str, ...],
+) -> dict[str, Array]:
     """Read the named arrays of a .npz file; optional ones only where they are there.
 
-    Nothing is unpickled. Raises DataError for a file that is missing, not a .npz, truncated or
-    corrupt, for a missing key and for an array of Python objects.
+    `required` may depend on the names that are there. Nothing is unpickled. Raises DataError for a
+    file that is missing, not a .npz, truncated or corrupt, for a missing key and for an array of
+    Python objects.
     """
     if not path.is_file():
         raise DataError(f"no such file: {path}")
@@ -38,6 +44,8 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise DataError(f"{path} is one bare array; a .npz with named arrays is needed")
         with loaded as archive:
+            if not isinstance(required, tuple):
+                required = required(set(archive))
             missing = [key for key in required if key not in archive]
             if missing:
                 held = " ".join(", ".join(archive).split()) or "nothing"
@@ -88,6 +96,14 @@ def to_nchw(array: Array, where: str) -> Tensor:
     """
     if array.dtype != np.uint8:
         raise DataError(f"{where} must be uint8 images in 0..255, not {_describe(array)}")
+    return torch.from_numpy(np.ascontiguousarray(channels_first(array, where)))
+
+
+def channels_first(array: Array, where: str) -> Array:
+    """View (N,H,W), (N,H,W,C) or (N,C,H,W) with C of 1 or 3 as (N,C,H,W).
+
+    Raises DataError for another shape, no images, or a shape that could be read both ways.
+    """
     if array.size == 0:
         raise DataError(f"{where} is an empty split: its shape is {array.shape}")
     first = array.ndim == 4 and array.shape[1] in CHANNELS
@@ -103,7 +119,7 @@ def to_nchw(array: Array, where: str) -> Tensor:
             f"{where} must be (N,H,W), (N,H,W,C) or (N,C,H,W) with 1 or 3 channels, "
             f"not {array.shape}"
         )
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return array
 
 
 def to_labels(array: Array, count: int, where: str) -> Tensor:

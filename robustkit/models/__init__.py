@@ -5,15 +5,19 @@ here.
 """
 
 from robustkit.models.blueprint import Block, Blueprint, Head
-from robustkit.models.build import build, rebuild
+from robustkit.models.build import build, new_card, rebuild
 from robustkit.models.card import Card
-from robustkit.models.classifier import Classifier, Normalise
+from robustkit.models.classifier import Classifier, reordered, resizing
 from robustkit.models.cost import Cost, cost
-from robustkit.models.files import digest, load, read_card, save
-from robustkit.models.resolve import resolve
+from robustkit.models.files import digest, read_card, save
+from robustkit.models.preprocessing import Normalise, Preprocess, Preprocessing
+from robustkit.models.resolve import load, resolve
+from robustkit.models.sources import SOURCES
+from robustkit.models.wrapping import wrap
 from robustkit.models.zoo import ZOO
 
 __all__ = [
+    "SOURCES",
     "ZOO",
     "Block",
     "Blueprint",
@@ -22,12 +26,18 @@ __all__ = [
     "Cost",
     "Head",
     "Normalise",
+    "Preprocess",
+    "Preprocessing",
     "build",
     "cost",
     "digest",
     "load",
+    "new_card",
     "read_card",
     "rebuild",
+    "reordered",
+    "resizing",
     "resolve",
     "save",
+    "wrap",
 ]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ModelError
+from robustkit.geometry import Size
 from robustkit.models.blueprint import Blueprint
 from robustkit.models.card import Card
 from robustkit.models.classifier import Classifier
 from robustkit.models.families import FAMILIES, make_net
+from robustkit.models.preprocessing import Preprocessing
 
 _DIGITS = 19  # those of 2**63: with fewer a number fits into any machine's
 
@@ -21,21 +23,22 @@ def build(
     *,
     num_classes: int,
     in_channels: int,
-    image_size: int,
+    image_size: int | Size,
     classes: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     seed: int | None = None,
     **options: Any,
 ) -> Classifier:
-    """A fresh classifier for square images.
+    """A fresh classifier for images of `image_size`, square or (height, width).
 
     `architecture` is a name of the zoo (which alone takes `options`, here or in the name, as in
     "vgg11?width=16&…"), a `Blueprint`, "torchvision:NAME" or "package.module:factory". `mean` and
-    `std` are per channel, in [0,1] units; by default 0.5 and 0.25, for torchvision ImageNet's, and
-    for a factory 0 and 1. With a `seed` the weights depend on it alone and the global generators
-    are left as they were; without, they come from the global generators. Raises `ModelError` for an
-    unknown name or option, a factory that does not fit, and images too small for the network.
+    `std` are per channel, in [0,1] units; by default 0.5 and 0.25, for torchvision ImageNet's; a
+    factory's net gets the images as they are. With a `seed` the weights depend on it alone and the
+    global generators are left as they were; without, they come from the global generators. Raises
+    `ModelError` for an unknown name or option, a factory that does not fit, and images too small
+    for the network.
 
     >>> import torch
     >>> model = build("cnn3", num_classes=10, in_channels=1, image_size=16, seed=0)
@@ -49,15 +52,37 @@ def build(
     names = tuple(classes) if classes is not None else tuple(map(str, range(num_classes)))
     if len(names) != num_classes:
         raise ModelError(f"{num_classes} classes need as many names, not {len(names)}: {names}")
-    usual_mean, usual_std = FAMILIES[described["family"]].statistics(in_channels)
-    card = Card(
-        architecture=described,
-        classes=names,
-        input_shape=(in_channels, image_size, image_size),
-        mean=tuple(mean) if mean is not None else usual_mean,
-        std=tuple(std) if std is not None else usual_std,
-    )
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    card = new_card(described, names, (in_channels, *size), mean, std)
     return rebuild(card, seed=seed)
+
+
+def new_card(
+    architecture: Mapping[str, Any],
+    classes: Sequence[str],
+    input_shape: tuple[int, int, int],
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Card:
+    """The card of a net to be trained on images of `input_shape` (C,H,W).
+
+    `mean` and `std` are the data's; by default those of the architecture's family. A factory's net
+    gets the images as they are unless both are given.
+    """
+    usual_mean, usual_std = FAMILIES[architecture["family"]].statistics(input_shape[0])
+    mean = tuple(mean) if mean is not None else usual_mean
+    std = tuple(std) if std is not None else usual_std
+    if not mean and not std:
+        bare = Preprocessing(input_size=input_shape[1:], interpolation=None)
+        return Card(
+            architecture=architecture,
+            classes=tuple(classes),
+            input_shape=input_shape,
+            preprocessing=bare,
+        )
+    return Card.trained_on(
+        architecture=architecture, classes=classes, input_shape=input_shape, mean=mean, std=std
+    )
 
 
 def rebuild(card: Card, *, seed: int | None = None) -> Classifier:
@@ -69,8 +94,7 @@ def rebuild(card: Card, *, seed: int | None = None) -> Classifier:
         architecture=card.architecture,
         classes=card.classes,
         input_shape=card.input_shape,
-        mean=card.mean,
-        std=card.std,
+        preprocessing=card.preprocessing,
     )
     with isolated_rng(seed) if seed is not None else nullcontext():
         return Classifier(make_net(bare), bare)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from robustkit.errors import ModelError
+from robustkit.models.preprocessing import Preprocessing
 
-FORMAT = 1
+FORMAT = 2  # 1 had `mean` and `std` instead of `preprocessing`
 DETECTOR = "detector"  # the family of cards that the floor of adaptation builds
+WRAPPED = "wrapped"  # that of modules made in Python, which no card can build again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +20,17 @@ class Card:
     """Everything but the weights that is needed to rebuild a classifier, and where it came from.
 
     `architecture` is plain JSON with the entry `family`; `classes` are the names of the logits in
-    order; `input_shape` is (C, S, S); `mean` and `std` normalise pixels in [0,1], one number per
-    channel; `provenance` is whatever the maker wants to be remembered; `parent` is the digest of
-    the model this one was made from. Raises `ModelError` naming the entry that does not fit.
+    order; `input_shape` is (C, H, W) of the pictures the model was made for; `preprocessing` says
+    what it does with them; `provenance` is whatever the maker wants to be remembered; `parent` is
+    the digest of the model this one was made from. A module that was wrapped by hand may leave its
+    classes (none) and its picture size (zeros) open. Raises `ModelError` naming the entry that does
+    not fit.
     """
 
     architecture: Mapping[str, Any]
     classes: tuple[str, ...]
     input_shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    preprocessing: Preprocessing
     provenance: Mapping[str, Any] = field(default_factory=dict)
     parent: str | None = None
     format: int = FORMAT
@@ -36,15 +38,70 @@ class Card:
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ModelError(f"model card: format must be {FORMAT}, not {self.format}")
-        if not isinstance(self.architecture.get("family"), str):
+        family = self.architecture.get("family")
+        if not isinstance(family, str):
             raise ModelError("model card: architecture must name its family")
-        # Something may be looked for without being told from anything else.
-        _check_classes(self.classes, 1 if self.architecture["family"] == DETECTOR else 2)
-        _check_shape(self.input_shape)
-        _check_statistics("mean", self.mean, self.input_shape[0])
-        _check_statistics("std", self.std, self.input_shape[0])
-        if min(self.std) <= 0:
-            raise ModelError(f"model card: std must be positive, not {self.std}")
+        if not (family == WRAPPED and not self.classes):
+            # Something may be looked for without being told from anything else.
+            _check_classes(self.classes, 1 if family == DETECTOR else 2)
+        _check_shape(self.input_shape, 0 if family == WRAPPED else 1)
+        counted = len(self.preprocessing.mean)
+        channels = self.input_shape[0]
+        # Grey pictures are shown to a net of three channels in all three.
+        if counted not in ({0, 1, 3} if channels == 1 else {0, channels}):
+            raise ModelError(
+                f"model card: mean and std must be {channels} finite numbers, one per channel, not "
+                f"{counted}"
+            )
+
+    @classmethod
+    def trained_on(
+        cls,
+        *,
+        architecture: Mapping[str, Any],
+        classes: Sequence[str],
+        input_shape: tuple[int, int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> Card:
+        """The card of a net made for pictures of exactly `input_shape`, normalised by these
+        statistics of its data; pictures of another size are refused."""
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) != input_shape[0]:
+                raise ModelError(
+                    f"model card: {name} must be {input_shape[0]} finite numbers, one per channel, "
+                    f"not {tuple(values)}"
+                )
+        preprocessing = Preprocessing(
+            mean=tuple(mean), std=tuple(std), input_size=input_shape[1:], interpolation=None
+        )
+        return cls(
+            architecture=architecture,
+            classes=tuple(classes),
+            input_shape=input_shape,
+            preprocessing=preprocessing,
+        )
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """What is subtracted of each channel; zeros where the net takes pictures as they are."""
+        return self.preprocessing.mean or (0.0,) * self.input_shape[0]
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """What each channel is divided by; ones where the net takes pictures as they are."""
+        return self.preprocessing.std or (1.0,) * self.input_shape[0]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all that is done to pictures is normalising them, as in cards of format 1."""
+        own = self.preprocessing
+        return (
+            len(own.mean) == self.input_shape[0]
+            and own.channel_order == "rgb"
+            and own.input_size == self.input_shape[1:]
+            and own.interpolation is None
+        )
 
     def to_json(self) -> str:
         """The card as one line of JSON with sorted keys; NaN and infinities raise `ValueError`."""
@@ -60,19 +117,25 @@ class Card:
         if not isinstance(plain, dict):
             raise ModelError("model card: not a JSON object")
         _check_format(plain.get("format"))
+        if plain["format"] == 1:
+            plain = _from_format_1(plain)
         names = {each.name for each in fields(cls)}
         if plain.keys() != names:
             odd = sorted(plain.keys() ^ names)
             raise ModelError(f"model card: missing or unknown entries: {', '.join(odd)}")
-        return cls(**{name: _typed(name, value) for name, value in plain.items()})
+        values = {name: _typed(name, value) for name, value in plain.items()}
+        try:
+            values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
+        except ModelError as error:
+            raise ModelError(f"model card: {error}") from None
+        return cls(**values)
 
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "architecture": dict,
     "classes": list,
     "input_shape": list,
-    "mean": list,
-    "std": list,
+    "preprocessing": dict,
     "provenance": dict,
     "parent": (str, type(None)),
     "format": int,
@@ -85,9 +148,36 @@ def _typed(name: str, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _from_format_1(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a card of format 1 as those of today; what is missing or wrong stays so."""
+    rest = {name: value for name, value in plain.items() if name not in ("mean", "std", "format")}
+    shape = plain.get("input_shape")
+    for name in ("mean", "std"):
+        found = plain.get(name)
+        if not isinstance(found, list):
+            raise ModelError(f"model card: entry '{name}' is missing or of the wrong type")
+        if isinstance(shape, list) and shape and len(found) != shape[0]:
+            raise ModelError(
+                f"model card: {name} must be {shape[0]} finite numbers, one per channel, "
+                f"not {found}"
+            )
+    size = shape[1:] if isinstance(shape, list) else None
+    preprocessing = {
+        "mean": plain["mean"],
+        "std": plain["std"],
+        "input_size": size,
+        "interpolation": None,
+        "channel_order": "rgb",
+        "geometry": None,
+    }
+    return {**rest, "preprocessing": preprocessing, "format": FORMAT}
+
+
 def _check_format(version: Any) -> None:
     if not isinstance(version, int):
         raise ModelError(f"model card: format must be a whole number, not {version!r}")
+    if version < 1:
+        raise ModelError(f"model card: format must be 1 to {FORMAT}, not {version}")
     if version > FORMAT:
         raise ModelError(
             f"model card: format {version} was written by a newer robustkit; "
@@ -101,22 +191,6 @@ def _check_classes(classes: tuple[str, ...], least: int) -> None:
         raise ModelError(f"model card: classes must be {count} or more, not {classes}")
 
 
-def _check_shape(shape: tuple[int, int, int]) -> None:
-    whole = len(shape) == 3 and all(type(size) is int and size >= 1 for size in shape)
-    if not whole or shape[1] != shape[2]:
-        raise ModelError(f"model card: input_shape must be (channels, size, size), not {shape}")
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
-        return False
-
-
-def _check_statistics(name: str, values: tuple[float, ...], channels: int) -> None:
-    finite = all(isinstance(value, int | float) and _is_finite(value) for value in values)
-    if len(values) != channels or not finite:
-        raise ModelError(
-            f"model card: {name} must be {channels} finite numbers, one per channel, not {values}"
-        )
+def _check_shape(shape: tuple[int, int, int], least: int) -> None:
+    if len(shape) != 3 or not all(type(size) is int and size >= least for size in shape):
+        raise ModelError(f"model card: input_shape must be (channels, height, width), not {shape}")

@@ -9,28 +9,35 @@ from typing import Any
 from torch import nn
 
 from robustkit.errors import ModelError
-from robustkit.models import foreign, zoo
+from robustkit.geometry import Size
+from robustkit.models import zoo
 from robustkit.models.blueprint import Blueprint, BlueprintNet
-from robustkit.models.card import Card
+from robustkit.models.card import WRAPPED, Card
 from robustkit.models.fitting import make_fitting
 from robustkit.models.initial import initialise
+from robustkit.models.sources.factory import make_factory
+from robustkit.models.sources.timm import make_timm
+from robustkit.models.sources.torchvision import make_torchvision
 
 Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Family:
-    """How to make a net of a family, `make(entry, num_classes, in_channels, image_size)`.
+    """How to make a net of a family, `make(entry, num_classes, in_channels, (height, width))`.
 
-    `mean` and `std` (red, green, blue) normalise its images where nobody says otherwise.
+    `mean` and `std` (red, green, blue) normalise its images where nobody says otherwise; None: it
+    takes pictures as they are, for it may well normalise them itself.
     """
 
-    make: Callable[[Entry, int, int, int], nn.Module]
-    mean: tuple[float, ...] = (0.5,) * 3
-    std: tuple[float, ...] = (0.25,) * 3
+    make: Callable[[Entry, int, int, Size], nn.Module]
+    mean: tuple[float, ...] | None = (0.5,) * 3
+    std: tuple[float, ...] | None = (0.25,) * 3
 
     def statistics(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The default mean and std for images of so many channels."""
+        """The default mean and std for images of so many channels; empty for none."""
+        if self.mean is None or self.std is None:
+            return (), ()
         if channels == len(self.mean):
             return self.mean, self.std
         mean, std = sum(self.mean) / len(self.mean), sum(self.std) / len(self.std)
@@ -45,33 +52,56 @@ def make_net(card: Card) -> nn.Module:
     family = card.architecture["family"]
     if family not in FAMILIES:
         raise ModelError(f"model card: unknown family '{family}' (known: {', '.join(FAMILIES)})")
-    channels, size, _ = card.input_shape
+    # A net sees what its preprocessing makes of pictures.
+    channels = max(card.input_shape[0], len(card.preprocessing.mean))
+    size = card.preprocessing.input_size or card.input_shape[1:]
     return FAMILIES[family].make(card.architecture, len(card.classes), channels, size)
 
 
-def _from_zoo(entry: Entry, classes: int, channels: int, size: int) -> nn.Module:
+def _from_zoo(entry: Entry, classes: int, channels: int, size: Size) -> nn.Module:
     name, options = _get(entry, "name", str), _get(entry, "options", dict)
     maker = zoo.find(name, options)
+    _check_square(name, size)
 
-    def make(size: int) -> nn.Module:
-        return maker(classes, channels, size, **options)
+    def make(size: Size) -> nn.Module:
+        return maker(classes, channels, size[0], **options)
 
     net = make_fitting(make, name, classes, channels, size)
     initialise(net)
     return net
 
 
-def _from_blueprint(entry: Entry, classes: int, channels: int, size: int) -> nn.Module:
+def _from_blueprint(entry: Entry, classes: int, channels: int, size: Size) -> nn.Module:
     blueprint = Blueprint.from_dict(_get(entry, "blueprint", dict))
-    return BlueprintNet(blueprint, classes, channels, size)
+    _check_square("a blueprint's net", size)
+    return BlueprintNet(blueprint, classes, channels, size[0])
 
 
-def _from_torchvision(entry: Entry, classes: int, channels: int, size: int) -> nn.Module:
-    return foreign.from_torchvision(_get(entry, "name", str), classes, channels, size)
+def _check_square(name: str, size: Size) -> None:
+    if size[0] != size[1]:
+        raise ModelError(f"{name}: takes square images, not {size[0]}x{size[1]}")
 
 
-def _from_factory(entry: Entry, classes: int, channels: int, size: int) -> nn.Module:
-    return foreign.from_factory(_get(entry, "factory", str), classes, channels, size)
+def _from_torchvision(entry: Entry, classes: int, channels: int, size: Size) -> nn.Module:
+    options = _get(entry, "options", dict) if "options" in entry else {}
+    return make_torchvision(_get(entry, "name", str), classes, channels, size, options)
+
+
+def _from_timm(entry: Entry, classes: int, channels: int, size: Size) -> nn.Module:
+    options = _get(entry, "options", dict) if "options" in entry else {}
+    return make_timm(_get(entry, "name", str), classes, channels, size, options)
+
+
+def _from_factory(entry: Entry, classes: int, channels: int, size: Size) -> nn.Module:
+    _get(entry, "factory", str)
+    return make_factory(entry, classes, channels, size)
+
+
+def _wrapped(entry: Entry, classes: int, channels: int, size: Size) -> nn.Module:
+    raise ModelError(
+        "its module was made in Python and no card can build it again: name a function that makes "
+        "it, package.module:factory?weights=FILE, or in Python give it: models.load(FILE, net=net)"
+    )
 
 
 def _get(entry: Entry, name: str, kind: type) -> Any:
@@ -85,6 +115,7 @@ FAMILIES = {
     "blueprint": Family(_from_blueprint),
     # What torchvision's published weights were trained with.
     "torchvision": Family(_from_torchvision, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    # A user's own network gets the images as they are: it may well normalise them itself.
-    "factory": Family(_from_factory, (0.0,) * 3, (1.0,) * 3),
+    "timm": Family(_from_timm, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "factory": Family(_from_factory, None, None),
+    WRAPPED: Family(_wrapped, None, None),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -63,26 +64,33 @@ def _in_order(packed: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + packed[8 + size :]
 
 
-def load(
+def load_file(
     path: Path | str,
     *,
     num_classes: int | None = None,
     input_shape: Sequence[int] | None = None,
+    trust: Sequence[str] = (),
     allow_code: bool = False,
+    net: nn.Module | None = None,
 ) -> Classifier:
     """The classifier in the file `path`, in eval mode and on the CPU.
 
-    A model whose architecture is a user's function is refused unless `allow_code`, because the
-    file names code to be imported and run. Raises `ModelError`, naming the file, when it is
-    missing, damaged, of a newer format or no model file, and when the model has not `num_classes`
-    classes or does not take images of `input_shape` (C,H,W).
+    A model whose architecture is a user's function is refused unless that function is among `trust`
+    (or `allow_code`), because the file names code to be imported and run. With a `net` the weights
+    are put into a copy of it instead of what the card describes. Raises `ModelError`, naming the
+    file, when it is missing, damaged, of a newer format or no model file, and when the model has
+    not `num_classes` classes or does not take images of `input_shape` (C,H,W).
     """
     card = read_card(path)
     if card.architecture["family"] == DETECTOR:
         raise ModelError(f"{path}: holds a detector, where a classifier is needed")
     _check_use(path, card, num_classes, input_shape)
-    _check_code(path, card, allow_code)
     card, tensors = read(path)
+    if net is not None:
+        model = Classifier(copy.deepcopy(net), card)
+        fit_weights(model.net, tensors, path)
+        return model.eval()
+    _check_code(path, card, trust, allow_code)
     try:
         if card.architecture["family"] not in RUNS_CODE:
             # Described first, without memory: a card may ask for a net of any size.
@@ -113,7 +121,11 @@ def read(path: Path | str) -> tuple[Card, dict[str, Tensor]]:
 
 def digest(model: Storable) -> str:
     """SHA-256 (hex) over what `model` computes: weights, architecture, input and normalisation."""
-    return _digest(_tensors(model), model.card)
+    order = getattr(model, "order", None)
+    own = _digest(_tensors(model), model.card)
+    if order is None:
+        return own
+    return hashlib.sha256(f"{own} {order.tolist()}".encode()).hexdigest()
 
 
 def _tensors(model: Storable) -> dict[str, Tensor]:
@@ -123,7 +135,10 @@ def _tensors(model: Storable) -> dict[str, Tensor]:
 
 
 def _digest(tensors: Mapping[str, Tensor], card: Card) -> str:
-    function = [card.architecture, card.input_shape, card.mean, card.std]
+    function: list[Any] = [card.architecture, card.input_shape, card.mean, card.std]
+    if not card.is_plain:
+        # Advice to whoever reads pictures is no part of what is computed.
+        function.append({**card.preprocessing.to_dict(), "geometry": None})
     hashed = hashlib.sha256(json.dumps(function, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -158,17 +173,25 @@ def _check_use(
         raise ModelError(
             f"{path}: the model has {len(card.classes)} classes, the data {num_classes}"
         )
-    if input_shape is not None and card.input_shape != tuple(input_shape):
+    if input_shape is None:
+        return
+    channels, *size = input_shape
+    own = card.preprocessing
+    fits = own.interpolation is not None or own.input_size in (None, tuple(size))
+    grey = channels == 1 and len(own.mean) > 1  # shown in all of the model's channels
+    if not (channels in (0, card.input_shape[0]) or grey) or not fits:
         raise ModelError(
             f"{path}: the model takes images of shape {card.input_shape}, "
             f"the data has {tuple(input_shape)}"
         )
 
 
-def _check_code(path: Path | str, card: Card, allow_code: bool) -> None:
-    if card.architecture["family"] == "factory" and not allow_code:
-        factory = card.architecture.get("factory")
+def _check_code(path: Path | str, card: Card, trust: Sequence[str], allow_code: bool) -> None:
+    if card.architecture["family"] != "factory" or allow_code:
+        return
+    factory = card.architecture.get("factory")
+    if factory not in trust:
         raise ModelError(
             f"{path}: its network is made by the function {factory}, which loading would run; "
-            f"if you trust it, name it as the model and give this file as its weights"
+            f"if you trust it, say so: --trust {factory}"
         )

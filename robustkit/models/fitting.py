@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.errors import ModelError
+from robustkit.geometry import Size
 from robustkit.models.dryrun import dry_run
 
 _LARGEST = 512
@@ -15,22 +16,23 @@ _REFUSALS = (RuntimeError, ValueError, AssertionError)
 
 
 def make_fitting(
-    make: Callable[[int], nn.Module], name: str, num_classes: int, channels: int, size: int
+    make: Callable[[Size], nn.Module], name: str, num_classes: int, channels: int, size: Size
 ) -> nn.Module:
-    """`make(size)`, once it was seen to turn an image (channels, size, size) into logits.
+    """`make(size)`, once it was seen to turn an image (channels, *size) into logits.
 
     Raises `ModelError` with the reason where it does not, and with the least size that works where
-    there is one (found by bisection: a network that takes a size is expected to take larger ones).
+    there is one among square ones (found by bisection: a network that takes a size is expected to
+    take larger ones).
     """
     try:
         net = make(size)
-        check_logits(dry_run(net, (channels, size, size)), name, num_classes)
+        check_logits(dry_run(net, (channels, *size)), name, num_classes)
     except _REFUSALS as error:
-        least = _least_size(make, channels, size)
+        least = _least_size(make, channels, min(size))
         advice = f"; the least size that works is {least}" if least else ""
         reason = str(error).partition("\n")[0]
         raise ModelError(
-            f"{name}: cannot take images of {channels}x{size}x{size} ({reason}){advice}"
+            f"{name}: cannot take images of {channels}x{size[0]}x{size[1]} ({reason}){advice}"
         ) from None
     return net
 
@@ -45,7 +47,7 @@ def check_logits(output: object, name: str, num_classes: int) -> None:
         )
 
 
-def _least_size(make: Callable[[int], nn.Module], channels: int, refused: int) -> int | None:
+def _least_size(make: Callable[[Size], nn.Module], channels: int, refused: int) -> int | None:
     works = 2 * refused
     while not _takes(make, channels, works):
         refused, works = works, 2 * works
@@ -60,10 +62,10 @@ def _least_size(make: Callable[[int], nn.Module], channels: int, refused: int) -
     return works
 
 
-def _takes(make: Callable[[int], nn.Module], channels: int, size: int) -> bool:
+def _takes(make: Callable[[Size], nn.Module], channels: int, size: int) -> bool:
     try:
         with torch.device("meta"):
-            dry_run(make(size), (channels, size, size))
+            dry_run(make((size, size)), (channels, size, size))
     except _REFUSALS:
         return False
     return True

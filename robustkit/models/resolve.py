@@ -1,15 +1,27 @@
-"""What a person may name as a model, wherever a verb asks for one."""
+"""What a user may name as a model, wherever one is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ModelError
+from robustkit.geometry import Size
 from robustkit.models.build import build
+from robustkit.models.card import Card
 from robustkit.models.classifier import Classifier
-from robustkit.models.files import load
+from robustkit.models.files import load_file
+from robustkit.models.preprocessing import Preprocessing
+from robustkit.models.sources.base import SOURCES, Request, SourceNet, Spec
+from robustkit.models.specs import FILE, PREPROCESSING, ZOO_NAME, parse, untrained
 from robustkit.models.weights import fit_weights, read_weights
+from robustkit.naming import numbered
 
 
 def resolve(
@@ -17,36 +29,204 @@ def resolve(
     *,
     num_classes: int,
     in_channels: int,
-    image_size: int,
+    image_size: int | Size,
     classes: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     weights: Path | str | None = None,
     seed: int | None = None,
+    download: bool = False,
+    trust: Sequence[str] = (),
 ) -> Classifier:
-    """The classifier that `spec` names, for images (in_channels, image_size, image_size).
+    """The classifier that `spec` names, to be trained on images (in_channels, *image_size).
 
-    `spec` is the path of a model file (`.safetensors`), a name of the zoo, "torchvision:NAME" or
-    "package.module:factory"; all but the file are built as by `build` and may be given `weights`:
-    a state dict, or another model file of the same architecture. `mean` and `std` should be those
-    the weights were trained with. Raises `ModelError` as `build` and `load` do, and when the
-    model's classes or input do not fit.
+    `spec` is the path of a model file (`.safetensors`), a name of the zoo, "torchvision:NAME",
+    "timm:NAME", "robustbench:NAME", "package.module:factory" or "FILE.py:factory", with options
+    behind a "?"; all but the file may be given `weights` (or `?weights=FILE`): a state dict, or
+    another model file of the same architecture. `mean` and `std` are the data's, for nets without
+    a preprocessing of their own. A net with weights of other classes gets a new head, and its
+    `notes` say so. Raises `ModelError` as `build` and `load` do, and when the model's classes or
+    input do not fit.
     """
-    if spec.endswith(".safetensors"):
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    shape = (in_channels, *size)
+    parsed = parse(spec)
+    if parsed.scheme == FILE:
         if weights is not None:
             raise ModelError(f"{spec}: a model file has its own weights; leave out {weights}")
-        shape = (in_channels, image_size, image_size)
-        return load(spec, num_classes=num_classes, input_shape=shape)
+        return load_file(spec, num_classes=num_classes, input_shape=shape, trust=trust)
+    parsed = _weighted(parsed, weights)
+    names = tuple(classes) if classes is not None else numbered(num_classes)
+    if parsed.scheme == ZOO_NAME:
+        return _of_zoo(parsed, names, shape, mean, std, seed)
+    request = Request(parsed, names, num_classes, shape, download)
+    found = _open(request, seed)
+    statistics = None if mean is None or std is None else (tuple(mean), tuple(std))
+    return _classifier(request, found, names, statistics)
+
+
+def load(
+    spec: Path | str,
+    *,
+    num_classes: int | None = None,
+    input_shape: Sequence[int] | None = None,
+    classes: Sequence[str] | None = None,
+    weights: Path | str | None = None,
+    download: bool = False,
+    trust: Sequence[str] = (),
+    allow_code: bool = False,
+    net: torch.nn.Module | None = None,
+) -> Classifier:
+    """The trained model that `spec` names, in evaluation mode and on the CPU.
+
+    `spec` is a model file or a name that brings its weights, as for `resolve`. Published weights
+    are fetched only with `download`. A file whose net is made by a user's function is refused
+    unless that function, "package.module:factory", is among `trust` (or `allow_code`), because
+    loading runs it; the file of a module wrapped in Python needs that module: `net`.
+    `num_classes`, `input_shape` (C,H,W) and `classes` are what the data has, for files to be
+    checked against and for functions that are called with them; `weights` is a state dict for a
+    name without any. Raises `ModelError`.
+    """
+    parsed = None if isinstance(spec, Path) else parse(spec)
+    if parsed is None or parsed.scheme == FILE or net is not None:
+        if weights is not None:
+            raise ModelError(f"{spec}: a model file has its own weights; leave out {weights}")
+        return load_file(
+            spec,
+            num_classes=num_classes,
+            input_shape=input_shape,
+            trust=trust,
+            allow_code=allow_code,
+            net=net,
+        )
+    parsed = _weighted(parsed, weights)
+    shape: Any = None if input_shape is None else tuple(input_shape)
+    if classes is not None:
+        num_classes = len(classes)
+    names = tuple(classes) if classes is not None else None
+    if parsed.scheme == ZOO_NAME:
+        if "weights" not in parsed.options or num_classes is None or shape is None:
+            raise ModelError(
+                f"{spec}: untrained; give a trained model's file, or weights and the data they are "
+                "for: NAME?weights=FILE"
+            )
+        return _of_zoo(parsed, names or numbered(num_classes), shape, None, None, 0).eval()
+    if untrained(parsed):
+        own = "pretrained=true" if parsed.scheme == "timm" else "weights=DEFAULT"
+        raise ModelError(
+            f"{spec}: untrained; give a trained model's file, or weights: {parsed.scheme}:"
+            f"{parsed.name}?{own}"
+        )
+    request = Request(parsed, None, num_classes, shape, download)
+    found = _open(request, 0)
+    return _classifier(request, found, names, None).eval()
+
+
+def _weighted(spec: Spec, weights: Path | str | None) -> Spec:
+    """The spec with `weights` as its option; raises `ModelError` where it names some already."""
+    if weights is None:
+        return spec
+    if "weights" in spec.options:
+        raise ModelError(f"{spec.text}: names its weights already; leave out {weights}")
+    return replace(spec, options={**spec.options, "weights": str(weights)})
+
+
+def _open(request: Request, seed: int | None) -> SourceNet:
+    """What the source brings, its options about preprocessing taken in."""
+    spec = request.spec
+    with isolated_rng(seed) if seed is not None else nullcontext():
+        given = {name: spec.options[name] for name in PREPROCESSING if name in spec.options}
+        rest = {name: value for name, value in spec.options.items() if name not in given}
+        found = SOURCES.find(spec.scheme)(replace(request, spec=replace(spec, options=rest)))
+    if not given:
+        return found
+    changed = replace(found.preprocessing or Preprocessing(), **_preprocessing(spec, given))
+    return replace(found, preprocessing=changed)
+
+
+def _classifier(
+    request: Request,
+    found: SourceNet,
+    names: tuple[str, ...] | None,
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None,
+) -> Classifier:
+    count = found.num_classes or request.num_classes
+    classes = found.classes or names or (numbered(count) if count else ())
+    if count is not None and names is not None and len(names) != count:
+        raise ModelError(f"{request.spec.text}: has {count} classes, the data {len(names)}")
+    own = found.preprocessing
+    shape = request.shape
+    if own is None:
+        from robustkit.models.families import FAMILIES
+
+        shape = request.wanted_shape()
+        usual = FAMILIES[found.architecture["family"]].statistics(shape[0])
+        mean, std = statistics or usual
+        card = Card.trained_on(
+            architecture=found.architecture, classes=classes, input_shape=shape, mean=mean, std=std
+        )
+    else:
+        if shape is None:
+            channels = len(own.mean) or 3
+            shape = (channels, *(own.input_size or (224, 224)))
+        card = Card(
+            architecture=found.architecture,
+            classes=classes,
+            input_shape=shape,
+            preprocessing=own,
+        )
+    provenance: dict[str, Any] = {"source": request.spec.text, **found.provenance}
+    if found.published is not None:
+        provenance["published"] = dict(found.published)
+    if not found.trained:
+        provenance = {}
+    return Classifier(found.net, replace(card, provenance=provenance), notes=found.notes)
+
+
+def _of_zoo(
+    spec: Spec,
+    classes: tuple[str, ...],
+    shape: tuple[int, int, int],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    seed: int | None,
+) -> Classifier:
+    options = {name: value for name, value in spec.options.items() if name != "weights"}
+    written = "&".join(f"{name}={value}" for name, value in options.items())
     model = build(
-        spec,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        image_size=image_size,
+        f"{spec.name}?{written}" if written else spec.name,
+        num_classes=len(classes),
+        in_channels=shape[0],
+        image_size=shape[1:],
         classes=classes,
         mean=mean,
         std=std,
         seed=seed,
     )
-    if weights is not None:
-        fit_weights(model.net, read_weights(weights), weights)
+    file = spec.options.get("weights")
+    if file is not None:
+        fit_weights(model.net, read_weights(file), file)
     return model
+
+
+def _preprocessing(spec: Spec, given: dict[str, str]) -> dict[str, Any]:
+    """The options about preprocessing, read."""
+    read: dict[str, Any] = {}
+    for name, text in given.items():
+        try:
+            if name in ("mean", "std"):
+                read[name] = tuple(float(each) for each in text.split(","))
+            elif name == "input_size":
+                sides = [] if text == "none" else [int(each) for each in text.split("x")]
+                read[name] = tuple(sides * 2 if len(sides) == 1 else sides) or None
+            else:
+                read[name] = text
+        except ValueError:
+            raise ModelError(f"{spec.text}: {name}={text}: expected numbers") from None
+    if ("mean" in read) != ("std" in read):
+        raise ModelError(f"{spec.text}: mean and std are given together")
+    try:
+        Preprocessing(**read)
+    except ModelError as error:
+        raise ModelError(f"{spec.text}: {error}") from None
+    return read

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from safetensors import SafetensorError
@@ -31,6 +33,46 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         raise ModelError(f"{path}: no such file of weights")
     tensors = _safe(path) if path.suffix == ".safetensors" else _state_dict(path)
     return {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """What lies in a `.safetensors` file or one of `torch.save`, as nested as it was written.
+
+    For libraries with a way of their own to find the weights in it: tensors and, beside them, plain
+    numbers, texts, lists and dicts. Raises `ModelError` as `read_weights`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file of weights")
+    held: Any = _safe(path) if path.suffix == ".safetensors" else _plain(path)
+    if not isinstance(held, dict):
+        raise ModelError(f"{path}: holds {type(held).__name__}, not a dict of weights")
+    return held
+
+
+def cached_download(url: str, spec: str, *, download: bool) -> Path:
+    """The file of published weights at `url`, in torch's cache.
+
+    It is fetched only with `download`, and checked against the hash in its name. Raises
+    `ModelError` where it is not there and must not, or cannot, be fetched.
+    """
+    name = Path(urlsplit(url).path).name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if path.is_file():
+        return path
+    if not download:
+        raise ModelError(
+            f"{spec}: its weights, {name}, are not in {path.parent}; allow them to be fetched with "
+            "--download (download=True), or name a file: ?weights=FILE"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = re.search(r"-([a-f0-9]{8,})\.", name)
+    try:
+        torch.hub.download_url_to_file(url, str(path), digest.group(1) if digest else None)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{spec}: cannot fetch {url} ({reason})") from None
+    return path
 
 
 def fit_weights(net: nn.Module, tensors: Mapping[str, Tensor], path: Path | str) -> None:
@@ -62,15 +104,20 @@ def _safe(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path}: damaged, or not a safetensors file ({error})") from None
 
 
-def _state_dict(path: Path) -> dict[str, Tensor]:
+def _plain(path: Path) -> Any:
+    """What `torch.save` wrote, if it is made of tensors and plain values."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols: the error says more
-            held: Any = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
         raise ModelError(
             f"{path}: refused: damaged, or more than tensors, which would run code when loaded; "
             "save net.state_dict() instead"
         ) from None
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    held = _plain(path)
     for key in _WRAPPERS:
         if isinstance(held, dict) and isinstance(held.get(key), dict):
             held = held[key]

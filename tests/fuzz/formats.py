@@ -62,7 +62,7 @@ def formats(folder: Path) -> Iterator[Format]:
 
 def _net() -> models.Classifier:
     blueprint = Blueprint.from_dict(_blueprint())
-    card = models.Card(
+    card = models.Card.trained_on(
         architecture={"family": "blueprint", "blueprint": blueprint.to_dict()},
         classes=("a", "b", "c"),
         input_shape=(1, 8, 8),

@@ -75,7 +75,7 @@ def _maps(model: Classifier, images: ImageSet, chosen: int) -> tuple[Tensor, Ten
     """What the second convolution sees (I,h,w), and what each path adds to it (I,J,h',w')."""
     second = _conv(model, "net.stage2.0")
     with torch.no_grad():
-        x = model.normalise(images.floats(torch.tensor([chosen])))
+        x = model.preprocess(images.floats(torch.tensor([chosen])))
         a1 = model.net.get_submodule("stage1")(x)
         parts = [
             F.conv2d(a1[:, i : i + 1], second.weight[:, i : i + 1])[0] for i in range(a1.shape[1])

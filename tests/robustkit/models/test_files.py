@@ -126,8 +126,8 @@ def _rewrite(path: Path, weights: dict[str, torch.Tensor] | None = None, **chang
 
 
 def test_a_newer_format_is_refused(path: Path) -> None:
-    _rewrite(path, format=2)
-    with pytest.raises(ModelError, match=r"m\.safetensors: .*format 2 was written by a newer"):
+    _rewrite(path, format=3)
+    with pytest.raises(ModelError, match=r"m\.safetensors: .*format 3 was written by a newer"):
         load(path)
 
 

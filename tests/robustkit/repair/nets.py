@@ -27,7 +27,7 @@ def wrap(
 ) -> Classifier:
     """A classifier in evaluation mode around a hand-made net; its digest knows it by its weights
     alone."""
-    card = Card(
+    card = Card.trained_on(
         architecture={"family": "factory", "factory": "tests:handmade"},
         classes=tuple(f"class{number}" for number in range(classes)),
         input_shape=(channels, side, side),

@@ -89,7 +89,7 @@ def test_harm_by_in_place_code_is_seen_on_later_images_too(kind: str) -> None:
         parameter(model, "a", "bias").fill_(0.5 if kind == "beside" else 0.0)
         parameter(model, "b", "bias").fill_(0.0)
     # Nothing is subtracted, so the first layer gives its bias for black images.
-    model.normalise.mean.fill_(0.0)
+    model.preprocess.mean.fill_(0.0)
     images.images[:8] = 0
     scorer = make_scorer(model, images, chosen(b=[0, 50, 99]))
     check(scorer, model, images, chosen(b=[0, 50, 99]))

@@ -1,0 +1,246 @@
+"""Users' own networks: what `package.module:factory` or `FILE.py:factory` returns."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustkit import extensions
+from robustkit.compute.seeds import isolated_rng
+from robustkit.errors import ModelError, RobustkitError, did_you_mean
+from robustkit.geometry import Size
+from robustkit.models.classifier import Classifier
+from robustkit.models.dryrun import dry_run
+from robustkit.models.fitting import check_logits
+from robustkit.models.preprocessing import Preprocessing
+from robustkit.models.sources.base import SOURCES, Request, SourceNet, size_of
+from robustkit.models.weights import fit_weights, read_weights
+
+FACTORY = "factory"
+_OFFERED = ("num_classes", "in_channels", "image_size")
+
+
+@SOURCES.register(FACTORY)
+def open_factory(request: Request) -> SourceNet:
+    """Offer `package.module:factory?key=value&…` and `FILE.py:factory?…`.
+
+    The function is called with the options, and with those of `num_classes`, `in_channels` and
+    `image_size` that its signature has. Its module gets pictures in [0,1] of the pixel space and
+    nothing else, unless it returns what `models.wrap` made. `weights=FILE` puts a state dict into
+    it; whether it has weights already is its own affair.
+    """
+    spec = request.spec
+    options = {name: value for name, value in spec.options.items() if name != "weights"}
+    entry: dict[str, Any] = {"family": FACTORY, "factory": spec.name}
+    if options:
+        entry["options"] = options
+    # A factory may well know its classes and sizes by itself.
+    shape = request.shape or (3, 224, 224)
+    made = call_factory(spec.name, options, request.num_classes, shape[0], size_of(shape))
+    preprocessing, classes = Preprocessing(), None
+    if isinstance(made, Classifier):
+        preprocessing, classes = made.card.preprocessing, made.card.classes or None
+        made = made.net
+    size = preprocessing.input_size or size_of(shape)
+    count = check_net(made, spec.text, request.num_classes, shape[0], size)
+    file = spec.options.get("weights")
+    if file is not None:
+        fit_weights(made, read_weights(file), file)
+    return SourceNet(made, entry, preprocessing, classes, count, trained=True)
+
+
+def make_factory(entry: Mapping[str, Any], count: int, channels: int, size: Size) -> nn.Module:
+    """The net that a card's entry describes, with whatever weights its function gives it."""
+    name, options = str(entry["factory"]), dict(entry.get("options", {}))
+    made = call_factory(name, options, count, channels, size)
+    net = made.net if isinstance(made, Classifier) else made
+    check_net(net, name, count, channels, size)
+    return net
+
+
+def call_factory(
+    spec: str, options: Mapping[str, str], count: int | None, channels: int, size: Size
+) -> nn.Module:
+    """What the function `spec` returns, a network; raises `ModelError` in one line otherwise."""
+    factory = _find(spec)
+    side = size[0] if size[0] == size[1] else size
+    offered = {"num_classes": count, "in_channels": channels, "image_size": side}
+    if count is None:
+        del offered["num_classes"]
+    given = _arguments(spec, factory, offered, options)
+    try:
+        net = factory(**given)
+    except RobustkitError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{spec}: {_told(error)}") from error
+    if not isinstance(net, nn.Module):
+        raise ModelError(f"{spec}: returns {type(net).__name__}, not a torch.nn.Module")
+    return net
+
+
+def check_net(net: nn.Module, spec: str, count: int | None, channels: int, size: Size) -> int:
+    """How many logits `net` gives for a picture (channels, *size).
+
+    Raises `ModelError` where it raises, gives something else than finite logits (N,K) with K as in
+    `count`, or probabilities, of which attacks cannot take the gradients of a loss on logits.
+    """
+    try:
+        output = dry_run(net, (channels, *size))
+        if count is not None:
+            check_logits(output, spec, count)
+        elif not isinstance(output, Tensor) or output.dim() != 2 or len(output) != 1:
+            given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ModelError(f"{spec}: gives {given} for one image, not logits (1, classes)")
+        with isolated_rng(0):
+            noise = torch.rand(2, channels, *size)
+        seen = torch.cat([output.cpu(), *(_see(net, each) for each in noise)]).float()
+    except RobustkitError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ModelError(
+            f"{spec}: its network cannot take images of {channels}x{size[0]}x{size[1]} ({reason})"
+        ) from error
+    check_outputs(seen, spec)
+    return int(output.shape[1])
+
+
+def check_outputs(outputs: Tensor, where: str) -> None:
+    """Raise `ModelError` where `outputs` (N,K) are not finite, or are probabilities."""
+    if not bool(torch.isfinite(outputs).all()):
+        raise ModelError(f"{where}: its logits are not finite numbers")
+    sums = outputs.sum(dim=1)
+    if (
+        outputs.shape[1] > 1
+        and bool((outputs >= 0).all())
+        and bool(((sums - 1).abs() < 1e-3).all())
+    ):
+        raise ModelError(
+            f"{where}: gives probabilities, which sum to 1, not logits: leave out its softmax"
+        )
+
+
+def _see(net: nn.Module, picture: Tensor) -> Tensor:
+    modes = {module: module.training for module in net.modules()}
+    try:
+        net.eval()
+        with torch.no_grad(), isolated_rng():
+            found: Tensor = net(picture[None]).cpu()
+            return found
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _find(spec: str) -> Callable[..., object]:
+    module_name, _, attribute = spec.rpartition(":")
+    try:
+        module = _file(spec, module_name) if module_name.endswith(".py") else None
+        module = module or extensions.found(module_name)
+    except RobustkitError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{spec}: cannot import '{module_name}' ({_told(error)})") from error
+    factory: Callable[..., object] | None = getattr(module, attribute, None)
+    if factory is None or not callable(factory):
+        functions = [
+            name
+            for name, value in vars(module).items()
+            if callable(value) and not name.startswith("_")
+        ]
+        hint = did_you_mean(attribute, functions)
+        raise ModelError(f"{spec}: '{module_name}' has no function '{attribute}'{hint}")
+    return factory
+
+
+def _file(spec: str, name: str) -> ModuleType:
+    """The module in a file that the user names; its folder is looked in for what it imports."""
+    path = Path(name).expanduser().resolve()
+    if not path.is_file():
+        raise ModelError(f"{spec}: no such file: {name}")
+    key = f"robustkit_factory_{path.stem}_{abs(hash(str(path)))}"
+    if key in sys.modules:
+        return sys.modules[key]
+    found = importlib.util.spec_from_file_location(key, path)
+    if found is None or found.loader is None:
+        raise ModelError(f"{spec}: {name} cannot be imported")
+    module = importlib.util.module_from_spec(found)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    sys.modules[key] = module
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[key]
+        raise
+    return module
+
+
+def _arguments(
+    spec: str,
+    factory: Callable[..., object],
+    offered: Mapping[str, Any],
+    options: Mapping[str, str],
+) -> dict[str, Any]:
+    """What the function is called with: the user's options, and what of the offer it has."""
+    parameters: Mapping[str, inspect.Parameter] = inspect.signature(factory).parameters
+    if inspect.isclass(factory) and factory.__init__ is nn.Module.__init__:
+        parameters = {}  # the signature it inherits takes anything and refuses it
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    given: dict[str, Any] = {}
+    for name, text in options.items():
+        if name not in parameters and not takes_any:
+            raise ModelError(f"{spec}: takes no argument '{name}'{did_you_mean(name, parameters)}")
+        kind = parameters[name].annotation if name in parameters else None
+        given[name] = text if kind in (str, "str") else _value(text)
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    for each in parameters.values():
+        needed = each.default is each.empty and each.kind not in variadic
+        if not needed or each.name in given:
+            continue
+        if each.name in _OFFERED and each.name not in offered:
+            raise ModelError(
+                f"{spec}: needs '{each.name}', which no data tells here: write "
+                f"{spec}?{each.name}=10"
+            )
+        if each.name not in offered or each.kind is each.POSITIONAL_ONLY:
+            raise ModelError(
+                f"{spec}: needs the argument '{each.name}'; a factory is called with num_classes, "
+                f"in_channels and image_size by name, and with options as in {spec}?"
+                f"{each.name}=VALUE"
+            )
+    own = offered if takes_any else {n: v for n, v in offered.items() if n in parameters}
+    return {**own, **given}
+
+
+def _value(text: str) -> Any:
+    """An option as the plain value that it reads like."""
+    named = {"true": True, "false": False, "none": None}
+    if text.lower() in named:
+        return named[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _told(error: Exception) -> str:
+    """What went wrong in a user's code, in one line, and where."""
+    text = " ".join(str(error).split())
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = "" if isinstance(error, ImportError) else f" ({frame.filename}:{frame.lineno})"
+    if isinstance(error, ImportError):
+        return text
+    return f"raises {type(error).__name__}: {text}{where}"
