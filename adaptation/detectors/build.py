@@ -13,6 +13,7 @@ from adaptation.detectors.backbone import (
     RESIZED,
     Cut,
     check_made,
+    check_order,
     cut,
     cut_again,
     take_weights,
@@ -63,6 +64,8 @@ def build(
     what was taken from where. Raises `ModelError` for names and options that are not there.
     """
     name, options = _split(spec)
+    if isinstance(backbone, Classifier):
+        check_order(backbone.card)
     if name.startswith(TORCHVISION) and options:
         return _started(spec, classes, backbone, taps, seed, download)
     if isinstance(backbone, Classifier) and backbone.card.architecture["family"] not in RESIZED:

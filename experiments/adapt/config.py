@@ -9,7 +9,7 @@ from typing import Any
 from adaptation.recipes import PARTS, recipe
 from adaptation.shift import THRESHOLD
 from adaptation.training import DetectionConfig
-from experiments.adapt.backbones import is_factory
+from experiments.adapt.backbones import factory_of
 from robustkit.errors import ConfigError
 
 HELPS = {
@@ -21,7 +21,7 @@ HELPS = {
     "detector": "tiny_ssd, tiny_fcos, tiny_fasterrcnn (?norm=batch&width=32&side=128) or "
     "torchvision:NAME (?weights=COCO_V1 or FILE; ?weights_backbone=IMAGENET1K_V1 or FILE)",
     "backbone": "a classifier, as the backbone of a tiny detector: a model file, "
-    "package.module:factory, torchvision:NAME or a name of the zoo",
+    "torchvision:NAME?weights=DEFAULT, timm:NAME?pretrained=true, package.module:factory, …",
     "taps": "blocks of the backbone that the detector reads; none: the last of each stage",
     "weights": "state dict that the source's training starts from",
     "download": "allow torchvision's weights to be fetched into the cache of torch's hub",
@@ -109,8 +109,8 @@ class AdaptOptions:
     @property
     def trusted(self) -> tuple[str, ...]:
         """The functions that may be run: those trusted by name, and the backbone's own."""
-        named = (self.backbone,) if self.backbone is not None and is_factory(self.backbone) else ()
-        return (*self.trust, *named)
+        named = factory_of(self.backbone)
+        return (*self.trust, *([] if named is None else [named]))
 
     @property
     def recipes(self) -> tuple[str, ...]:
@@ -145,7 +145,7 @@ def check_recipes(options: AdaptOptions, base: DetectionConfig) -> None:
 
 def check_named(options: AdaptOptions, given: Mapping[str, Any], folder: str) -> None:
     """Raise `ConfigError` where resuming `folder` would run code that only the folder names."""
-    flags = {"backbone": options.backbone if is_factory(options.backbone) else None}
+    flags = {"backbone": options.backbone if factory_of(options.backbone) else None}
     flags["trust"] = ",".join(options.trust) or None
     for name, value in flags.items():
         if value is not None and name not in given:

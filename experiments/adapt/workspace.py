@@ -71,7 +71,9 @@ def make_detector(options: AdaptOptions, classes: tuple[str, ...], seed: int) ->
     body: Classifier | None = None
     notes: tuple[str, ...] = ()
     if options.backbone is not None:
-        body, notes = load_backbone(options.backbone, trust=options.trusted)
+        body, notes = load_backbone(
+            options.backbone, download=options.download, trust=options.trusted
+        )
     made = detectors.build(
         options.detector,
         classes,
