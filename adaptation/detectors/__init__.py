@@ -3,8 +3,8 @@
 from adaptation.detectors.backbone import automatic_taps, take_weights
 from adaptation.detectors.build import build, rebuild
 from adaptation.detectors.detector import DetectionLoss, Detector, Found
-from adaptation.detectors.files import digest, load, save
-from adaptation.detectors.published import PUBLISHED, coco_classes, in_words_of
+from adaptation.detectors.files import digest, load, runs_code, save
+from adaptation.detectors.published import PUBLISHED, coco_classes, in_words_of, statistics_of
 from adaptation.detectors.tiny import TINY
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "in_words_of",
     "load",
     "rebuild",
+    "runs_code",
     "save",
+    "statistics_of",
     "take_weights",
 ]

@@ -216,6 +216,15 @@ def check_made(made: object) -> None:
         raise ModelError(f"a detector's card with a backbone made of {dict(made)}")
 
 
+def check_order(card: Card) -> None:
+    """Raise `ModelError` for a classifier that wants blue first: detectors here give red first."""
+    if card.preprocessing.channel_order != "rgb":
+        raise ModelError(
+            f"a backbone that takes its channels as {card.preprocessing.channel_order}; detectors "
+            "give them as rgb"
+        )
+
+
 def _card(
     architecture: Mapping[str, Any],
     classes: tuple[str, ...],

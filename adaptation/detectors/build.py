@@ -13,6 +13,7 @@ from adaptation.detectors.backbone import (
     RESIZED,
     Cut,
     check_made,
+    check_order,
     cut,
     cut_again,
     take_weights,
@@ -63,6 +64,8 @@ def build(
     what was taken from where. Raises `ModelError` for names and options that are not there.
     """
     name, options = _split(spec)
+    if isinstance(backbone, Classifier):
+        check_order(backbone.card)
     if name.startswith(TORCHVISION) and options:
         return _started(spec, classes, backbone, taps, seed, download)
     if isinstance(backbone, Classifier) and backbone.card.architecture["family"] not in RESIZED:
@@ -70,7 +73,7 @@ def build(
     card = backbone.card if isinstance(backbone, Classifier) else backbone
     architecture = _described(spec, card, taps)
     made = _card(architecture, classes, card)
-    detector = rebuild(made, seed=seed, trust=_code_of(architecture))
+    detector = rebuild(made, seed=seed, trust=code_of(architecture))
     if isinstance(backbone, Classifier):
         found: Any = detector.net.get_submodule("backbone")
         take_weights(getattr(found, "body", found), backbone)
@@ -151,8 +154,8 @@ def rebuild(card: Card, *, seed: int | None = None, trust: Collection[str] = ())
             "backbone of one"
         )
     _check_card(card)
-    for factory in _code_of(entry):
-        if factory not in trust:
+    for factory in code_of(entry):
+        if not {factory, factory.partition("?")[0]} & set(trust):
             raise ModelError(
                 f"its backbone is made by the function {factory}, which loading would run; if you "
                 f"trust it: --trust {factory}"
@@ -161,7 +164,7 @@ def rebuild(card: Card, *, seed: int | None = None, trust: Collection[str] = ())
         return Detector(_net(entry, card), card)
 
 
-def _code_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
+def code_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
     """The function of a user's that making the backbone would run."""
     backbone = entry.get("backbone")
     if not isinstance(backbone, Mapping) or backbone.get("family") not in RUNS_CODE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from adaptation.detectors.build import FAMILY, rebuild
+from adaptation.detectors.build import FAMILY, code_of, rebuild
 from adaptation.detectors.detector import Detector
 from robustkit.errors import ModelError
 from robustkit.models import files
@@ -35,3 +35,11 @@ def load(path: Path | str, *, trust: Collection[str] = ()) -> Detector:
         raise ModelError(f"{path}: its card describes no detector ({error})") from error
     fit_weights(model.net, tensors, path)
     return model.eval()
+
+
+def runs_code(path: Path | str) -> tuple[str, ...]:
+    """The functions of a user's that loading the detector in the file `path` runs.
+
+    Raises `ModelError` as `load`, without running anything.
+    """
+    return code_of(files.read_card(path).architecture)

@@ -211,9 +211,9 @@ def _frozen_note(net: nn.Module) -> list[str]:
     norms = any(type(each).__name__ == "FrozenBatchNorm2d" for each in net.modules())
     if not fixed and not norms:
         return []
-    told = [f"{fixed:,} parameters of its first stages"] if fixed else []
-    told += ["its batch norms"] if norms else []
-    return [f"not trained, as published: {' and '.join(told)} of the backbone"]
+    told = [f"{fixed:,} parameters of the first stages"] if fixed else []
+    told += ["the batch norms"] if norms else []
+    return [f"not trained any further, as published: in the backbone {' and '.join(told)}"]
 
 
 def _classifier_of(name: str) -> str:

@@ -5,6 +5,7 @@ from experiments.adapt.config import (
     SET_BY_RECIPES,
     TRAINING_HELPS,
     AdaptOptions,
+    check_named,
     check_recipes,
 )
 from experiments.adapt.pipeline import run_adapt
@@ -16,6 +17,7 @@ __all__ = [
     "SET_BY_RECIPES",
     "TRAINING_HELPS",
     "AdaptOptions",
+    "check_named",
     "check_recipes",
     "load_domains",
     "make_detector",

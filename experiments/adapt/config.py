@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from adaptation.recipes import PARTS, recipe
 from adaptation.shift import THRESHOLD
 from adaptation.training import DetectionConfig
+from experiments.adapt.backbones import factory_of
 from robustkit.errors import ConfigError
 
 HELPS = {
-    "source": "labelled images: shapes:STYLE[:N], voc:FOLDER:SPLIT or coco:IMAGES:JSON",
+    "source": "labelled images: shapes:STYLE[:N], voc:FOLDER:SPLIT (voc:A+B:SPLIT joins folders) "
+    "or coco:IMAGES:JSON",
     "target": "images of the other domain; labels serve the oracle and the judgement alone",
     "source_test": "what is judged on; none: the test part of --source",
     "target_test": "what is judged on; none: the test part of --target",
     "detector": "tiny_ssd, tiny_fcos, tiny_fasterrcnn (?norm=batch&width=32&side=128) or "
-    "torchvision:NAME",
-    "backbone": "a classifier's model file, as the backbone of a tiny detector",
+    "torchvision:NAME (?weights=COCO_V1 or FILE; ?weights_backbone=IMAGENET1K_V1 or FILE)",
+    "backbone": "a classifier, as the backbone of a tiny detector: a model file, "
+    "torchvision:NAME?weights=DEFAULT, timm:NAME?pretrained=true, package.module:factory, …",
     "taps": "blocks of the backbone that the detector reads; none: the last of each stage",
     "weights": "state dict that the source's training starts from",
+    "download": "allow torchvision's weights to be fetched into the cache of torch's hub",
+    "trust": "functions, package.module:factory, that a model file may have run",
     "recipe": f"between commas: {', '.join(PARTS)}; parts go together by a plus",
     "seeds": "trainings of each recipe",
     "judge_eps": "radius of the attack that judges robust precision",
@@ -77,6 +83,8 @@ class AdaptOptions:
     backbone: str | None = None
     taps: tuple[str, ...] = ()
     weights: str | None = None
+    download: bool = False
+    trust: tuple[str, ...] = ()
     recipe: tuple[str, ...] = ("source", "longer", "adversarial")
     seeds: int = 3
     judge_eps: float = 2 / 255
@@ -97,6 +105,12 @@ class AdaptOptions:
             raise ConfigError(f"--judge-eps must be in [0,1], not {self.judge_eps:g}")
         if not self.threshold > 0:
             raise ConfigError(f"--threshold must be positive, not {self.threshold:g}")
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The functions that may be run: those trusted by name, and the backbone's own."""
+        named = factory_of(self.backbone)
+        return (*self.trust, *([] if named is None else [named]))
 
     @property
     def recipes(self) -> tuple[str, ...]:
@@ -120,5 +134,22 @@ def check_recipes(options: AdaptOptions, base: DetectionConfig) -> None:
             raise ConfigError(f"--{flag} is of the recipe {' or '.join(users)}, which is not asked")
     if options.taps and options.backbone is None:
         raise ConfigError("--taps are blocks of --backbone, which is missing")
+    if options.weights is not None and "weights" in options.detector.partition("?")[2]:
+        raise ConfigError(
+            f"--weights {options.weights}: --detector {options.detector} names its weights, too; "
+            "leave one out"
+        )
     if base.momentum != DetectionConfig().momentum and base.optimizer != "sgd":
         raise ConfigError("--momentum is of --optimizer sgd")
+
+
+def check_named(options: AdaptOptions, given: Mapping[str, Any], folder: str) -> None:
+    """Raise `ConfigError` where resuming `folder` would run code that only the folder names."""
+    flags = {"backbone": options.backbone if factory_of(options.backbone) else None}
+    flags["trust"] = ",".join(options.trust) or None
+    for name, value in flags.items():
+        if value is not None and name not in given:
+            raise ConfigError(
+                f"{folder} was made with --{name} {value}, whose code is run only where you name "
+                f"it: give --{name} {value} again"
+            )

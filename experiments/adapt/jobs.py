@@ -34,7 +34,7 @@ class TrainRecipe:
         config = space.config(self.recipe, self.number)
         parent = None  # a fresh one has what its card says
         if config.start == "source":
-            model = detectors.load(space.file("source", self.number))
+            model = space.trained("source", self.number)
             parent = detectors.digest(model)
         else:
             model = space.fresh(config.seed)
@@ -75,7 +75,7 @@ class MeasureShift:
     def run(self) -> dict[str, Any]:
         """Distances, ratio and advice, on images that nothing was trained on."""
         space = open_workspace(self.path)
-        model = detectors.load(space.file("source", 0))
+        model = space.trained("source", 0)
         features = [
             shift.detector_features(model, each.test) for each in (space.source, space.target)
         ]

@@ -7,8 +7,10 @@ from typing import Any
 from experiments.adapt.config import AdaptOptions
 from experiments.adapt.jobs import MeasureShift, TrainRecipe
 from experiments.adapt.summary import summarise
+from experiments.adapt.workspace import open_workspace
 from experiments.options import config_from
 from experiments.pieces import Piece, Say, carry_out
+from robustkit import models
 from robustkit.runs import RunFolder
 
 
@@ -33,4 +35,5 @@ def run_adapt(folder: RunFolder, say: Say) -> dict[str, Any]:
         arm="adapt",
         say=say,
     )
-    return summarise(trials, config)
+    made = models.read_card(open_workspace(path).file(first, 0))
+    return {**summarise(trials, config), "notes": list(made.provenance.get("notes", []))}

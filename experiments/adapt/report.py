@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,17 @@ Summary = dict[str, Any]
 PICTURED = 4
 
 
-def write_report(folder: RunFolder) -> Path:
+def write_report(folder: RunFolder, *, trust: Collection[str] = ()) -> Path:
     """Draw `report.html` from what the folder holds; returns its path.
 
-    Raises `RunError` when the adaptation has not finished.
+    Detectors whose backbone a function makes are drawn only where `trust` names it. Raises
+    `RunError` when the adaptation has not finished.
     """
     summary = finished(folder)
     recipes = summary["recipes"]
     sections = [
         _precision(summary, folder.config),
+        *_notes(summary),
         _shift(summary),
         Section(
             "classes",
@@ -41,7 +44,7 @@ def write_report(folder: RunFolder) -> Path:
             figure(classes_figure(recipes), "AP50 by area on the target, means over trainings."),
             "",
         ),
-        _pictures(folder, list(recipes)),
+        _pictures(folder, list(recipes), trust),
         Section(
             "training",
             "Training",
@@ -99,6 +102,12 @@ def _precision(summary: Summary, config: dict[str, Any]) -> Section:
     return Section("precision", "Precision", table(headers, rows), note + _texture(config))
 
 
+def _notes(summary: Summary) -> list[Section]:
+    """Whose weights the detectors started from, and what was changed of them."""
+    lines = [Markup("<p>{}</p>").format(note) for note in summary.get("notes", [])]
+    return [Section("detector", "The detector", Markup("").join(lines), "")] if lines else []
+
+
 def _texture(config: dict[str, Any]) -> str:
     """How strong the classes' texture is, where images are rendered."""
     told = []
@@ -153,10 +162,17 @@ def _points(recipes: Summary, ratio: float) -> dict[str, list[tuple[str, float, 
     return points
 
 
-def _pictures(folder: RunFolder, names: list[str]) -> Section:
+def _pictures(folder: RunFolder, names: list[str], trust: Collection[str]) -> Section:
     space = open_workspace(str(folder.path))
     html = Markup()
-    models = {name: detectors.load(space.file(name, 0)) for name in names}
+    unnamed = set(detectors.runs_code(space.file(names[0], 0))) - set(trust)
+    if unnamed:
+        told = (
+            f"Not drawn: the backbone is made by {', '.join(sorted(unnamed))}, which is run only "
+            "where it is named, as by adapt --resume."
+        )
+        return Section("detections", "Detections", html, told)
+    models = {name: detectors.load(space.file(name, 0), trust=trust) for name in names}
     for called, domain in (("source", space.source), ("target", space.target)):
         chosen = domain.test.subset(range(min(PICTURED, len(domain.test))))
         found = {name: detect(model, chosen) for name, model in models.items()}

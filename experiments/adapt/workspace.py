@@ -12,12 +12,14 @@ from adaptation import detectors
 from adaptation.detectors import Detector
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig
+from experiments.adapt.backbones import load_backbone
 from experiments.adapt.config import AdaptOptions
 from experiments.options import config_from
 from robustkit import models
 from robustkit.compute import derive_seed
 from robustkit.data.detection import DetectionSet, load_detection
 from robustkit.errors import DataError
+from robustkit.models import Classifier
 from robustkit.models.weights import fit_weights, read_weights
 from robustkit.runs import RunFolder
 
@@ -59,22 +61,32 @@ class Workspace:
         """A new detector; its backbone may be a trained classifier's, or all weights a user's."""
         return make_detector(self.options, self.source.train.classes, seed)
 
+    def trained(self, name: str, number: int) -> Detector:
+        """A detector trained here; a backbone that a function makes is one that was named."""
+        return detectors.load(self.file(name, number), trust=self.options.trusted)
+
 
 def make_detector(options: AdaptOptions, classes: tuple[str, ...], seed: int) -> Detector:
     """The detector that the options name, for these classes."""
-    body = None if options.backbone is None else models.load(options.backbone)
+    body: Classifier | None = None
+    notes: tuple[str, ...] = ()
+    if options.backbone is not None:
+        body, notes = load_backbone(
+            options.backbone, download=options.download, trust=options.trusted
+        )
     made = detectors.build(
         options.detector,
         classes,
-        backbone=None if body is None else body.card,
+        backbone=body,
         taps=options.taps,
         seed=seed,
+        download=options.download,
     )
     if body is not None:
-        found: Any = made.net.get_submodule("backbone")
-        detectors.take_weights(getattr(found, "body", found), body)
         # The file that is saved tells whose weights it started from.
-        made.card = replace(made.card, parent=models.digest(body))
+        told = {"backbone": options.backbone, "notes": [*notes, *made.notes]}
+        provenance = {**made.card.provenance, **told}
+        made.card = replace(made.card, parent=models.digest(body), provenance=provenance)
     if options.weights is not None:
         fit_weights(made.net, read_weights(options.weights), options.weights)
     return made
@@ -110,7 +122,8 @@ def open_workspace(path: str) -> Workspace:
 
 def _check_apart(name: str, train: DetectionSet, other: str, test: DetectionSet) -> None:
     """Raise `DataError` where images whose labels are trained on are judged on, too."""
-    shared = set(train.ids) & set(test.ids) if train.root == test.root else set()
+    judged = set(test.paths)
+    shared = [each for each, path in zip(train.ids, train.paths, strict=True) if path in judged]
     if shared:
         raise DataError(
             f"{len(shared)} images, such as {min(shared)}, are trained on with their labels and "

@@ -9,8 +9,11 @@ from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError, did_you_mean
 
 HELPS = {
-    "model": "a detector's file, or torchvision:NAME with --weights",
+    "model": "a detector's file, torchvision:NAME?weights=COCO_V1, or torchvision:NAME with "
+    "--weights",
     "weights": "a state dict for torchvision:NAME",
+    "download": "allow torchvision's weights to be fetched into the cache of torch's hub",
+    "trust": "functions, package.module:factory, that a detector's file may have run",
     "data": "voc:FOLDER:SPLIT, coco:IMAGES:JSON or shapes:STYLE[:N]",
     "contrast": "another detector's file: detections and input gradients side by side",
     "eps": "radii of the attack that measures robust precision, between commas; 0: none",
@@ -29,6 +32,8 @@ class DetectOptions:
 
     model: str = ""
     weights: str | None = None
+    download: bool = False
+    trust: tuple[str, ...] = ()
     data: str = "shapes:photo"
     contrast: str | None = None
     eps: tuple[float, ...] = (2 / 255,)

@@ -2,61 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
 from adaptation import detectors
-from adaptation.detectors import Detector, coco_classes
+from adaptation.detectors import Detector, coco_classes, in_words_of
 from robustkit.errors import ConfigError, ModelError
 from robustkit.models.weights import fit_weights, read_weights
 
-# VOC's words for COCO's classes.
-SAME = {
-    "airplane": "aeroplane",
-    "motorcycle": "motorbike",
-    "couch": "sofa",
-    "dining table": "diningtable",
-    "potted plant": "pottedplant",
-    "tv": "tvmonitor",
-}
-
 
 def resolve_detector(
-    spec: str, weights: str | None, classes: Sequence[str], device: torch.device
+    spec: str,
+    weights: str | None,
+    classes: Sequence[str],
+    device: torch.device,
+    *,
+    download: bool = False,
+    trust: Collection[str] = (),
 ) -> Detector:
     """The detector `spec` names, in evaluation mode on `device`.
 
-    A state dict for torchvision:NAME may be of COCO's 91 classes, as torchvision publishes them, or
-    of `classes` and background. Raises `ModelError` for a classifier's file and for weights that
-    do not fit.
+    torchvision:NAME?weights=COCO_V1 keeps COCO's classes, told in the words of `classes`; so does a
+    state dict for torchvision:NAME of COCO's 91, which may also be of `classes` and background.
+    `download` allows torchvision's weights to be fetched; `trust` names the functions that a file
+    may have run. Raises `ModelError` for a classifier's file and for weights that do not fit.
     """
-    if spec.startswith("torchvision:"):
-        if weights is None:
-            raise ConfigError(f"{spec}: without --weights FILE it has learnt nothing")
-        return _published(spec, weights, classes).to(device).eval()
-    if weights is not None:
-        raise ConfigError(f"{spec}: a detector's file has its own weights; leave out --weights")
-    return detectors.load(spec).to(device)
+    if not spec.startswith("torchvision:"):
+        if weights is not None:
+            raise ConfigError(f"{spec}: a detector's file has its own weights; leave out --weights")
+        return detectors.load(spec, trust=trust).to(device)
+    named = spec.partition("?")[2]
+    if "weights_backbone" in named:
+        raise ConfigError(f"{spec}: on a backbone's weights alone its head has learnt nothing")
+    if not named and weights is None:
+        raise ConfigError(f"{spec}: without ?weights=COCO_V1 or --weights FILE it learnt nothing")
+    if named and weights is not None:
+        raise ConfigError(f"{spec}: names its weights; leave out --weights {weights}")
+    if named:
+        made = detectors.build(
+            spec, in_words_of(coco_classes(), classes), seed=0, download=download
+        )
+    else:
+        made = _on_file(spec, str(weights), classes)
+    return made.to(device).eval()
 
 
-def in_words_of(known: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The classes `known` in the words of `wanted`, where the two lists differ in spelling only."""
-    other = {**SAME, **{voc: coco for coco, voc in SAME.items()}}
-    return [
-        name if name in wanted or other.get(name) not in wanted else other[name] for name in known
-    ]
-
-
-def _published(spec: str, weights: str, classes: Sequence[str]) -> Detector:
+def _on_file(spec: str, weights: str, classes: Sequence[str]) -> Detector:
     tensors = read_weights(weights)
-    failed = ""
-    for names in (coco_classes(), tuple(classes)):
-        made = detectors.build(spec, in_words_of(names, classes), seed=0)
-        try:
-            fit_weights(made.net, tensors, weights)
-        except ModelError as error:
-            failed = failed or str(error)
-            continue
-        return made
-    raise ModelError(f"{failed} (neither for COCO's 91 classes nor for the data's {len(classes)})")
+    try:
+        words = in_words_of(coco_classes(), classes)
+        return detectors.build(f"{spec}?weights={weights}", words, seed=0)
+    except ModelError as error:
+        failed = str(error)
+    made = detectors.build(spec, classes, seed=0)
+    try:
+        fit_weights(made.net, tensors, weights)
+    except ModelError:
+        told = f"(neither for COCO's 91 classes nor for the data's {len(classes)})"
+        raise ModelError(f"{failed} {told}") from None
+    return made

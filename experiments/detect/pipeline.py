@@ -38,6 +38,7 @@ def run_detect(
                 for eps, attack in options.attacks().items()
             },
             "attacked_images": len(chosen),
+            "notes": list(each.notes),
         }
     rows = range(min(options.pictures, len(images)))
     if rows:

@@ -33,6 +33,7 @@ def write_report(folder: RunFolder) -> Path:
     models: list[str] = [name for name in ("detector", "contrast") if name in summary]
     sections = [
         _precision(summary, models, folder.config),
+        *_notes(summary, models),
         _classes(summary, models),
         *_pictures(folder),
         settings_section(folder.config),
@@ -70,6 +71,15 @@ def _precision(summary: Summary, models: Sequence[str], config: dict[str, Any]) 
         f"with objects. Attacked: the first {first['attacked_images']} images."
     )
     return Section("precision", "Precision, %", table(["", *models], rows), note)
+
+
+def _notes(summary: Summary, models: Sequence[str]) -> list[Section]:
+    """Whose weights the detectors have, and what of the data they know nothing of."""
+    lines = [f"{name}: {note}" for name in models for note in summary[name].get("notes", [])]
+    if summary.get("left_out"):
+        lines.append(f"classes that the detector does not know: {', '.join(summary['left_out'])}")
+    html = Markup("").join(Markup("<p>{}</p>").format(line) for line in lines)
+    return [Section("detector", "The detector", html, "")] if lines else []
 
 
 def _classes(summary: Summary, models: Sequence[str]) -> Section:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptation.detectors import Detector, Found
+from adaptation.detectors import Detector, Found, statistics_of
 from robustkit.errors import ExplainError
 from robustkit.models import Normalise
 
@@ -25,7 +25,7 @@ class BoxScore(nn.Module):
         net: Any = model.net
         if not hasattr(net, "head") or hasattr(net, "roi_heads"):
             raise ExplainError("maps of a box need a detector of one stage (ssd, fcos, retinanet)")
-        self.normalise = Normalise(model.card.mean, model.card.std).to(image.device)
+        self.normalise = Normalise(*statistics_of(net)).to(image.device)
         self.backbone, self.head = net.backbone, net.head
         label, score = int(found.labels[number]), float(found.scores[number].detach())
         with torch.no_grad():

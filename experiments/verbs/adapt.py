@@ -11,6 +11,7 @@ from experiments.adapt import (
     SET_BY_RECIPES,
     TRAINING_HELPS,
     AdaptOptions,
+    check_named,
     check_recipes,
     load_domains,
     make_detector,
@@ -26,7 +27,7 @@ from robustkit.runs import RunFolder
 
 def add_arguments(parser: VerbParser) -> None:
     """The two domains, the detector, the recipes and their training."""
-    forms: Forms = {"recipe": {"type": names}, "taps": {"type": names}}
+    forms: Forms = {name: {"type": names} for name in ("recipe", "taps", "trust")}
     add_config(parser, AdaptOptions, HELPS, title="adaptation", forms=forms)
     add_config(parser, DetectionConfig, TRAINING_HELPS, title="training", leave_out=SET_BY_RECIPES)
     add_executor_options(parser, "trainings")
@@ -45,11 +46,14 @@ def run(options: Options) -> int:
         made = make_detector(chosen, source.train.classes, 0)
         if any(recipe(name).adabn for name in chosen.recipes):
             batch_norms(made)
+        print("".join(f"{note}\n" for note in made.notes), end="", flush=True)
+    else:
+        check_named(chosen, options.given, options.resume)
     kept = options.resume is not None
     with run_folder("adapt", options, config, keep_failed=kept) as folder:
         if folder.summary() is None:
             folder.write_summary(run_adapt(folder, lambda line: print(line, flush=True)))
-        path = write_report(folder)
+        path = write_report(folder, trust=chosen.trusted)
     summary = folder.summary() or {}
     for name, found in summary["recipes"].items():
         own = {domain: found[domain]["ap50_area"] for domain in ("source", "target")}

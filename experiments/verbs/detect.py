@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from experiments.detect import HELPS, DetectOptions, resolve_detector, run_detect, write_report
 from experiments.launch import add_run_options, run_folder, settings
-from experiments.options import Forms, Options, VerbParser, add_config, config_from, radii
+from experiments.options import Forms, Options, VerbParser, add_config, config_from, names, radii
 from robustkit.compute import resolve_device
 from robustkit.data.detection import load_detection
 from robustkit.errors import ConfigError
@@ -15,7 +16,7 @@ from robustkit.runs import RunFolder
 
 def add_arguments(parser: VerbParser) -> None:
     """The detector, the images, the attack, and where to put the result."""
-    forms: Forms = {"eps": {"type": radii}}
+    forms: Forms = {"eps": {"type": radii}, "trust": {"type": names}}
     add_config(parser, DetectOptions, HELPS, title="detection", forms=forms)
     add_run_options(parser, resumable=False)
 
@@ -26,11 +27,17 @@ def run(options: Options) -> int:
     chosen = config_from(DetectOptions, config)
     device = resolve_device(config["device"])
     images = load_detection(chosen.data, "test")
-    model = resolve_detector(chosen.model, chosen.weights, images.classes, device)
+    allowed: dict[str, Any] = {"download": chosen.download, "trust": chosen.trust}
+    model = resolve_detector(chosen.model, chosen.weights, images.classes, device, **allowed)
     other = None
     if chosen.contrast is not None:
-        other = resolve_detector(chosen.contrast, None, images.classes, device)
+        other = resolve_detector(chosen.contrast, None, images.classes, device, **allowed)
     told = images.with_classes(model.classes)
+    left_out = [name for name in images.classes if name not in model.classes]
+    for note in model.notes:
+        print(note)
+    if left_out:
+        print(f"not evaluated, as the detector does not know them: {', '.join(left_out)}")
     if other is not None and other.classes != model.classes:
         raise ConfigError(
             f"--contrast {chosen.contrast}: its classes are {', '.join(other.classes)}, the "
@@ -40,7 +47,7 @@ def run(options: Options) -> int:
         summary = run_detect(
             model, other, told, chosen, folder, lambda line: print(line, flush=True)
         )
-        folder.write_summary(summary)
+        folder.write_summary({**summary, "left_out": left_out})
         path = write_report(folder)
     found = summary["detector"]
     for name in ("ap50_11pt", "ap50_area", "coco_ap"):

@@ -9,7 +9,7 @@ import torch
 
 from adaptation import detectors, shift
 from experiments.launch import add_run_options, run_folder, settings
-from experiments.options import Options, VerbParser
+from experiments.options import Options, VerbParser, names
 from robustkit import data, models
 from robustkit.compute import resolve_device, torch_generator
 from robustkit.compute.seeds import check_seed
@@ -25,6 +25,13 @@ def add_arguments(parser: VerbParser) -> None:
     group.add_argument("--target", metavar="DATA", help="the other domain, of the same kind")
     group.add_argument(
         "--model", metavar="MODEL", help="a detector's or a classifier's file: whose features"
+    )
+    group.add_argument(
+        "--trust",
+        type=names,
+        default=[],
+        metavar="FACTORY,…",
+        help="functions, package.module:factory, that a detector's file may have run",
     )
     group.add_argument(
         "--threshold",
@@ -77,7 +84,7 @@ def _features(config: dict[str, Any], device: Any) -> tuple[Any, Any]:
     names = (config["source"], config["target"])
     card = models.read_card(config["model"])
     if card.architecture["family"] == DETECTOR:
-        model = detectors.load(config["model"]).to(device)
+        model = detectors.load(config["model"], trust=config["trust"]).to(device)
         loaded = [load_detection(each, "test") for each in names]
         few = [each.subset(_chosen(len(each), config).tolist()) for each in loaded]
         for each, least in zip(few, (8, 4), strict=True):

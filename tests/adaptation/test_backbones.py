@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor
 
 from adaptation import detectors
@@ -238,3 +239,36 @@ def test_weights_come_with_a_classifier_and_not_with_its_card() -> None:
             assert torch.equal(each, own[inner])
         else:
             assert torch.equal(each, without[name])
+
+
+@pytest.mark.parametrize(
+    "source", ["torchvision:mobilenet_v3_small?weights", "timm:tinynet_e?pretrained"]
+)
+def test_trained_nets_of_libraries_are_backbones(source: str, tmp_path: Path) -> None:
+    library, _, name = source.partition("?")[0].partition(":")
+    torch.manual_seed(1)
+    if library == "timm":
+        net = pytest.importorskip("timm").create_model(name)
+    else:
+        net = torchvision.models.get_model(name, weights=None)
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    body = models.load(f"{source}={tmp_path / 'net.pth'}")
+    model = detectors.build("tiny_ssd?side=64", CLASSES, backbone=body, seed=0).eval()
+    assert model.card.mean == body.card.mean == (0.485, 0.456, 0.406)
+    own = model.net.get_submodule("backbone.net").state_dict()
+    state = net.state_dict()
+    assert len(own) > 50
+    assert all(torch.equal(each, state[name]) for name, each in own.items())
+    detectors.save(model, tmp_path / "d.safetensors")
+    again = detectors.load(tmp_path / "d.safetensors")
+    images, _ = batch()
+    for first, second in zip(model(images), again(images), strict=True):
+        assert torch.equal(first.scores, second.scores)
+
+
+def test_a_backbone_that_wants_blue_first_is_refused() -> None:
+    body = made_by(BRANCHING, 5)
+    preprocessing = replace(body.card.preprocessing, channel_order="bgr")
+    turned = Classifier(body.net, replace(body.card, preprocessing=preprocessing))
+    with pytest.raises(ModelError, match="takes its channels as bgr"):
+        detectors.build("tiny_ssd?side=64", CLASSES, backbone=turned)

@@ -3,7 +3,7 @@
 from robustkit.data.detection.classes import SIX, VOC
 from robustkit.data.detection.cocofile import read_coco
 from robustkit.data.detection.loading import load_detection, shapes_config
-from robustkit.data.detection.sets import DetectionSet, Truth, truth
+from robustkit.data.detection.sets import DetectionSet, Truth, joined, truth
 from robustkit.data.detection.voc import read_voc
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "VOC",
     "DetectionSet",
     "Truth",
+    "joined",
     "load_detection",
     "read_coco",
     "read_voc",

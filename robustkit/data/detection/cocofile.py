@@ -62,6 +62,7 @@ def _found(folder: Path, file: Path, content: Mapping[str, Any]) -> DetectionSet
         truths=tuple(_truth(objects[number], sizes[number], place, file) for number in order),
         read=lambda index: read_colour(paths[order[index]]),
         root=str(folder.resolve()),
+        paths=tuple(str(paths[number].resolve()) for number in order),
     )
 
 

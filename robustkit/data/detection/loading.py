@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from robustkit.data.detection.cocofile import read_coco
-from robustkit.data.detection.sets import DetectionSet
+from robustkit.data.detection.sets import DetectionSet, joined
 from robustkit.data.detection.voc import read_voc
 from robustkit.data.shapes import ShapesConfig, rendered
 from robustkit.errors import DataError, did_you_mean
 
 KINDS = ("voc", "coco", "shapes")
-FORMS = "voc:FOLDER:SPLIT, coco:IMAGES:JSON or shapes:STYLE[:N]"
+FORMS = "voc:FOLDER:SPLIT (voc:A+B:SPLIT), coco:IMAGES:JSON or shapes:STYLE[:N]"
 # Where the published sets come from, told when one is not there.
 ORIGINS = {
     "voc2007": "the trainval and test archives of the PASCAL VOC challenge of 2007",
@@ -30,7 +30,8 @@ def load_detection(spec: str, part: str = "test", *, labelled: bool = True) -> D
 
     A rendered set has two parts, "train" and "test", of N images each; its options follow a
     question mark, as in "shapes:clipart:500?texture=0&side=96&seed=1". Of a VOC folder named
-    without a split `part` is the split. Where images are not `labelled`, nothing but them is read
+    without a split `part` is the split; several folders are one set as "voc:A+B:SPLIT", where
+    every one has the split. Where images are not `labelled`, nothing but them is read
     and nothing is in them. Raises `DataError`, saying what is missing where.
     """
     kind, colon, rest = spec.partition(":")
@@ -44,9 +45,37 @@ def _voc(rest: str, part: str, spec: str, labelled: bool) -> DetectionSet:
     path, colon, split = rest.rpartition(":")
     if not colon:
         path, split = rest, part
-    folder = Path(path).expanduser()
     if not path or not split:
         raise DataError(f"data '{spec}': expected voc:FOLDER:SPLIT")
+    named = _folders(path, spec)
+    if len(named) == 1:
+        return _one_voc(named[0], split, spec, labelled)
+    words = [each.name for each in named]
+    if len(set(words)) < len(words):
+        words = [str(each) for each in named]
+    sets = {
+        word: _one_voc(each, split, f"voc:{each}:{split}", labelled)
+        for word, each in zip(words, named, strict=True)
+    }
+    return joined(sets, spec)
+
+
+def _folders(path: str, spec: str) -> list[Path]:
+    """The folders A and B of A+B; one whose own name has a plus is meant itself."""
+    whole = Path(path).expanduser()
+    if whole.is_dir():
+        return [whole]
+    named = [Path(each).expanduser() for each in path.split("+")]
+    if "" in path.split("+"):
+        raise DataError(f"data '{spec}': expected voc:A+B:SPLIT, a folder on each side of a plus")
+    places = [each.resolve() for each in named]
+    for number, each in enumerate(places):
+        if each in places[:number]:
+            raise DataError(f"data '{spec}': {named[number]} twice; each folder counts once")
+    return named
+
+
+def _one_voc(folder: Path, split: str, spec: str, labelled: bool) -> DetectionSet:
     if not folder.is_dir():
         called = folder.name.lower()
         origin = next((told for key, told in ORIGINS.items() if called.startswith(key)), None)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -76,6 +80,8 @@ class DetectionSet:
 
     `name` tells where they come from; `ids` (N,) name them within the folder `root`; `read(i)`
     gives uint8 (3,H,W) and raises `DataError`, naming the file, for one that cannot be read.
+    `paths` (N,) are the files they lie in, by which sets know that they share an image; none where
+    there are no files.
     """
 
     name: str
@@ -84,10 +90,13 @@ class DetectionSet:
     truths: tuple[Truth, ...]
     read: Callable[[int], Tensor]
     root: str = ""
+    paths: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.truths):
             raise DataError(f"{self.name}: {len(self.ids)} images, {len(self.truths)} truths")
+        if self.paths and len(self.paths) != len(self.ids):
+            raise DataError(f"{self.name}: {len(self.ids)} images, {len(self.paths)} paths")
         if not self.ids:
             raise DataError(f"{self.name}: no images")
 
@@ -106,6 +115,7 @@ class DetectionSet:
             self,
             ids=tuple(self.ids[index] for index in chosen),
             truths=tuple(self.truths[index] for index in chosen),
+            paths=tuple(self.paths[index] for index in chosen) if self.paths else (),
             read=lambda at: read(chosen[at]),
         )
 
@@ -133,3 +143,43 @@ class DetectionSet:
             moved = replace(each, labels=place[each.labels])
             truths.append(moved.chosen(moved.labels >= 0))
         return replace(self, classes=tuple(classes), truths=tuple(truths))
+
+
+def joined(sets: Mapping[str, DetectionSet], name: str) -> DetectionSet:
+    """All images of several sets, each under what its own are told apart by, one after the other.
+
+    The classes are those of the first set and what the others have beside them, by name. Ids that
+    several sets have begin with the set's own word. Raises `DataError` for an image file that two
+    of them share, and for ids that are the same even so.
+    """
+    parts = list(sets.values())
+    classes = tuple(dict.fromkeys(each for part in parts for each in part.classes))
+    told = [part.with_classes(classes) for part in parts]
+    counts = Counter(each for part in told for each in part.ids)
+    ids = [
+        f"{word}/{each}" if counts[each] > 1 else each
+        for word, part in zip(sets, told, strict=True)
+        for each in part.ids
+    ]
+    twice = [each for each, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise DataError(f"{name}: two images are called '{twice[0]}'; rename one of them")
+    paths = tuple(each for part in told for each in part.paths)
+    shared = [each for each, count in Counter(map(os.path.realpath, paths)).items() if count > 1]
+    if shared:
+        raise DataError(f"{name}: {shared[0]} is in two of its folders; each image counts once")
+    starts = list(accumulate((len(part) for part in told), initial=0))
+
+    def read(index: int) -> Tensor:
+        which = bisect_right(starts, index) - 1
+        return told[which].read(index - starts[which])
+
+    return DetectionSet(
+        name=name,
+        classes=classes,
+        ids=tuple(ids),
+        truths=tuple(each for part in told for each in part.truths),
+        read=read,
+        root="+".join(part.root for part in told),
+        paths=paths,
+    )

@@ -22,6 +22,8 @@ def read_voc(
 ) -> DetectionSet:
     """The images that `ImageSets/Main/SPLIT.txt` lists; several splits as "train+test".
 
+    An image in a sub-folder is listed as sub/name: its files are JPEGImages/sub/name.jpg (.jpeg or
+    .png) and Annotations/sub/name.xml.
     Every annotation is read now, every image when it is asked for. Boxes count pixels from 1 in
     these files: 1 is taken from xmin and ymin only. Of images that are not `labelled` no annotation
     is looked for. Raises `DataError`, naming the file and the
@@ -43,6 +45,7 @@ def read_voc(
         truths=truths,
         read=lambda index: read_colour(files[index]),
         root=str(folder.resolve()),
+        paths=tuple(str(folder.resolve() / file.relative_to(folder)) for file in files),
     )
 
 
@@ -83,7 +86,8 @@ def _listed(folder: Path, split: str, labelled: bool) -> list[str]:
         file = folder / SPLITS / f"{part}.txt"
         if part != Path(part).name or not file.is_file():
             known = sorted(each.stem for each in (folder / SPLITS).glob("*.txt"))
-            known = [each for each in known if "_" not in each]  # cat_train and the like
+            own = tuple(f"{name}_" for name in classes_of(folder))
+            known = [each for each in known if not each.startswith(own)]  # cat_train and the like
             raise DataError(f"{folder}: no split '{part}'{did_you_mean(part, known)}")
         for line in _lines(file):
             if line.strip():
@@ -92,9 +96,18 @@ def _listed(folder: Path, split: str, labelled: bool) -> list[str]:
     if not names:
         raise DataError(f"{folder / SPLITS / split}.txt: lists no image")
     for each in names:
-        if each != Path(each).name:
-            raise DataError(f"{folder}: split '{split}' lists '{each}', which is no bare name")
+        if not _is_within(each):
+            raise DataError(
+                f"{folder}: split '{split}' lists '{each}', which is neither a bare name nor one "
+                f"in a sub-folder of {IMAGES}, as sub/name"
+            )
     return list(names)
+
+
+def _is_within(name: str) -> bool:
+    """Whether a listed name stays in its folder whatever it is put together with."""
+    parts = name.split("/")
+    return not any(part in ("", ".", "..") or "\\" in part or ":" in part for part in parts)
 
 
 def _lines(file: Path) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.adapt import AdaptOptions, load_domains
 from experiments.cli import main
 from robustkit import models
 from robustkit.data.shapes import ShapesConfig
@@ -33,7 +34,30 @@ from tests.experiments.adaptation.runs import SMALL
         (["adapt", "--backbone", "{detector}"], "holds a detector, where a classifier is needed"),
         (["detect"], "--model: name a detector's file"),
         (["detect", "--model", "{classifier}"], "holds a classifier where a detector is needed"),
-        (["detect", "--model", "torchvision:ssd300_vgg16"], "without --weights FILE"),
+        (["adapt", "--detector", "{lite}?weights=COCO_V1"], "--download fetches it"),
+        (["adapt", "--detector", "{lite}?weights=COCO_V3"], "did you mean 'COCO_V1'"),
+        (["adapt", "--detector", "{lite}?weights=a.pth", "--weights", "b"], "leave one out"),
+        (["adapt", "--detector", "{lite}?weights=a&weights_backbone=b"], "exclude each other"),
+        (
+            [
+                *[
+                    "adapt",
+                    "--detector",
+                    "tiny_ssd",
+                    "--backbone",
+                    "vgg5?width=8",
+                    "--taps",
+                    "stage9",
+                ]
+            ],
+            "no block 'stage9' in the backbone",
+        ),
+        (["adapt", "--backbone", "tests.adaptation.factories:lite1"], "did you mean 'lite0'"),
+        (["adapt", "--taps", "layer1"], "--backbone, which is missing"),
+        (["detect", "--model", "torchvision:ssd300_vgg16"], "or --weights FILE it learnt nothing"),
+        (["detect", "--model", "{lite}?weights=COCO_V1"], "--download fetches it"),
+        (["detect", "--model", "{lite}?weights=a", "--weights", "b"], "leave out --weights b"),
+        (["detect", "--model", "{lite}?weights_backbone=DEFAULT"], "its head has learnt nothing"),
         (["detect", "--model", "{detector}", "--weights", "w"], "leave out --weights"),
         (["detect", "--model", "{detector}", "--data", "voc:{tmp}:test"], "no JPEGImages in it"),
         (["detect", "--model", "{detector}", "--eps", "3"], "must be in [0,1]"),
@@ -60,7 +84,9 @@ def test_mistakes_are_said_in_one_line_and_leave_nothing(
     adapted: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     classifier = tmp_path / "c.safetensors"
     models.save(
         models.build("small", num_classes=3, in_channels=3, image_size=16, seed=0), classifier
@@ -69,6 +95,7 @@ def test_mistakes_are_said_in_one_line_and_leave_nothing(
         "classifier": classifier,
         "detector": adapted / "source-0.safetensors",
         "tmp": tmp_path,
+        "lite": "torchvision:ssdlite320_mobilenet_v3_large",
     }
     verb, *rest = (each.format(**names) for each in arguments)
     if verb == "adapt":
@@ -98,6 +125,27 @@ def test_images_are_not_trained_on_with_labels_and_judged_on(
     flags[1] = everything
     assert main(["adapt", *flags, "--recipe", "source", "--seeds", "1", "--out", str(out)]) == 2
     assert not out.exists()
+
+
+def test_images_of_joined_folders_are_known_one_by_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(("A", "B")):
+        write_shapes(ShapesConfig(style="comic", count=4, side=64, seed=number), tmp_path / name)
+    flags, both = (
+        [*SMALL, "--recipe", "source", "--seeds", "1"],
+        f"{tmp_path / 'A'}+{tmp_path / 'B'}",
+    )
+    flags[1] = f"voc:{both}:train"
+    flags += ["--source-test", f"voc:{tmp_path / 'B'}:train"]
+    out = tmp_path / "out"
+    assert main(["adapt", *flags, "--out", str(out)]) == 2
+    assert "4 images, such as B/" in capsys.readouterr().err
+    assert not out.exists()
+    options = AdaptOptions(source=f"voc:{both}:train", target=f"voc:{both}")
+    source, target = load_domains(options)
+    assert len(source.train) == len(source.test) == len(target.test) == 8
+    assert source.test.name == f"voc:{both}:test"
 
 
 def test_the_target_needs_no_labels_and_the_oracle_does(

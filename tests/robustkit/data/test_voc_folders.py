@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +158,17 @@ def write(objects: str) -> Callable[[Path], object]:
             r"000001\.jpg: no such image, nor \.png",
         ),
         (lambda f: (f / "ImageSets/Main/train.txt").write_text(""), "lists no image"),
-        (lambda f: (f / "ImageSets/Main/train.txt").write_text("../x\n"), "is no bare name"),
+        (
+            lambda f: (f / "ImageSets/Main/train.txt").write_text("../x\n"),
+            "neither a bare name nor one in a sub",
+        ),
+        (
+            lambda f: (f / "ImageSets/Main/train.txt").write_text("sub/../../x\n"),
+            "neither a bare name",
+        ),
+        (lambda f: (f / "ImageSets/Main/train.txt").write_text("/etc/x\n"), "neither a bare name"),
+        (lambda f: (f / "ImageSets/Main/train.txt").write_text("sub//x\n"), "neither a bare name"),
+        (lambda f: (f / "ImageSets/Main/train.txt").write_text("..\\\\x\n"), "neither a bare"),
         (lambda f: (f / "ImageSets/Main/train.txt").unlink(), "no split 'train'"),
     ],
 )
@@ -269,3 +280,124 @@ def test_images_without_labels_need_no_annotations(voc: Path) -> None:
     assert [len(each) for each in found.truths] == [0, 0]
     with pytest.raises(DataError, match="no Annotations in it"):
         load_detection(f"voc:{voc}:train")
+
+
+def add_image(folder: Path, name: str, objects: str, suffix: str = ".jpg") -> None:
+    image = folder / "JPEGImages" / f"{name}{suffix}"
+    annotation = folder / "Annotations" / f"{name}.xml"
+    for file in (image, annotation):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    value = sum(map(ord, str(image))) % 200
+    Image.fromarray(np.full((40, 50, 3), value, dtype=np.uint8)).save(image)
+    annotation.write_text(ANNOTATION.format(name=name, objects=objects))
+
+
+def list_images(folder: Path, split: str, *names: str) -> None:
+    file = folder / "ImageSets" / "Main" / f"{split}.txt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(names) + "\n")
+
+
+@pytest.fixture
+def later(tmp_path: Path) -> Path:
+    """VOC2012 beside VOC2007: an id of its own, and one that both have."""
+    folder = tmp_path / "VOC2012"
+    add_image(folder, "2008_000001", entry("cat", 2, 2, 9, 9))
+    add_image(folder, "000002", entry("dog", 3, 3, 9, 9))
+    list_images(folder, "train", "2008_000001", "000002")
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png"])
+def test_images_may_lie_in_sub_folders(voc: Path, suffix: str) -> None:
+    add_image(voc, "cubism/0001", entry("person", 2, 2, 9, 9), suffix)
+    add_image(voc, "photo/old/0001", entry("dog", 2, 2, 9, 9), suffix)
+    list_images(voc, "art", "cubism/0001", "photo/old/0001", "000001")
+    found = read_voc(voc, "art")
+    assert found.ids == ("cubism/0001", "photo/old/0001", "000001")
+    assert [VOC[each.labels[0]] for each in found.truths] == ["person", "dog", "dog"]
+    for number, each in enumerate(found.ids[:2]):
+        own = read_colour(voc / "JPEGImages" / f"{each}{suffix}")
+        assert torch.equal(found.image(number), own)
+    (voc / "Annotations" / "cubism" / "0001.xml").unlink()
+    with pytest.raises(DataError, match=r"cubism/0001\.xml: no such annotation"):
+        read_voc(voc, "art")
+
+
+def test_two_folders_are_one_set(voc: Path, later: Path) -> None:
+    whole = load_detection(f"voc:{voc}+{later}:train")
+    first, second = read_voc(voc, "train"), read_voc(later, "train")
+    assert whole.classes == VOC
+    assert whole.ids == ("000001", "VOC2007/000002", "2008_000001", "VOC2012/000002")
+    assert whole.name == f"voc:{voc}+{later}:train"
+    for index, (own, at) in enumerate([(first, 0), (first, 1), (second, 0), (second, 1)]):
+        assert torch.equal(whole.image(index), own.image(at))
+        assert torch.equal(whole.truths[index].boxes, own.truths[at].boxes)
+        assert torch.equal(whole.truths[index].labels, own.truths[at].labels)
+        assert whole.paths[index] == own.paths[at]
+    turned = whole.subset([3, 0])
+    assert torch.equal(turned.image(0), second.image(1))
+    assert turned.paths == (second.paths[1], first.paths[0])
+    assert load_detection(f"voc:{voc}+{later}", "train").ids == whole.ids
+    for file in (*(voc / "Annotations").iterdir(), *(later / "Annotations").iterdir()):
+        file.unlink()
+    assert load_detection(f"voc:{voc}+{later}:train", labelled=False).ids == whole.ids
+
+
+def test_classes_of_joined_folders_are_those_of_all_by_name(voc: Path, later: Path) -> None:
+    (voc / "classes.txt").write_text("dog\nperson\ntvmonitor\n")
+    (later / "classes.txt").write_text("cat\ndog\n")
+    whole = load_detection(f"voc:{later}+{voc}:train")
+    assert whole.classes == ("cat", "dog", "person", "tvmonitor")
+    told = [[whole.classes[label] for label in each.labels] for each in whole.truths]
+    assert told == [["cat"], ["dog"], ["dog", "person"], []]
+
+
+def test_folders_of_one_name_are_told_apart_by_where_they_lie(voc: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "VOC2007"
+    add_image(other, "000001", entry("cat", 2, 2, 9, 9))
+    list_images(other, "train", "000001")
+    found = load_detection(f"voc:{voc}+{other}:train")
+    assert found.ids == (f"{voc}/000001", "000002", f"{other}/000001")
+
+
+def test_a_plus_in_a_folders_own_name_joins_nothing(voc: Path) -> None:
+    moved = voc.rename(voc.with_name("VOC2007+2012"))
+    assert load_detection(f"voc:{moved}:train").ids == ("000001", "000002")
+
+
+def test_what_cannot_be_joined(voc: Path, later: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="VOC2007 twice; each folder counts once"):
+        load_detection(f"voc:{voc}+{later}+{voc}:train")
+    with pytest.raises(DataError, match="a folder on each side of a plus"):
+        load_detection(f"voc:{voc}+:train")
+    with pytest.raises(DataError, match=r"VOC2013: no such folder.*ImageSets/Main/train\.txt"):
+        load_detection(f"voc:{voc}+{tmp_path / 'VOC2013'}:train")
+    with pytest.raises(DataError, match="VOC2012: no split 'test'"):
+        load_detection(f"voc:{voc}+{later}:test")
+    list_images(later, "train", "2008_000001", "linked")
+    (later / "JPEGImages" / "linked.jpg").symlink_to(voc / "JPEGImages" / "000001.jpg")
+    (later / "Annotations" / "linked.xml").write_text(ANNOTATION.format(name="a", objects=""))
+    with pytest.raises(DataError, match=r"000001\.jpg is in two of its folders"):
+        load_detection(f"voc:{voc}+{later}:train")
+
+
+def test_ids_that_are_the_same_even_with_their_folder(voc: Path, later: Path) -> None:
+    add_image(later, "VOC2007/000002", "")
+    list_images(later, "train", "000002", "VOC2007/000002")
+    with pytest.raises(DataError, match="two images are called 'VOC2007/000002'"):
+        load_detection(f"voc:{voc}+{later}:train")
+
+
+def test_lists_with_underscores_are_offered_but_for_those_of_a_class(voc: Path) -> None:
+    list_images(voc, "natural_train", "000001")
+    with pytest.raises(DataError, match="did you mean 'natural_train'") as caught:
+        read_voc(voc, "natural_trian")
+    assert "dog_train" not in str(caught.value)
+
+
+def test_paths_tell_images_apart_whatever_they_are_called(voc: Path) -> None:
+    found = read_voc(voc, "train")
+    assert [Path(each).name for each in found.paths] == ["000001.jpg", "000002.jpg"]
+    with pytest.raises(DataError, match="2 images, 1 paths"):
+        replace(found, paths=found.paths[:1])
