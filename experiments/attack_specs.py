@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from robustkit.attacks import Attack, Iterative, make
@@ -34,10 +35,8 @@ def check_radius(eps: float, norm: str, images: ImageSet) -> None:
         )
 
 
-def check_sample(name: str, count: int, images: ImageSet) -> None:
-    """Raise `ConfigError` for a sample, 0 for none, that cannot hold an image of every class."""
-    if 0 < count < min(images.num_classes, len(images)):
-        raise ConfigError(
-            f"--{name} must be 0 or at least {images.num_classes}, an image of every class, "
-            f"not {count}"
-        )
+def trained_on(attack: Attack, images: Callable[[], ImageSet]) -> Attack:
+    """The attack with images to train on, which are loaded for the few attacks that train."""
+    if type(attack).trained_on is Attack.trained_on:
+        return attack
+    return attack.trained_on(images())

@@ -1,55 +1,131 @@
-"""The trained networks that a verb judges: what a person names, each under a short name."""
+"""The trained networks that a command evaluates, and the pictures it evaluates them on.
+
+Every comparison has one pixel space: pictures of one size, made as the set's options say or else,
+where they come from files, as the first model's own pipeline does. A model with another input size
+resizes inside.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments.nets import resolve_net
+from experiments.nets import Nets, fitted
 from experiments.options import VerbParser
-from robustkit.attacks import predict
-from robustkit.data import Splits, load, stratified_sample
+from robustkit import evaluation, models
+from robustkit.attacks import Store, predict, wilson
+from robustkit.attacks.answers import Answers
+from robustkit.compute import on_device
+from robustkit.data import EvaluationSet, ImageSet, channel_stats, load, open_evaluation
 from robustkit.errors import ConfigError, DataError, ModelError
+from robustkit.geometry import Geometry
 from robustkit.models import ZOO, Classifier
+from robustkit.models.specs import parse
+
+_PROBED = 8  # pictures that every net is shown before anything is evaluated
 
 
 def add_judged_options(parser: VerbParser) -> None:
-    """`--weights`, and which images the nets are judged on."""
+    """`--weights`, `--trust`, and which images the nets are evaluated on."""
     group = parser.add_argument_group("images and nets")
     group.add_argument(
         "--weights",
         nargs="+",
         metavar="FILE",
         default=[],
-        help="state dicts for those models that are no model files, in their order; none: its own",
+        help="state dicts for those models that name no weights, in their order; none: its own",
     )
-    group.add_argument("--split", default="test", help="test or val")
+    add_trust_option(group)
     group.add_argument(
-        "--test-size", type=int | None, metavar="N", help="judge on N images, classes kept even"
+        "--split", default=None, help="test, val or train; none: the first that the data has"
+    )
+    group.add_argument(
+        "--test-size",
+        type=int | None,
+        metavar="N",
+        help="evaluate on N images, classes kept even where there are enough",
+    )
+    add_batch_option(group)
+
+
+def add_trust_option(group: Any) -> None:
+    """`--trust`: functions that a model file may name and loading may run."""
+    group.add_argument(
+        "--trust",
+        nargs="+",
+        metavar="FACTORY",
+        default=[],
+        help="package.module:factory that makes the net of a model file, and may be run",
     )
 
 
-def load_judged_images(settings: Any) -> Splits:
-    """The data; its `test` is what is judged on, cut to `test_size`, or `val` on request.
+def add_batch_option(group: Any) -> None:
+    """`--batch-size`."""
+    group.add_argument(
+        "--batch-size",
+        default="auto",
+        metavar="N",
+        help="images at a time, or auto: as many as fit, halved where memory runs out",
+    )
 
-    Raises `ConfigError` for another split, and `DataError` as `load` does.
+
+def batch_size_of(settings: Mapping[str, Any]) -> int | None:
+    """The number that `--batch-size` says, None for auto; raises `ConfigError`."""
+    text = str(settings.get("batch_size", "auto"))
+    if text == "auto":
+        return None
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise ConfigError(f"--batch-size must be auto or a whole number from 1 on, not '{text}'")
+    return int(text)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The images and nets of an evaluation, all in one pixel space.
+
+    `geometry` is how pictures were made, None where they are as they are stored; `whose` says where
+    it comes from. `indices` int64 (n,) are the images' positions in the `split`.
     """
-    if settings["split"] not in ("test", "val"):
-        raise ConfigError(f"--split must be test or val, not '{settings['split']}'")
-    splits = load(settings["data"], root=settings["root"], download=settings["download"])
-    if settings["split"] == "val":
-        splits = replace(splits, test=splits.val)
-    count = settings["test_size"]
-    if count is None or count == len(splits.test):
-        return splits
-    if count < 1:
-        raise DataError(f"--test-size must be at least 1, not {count}")
-    chosen = stratified_sample(splits.test.labels, count, settings["seed"])
-    return replace(splits, test=splits.test.subset(chosen))
+
+    images: ImageSet
+    nets: Nets
+    split: str
+    indices: torch.Tensor
+    geometry: Geometry | None
+    whose: str
+    notes: tuple[str, ...]
+    cards: Mapping[str, Mapping[str, Any]]
+
+    def read(self, opened: EvaluationSet) -> ImageSet:
+        """Other images in the same pixel space, with the same classes."""
+        channels = 3 if self.images.shape[0] == 3 else None
+        return opened.read(geometry=self.geometry, channels=channels, classes=self.images.classes)
+
+    def described(self) -> dict[str, Any]:
+        """The pixel space for a summary, as plain values."""
+        return {
+            "shape": list(self.images.shape),
+            "geometry": None if self.geometry is None else self.geometry.to_dict(),
+            "whose": self.whose,
+            "split": self.split,
+            "notes": list(self.notes),
+            "models": {name: dict(card) for name, card in self.cards.items()},
+        }
+
+    def lines(self) -> Iterator[str]:
+        """The same for a person."""
+        channels, height, width = self.images.shape
+        how = "as stored" if self.geometry is None else self.geometry.describe()
+        yield f"pixel space: {channels}x{height}x{width}, {how} ({self.whose})"
+        yield from self.notes
+        for name, card in self.cards.items():
+            for note in card["notes"]:
+                yield f"{name}: {note}"
 
 
 def name_nets(specs: Sequence[str]) -> dict[str, str]:
@@ -61,12 +137,12 @@ def name_nets(specs: Sequence[str]) -> dict[str, str]:
     for given in specs:
         name, equals, spec = given.partition("=")
         # A file whose name has an "=" is a file.
-        explicit = bool(equals) and not Path(given).exists() and not {"/", "?"} & set(name)
+        explicit = bool(equals) and not Path(given).exists() and not {"/", "?", ":"} & set(name)
         if explicit and not (name and spec):
             raise ConfigError(f"'{given}': expected NAME=MODEL")
         if not explicit:
             spec = given
-            is_file = spec.endswith((".safetensors", ".npz"))
+            is_file = spec.endswith((".safetensors", ".npz")) and "?" not in spec
             name = Path(spec).stem if is_file else spec
             if name in named and is_file:
                 name = str(Path(spec).with_suffix(""))
@@ -76,37 +152,234 @@ def name_nets(specs: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def resolve_judged(
-    specs: dict[str, str], splits: Splits, weights: Sequence[str], device: torch.device
-) -> dict[str, Classifier]:
-    """The nets that `specs` name, ready to be judged on `splits`.
+def training_images(settings: Mapping[str, Any], judged: Judged) -> ImageSet:
+    """The data's training images in the pixel space of an evaluation, for attacks that train.
 
-    Raises `ModelError` for a net that is untrained, for one trained on other classes, and as
-    `resolve` does; `ConfigError` for weights that belong to none.
+    Raises `DataError` where the data has none.
     """
-    files = iter(weights)
-    nets = {}
+    opened = open_images({**settings, "split": "train", "test_size": None})
+    return judged.read(opened)
+
+
+def open_images(settings: Mapping[str, Any]) -> EvaluationSet:
+    """The images that options name, sampled and not decoded; raises as `open_evaluation` does."""
+    count = settings.get("test_size")
+    if count is not None and count < 1:
+        raise DataError(f"--test-size must be at least 1, not {count}")
+    return open_evaluation(
+        settings["data"],
+        split=settings["split"],
+        size=count,
+        seed=settings["seed"],
+        root=settings["root"],
+        download=settings["download"],
+    )
+
+
+def load_judged(
+    settings: Mapping[str, Any],
+    specs: Mapping[str, str],
+    opened: EvaluationSet | None = None,
+    *,
+    stretch: bool = True,
+) -> Judged:
+    """The nets that `specs` name and the images of the options, ready to be evaluated.
+
+    Every net is loaded once, one after the other, and checked. Without `stretch` pictures of
+    another size are refused for nets that do not resize of themselves. Raises `ModelError` for a
+    net that is untrained, trained on other classes, or gives no logits, and as `models.load` does;
+    `DataError` for images that cannot be read; `ConfigError` for weights that belong to none.
+    """
+    opened = open_images(settings) if opened is None else opened
+    loaders = _loaders(settings, specs)
+    first = loaders[next(iter(loaders))](opened.classes, _own_shape(opened))
+    geometry, whose = _geometry(opened, first)
+    classes = opened.classes
+    if classes is None:
+        classes = _classes_of(first, opened)
+    channels = max(first.card.input_shape[0], len(first.card.preprocessing.mean)) or None
+    stored = opened.shape(geometry)
+    wanted = 3 if channels == 3 and stored[0] == 1 and opened.from_files else None
+    images = opened.read(geometry=geometry, channels=wanted, classes=classes)
+    nets: dict[str, Callable[[], Classifier]] = {}
+    cards = {}
+    for name, load_net in loaders.items():
+        if not stretch:
+            _refuse_other_size(load_net(images.classes, images.shape), images, opened.name)
+        nets[name] = partial(_load_fitted, load_net, images, specs[name], opened.name)
+        net = nets[name]()
+        _check(net, images, specs[name])
+        cards[name] = _described(net)
+    return Judged(
+        images=images,
+        nets=Nets(nets),
+        split=opened.split,
+        indices=opened.indices,
+        geometry=opened.geometry or geometry,
+        whose=whose,
+        notes=opened.notes,
+        cards=cards,
+    )
+
+
+_Loader = Callable[[tuple[str, ...] | None, tuple[int, int, int] | None], Classifier]
+
+
+def check_clean(
+    judged: Judged,
+    device: torch.device,
+    batch_size: int | None,
+    say: Callable[[str], None],
+    store: Store | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Each net's clean accuracy, said beside the published one, and what is suspect about it.
+
+    Returns for each name `clean` (rate with n and interval) and `warnings`, as plain values;
+    what is suspect is said last, so that it stands where attacks begin.
+    """
+    told, suspect = {}, []
+    for name, net in judged.nets.items():
+        published = judged.cards[name]["published"]
+        with on_device(net, device):
+            answers = Answers(net, judged.images, store or Store(None), batch_size=batch_size)
+            right = answers.clean() == judged.images.labels
+        rate = wilson(float(right.double().mean()), len(right))
+        beside = "" if published is None else f", published {published['accuracy']:.1%}"
+        say(f"{name}: clean accuracy {rate.rate:.1%} [{rate.low:.1%}, {rate.high:.1%}]{beside}")
+        findings = evaluation.check_clean(
+            rate,
+            num_classes=judged.images.num_classes,
+            published=None if published is None else published["accuracy"],
+        )
+        suspect += [f"WARNING: {name}: {each.seen}; {each.means}" for each in findings]
+        told[name] = {
+            "clean": rate.to_dict(),
+            "published": published,
+            "warnings": [each.to_dict() for each in findings],
+        }
+    for line in suspect:
+        say(line)
+    return told
+
+
+def _loaders(settings: Mapping[str, Any], specs: Mapping[str, str]) -> dict[str, _Loader]:
+    """How to load each net, once classes and picture size are known."""
+    files = iter(settings["weights"])
+    loaders: dict[str, _Loader] = {}
     for name, spec in specs.items():
-        given = None if spec.endswith(".safetensors") else next(files, None)
-        given = None if given == "none" else given
-        untrained = spec.partition("?")[0] in ZOO or spec.startswith("torchvision:")
-        if untrained and given is None:
-            raise ModelError(f"{spec}: untrained; give a trained model's file, or --weights FILE")
-        net = resolve_net(spec, splits, seed=0, weights=given)
-        if net.card.classes != splits.train.classes:
-            raise ModelError(
-                f"{spec}: its classes are {_some(net.card.classes)}, "
-                f"those of {splits.name} {_some(splits.train.classes)}"
-            )
-        nets[name] = net.to(device).eval()
-        few = splits.test.images[:8]
-        if not bool(torch.isfinite(predict(nets[name], few)).all()):
-            raise ModelError(f"{spec}: its logits are not finite; its training diverged")
+        parsed = parse(spec)
+        given = None
+        if parsed.scheme != "file" and "weights" not in parsed.options:
+            given = next(files, None)
+            given = None if given == "none" else given
+        loaders[name] = partial(_load, spec, given, settings)
     if (left := next(files, None)) is not None:
         raise ConfigError(f"--weights {left}: no model left to take them; model files have theirs")
-    return nets
+    return loaders
 
 
-def _some(classes: Sequence[str], shown: int = 4) -> str:
-    more = f", … ({len(classes)})" if len(classes) > shown else ""
-    return ", ".join(classes[:shown]) + more
+def _load(
+    spec: str,
+    weights: str | None,
+    settings: Mapping[str, Any],
+    classes: tuple[str, ...] | None,
+    shape: tuple[int, int, int] | None,
+) -> Classifier:
+    parsed = parse(spec)
+    if parsed.scheme == "zoo":
+        ZOO.find(parsed.name)
+        if weights is None and "weights" not in parsed.options:
+            raise ModelError(f"{spec}: untrained; give a trained model's file, or --weights FILE")
+        # A net of the zoo has the statistics of the data it was trained on.
+        train = load(settings["data"], root=settings["root"]).train
+        mean, std = channel_stats(train)
+        return models.resolve(
+            spec,
+            num_classes=train.num_classes,
+            in_channels=train.shape[0],
+            image_size=train.shape[1:],
+            classes=train.classes,
+            mean=mean,
+            std=std,
+            weights=weights,
+            seed=0,
+        ).eval()
+    return models.load(
+        spec,
+        classes=classes if parsed.scheme != "file" else None,
+        input_shape=shape if parsed.scheme != "file" else None,
+        weights=weights,
+        download=settings["download"],
+        trust=settings.get("trust", ()),
+    )
+
+
+def _own_shape(opened: EvaluationSet) -> tuple[int, int, int] | None:
+    """(C,H,W) of the images where they are of one size, and not of a model's making."""
+    try:
+        return opened.shape()
+    except DataError:
+        return None
+
+
+def _geometry(opened: EvaluationSet, first: Classifier) -> tuple[Geometry | None, str]:
+    """How pictures are made, where the set does not say; and whose choice that is."""
+    if opened.geometry is not None:
+        return None, "by the data's options"
+    own = first.card.preprocessing.geometry
+    if opened.from_files and own is not None:
+        return own, "as the first model's own pipeline makes it"
+    size, filtered = first.card.preprocessing.input_size, first.card.preprocessing.interpolation
+    if opened.from_files and size is not None and filtered is not None:
+        return Geometry(size, max(size), filtered), "to the first model's input size"
+    return None, "the images' own size"
+
+
+def _classes_of(first: Classifier, opened: EvaluationSet) -> tuple[str, ...]:
+    """The classes of images that are labelled with numbers: the first model's, or numbers."""
+    highest = int(opened.labels.max())
+    if first.classes:
+        if highest >= len(first.classes):
+            raise DataError(
+                f"{opened.name}: labels go up to {highest}, but the model has "
+                f"{len(first.classes)} classes, 0 to {len(first.classes) - 1}"
+            )
+        return first.classes
+    raise DataError(
+        f"{opened.name}: labels are numbers, and neither data nor model tells how many classes "
+        "there are; give the model's classes: models.wrap(…, classes=…)"
+    )
+
+
+def _load_fitted(load_net: _Loader, images: ImageSet, spec: str, data: str) -> Classifier:
+    return fitted(load_net(images.classes, images.shape), images, spec, data).eval()
+
+
+def _refuse_other_size(net: Classifier, images: ImageSet, name: str) -> None:
+    own, (_, height, width) = net.card.preprocessing, images.shape
+    if own.interpolation is None and own.input_size not in (None, (height, width)):
+        wanted = " x ".join(map(str, reversed(own.input_size)))
+        raise DataError(f"{name}: {width} x {height} pixels; the model sees {wanted}")
+
+
+def _check(net: Classifier, images: ImageSet, spec: str) -> None:
+    """Raise `ModelError` unless the net gives finite logits of as many classes as the data has."""
+    logits = predict(net, images.images[:_PROBED])
+    if logits.dim() != 2 or logits.shape[1] != images.num_classes:
+        raise ModelError(
+            f"{spec}: gives {tuple(logits.shape[1:])} for an image, not logits of the data's "
+            f"{images.num_classes} classes"
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError(f"{spec}: its logits are not finite; its training diverged")
+
+
+def _described(net: Classifier) -> dict[str, Any]:
+    """What the report says of a model beside its rates."""
+    own = net.card.preprocessing
+    return {
+        "preprocessing": own.describe(),
+        "input_size": None if own.input_size is None else list(own.input_size),
+        "notes": list(net.notes),
+        "published": net.card.provenance.get("published"),
+    }

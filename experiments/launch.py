@@ -21,6 +21,7 @@ from robustkit.errors import ConfigError, RobustkitError, RunError
 from robustkit.runs import Ledger, RunFolder, check_same_config
 
 RUNS = Path("runs")
+LATER = ("extend", "trust")  # options that folders of older versions may lack
 EMPTY = {"config.yaml", "env.json", ".lock"}  # what a run folder holds before there are results
 
 
@@ -66,7 +67,7 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
         )
     saved = RunFolder.open(resume, verb=verb).config
     for name in chosen:
-        if name not in saved and name != "extend":
+        if name not in saved and name not in LATER:
             raise RunError(
                 f"{resume}/config.yaml: no '{name}'; {EDITED}, which alone can go on with this run"
             )

@@ -1,4 +1,4 @@
-"""Names of classes, which data and models both tell."""
+"""Names that tell things apart: class names of data and models, which do not know each other."""
 
 from __future__ import annotations
 
@@ -31,17 +31,20 @@ CIFAR_100 = tuple(_FINE.split())  # the fine labels in their order, which is the
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """The names in order, those that stand more than once with their index behind them.
+    """Return `names` in their order, each that stands more than once followed by its position.
 
-    >>> distinct(["crane", "dog", "crane"])
+    >>> distinct(("crane", "dog", "crane"))
     ('crane (0)', 'dog', 'crane (2)')
     """
-    counts = Counter(names)
-    return tuple(
-        f"{name} ({index})" if counts[name] > 1 else name for index, name in enumerate(names)
-    )
+    told = tuple(names)
+    while len(set(told)) < len(told):
+        counts = Counter(told)
+        told = tuple(
+            f"{name} ({index})" if counts[name] > 1 else name for index, name in enumerate(told)
+        )
+    return told
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """The names of classes that have none: their numbers."""
+    """Return the names of classes that have none: their numbers."""
     return tuple(map(str, range(count)))

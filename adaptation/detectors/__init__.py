@@ -1,10 +1,10 @@
-"""Detectors: torchvision's, tiny ones, and tiny ones on any classifier of this house."""
+"""Detectors: torchvision's, tiny ones, and tiny ones on any classifier."""
 
 from adaptation.detectors.backbone import automatic_taps, take_weights
 from adaptation.detectors.build import build, rebuild
 from adaptation.detectors.detector import DetectionLoss, Detector, Found
 from adaptation.detectors.files import digest, load, save
-from adaptation.detectors.published import PUBLISHED, coco_classes
+from adaptation.detectors.published import PUBLISHED, coco_classes, in_words_of
 from adaptation.detectors.tiny import TINY
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "build",
     "coco_classes",
     "digest",
+    "in_words_of",
     "load",
     "rebuild",
     "save",

@@ -1,40 +1,61 @@
-"""Any classifier of this house as the backbone of a detector."""
+"""Any classifier as the backbone of a detector."""
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from robustkit import explain, models
-from robustkit.errors import ModelError, did_you_mean
+from robustkit.compute.seeds import isolated_rng
+from robustkit.errors import ExplainError, ModelError, did_you_mean
 from robustkit.models import Classifier
 from robustkit.models.card import Card
 
 COARSEST, FINEST = 4, 32  # sides of maps that are of use to a tiny detector
 CHANNELS = (1, 3)  # of images that a backbone may have been trained on
+# Families whose nets are built anew for the detector's images; of all others the net itself is cut.
+RESIZED = ("zoo", "blueprint", "torchvision")
+HOOKS = "hooks"
+LARGEST, MOST = 4096, 2**16  # pixels of a side, and classes, that a card may tell of
+_REFUSALS = (ValueError, TypeError, RuntimeError, AttributeError, StopIteration)
 
 
 class Tapped(nn.Module):
     """A classifier's net up to its last tapped block, and as many more levels as are wanting.
 
-    Gives maps as "0", "1", …, finest first. `taps` are names of modules of the net. One that takes
+    Gives maps as "0", "1", …, finest first. `taps` are names of modules of the net, which is cut
+    behind them; if it is `hooked`, it stays whole and is left behind its last tap. One that takes
     images of 1 channel (`channels`) is given the mean of the three.
     """
 
     def __init__(
-        self, net: nn.Module, taps: Sequence[str], side: int, levels: int, channels: int = 3
+        self,
+        net: nn.Module,
+        taps: Sequence[str],
+        side: int,
+        levels: int,
+        channels: int = 3,
+        hooked: bool = False,
     ) -> None:
         super().__init__()
         wanted = {name: str(number) for number, name in enumerate(taps)}
-        self.net = create_feature_extractor(net, wanted)
+        self.hooked = wanted if hooked else None
+        self.net = net if hooked else create_feature_extractor(net, wanted)
         self.grey = channels == 1
-        _keep_out_of_files(self.net, net)
+        if not hooked:
+            _keep_out_of_files(self.net, net)
         with torch.no_grad():
-            maps = self.net(torch.zeros(1, channels, side, side))
+            maps = self._maps(torch.zeros(1, channels, side, side))
+        for name, key in wanted.items():
+            if maps[key].dim() != 4:
+                raise ValueError(f"block '{name}' gives {tuple(maps[key].shape)}, not (N,C,h,w)")
         self.out_channels = [each.shape[1] for each in maps.values()]
         extra = []
         while len(self.out_channels) < levels:
@@ -52,10 +73,241 @@ class Tapped(nn.Module):
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
         """Maps by level of normalised colour images (N,3,H,W)."""
         # All three were normalised alike, so this is the normalised mean.
-        maps = OrderedDict(self.net(x.mean(dim=1, keepdim=True) if self.grey else x))
+        maps = self._maps(x.mean(dim=1, keepdim=True) if self.grey else x)
         for level in self.extra:
             maps[str(len(maps))] = level(next(reversed(maps.values())))
         return maps
+
+    def _maps(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        if self.hooked is None:
+            return OrderedDict(self.net(x))
+        return _read(self.net, self.hooked, x)
+
+
+class _AllReadError(Exception):
+    """All taps have been read: the rest of the net is of no use."""
+
+
+def _read(net: nn.Module, wanted: Mapping[str, str], x: Tensor) -> OrderedDict[str, Tensor]:
+    """The outputs of the modules `wanted`, under their keys, of their first call each."""
+    kept: dict[str, Tensor] = {}
+
+    def keeping(key: str) -> Any:
+        def keep(_: nn.Module, __: object, output: Tensor) -> None:
+            kept.setdefault(key, output)
+            if len(kept) == len(wanted):
+                raise _AllReadError
+
+        return keep
+
+    handles = [
+        net.get_submodule(name).register_forward_hook(keeping(key)) for name, key in wanted.items()
+    ]
+    try:
+        net(x)
+    except _AllReadError:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    unread = [name for name, key in wanted.items() if not isinstance(kept.get(key), Tensor)]
+    if unread:
+        raise ValueError(f"block '{unread[0]}' gives no tensor, or is not run")
+    return OrderedDict((key, kept[key]) for key in wanted.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A classifier whose own net is cut, and how: at which `taps`, and whether by hooks.
+
+    `notes` are lines for the user.
+    """
+
+    model: Classifier
+    taps: tuple[str, ...]
+    hooked: bool
+    notes: tuple[str, ...] = ()
+
+    def described(self) -> dict[str, Any]:
+        """What a card has to tell to make it again."""
+        card = self.model.card
+        made: dict[str, Any] = {"classes": len(card.classes), "size": list(card.input_shape[1:])}
+        if self.hooked:
+            made["read"] = HOOKS
+        return {"backbone": dict(card.architecture), "taps": list(self.taps), "made": made}
+
+    def body(self, side: int, levels: int) -> Tapped:
+        """The backbone, with a copy of the classifier's net; its extra levels are drawn now."""
+        channels = self.model.card.input_shape[0]
+        net = copy.deepcopy(self.model.net)
+        return Tapped(net, self.taps, side, levels, channels, self.hooked)
+
+
+def cut(model: Classifier, taps: Sequence[str], side: int, levels: int) -> Cut:
+    """How the net of a classifier of any source becomes a backbone for images of `side` pixels.
+
+    It is cut at the modules `taps`, by default at the last blocks of its stages whose maps have
+    between 4 and 32 pixels a side, along its graph as torch.fx traces it. A net that cannot be
+    traced is read by hooks on those modules, and `notes` say why. Raises `ModelError` for a module
+    that is not there, and for a net that cannot be read either way.
+    """
+    channels = model.card.input_shape[0]
+    _check_channels(channels)
+    if taps:
+        chosen = tuple(taps)
+        _check_taps(model.net, chosen)
+    else:
+        chosen = tuple(_last_blocks(_moved(model, side), side, levels))
+    with isolated_rng(0):
+        try:
+            Tapped(copy.deepcopy(model.net), chosen, side, levels, channels)
+        except _REFUSALS as error:
+            reason = _first_line(error)
+        else:
+            return Cut(model, chosen, hooked=False)
+        try:
+            Tapped(copy.deepcopy(model.net), chosen, side, levels, channels, hooked=True)
+        except _REFUSALS as error:
+            raise ModelError(
+                f"this classifier cannot be a backbone: {_first_line(error)}"
+            ) from None
+    note = f"backbone: read by hooks at {', '.join(chosen)}, since torch.fx cannot cut it: {reason}"
+    return Cut(model, chosen, hooked=True, notes=(note,))
+
+
+def cut_again(entry: Mapping[str, Any], card: Card, side: int, levels: int) -> Tapped:
+    """The backbone that `Cut.described` tells of, with fresh weights, for the detector's `card`.
+
+    Raises `ModelError` for what cannot be built again.
+    """
+    made, channels = entry["made"], entry.get("channels", 3)
+    net = models.rebuild(
+        _card(
+            entry["backbone"],
+            tuple(map(str, range(made["classes"]))),
+            (channels, *made["size"]),
+            card.mean[:channels],
+            card.std[:channels],
+        ),
+        seed=0,
+    ).net
+    _check_taps(net, entry["taps"])
+    try:
+        return Tapped(net, entry["taps"], side, levels, channels, made.get("read") == HOOKS)
+    except _REFUSALS as error:
+        raise ModelError(f"its backbone cannot be built again: {_first_line(error)}") from None
+
+
+def check_made(made: object) -> None:
+    """Raise `ModelError` for what no `Cut.described` says of how its net was made."""
+    if not isinstance(made, Mapping):
+        raise ModelError(f"a detector's card with a backbone made of {made!r}")
+    size, classes = made.get("size"), made.get("classes")
+    fits = (
+        made.keys() - {"read"} == {"classes", "size"}
+        and made.get("read", HOOKS) == HOOKS
+        and isinstance(size, list | tuple)
+        and len(size) == 2
+        and all(type(each) is int and 1 <= each <= LARGEST for each in size)
+        and type(classes) is int
+        and 1 <= classes <= MOST
+    )
+    if not fits:
+        raise ModelError(f"a detector's card with a backbone made of {dict(made)}")
+
+
+def _card(
+    architecture: Mapping[str, Any],
+    classes: tuple[str, ...],
+    input_shape: tuple[int, int, int],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Card:
+    return Card.trained_on(
+        architecture=architecture,
+        classes=classes,
+        input_shape=input_shape,
+        mean=mean,
+        std=std,
+    )
+
+
+def _last_blocks(model: Classifier, side: int, levels: int) -> list[str]:
+    """As `automatic_taps`, but whole blocks where there are enough: nets made elsewhere have blocks
+    that begin with a stride, in the middle of which the stage before would end."""
+    found = _automatic(model, side, levels)
+    sizes = _outputs(model.net, torch.zeros(1, *model.card.input_shape))
+    last = {
+        height: name
+        for name, height in sizes.items()
+        if COARSEST <= height <= FINEST and _is_block(model.net.get_submodule(name))
+    }
+    blocks = [last[height] for height in sorted(last, reverse=True)][-levels:]
+    return blocks if len(blocks) >= len(found) else found
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether two or more of its parts have weights of their own."""
+    parts = [each for each in module.modules() if each is not module]
+    return sum(any(True for _ in each.parameters(recurse=False)) for each in parts) >= 2
+
+
+def _outputs(net: nn.Module, x: Tensor) -> dict[str, int]:
+    """The heights of the maps that the modules of `net` give, of those run once, by their end."""
+    runs: dict[str, list[int]] = {}
+
+    def watching(name: str) -> Any:
+        def watch(_: nn.Module, __: object, output: object) -> None:
+            height = output.shape[2] if isinstance(output, Tensor) and output.dim() == 4 else 0
+            runs.setdefault(name, []).append(height)
+
+        return watch
+
+    handles = [
+        module.register_forward_hook(watching(name)) for name, module in net.named_modules() if name
+    ]
+    try:
+        with torch.no_grad(), isolated_rng():
+            net(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: heights[0] for name, heights in runs.items() if len(heights) == 1}
+
+
+def _moved(model: Classifier, side: int) -> Classifier:
+    """A copy of `model` that is given images of `side` pixels as they are."""
+    own = model.card
+    shape = (own.input_shape[0], side, side)
+    card = _card(own.architecture, own.classes, shape, own.mean, own.std)
+    return Classifier(copy.deepcopy(model.net), card)
+
+
+def _check_channels(channels: int) -> None:
+    if channels not in CHANNELS:
+        raise ModelError(
+            f"a detector's images have 3 channels, of which a backbone sees all or the mean; this "
+            f"classifier's have {channels}"
+        )
+
+
+def _check_taps(net: nn.Module, taps: Sequence[str]) -> None:
+    known = [name for name, _ in net.named_modules() if name]
+    for name in taps:
+        if name not in known:
+            raise ModelError(f"no block '{name}' in the backbone{_near(name, known)}")
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    """As `did_you_mean`; of a net with hundreds of modules only the outer ones are listed."""
+    if len(known) <= 60:
+        return did_you_mean(name, known)
+    hint = did_you_mean(name, known).partition(" (known:")[0]
+    return f"{hint} (known: {', '.join(each for each in known if each.count('.') < 2)})"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _keep_out_of_files(cut: nn.Module, net: nn.Module) -> None:
@@ -78,15 +330,11 @@ def tapped(card: Card, taps: Sequence[str], side: int, levels: int) -> tuple[Tap
     """
     net = at_side(card, side).net
     chosen = list(taps) or automatic_taps(card, side, levels)
-    known = [name for name, _ in net.named_modules() if name]
-    for name in chosen:
-        if name not in known:
-            raise ModelError(f"no block '{name}' in the backbone{did_you_mean(name, known)}")
+    _check_taps(net, chosen)
     try:
         return Tapped(net, chosen, side, levels, card.input_shape[0]), chosen
-    except (ValueError, TypeError, RuntimeError, AttributeError, StopIteration) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"this classifier cannot be a backbone: {reason}") from None
+    except _REFUSALS as error:
+        raise ModelError(f"this classifier cannot be a backbone: {_first_line(error)}") from None
 
 
 def automatic_taps(card: Card, side: int, levels: int) -> list[str]:
@@ -94,10 +342,19 @@ def automatic_taps(card: Card, side: int, levels: int) -> list[str]:
 
     `side` is the images', in pixels. Raises `ModelError` where no block's maps are of use.
     """
-    model = at_side(card, side)
+    return _automatic(at_side(card, side), side, levels)
+
+
+def _automatic(model: Classifier, side: int, levels: int) -> list[str]:
     known = {name for name, _ in model.net.named_modules()}
-    with explain.trace(model.eval(), torch.zeros(1, *model.card.input_shape)) as trace:
-        maps = {name.removeprefix("net."): each for name, each in trace.layers.items()}
+    black = torch.zeros(1, *model.card.input_shape)
+    try:
+        with explain.trace(model.eval(), black) as trace:
+            maps = {name.removeprefix("net."): each for name, each in trace.layers.items()}
+    except ExplainError as error:
+        raise ModelError(
+            f"this classifier's blocks cannot be found ({error}); name some with --taps"
+        ) from None
     found = [
         name
         for name, each in maps.items()
@@ -106,7 +363,7 @@ def automatic_taps(card: Card, side: int, levels: int) -> list[str]:
     if not found:
         raise ModelError(
             f"this classifier has no blocks with maps of {COARSEST} to {FINEST} pixels on images "
-            f"of {side}; name some: backbone_taps=block,block"
+            f"of {side}; name some: --taps block,block"
         )
     return found[-levels:]
 
@@ -114,18 +371,9 @@ def automatic_taps(card: Card, side: int, levels: int) -> list[str]:
 def at_side(card: Card, side: int) -> Classifier:
     """A fresh classifier of this architecture for images of `side` pixels, grey or in colour."""
     channels = card.input_shape[0]
-    if channels not in CHANNELS:
-        raise ModelError(
-            f"a detector's images have 3 channels, of which a backbone sees all or the mean; this "
-            f"classifier's have {channels}"
-        )
-    moved = Card.trained_on(
-        architecture=card.architecture,
-        classes=card.classes,
-        input_shape=(channels, side, side),
-        mean=card.mean,
-        std=card.std,
-    )
+    _check_channels(channels)
+    shape = (channels, side, side)
+    moved = _card(card.architecture, card.classes, shape, card.mean, card.std)
     return models.rebuild(moved, seed=0)
 
 

@@ -1,21 +1,43 @@
-"""From a name to a detector with fresh weights, and from a card to the same one again."""
+"""From a name to a detector, fresh or on trained weights, and from a card to the same one again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from adaptation.detectors.backbone import CHANNELS, tapped
+from adaptation.detectors.backbone import (
+    CHANNELS,
+    RESIZED,
+    Cut,
+    check_made,
+    cut,
+    cut_again,
+    take_weights,
+    tapped,
+)
 from adaptation.detectors.detector import Detector
-from adaptation.detectors.published import PUBLISHED, published
+from adaptation.detectors.pretrained import start_from
+from adaptation.detectors.published import (
+    BACKBONE,
+    PUBLISHED,
+    WEIGHTS,
+    Start,
+    check_published,
+    published,
+    statistics_of,
+)
 from adaptation.detectors.tiny import LEVELS, NORMS, TINY, TinyBackbone
 from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ModelError, did_you_mean
+from robustkit.models import Classifier
 from robustkit.models.card import Card
+from robustkit.models.files import RUNS_CODE
 
 FAMILY = "detector"
+TORCHVISION = "torchvision:"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OPTIONS = ("norm", "width", "side")
 
@@ -24,32 +46,104 @@ def build(
     spec: str,
     classes: Sequence[str],
     *,
-    backbone: Card | None = None,
+    backbone: Classifier | Card | None = None,
     taps: Sequence[str] = (),
     seed: int | None = None,
+    download: bool = False,
 ) -> Detector:
-    """A detector of `classes` with fresh weights.
+    """A detector of `classes`, with fresh weights but for those that are named.
 
     `spec` is tiny_ssd, tiny_fcos or tiny_fasterrcnn, with options as in
-    "tiny_ssd?norm=batch&width=48&side=160", or "torchvision:NAME". A tiny one takes the card of a
-    classifier as `backbone`, read at the blocks called `taps`; a grey one is given the mean of the
-    channels. With a `seed` the weights depend on
-    it alone. Raises `ModelError` for names and options that are not there.
+    "tiny_ssd?norm=batch&width=48&side=160", or "torchvision:NAME", trained on COCO as in
+    "torchvision:ssd300_vgg16?weights=COCO_V1" (DEFAULT and the path of a state dict will do), or on
+    a trained backbone as in "?weights_backbone=IMAGENET1K_V1": see `start_from`. A tiny one takes a
+    classifier as `backbone`, with its weights (of its card alone, without), read at the blocks
+    called `taps`; a grey one is given the mean of the channels. The detector normalises as the
+    backbone does. With a `seed` all that is fresh depends on it alone; `notes` of the result say
+    what was taken from where. Raises `ModelError` for names and options that are not there.
     """
-    architecture = _described(spec, backbone, taps)
-    options = architecture["options"]
-    card = Card.trained_on(
+    name, options = _split(spec)
+    if name.startswith(TORCHVISION) and options:
+        return _started(spec, classes, backbone, taps, seed, download)
+    if isinstance(backbone, Classifier) and backbone.card.architecture["family"] not in RESIZED:
+        return _on_cut(spec, classes, backbone, taps, seed)
+    card = backbone.card if isinstance(backbone, Classifier) else backbone
+    architecture = _described(spec, card, taps)
+    made = _card(architecture, classes, card)
+    detector = rebuild(made, seed=seed, trust=_code_of(architecture))
+    if isinstance(backbone, Classifier):
+        found: Any = detector.net.get_submodule("backbone")
+        take_weights(getattr(found, "body", found), backbone)
+    return detector
+
+
+def _started(
+    spec: str,
+    classes: Sequence[str],
+    backbone: object,
+    taps: Sequence[str],
+    seed: int | None,
+    download: bool,
+) -> Detector:
+    """A published detector on trained weights."""
+    name, options = _split(spec)
+    if backbone is not None or taps:
+        raise ModelError(f"'{name}' has a backbone of its own: it takes no other, and no taps")
+    if len(options) > 1:
+        raise ModelError(
+            f"'{spec}': {WEIGHTS} and {BACKBONE} exclude each other: the former have a backbone"
+        )
+    ((source, asked),) = options.items()
+    started = start_from(
+        name.removeprefix(TORCHVISION), classes, source, asked, seed=seed, download=download
+    )
+    mean, std = statistics_of(started.net)
+    architecture = {**_described(name), "start": started.start.to_dict()}
+    card = _card(architecture, classes, statistics=(mean, std))
+    notes = {"notes": list(started.notes)}
+    return Detector(started.net, replace(card, provenance={**started.provenance, **notes}))
+
+
+def _on_cut(
+    spec: str, classes: Sequence[str], backbone: Classifier, taps: Sequence[str], seed: int | None
+) -> Detector:
+    """A tiny detector on the very net of a classifier."""
+    described = _described(spec)
+    _check_tiny(spec, described["options"])
+    found = cut(backbone, taps, described["options"].get("side", 128), LEVELS)
+    architecture = described | found.described()
+    if backbone.card.input_shape[0] != 3:
+        architecture["channels"] = backbone.card.input_shape[0]
+    card = _card(architecture, classes, backbone.card)
+    if found.notes:
+        card = replace(card, provenance={"notes": list(found.notes)})
+    _check_card(card)
+    with isolated_rng(seed):
+        return Detector(_net(architecture, card, found), card)
+
+
+def _card(
+    architecture: Mapping[str, Any],
+    classes: Sequence[str],
+    backbone: Card | None = None,
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] = (MEAN, STD),
+) -> Card:
+    side = architecture["options"].get("side", 128)
+    return Card.trained_on(
         architecture=architecture,
         classes=tuple(classes),
-        input_shape=(3, options.get("side", 128), options.get("side", 128)),
-        mean=MEAN if backbone is None else _of_three(backbone.mean),
-        std=STD if backbone is None else _of_three(backbone.std),
+        input_shape=(3, side, side),
+        mean=statistics[0] if backbone is None else _of_three(backbone.mean),
+        std=statistics[1] if backbone is None else _of_three(backbone.std),
     )
-    return rebuild(card, seed=seed)
 
 
-def rebuild(card: Card, *, seed: int | None = None) -> Detector:
-    """A fresh detector of the architecture on `card`; errors as for `build`."""
+def rebuild(card: Card, *, seed: int | None = None, trust: Collection[str] = ()) -> Detector:
+    """A fresh detector of the architecture on `card`; errors as for `build`.
+
+    A backbone that a user's function makes, "package.module:factory", is refused unless `trust`
+    names that function, because it is run.
+    """
     entry = card.architecture
     if entry.get("family") != FAMILY:
         raise ModelError(
@@ -57,8 +151,22 @@ def rebuild(card: Card, *, seed: int | None = None) -> Detector:
             "backbone of one"
         )
     _check_card(card)
+    for factory in _code_of(entry):
+        if factory not in trust:
+            raise ModelError(
+                f"its backbone is made by the function {factory}, which loading would run; if you "
+                f"trust it: --trust {factory}"
+            )
     with isolated_rng(seed):
         return Detector(_net(entry, card), card)
+
+
+def _code_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """The function of a user's that making the backbone would run."""
+    backbone = entry.get("backbone")
+    if not isinstance(backbone, Mapping) or backbone.get("family") not in RUNS_CODE:
+        return ()
+    return (str(backbone.get("factory")),)
 
 
 def _check_card(card: Card) -> None:
@@ -80,6 +188,12 @@ def _check_card(card: Card) -> None:
         isinstance(backbone, dict) and isinstance(entry.get("taps"), list | tuple)
     ):
         raise ModelError("a detector's card whose backbone is none")
+    if "made" in entry:
+        check_made(entry["made"])
+    if "start" in entry:
+        if not name.startswith(TORCHVISION):
+            raise ModelError(f"a detector's card of '{name}' with a start")
+        Start.from_dict(entry["start"])
     channels = entry.get("channels", 3)
     if type(channels) is not int or channels not in CHANNELS:
         raise ModelError(f"a detector's card with a backbone of {channels} channels")
@@ -90,14 +204,21 @@ def _of_three(statistics: Sequence[float]) -> tuple[float, ...]:
     return tuple(statistics) * (3 if len(statistics) == 1 else 1)
 
 
-def _net(entry: Mapping[str, Any], card: Card) -> nn.Module:
+def _net(entry: Mapping[str, Any], card: Card, found: Cut | None = None) -> nn.Module:
     name, options = entry["name"], entry["options"]
-    if name.startswith("torchvision:"):
-        return published(name.removeprefix("torchvision:"), len(card.classes))
+    if name.startswith(TORCHVISION):
+        called, classes = name.removeprefix(TORCHVISION), len(card.classes)
+        if "start" not in entry:
+            return published(called, classes)
+        return published(called, classes, Start.from_dict(entry["start"]), (card.mean, card.std))
     side = card.input_shape[1]
     body: nn.Module
-    if entry.get("backbone") is None:
+    if found is not None:
+        body = found.body(side, LEVELS)
+    elif entry.get("backbone") is None:
         body = TinyBackbone(options.get("width", 32), options.get("norm", "group"))
+    elif "made" in entry:
+        body = cut_again(entry, card, side, LEVELS)
     else:
         channels = entry.get("channels", 3)
         told = Card.trained_on(
@@ -113,20 +234,17 @@ def _net(entry: Mapping[str, Any], card: Card) -> nn.Module:
 
 def _described(spec: str, backbone: Card | None = None, taps: Sequence[str] = ()) -> dict[str, Any]:
     name, options = _split(spec)
-    if name.startswith("torchvision:"):
-        if options or backbone is not None:
+    if name.startswith(TORCHVISION):
+        if backbone is not None:
             raise ModelError(f"'{name}' takes neither options nor a backbone")
-        if name.removeprefix("torchvision:") not in PUBLISHED:
-            near = did_you_mean(name.removeprefix("torchvision:"), PUBLISHED)
-            raise ModelError(f"no detector '{name}'{near}")
+        check_published(name.removeprefix(TORCHVISION))
         return {"family": FAMILY, "name": name, "options": {}}
     if name not in TINY:
-        known = [*TINY, *(f"torchvision:{each}" for each in PUBLISHED)]
+        known = [*TINY, *(TORCHVISION + each for each in PUBLISHED)]
         raise ModelError(f"unknown detector '{name}'{did_you_mean(name, known)}")
     described: dict[str, Any] = {"family": FAMILY, "name": name, "options": options}
     if backbone is not None:
-        if {"norm", "width"} & options.keys():
-            raise ModelError(f"'{spec}': a backbone has its own norm and width")
+        _check_tiny(spec, options)
         _, chosen = tapped(backbone, taps, options.get("side", 128), LEVELS)
         described |= {"backbone": dict(backbone.architecture), "taps": chosen}
         if backbone.input_shape[0] != 3:
@@ -134,8 +252,17 @@ def _described(spec: str, backbone: Card | None = None, taps: Sequence[str] = ()
     return described
 
 
+def _check_tiny(spec: str, options: Mapping[str, Any]) -> None:
+    if spec.startswith(TORCHVISION):
+        raise ModelError(f"'{spec}' takes neither options nor a backbone")
+    if {"norm", "width"} & options.keys():
+        raise ModelError(f"'{spec}': a backbone has its own norm and width")
+
+
 def _split(spec: str) -> tuple[str, dict[str, Any]]:
     name, _, written = spec.partition("?")
+    if name.startswith(TORCHVISION):
+        return name, _starts(spec, written)
     options: dict[str, Any] = {}
     for part in filter(None, written.split("&")):
         key, _, value = part.partition("=")
@@ -156,3 +283,19 @@ def _split(spec: str) -> tuple[str, dict[str, Any]]:
     if options.get("side", 96) % 32 or not 64 <= options.get("side", 96) <= 512:
         raise ModelError(f"'{spec}': side must be a multiple of 32 from 64 to 512")
     return name, options
+
+
+def _starts(spec: str, written: str) -> dict[str, Any]:
+    """The options of a published detector: the weights it starts from."""
+    options: dict[str, Any] = {}
+    for part in filter(None, written.split("&")):
+        key, _, value = part.partition("=")
+        if key not in (WEIGHTS, BACKBONE):
+            hint = did_you_mean(key, (WEIGHTS, BACKBONE))
+            raise ModelError(f"'{spec}': unknown option '{key}'{hint}")
+        if key in options:
+            raise ModelError(f"'{spec}': option '{key}' twice")
+        if not value:
+            raise ModelError(f"'{spec}': {key}: expected a name such as DEFAULT, or a file")
+        options[key] = value
+    return options

@@ -65,6 +65,12 @@ class Detector(nn.Module):
         """The names of the labels, in order."""
         return self.card.classes
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of how it was made, a line each; its file keeps them."""
+        found = self.card.provenance.get("notes", ())
+        return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
+
     def forward(self, images: Sequence[Tensor] | Tensor) -> list[Found]:
         """Detections in each image; in evaluation mode only.
 

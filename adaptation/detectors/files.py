@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from adaptation.detectors.build import FAMILY, rebuild
@@ -13,10 +14,12 @@ from robustkit.models.weights import fit_weights
 save, digest = files.save, files.digest
 
 
-def load(path: Path | str) -> Detector:
+def load(path: Path | str, *, trust: Collection[str] = ()) -> Detector:
     """The detector in the file `path`, in evaluation mode and on the CPU.
 
-    Raises `ModelError`, naming the file, when it is missing, damaged or holds a classifier.
+    One whose backbone a user's function makes is refused unless `trust` names that function,
+    "package.module:factory", because it is run. Raises `ModelError`, naming the file, when it
+    is missing, damaged or holds a classifier.
     """
     card, tensors = files.read(path)
     if card.architecture["family"] != FAMILY:
@@ -25,7 +28,7 @@ def load(path: Path | str) -> Detector:
             "to --backbone"
         )
     try:
-        model = rebuild(card, seed=0)
+        model = rebuild(card, seed=0, trust=trust)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

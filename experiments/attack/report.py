@@ -7,7 +7,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from experiments.pages import eps_text, finished, settings_section
+from experiments.pages import (
+    eps_text,
+    finished,
+    settings_section,
+    space_section,
+    warnings_of,
+    warnings_section,
+)
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import (
     Section,
@@ -30,9 +37,14 @@ def write_report(folder: RunFolder) -> Path:
     Raises `RunError` when the evaluation has not finished.
     """
     summary = finished(folder)
-    sections = [_accuracies(summary), _doubts(summary), settings_section(folder.config)]
-    if len(summary["eps"]) > 1:
-        sections.insert(1, _curve(summary))
+    sections = [
+        *warnings_section(warnings_of(summary["models"])),
+        _accuracies(summary),
+        *([_curve(summary)] if len(summary["eps"]) > 1 else []),
+        _doubts(summary),
+        *space_section(summary.get("pixel_space", {})),
+        settings_section(folder.config),
+    ]
     page = render_report(
         "Robust accuracy",
         sections,

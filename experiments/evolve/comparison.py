@@ -21,13 +21,15 @@ DENOMINATORS = ("headline", "fooling", "all")
 class Comparison:
     """`nets` by player, as in the summary; paired gaps; the common set.
 
-    `gap` is T(R→R') - T(R→E), `search_gap` is T(R→RS) - T(R→E): evolution against random search.
+    `gap` is T(R→R') - T(R→E), None without R'; `search_gap` is T(R→RS) - T(R→E): evolution against
+    random search; `penalty_gap` is T(R→E0) - T(R→E): the penalty, on the evolved architecture.
     `common` bool (N,): images that R and every training of every net compared classify correctly.
     """
 
     nets: dict[str, dict[str, Any]]
-    gap: Gap
+    gap: Gap | None
     search_gap: Gap
+    penalty_gap: Gap
     common: Mask
 
 
@@ -38,7 +40,7 @@ def compare(
     *,
     seed: int,
 ) -> Comparison:
-    """Compare R with R2, R', E, E0 and RS.
+    """Compare R with R2, R', E, E0 and RS; R2 and R' may be missing.
 
     `verdicts` has the players' names for keys and one verdict per training, "R" exactly one.
     `surrogate_fooled`, `flipped_fooled` bool (N,) say which adversarials fool the net they were
@@ -63,9 +65,13 @@ def compare(
             own_fooled = ~_stack(group, "under_own")
             nets[name]["transfer_to_R"] = _rates(~_stack(group, "R_under_own"), own_fooled, common)
         nets[name] |= _gradients(group)
-    wrong = {name: ~_stack(verdicts[name], "under_R")[:, common] for name in ("Rp", "RS", "E")}
-    gap, search_gap = (paired_gap(wrong[name], wrong["E"], seed=seed) for name in ("Rp", "RS"))
-    return Comparison(nets, gap, search_gap, common)
+
+    def gap(name: str) -> Gap:
+        wrong = [~_stack(verdicts[each], "under_R")[:, common] for each in (name, "E")]
+        return paired_gap(wrong[0], wrong[1], seed=seed)
+
+    published = gap("Rp") if "Rp" in verdicts else None
+    return Comparison(nets, published, gap("RS"), gap("E0"), common)
 
 
 def _stack(group: Sequence[Verdict], field: str) -> Mask:

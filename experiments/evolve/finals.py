@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
 
 from experiments.evolve.agenda import Agenda, Task
 from experiments.evolve.jobs import JudgeNet, TrainNet
-from experiments.evolve.players import PLAYERS
+from experiments.evolve.players import PLAYERS, Recipe
 from experiments.evolve.workspace import Workspace
 from robustkit.compute import derive_seed
 from robustkit.errors import RunError
@@ -18,18 +18,26 @@ class Finals:
 
     R is judged first, once it is prepared and the surrogate is trained: on the way it crafts the
     adversarials that all others are judged by. A training that fails is left out; a player
-    without any ends the run.
+    without any ends the run, but for those `left_out`.
     """
 
-    def __init__(self, space: Workspace, agenda: Agenda, *, judging_priority: int) -> None:
+    def __init__(
+        self,
+        space: Workspace,
+        agenda: Agenda,
+        *,
+        judging_priority: int,
+        left_out: Collection[str] = (),
+    ) -> None:
         self._space, self._agenda, self._priority = space, agenda, judging_priority
+        self._players = [player for player in PLAYERS if player not in left_out]
         self._run_path = str(space.folder.path)
         self._conditions = {"reference", "surrogate"}
         self._waiting: list[str] = []
         self._judges = False
         self._finished: set[str] = set()
 
-    def enter(self, player: str, architecture: dict[str, Any], key: str, *, priority: int) -> None:
+    def enter(self, player: str, recipe: Recipe, key: str, *, priority: int) -> None:
         """Train `player`'s nets; nets of one `key` start from the same weights, with or without
         penalty."""
         config = self._space.config
@@ -37,12 +45,13 @@ class Finals:
             name = f"{player}-{number}"
             job = TrainNet(
                 run_path=self._run_path,
-                architecture=architecture,
+                architecture=recipe.architecture,
                 seed=derive_seed(config.seed, key, "final", number),
                 part="all",
                 penalised=PLAYERS[player],
                 final=True,
                 name=name,
+                preprocessing=recipe.preprocessing,
             )
             task = Task(id=f"final/{name}", arm="final", key=f"final/{name}", job=job)
             self._agenda.add(task, self._trained, priority=priority)
@@ -55,7 +64,7 @@ class Finals:
 
     def check(self) -> None:
         """Raise `RunError` unless at least one net of every player has been judged."""
-        for player in PLAYERS:
+        for player in self._players:
             if not any(name.split("-")[0] == player for name in self._finished):
                 raise RunError(f"no training of {player} succeeded: see {self._run_path}'s ledger")
 

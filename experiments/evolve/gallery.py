@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -19,12 +19,11 @@ from robustkit.errors import RunError
 from robustkit.runs import atomic_path
 
 SHOWN = 8
-NETS = ("R", "Rp", "E")  # players; the first training of each that was judged
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """n images under the m nets of NETS.
+    """n images under m nets, the first training of each of `shown_nets`.
 
     `index` (n,) positions in the test set; `labels` (n,); `clean` and `adversarial` float32
     (n,C,H,W) in [0,1]; `predicted` and `predicted_adversarial` int64 (m,n); `gradients` float32
@@ -40,12 +39,17 @@ class Gallery:
     gradients: Tensor
 
 
+def shown_nets(players: Collection[str]) -> tuple[str, str, str]:
+    """R, R' and E, and E0 in place of an R' that is not among the `players`."""
+    return ("R", "Rp" if "Rp" in players else "E0", "E")
+
+
 def make_gallery(space: Workspace, names: Mapping[str, Sequence[str]]) -> Gallery:
-    """Images that all nets get right, first those whose adversarial fools R and R' but not E.
+    """Images that all nets get right, first those whose adversarial fools all of them but E.
 
     `names` holds the names of the judged nets by player.
     """
-    shown = [names[player][0] for player in NETS]
+    shown = [names[player][0] for player in shown_nets(names)]
     index = _most_telling(*(load_verdict(verdict_path(space.folder.path, name)) for name in shown))
     test = space.splits.test.subset(index)
     adversarial = space.adversarials("R", "test", flipped=False).images[index]
@@ -63,9 +67,9 @@ def make_gallery(space: Workspace, names: Mapping[str, Sequence[str]]) -> Galler
     )
 
 
-def _most_telling(reference: Verdict, retrained: Verdict, evolved: Verdict) -> Tensor:
-    common = reference.correct & retrained.correct & evolved.correct & ~reference.under_own
-    wanted = 2 * (evolved.under_R & ~retrained.under_R).int() + (~retrained.under_R).int()
+def _most_telling(reference: Verdict, control: Verdict, evolved: Verdict) -> Tensor:
+    common = reference.correct & control.correct & evolved.correct & ~reference.under_own
+    wanted = 2 * (evolved.under_R & ~control.under_R).int() + (~control.under_R).int()
     rank = torch.where(common, wanted, -1)
     return torch.argsort(rank, descending=True, stable=True)[:SHOWN].sort().values
 

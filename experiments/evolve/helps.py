@@ -1,8 +1,9 @@
 """What every option of `robustkit evolve` means, as its help says it."""
 
 HELPS = {
-    "reference": "R: a name in the zoo, torchvision:NAME, package.module:factory, or a trained "
-    "model's .safetensors file",
+    "reference": "R: a trained model, taken as it is (a .safetensors file, "
+    "torchvision:NAME?weights=DEFAULT or FILE, a factory that returns a trained net), or an "
+    "architecture, to be trained (a name in the zoo, torchvision:NAME, package.module:factory)",
     "surrogate": "net that takes no part in the penalty and attacks all others",
     "population": "candidates of a generation",
     "generations": "generations, the first, sampled one included",

@@ -28,7 +28,8 @@ class TrainNet:
     accuracy, transferability and gradients on val. Without a `name` nothing is kept.
 
     `epochs` are those of the config unless given. `parents` are heirlooms whose weights it starts
-    from, `heirloom` the name under which it leaves its own.
+    from, `heirloom` the name under which it leaves its own. With a `preprocessing` it does that
+    with pictures instead of normalising by the data's statistics.
     """
 
     run_path: str
@@ -42,6 +43,7 @@ class TrainNet:
     epochs: int | None = None
     parents: tuple[str, ...] = ()
     heirloom: str = ""
+    preprocessing: models.Preprocessing | None = None
 
     def run(self) -> dict[str, Any]:
         """Train; returns plain, finite numbers.
@@ -73,10 +75,16 @@ class TrainNet:
         return {**result, **score(net, space, gradients), **_own(net, space)}
 
     def _fresh_net(self, space: Workspace) -> models.Classifier:
-        mean, std = space.stats
-        card = models.new_card(
-            self.architecture, space.splits.train.classes, space.splits.train.shape, mean, std
-        )
+        train, (mean, std) = space.splits.train, space.stats
+        if self.preprocessing is None:
+            card = models.new_card(self.architecture, train.classes, train.shape, mean, std)
+        else:
+            card = models.Card(
+                architecture=self.architecture,
+                classes=train.classes,
+                input_shape=train.shape,
+                preprocessing=self.preprocessing,
+            )
         try:
             return models.rebuild(card, seed=self.seed)
         except ModelError as error:

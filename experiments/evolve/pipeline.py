@@ -1,9 +1,9 @@
 """The experiment from the reference to the verdicts, as tasks that make each other possible.
 
-R and the surrogate are trained; R's gradients and adversarials are prepared; R's architecture is
-tried at trial budget, which sets the search's yardstick; the search and its random control run;
-the chosen nets and all controls are trained and judged. Nothing waits for a phase to end that it
-does not depend on.
+R, unless it is given, and the surrogate are trained; R's gradients and adversarials are prepared;
+R's architecture is tried at trial budget, which sets the search's yardstick (R itself does where
+its architecture cannot be built again); the search and its random control run; the chosen nets and
+all controls are trained and judged. Nothing waits for a phase to end that it does not depend on.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from experiments.evolve.arms import open_arm
 from experiments.evolve.finals import Finals
 from experiments.evolve.identity import reusable, surroundings
 from experiments.evolve.jobs import PrepareReference, TrainNet
-from experiments.evolve.players import ARMS, PLAYERS, architecture, keep_given_reference
+from experiments.evolve.players import ARMS, PLAYERS, Recipe, open_reference, recipe
 from experiments.evolve.selection import Choice, Contender, Yardstick, ranked
 from experiments.evolve.trying import Search, promotion_task
 from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace
+from robustkit import models
 from robustkit.compute import derive_seed
 from robustkit.compute.executors import Executor
 from robustkit.errors import RunError
@@ -34,8 +35,9 @@ FIRST, SEARCH, CHOSEN, CONTROL, FILLER = range(5)
 class Evolution:
     """One run. After `run()`, `prepared`, `baseline` and `choices` say what was found on the way.
 
-    `prepared` is R's result of `PrepareReference`; `baseline` the trials of R's architecture
-    without ("R2") and with the penalty ("Rp"); `choices` has the players E, E0 and RS for keys.
+    `reference` says what R is; `prepared` is R's result of `PrepareReference`; `baseline` the
+    trials of R's architecture without ("R2") and with the penalty ("Rp"), empty where it cannot be
+    built again; `choices` has the players E, E0 and RS for keys.
     """
 
     def __init__(
@@ -55,36 +57,37 @@ class Evolution:
         self._executor, self._ledger = executor, ledger
         other = reusable(space.folder.config.get("reuse"))
         self._agenda = Agenda(executor, ledger, on_trial, other)
-        self._finals = Finals(space, self._agenda, judging_priority=FILLER)
-        self._reference = architecture(REFERENCE, self.config.reference, space)
+        self.reference = open_reference(space)
+        missing = self.reference.left_out
+        self._finals = Finals(space, self._agenda, judging_priority=FILLER, left_out=missing)
+        self._recipe = recipe(REFERENCE, self.config.reference, space, given=self.reference.given)
 
     def run(self) -> None:
         """Everything, from wherever the ledger says the run has come to."""
         self.space.scratch.mkdir(exist_ok=True)
-        self.space.net_path("R").parent.mkdir(exist_ok=True)
         self.space.share_images(self._executor)  # views are written once, before workers map them
-        if keep_given_reference(self.space):
+        if self.reference.given:
             self._prepare()
         else:
-            self._train(REFERENCE, self._reference, lambda trial: self._prepare())
-        surrogate = architecture(SURROGATE, self.config.surrogate, self.space)
+            self._train(REFERENCE, self._recipe, lambda trial: self._prepare())
+        surrogate = recipe(SURROGATE, self.config.surrogate, self.space)
         self._train(SURROGATE, surrogate, lambda trial: self._finals.ready("surrogate"))
-        self._finals.enter("R2", self._reference, "reference", priority=FILLER)
+        if "R2" not in self.reference.left_out:
+            self._finals.enter("R2", self._recipe, "reference", priority=FILLER)
         self._agenda.work()
         self._finals.check()
 
-    def _train(
-        self, name: str, architecture: dict[str, Any], then: Callable[[Trial], None]
-    ) -> None:
+    def _train(self, name: str, recipe: Recipe, then: Callable[[Trial], None]) -> None:
         """Train R or the surrogate on the training split."""
         job = TrainNet(
             run_path=self._path,
-            architecture=architecture,
+            architecture=recipe.architecture,
             seed=derive_seed(self.config.seed, "net", name),
             part="train",
             penalised=False,
             final=True,
             name=name,
+            preprocessing=recipe.preprocessing,
         )
         task_id = f"reference/{name}"
         task = Task(id=task_id, arm="reference", key=task_id, job=job, needed=True)
@@ -98,13 +101,24 @@ class Evolution:
     def _after_preparation(self, trial: Trial) -> None:
         self.prepared = trial.result or {}
         self.space.share_gradients(self._executor)
+        if self.reference.left_out:
+            self._search(self._as_baseline())
+            self._finals.ready("reference")
+            return
         for name in ("R2", "Rp"):
             self._agenda.add(self._baseline_task(name), partial(self._note, name), priority=FIRST)
         for epochs in self._rungs[:-1]:
             task, name = self._baseline_task("R2", epochs), f"R2/{epochs}"
             self._agenda.add(task, partial(self._note, name), priority=FIRST)
         self._finals.ready("reference")
-        self._finals.enter("Rp", self._reference, "reference", priority=FILLER)
+        self._finals.enter("Rp", self._recipe, "reference", priority=FILLER)
+
+    def _as_baseline(self) -> dict[str, dict[str, Any]]:
+        """R itself in place of its architecture at trial budget, where that cannot be built."""
+        size = models.cost(self.space.net(REFERENCE), self.space.splits.train.shape)
+        itself = {"accuracy": self.prepared["accuracy"], "macs": size.macs}
+        names = ("R2", *(f"R2/{epochs}" for epochs in self._rungs[:-1]))
+        return dict.fromkeys(names, itself)
 
     def _baseline_task(self, name: str, epochs: int | None = None) -> Task:
         """R's architecture at trial budget: what a candidate would do if it were R2 or R'.
@@ -113,13 +127,14 @@ class Evolution:
         """
         job = TrainNet(
             run_path=self._path,
-            architecture=self._reference,
+            architecture=self._recipe.architecture,
             seed=derive_seed(self.config.seed, "reference", 0),
             part="trial",
             penalised=PLAYERS[name],
             final=False,
             scored=True,
             epochs=epochs,
+            preprocessing=self._recipe.preprocessing,
         )
         task_id = f"baseline/{name}" if epochs is None else f"baseline/{name}/{epochs}"
         return Task(id=task_id, arm="baseline", key=task_id, job=job, needed=True)
@@ -128,9 +143,9 @@ class Evolution:
         self.baseline[name] = trial.result or {}
         yardsticks = {"R2", *(f"R2/{epochs}" for epochs in self._rungs[:-1])}
         if name in yardsticks and yardsticks <= set(self.baseline):
-            self._search()
+            self._search(self.baseline)
 
-    def _search(self) -> None:
+    def _search(self, baseline: dict[str, dict[str, Any]]) -> None:
         around, config = surroundings(self.space), self.config
         for arm, priority in (("evolve", SEARCH), ("random", CONTROL)):
             search = Search(
@@ -145,7 +160,7 @@ class Evolution:
                 search,
                 config,
                 self.space.splits,
-                self.baseline,
+                baseline,
                 self._agenda,
                 self._ledger,
                 priority=priority,
@@ -160,11 +175,11 @@ class Evolution:
                 f"no candidate of the arm '{arm}' succeeded {rungs_told}at trial budget: see the "
                 "ledger's reasons"
             )
-        yardstick = Yardstick(
-            "R's architecture at trial budget",
-            self.baseline["R2"]["accuracy"],
-            self.config.tolerance,
-        )
+        if self.reference.left_out:
+            name, accuracy = "R's validation accuracy", self.prepared["accuracy"]
+        else:
+            name, accuracy = "R's architecture at trial budget", self.baseline["R2"]["accuracy"]
+        yardstick = Yardstick(name, accuracy, self.config.tolerance)
         order = ranked(found, yardstick.threshold)
         choice = Choice(order[0], yardstick, len(found))
         if self.config.promote:
@@ -206,7 +221,7 @@ class Evolution:
 
     def _choose(self, arm: str, choice: Choice) -> None:
         genotype = choice.chosen.candidate.genotype
-        blueprint = {"family": "blueprint", "blueprint": genotype.blueprint().to_dict()}
+        blueprint = Recipe({"family": "blueprint", "blueprint": genotype.blueprint().to_dict()})
         for player in ARMS[arm]:
             self.choices[player] = choice
             self._finals.enter(player, blueprint, genotype.key(), priority=CHOSEN)

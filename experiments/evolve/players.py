@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
+from experiments.evolve.reference import (
+    Reference,
+    find_reference,
+    left_out,
+    own_preprocessing,
+)
 from experiments.evolve.workspace import REFERENCE, Workspace
 from experiments.nets import resolve_net
 from robustkit import models
-from robustkit.runs import Trial
+from robustkit.models.specs import is_file
+from robustkit.runs import Trial, read_object
+
+NOTED = "reference.json"
 
 # Nets of the final comparison beside R: name, and whether it is trained with the penalty.
 PLAYERS = {"R2": False, "Rp": True, "E": True, "E0": False, "RS": True}
@@ -16,26 +25,62 @@ PLAYERS = {"R2": False, "Rp": True, "E": True, "E0": False, "RS": True}
 ARMS = {"evolve": ("E", "E0"), "random": ("RS",)}
 
 
-def keep_given_reference(space: Workspace) -> bool:
-    """Copy R into the run, if it is a trained one: a model file; whether it is.
+class Recipe(NamedTuple):
+    """What a net is built of: its architecture as on a card, and its own preprocessing.
 
-    From then on the copy is R, whatever becomes of the file before the run is resumed.
+    None: it normalises by the statistics of the run's data.
     """
-    spec, kept = space.config.reference, space.net_path(REFERENCE)
-    if not spec.endswith(".safetensors"):
-        return False
-    if not kept.is_file():
-        models.save(resolve_net(spec, space.splits, seed=0), kept)
-    return True
+
+    architecture: dict[str, Any]
+    preprocessing: models.Preprocessing | None = None
+
+
+def open_reference(space: Workspace) -> Reference:
+    """What is known of R; a given one is copied into the run the first time.
+
+    From then on the copy is R, whatever becomes of its source before the run is resumed.
+    """
+    spec, noted, kept = space.config.reference, space.folder.file(NOTED), space.net_path(REFERENCE)
+    kept.parent.mkdir(exist_ok=True)
+    if noted.is_file():
+        reference = Reference.from_dict(read_object(noted))
+        if kept.is_file() or not reference.given:
+            return reference
+    elif kept.is_file():  # of a run that began before there was such a note
+        given = is_file(spec)
+        return Reference(given, left_out=left_out(space.net(REFERENCE)) if given else {})
+    settings = space.folder.config
+    found = find_reference(
+        spec,
+        space.splits,
+        download=bool(settings["download"]),
+        trust=settings.get("trust") or (),
+    )
+    # The note first: R without it would be taken for one that the run has trained.
+    space.folder.write_json(NOTED, found.reference.to_dict())
+    if found.reference.given:
+        models.save(found.net, kept)
+    return found.reference
 
 
 def architecture(name: str, spec: str, space: Workspace) -> dict[str, Any]:
     """The architecture, as on a card, of the kept net `name`, else of the net `spec` names."""
+    return dict(_card(name, spec, space).architecture)
+
+
+def recipe(name: str, spec: str, space: Workspace, *, given: bool = False) -> Recipe:
+    """What the kept net `name`, else the net `spec` names, is built of; `given` as of R."""
+    card = _card(name, spec, space)
+    return Recipe(dict(card.architecture), own_preprocessing(card, space.splits, given=given))
+
+
+def _card(name: str, spec: str, space: Workspace) -> models.Card:
     kept = space.net_path(name)
-    card = (
-        models.read_card(kept) if kept.is_file() else resolve_net(spec, space.splits, seed=0).card
-    )
-    return dict(card.architecture)
+    if kept.is_file():
+        return models.read_card(kept)
+    height, width = space.splits.train.shape[1:]
+    net = resolve_net(spec, space.splits, seed=0)
+    return models.resizing(net, (height, width)).card
 
 
 def judged_names(trials: Iterable[Trial]) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from experiments.evolve.config import EvolveConfig
+from experiments.evolve.reference import in_order_of
 from experiments.options import config_from
 from robustkit import attacks, models, training
 from robustkit.compute import derive_seed, resolve_device
@@ -125,7 +126,8 @@ class Workspace:
         """The trained net called `name`, on the run's device."""
         # The architecture may be the user's own function: naming it for this run was consent.
         net = models.load(self.net_path(name), allow_code=True)
-        return net.to(self.device)
+        # A file keeps its own order of classes; a given R's may differ from the data's.
+        return in_order_of(net, self.splits.train.classes).to(self.device)
 
     def net_path(self, name: str) -> Path:
         """Where the net called `name` is kept."""

@@ -35,6 +35,8 @@ def run_explain(
     check_mask(subject.model, images, options)
     maps = make_maps(subject.model, images, targets, options.method, settings)
     summary: dict[str, Any] = {"images": describe(subject, targets, options)}
+    if subject.judged is not None:
+        summary["pixel_space"] = subject.judged.described()
     if subject.transfer is not None:
         summary["transfer"] = dict(subject.transfer)
     others: dict[str, Maps] | None = None

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from experiments.explain.drawings import curves_figure, sanity_figure
 from experiments.explain.panels import panel_name
 from experiments.explain.scores import CONTROLS
-from experiments.pages import finished, settings_section
+from experiments.pages import finished, settings_section, space_section
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import Section, figure, render_report, table
 
@@ -29,6 +29,7 @@ def write_report(folder: RunFolder) -> Path:
         *_masking(summary),
         *scores_section(summary),
         *_contrast(summary),
+        *space_section(summary.get("pixel_space", {})),
         settings_section(folder.config),
     ]
     page = render_report(

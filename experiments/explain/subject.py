@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from experiments.explain.transferred import from_transfer, load_attacked
-from experiments.judged import resolve_judged
+from experiments.judged import Judged, load_judged, open_images
 from robustkit import repair
 from robustkit.attacks import predict, to_levels
 from robustkit.compute import resolve_device
-from robustkit.data import Splits, load, read_images, survey, to_unit
-from robustkit.errors import ConfigError, DataError
+from robustkit.data import open_files, to_unit
+from robustkit.errors import ConfigError, DataError, ModelError
 from robustkit.models import Classifier
+from robustkit.models.specs import parse
 from robustkit.repair.sets import class_index
 from robustkit.runs import RunFolder
 
@@ -31,7 +32,8 @@ class Subject:
 
     They are uint8, or float32 in [0,1] where they are adversarials, which lie between the levels.
     `other` is the model that maps are set against, or None; `transfer` says of which pair of nets
-    and of how many such images these are, None where no transfer was evaluated.
+    and of how many such images these are, None where no transfer was evaluated; `judged` says in
+    which pixel space all this is.
     """
 
     model: Classifier
@@ -41,6 +43,7 @@ class Subject:
     names: tuple[str, ...]
     classes: tuple[str, ...]
     transfer: Mapping[str, Any] | None = None
+    judged: Judged | None = None
 
     @property
     def pixels(self) -> Tensor:
@@ -98,27 +101,62 @@ def load_subject(settings: Mapping[str, Any]) -> Subject:
     """
     if settings["transfer"] is not None:
         return _attacked(settings)
-    splits = load(settings["data"], root=settings["root"], download=settings["download"])
     specs = {"model": settings["model"]}
     if settings["contrast"] is not None:
         specs["contrast"] = settings["contrast"]
-    nets = resolve_judged(specs, splits, settings["weights"], resolve_device(settings["device"]))
-    model = nets["model"].eval()
-    other = nets.get("contrast")
+    judged = _judged(settings, specs)
+    device = resolve_device(settings["device"])
+    model = judged.nets["model"].to(device)
+    other = judged.nets["contrast"].to(device) if "contrast" in specs else None
     if settings["repair"] is not None:
         folder = RunFolder.open(settings["repair"], verb="repair")
         other = repair.Patch.load(folder.file("patch.safetensors")).apply(model)
-    pixels, labels, names = _images(settings, splits, model)
-    return Subject(model, other, pixels, labels, names, splits.train.classes)
+    images, from_files = judged.images, bool(settings["image"])
+    names = tuple(
+        Path(each).name if from_files else f"{judged.split} {each}"
+        for each in (settings["image"] or judged.indices.tolist())
+    )
+    return Subject(
+        model,
+        other,
+        images.images,
+        None if from_files else images.labels,
+        names,
+        images.classes,
+        judged=judged,
+    )
+
+
+def _judged(settings: Mapping[str, Any], specs: Mapping[str, str]) -> Judged:
+    """The nets, and the images that the options name."""
+    whole = {**settings, "test_size": None}
+    if not settings["image"]:
+        opened = open_images(whole)
+        chosen = _indices(settings["index"], len(opened), opened.split)
+        return load_judged(whole, specs, opened.take(torch.tensor(chosen)))
+    files = [Path(each).expanduser() for each in settings["image"]]
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{file}: no such file")
+    # Of a net that knows no names of its classes, the data has to tell them.
+    nameless = parse(settings["model"]).scheme in ("zoo", "factory")
+    try:
+        return load_judged(whole, specs, open_files(files), stretch=False)
+    except ModelError:
+        if not nameless:
+            raise
+    classes = open_images(whole).classes
+    return load_judged(whole, specs, open_files(files, classes=classes), stretch=False)
 
 
 def _attacked(settings: Mapping[str, Any]) -> Subject:
     found = load_attacked(settings)
     after = "" if settings["clean"] else ", attacked"
-    names = tuple(f"{settings['split']} {index}{after}" for index in found.indices.tolist())
-    classes = found.source.card.classes
+    judged = found.judged
+    names = tuple(f"{judged.split} {index}{after}" for index in found.indices.tolist())
+    classes = judged.images.classes
     return Subject(
-        found.source, found.target, found.images, found.labels, names, classes, found.told
+        found.source, found.target, found.images, found.labels, names, classes, found.told, judged
     )
 
 
@@ -156,21 +194,6 @@ def _from_repair(settings: dict[str, Any], given: Collection[str]) -> dict[str, 
     return resolved
 
 
-def _images(
-    settings: Mapping[str, Any], splits: Splits, model: Classifier
-) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
-    if settings["image"]:
-        files = [Path(each).expanduser() for each in settings["image"]]
-        pixels = torch.stack([read_picture(file, model.card.input_shape) for file in files])
-        return pixels, None, tuple(file.name for file in files)
-    if settings["split"] not in ("test", "val"):
-        raise ConfigError(f"--split must be test or val, not '{settings['split']}'")
-    part = splits.test if settings["split"] == "test" else splits.val
-    chosen = torch.tensor(_indices(settings["index"], len(part), settings["split"]))
-    names = tuple(f"{settings['split']} {index}" for index in chosen.tolist())
-    return part.images[chosen], part.labels[chosen], names
-
-
 def _indices(given: Sequence[str], count: int, split: str) -> list[int]:
     for each in given:
         if not str(each).isdecimal():
@@ -180,21 +203,4 @@ def _indices(given: Sequence[str], count: int, split: str) -> list[int]:
     return [int(each) for each in given]
 
 
-def read_picture(file: Path, shape: tuple[int, ...]) -> Tensor:
-    """The pixels of an image file as uint8 (C,H,W) of this `shape`.
-
-    Raises `DataError`, naming the file, for one that is missing, no image, or of another size:
-    nothing is resized, a map would be of something the user did not give.
-    """
-    channels, height, width = shape
-    if not file.is_file():
-        raise DataError(f"{file}: no such file")
-    found = survey([file], None)
-    if (found.width, found.height) != (width, height):
-        raise DataError(
-            f"{file}: {found.width} x {found.height} pixels; the model sees {width} x {height}"
-        )
-    return read_images([file], replace(found, channels=channels))[0]
-
-
-__all__ = ["Subject", "load_subject", "read_picture", "resolve_settings"]
+__all__ = ["Subject", "load_subject", "resolve_settings"]

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.judged import name_nets
+from experiments.judged import Judged, name_nets
 from experiments.transfer.export import crafted
 from experiments.transfer.pipeline import PLAIN, evaluate, prepare
 from experiments.wording import EDITED
-from robustkit.data import load, stratified_sample
 from robustkit.errors import ConfigError, RunError, did_you_mean
 from robustkit.models import Classifier
 from robustkit.runs import RunFolder
@@ -24,9 +23,9 @@ MOST = 12  # images taken from an evaluation
 OWN = ("model", "contrast", "data", "root", "split", "pair")
 OTHERS = ("weights", "index", "image")
 # What is read here of an evaluation's settings.
-_READ: dict[str, Any] = {"sources": list, "targets": list, "data": str, "split": str, "seed": int}
+_READ: dict[str, Any] = {"sources": list, "targets": list, "data": str, "seed": int}
 _READ |= {"attack": str, "eps": float | int, "weights": list, "download": bool, "import": list}
-_READ |= {"root": str | None, "test_size": int | None}
+_READ |= {"root": str | None, "test_size": int | None, "split": str | None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,8 @@ class Attacked:
 
     `images` (N,C,H,W) are the adversarials, float32 in [0,1], or what they were made from, uint8;
     `labels` int64 (N,); `indices` int64 (N,) into the split; `told` is for the summary: of which
-    pair they are, and how many there are of this kind among all that the evaluation compares.
+    pair they are, and how many there are of this kind among all that the evaluation compares;
+    `judged` says in which pixel space.
     """
 
     source: Classifier
@@ -44,6 +44,7 @@ class Attacked:
     labels: Tensor
     indices: Tensor
     told: Mapping[str, Any]
+    judged: Judged
 
 
 def from_transfer(settings: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
@@ -139,11 +140,12 @@ def load_attacked(settings: Mapping[str, Any]) -> Attacked:
     model = prepared.sources[source]
     assert isinstance(model, Classifier)  # ensembles are no names of models
     return Attacked(
-        source=model.eval(),
-        target=prepared.targets[target].eval(),
+        source=model.to(prepared.device).eval(),
+        target=prepared.targets[target].to(prepared.device).eval(),
+        judged=prepared.judged,
         images=images.images if settings["clean"] else crafted(prepared, source).images[some],
         labels=images.labels,
-        indices=_places(folder.config, len(prepared.images))[some],
+        indices=prepared.judged.indices[some],
         told={
             "source": source,
             "target": target,
@@ -154,12 +156,3 @@ def load_attacked(settings: Mapping[str, Any]) -> Attacked:
             "set": matrix.keys[source],
         },
     )
-
-
-def _places(config: Mapping[str, Any], count: int) -> Tensor:
-    """Where in the split the images are that an evaluation was made on, int64 (N,)."""
-    splits = load(config["data"], root=config["root"], download=config["download"])
-    part = splits.test if config["split"] == "test" else splits.val
-    if count == len(part):
-        return torch.arange(count)
-    return stratified_sample(part.labels, count, config["seed"])

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from experiments.history import kept_checkpoints
-from experiments.judged import resolve_judged
+from experiments.judged import Judged, load_judged, open_images
 from robustkit.compute import resolve_device
-from robustkit.data import ImageSet, Splits, load, read_image_file
+from robustkit.data import ImageSet, read_image_file
 from robustkit.errors import ConfigError, RepairError
 from robustkit.models import Classifier, digest
 from robustkit.models import load as load_model
@@ -88,25 +88,28 @@ def load_subject(settings: Mapping[str, Any], *, paper: bool) -> Subject:
     Raises `RepairError` for a previous model of another architecture and for held-out images that
     are those repaired on; `ConfigError`, `DataError` and `ModelError` for what cannot be loaded.
     """
-    splits = load(settings["data"], root=settings["root"], download=settings["download"])
     if paper:
         for name in ("repair_on", "held_out"):
             if settings[name] is not None:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag}: the paper's protocol repairs and judges on test")
     on = settings["repair_on"] or ("test" if paper else "val")
-    images = _images(on, splits, "--repair-on")
+    specs = {"model": settings["model"], "previous": settings["previous"]}
+    named = {name: spec for name, spec in specs.items() if spec is not None}
+    weights = [each for each in (settings["weights"], settings["previous_weights"]) if each]
+    own = {"weights": weights, "test_size": None, "split": _part(on, "--repair-on")}
+    judged = load_judged({**settings, **own}, named)
+    images = judged.images
+    if on.endswith(".npz"):
+        images = read_image_file(Path(on).expanduser(), like=judged.images)
     held_out, dropped = None, 0
     if not paper:
         other = settings["held_out"] or ("val" if on == "test" else "test")
         if other != "none":
-            held_out, dropped = drop_shared(_images(other, splits, "--held-out"), images)
+            held_out, dropped = drop_shared(_held_out(other, settings, judged), images)
     device = resolve_device(settings["device"])
-    specs = {"model": settings["model"], "previous": settings["previous"]}
-    weights = [each for each in (settings["weights"], settings["previous_weights"]) if each]
-    named = {name: spec for name, spec in specs.items() if spec is not None}
-    nets = resolve_judged(named, splits, weights, device)
-    model, previous = nets["model"], nets.get("previous")
+    model = judged.nets["model"].to(device)
+    previous = judged.nets["previous"].to(device) if "previous" in named else None
     if previous is not None:
         check_alike(model, previous)
     return Subject(model, previous, images, held_out, dropped)
@@ -127,12 +130,20 @@ def _shape(shape: torch.Size | None) -> str:
     return "missing" if shape is None else str(tuple(shape))
 
 
-def _images(named: str, splits: Splits, flag: str) -> ImageSet:
+def _part(named: str, flag: str) -> str | None:
+    """The split that an option names, None for a file of its own."""
     if named in ("test", "val"):
-        chosen: ImageSet = getattr(splits, named)
-        return chosen
+        return named
     if not named.endswith(".npz"):
         raise ConfigError(
             f"{flag} must be test, val or an .npz of images and labels, not '{named}'"
         )
-    return read_image_file(Path(named).expanduser(), like=splits.train)
+    return None
+
+
+def _held_out(named: str, settings: Mapping[str, Any], judged: Judged) -> ImageSet:
+    split = _part(named, "--held-out")
+    if split is None:
+        return read_image_file(Path(named).expanduser(), like=judged.images)
+    opened = open_images({**settings, "test_size": None, "split": split})
+    return judged.read(opened)

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.options import config_from
 from robustkit.errors import ConfigError
-from robustkit.models import ZOO
+from robustkit.models.specs import names_untrained
 from robustkit.training import TrainConfig
 
 HELPS = {
@@ -51,6 +51,6 @@ def check(settings: Mapping[str, Any]) -> TrainConfig:
     if against and config.augment != "none" and config.views == 0:
         raise ConfigError("--penalty-against needs the same views in every epoch: give --views N")
     for spec in against:
-        if spec in ZOO or spec.startswith("torchvision:"):
+        if names_untrained(spec):
             raise ConfigError(f"--penalty-against {spec}: untrained; give a trained model's file")
     return config

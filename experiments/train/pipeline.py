@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from experiments.nets import resolve_net
+from experiments.nets import fitted, resolve_net
 from experiments.train.config import check
 from experiments.train.tracking import Watcher
 from robustkit import attacks, data, models, training
 from robustkit.compute import DivergedError, resolve_device
 from robustkit.errors import ConfigError
+from robustkit.models.specs import parse
 from robustkit.runs import RunFolder
 from robustkit.training import EpochRecord, Examples, TrainConfig
 
@@ -43,11 +44,14 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
         download=settings["download"],
         train_size=settings["train_size"],
     )
-    model = resolve_net(settings["model"], splits, seed=config.seed, weights=settings["weights"])
+    named = {"download": settings["download"], "trust": settings["trust"]}
+    model = resolve_net(
+        settings["model"], splits, seed=config.seed, weights=settings["weights"], **named
+    )
     examples = training.make_examples(splits.train, config)
     references = tuple(
         training.compute_reference(
-            resolve_net(spec, splits, seed=config.seed).to(device),
+            against(spec, splits, config.seed, **named).to(device),
             examples.views,
             examples.labels,
             config.grad_loss,
@@ -55,6 +59,22 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
         for spec in settings["penalty_against"]
     )
     return Prepared(config, splits, model, replace(examples, references=references), device)
+
+
+def against(spec: str, splits: data.Splits, seed: int, **named: Any) -> models.Classifier:
+    """A trained model to be misaligned with, in the pixel space of the images.
+
+    Raises `ModelError` where its classes are not the data's.
+    """
+    parsed = parse(spec)
+    shape = splits.train.shape
+    if parsed.scheme == "zoo":
+        net = resolve_net(spec, splits, seed=seed, **named)
+    elif parsed.scheme == "file":
+        net = models.load(spec, trust=named["trust"])
+    else:
+        net = models.load(spec, classes=splits.train.classes, input_shape=shape, **named)
+    return fitted(net, splits.train, spec, splits.name)
 
 
 def train(prepared: Prepared, folder: RunFolder, watchers: Sequence[Watcher]) -> dict[str, Any]:

@@ -31,6 +31,9 @@ def crafted(prepared: Prepared, name: str) -> AdversarialSet:
         prepared.attack(),
         seed=derive_seed(config.seed, "transfer"),
         store=prepared.store,
+        round=prepared.round,
+        batch_size=prepared.batch_size,
+        device=prepared.device,
     )
 
 

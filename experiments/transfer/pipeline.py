@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,20 +15,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.attack_specs import check_radius, check_sample
-from experiments.judged import load_judged_images, name_nets, resolve_judged
+from experiments.attack_specs import check_radius, trained_on
+from experiments.judged import (
+    Judged,
+    batch_size_of,
+    check_clean,
+    load_judged,
+    name_nets,
+    training_images,
+)
+from experiments.nets import Nets
 from experiments.options import config_from
 from experiments.transfer.config import TransferConfig
 from experiments.transfer.figures import cells
 from robustkit import attacks
 from robustkit.attacks import Attack, ForeignSet, Store, TransferMatrix, diagnosis
 from robustkit.compute import derive_seed, resolve_device, torch_generator
-from robustkit.data import ImageSet, stratified_sample
+from robustkit.data import ImageSet, sample
 from robustkit.errors import ConfigError
 from robustkit.models import Classifier
 
 Say = Callable[[str], None]
 PLAIN, CONTROL, TARGETED = "untargeted", "sign-flipped control", "targeted"
+MOST_PROBED = 500  # images shown to nets to see how they answer
 STEERED = {CONTROL: "flipped", TARGETED: "targeted"}  # and their names in the summary
 
 
@@ -35,17 +46,25 @@ class Prepared:
     """Everything an evaluation needs, loaded and checked."""
 
     config: TransferConfig
-    images: ImageSet
-    train: ImageSet
+    judged: Judged
+    train: Callable[[], ImageSet]
     sources: Mapping[str, nn.Module]
     targets: Mapping[str, Classifier]
     imported: Mapping[str, ForeignSet]
     store: Store
     scratch: TemporaryDirectory[str] | None
+    device: torch.device
+    batch_size: int | None
+    round: bool
+
+    @property
+    def images(self) -> ImageSet:
+        """The images that all nets are compared on."""
+        return self.judged.images
 
     def attack(self, *, targeted: bool = False) -> Attack:
         """The attack as configured, with images to train on where it trains."""
-        return self.config.make_attack(targeted=targeted).trained_on(self.train)
+        return trained_on(self.config.make_attack(targeted=targeted), self.train)
 
 
 def prepare(settings: Mapping[str, Any]) -> Prepared:
@@ -59,38 +78,52 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
                 f"'{name}' is {of_sources[name]} as a source and {of_targets[name]} as a target: "
                 "write NAME=MODEL to tell them apart"
             )
-    splits = load_judged_images(settings)
-    check_radius(config.eps, config.norm, splits.test)
-    check_sample("gradients", config.gradients, splits.test)
-    nets = resolve_judged({**of_sources, **of_targets}, splits, settings["weights"], device)
+    batch_size = batch_size_of(settings)
+    judged = load_judged(settings, {**of_sources, **of_targets})
+    check_radius(config.eps, config.norm, judged.images)
+    nets = judged.nets
     imported = {
-        name: attacks.import_npz(Path(file).expanduser(), splits.test)
+        name: attacks.import_npz(Path(file).expanduser(), judged.images)
         for name, file in name_nets(settings["import"]).items()
     }
-    sources: dict[str, nn.Module] = {name: nets[name] for name in of_sources}
-    if config.ensembles and len(sources) < 2:
+    if config.ensembles and len(of_sources) < 2:
         raise ConfigError("--ensembles: an ensemble needs at least two sources")
-    members = list(sources.values())
-    for fuse in config.ensembles:
-        name = f"all, mean {fuse}"
-        if name in nets:
-            raise ConfigError(f"a model is called '{name}', as the ensemble is: rename it")
-        sources[name] = attacks.Ensemble(members, fuse).eval()
+    sources: Mapping[str, nn.Module] = nets.only(list(of_sources))
+    if config.ensembles:
+        members = [nets[name] for name in of_sources]  # which are attacked together
+        fused: dict[str, nn.Module] = dict(zip(of_sources, members, strict=True))
+        for fuse in config.ensembles:
+            name = f"all, mean {fuse}"
+            if name in nets:
+                raise ConfigError(f"a model is called '{name}', as the ensemble is: rename it")
+            fused[name] = attacks.Ensemble(members, fuse).eval()
+        sources = fused
     if clash := imported.keys() & {*sources, *nets}:
         raise ConfigError(f"an imported set and a model are both called '{min(clash)}'")
     # Without a cache sets are kept as long as the run, for they may not fit into memory together.
     scratch = TemporaryDirectory() if settings["cache"] == "none" else None
     folder = Path(scratch.name) if scratch else _cache(Path(settings["cache"]).expanduser())
+    train = partial(training_images, settings, judged)
+    trained_on(config.make_attack(), train)  # finds out now whether there is anything to train on
     return Prepared(
-        config,
-        splits.test,
-        splits.train,
-        sources,
-        {name: nets[name] for name in of_targets},
-        imported,
-        Store(folder),
-        scratch,
+        config=config,
+        judged=judged,
+        train=train,
+        sources=sources,
+        targets=nets.only(list(of_targets)),
+        imported=imported,
+        store=Store(folder),
+        scratch=scratch,
+        device=device,
+        batch_size=batch_size,
+        round=rounds(settings),
     )
+
+
+def rounds(settings: Mapping[str, Any]) -> bool:
+    """Whether adversarials are whole levels: as asked for, else where sets are exported."""
+    chosen = settings.get("round")
+    return settings["export"] != "none" if chosen is None else bool(chosen)
 
 
 def _cache(folder: Path) -> Path:
@@ -114,6 +147,7 @@ def transfer_all(prepared: Prepared, say: Say) -> Result:
     """Craft, score and compare; `say` is told what is being done, line by line."""
     config, images, store = prepared.config, prepared.images, prepared.store
     began = time.perf_counter()
+    checked = check_clean(prepared.judged, prepared.device, prepared.batch_size, say, store)
     found = {
         kind: evaluate(prepared, kind, say)
         for kind in kinds(config)
@@ -125,15 +159,21 @@ def transfer_all(prepared: Prepared, say: Say) -> Result:
         "n_common": int(matrix.common.sum()),
         "attack": prepared.attack().to_dict(),
         "nets": {
-            name: {"clean_acc": float(right.mean())} for name, right in matrix.correct.items()
+            name: {"clean_acc": float(right.mean()), **checked.get(name, {})}
+            for name, right in matrix.correct.items()
         },
+        "pixel_space": prepared.judged.described(),
+        "round": prepared.round,
         "matrix": cells(matrix),
         "mcnemar": _mcnemar(matrix),
     }
     summary |= {name: cells(found[kind]) for kind, name in STEERED.items() if kind in found}
     _add_gradients(summary, prepared, say)
-    for name, net in {**prepared.targets, **prepared.sources}.items():
-        findings = diagnosis.outputs(net, _some(images, config.seed))
+    some = _some(images, config.seed)
+    for name, net in _everyone(prepared).items():
+        findings = diagnosis.outputs(
+            net, some, batch_size=prepared.batch_size, device=prepared.device
+        )
         summary["nets"][name]["diagnostics"] = [each.to_dict() for each in findings]
     summary["sets"] = {
         "keys": dict(matrix.keys),
@@ -159,9 +199,7 @@ def evaluate(
     sources: Sequence[str] | None = None,
 ) -> TransferMatrix:
     """One kind of attack on the `sources` called so (None: all, and imported sets too)."""
-    chosen = {
-        name: net for name, net in prepared.sources.items() if sources is None or name in sources
-    }
+    chosen = prepared.sources if sources is None else _only(prepared.sources, sources)
     steered = kind != PLAIN
     wanted = other_labels(prepared.images, prepared.config.seed) if kind == TARGETED else None
     return attacks.transfer_matrix(
@@ -173,6 +211,10 @@ def evaluate(
         wanted=wanted,
         imported=prepared.imported if sources is None and not steered else {},
         store=prepared.store,
+        round=prepared.round,
+        batch_size=prepared.batch_size,
+        device=prepared.device,
+        on_source=lambda source: say(f"{kind}: adversarials of {source}"),
         on_cell=lambda source, target: say(f"{kind}: {source} -> {target}"),
     )
 
@@ -186,10 +228,21 @@ def other_labels(images: ImageSet, seed: int) -> Tensor:
 
 
 def _some(images: ImageSet, seed: int, count: int = 100) -> ImageSet:
-    count = max(count, images.num_classes)
+    count = max(count, min(images.num_classes, MOST_PROBED))
     if len(images) <= count:
         return images
-    return images.subset(stratified_sample(images.labels, count, derive_seed(seed, "probe")))
+    return images.subset(sample(images.labels, count, derive_seed(seed, "probe")))
+
+
+def _everyone(prepared: Prepared) -> Mapping[str, nn.Module]:
+    """Sources and targets by name, each looked up when it is needed; targets stand first."""
+    # A chain tells the names of its last part first.
+    parts: list[Any] = [prepared.sources, prepared.targets]
+    return ChainMap(*parts)
+
+
+def _only(nets: Mapping[str, nn.Module], names: Sequence[str]) -> Mapping[str, nn.Module]:
+    return nets.only(names) if isinstance(nets, Nets) else {name: nets[name] for name in names}
 
 
 def _mcnemar(matrix: TransferMatrix) -> dict[str, dict[str, float]]:
@@ -210,10 +263,16 @@ def _add_gradients(summary: dict[str, Any], prepared: Prepared, say: Say) -> Non
         return
     if config.gradients < len(images):
         seed = derive_seed(config.seed, "gradient images")
-        images = images.subset(stratified_sample(images.labels, config.gradients, seed))
+        images = images.subset(sample(images.labels, config.gradients, seed))
     say(f"gradients of {len(images):,} images")
-    nets = {**prepared.targets, **prepared.sources}
-    pairs = attacks.gradient_pairs(nets, images, store=prepared.store)
+    nets = _everyone(prepared)
+    pairs = attacks.gradient_pairs(
+        nets,
+        images,
+        store=prepared.store,
+        batch_size=prepared.batch_size,
+        device=prepared.device,
+    )
     for name in nets:
         summary["nets"][name] |= pairs.of(name)
     for source in prepared.sources:

@@ -7,7 +7,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from experiments.pages import eps_text, finished, settings_section
+from experiments.pages import (
+    eps_text,
+    finished,
+    settings_section,
+    space_section,
+    warnings_of,
+    warnings_section,
+)
 from experiments.transfer.gallery import examples_section
 from experiments.transfer.heatmap import heatmap
 from robustkit.runs import RunFolder, write_text
@@ -38,6 +45,7 @@ def write_report(folder: RunFolder) -> Path:
     summary = finished(folder)
     attack = summary["attack"]
     sections = [
+        *warnings_section(warnings_of(summary["nets"])),
         _matrix(summary),
         _table(summary),
         _significance(summary),
@@ -45,6 +53,7 @@ def write_report(folder: RunFolder) -> Path:
         *_gradients(summary),
         examples_section(folder, list(summary["matrix"]), _targets(summary)),
         _sets(summary),
+        *space_section(summary.get("pixel_space", {})),
         settings_section(folder.config),
     ]
     page = render_report(

@@ -20,7 +20,8 @@ def add_arguments(parser: VerbParser) -> None:
         nargs="+",
         metavar="MODEL",
         default=[],
-        help="model files, torchvision:NAME or package.module:factory; NAME=MODEL gives a name",
+        help="model files, torchvision:NAME?weights=DEFAULT, timm:NAME?pretrained=true, "
+        "robustbench:NAME, package.module:factory, FILE.py:factory; NAME=MODEL gives a name",
     )
     add_data_options(parser)
     add_judged_options(parser)
@@ -35,6 +36,7 @@ def run(options: Options) -> int:
     if not config["model"]:
         raise ConfigError("--model: name at least one model to attack")
     prepared = prepare(config)
+    print("\n".join(prepared.judged.lines()), flush=True)
     with run_folder("attack", options, config, keep_failed=False) as folder:
         summary = attack_all(prepared, lambda line: print(line, flush=True))
         folder.write_summary(summary)

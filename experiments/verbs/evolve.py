@@ -12,6 +12,7 @@ from experiments.evolve.config import EvolveConfig
 from experiments.evolve.helps import HELPS
 from experiments.evolve.identity import reusable
 from experiments.evolve.live import Live
+from experiments.evolve.reference import find_reference, introduced, measured, missing_words
 from experiments.evolve.report import write_report
 from experiments.evolve.run import evolve
 from experiments.evolve.workspace import load_splits
@@ -21,9 +22,11 @@ from experiments.nets import resolve_net
 from experiments.options import Options, VerbParser, add_config, config_from, real_or_none
 from robustkit import models
 from robustkit.compute import resolve_device
-from robustkit.data import Splits
 from robustkit.errors import ConfigError
 from robustkit.runs import RunFolder
+
+# What E is compared with where R' is missing, by the summary's gaps.
+REMAINING = {"penalty_gap": "E0", "search_gap": "RS"}
 
 
 def add_arguments(parser: VerbParser) -> None:
@@ -32,6 +35,13 @@ def add_arguments(parser: VerbParser) -> None:
     add_config(parser, EvolveConfig, HELPS, title="experiment")
     parser.add_argument(
         "--reuse", metavar="DIR", help="take over the same trials from the evolution in this folder"
+    )
+    parser.add_argument(
+        "--trust",
+        nargs="+",
+        metavar="FUNCTION",
+        default=[],
+        help="functions, package.module:factory, that a model file may name and that loading runs",
     )
     add_run_options(parser, resumable=True)
     group = add_executor_options(parser, "jobs")
@@ -50,7 +60,8 @@ def run(options: Options) -> int:
     """Evolve, compare, and leave nets, ledger, summary and report in the run folder."""
     config = settled(settings("evolve", options))
     if options.resume is None:
-        check(config)
+        for line in check(config):
+            print(line)
     with run_folder("evolve", options, config) as folder:
         with Live(folder) as live:
             summary = evolve(folder, live.on_trial)
@@ -80,10 +91,10 @@ def settled(config: dict[str, Any]) -> dict[str, Any]:
     return config | {"in_flight": config["workers"]}
 
 
-def check(settings: Mapping[str, Any]) -> Splits:
-    """Everything that can be wrong is found here, before there is a run folder."""
+def check(settings: Mapping[str, Any]) -> list[str]:
+    """Find everything that can be wrong before there is a run folder; what R is, in lines."""
     config = config_from(EvolveConfig, settings)
-    resolve_device(settings["device"])
+    device = resolve_device(settings["device"])
     if config.inherit and settings["reuse"]:
         raise ConfigError(
             "--inherit with --reuse: a ledger has no weights to inherit; leave one of them out"
@@ -92,18 +103,26 @@ def check(settings: Mapping[str, Any]) -> Splits:
     with executor_of(settings):
         splits = load_splits(dict(settings), config)
     resolve_net(config.surrogate, splits, seed=0)
-    reference = resolve_net(config.reference, splits, seed=0)
-    macs = models.cost(reference, splits.train.shape).macs
+    found = find_reference(
+        config.reference,
+        splits,
+        download=bool(settings["download"]),
+        trust=settings["trust"],
+    )
+    macs = models.cost(found.net, splits.train.shape).macs
     # A space in which no network fits is found out here, not after R has been trained.
     open_strategy("random", search_settings(config, splits, baseline=0.0, macs=macs)).ask()
-    return splits
+    if not found.reference.given:
+        return [f"R: {note}" for note in found.reference.notes]
+    return introduced(found, measured(found.net.to(device), splits), splits)
 
 
 def headline(summary: Mapping[str, Any]) -> str:
-    """The result in a few lines."""
-    gap, nets = summary["gap"], summary["nets"]
-    lines = [f"{'net':4} {'clean':>7} {'white-box':>10} {'transfer from R':>34}"]
-    for name in ("R", "R2", "Rp", "E", "E0", "RS"):
+    """The result in a few lines, what speaks against it first."""
+    nets = summary["nets"]
+    lines = [f"warning: {each}" for each in summary.get("warnings", ())]
+    lines += [f"{'net':4} {'clean':>7} {'white-box':>10} {'transfer from R':>34}"]
+    for name in (each for each in ("R", "R2", "Rp", "E", "E0", "RS") if each in nets):
         net = nets[name]
         rate = net.get("transfer_from_R", {}).get("headline")
         shown = (
@@ -112,9 +131,19 @@ def headline(summary: Mapping[str, Any]) -> str:
             else (f"{rate['rate']:7.1%} [{rate['low']:.1%}, {rate['high']:.1%}], n = {rate['n']}")
         )
         lines.append(f"{name:4} {net['clean_acc']:7.1%} {net['whitebox_acc']:10.1%} {shown:>34}")
-    if gap["points"] is not None:
-        lines.append(
-            f"gap T(R→R') - T(R→E): {gap['points']:.1f} points "
-            f"[{gap['low']:.1f}, {gap['high']:.1f}], n = {gap['n']}, p = {gap['p_value']:.2g}"
-        )
-    return "\n".join(lines)
+    if missing := missing_words(summary.get("left_out", {})):
+        lines += [_gap_line(summary[gap], against) for gap, against in REMAINING.items()]
+        lines.append(missing)
+    else:
+        lines.append(_gap_line(summary["gap"], "R'"))
+    return "\n".join(line for line in lines if line)
+
+
+def _gap_line(gap: Mapping[str, Any], against: str) -> str:
+    """The gap T(R→`against`) - T(R→E) in a line; empty without common images."""
+    if gap["points"] is None:
+        return ""
+    return (
+        f"gap T(R→{against}) - T(R→E): {gap['points']:.1f} points "
+        f"[{gap['low']:.1f}, {gap['high']:.1f}], n = {gap['n']}, p = {gap['p_value']:.2g}"
+    )

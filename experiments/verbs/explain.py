@@ -16,6 +16,7 @@ from experiments.explain import (
     run_explain,
     write_report,
 )
+from experiments.judged import add_trust_option
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.options import Forms, Options, VerbParser, add_config, config_from, names
 from robustkit.runs import RunFolder
@@ -34,18 +35,25 @@ def add_arguments(parser: VerbParser) -> None:
         nargs="+",
         metavar="FILE",
         default=[],
-        help="state dicts for those models that are no model files, in their order",
+        help="state dicts for those models that name no weights, in their order",
     )
+    add_trust_option(group)
     group.add_argument(
         "--run", metavar="DIR", help="the checkpoints of this training run, on its data, instead"
     )
     group.add_argument(
         "--epochs", type=names, default=[], metavar="N,N", help="which of them; none: all"
     )
-    group.add_argument("--split", default="test", help="test or val")
+    group.add_argument(
+        "--split", default=None, help="test, val or train; none: the first that the data has"
+    )
     group.add_argument("--index", type=names, default=[], metavar="N,N", help="images of the split")
     group.add_argument(
-        "--image", nargs="+", default=[], metavar="FILE", help="image files, of the model's size"
+        "--image",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="image files, made as the model's own pipeline does, else of its size",
     )
     group.add_argument(
         "--repair", metavar="DIR", help="a repair's model, its images, and the mended model beside"
@@ -92,6 +100,8 @@ def run(options: Options) -> int:
         summary = run_explain(subject, chosen, folder, _say)
         folder.write_summary(summary)
         write_report(folder)
+    if subject.judged is not None:
+        print("\n".join(subject.judged.lines()))
     for image in summary["images"]:
         print(
             f"{image['index']}: {image['target']} {image['score']:.3f} "

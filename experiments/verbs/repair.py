@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.executing import add_executor_options, executor_of
+from experiments.judged import add_trust_option
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.options import Forms, Options, VerbParser, add_config, config_from, names
 from experiments.repair import (
@@ -36,6 +37,7 @@ def add_arguments(parser: VerbParser) -> None:
     )
     group.add_argument("--weights", metavar="FILE", help="state dict, if the model is no file")
     group.add_argument("--previous-weights", metavar="FILE", help="the same for --previous")
+    add_trust_option(group)
     add_data_options(parser)
     group = parser.add_argument_group("images")
     group.add_argument(

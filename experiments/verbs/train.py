@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
+from experiments.judged import add_trust_option
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.options import Options, VerbParser, add_config, several
 from experiments.train import HELPS, prepare, rates, train, write_report
@@ -23,9 +24,11 @@ def add_arguments(parser: VerbParser) -> None:
     group.add_argument(
         "--model",
         default="small",
-        help="name in the zoo, torchvision:NAME, package.module:factory, or a .safetensors file",
+        help="name in the zoo, torchvision:NAME?weights=DEFAULT, timm:NAME?pretrained=true, "
+        "package.module:factory, FILE.py:factory, or a .safetensors file",
     )
     group.add_argument("--weights", metavar="FILE", help="state dict to start from")
+    add_trust_option(group)
     group.add_argument(
         "--penalty-against",
         metavar="MODEL",
@@ -47,6 +50,8 @@ def run(options: Options) -> int:
     if config["tensorboard"]:
         check_tensorboard()
     prepared = prepare(config)
+    for note in prepared.model.notes:
+        print(f"model: {note}")
     with run_folder("train", options, config) as folder, ExitStack() as stack:
         watchers: list[Watcher] = [_show]
         if config["tensorboard"]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import ActionYesNo
+
 from experiments.executing import add_executor_options, executor_of
 from experiments.judged import add_judged_options
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
@@ -26,7 +28,8 @@ def add_arguments(parser: VerbParser) -> None:
             nargs="+",
             metavar="MODEL",
             default=[],
-            help=f"models that {what}: files, torchvision:NAME or package.module:factory; "
+            help=f"models that {what}: files, torchvision:NAME?weights=DEFAULT, "
+            "timm:NAME?pretrained=true, robustbench:NAME, package.module:factory, FILE.py:factory; "
             "NAME=MODEL gives a name",
         )
     add_data_options(parser)
@@ -44,6 +47,12 @@ def add_arguments(parser: VerbParser) -> None:
         help="sets made elsewhere, scored like those of sources; NAME=FILE gives a name",
     )
     group.add_argument("--export", default="none", help="write the sets, too: none, npz or png")
+    group.add_argument(
+        "--round",
+        action=ActionYesNo(yes_prefix="", no_prefix="no-"),
+        default=None,
+        help="adversarials in whole grey levels, as files hold them; none: where sets are exported",
+    )
     add_run_options(parser, resumable=False)
     add_executor_options(parser, "sets of adversarials", default="inline")
 
@@ -54,6 +63,7 @@ def run(options: Options) -> int:
     _check(config)
     with executor_of(config):  # one that cannot be had is found out before there is a folder
         prepared = prepare(config)
+    print("\n".join(prepared.judged.lines()), flush=True)
     with run_folder("transfer", options, config, keep_failed=False) as folder:
         fill_cache(prepared, config, _say)
         result = transfer_all(prepared, _say)

@@ -7,6 +7,7 @@ and scored on any other.
 from robustkit.attacks import diagnosis
 from robustkit.attacks.alignment import GradientAlignment, alignment, input_gradients
 from robustkit.attacks.base import Attack, verify, violations
+from robustkit.attacks.components import COMPONENTS, Component
 from robustkit.attacks.crafting import AdversarialSet, craft
 from robustkit.attacks.diagnosis import Finding, diagnose
 from robustkit.attacks.ensemble import FUSES, Ensemble
@@ -15,11 +16,11 @@ from robustkit.attacks.exchange import (
     export_npz,
     export_png,
     import_npz,
-    to_levels,
 )
 from robustkit.attacks.foreign import TorchAttack, library_attacks
 from robustkit.attacks.gradients import loss_gradient
 from robustkit.attacks.iterative import FGSM, MIFGSM, PGD, Iterative
+from robustkit.attacks.levels import to_levels
 from robustkit.attacks.losses import LOSSES
 from robustkit.attacks.norms import NORMS
 from robustkit.attacks.pairs import GradientPairs, gradient_pairs
@@ -34,6 +35,7 @@ from robustkit.attacks.variants import DIFGSM, NIFGSM, TIFGSM
 
 __all__ = [
     "ATTACKS",
+    "COMPONENTS",
     "DIFGSM",
     "FGSM",
     "FUSES",
@@ -45,6 +47,7 @@ __all__ = [
     "TIFGSM",
     "AdversarialSet",
     "Attack",
+    "Component",
     "Ensemble",
     "Finding",
     "ForeignSet",

@@ -1,4 +1,4 @@
-"""Which classes nets see in images, asked once."""
+"""Which classes nets see in images, computed once."""
 
 from __future__ import annotations
 
@@ -10,39 +10,79 @@ from torch import Tensor, nn
 
 from robustkit import models
 from robustkit.attacks.ensemble import Ensemble
-from robustkit.attacks.predict import predict
+from robustkit.attacks.predict import check_predictions, predict
 from robustkit.attacks.store import Store, checksum, key
-from robustkit.compute import torch_generator
+from robustkit.compute import Note, isolated_rng, single_thread, torch_generator
 from robustkit.data import ImageSet
 
 
-def clean_answers(net: nn.Module, images: ImageSet, store: Store) -> Tensor:
-    """The classes int64 (N,) that `net` sees in `images`; kept in `store`."""
-    return answers(net, {"data": images.digest()}, lambda: images.images, store)
+class Answers:
+    """The classes that one net sees in sets of images, each asked once; kept in `store`.
 
-
-def answers(
-    net: nn.Module, origin: Mapping[str, Any], pictures: Callable[[], Tensor], store: Store
-) -> Tensor:
-    """The classes int64 (N,) that `net` sees in the pictures that `origin` names.
-
-    `pictures` gives them, uint8 or float in [0,1] (N,C,H,W), and is called only where the answers
-    are not in `store`.
+    `digest` tells the net from others. All sets have as many images as `images`, with its labels.
     """
-    asked = {"net": source_digest(net), "images": origin}
-    kept = store.fetch("answers", asked, lambda: {"classes": predict(net, pictures()).argmax(1)})
-    return kept["classes"]
+
+    def __init__(
+        self,
+        net: nn.Module,
+        images: ImageSet,
+        store: Store,
+        *,
+        batch_size: int | None = None,
+        on_note: Note | None = None,
+    ) -> None:
+        self.digest = source_digest(net, images.shape)
+        self._net = net
+        self._images = images
+        self._store = store
+        self._batch_size = batch_size
+        self._on_note = on_note or store.notes.append
+
+    def clean(self) -> Tensor:
+        """The classes int64 (N,) that the net sees in the clean images."""
+        return self.seen({"data": self._images.digest()}, lambda: self._images.images)
+
+    def seen(self, origin: Mapping[str, Any], pictures: Callable[[], Tensor]) -> Tensor:
+        """The classes int64 (N,) that the net sees in the pictures that `origin` names.
+
+        `pictures` gives them, uint8 or float in [0,1] (N,C,H,W), and is called only where the
+        answers are not in the store. Raises `ModelError` for a net that gives no logits or NaN,
+        `DataError` where a label has no logit.
+        """
+        asked = {"net": self.digest, "images": origin}
+        return self._store.fetch("answers", asked, lambda: self._ask(pictures()))["classes"]
+
+    def _ask(self, pictures: Tensor) -> dict[str, Tensor]:
+        logits = predict(self._net, pictures, batch_size=self._batch_size, on_note=self._on_note)
+        check_predictions(logits, self._net, self._images)
+        return {"classes": logits.argmax(1)}
 
 
-def source_digest(net: nn.Module) -> str:
-    """The digest of a classifier, or of an ensemble's members and how they are fused."""
+def source_digest(net: nn.Module, shape: tuple[int, ...]) -> str:
+    """The digest of any net that takes images of `shape` (C,H,W): of what it computes.
+
+    A classifier's is that of its model file; an ensemble's that of its members and how they are
+    fused. Code may change while weights stay, so what a user's own module, or a factory's, answers
+    to a fixed probe is part of its digest.
+    """
     if isinstance(net, Ensemble):
-        members = [models.digest(each) for each in net.members]  # type: ignore[arg-type]
-        return key({"members": members, "fuse": net.fuse})
-    assert isinstance(net, models.Classifier)
+        return key(
+            {"members": [source_digest(each, shape) for each in net.members], "fuse": net.fuse}
+        )
+    if not isinstance(net, models.Classifier):
+        kinds = [[name, type(each).__qualname__] for name, each in net.named_modules()]
+        weights = checksum(
+            {name: each for name, each in net.state_dict().items() if isinstance(each, Tensor)}
+        )
+        return key({"modules": kinds, "weights": weights, "says": _says(net, shape)})
     if net.card.architecture.get("family") != "factory":
         return models.digest(net)
-    # A user's code may change while its weights stay: what it answers is part of what it is.
-    shape = (4, *net.card.input_shape)
-    probe = torch.rand(shape, generator=torch_generator("probe of a factory's network"))
-    return key({"weights": models.digest(net), "says": checksum({"": predict(net, probe)})})
+    return key({"weights": models.digest(net), "says": _says(net, shape)})
+
+
+def _says(net: nn.Module, shape: tuple[int, ...]) -> str:
+    """The checksum of the logits of four random images; on one thread, so that it is the same
+    wherever it is computed, and with random states of its own for a net that draws."""
+    probe = torch.rand((4, *shape), generator=torch_generator("probe of a factory's network"))
+    with isolated_rng(0), single_thread():
+        return checksum({"": predict(net, probe, batch_size=4)})

@@ -2,29 +2,118 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks.answers import answers, clean_answers, source_digest
+from robustkit.attacks.answers import Answers
 from robustkit.attacks.base import Attack, verify
-from robustkit.attacks.store import Store, checksum, key
-from robustkit.compute import device_of, torch_generator
-from robustkit.data import ImageSet
+from robustkit.attacks.levels import check_levels, rounded
+from robustkit.attacks.purity import pure
+from robustkit.attacks.store import Rows, Store, checksum, key
+from robustkit.compute import Note, fitting_batches, on_device, torch_generator
+from robustkit.compute.batching import warn
+from robustkit.data import ImageSet, to_unit
 from robustkit.errors import AttackError
 
+# Images attacked at once where they fit: what committed results were computed with.
 BATCH = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a set is crafted, beside the source: what `craft` and `transfer_matrix` are told.
+
+    `targets` int64 (N,) or None are the labels that a targeted attack steers to; with `round` the
+    adversarials are uint8 levels. `batch_size` and `on_note` are as in `craft`.
+    """
+
+    images: ImageSet
+    attack: Attack
+    seed: int = 0
+    targets: Tensor | None = None
+    round: bool = False
+    batch_size: int | None = None
+    on_note: Note = warn
+
+    def __post_init__(self) -> None:
+        if self.targets is not None and not self.attack.targeted:
+            raise AttackError(f"{self.attack.name}: target labels, but the attack is not targeted")
+        if self.round:
+            check_levels(self.images)
+
+    def origin(self, source_digest: str) -> dict[str, Any]:
+        """All that a set crafted on this source depends on, as JSON values."""
+        origin = {
+            "source": source_digest,
+            "data": self.images.digest(),
+            "attack": self.attack.to_dict(),
+            "seed": self.seed,
+        }
+        if self.targets is not None:
+            origin["targets"] = checksum({"labels": self.targets})
+        return {**origin, "round": True} if self.round else origin
+
+    def fetch(self, source: nn.Module, origin: dict[str, Any], store: Store) -> Tensor:
+        """The adversarials (N,C,H,W), float32 in [0,1] or uint8, from `store` or made into it."""
+        return store.fetch_rows("set", origin, "images", self._rows(source))
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of one set."""
+        return self.images.images.numel() * (1 if self.round else 4)
+
+    def _rows(self, source: nn.Module) -> Rows:
+        dtype = torch.uint8 if self.round else torch.float32
+        return Rows(tuple(self.images.images.shape), dtype, lambda: self._made(source))
+
+    def _made(self, source: nn.Module) -> Iterator[Tensor]:
+        """The adversarials of `source`, batch by batch."""
+        generator = torch_generator("craft", self.seed)
+        with pure(source):
+            batches = fitting_batches(
+                source,
+                self.images.shape,
+                chosen=self.batch_size,
+                most=BATCH,
+                backward=True,
+                on_note=self.on_note,
+            )
+
+        def work(part: slice) -> Tensor:
+            return self._batch(
+                source, torch.arange(part.start, part.stop), generator, batches.place
+            )
+
+        for _, made in batches.over(len(self.images), work, generator=generator):
+            yield made
+
+    def _batch(
+        self, source: nn.Module, part: Tensor, generator: torch.Generator, place: torch.device
+    ) -> Tensor:
+        labels = self.images.labels if self.targets is None else self.targets
+        clean = self.images.floats(part).to(place)
+        made = self.attack(source, clean, labels[part].to(place), generator=generator)
+        verify(made, clean, self.attack)
+        if not self.round:
+            return made.cpu()
+        levels = self.images.images[part]
+        whole = rounded(made.cpu(), levels, self.attack)
+        verify(to_unit(whole), to_unit(levels), self.attack)
+        return whole
 
 
 @dataclass(frozen=True, eq=False)
 class AdversarialSet:
     """Adversarials of a whole image set, never stopped early.
 
-    `images` float32 (N,C,H,W) in [0,1], in the order of the image set; `correct` bool (N,): the
-    source is right on the clean image; `fooled` bool (N,): the source errs on the adversarial.
-    `origin` holds what the set depends on: source digest, data digest, attack, seed.
+    `images` float32 (N,C,H,W) in [0,1], or their uint8 levels where they were rounded, in the order
+    of the image set; `correct` bool (N,): the source is right on the clean image; `fooled` bool
+    (N,): the source errs on the adversarial. `origin` holds what the set depends on: source digest,
+    data digest, attack, seed. Images from a store's file are mapped, and can be looked at only.
     """
 
     images: Tensor
@@ -46,76 +135,46 @@ def craft(
     seed: int = 0,
     targets: Tensor | None = None,
     store: Store | None = None,
+    round: bool = False,  # noqa: A002
+    batch_size: int | None = None,
+    device: torch.device | None = None,
+    on_note: Note | None = None,
 ) -> AdversarialSet:
     """Run `attack` on `source` over all `images`; taken from `store` if it is there.
 
-    `source` is a classifier or an `Ensemble` of them. A targeted attack steers to `targets` int64
-    (N,), by default to the true labels: the sign-flipped control. The result of our own attacks
-    does not depend on the batch size: random numbers are one stream over the whole set. The ε-ball
-    and the range are verified here, outside the attack; raises `AttackError` if they are violated,
-    and for targets beside an untargeted attack.
+    `source` is any module from images to logits, or an `Ensemble` of them. A targeted attack steers
+    to `targets` int64 (N,), by default to the true labels: the sign-flipped control. With `round`
+    the adversarials are kept and scored as uint8, rounded towards their image where the ε-ball
+    demands it. They are made in batches of `batch_size`, by default 250 or as many as fit, on
+    `device` (None: where the source is), and written to the store as they are made. The result of
+    our own attacks does not depend on the batch size: random numbers are one stream over the whole
+    set. A batch that does not fit is halved; `on_note` is told, or `store.notes`.
+
+    The ε-ball and the range are verified here, outside the attack; raises `AttackError` if they are
+    violated, for targets beside an untargeted attack, and for `round` with images that are not
+    uint8; `ModelError` for a source that gives no logits; `DeviceError` where not even one image
+    fits.
     """
-    if targets is not None and not attack.targeted:
-        raise AttackError(f"{attack.name}: target labels, but the attack is not targeted")
-    origin = set_origin(source, images, attack, seed, targets)
+    note = on_note or (warn if store is None else store.notes.append)
     store = store or Store(None)
-    made = crafted_images(source, images, attack, origin, seed, targets, store)
-    return AdversarialSet(
-        images=made,
-        correct=clean_answers(source, images, store) == images.labels,
-        fooled=answers(source, origin, lambda: made, store) != images.labels,
-        origin=origin,
+    recipe = Recipe(
+        images=images,
+        attack=attack,
+        seed=seed,
+        targets=targets,
+        round=round,
+        batch_size=batch_size,
+        on_note=note,
     )
-
-
-def crafted_images(
-    source: nn.Module,
-    images: ImageSet,
-    attack: Attack,
-    origin: dict[str, Any],
-    seed: int,
-    targets: Tensor | None,
-    store: Store,
-) -> Tensor:
-    """The adversarials alone, float32 (N,C,H,W), of the set that `origin` describes."""
-    kept = store.fetch(
-        "set", origin, lambda: {"images": _craft(source, images, attack, seed, targets)}
-    )
-    return kept["images"]
-
-
-def set_origin(
-    source: nn.Module,
-    images: ImageSet,
-    attack: Attack,
-    seed: int,
-    targets: Tensor | None = None,
-) -> dict[str, Any]:
-    """All that a crafted set depends on, as JSON values."""
-    origin = {
-        "source": source_digest(source),
-        "data": images.digest(),
-        "attack": attack.to_dict(),
-        "seed": seed,
-    }
-    return origin if targets is None else {**origin, "targets": checksum({"labels": targets})}
-
-
-def _craft(
-    source: nn.Module,
-    images: ImageSet,
-    attack: Attack,
-    seed: int,
-    targets: Tensor | None,
-) -> Tensor:
-    generator = torch_generator("craft", seed)
-    device = device_of(source)
-    labels = images.labels if targets is None else targets
-    adversarials = torch.empty(images.images.shape, dtype=torch.float32)
-    for start in range(0, len(images), BATCH):
-        part = torch.arange(start, min(start + BATCH, len(images)))
-        clean = images.floats(part).to(device)
-        made = attack(source, clean, labels[part].to(device), generator=generator)
-        verify(made, clean, attack)
-        adversarials[part] = made.cpu()
-    return adversarials
+    with on_device(source, device):
+        answers = Answers(source, images, store, batch_size=batch_size, on_note=note)
+        # First, as it refuses a source that gives no logits.
+        correct = answers.clean() == images.labels
+        origin = recipe.origin(answers.digest)
+        made = recipe.fetch(source, origin, store)
+        return AdversarialSet(
+            images=made,
+            correct=correct,
+            fooled=answers.seen(origin, lambda: made) != images.labels,
+            origin=origin,
+        )

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks.alignment import input_gradients
+from robustkit.attacks.alignment import gradient_batches
 from robustkit.attacks.base import Attack
 from robustkit.attacks.foreign import TorchAttack
 from robustkit.attacks.iterative import FGSM, PGD
-from robustkit.attacks.predict import predict
+from robustkit.attacks.predict import check_predictions, predict
 from robustkit.attacks.purity import pure
 from robustkit.attacks.rates import wilson
 from robustkit.attacks.robustness import Robustness, worst_case
-from robustkit.compute import device_of
+from robustkit.compute import Note, device_of, fitting_batches, on_device
+from robustkit.compute.batching import warn
 from robustkit.data import ImageSet
 
 # Random corners of the ball that an image has to withstand after PGD failed on it.
@@ -43,23 +44,38 @@ class Finding:
     seen: str
     means: str
 
+    @property
+    def line(self) -> str:
+        """The finding in one line."""
+        return f"{self.name}: {self.seen}: {self.means}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a summary."""
         return asdict(self)
 
 
 def diagnose(
-    model: nn.Module, images: ImageSet, *, eps: float, norm: str = "linf", seed: int = 0
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    eps: float,
+    norm: str = "linf",
+    seed: int = 0,
+    batch_size: int | None = None,
+    device: torch.device | None = None,
+    on_note: Note = warn,
 ) -> tuple[Finding, ...]:
     """Probe `model` on `images` (a few hundred will do) at the radius `eps`; what is wrong.
 
     Costs at most 32 forward and backward passes of each image (FGSM, PGD with 10 and with 20 steps,
     gradients) and some thirty forward ones. `eps` is in units of images in [0,1]. The model is left
-    as it was.
+    as it was. `batch_size`, `device`, `on_note` and the errors are as in `worst_case`.
     """
-    findings = [*outputs(model, images), *_gradients(model, images)]
-    if eps > 0:
-        findings += _strengths(model, images, eps, norm, seed)
+    sizes = _Sizes(batch_size=batch_size, on_note=on_note)
+    with on_device(model, device):
+        findings = [*_outputs(model, images, sizes), *_gradients(model, images, sizes)]
+        if eps > 0:
+            findings += _strengths(model, images, eps, norm, seed, sizes)
     return tuple(findings)
 
 
@@ -117,8 +133,27 @@ def read_curve(
     )
 
 
-def outputs(model: nn.Module, images: ImageSet) -> list[Finding]:
+class _Sizes(TypedDict):
+    """How much is computed at once, and who is told where that did not fit."""
+
+    batch_size: int | None
+    on_note: Note
+
+
+def outputs(
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    batch_size: int | None = None,
+    device: torch.device | None = None,
+    on_note: Note = warn,
+) -> list[Finding]:
     """What is wrong with how the model answers: train mode, probabilities, chance."""
+    with on_device(model, device):
+        return _outputs(model, images, _Sizes(batch_size=batch_size, on_note=on_note))
+
+
+def _outputs(model: nn.Module, images: ImageSet, sizes: _Sizes) -> list[Finding]:
     findings = []
     if model.training:
         findings.append(
@@ -129,7 +164,8 @@ def outputs(model: nn.Module, images: ImageSet) -> list[Finding]:
                 "draws anew, and figures would mean nothing",
             )
         )
-    logits, again = predict(model, images.images), predict(model, images.images)
+    logits, again = (predict(model, images.images, **sizes) for _ in range(2))
+    check_predictions(logits, model, images)
     if is_probability(logits):
         findings.append(
             Finding(
@@ -141,7 +177,7 @@ def outputs(model: nn.Module, images: ImageSet) -> list[Finding]:
         )
     # Some kernels round differently from call to call; a random model differs by far more.
     apart = (logits - again).abs().amax(dim=1) > 1e-4 * logits.abs().amax(dim=1).clamp_min(1e-6)
-    if _forward_varies(model, images) or bool(apart.any()):
+    if _forward_varies(model, images, sizes) or bool(apart.any()):
         findings.append(
             Finding(
                 "randomised model",
@@ -159,18 +195,30 @@ def is_probability(outputs: Tensor) -> bool:
     return bool((outputs >= 0).all() and ((sums - 1).abs() < 1e-3).all())
 
 
-def _forward_varies(model: nn.Module, images: ImageSet) -> bool:
+def _forward_varies(model: nn.Module, images: ImageSet, sizes: _Sizes) -> bool:
     """Whether draws from the global generators change the outputs."""
-    some = images.floats(torch.arange(min(16, len(images))))
-    device = device_of(model)
+    place = device_of(model)
     with pure(model), torch.no_grad():
-        first, second = model(some.to(device)), model(some.to(device))
-    return not torch.allclose(first, second, rtol=1e-4, atol=1e-5)
+        batches = fitting_batches(
+            model,
+            images.shape,
+            chosen=sizes["batch_size"],
+            most=16,
+            backward=False,
+            on_note=sizes["on_note"],
+        )
+
+        def differ(part: slice) -> bool:
+            some = images.floats(torch.arange(part.start, part.stop)).to(place)
+            first, second = model(some.clone()), model(some)
+            return not torch.allclose(first, second, rtol=1e-4, atol=1e-5)
+
+        return any(differs for _, differs in batches.over(min(16, len(images)), differ))
 
 
-def _gradients(model: nn.Module, images: ImageSet) -> list[Finding]:
-    gradients = input_gradients(model, images)
-    zero = ~gradients.flatten(1).any(dim=1)
+def _gradients(model: nn.Module, images: ImageSet, sizes: _Sizes) -> list[Finding]:
+    parts = gradient_batches(model, images, **sizes)
+    zero = torch.cat([~gradients.flatten(1).any(dim=1) for _, gradients in parts])
     if float(zero.double().mean()) <= SLACK:
         return []
     return [
@@ -184,13 +232,13 @@ def _gradients(model: nn.Module, images: ImageSet) -> list[Finding]:
 
 
 def _strengths(
-    model: nn.Module, images: ImageSet, eps: float, norm: str, seed: int
+    model: nn.Module, images: ImageSet, eps: float, norm: str, seed: int, sizes: _Sizes
 ) -> list[Finding]:
     """One step against many, chance against gradients, and a ball in which nothing can stand."""
     findings: list[Finding] = []
     pgd = PGD(eps=eps, norm=norm)
-    one = worst_case(model, images, [FGSM(eps=eps, norm=norm)], seed=seed)
-    many = worst_case(model, images, [pgd], seed=seed)
+    one = worst_case(model, images, [FGSM(eps=eps, norm=norm)], seed=seed, **sizes)
+    many = worst_case(model, images, [pgd], seed=seed, **sizes)
     count = len(images)
     fallen, deeper = (int((each.correct & ~each.survivors).sum()) for each in (one, many))
     if fallen > deeper + SLACK * count:
@@ -204,13 +252,19 @@ def _strengths(
         )
     left = many.survivors
     noise = worst_case(
-        model, images, [_Corners(eps=eps, norm=norm)], restarts=NOISES, seed=seed, start=left
+        model,
+        images,
+        [_Corners(eps=eps, norm=norm)],
+        restarts=NOISES,
+        seed=seed,
+        start=left,
+        **sizes,
     )
     fell = int((left & ~noise.survivors).sum())
     if fell > SLACK * count:
         findings.append(_black_box(f"random noise ({NOISES} draws)", fell, int(left.sum())))
     radius = HUGE[norm] * (images.images[0].numel() ** 0.5 if norm == "l2" else 1.0)
-    huge = worst_case(model, images, [PGD(eps=radius, norm=norm, steps=20)], seed=seed)
+    huge = worst_case(model, images, [PGD(eps=radius, norm=norm, steps=20)], seed=seed, **sizes)
     standing = float(huge.survivors.double().mean())
     if standing > 0.05:
         findings.append(

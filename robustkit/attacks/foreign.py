@@ -19,7 +19,7 @@ from robustkit.attacks.base import Attack
 from robustkit.attacks.lgv import open_lgv
 from robustkit.attacks.norms import NORMS
 from robustkit.attacks.parameters import check_parameters
-from robustkit.compute.seeds import isolated_rng
+from robustkit.compute import is_out_of_memory, isolated_rng
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError, did_you_mean
 
@@ -261,6 +261,8 @@ def _call(attack: torchattacks.attack.Attack, images: Tensor, labels: Tensor, na
         with torch.enable_grad():
             made: Tensor = attack(images, labels)
     except _LIBRARY_ERRORS as error:
+        if is_out_of_memory(error):
+            raise  # a smaller batch may do
         shape = "x".join(map(str, images.shape[1:]))
         raise AttackError(f"{name} failed on images of {shape}: {_line(error)}") from error
     return made.detach().to(images)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from robustkit.attacks.ensemble import heads_of
 from robustkit.attacks.losses import LOSSES
+from robustkit.attacks.predict import check_logits
+from robustkit.errors import ModelError
 
 # What an attack does to images before the model sees them, differentiable: (N,C,H,W) to the same.
 View = Callable[[Tensor], Tensor]
@@ -28,11 +30,19 @@ def loss_gradient(
     Row i is the gradient of image i's own loss: rows are summed, not averaged, before the
     backward pass, and a model in evaluation mode does not mix them. With a `view` it is that of
     L(model(view(x)),y). `bf16` runs the model's products in bfloat16; the loss stays in float32.
+    Raises `ModelError` for a model that gives no (N,K) logits, or none with a gradient.
     """
     images = images.detach().requires_grad_(True)
     with torch.enable_grad():
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
             heads = heads_of(model, images if view is None else view(images))
+        for each in heads:
+            check_logits(each, model)
+        if not any(each.requires_grad for each in heads):
+            raise ModelError(
+                f"{type(model).__name__}: its logits have no gradient with respect to the image: "
+                "gradient attacks need a differentiable model, torchattacks:Square does not"
+            )
         cotangents = [
             (loss_cotangent(each.detach().to(images.dtype), labels, loss) / len(heads)).to(each)
             for each in heads

@@ -1,14 +1,16 @@
-"""FGSM, PGD and MI-FGSM: one loop of projected steepest ascent with three settings."""
+"""FGSM, PGD and MI-FGSM: one loop of projected steepest ascent, into which components plug."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.base import Attack
-from robustkit.attacks.gradients import View, loss_gradient
+from robustkit.attacks.components import Combination, ComponentSettings, combine
+from robustkit.attacks.gradients import loss_gradient
 from robustkit.attacks.losses import LOSSES
 from robustkit.attacks.norms import TINY, per_image
 from robustkit.errors import AttackError
@@ -19,14 +21,20 @@ MOST_DECAY = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Iterative(Attack):
-    """The loop that all share: `_schedule` tells them apart, and what of the hooks they replace.
+class Iterative(ComponentSettings, Attack):
+    """The loop that all share: `_schedule` tells them apart.
 
     `loss` is what is ascended; `bf16` computes the gradients, and nothing else, in bfloat16.
+    `components` are names of `COMPONENTS`, which combine freely: "di" (input diversity, with
+    `diversity` and `resize`), "ti" (smoothed gradients, with `kernel`), "si" (scale invariance,
+    with `scales`), "ni" (Nesterov's momentum). Raises `AttackError` for an unknown component, and
+    for a parameter of one that is not used.
     """
 
     loss: str = "ce"
     bf16: bool = False
+    # Components that an attack has by its name, before those it is given.
+    built_in: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,26 +46,34 @@ class Iterative(Attack):
             raise AttackError(f"{self.name}: alpha must not be negative, not {alpha:g}")
         if not 0 <= decay <= MOST_DECAY:
             raise AttackError(f"{self.name}: decay must be in [0, {MOST_DECAY}], not {decay:g}")
+        given: object = self.components
+        if not isinstance(given, tuple | list):
+            raise AttackError(
+                f"{self.name}: components are several names, such as ('di', 'ti'), not {given!r}"
+            )
+        object.__setattr__(self, "components", tuple(given))
+        for name, part in self.combination.parts:
+            if part.needs_momentum and not decay and name in self.components:
+                raise AttackError(
+                    f"{self.name}: component '{name}' needs momentum: mifgsm with a decay above 0"
+                )
+
+    @property
+    def combination(self) -> Combination:
+        """The components, those of the attack's name first."""
+        return combine(self, (*self.built_in, *self.components), self.name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name and hyper-parameters as plain values; of components only what is used."""
+        plain = super().to_dict()
+        for each in fields(ComponentSettings):
+            del plain[each.name]
+        given = {"components": list(self.components)} if self.components else {}
+        return {**plain, **given, **self.combination.parameters()}
 
     def _schedule(self) -> tuple[int, float, bool, float]:
         """Steps, step size, whether to start at random, and the momentum's decay."""
         raise NotImplementedError
-
-    def _draw(self, count: int, generator: torch.Generator) -> Tensor | None:
-        """The random numbers of all steps (count, steps, …), or None where views need none."""
-        return None
-
-    def _view(self, drawn: Tensor | None) -> View | None:
-        """What the model is shown in one step, from its rows (n, …) of what was drawn."""
-        return None
-
-    def _ahead(self, images: Tensor, velocity: Tensor | None) -> Tensor:
-        """Where the gradient is taken: (n,C,H,W) from the images and their velocity."""
-        return images
-
-    def _smooth(self, gradient: Tensor) -> Tensor:
-        """What is done to the gradient (n,C,H,W) before it is accumulated."""
-        return gradient
 
     def perturb(
         self,
@@ -69,26 +85,34 @@ class Iterative(Attack):
     ) -> Tensor:
         """Projected ascent from a (random) start; see `Attack.__call__` for shapes and units."""
         steps, alpha, random_start, decay = self._schedule()
+        combination = self.combination
         adversarials = images.clone()
+        luck = generator
+        if random_start and combination.draws:
+            # A stream of its own: where the other one stands after the noise depends on the batch.
+            seed = int(torch.randint(2**62, (), generator=generator))
+            luck = torch.Generator().manual_seed(seed)
         if random_start:
             noise = self.geometry.random(tuple(images.shape), self.eps, generator)
             adversarials = self._inside(images, adversarials + noise.to(images))
-        drawn = self._draw(len(images), generator)
+        drawn = combination.draw(len(images), steps, luck)
         velocity = torch.zeros_like(images) if decay else None
         live = torch.arange(len(images), device=images.device)
         for step in range(steps):
-            at = self._ahead(adversarials[live], None if velocity is None else velocity[live])
-            view = self._view(None if drawn is None else drawn[live.cpu(), step].to(images))
-            gradient, logits = loss_gradient(
-                model, at, labels[live], self.loss, view=view, bf16=self.bf16
+            at = combination.ahead(
+                adversarials[live], None if velocity is None else velocity[live], alpha * decay
             )
+            rows = None if drawn is None else drawn[live.cpu(), step].to(images)
+            gradient, logits = self._gradient(model, combination, at, labels[live], rows)
             if stop_when_fooled:
-                seen = self._seen(model, adversarials[live], logits)
-                unfooled = (seen.argmax(dim=1) == labels[live]) != self.targeted
+                if combination.elsewhere:
+                    with torch.no_grad():
+                        logits = model(adversarials[live])
+                unfooled = (logits.argmax(dim=1) == labels[live]) != self.targeted
                 live, gradient = live[unfooled], gradient[unfooled]
                 if not len(live):
                     break
-            gradient = self._smooth(gradient)
+            gradient = combination.smooth(gradient)
             direction = -gradient if self.targeted else gradient
             if velocity is not None:
                 direction = _accumulate(velocity, live, direction, decay)
@@ -96,9 +120,24 @@ class Iterative(Attack):
             adversarials[live] = self._inside(images[live], moved)
         return adversarials
 
-    def _seen(self, model: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
-        """What the model says of the images themselves, where `logits` may be of something else."""
-        return logits
+    def _gradient(
+        self,
+        model: nn.Module,
+        combination: Combination,
+        at: Tensor,
+        labels: Tensor,
+        drawn: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The mean gradient over all copies, and the first copy's logits."""
+        copies = len(combination.copies)
+        total, first = loss_gradient(
+            model, at, labels, self.loss, view=combination.view(drawn, 0), bf16=self.bf16
+        )
+        for place in range(1, copies):
+            view = combination.view(drawn, place)
+            gradient, _ = loss_gradient(model, at, labels, self.loss, view=view, bf16=self.bf16)
+            total = total + gradient
+        return (total / copies if copies > 1 else total), first
 
     def _inside(self, images: Tensor, moved: Tensor) -> Tensor:
         """The ball first, then the range: clipping to [0,1] never leaves the ball."""

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
+from tempfile import TemporaryFile
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustkit.attacks.alignment import LEAST, input_gradients
+from robustkit.attacks.alignment import LEAST, gradient_batches, unit_rows
 from robustkit.attacks.answers import source_digest
-from robustkit.attacks.store import Store
-from robustkit.data import ImageSet, batches
+from robustkit.attacks.store import SMALL_SETS, Store
+from robustkit.compute import Note
+from robustkit.compute.batching import warn
+from robustkit.data import ImageSet
+from robustkit.errors import ModelError
 
 BATCH = 250
+CHUNK = 64 * 2**20  # bytes of directions that are multiplied at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,31 +63,90 @@ class GradientPairs:
 
 
 def gradient_pairs(
-    nets: Mapping[str, nn.Module], images: ImageSet, *, loss: str = "ce", store: Store | None = None
+    nets: Mapping[str, nn.Module],
+    images: ImageSet,
+    *,
+    loss: str = "ce",
+    store: Store | None = None,
+    batch_size: int | None = None,
+    device: torch.device | None = None,
+    on_note: Note | None = None,
 ) -> GradientPairs:
-    """Cosines between the input gradients of every two nets on every image, batch by batch."""
-    origin = {
-        "nets": [source_digest(net) for net in nets.values()],
-        "data": images.digest(),
-        "loss": loss,
-    }
-    kept = (store or Store(None)).fetch("gradients", origin, lambda: _compare(nets, images, loss))
-    return GradientPairs(tuple(nets), kept["cosine"], kept["norm"])
+    """Cosines between the input gradients of every two nets on every image.
+
+    One net at a time is looked up, moved to `device` and let go of. Directions are kept in float32,
+    in a temporary file where they are not small, and multiplied batch by batch: cosines are those
+    of float64 to 1e-6. `batch_size`, by default 250 or as many as fit, and `on_note` are as in
+    `craft`, as are the errors.
+    """
+    note = on_note or (warn if store is None else store.notes.append)
+    names = tuple(nets)
+
+    def compare() -> dict[str, Tensor]:
+        return _compare(nets, images, loss, batch_size, device, note)
+
+    if store is None:
+        made = compare()
+    else:
+        origin = {
+            "nets": [source_digest(nets[name], images.shape) for name in names],
+            "data": images.digest(),
+            "loss": loss,
+        }
+        made = store.fetch("gradients", origin, compare)
+    return GradientPairs(names, made["cosine"], made["norm"])
 
 
-def _compare(nets: Mapping[str, nn.Module], images: ImageSet, loss: str) -> dict[str, Tensor]:
-    count = len(nets)
-    cosine = torch.full((count, count, len(images)), torch.nan, dtype=torch.float64)
-    norm = torch.empty(count, len(images), dtype=torch.float64)
-    for part in batches(len(images), BATCH):
-        some = images.subset(part)
-        rows = torch.stack(
-            [input_gradients(net, some, loss).flatten(1).double() for net in nets.values()]
-        )
-        norm[:, part] = rows.norm(dim=2)
-        unit = rows / norm[:, part, None].clamp_min(LEAST)
-        cosine[:, :, part] = torch.einsum("and,bnd->abn", unit, unit)
+def _compare(
+    nets: Mapping[str, nn.Module],
+    images: ImageSet,
+    loss: str,
+    batch_size: int | None,
+    device: torch.device | None,
+    on_note: Note,
+) -> dict[str, Tensor]:
+    names, count = tuple(nets), len(images)
+    norm = torch.empty(len(names), count, dtype=torch.float64)
+    with _scratch((len(names), count, images.images[0].numel())) as directions:
+        for row, name in enumerate(names):
+            for part, gradients in gradient_batches(
+                nets[name],
+                images,
+                loss,
+                most=BATCH,
+                batch_size=batch_size,
+                device=device,
+                on_note=on_note,
+            ):
+                unit, norm[row, part] = unit_rows(gradients)
+                directions[row, part] = unit.numpy()
+            if lost := int(norm[row].isnan().sum()):
+                raise ModelError(f"{name}: NaN in the gradients of {lost} of {count} images")
+        cosine = _products(directions)
     # A gradient without a direction has no cosine with anything.
     cosine[(norm == 0)[:, None].expand_as(cosine)] = torch.nan
     cosine[(norm == 0)[None].expand_as(cosine)] = torch.nan
     return {"cosine": cosine, "norm": norm}
+
+
+def _products(directions: NDArray[np.float32]) -> Tensor:
+    """Cosines float64 (M,M,N) of directions float32 (M,N,D), image by image."""
+    nets, count, pixels = directions.shape
+    products = torch.empty(nets, nets, count, dtype=torch.float64)
+    step = max(1, CHUNK // (nets * pixels * 8))
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        rows = torch.from_numpy(directions[:, part].astype(np.float64))
+        rows /= rows.norm(dim=2, keepdim=True).clamp_min(LEAST)  # they were rounded
+        products[:, :, part] = torch.einsum("and,bnd->abn", rows, rows)
+    return products.clamp_(-1, 1)
+
+
+@contextmanager
+def _scratch(shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
+    """A float32 array of `shape`: in memory if it is small, else in a file that is removed."""
+    if prod(shape) * 4 <= SMALL_SETS:
+        yield np.empty(shape, dtype=np.float32)
+        return
+    with TemporaryFile(prefix="robustkit-") as file:
+        yield np.memmap(file, np.float32, "w+", shape=shape)

@@ -16,14 +16,17 @@ def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
     """Name and hyper-parameters of "NAME?OPTION=VALUE&…" (a comma does for an `&`).
 
     Values become whole numbers, numbers (also fractions such as 8/255), truth values, nothing, or
-    stay text. Raises `AttackError` for a part without an `=`.
+    stay text. What stands between commas without an `=` belongs to the value before it, as in
+    "components=di,ti". Raises `AttackError` for any other part without an `=`.
 
     >>> split_spec("pgd?steps=40&alpha=2/255")
     ('pgd', {'steps': 40, 'alpha': 0.00784313725490196})
+    >>> split_spec("mifgsm?components=di,ti,steps=20")
+    ('mifgsm', {'components': 'di,ti', 'steps': 20})
     """
     name, mark, written = spec.partition("?")
     parameters: dict[str, Any] = {}
-    for part in re.split("[&,]", written) if mark else ():
+    for part in _parts(written) if mark else ():
         option, equals, value = part.partition("=")
         if not (option and equals and value):
             raise AttackError(f"{spec}: expected NAME?OPTION=VALUE&…, not '{part}' after the '?'")
@@ -31,6 +34,31 @@ def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
             raise AttackError(f"{spec}: option '{option}' is given twice")
         parameters[option] = _value(value)
     return name, parameters
+
+
+def names_in(value: Any) -> Any:
+    """The names in a text such as "di,ti" or "di+ti", as a tuple; a list's; anything else as it is.
+
+    >>> names_in("di+ti")
+    ('di', 'ti')
+    """
+    if isinstance(value, str):
+        return tuple(re.split("[,+]", value))
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _parts(written: str) -> list[str]:
+    """The "OPTION=VALUE" of a spec; a part behind a comma that names no option is its value's."""
+    found: list[str] = []
+    for between in written.split("&"):
+        first, *others = between.split(",")
+        found.append(first)
+        for part in others:
+            if "=" in part or not part:
+                found.append(part)
+            else:
+                found[-1] += f",{part}"
+    return found
 
 
 def check_parameters(
@@ -57,7 +85,7 @@ _WORDING: dict[type, str] = {
     float: "a number",
     str: "text",
     type(None): "none",
-    tuple: "several names joined by '+'",
+    tuple: "several names joined by ',' or '+'",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from robustkit.attacks.base import Attack
 from robustkit.attacks.foreign import PREFIX, make_foreign
 from robustkit.attacks.iterative import FGSM, MIFGSM, PGD
-from robustkit.attacks.parameters import check_parameters, split_spec
+from robustkit.attacks.parameters import check_parameters, names_in, split_spec
 from robustkit.attacks.variants import DIFGSM, NIFGSM, TIFGSM
 from robustkit.errors import AttackError
 from robustkit.registry import Registry
@@ -38,6 +38,8 @@ def make(spec: str, **parameters: Any) -> Attack:
 
     >>> make("pgd?steps=40", eps=0.1).steps
     40
+    >>> make("mifgsm?components=di,ti&kernel=7").to_dict()["components"]
+    ['di', 'ti']
     >>> make("pdg")
     Traceback (most recent call last):
     robustkit.errors.AttackError: unknown attack 'pdg'; did you mean 'pgd'? ...
@@ -48,9 +50,16 @@ def make(spec: str, **parameters: Any) -> Attack:
         return make_foreign(name.removeprefix(PREFIX), given)
     attack = ATTACKS.find(name)
     hints = typing.get_type_hints(attack)
-    check_parameters(name, given, {each.name: _types(hints[each.name]) for each in fields(attack)})
+    kinds = {each.name: _types(hints[each.name]) for each in fields(attack)}
+    given = {
+        each: names_in(value) if kinds.get(each) == (tuple,) else value
+        for each, value in given.items()
+    }
+    check_parameters(name, given, kinds)
     return attack(**given)
 
 
 def _types(hint: Any) -> tuple[type, ...]:
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if isinstance(hint, types.UnionType):
+        return typing.get_args(hint)
+    return (typing.get_origin(hint) or hint,)

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from robustkit.attacks.base import Attack, violations
 from robustkit.attacks.crafting import BATCH
-from robustkit.attacks.predict import predict
-from robustkit.compute import device_of, torch_generator
-from robustkit.data import ImageSet, batches
+from robustkit.attacks.predict import check_predictions, predict
+from robustkit.attacks.purity import pure
+from robustkit.compute import Batches, Note, fitting_batches, on_device, torch_generator
+from robustkit.compute.batching import warn
+from robustkit.data import ImageSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,9 @@ def worst_case(
     seed: int = 0,
     start: Tensor | None = None,
     on_attack: Callable[[Attack], None] = lambda attack: None,
+    batch_size: int | None = None,
+    device: torch.device | None = None,
+    on_note: Note = warn,
 ) -> Robustness:
     """Attack what the model gets right until it falls: attack after attack, `restarts` times each.
 
@@ -54,20 +59,40 @@ def worst_case(
     bool (N,) are the images to begin with, by default those classified correctly: an image that
     fell within a smaller ball has fallen within a larger one. `on_attack` is told of each attack
     before it runs. All adversarials are verified outside the attack.
+
+    The model is any module from images to logits, moved to `device` (None: left where it is) and
+    back. Images are attacked in batches of `batch_size`, by default 250 or as many as fit; one that
+    does not fit is halved, of which `on_note` is told. Raises `ModelError` for a model that gives
+    no (N,K) logits or NaN, `DataError` where a label has no logit, `DeviceError` where not even one
+    image fits.
     """
-    correct = predict(model, images.images).argmax(dim=1) == images.labels
-    standing = correct if start is None else correct & start
-    after, violating, unmoved = [], [], []
-    for attack in attacks:
-        on_attack(attack)
-        outside = still = 0
-        for restart in range(restarts):
-            generator = torch_generator("robust", seed, restart)
-            standing, left, still = _stand(model, images, attack, standing, generator)
-            outside += left
-        after.append(standing)
-        violating.append(outside)
-        unmoved.append(still)
+    with on_device(model, device):
+        logits = predict(model, images.images, batch_size=batch_size, on_note=on_note)
+        check_predictions(logits, model, images)
+        correct = logits.argmax(dim=1) == images.labels
+        with pure(model):
+            sizes = fitting_batches(
+                model,
+                images.shape,
+                chosen=batch_size,
+                most=BATCH,
+                backward=True,
+                on_note=on_note,
+            )
+        standing = correct if start is None else correct & start
+        after, violating, unmoved = [], [], []
+        for attack in attacks:
+            on_attack(attack)
+            outside = still = 0
+            for restart in range(restarts):
+                generator = torch_generator("robust", seed, restart)
+                standing, left, still = _stand(
+                    model, images, attack, standing, generator, sizes, on_note
+                )
+                outside += left
+            after.append(standing)
+            violating.append(outside)
+            unmoved.append(still)
     return Robustness(
         attacks=tuple(attacks),
         classes=images.num_classes,
@@ -89,20 +114,25 @@ def _stand(
     attack: Attack,
     standing: Tensor,
     generator: torch.Generator,
+    sizes: Batches,
+    on_note: Note,
 ) -> tuple[Tensor, int, int]:
-    """Who of those standing still stands, how many adversarials broke the rules, and how many
-    images came back as they were."""
+    """Return the updated robust mask, how many adversarials broke the rules, and how many images
+    came back as they were."""
     standing, outside, unmoved = standing.clone(), 0, 0
-    device = device_of(model)
     attacked = torch.nonzero(standing).squeeze(1)
-    for chosen in batches(len(attacked), BATCH):
-        part = attacked[chosen]
-        clean, labels = images.floats(part).to(device), images.labels[part].to(device)
+
+    def work(rows: slice) -> tuple[Tensor, int, int]:
+        part = attacked[rows]
+        clean, labels = images.floats(part).to(sizes.place), images.labels[part].to(sizes.place)
         made = attack(model, clean, labels, generator=generator, stop_when_fooled=True)
         broken = violations(made, clean, attack)
-        outside += int(broken.sum())
         same = (made == clean).flatten(1).all(dim=1)
-        right = predict(model, made).argmax(dim=1).to(device) == labels
-        standing[part] = (right | broken).cpu()
-        unmoved += int((same & right).sum())
+        right = predict(model, made, on_note=on_note).argmax(dim=1).to(labels.device) == labels
+        return (right | broken).cpu(), int(broken.sum()), int((same & right).sum())
+
+    for rows, (robust, left, still) in sizes.over(len(attacked), work, generator=generator):
+        standing[attacked[rows]] = robust
+        outside += left
+        unmoved += still
     return standing, outside, unmoved

@@ -1,28 +1,55 @@
 """What has been computed once, on disk: tensors by what they depend on, with their checksum.
 
-Adversarials, what nets say of them and how gradients lie to each other are all kept here.
+Adversarials, what nets say of them and how gradients lie to each other are all kept here. Sets of
+images are written batch by batch and read back as maps of their files, so that memory is taken by
+one batch, however many images there are.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as pack
 from torch import Tensor
 
+from robustkit.attacks.tensorfile import mapped_tensors, write_rows
 from robustkit.runs import atomic_path
 
 FORMAT = 1
 SMALL = 2**20  # bytes of what is kept in memory besides
+# Bytes of sets that a computation without a folder keeps in memory; more goes to a temporary one.
+SMALL_SETS = 64 * 2**20
 _NOTES = "robustkit_store"
 
 Tensors = dict[str, Tensor]
 Origin = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tensor to be made row by row: its whole `shape`, its `dtype`, and what makes it.
+
+    `make` yields consecutive parts (n,...) on the CPU, N rows in all.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    make: Callable[[], Iterable[Tensor]]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the whole tensor."""
+        return prod(self.shape) * self.dtype.itemsize
 
 
 class Store:
@@ -52,12 +79,57 @@ class Store:
             self.notes.append(f"{path}: {kept}; computed anew")
         self.misses += 1
         made = make()
-        if path is not None and path.exists() and not path.is_file():
-            self.notes.append(f"{path}: not a file, so this is not kept")
-        elif path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        if (path := self._writable(path)) is not None:
             write(path, made, origin)
         return self._remember(name, made)
+
+    def fetch_rows(self, kind: str, origin: Origin, name: str, rows: Rows) -> Tensor:
+        """As `fetch`, for one tensor `name` that may be larger than memory.
+
+        It is written part by part, and mapped from its file: whoever writes into it is stopped by
+        the system. Without a folder it is in memory.
+        """
+        if rows.nbytes <= SMALL:
+            return self.fetch(kind, origin, lambda: {name: _collect(rows)})[name]
+        path = self.path(kind, origin)
+        if path is not None and path.is_file():
+            kept = _read(path, origin)
+            if not isinstance(kept, str):
+                self.hits += 1
+                return kept[name]
+            self.notes.append(f"{path}: {kept}; computed anew")
+        self.misses += 1
+        if (path := self._writable(path)) is None:
+            return _collect(rows)
+        _stream(path, name, rows, origin)
+        return mapped_tensors(path)[name]
+
+    @contextmanager
+    def room(self, size: int) -> Iterator[Store]:
+        """A store for sets of `size` bytes in all: this one, or a temporary one on the disk.
+
+        The latter where this one has no folder and the sets would not be small in memory; it is
+        removed on leaving. Hits, misses and notes are this one's.
+        """
+        if self.folder is not None or size <= SMALL_SETS:
+            yield self
+            return
+        with TemporaryDirectory(prefix="robustkit-") as scratch:
+            other = Store(Path(scratch))
+            other.notes = self.notes
+            try:
+                yield other
+            finally:
+                self.hits, self.misses = self.hits + other.hits, self.misses + other.misses
+
+    def _writable(self, path: Path | None) -> Path | None:
+        """`path` with its folder made, or None where nothing can be kept."""
+        if path is not None and path.exists() and not path.is_file():
+            self.notes.append(f"{path}: not a file, so this is not kept")
+            return None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def _remember(self, name: str, tensors: Tensors) -> Tensors:
         if sum(value.nbytes for value in tensors.values()) <= SMALL:
@@ -82,15 +154,39 @@ def write(path: Path, tensors: Tensors, origin: Origin) -> None:
         temporary.write_bytes(pack(plain, metadata={_NOTES: json.dumps(notes)}))
 
 
+def _stream(path: Path, name: str, rows: Rows, origin: Origin) -> None:
+    """Write one tensor as `write` does, without ever having it in memory."""
+    digest = hashlib.sha256(_header(name, rows.dtype, rows.shape))
+
+    def notes(sha256: str) -> dict[str, str]:
+        return {_NOTES: json.dumps({"format": FORMAT, "origin": origin, "sha256": sha256})}
+
+    with atomic_path(path) as temporary:
+        write_rows(temporary, name, rows.shape, rows.dtype, rows.make(), digest, notes)
+
+
+def _collect(rows: Rows) -> Tensor:
+    whole = torch.empty(rows.shape, dtype=rows.dtype)
+    start = 0
+    for part in rows.make():
+        whole[start : start + len(part)] = part
+        start += len(part)
+    return whole
+
+
 def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    """Tensors and origin of a file; raises `ValueError` saying what is wrong with it."""
+    """Tensors and origin of a file; raises `ValueError` saying what is wrong with it.
+
+    Large tensors are mapped, not read: they can be looked at only.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             notes = json.loads((file.metadata() or {})[_NOTES])
             found, origin, expected = notes["format"], notes["origin"], notes["sha256"]
             if found != FORMAT:
                 raise ValueError(f"of format {found}, this version reads {FORMAT}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        # What the library has found whole, that is.
+        tensors = mapped_tensors(path)
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:
         raise ValueError(f"damaged ({str(error).splitlines()[0]})") from None
     if checksum(tensors) != expected:
@@ -114,9 +210,15 @@ def checksum(tensors: Tensors) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].contiguous().cpu()
-        digest.update(f"{name} {value.dtype} {list(value.shape)};".encode())
-        digest.update(value.flatten().numpy().data.cast("B") if value.numel() else b"")
+        digest.update(_header(name, value.dtype, value.shape))
+        if value.numel():
+            # As bytes first: numpy does not know every type that weights have.
+            digest.update(value.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _header(name: str, dtype: torch.dtype, shape: Iterable[int]) -> bytes:
+    return f"{name} {dtype} {list(shape)};".encode()
 
 
 def _written(origin: Origin) -> str:

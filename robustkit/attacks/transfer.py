@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustkit.attacks.answers import answers, clean_answers
+from robustkit.attacks.answers import Answers
 from robustkit.attacks.base import Attack
-from robustkit.attacks.crafting import crafted_images, set_origin
+from robustkit.attacks.crafting import Recipe
 from robustkit.attacks.exchange import ForeignSet
 from robustkit.attacks.rates import Rate, mcnemar, wilson
 from robustkit.attacks.store import Store, key
+from robustkit.compute import Note, on_device
+from robustkit.compute.batching import warn
 from robustkit.data import ImageSet
 
 Nets = Mapping[str, nn.Module]
@@ -87,49 +90,130 @@ def transfer_matrix(
     wanted: Tensor | None = None,
     imported: Mapping[str, ForeignSet] | None = None,
     store: Store | None = None,
+    round: bool = False,  # noqa: A002
+    batch_size: int | None = None,
+    device: torch.device | None = None,
+    on_source: Callable[[str], None] = lambda source: None,
     on_cell: Callable[[str, str], None] = lambda source, target: None,
+    on_note: Note | None = None,
 ) -> TransferMatrix:
-    """Craft once on every source, score on every target, in that order; nets by their names.
+    """Craft once on every source, then score every target on all sets; nets by their names.
 
     `wanted` int64 (N,) are the labels a targeted attack steers to, the same for all sources;
     without, it steers to the true ones. Sources may be `Ensemble`s; `imported` sets, made
     elsewhere, are scored like sources, but for the denominator of what fools a source unknown.
     With a `store` nothing is computed twice, and a set is read only where an answer about it is
-    missing. `on_cell` is told of each (source, target) before it is scored. Raises `AttackError`
-    as `craft` does.
+    missing; without, sets that are not small lie in a temporary folder meanwhile.
+
+    Nets are any modules from images to logits. Each is looked up by its name when it is needed,
+    moved to `device` (None: left where it is) and back, and let go of: mappings that load a net
+    when it is asked for keep memory to one of them. `round`, `batch_size` and `on_note` are as in
+    `craft`. `on_source` is told of each source before it is crafted on, `on_cell` of each
+    (source, target) before it is scored. Raises the errors of `craft`.
     """
+    note = on_note or (warn if store is None else store.notes.append)
     store = store or Store(None)
-    nets = {**targets, **sources}
-    labels = images.labels.numpy()
-    correct = {
-        name: clean_answers(net, images, store).numpy() == labels for name, net in nets.items()
-    }
-    made: dict[str, _Pictures] = {}
-    fooled: dict[str, Bools] = {}
-    for name, source in sources.items():
-        origin = set_origin(source, images, attack, seed, wanted)
-        make = partial(crafted_images, source, images, attack, origin, seed, wanted, store)
-        made[name] = _Pictures(origin, make)
-    for name, foreign in (imported or {}).items():
-        made[name] = _Pictures({"imported": foreign.provenance}, partial(_images_of, foreign))
-    misled: dict[tuple[str, str], Bools] = {}
-    reached: dict[tuple[str, str], Bools] = {}
-    for name, pictures in made.items():
-        if name in sources:
-            fooled[name] = pictures.seen_by(sources[name], store) != labels
-        for other, target in targets.items():
-            on_cell(name, other)
-            said = pictures.seen_by(target, store)
-            misled[name, other] = said != labels
-            if wanted is not None:
-                reached[name, other] = said == wanted.numpy()
-        pictures.forget()
-    keys = {name: key(pictures.origin) for name, pictures in made.items()}
-    return TransferMatrix(tuple(made), tuple(targets), correct, fooled, misled, reached, keys)
+    recipe = Recipe(
+        images=images,
+        attack=attack,
+        seed=seed,
+        targets=wanted,
+        round=round,
+        batch_size=batch_size,
+        on_note=note,
+    )
+    with store.room(len(sources) * recipe.nbytes) as sets:
+        scoring = _Scoring(recipe, sources, store, sets, device)
+        for name in sources:
+            on_source(name)
+            scoring.craft_on(name)
+        for name, foreign in (imported or {}).items():
+            scoring.add(name, foreign)
+        for name in targets:
+            scoring.score(name, targets, on_cell)
+    return scoring.matrix(tuple(targets))
 
 
-def _images_of(foreign: ForeignSet) -> Tensor:
-    return foreign.images
+class _Scoring:
+    """What has been crafted and answered so far; one net at a time is in use."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        sources: Nets,
+        store: Store,
+        sets: Store,
+        device: torch.device | None,
+    ) -> None:
+        self._recipe = recipe
+        self._sources = sources
+        self._store = store
+        self._sets = sets
+        self._device = device
+        self._labels = recipe.images.labels.numpy()
+        self._pictures: dict[str, _Pictures] = {}
+        self._correct: dict[str, Bools] = {}
+        self._fooled: dict[str, Bools] = {}
+        self._said: dict[tuple[str, str], NDArray[np.int64]] = {}
+
+    def craft_on(self, name: str) -> None:
+        """Craft on one source, unless all that is asked of its set is known."""
+        with self._asked(self._sources, name) as (net, answers):
+            origin = self._recipe.origin(answers.digest)
+            pictures = _Pictures(origin, lambda: self._recipe.fetch(net, origin, self._sets))
+            self._fooled[name] = pictures.seen_by(answers) != self._labels
+            # The net is let go of; a target that has not answered yet asks for it by its name.
+            pictures.make = lambda: self._craft_later(name, origin)
+            self._pictures[name] = pictures
+
+    def _craft_later(self, name: str, origin: dict[str, Any]) -> Tensor:
+        source = self._sources[name]
+        with on_device(source, self._device):
+            return self._recipe.fetch(source, origin, self._sets)
+
+    def add(self, name: str, foreign: ForeignSet) -> None:
+        """A set that was made elsewhere."""
+        self._pictures[name] = _Pictures({"imported": foreign.provenance}, lambda: foreign.images)
+
+    def score(self, target: str, targets: Nets, on_cell: Callable[[str, str], None]) -> None:
+        """Ask one target about all sets."""
+        with self._asked(targets, target) as (_, answers):
+            for name, pictures in self._pictures.items():
+                on_cell(name, target)
+                self._said[name, target] = pictures.seen_by(answers)
+
+    @contextmanager
+    def _asked(self, nets: Nets, name: str) -> Iterator[tuple[nn.Module, Answers]]:
+        """One net on the device, and what it answers; about the clean images first."""
+        recipe, net = self._recipe, nets[name]
+        with on_device(net, self._device):
+            answers = Answers(
+                net,
+                recipe.images,
+                self._store,
+                batch_size=recipe.batch_size,
+                on_note=recipe.on_note,
+            )
+            # A net of the same name that is source and target is one net.
+            if name not in self._correct:
+                self._correct[name] = answers.clean().numpy() == self._labels
+            yield net, answers
+
+    def matrix(self, targets: tuple[str, ...]) -> TransferMatrix:
+        """All that was said, source by source."""
+        cells = [(source, target) for source in self._pictures for target in targets]
+        wanted = self._recipe.targets
+        return TransferMatrix(
+            sources=tuple(self._pictures),
+            targets=targets,
+            correct={name: self._correct[name] for name in (*targets, *self._sources)},
+            fooled=self._fooled,
+            misled={cell: self._said[cell] != self._labels for cell in cells},
+            reached={}
+            if wanted is None
+            else {cell: self._said[cell] == wanted.numpy() for cell in cells},
+            keys={name: key(pictures.origin) for name, pictures in self._pictures.items()},
+        )
 
 
 class _Pictures:
@@ -137,19 +221,15 @@ class _Pictures:
 
     def __init__(self, origin: dict[str, Any], make: Callable[[], Tensor]) -> None:
         self.origin = origin
-        self._make = make
+        self.make = make
         self._images: Tensor | None = None
 
     def images(self) -> Tensor:
-        """The adversarials (N,C,H,W), in memory from now on."""
+        """The adversarials (N,C,H,W): mapped from a file, or small."""
         if self._images is None:
-            self._images = self._make()
+            self._images = self.make()
         return self._images
 
-    def seen_by(self, net: nn.Module, store: Store) -> NDArray[np.int64]:
-        """The classes (N,) that `net` sees in them."""
-        return answers(net, self.origin, self.images, store).numpy()
-
-    def forget(self) -> None:
-        """Let go of the memory; several sets need not fit into it together."""
-        self._images = None
+    def seen_by(self, answers: Answers) -> NDArray[np.int64]:
+        """The classes (N,) that a net sees in them."""
+        return answers.seen(self.origin, self.images).numpy()

@@ -5,7 +5,8 @@ Executors, which run jobs, live in `robustkit.compute.executors`.
 """
 
 from robustkit.compute.allocator import keep_freed_memory
-from robustkit.compute.device import device_of, resolve_device, synchronize
+from robustkit.compute.batching import Batches, Footprint, Note, fitting_batches, footprint
+from robustkit.compute.device import device_of, on_device, resolve_device, synchronize
 from robustkit.compute.outcomes import (
     Diverged,
     DivergedError,
@@ -18,6 +19,7 @@ from robustkit.compute.outcomes import (
     OutOfMemory,
     Timeout,
     classify,
+    is_out_of_memory,
 )
 from robustkit.compute.placement import FreeMemory, free_memory, handed, placed
 from robustkit.compute.precision import exact_products
@@ -25,13 +27,16 @@ from robustkit.compute.seeds import derive_seed, isolated_rng, torch_generator
 from robustkit.compute.threads import single_thread
 
 __all__ = [
+    "Batches",
     "Diverged",
     "DivergedError",
     "Failure",
+    "Footprint",
     "FreeMemory",
     "Invalid",
     "InvalidCandidateError",
     "Lost",
+    "Note",
     "Ok",
     "OutOfMemory",
     "Outcome",
@@ -40,10 +45,14 @@ __all__ = [
     "derive_seed",
     "device_of",
     "exact_products",
+    "fitting_batches",
+    "footprint",
     "free_memory",
     "handed",
+    "is_out_of_memory",
     "isolated_rng",
     "keep_freed_memory",
+    "on_device",
     "placed",
     "resolve_device",
     "single_thread",

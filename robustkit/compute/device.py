@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -34,6 +37,29 @@ def resolve_device(name: str = "auto") -> torch.device:
 def device_of(module: nn.Module) -> torch.device:
     """Where the module's weights are; the CPU, if it has none."""
     return next((weight.device for weight in module.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def on_device(net: nn.Module, device: torch.device | None) -> Iterator[torch.device]:
+    """Have `net` on `device` inside, and back where it was afterwards; yield where it is.
+
+    None leaves it where it is. With several nets used one after the other, memory of the device is
+    taken for one. Raises `DeviceError` for a net that is spread over several devices already.
+    """
+    home = device_of(net)
+    if device is None or device == home:
+        yield home
+        return
+    spread = {str(each.device) for each in [*net.parameters(), *net.buffers()]}
+    if len(spread) > 1:
+        raise DeviceError(
+            f"a model spread over {' and '.join(sorted(spread))} cannot be moved to {device}: "
+            "name no device"
+        )
+    try:
+        yield device_of(net.to(device))
+    finally:
+        net.to(home)
 
 
 def synchronize(device: torch.device) -> None:

@@ -87,11 +87,18 @@ def classify(error: BaseException, seconds: float = 0.0) -> Outcome | None:
         return Diverged(reason, seconds)
     if isinstance(error, InvalidCandidateError):
         return Invalid(reason, seconds)
+    return OutOfMemory(reason, seconds) if is_out_of_memory(error) else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that an allocator, of python or of any device, had no memory left.
+
+    >>> is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
+    True
+    """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return OutOfMemory(reason, seconds)
-    if isinstance(error, RuntimeError) and any(t in str(error) for t in _OUT_OF_MEMORY_TEXTS):
-        return OutOfMemory(reason, seconds)
-    return None
+        return True
+    return isinstance(error, RuntimeError) and any(t in str(error) for t in _OUT_OF_MEMORY_TEXTS)
 
 
 def first_line(error: BaseException) -> str:

@@ -5,31 +5,42 @@ Images in memory are uint8 (N,C,H,W); `to_unit` is the one door to float32 in [0
 """
 
 from robustkit.data.augment import AUGMENTATIONS, crop_flip, fixed_views
+from robustkit.data.evaluation_sets import EvaluationSet, open_evaluation, open_files
 from robustkit.data.files import find_images, read_images, survey
 from robustkit.data.imagefile import read_image_file
-from robustkit.data.imageset import ImageSet, Splits, channel_stats, to_unit
+from robustkit.data.imageset import ImageSet, channel_stats, to_unit
 from robustkit.data.loading import load
 from robustkit.data.packing import packed, unpacked
 from robustkit.data.registry import SOURCES
-from robustkit.data.sampling import batches, stratified_sample, stratified_split
+from robustkit.data.sampling import batches, sample, stratified_sample, stratified_split
+from robustkit.data.sources.imagenet import imagenet_classes, imagenet_wnids
+from robustkit.data.splits import Splits
 from robustkit.data.storage import map_array, read_only, write_array
+from robustkit.naming import distinct
 
 __all__ = [
     "AUGMENTATIONS",
     "SOURCES",
+    "EvaluationSet",
     "ImageSet",
     "Splits",
     "batches",
     "channel_stats",
     "crop_flip",
+    "distinct",
     "find_images",
     "fixed_views",
+    "imagenet_classes",
+    "imagenet_wnids",
     "load",
     "map_array",
+    "open_evaluation",
+    "open_files",
     "packed",
     "read_image_file",
     "read_images",
     "read_only",
+    "sample",
     "stratified_sample",
     "stratified_split",
     "survey",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,16 @@ _UNREADABLE = (
 )
 
 
-def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Array]:
+def read_npz(
+    path: Path,
+    required: tuple[str, ...] | Callable[[set[str]], tuple[str, ...]],
+    optional: tuple[str, ...],
+) -> dict[str, Array]:
     """Read the named arrays of a .npz file; optional ones only where they are there.
 
-    Nothing is unpickled. Raises DataError for a file that is missing, not a .npz, truncated or
-    corrupt, for a missing key and for an array of Python objects.
+    `required` may depend on the names that are there. Nothing is unpickled. Raises DataError for a
+    file that is missing, not a .npz, truncated or corrupt, for a missing key and for an array of
+    Python objects.
     """
     if not path.is_file():
         raise DataError(f"no such file: {path}")
@@ -38,6 +44,8 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise DataError(f"{path} is one bare array; a .npz with named arrays is needed")
         with loaded as archive:
+            if not isinstance(required, tuple):
+                required = required(set(archive))
             missing = [key for key in required if key not in archive]
             if missing:
                 held = " ".join(", ".join(archive).split()) or "nothing"

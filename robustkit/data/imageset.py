@@ -1,4 +1,4 @@
-"""Labelled images in memory, and the three splits of them that every verb works on."""
+"""Labelled images in memory: what every command works on."""
 
 from __future__ import annotations
 
@@ -104,30 +104,6 @@ class ImageSet:
             sha.update(_bytes(self.images[part]))
         sha.update(_bytes(self.labels))
         return sha.hexdigest()
-
-
-@dataclass(frozen=True, eq=False)
-class Splits:
-    """Train, validation and test sets of one source, alike in image shape and classes.
-
-    Whatever is chosen (hyper-parameters, architectures, epochs) is chosen on `val`; `test` is
-    for the figures that are quoted. Raises DataError where the three differ.
-    """
-
-    train: ImageSet
-    val: ImageSet
-    test: ImageSet
-    name: str
-
-    def __post_init__(self) -> None:
-        for part, images in (("val", self.val), ("test", self.test)):
-            if images.shape != self.train.shape:
-                raise DataError(
-                    f"{self.name}: {part} images are {images.shape}, train images "
-                    f"{self.train.shape}; (C,H,W) must be the same"
-                )
-            if images.classes != self.train.classes:
-                raise DataError(f"{self.name}: {part} and train have different classes")
 
 
 def channel_stats(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,4 +1,4 @@
-"""From the name of a source to its three splits."""
+"""From the spec of a source to its splits."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ from torch import Tensor
 
 from robustkit.compute.seeds import check_seed
 from robustkit.data import sources  # noqa: F401 — importing it fills SOURCES
-from robustkit.data.imageset import ImageSet, Splits
-from robustkit.data.registry import SOURCES, Part, Request, Source
+from robustkit.data.files import SUFFIXES, PictureFiles, joined
+from robustkit.data.imageset import ImageSet
+from robustkit.data.pictures import Format
+from robustkit.data.registry import PARTS, SOURCES, Part, Request, Source
 from robustkit.data.sampling import stratified_sample, stratified_split
+from robustkit.data.sources.imagenet import is_wnid
+from robustkit.data.specs import check_options, geometry_of, parse_spec
+from robustkit.data.splits import Splits
 from robustkit.errors import DataError, did_you_mean
+from robustkit.geometry import Geometry
+from robustkit.naming import distinct
 
 ROOT_VARIABLE = "ROBUSTKIT_DATA"
+VAL_FRACTION = 0.1
+MOST_CLASSES = 1_000_000  # beyond, a label without a name is no index of a class
 
 
 def load(
@@ -24,73 +33,161 @@ def load(
     root: Path | str | None = None,
     download: bool = False,
     train_size: int | None = None,
-    val_fraction: float = 0.1,
+    val_fraction: float = VAL_FRACTION,
     seed: int = 0,
 ) -> Splits:
-    """Load the splits of `source`.
+    """Load the splits of `source`, of which an evaluation set lacks those that nothing trains on.
 
-    `source`: "digits" (embedded), "mnist", "fashion_mnist", "cifar10", "gtsrb" (under `root`,
-    by default the folder that ROBUSTKIT_DATA names), "npz:PATH" or "folder:PATH". Nothing is
-    fetched from a network unless `download` is set.
+    `source`: "digits" (embedded), "mnist", "fashion_mnist", "cifar10", "cifar100", "cifar10c",
+    "svhn", "gtsrb" (under `root`, by default the folder that ROBUSTKIT_DATA names), "npz:PATH",
+    "folder:PATH", "images:PATH?labels=FILE" or "imagenet:PATH", the last three with options for
+    size and crop. Nothing is fetched from a network unless `download` is set.
 
-    Validation images are `val_fraction` of the source's training images, stratified by class and
-    never dividing a track. They depend on `seed` but not on `train_size`, which then keeps that
-    many of the remaining images for training, stratified as well.
+    Validation images are the source's own, else `val_fraction` of its training images, stratified
+    by class and never dividing a track. They depend on `seed` but not on `train_size`, which then
+    keeps that many of the remaining images for training, stratified as well. Where a source does
+    not know how many classes there are, they go up to the highest label.
 
     Raises DataError or ConfigError, naming the file, key, class or number at fault.
     """
     check_seed(seed)
-    root = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
-    opened = _open(source, None if root is None else Path(root).expanduser(), download)
+    opened = open_source(source, root, download)
     try:
-        _check_labels(opened)
-        train, val = stratified_split(
-            opened.train.labels, val_fraction, seed, tracks=opened.train.tracks
-        )
+        classes = opened.classes or _numbered(opened)
+        _check_labels(opened, classes)
+        train, val = divided(opened, val_fraction, seed)
         if train_size is not None:
+            if opened.train is None:
+                raise DataError("has no training split of which to take a sample")
             train = train[stratified_sample(opened.train.labels[train], train_size, seed)]
+        geometry, form = opened.geometry, _common_form(opened)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
+
+    def read(part: Part | None, indices: Tensor) -> ImageSet | None:
+        return None if part is None else _read(part, indices, classes, geometry, form)
+
+    own = opened.val
     return Splits(
-        train=_read(opened.train, train, opened.classes),
-        val=_read(opened.train, val, opened.classes),
-        test=_read(opened.test, torch.arange(len(opened.test.labels)), opened.classes),
+        train=read(opened.train, train),
+        val=read(own or opened.train, positions(own) if own else val),
+        test=read(opened.test, positions(opened.test)),
         name=source,
     )
 
 
-def _open(source: str, root: Path | None, download: bool) -> Source:
-    name, colon, argument = source.partition(":")
-    entry = SOURCES.get(name)
+def open_source(source: str, root: Path | str | None, download: bool) -> Source:
+    """Open what the spec `source` names, without decoding a picture; raises DataError."""
+    root = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
+    spec = parse_spec(source)
+    entry = SOURCES.get(spec.name)
     if entry is None:
         known = (f"{key}:PATH" if SOURCES[key].takes_path else key for key in SOURCES)
-        raise DataError(f"unknown data '{name}'{did_you_mean(name, known)}")
-    if entry.takes_path and not argument:
-        raise DataError(f"'{source}' lacks a path; write {name}:PATH")
-    if colon and not entry.takes_path:
-        raise DataError(f"'{name}' takes no path, so '{source}' cannot be; write {name}")
-    return entry.open(Request(name, argument, root, download))
+        raise DataError(
+            f"unknown data '{spec.name}'" + (_meant(spec.text) or did_you_mean(spec.name, known))
+        )
+    if entry.takes_path and not spec.path:
+        raise DataError(f"'{source}' lacks a path; write {spec.name}:PATH")
+    if spec.has_path and not entry.takes_path:
+        raise DataError(f"'{spec.name}' takes no path, so '{source}' cannot be; write {spec.name}")
+    check_options(spec, entry.options)
+    folder = None if root is None else Path(root).expanduser()
+    geometry = geometry_of(spec)
+    return entry.open(Request(spec.name, spec.path, folder, download, spec.options, geometry))
 
 
-def _check_labels(source: Source) -> None:
+def divided(source: Source, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Positions in the training images for training and for validation.
+
+    All of them are for training where the source has validation images of its own; both are empty
+    where it has no training images.
+    """
+    if source.train is None:
+        return torch.arange(0), torch.arange(0)
+    if source.val is not None:
+        return positions(source.train), torch.arange(0)
+    return stratified_split(source.train.labels, fraction, seed, tracks=source.train.tracks)
+
+
+def positions(part: Part | None) -> Tensor:
+    """All positions of a part, int64; none of a part that is not there."""
+    return torch.arange(0 if part is None else len(part.labels))
+
+
+def _meant(text: str) -> str:
+    """The spec that a bare path was perhaps to be, as a hint, or ""."""
+    head, mark, options = text.partition("?")
+    path, rest = Path(head).expanduser(), mark + options
+    if head.endswith(".npz"):
+        return f"; did you mean 'npz:{head}'?"
+    if not head or not path.is_dir():
+        return ""
+    inside = [each for each in path.iterdir() if each.is_dir()]
+    inside += [each for part in inside if part.name in PARTS for each in part.iterdir()]
+    if any(is_wnid(each.name) for each in inside):
+        return f"; did you mean 'imagenet:{head}{rest}'?"
+    if any(each.suffix.lower() in SUFFIXES for each in path.iterdir()):
+        return f"; did you mean 'images:{head}?labels=FILE.csv'?"
+    return f"; did you mean 'folder:{head}{rest}'?"
+
+
+def _numbered(source: Source) -> tuple[str, ...]:
+    """Classes up to the highest label, by the names that are known, else by their numbers."""
+    labels = torch.cat([part.labels for part in source.parts().values()])
+    count = max(int(labels.max()) + 1, 2) if len(labels) else 2
+    if count > MOST_CLASSES:
+        raise DataError(f"labels go up to {count - 1:,}; they count the classes from 0 on")
+    return distinct([source.hints.get(index, str(index)) for index in range(count)])
+
+
+def _check_labels(source: Source, classes: tuple[str, ...]) -> None:
     """Refuse labels that name no class, and classes that no training image shows."""
-    count = len(source.classes)
-    if count < 2:
-        raise DataError(f"only one class, {source.classes}; a classifier needs at least two")
-    for split, part in (("train", source.train), ("test", source.test)):
-        if len(part.labels) == 0:
-            raise DataError(f"an empty split: no {split} images")
-        highest = int(part.labels.max())
-        if highest >= count:
-            raise DataError(
-                f"{split} labels go up to {highest}, but {count} classes allow 0 to {count - 1}"
-            )
-    seen = torch.bincount(source.train.labels, minlength=count)
+    check_classes(classes)
+    for split, part in source.parts().items():
+        check_part(split, part.labels, classes)
+    if source.train is None:
+        return
+    seen = torch.bincount(source.train.labels, minlength=len(classes))
     if not seen.all():
-        absent = source.classes[int(seen.argmin())]
+        absent = classes[int(seen.argmin())]
         raise DataError(f"class '{absent}' has no training image; every class needs one")
 
 
-def _read(part: Part, indices: Tensor, classes: tuple[str, ...]) -> ImageSet:
+def check_classes(classes: tuple[str, ...]) -> None:
+    """Raise DataError for fewer than two classes."""
+    if len(classes) < 2:
+        raise DataError(f"only one class, {classes}; a classifier needs at least two")
+
+
+def check_part(split: str, labels: Tensor, classes: tuple[str, ...] | None) -> None:
+    """Raise DataError for a part without images, or with labels that name none of `classes`."""
+    if len(labels) == 0:
+        raise DataError(f"an empty split: no {split} images")
+    highest = int(labels.max())
+    if classes is not None and highest >= len(classes):
+        raise DataError(
+            f"{split} labels go up to {highest}, but {len(classes)} classes allow 0 to "
+            f"{len(classes) - 1}"
+        )
+
+
+def _common_form(source: Source) -> Format | None:
+    """What all image files of a source become: one colour picture makes all of them RGB."""
+    pictures = [part.pictures for part in source.parts().values()]
+    files = [each for each in pictures if isinstance(each, PictureFiles)]
+    if not files:
+        return None
+    whole = joined(files)
+    return whole.form(torch.arange(len(whole.paths)), source.geometry)
+
+
+def _read(
+    part: Part,
+    indices: Tensor,
+    classes: tuple[str, ...],
+    geometry: Geometry | None,
+    form: Format | None,
+) -> ImageSet:
     tracks = None if part.tracks is None else part.tracks[indices]
-    return ImageSet(part.read(indices), part.labels[indices], classes, tracks)
+    pixels = part.pictures.read(indices, form or part.pictures.form(indices, geometry))
+    return ImageSet(pixels, part.labels[indices], classes, tracks)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from robustkit.data.imageset import ImageSet, Splits
+from robustkit.data.imageset import ImageSet
+from robustkit.data.registry import PARTS
+from robustkit.data.splits import Splits
 from robustkit.data.storage import read_only
-
-PARTS = ("train", "val", "test")
 
 
 def packed(splits: Splits) -> dict[str, Any]:
     """The arrays, classes and name of `splits`; nothing is copied."""
-    found: dict[str, Any] = {"name": splits.name, "classes": splits.train.classes}
-    for part in PARTS:
-        images: ImageSet = getattr(splits, part)
+    found: dict[str, Any] = {"name": splits.name, "classes": splits.classes}
+    for part, images in splits.parts.items():
         tracks = None if images.tracks is None else images.tracks.numpy()
         found[part] = (images.images.numpy(), images.labels.numpy(), tracks)
     return found
@@ -23,8 +22,8 @@ def packed(splits: Splits) -> dict[str, Any]:
 
 def unpacked(value: Mapping[str, Any]) -> Splits:
     """The splits that were packed, on the very memory of `value`, which may be read-only."""
-    parts = {}
-    for part in PARTS:
+    parts: dict[str, ImageSet | None] = dict.fromkeys(PARTS)
+    for part in (each for each in PARTS if each in value):
         images, labels, tracks = value[part]
         parts[part] = ImageSet(
             read_only(images),
@@ -32,4 +31,4 @@ def unpacked(value: Mapping[str, Any]) -> Splits:
             value["classes"],
             None if tracks is None else read_only(tracks),
         )
-    return Splits(name=value["name"], **parts)
+    return Splits(parts["train"], parts["val"], parts["test"], value["name"])

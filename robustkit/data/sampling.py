@@ -80,6 +80,21 @@ def stratified_sample(labels: Tensor, size: int, seed: int) -> Tensor:
     return torch.from_numpy(np.sort(np.concatenate(chosen)))
 
 
+def sample(labels: Tensor, size: int, seed: int) -> Tensor:
+    """Return `size` sorted indices into `labels` (N,): `stratified_sample` where that is possible.
+
+    With fewer images than classes present no class can be promised its place, and every image has
+    the same chance. The result depends on the arguments alone. Raises DataError if `size` is below
+    1 or exceeds N.
+    """
+    if size < 1:
+        raise DataError(f"a sample of {size} images was asked for; it takes at least one")
+    if size >= len(torch.unique(labels)):
+        return stratified_sample(labels, size, seed)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    return torch.from_numpy(np.sort(order[:size]))
+
+
 def _quotas(counts: Indices, size: int) -> Indices:
     """Shares of `size` by largest remainder, at least one for every class."""
     exact = counts * size / counts.sum()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,14 +25,17 @@ Pixels = NDArray[np.uint8]
 Fill = Callable[[Pixels], None]
 
 
-def in_memory_or_mapped(shape: tuple[int, ...], key: str, fill: Fill) -> Tensor:
+def in_memory_or_mapped(
+    shape: tuple[int, ...], key: str, fill: Fill, limit: int | None = None
+) -> Tensor:
     """Return a uint8 tensor of `shape` whose content `fill` writes.
 
-    It lives in memory if it takes at most half of what is free, else in a file named by `key` in
-    the cache folder; a file that is there already is mapped as it is. `key` must therefore tell
-    the content. Mapped tensors stream from disk and are read-only.
+    It lives in memory if it takes at most half of what is free, and at most `limit` bytes where
+    that is given, else in a file named by `key` in the cache folder; a file that is there already
+    is mapped as it is. `key` must therefore tell the content. Mapped tensors stream from disk and
+    are read-only.
     """
-    if math.prod(shape) <= psutil.virtual_memory().available // 2:
+    if math.prod(shape) <= _most_in_memory(limit):
         pixels = np.empty(shape, dtype=np.uint8)
         fill(pixels)
         return torch.from_numpy(pixels)
@@ -43,6 +47,40 @@ def in_memory_or_mapped(shape: tuple[int, ...], key: str, fill: Fill) -> Tensor:
     if mapped.shape != shape:
         raise DataError(f"{path} holds {tuple(mapped.shape)}, not {shape}; delete it")
     return mapped
+
+
+def spooled(
+    shape: tuple[int, ...], fill: Callable[[Any], None], limit: int | None, dtype: Any = np.uint8
+) -> Tensor:
+    """Return a tensor of `shape` and `dtype` whose content `fill` writes and no name tells.
+
+    It lives in memory as in `in_memory_or_mapped`, else in a file without a name in the cache
+    folder, which goes when the tensor goes. Raises DataError where the disk has no room for it.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    array = np.empty(shape, dtype) if size <= _most_in_memory(limit) else unnamed(shape, dtype)
+    fill(array)
+    return torch.from_numpy(array)
+
+
+def unnamed(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Map a file of the cache folder that has no name; raises DataError without room for it."""
+    folder = cache_folder()
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # Room that turned out to be missing while it is written to would kill the process.
+            os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+    except OSError as error:
+        raise DataError(f"no room for {size:,} bytes of pictures in {folder}: {error}") from error
+
+
+def _most_in_memory(limit: int | None) -> int:
+    """Bytes: half of what is free, or `limit` where that is less."""
+    most = int(psutil.virtual_memory().available // 2)
+    return most if limit is None else min(limit, most)
 
 
 def write_array(

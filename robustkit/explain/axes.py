@@ -43,7 +43,7 @@ def permutation(
     if func in (torch.permute, _T.permute):
         given = args[1:] if len(args) > 2 else args[1] if len(args) > 1 else kwargs["dims"]
         return [int(each) % dim for each in given]
-    if func in (torch.transpose, _T.transpose):
+    if func in (torch.transpose, _T.transpose, torch.swapaxes, _T.swapaxes):
         a, b = (*args[1:], kwargs.get("dim0"), kwargs.get("dim1"))[:2]
         order[int(a)], order[int(b)] = order[int(b)], order[int(a)]
         return order

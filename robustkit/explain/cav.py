@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustkit.errors import ExplainError
 from robustkit.explain.rules import SECANT
-from robustkit.explain.trace import Trace
+from robustkit.explain.targets import Target
+from robustkit.explain.trace import Trace, of_model_or_trace
 
 # Of all that is added up, what rounding may leave; more is no rounding.
 CONSERVED = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
@@ -55,15 +57,32 @@ class Contribution:
         return self.raw.sum(dim=1)
 
 
+@overload
+def cav(trace: Trace, *, paper: bool = ...) -> Mapping[str, Contribution]: ...
+@overload
+def cav(
+    model: nn.Module,
+    images: Tensor,
+    target: Target = ...,
+    *,
+    layers: Sequence[str] = ...,
+    paper: bool = ...,
+) -> Mapping[str, Contribution]: ...
+@of_model_or_trace
 def cav(trace: Trace, *, paper: bool = False) -> Mapping[str, Contribution]:
     """Contributions at every layer of a trace by one backward pass, without any division by an
     activation.
+
+    cav(model, images, target, layers=["layer3", "layer4"]) makes the trace itself; "input" is
+    always among its layers.
 
     With β(x_i → y_j) = x_i w_ji / y_j and a bias as an input that is always 1, the ratio of x_i in
     the score is Σ_j β(x_i → y_j) β(y_j → score) (source, Equations 3 to 8). That is x_i · g_i /
     score for slopes g that go back through linear layers as gradients do, through f as its secant
     f(z) / z, and through a max pool to the winner. `paper` gives sigmoid and softplus the secant
-    through 0, as Equation 7 does; otherwise their f(0) counts as a bias.
+    through 0, as Equation 7 does; otherwise their f(0) counts as a bias. Conventions beyond the
+    source, which knows neither: the statistics of a normalisation and the gate of a product of two
+    activations (a squeezed channel's scale, attention's weights) are the numbers that they are.
 
     Raises `ExplainError`, naming the module, where the net has an operation without a convention.
     """
@@ -72,7 +91,7 @@ def cav(trace: Trace, *, paper: bool = False) -> Mapping[str, Contribution]:
         where, what = next(iter(trace.record.unknown.items()))
         raise ExplainError(
             f"CAV has no convention for {what} in '{where or 'the model itself'}': contributions "
-            "through it would be arbitrary"
+            f"through it would be arbitrary{_way_out(what)}"
         )
     found = trace.backward(SECANT, paper=paper)
     made = {}
@@ -93,6 +112,15 @@ def _refuse_foreign(trace: Trace) -> None:
     """Note functions with a way back of their own: they are no operations that we saw."""
     for name in trace.foreign():
         trace.record.unknown.setdefault("", f"{name}, a function with its own backward,")
+
+
+def _way_out(what: str) -> str:
+    """How a plain operation comes in the place of a packaged one, where that is known."""
+    if "swish" in what.lower():
+        return (
+            "; EfficientNet packages have model.set_swish(memory_efficient=False) for a plain one"
+        )
+    return ""
 
 
 def _check_conserved(name: str, made: Contribution, behind: list[Tensor]) -> None:

@@ -7,9 +7,10 @@ of `torch.nn.functional`, a method or an operator.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -67,10 +68,21 @@ SUBTRACTING: frozenset[Call] = frozenset(
     [torch.sub, torch.subtract, _T.sub, _T.sub_, _T.__sub__, _T.__isub__]
 )
 REVERSED: frozenset[Call] = frozenset([_T.__rsub__, torch.rsub])
+ELEMENTWISE_PRODUCTS: frozenset[Call] = frozenset(
+    [torch.mul, torch.multiply, _T.mul, _T.mul_, _T.__mul__, _T.__imul__, _T.__rmul__]
+)
 SCALING: frozenset[Call] = frozenset(
     [
-        *(torch.mul, torch.multiply, _T.mul, _T.mul_, _T.__mul__, _T.__imul__, _T.__rmul__),
+        *ELEMENTWISE_PRODUCTS,
         *(torch.matmul, torch.mm, torch.bmm, _T.matmul, _T.__matmul__, _T.mm, _T.bmm),
+    ]
+)
+# Bounded functions, of which a product of two activations has its gate.
+GATING: frozenset[Call] = frozenset(
+    [
+        *(call for call, plain in SMOOTH.items() if plain in (torch.sigmoid, torch.tanh)),
+        *(F.hardsigmoid, F.relu6, F.hardtanh, F.hardtanh_, torch.erf, _T.erf),
+        *(F.softmax, torch.softmax, _T.softmax),
     ]
 )
 DIVIDING: frozenset[Call] = frozenset(
@@ -94,8 +106,26 @@ PASSIVE: frozenset[Call] = frozenset(
         *(F.interpolate, F.upsample, F.pixel_shuffle, torch.pixel_shuffle, F.pixel_unshuffle),
         *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.unfold, F.fold),
         *(F.feature_alpha_dropout, F.pad, torch.amax, _T.amax),
+        *(
+            torch.gather,
+            _T.gather,
+            torch.take_along_dim,
+            _T.take_along_dim,
+            torch.select,
+            _T.select,
+        ),
+        *(torch.flip, _T.flip, _T.roll, torch.unbind, _T.unbind, torch.ravel, _T.ravel, torch.tile),
+        *(_T.tile, torch.repeat_interleave, _T.repeat_interleave, torch.broadcast_to),
+        *(_T.broadcast_to, torch.swapaxes, _T.swapaxes, _T.type_as, F.grid_sample),
     ]
 )
+# Behind these gates are gates, of one operand and constants.
+KEEPS_GATES: frozenset[Call] = frozenset(
+    [*PASSIVE, *ADDING, *SUBTRACTING, *REVERSED, *DIVIDING, *ELEMENTWISE_PRODUCTS]
+)
+# Of their second operand they take shape or type alone.
+LIKE_ANOTHER: frozenset[Call] = frozenset([_T.expand_as, _T.view_as, _T.reshape_as, _T.type_as])
+JOINING: frozenset[Call] = frozenset([torch.cat, torch.concat, torch.stack])
 IN_PLACE: frozenset[Call] = frozenset(
     [
         *(F.relu_, torch.relu_, F.leaky_relu_, F.elu_, F.selu_, torch.selu_, F.celu_),
@@ -126,6 +156,23 @@ OUT_OF_PLACE: dict[Call, Call] = {
     _T.__itruediv__: torch.div,
     _T.clamp_: torch.clamp,
 }
+
+
+def gate_of(func: Call, args: tuple[Any, ...], gates: Collection[int]) -> int | None:
+    """Which operand, 0 or 1, of a product of two activations is its gate; None: neither, or both.
+
+    Of an elementwise product that is the one which is spread over the other, as a channel's scale
+    is over its map; otherwise the one that comes of a bounded function, its identity in `gates`.
+    """
+    if func not in SCALING or len(args) != 2:
+        return None
+    if func in ELEMENTWISE_PRODUCTS:
+        shape = torch.Size(np.broadcast_shapes(*(tuple(each.shape) for each in args)))
+        spread = [each.shape != shape for each in args]
+        if any(spread):
+            return spread.index(True) if sum(spread) == 1 else None
+    bounded = [id(each) in gates for each in args]
+    return bounded.index(True) if sum(bounded) == 1 else None
 
 
 def at_zero(f: Call, z: Tensor) -> float:

@@ -17,7 +17,7 @@ from robustkit.errors import ExplainError
 from robustkit.explain import operations as known
 from robustkit.explain.axes import channel_axes
 from robustkit.explain.frozen import frozen_statistics
-from robustkit.explain.rules import SECANT, Frozen, Pass, Relu, Smooth
+from robustkit.explain.rules import SECANT, Frozen, Gate, Pass, Relu, Smooth
 
 Call = Callable[..., Any]
 
@@ -26,32 +26,56 @@ Call = Callable[..., Any]
 class Step:
     """An operation that the image went through: the module it was in, what went in, what came out.
 
-    `inputs`, `outputs` are identities of tensors; the tensors themselves live in the graph.
+    `inputs`, `outputs` are identities of tensors; the tensors themselves live in the graph. `gates`
+    are those of the inputs through which no contribution goes back.
     """
 
     module: str
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    gates: tuple[int, ...] = ()
 
 
 @dataclass(eq=False)
 class Record:
-    """What was seen: every step, and by module what CAV has no convention for.
+    """What was seen: every step, and by module what CAV has no convention for (`unknown`).
 
-    `smooth` says whether an operation is not piecewise linear; `given` which module, the outermost,
-    gives a tensor; `axis` where the channels of a tensor (N,…) are, for those that have them
-    elsewhere than at 1. `kept` keeps the outputs alive, so that their identities stay their own.
+    `doubtful` tells of places without a convention (module, operation), which matter where
+    contributions go back through them: see `settle`. `gates` are tensors that come of bounded
+    functions. `smooth` says whether an operation is not piecewise linear; `given` which module, the
+    outermost, gives a tensor; `axis` where the channels of a tensor (N,…) are, for those that have
+    them elsewhere than at 1. `kept` keeps the outputs alive, so that their identities stay their
+    own.
     """
 
     now: Pass = field(default_factory=Pass)
     steps: list[Step] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
+    doubtful: dict[int, tuple[str, str]] = field(default_factory=dict)
+    gates: set[int] = field(default_factory=set)
     smooth: bool = False
     relus: int = 0
     given: dict[int, str] = field(default_factory=dict)
     axis: dict[int, int] = field(default_factory=dict)
     kept: list[Tensor] = field(default_factory=list)
+
+    def settle(self, image: int, logits: int) -> None:
+        """Make `unknown` of what is doubtful between the image and the logits, gates left out.
+
+        Both are identities of tensors. Where the way back meets a tensor that no step has made,
+        something was not seen, and all that is doubtful counts.
+        """
+        made = {each for step in self.steps for each in step.outputs} | {image}
+        alive, places = {logits}, set()
+        for place in range(len(self.steps) - 1, -1, -1):
+            step = self.steps[place]
+            if alive.intersection(step.outputs):
+                places.add(place)
+                alive.update(each for each in step.inputs if each not in step.gates)
+        for place, (module, name) in sorted(self.doubtful.items()):
+            if place in places or not alive <= made:
+                self.unknown.setdefault(module, name)
 
 
 class Recording(TorchFunctionMode):
@@ -67,6 +91,8 @@ class Recording(TorchFunctionMode):
         self.renamed: dict[int, Tensor] = {}
         self.stale: set[int] = set()  # memory that should have been written into
         self.inside: list[str] = [""]
+        self.doubt: str | None = None  # about the operation at hand
+        self.gates: tuple[int, ...] = ()  # among what it was given
 
     def __torch_function__(
         self, func: Call, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -77,8 +103,10 @@ class Recording(TorchFunctionMode):
         if not given or not torch.is_grad_enabled():
             if given and getattr(func, "__name__", "").endswith("_"):
                 self._refuse(func, "without gradients")
+                self._settle(False)
             return func(*args, **kwargs)
         self._check_stale(given)
+        self.gates = ()
         made = self._carried_out(func, args, kwargs)
         if made is None:  # it wrote somewhere
             self._refuse(func)
@@ -92,14 +120,19 @@ class Recording(TorchFunctionMode):
                 # Biases are counted image by image, so images must stay apart, one a row.
                 self._refuse(func, "after which rows are no images")
             self.record.kept += [*given, *outputs]
+            if func in known.GATING or self._of_gates(func, given):
+                self.record.gates |= {id(each) for each in outputs}
+            self._settle(True)
             self.record.steps.append(
                 Step(
                     self.inside[-1],
                     getattr(func, "__name__", str(func)),
                     tuple(id(each) for each in given),
                     tuple(id(each) for each in outputs),
+                    self.gates,
                 )
             )
+        self._settle(False)
         # Functions of torch.nn.functional hand their options on by name.
         if func in known.IN_PLACE or kwargs.get("inplace", False):
             self._rename(args[0] if args else kwargs["input"], made)
@@ -114,9 +147,22 @@ class Recording(TorchFunctionMode):
         return tensor.detach() if learnt else tensor
 
     def _refuse(self, func: Call, why: str = "") -> None:
-        """Note that CAV cannot pass this operation, in the module at work."""
+        """Note that CAV cannot pass this operation."""
         name = getattr(func, "__name__", str(func)) + (f", {why}," if why else "")
-        self.record.unknown.setdefault(self.inside[-1], name)
+        self.doubt = self.doubt or name
+
+    def _settle(self, seen: bool) -> None:
+        """Note in which module the doubt is, and, where its output is `seen`, at which step."""
+        if self.doubt is not None and seen:
+            self.record.doubtful[self._place()] = (self.inside[-1], self.doubt)
+        elif self.doubt is not None:
+            self.record.unknown.setdefault(self.inside[-1], self.doubt)
+        self.doubt = None
+
+    def _of_gates(self, func: Call, given: list[Tensor]) -> bool:
+        """Whether gates alone are moved, shifted or scaled here, which they remain then."""
+        given = given[:1] if func in known.LIKE_ANOTHER else given
+        return func in known.KEEPS_GATES and all(id(each) in self.record.gates for each in given)
 
     def _check_stale(self, given: list[Tensor]) -> None:
         """A view of what was written into elsewhere would show the old values."""
@@ -146,6 +192,14 @@ class Recording(TorchFunctionMode):
         if func in known.NORMS:
             return self._frozen(func, args, kwargs)
         func = known.OUT_OF_PLACE.get(func, func)
+        if func is F.scaled_dot_product_attention and all(_depends(each) for each in args[:3]):
+            attend = functools.partial(_attended, args[3:], kwargs)
+            return self._gate(attend, args[2], args[:2])
+        if func in known.SCALING and len(args) == 2 and all(_depends(each) for each in args):
+            gate = known.gate_of(func, args, self.record.gates)
+            if gate is not None:
+                product = functools.partial(_product, func, gate)
+                return self._gate(product, args[1 - gate], (args[gate],))
         made = func(*args, **kwargs)
         parts = [*args[1:], *(value for key, value in kwargs.items() if key != "input")]
         if func in known.BIASED and not any(_depends(part) for part in parts):
@@ -162,16 +216,21 @@ class Recording(TorchFunctionMode):
         """Whether CAV may pass, with what is added as a bias counted; False: no convention."""
         if func in known.PASSIVE:
             given = tree_leaves((args, kwargs))
-            mixed = func in (torch.cat, torch.concat, torch.stack) and any(
-                isinstance(each, Tensor) and not _depends(each) for each in given
-            )
+            if func in known.JOINING and not all(
+                _depends(each) for each in given if isinstance(each, Tensor)
+            ):
+                # What is learnt and put beside, as a class token is, speaks for itself: a bias.
+                empty, options = tree_map_only(Tensor, _without_the_image, (args, kwargs))
+                self._constant(made, func(*empty, **options))
+            beside = [*args[1:], *(value for key, value in kwargs.items() if key != "input")]
+            moving = func is F.grid_sample and any(_depends(each) for each in beside)
             dropping = "dropout" in getattr(func, "__name__", "") and kwargs.get("training")
             if func is F.pad:
                 # What the border is filled with speaks for itself: a bias.
                 x = args[0] if args else kwargs["input"]
                 rest = {key: value for key, value in kwargs.items() if key != "input"}
                 self._constant(made, func(torch.zeros_like(x.detach()), *args[1:], **rest))
-            return not (mixed or dropping)
+            return not (moving or dropping)
         depends = [_depends(each) for each in args[:2]]
         if func in known.ADDING or func in known.SUBTRACTING or func in known.REVERSED:
             if len(args) < 2:
@@ -201,6 +260,12 @@ class Recording(TorchFunctionMode):
         f = functools.partial(_applied, plain, args[1:], rest)
         self.record.smooth = True
         made: Tensor = Smooth.apply(z, f, known.at_zero(f, z), self._place(), self.record.now)
+        return made
+
+    def _gate(self, f: Callable[..., Tensor], signal: Tensor, gates: tuple[Tensor, ...]) -> Tensor:
+        self.record.smooth = True  # the derivative goes through the gates, too
+        self.gates = tuple(id(each) for each in gates if each is not signal)
+        made: Tensor = Gate.apply(f, self.record.now, signal, *gates)
         return made
 
     def _batch_norm(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -235,8 +300,8 @@ class Recording(TorchFunctionMode):
         """Count Σ bias·g of an operation that adds `bias` (C,) along the axis `channels`."""
         place, now, flat = self._place(), self.record.now, bias.detach()
 
-        def hook(g: Tensor) -> None:
-            if now.rule == SECANT:
+        def hook(g: Tensor | None) -> None:
+            if g is not None and now.rule == SECANT:
                 if channels == -1:
                     spread = g.reshape(len(g), -1, g.shape[-1]).sum(dim=1)
                 else:
@@ -249,8 +314,8 @@ class Recording(TorchFunctionMode):
         """Count Σ constant·g of an operation that adds `constant`, a number or a tensor."""
         place, now = self._place(), self.record.now
 
-        def hook(g: Tensor) -> None:
-            if now.rule == SECANT:
+        def hook(g: Tensor | None) -> None:
+            if g is not None and now.rule == SECANT:
                 now.add(place, (g * constant).reshape(len(g), -1).sum(dim=1))
 
         made.register_hook(hook)  # type: ignore[no-untyped-call]
@@ -273,6 +338,21 @@ def _depends(value: Any) -> bool:
 def _applied(func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], z: Tensor) -> Tensor:
     made: Tensor = func(z, *args, **kwargs)
     return made
+
+
+def _product(func: Call, gate: int, signal: Tensor, by: Tensor) -> Tensor:
+    made: Tensor = func(by, signal) if gate == 0 else func(signal, by)
+    return made
+
+
+def _attended(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Tensor, query: Tensor, key: Tensor
+) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value, *args, **kwargs)
+
+
+def _without_the_image(tensor: Tensor) -> Tensor:
+    return torch.zeros_like(tensor.detach()) if _depends(tensor) else tensor
 
 
 def _own_statistics(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

@@ -129,6 +129,35 @@ class Frozen(torch.autograd.Function):
         return (found, *nothing)
 
 
+class Gate(torch.autograd.Function):
+    """f(signal, gates), linear in the signal: a squeezed channel's scale, attention's weights.
+
+    Under the secant rule gates are the numbers that they are for this image, as the statistics of a
+    normalisation are, and the whole product is the signal's (signal-take-all, Arras et al. 2017).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, f: Callable[..., Tensor], now: Pass, signal: Tensor, *gates: Tensor
+    ) -> Tensor:
+        """f(signal, gates)."""
+        ctx.f, ctx.now = f, now
+        ctx.save_for_backward(signal, *gates)
+        return f(signal, *gates)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        """The derivative of all, or under the secant rule that of the signal alone."""
+        inputs = ctx.saved_tensors
+        wanted = 1 if ctx.now.rule == SECANT else len(inputs)
+        with torch.enable_grad():
+            leaves = [
+                each.detach().requires_grad_(place < wanted) for place, each in enumerate(inputs)
+            ]
+            found = torch.autograd.grad(ctx.f(*leaves), leaves[:wanted], g)
+        return (None, None, *found, *[None] * (len(inputs) - wanted))
+
+
 def _derivative(f: Function, z: Tensor) -> Tensor:
     with torch.enable_grad():
         leaf = z.detach().requires_grad_(True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,11 @@ from robustkit.compute import device_of, exact_products
 from robustkit.errors import ExplainError
 from robustkit.explain.layers import AUTO, INPUT, automatic, cuts, wanted_modules
 from robustkit.explain.recording import Record, Recording
-from robustkit.explain.rules import GRADIENT, SECANT, Frozen, Pass, Relu, Smooth
+from robustkit.explain.rules import GRADIENT, SECANT, Frozen, Gate, Pass, Relu, Smooth
 from robustkit.explain.targets import Target, class_targets
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +112,7 @@ class Trace:
                 continue
             seen.add(node)
             own = getattr(node, "_forward_cls", None)
-            if own is not None and own not in (Relu, Smooth, Frozen):
+            if own is not None and own not in (Relu, Smooth, Frozen, Gate):
                 found.add(own.__name__)
             waiting += [each for each, _ in node.next_functions]
         return found
@@ -158,6 +162,7 @@ def trace(
             if isinstance(logits, Tensor):
                 logits = recording._current(logits)
     _check_logits(logits, len(images))
+    record.settle(id(leaf), id(logits))
     tensors = {id(each): each for each in record.kept}
     live = {INPUT: leaf}
     if AUTO in layers:
@@ -195,6 +200,46 @@ def trace(
             yield made
     finally:
         made.end()
+
+
+def of_model_or_trace(function: Callable[Concatenate[Trace, P], R]) -> Callable[..., R]:
+    """Let a function of a trace take a model, images and a target in its place.
+
+    f(model, images, target="predicted", …, layers=("auto",)) makes a trace of its own, in
+    evaluation mode, and leaves the model in the mode it was in. Several maps of one trace cost one
+    forward pass. Raises `ExplainError` for layers given beside a trace, and as `trace` does.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> R:
+        if isinstance(args[0] if args else kwargs.get("trace"), Trace):
+            if "layers" in kwargs:
+                raise ExplainError(
+                    f"{function.__name__} of a trace has the trace's layers: name them in "
+                    "explain.trace(model, images, target, layers)"
+                )
+            return function(*args, **kwargs)
+        return of_model(*args, **kwargs)
+
+    def of_model(
+        model: nn.Module,
+        images: Tensor,
+        target: Target = "predicted",
+        *args: Any,
+        layers: Sequence[str] = (AUTO,),
+        **kwargs: Any,
+    ) -> R:
+        if not isinstance(model, nn.Module):
+            raise ExplainError(
+                f"{function.__name__} takes a trace, or a model (a torch.nn.Module), images and a "
+                f"target, not {type(model).__name__}"
+            )
+        if isinstance(layers, str):
+            raise ExplainError(f"layers are several names, such as ['{layers}'], not '{layers}'")
+        with pure(model), trace(model, images, target, layers) as traced:
+            return function(traced, *args, **kwargs)
+
+    return wrapped
 
 
 @contextmanager

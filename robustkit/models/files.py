@@ -121,7 +121,11 @@ def read(path: Path | str) -> tuple[Card, dict[str, Tensor]]:
 
 def digest(model: Storable) -> str:
     """SHA-256 (hex) over what `model` computes: weights, architecture, input and normalisation."""
-    return _digest(_tensors(model), model.card)
+    order = getattr(model, "order", None)
+    own = _digest(_tensors(model), model.card)
+    if order is None:
+        return own
+    return hashlib.sha256(f"{own} {order.tolist()}".encode()).hexdigest()
 
 
 def _tensors(model: Storable) -> dict[str, Tensor]:

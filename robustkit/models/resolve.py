@@ -19,7 +19,7 @@ from robustkit.models.classifier import Classifier
 from robustkit.models.files import load_file
 from robustkit.models.preprocessing import Preprocessing
 from robustkit.models.sources.base import SOURCES, Request, SourceNet, Spec
-from robustkit.models.specs import FILE, PREPROCESSING, ZOO_NAME, parse
+from robustkit.models.specs import FILE, PREPROCESSING, ZOO_NAME, parse, untrained
 from robustkit.models.weights import fit_weights, read_weights
 from robustkit.naming import numbered
 
@@ -55,10 +55,7 @@ def resolve(
         if weights is not None:
             raise ModelError(f"{spec}: a model file has its own weights; leave out {weights}")
         return load_file(spec, num_classes=num_classes, input_shape=shape, trust=trust)
-    if weights is not None:
-        if "weights" in parsed.options:
-            raise ModelError(f"{spec}: names its weights already; leave out {weights}")
-        parsed = replace(parsed, options={**parsed.options, "weights": str(weights)})
+    parsed = _weighted(parsed, weights)
     names = tuple(classes) if classes is not None else numbered(num_classes)
     if parsed.scheme == ZOO_NAME:
         return _of_zoo(parsed, names, shape, mean, std, seed)
@@ -74,6 +71,7 @@ def load(
     num_classes: int | None = None,
     input_shape: Sequence[int] | None = None,
     classes: Sequence[str] | None = None,
+    weights: Path | str | None = None,
     download: bool = False,
     trust: Sequence[str] = (),
     allow_code: bool = False,
@@ -86,10 +84,13 @@ def load(
     unless that function, "package.module:factory", is among `trust` (or `allow_code`), because
     loading runs it; the file of a module wrapped in Python needs that module: `net`.
     `num_classes`, `input_shape` (C,H,W) and `classes` are what the data has, for files to be
-    checked against and for functions that are called with them. Raises `ModelError`.
+    checked against and for functions that are called with them; `weights` is a state dict for a
+    name without any. Raises `ModelError`.
     """
     parsed = None if isinstance(spec, Path) else parse(spec)
     if parsed is None or parsed.scheme == FILE or net is not None:
+        if weights is not None:
+            raise ModelError(f"{spec}: a model file has its own weights; leave out {weights}")
         return load_file(
             spec,
             num_classes=num_classes,
@@ -98,6 +99,7 @@ def load(
             allow_code=allow_code,
             net=net,
         )
+    parsed = _weighted(parsed, weights)
     shape: Any = None if input_shape is None else tuple(input_shape)
     if classes is not None:
         num_classes = len(classes)
@@ -109,14 +111,24 @@ def load(
                 "for: NAME?weights=FILE"
             )
         return _of_zoo(parsed, names or numbered(num_classes), shape, None, None, 0).eval()
+    if untrained(parsed):
+        own = "pretrained=true" if parsed.scheme == "timm" else "weights=DEFAULT"
+        raise ModelError(
+            f"{spec}: untrained; give a trained model's file, or weights: {parsed.scheme}:"
+            f"{parsed.name}?{own}"
+        )
     request = Request(parsed, None, num_classes, shape, download)
     found = _open(request, 0)
-    if not found.trained:
-        raise ModelError(
-            f"{spec}: untrained; give a trained model's file, or its weights: {parsed.scheme}:"
-            f"{parsed.name}?weights=…"
-        )
     return _classifier(request, found, names, None).eval()
+
+
+def _weighted(spec: Spec, weights: Path | str | None) -> Spec:
+    """The spec with `weights` as its option; raises `ModelError` where it names some already."""
+    if weights is None:
+        return spec
+    if "weights" in spec.options:
+        raise ModelError(f"{spec.text}: names its weights already; leave out {weights}")
+    return replace(spec, options={**spec.options, "weights": str(weights)})
 
 
 def _open(request: Request, seed: int | None) -> SourceNet:

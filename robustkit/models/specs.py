@@ -43,6 +43,25 @@ def parse(text: str) -> Spec:
     return Spec(text, scheme, name, options)
 
 
+def names_untrained(text: str) -> bool:
+    """`untrained` of the parts of a spec."""
+    return untrained(parse(text))
+
+
+def untrained(spec: Spec) -> bool:
+    """Whether a spec names an architecture alone: of the zoo, torchvision or timm, and no weights.
+
+    Of a user's function nobody can tell before it is called.
+    """
+    if spec.options.get("weights", "none") != "none":
+        return False
+    if spec.scheme == "timm":
+        return spec.options.get("pretrained", "false").lower() == "false"
+    if spec.scheme == "torchvision":  # which says what it thinks of other options
+        return not spec.options.keys() - {"weights", *PREPROCESSING}
+    return spec.scheme == ZOO_NAME
+
+
 def is_file(text: str) -> bool:
     """Whether a spec is the path of a model file, and not a name with options."""
     return text.endswith(SUFFIX) and ("?" not in text or Path(text).exists())

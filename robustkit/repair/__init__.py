@@ -7,7 +7,7 @@ and neither imports the other.
 
 from robustkit.repair.config import ARACHNE, HISTORY, RepairConfig
 from robustkit.repair.fitness import FITNESS
-from robustkit.repair.heldout import drop_shared
+from robustkit.repair.heldout import drop_shared, gather
 from robustkit.repair.impacts import Impacts, impacts
 from robustkit.repair.localise import Localisation, localise
 from robustkit.repair.methods import METHODS, Method
@@ -49,6 +49,7 @@ __all__ = [
     "conclude_tuning",
     "difference",
     "drop_shared",
+    "gather",
     "impacts",
     "localise",
     "locate",

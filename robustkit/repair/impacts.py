@@ -15,8 +15,7 @@ from torch.func import functional_call
 from robustkit.attacks.purity import pure
 from robustkit.compute import device_of
 from robustkit.data import ImageSet, batches
-from robustkit.models import Classifier
-from robustkit.repair.weights import Layer
+from robustkit.repair.weights import Layer, net_of, seen_by_net
 
 BATCH = 250
 
@@ -34,7 +33,7 @@ class Impacts:
     forward: Mapping[str, Tensor]
 
 
-def impacts(model: Classifier, images: ImageSet, layers: Mapping[str, Layer]) -> Impacts:
+def impacts(model: nn.Module, images: ImageSet, layers: Mapping[str, Layer]) -> Impacts:
     """Both impacts of the weights of `layers` on `images`, in evaluation mode.
 
     o·w is linear in w, so its mean magnitude is mean|o|·|w|: one forward and one backward pass
@@ -53,7 +52,7 @@ def impacts(model: Classifier, images: ImageSet, layers: Mapping[str, Layer]) ->
         }
         for part in batches(len(images), BATCH):
             pixels, labels = images.floats(part).to(device), images.labels[part].to(device)
-            logits = functional_call(model.net, leaves, (model.preprocess(pixels),))
+            logits = functional_call(net_of(model), leaves, (seen_by_net(model, pixels),))
             loss = F.cross_entropy(logits, labels, reduction="sum") / len(images)
             found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
             for name, gradient in zip(layers, found, strict=True):

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustkit.compute import torch_generator
 from robustkit.data import ImageSet
 from robustkit.errors import RepairError
-from robustkit.models import Classifier
 from robustkit.repair.config import RepairConfig
 from robustkit.repair.impacts import Impacts, impacts
 from robustkit.repair.ranking import Masks, both, divided, pareto_front, size, top, without
 from robustkit.repair.sets import RepairSets
-from robustkit.repair.weights import Layer, Selection, repairable, select, weight_of
+from robustkit.repair.weights import Layer, Selection, net_of, repairable, select, weight_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +32,11 @@ class Localisation:
 
 
 def localise(
-    model: Classifier,
+    model: nn.Module,
     images: ImageSet,
     sets: RepairSets,
     config: RepairConfig,
-    previous: Classifier | None = None,
+    previous: nn.Module | None = None,
 ) -> Localisation:
     """Choose weights of `model` as `config.localisation` says.
 
@@ -69,12 +68,12 @@ class _Evidence:
 
 
 def _history(
-    model: Classifier,
+    model: nn.Module,
     images: ImageSet,
     sets: RepairSets,
     config: RepairConfig,
     layers: Mapping[str, Layer],
-    previous: Classifier,
+    previous: nn.Module,
 ) -> Localisation:
     counts = sets.counts()
     if counts["n_deg"] == 0:
@@ -118,9 +117,9 @@ def _history(
     return replace(found, notes=tuple(notes))
 
 
-def _check_previous(previous: Classifier, layers: Mapping[str, Layer]) -> None:
+def _check_previous(previous: nn.Module, layers: Mapping[str, Layer]) -> None:
     """Refuse a checkpoint that does not have the weights whose history is asked for."""
-    older = dict(previous.net.named_parameters())
+    older = dict(net_of(previous).named_parameters())
     for name, layer in layers.items():
         there = older.get(f"{name}.weight")
         if there is None or there.shape != layer.weight.shape:
@@ -180,7 +179,7 @@ def _relax(
 
 
 def _arachne(
-    model: Classifier,
+    model: nn.Module,
     images: ImageSet,
     sets: RepairSets,
     config: RepairConfig,

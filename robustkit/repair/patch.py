@@ -8,21 +8,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as pack
-from torch import Tensor
+from torch import Tensor, nn
 
+from robustkit.attacks.store import checksum as checksum_of
 from robustkit.errors import RepairError
 from robustkit.models import Classifier, digest
-from robustkit.repair.weights import Selection
+from robustkit.repair.weights import Selection, net_of
 from robustkit.runs import atomic_path
 
 FORMAT = 1
 _NOTE = "robustkit-patch"
 PARTS = ("indices", "old", "new")
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +39,9 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """Changed entries by parameter name, for the model whose digest is `parent`.
+    """Changed entries by parameter name, for the model whose `identity` is `parent`.
 
-    `child` is the digest of the model that `apply` makes of it; `provenance` (JSON values) says
+    `child` is the identity of the model that `apply` makes of it; `provenance` (JSON values) says
     where the patch is from.
     """
 
@@ -50,19 +53,19 @@ class Patch:
     def __len__(self) -> int:
         return sum(len(change.indices) for change in self.changes.values())
 
-    def apply(self, model: Classifier) -> Classifier:
+    def apply(self, model: M) -> M:
         """A copy of `model` with the new values; raises `RepairError` unless it is the parent."""
-        if digest(model) != self.parent:
+        if identity(model) != self.parent:
             raise RepairError(
-                f"the patch is for the model {self.parent[:12]}…, not for {digest(model)[:12]}…"
+                f"the patch is for the model {self.parent[:12]}…, not for {identity(model)[:12]}…"
             )
         return _with(model, {name: (each.indices, each.new) for name, each in self.changes.items()})
 
-    def revert(self, model: Classifier) -> Classifier:
+    def revert(self, model: M) -> M:
         """The inverse of `apply`; raises `RepairError` unless `model` is what `apply` makes."""
-        if digest(model) != self.child:
+        if identity(model) != self.child:
             raise RepairError(
-                f"the patch made the model {self.child[:12]}…, not {digest(model)[:12]}…"
+                f"the patch made the model {self.child[:12]}…, not {identity(model)[:12]}…"
             )
         return _with(model, {name: (each.indices, each.old) for name, each in self.changes.items()})
 
@@ -113,12 +116,19 @@ class Patch:
         return cls(changes, note["parent"], note["child"], note["provenance"])
 
 
+def identity(model: nn.Module) -> str:
+    """SHA-256 (hex) of what a patch is for: a classifier's digest, any other module's weights."""
+    if isinstance(model, Classifier):
+        return digest(model)
+    return checksum_of(dict(model.state_dict()))
+
+
 def make_patch(
-    model: Classifier, selection: Selection, values: Tensor | None, **provenance: Any
+    model: nn.Module, selection: Selection, values: Tensor | None, **provenance: Any
 ) -> Patch:
     """The patch that gives the selected weights of `model` these `values` (D,); None: no change."""
     if values is None:
-        return Patch({}, digest(model), digest(model), provenance)
+        return Patch({}, identity(model), identity(model), provenance)
     new = {f"{name}.weight": part for name, part in selection.split(values).items()}
     old = selection.split(selection.values(model))
     changes = {}
@@ -130,11 +140,11 @@ def make_patch(
     return _finished(model, changes, provenance)
 
 
-def difference(model: Classifier, changed: Classifier, **provenance: Any) -> Patch:
+def difference(model: nn.Module, changed: nn.Module, **provenance: Any) -> Patch:
     """The patch from `model` to `changed`, a net of the same architecture with other parameters."""
     changes = {}
-    after = dict(changed.net.named_parameters())
-    for name, parameter in model.net.named_parameters():
+    after = dict(net_of(changed).named_parameters())
+    for name, parameter in net_of(model).named_parameters():
         old = parameter.detach().flatten().cpu()
         new = after[name].detach().flatten().cpu()
         indices = torch.nonzero(_differ(old, new)).squeeze(1)
@@ -144,16 +154,16 @@ def difference(model: Classifier, changed: Classifier, **provenance: Any) -> Pat
 
 
 def _finished(
-    model: Classifier, changes: Mapping[str, Change], provenance: Mapping[str, Any]
+    model: nn.Module, changes: Mapping[str, Change], provenance: Mapping[str, Any]
 ) -> Patch:
     child = _with(model, {name: (each.indices, each.new) for name, each in changes.items()})
-    return Patch(changes, digest(model), digest(child), provenance)
+    return Patch(changes, identity(model), identity(child), provenance)
 
 
-def _with(model: Classifier, entries: Mapping[str, tuple[Tensor, Tensor]]) -> Classifier:
+def _with(model: M, entries: Mapping[str, tuple[Tensor, Tensor]]) -> M:
     """A copy of `model` in which these entries of its parameters have these values."""
     changed = copy.deepcopy(model)
-    parameters = dict(changed.net.named_parameters())
+    parameters = dict(net_of(changed).named_parameters())
     with torch.no_grad():
         for name, (indices, values) in entries.items():
             if name not in parameters:

@@ -6,14 +6,15 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustkit.attacks import predict
 from robustkit.data import ImageSet
-from robustkit.models import Classifier
-from robustkit.repair.config import RepairConfig
+from robustkit.errors import RepairError
+from robustkit.repair.config import ARACHNE, RepairConfig
+from robustkit.repair.heldout import Images, gather
 from robustkit.repair.localise import Localisation, localise
 from robustkit.repair.metrics import Verdict
 from robustkit.repair.patch import Patch, make_patch
@@ -76,23 +77,67 @@ class Repair:
         }
 
 
+@overload
 def repair(
-    model: Classifier,
+    model: nn.Module,
     config: RepairConfig,
     images: ImageSet,
-    held_out: ImageSet | None = None,
+    held_out: ImageSet | None = ...,
     *,
-    previous: Classifier | None = None,
+    previous: nn.Module | None = ...,
+    swarm: SwarmConfig = ...,
+    resume: Search | None = ...,
+    on_iteration: OnIteration = ...,
+) -> Repair: ...
+@overload
+def repair(
+    model: nn.Module,
+    config: RepairConfig = ...,
+    *,
+    failures: Images,
+    held_out: Images | None = ...,
+    previous: nn.Module | None = ...,
+    swarm: SwarmConfig = ...,
+    resume: Search | None = ...,
+    on_iteration: OnIteration = ...,
+) -> Repair: ...
+def repair(
+    model: nn.Module,
+    config: RepairConfig | None = None,
+    images: ImageSet | None = None,
+    held_out: Images | None = None,
+    *,
+    failures: Images | None = None,
+    previous: nn.Module | None = None,
     swarm: SwarmConfig = CONSTRICTED,
     resume: Search | None = None,
     on_iteration: OnIteration = lambda search: None,
 ) -> Repair:
     """Localise on `images`, search with a swarm, and judge by ordinary forward passes.
 
-    `previous` is the checkpoint before `model`, which the history method needs. `model` is never
-    changed. Where no candidate is fitter than the model as it is, the patch is empty. Raises
-    `RepairError` where there is nothing to repair or nothing to change.
+    Either `config` and `images`, a set of which the model gets some wrong and some right, with
+    `held_out` images to judge on; or `failures`, images that the model gets wrong, whose default
+    `config` is ARACHNE, which needs no training history. Then what must not break is taken from
+    `held_out`: half of its images that the model gets right are repaired on, the rest judges, and
+    copies of failures are left out (see `gather`). Masks and indices are of the images repaired on,
+    the failures first.
+
+    `previous` is the checkpoint before `model`, which the history method needs. `model` is any
+    module from images in [0,1] to logits, and never changed. Where no candidate is fitter than the
+    model as it is, the patch is empty. Raises `RepairError` where there is nothing to repair or
+    nothing to change.
     """
+    if (images is None) == (failures is None):
+        raise RepairError("give repair either images, with a config, or failures")
+    judged: ImageSet | None
+    if failures is not None:
+        config = ARACHNE if config is None else config
+        images, judged = gather(model, failures, held_out, config.seed)
+    elif config is None or not isinstance(held_out, ImageSet | None):
+        raise RepairError("repair of images takes a config, and an ImageSet to judge on")
+    else:
+        judged = held_out
+    assert images is not None
     began = time.perf_counter() - (0.0 if resume is None else resume.seconds)
     sets, located = locate(model, config, images, previous)
     found, how = search(
@@ -106,11 +151,11 @@ def repair(
         on_iteration=on_iteration,
     )
     seconds = time.perf_counter() - began
-    return conclude(model, config, images, held_out, (sets, located), (found, how), seconds)
+    return conclude(model, config, images, judged, (sets, located), (found, how), seconds)
 
 
 def locate(
-    model: Classifier, config: RepairConfig, images: ImageSet, previous: Classifier | None
+    model: nn.Module, config: RepairConfig, images: ImageSet, previous: nn.Module | None
 ) -> tuple[RepairSets, Localisation]:
     """What is to be repaired and where: what comes before the search; see `repair`."""
     sets = repair_sets(model, images, previous, labels=config.labels, pairs=config.pairs)
@@ -118,7 +163,7 @@ def locate(
 
 
 def conclude(
-    model: Classifier,
+    model: nn.Module,
     config: RepairConfig,
     images: ImageSet,
     held_out: ImageSet | None,
@@ -147,7 +192,7 @@ def _gain(found: Found) -> float:
 
 
 def judge_patches(
-    model: Classifier,
+    model: nn.Module,
     patches: Sequence[Patch],
     images: ImageSet,
     held_out: ImageSet | None,

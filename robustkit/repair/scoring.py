@@ -6,17 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from robustkit.attacks.purity import pure
 from robustkit.compute import device_of
 from robustkit.data import ImageSet, batches
-from robustkit.models import Classifier
+from robustkit.errors import RepairError
 from robustkit.repair.dense import dense_stages
 from robustkit.repair.products import Products
 from robustkit.repair.tail import Cut, cut, hold
-from robustkit.repair.weights import Selection, weight_of
+from robustkit.repair.weights import Selection, net_of, seen_by_net, weight_of
 
 BATCH = 250
 MEMORY = 1 << 30  # bytes that activations before the first changed layer may take
@@ -33,7 +33,7 @@ class Scorer(ABC):
 
     how: str
 
-    def __init__(self, model: Classifier, images: ImageSet, selection: Selection) -> None:
+    def __init__(self, model: nn.Module, images: ImageSet, selection: Selection) -> None:
         self.model, self.images, self.selection = model, images, selection
         self.device = device_of(model)
         self.labels = images.labels.to(self.device)
@@ -46,10 +46,13 @@ class Scorer(ABC):
     @torch.no_grad()
     def logits(self, values: Tensor) -> Tensor:
         """All logits (P,n,K) of candidates (P,D), for tests: the search never holds so many."""
-        classes = len(self.model.card.classes)
-        found = torch.empty(len(values), len(self.images), classes, device=self.device)
+        found: Tensor | None = None
         for candidates, images, logits in self.parts(values.to(self.device)):
+            if found is None:
+                found = logits.new_empty(len(values), len(self.images), len(logits))
             found[candidates, images] = logits.permute(1, 2, 0)
+        if found is None:
+            raise RepairError("no logits: there are no candidates, or no images")
         return found.cpu()
 
     @torch.no_grad()
@@ -75,7 +78,7 @@ class ProductScorer(Scorer):
     how = "products"
 
     def __init__(
-        self, model: Classifier, images: ImageSet, selection: Selection, products: Products
+        self, model: nn.Module, images: ImageSet, selection: Selection, products: Products
     ) -> None:
         super().__init__(model, images, selection)
         self.products = products
@@ -98,7 +101,7 @@ class TailScorer(Scorer):
 
     def __init__(
         self,
-        model: Classifier,
+        model: nn.Module,
         images: ImageSet,
         selection: Selection,
         divided: Cut,
@@ -131,13 +134,13 @@ class WholeScorer(Scorer):
                 for start in range(0, len(self.images), BATCH):
                     some = slice(start, min(start + BATCH, len(self.images)))
                     pixels = self.images.floats(torch.arange(some.start, some.stop))
-                    shown = self.model.preprocess(pixels.to(self.device))
-                    logits = functional_call(self.model.net, weights, (shown,))
+                    shown = seen_by_net(self.model, pixels.to(self.device))
+                    logits = functional_call(net_of(self.model), weights, (shown,))
                     yield slice(number, number + 1), some, logits.T[:, None].contiguous()
 
 
 def make_scorer(
-    model: Classifier,
+    model: nn.Module,
     images: ImageSet,
     selection: Selection,
     *,
@@ -151,7 +154,7 @@ def make_scorer(
     before that weight fit into `memory` bytes; "whole" always.
     """
     with pure(model):  # tracing sees evaluation mode
-        divided = cut(model.net, selection.indices) if set(ways) - {"whole"} else None
+        divided = cut(net_of(model), selection.indices) if set(ways) - {"whole"} else None
     held = None if divided is None else _held(model, images, divided, memory)
     if divided is not None and held is not None:
         stages = dense_stages(divided.tail) if "products" in ways and len(held) == 1 else None
@@ -166,13 +169,13 @@ def make_scorer(
     return WholeScorer(model, images, selection)
 
 
-def _held(model: Classifier, images: ImageSet, divided: Cut, memory: int) -> list[Tensor] | None:
+def _held(model: nn.Module, images: ImageSet, divided: Cut, memory: int) -> list[Tensor] | None:
     """The activations at the cut, once the tail has been seen to give the net's own logits."""
     device = device_of(model)
 
     def shown() -> Iterator[Tensor]:
         for part in batches(len(images), BATCH):
-            yield model.preprocess(images.floats(part).to(device))
+            yield seen_by_net(model, images.floats(part).to(device))
 
     with pure(model):
         held = hold(divided, shown(), len(images), memory)
@@ -183,12 +186,12 @@ def _held(model: Classifier, images: ImageSet, divided: Cut, memory: int) -> lis
 
 @torch.no_grad()
 def _gives_own_logits(
-    model: Classifier, divided: Cut, held: list[Tensor], normalised: Iterator[Tensor]
+    model: nn.Module, divided: Cut, held: list[Tensor], normalised: Iterator[Tensor]
 ) -> bool:
     """Whether the tail makes of what is held, image by image, what the whole net makes of it."""
     start = 0
     for shown in normalised:
-        own = model.net(shown)
+        own = net_of(model)(shown)
         parts = [each[start : start + len(shown)] for each in held]
         # Twice: a tail that writes into what it is given differs the second time.
         for _ in range(2):
@@ -199,7 +202,7 @@ def _gives_own_logits(
     return True
 
 
-def _substituted(model: Classifier, selection: Selection, values: Tensor) -> dict[str, Tensor]:
+def _substituted(model: nn.Module, selection: Selection, values: Tensor) -> dict[str, Tensor]:
     """The weights of the selected layers with `values` (D,) in place, by parameter name."""
     weights = {}
     for name, part in selection.split(values).items():

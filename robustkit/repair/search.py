@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustkit.attacks import predict
 from robustkit.compute import derive_seed, torch_generator
 from robustkit.data import ImageSet
-from robustkit.models import Classifier
 from robustkit.repair.config import RepairConfig
 from robustkit.repair.fitness import FITNESS, Tally, mean_loss, tally
 from robustkit.repair.scoring import MEMORY, Scorer, make_scorer
@@ -63,7 +62,7 @@ OnIteration = Callable[[Search], None]
 
 
 def search(
-    model: Classifier,
+    model: nn.Module,
     images: ImageSet,
     sets: RepairSets,
     selection: Selection,
@@ -127,7 +126,7 @@ def run_seed(config: RepairConfig, run: int) -> int:
     return derive_seed("repair", config.seed, run)
 
 
-def siblings_of(model: Classifier, selection: Selection) -> Siblings:
+def siblings_of(model: nn.Module, selection: Selection) -> Siblings:
     """Of every selected weight's layer: mean, standard deviation and range of all its weights."""
     figures: list[list[Tensor]] = [[], [], []]
     for name, indices in selection.indices.items():
@@ -146,7 +145,7 @@ def _tally(objective: Objective, places: Tensor) -> Tally:
 
 
 def _objectives(
-    model: Classifier,
+    model: nn.Module,
     images: ImageSet,
     sets: RepairSets,
     selection: Selection,
@@ -165,7 +164,7 @@ def _objectives(
 
 
 def _objective(
-    model: Classifier,
+    model: nn.Module,
     images: ImageSet,
     sets: RepairSets,
     selection: Selection,
@@ -186,7 +185,7 @@ def _objective(
 
 
 def choose_positives(
-    model: Classifier, images: ImageSet, sets: RepairSets, config: RepairConfig, run: int
+    model: nn.Module, images: ImageSet, sets: RepairSets, config: RepairConfig, run: int
 ) -> Tensor:
     """Which of the images that are right are watched: ascending indices, int64.
 

@@ -15,8 +15,21 @@ LAYERS = ("linear", "conv", "both", "last", "before-last")
 Layer = nn.Linear | nn.Conv2d
 
 
-def repairable(model: Classifier, layers: Sequence[str] = ("linear",)) -> dict[str, Layer]:
-    """The layers of `model.net` named by `layers`, by their module names, in the net's order.
+def net_of(model: nn.Module) -> nn.Module:
+    """The module by whose names layers and parameters go: a classifier's net, others themselves."""
+    return model.net if isinstance(model, Classifier) else model
+
+
+def seen_by_net(model: nn.Module, pixels: Tensor) -> Tensor:
+    """What `net_of(model)` is given for images (N,C,H,W) in [0,1]: a classifier normalises them."""
+    if isinstance(model, Classifier):
+        normalised: Tensor = model.preprocess(pixels)
+        return normalised
+    return pixels
+
+
+def repairable(model: nn.Module, layers: Sequence[str] = ("linear",)) -> dict[str, Layer]:
+    """The layers of `net_of(model)` named by `layers`, by their module names, in the net's order.
 
     "linear" are all fully connected layers, "conv" all convolutions, "both" either; "last" and
     "before-last" count fully connected layers from the end; anything else is a layer's name.
@@ -24,7 +37,7 @@ def repairable(model: Classifier, layers: Sequence[str] = ("linear",)) -> dict[s
     """
     known = {
         name: module
-        for name, module in model.net.named_modules()
+        for name, module in net_of(model).named_modules()
         if isinstance(module, nn.Linear | nn.Conv2d)
     }
     linear = [name for name, module in known.items() if isinstance(module, nn.Linear)]
@@ -78,7 +91,7 @@ class Selection:
         """How many weights of each layer are chosen."""
         return {name: len(each) for name, each in self.indices.items()}
 
-    def values(self, model: Classifier) -> Tensor:
+    def values(self, model: nn.Module) -> Tensor:
         """The chosen weights' values in `model`, float32 (D,) on the CPU."""
         parts = [
             weight_of(model, name).detach().flatten()[each.to(weight_of(model, name).device)].cpu()
@@ -92,9 +105,9 @@ class Selection:
         return dict(zip(self.indices, torch.split(values, sizes, dim=-1), strict=True))
 
 
-def weight_of(model: Classifier, name: str) -> Tensor:
-    """The weight of the layer `name` of `model.net`."""
-    weight = model.net.get_submodule(name).weight
+def weight_of(model: nn.Module, name: str) -> Tensor:
+    """The weight of the layer `name` of `net_of(model)`."""
+    weight = net_of(model).get_submodule(name).weight
     assert isinstance(weight, Tensor)
     return weight
 

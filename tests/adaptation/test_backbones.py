@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor
 from adaptation import detectors
 from robustkit import models
 from robustkit.errors import ModelError
-from robustkit.models import Block, Blueprint, Head
+from robustkit.models import Block, Blueprint, Classifier, Head
+from tests.adaptation import factories
 from tests.adaptation.test_detectors import CLASSES, TINY, batch
 
 EVOLVED = Blueprint(
@@ -97,3 +99,142 @@ def test_two_channels_are_neither_grey_nor_colour() -> None:
     body = models.build("vgg3", num_classes=3, in_channels=2, image_size=32, seed=0)
     with pytest.raises(ModelError, match="of which a backbone sees all or the mean"):
         detectors.build("tiny_ssd?side=64", CLASSES, backbone=body.card)
+
+
+LITE0, BRANCHING = (f"tests.adaptation.factories:{name}" for name in ("lite0", "branching"))
+
+
+def made_by(factory: str, classes: int, **statistics: Any) -> Classifier:
+    return models.build(
+        factory, num_classes=classes, in_channels=3, image_size=224, seed=0, **statistics
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def lite0() -> Classifier:
+    return made_by(LITE0, 1000, mean=(0.498,) * 3, std=(0.502,) * 3)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_net_of_anybodys_is_a_backbone_with_its_weights(
+    name: str, lite0: Classifier, tmp_path: Path
+) -> None:
+    model = detectors.build(f"{name}?side=128", CLASSES, backbone=lite0, seed=0).eval()
+    assert model.card.architecture["taps"] == ["_blocks.4", "_blocks.10", "_blocks.15"]
+    assert model.notes == ()
+    assert model.card.mean == (0.498,) * 3
+    images = list(torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)))
+    seen: list[Tensor] = []
+    handles = [
+        lite0.net.get_submodule(tap).register_forward_hook(lambda *given: seen.append(given[2]))
+        for tap in ("_blocks.4", "_blocks.10", "_blocks.15")
+    ]
+    lite0.net((torch.stack(images) - 0.498) / 0.502)
+    for handle in handles:
+        handle.remove()
+    backbone: Any = model.net.get_submodule("backbone")
+    batched, _ = model.net.get_submodule("transform")(images)
+    levels = getattr(backbone, "body", backbone)(batched.tensors)
+    assert [each.shape[-1] for each in levels.values()] == [16, 8, 4]
+    for level, own in zip(levels.values(), seen, strict=True):
+        torch.testing.assert_close(level, own)
+    file = tmp_path / "d.safetensors"
+    detectors.save(model, file)
+    count = len(factories.CALLED)
+    with pytest.raises(ModelError, match=rf"made by the function {LITE0}, .*--trust {LITE0}$"):
+        detectors.load(file)
+    assert len(factories.CALLED) == count
+    again = detectors.load(file, trust=[LITE0])
+    assert detectors.digest(again) == detectors.digest(model)
+    for first, second in zip(model(images), again(images), strict=True):
+        assert torch.equal(first.scores, second.scores)
+        assert torch.equal(first.boxes, second.boxes)
+
+
+def test_the_classifier_is_left_as_it_was(lite0: Classifier) -> None:
+    before = models.digest(lite0)
+    model = detectors.build("tiny_ssd?side=64", CLASSES, backbone=lite0, taps=["_blocks.4"])
+    model.train().losses(*batch())
+    assert models.digest(lite0) == before
+    assert not lite0.training
+    assert not any(each._forward_hooks for each in lite0.modules())
+
+
+def test_a_net_that_cannot_be_traced_is_read_by_hooks(tmp_path: Path) -> None:
+    body = made_by(BRANCHING, 5)
+    model = detectors.build("tiny_ssd?side=64", CLASSES, backbone=body, seed=0).eval()
+    (note,) = model.notes
+    assert note.startswith("backbone: read by hooks at stem, first, second, since torch.fx cannot")
+    images, truths = batch()
+    net: Any = body.net
+    first = net.first(net.stem(torch.stack(images)))
+    torch.testing.assert_close(model.features(images)["1"], first)
+    torch.testing.assert_close(model.features(images)["2"], net.second(first))
+    backbone: Any = model.net.get_submodule("backbone")
+    heads: list[Tensor] = []
+    backbone.net.head.register_forward_hook(lambda *given: heads.append(given[2]))
+    loss = model.train().losses(images, truths).total
+    torch.autograd.backward(loss)
+    assert backbone.net.first[0].weight.grad.abs().sum() > 0
+    assert not heads  # the rest of the net is not computed
+    assert not any(each._forward_hooks for each in backbone.net.second.modules())
+    model.eval()
+    detectors.save(model, tmp_path / "d.safetensors")
+    again = detectors.load(tmp_path / "d.safetensors", trust=[BRANCHING])
+    assert again.notes == model.notes
+    for a, b in zip(model(images), again(images), strict=True):
+        assert torch.equal(a.scores, b.scores)
+
+
+@pytest.mark.parametrize(
+    ("taps", "said"),
+    [
+        (["secnod"], "no block 'secnod' in the backbone; did you mean 'second'"),
+        (["unused"], "block 'unused' gives no tensor, or is not run"),
+        (["head"], r"block 'head' gives \(1, 5\), not \(N,C,h,w\)"),
+    ],
+)
+def test_taps_that_are_no_maps(taps: list[str], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        detectors.build("tiny_ssd?side=64", CLASSES, backbone=made_by(BRANCHING, 5), taps=taps)
+
+
+def test_many_blocks_are_not_all_listed(lite0: Classifier) -> None:
+    with pytest.raises(ModelError, match=r"did you mean '_blocks\.\d+'\? \(known: ") as caught:
+        detectors.build("tiny_ssd", CLASSES, backbone=lite0, taps=["_blocks.16"])
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "x",
+        {"classes": 5},
+        {"classes": 5, "size": [64]},
+        {"classes": 5, "size": [64, 10**9]},
+        {"classes": True, "size": [64, 64]},
+        {"classes": 5, "size": [64, 64], "read": "eval"},
+        {"classes": 10**9, "size": [64, 64]},
+    ],
+)
+def test_how_a_backbone_was_made_is_held_to_the_rules(made: object) -> None:
+    card = detectors.build("tiny_ssd?side=64", CLASSES, backbone=made_by(BRANCHING, 5)).card
+    wrong = replace(card, architecture={**card.architecture, "made": made})
+    with pytest.raises(ModelError, match="with a backbone made of"):
+        detectors.rebuild(wrong, trust=[BRANCHING])
+
+
+def test_weights_come_with_a_classifier_and_not_with_its_card() -> None:
+    body = models.build("vgg5?width=8", num_classes=10, in_channels=3, image_size=32, seed=1)
+    with_weights, without = (
+        detectors.build("tiny_ssd?side=64", CLASSES, backbone=each, seed=0).net.state_dict()
+        for each in (body, body.card)
+    )
+    assert with_weights.keys() == without.keys()
+    own = body.net.state_dict()
+    for name, each in with_weights.items():
+        inner = name.removeprefix("backbone.net.")
+        if inner in own:
+            assert torch.equal(each, own[inner])
+        else:
+            assert torch.equal(each, without[name])

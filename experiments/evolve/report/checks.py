@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.evolve.report.players import PLAYERS, SHOWN
+from experiments.evolve.report.players import SHOWN, present
 from experiments.evolve.report.words import rate_text, share
 from robustkit.runs.report import Section, table
 
@@ -35,7 +35,7 @@ def _attack(summary: dict[str, Any]) -> Row:
 def _black_box(nets: dict[str, Any]) -> Row:
     """A net must not do worse under another's adversarials than under its own."""
     right = {}
-    for name in PLAYERS[1:]:
+    for name in present(nets)[1:]:
         transfer = nets[name]["transfer_from_R"]["all"]["rate"]
         right[name] = (nets[name]["whitebox_acc"], 1.0 if transfer is None else 1 - transfer)
     masked = any(own > other for own, other in right.values())
@@ -49,7 +49,7 @@ def _black_box(nets: dict[str, Any]) -> Row:
 
 
 def _zero_gradients(nets: dict[str, Any]) -> Row:
-    most = max(PLAYERS, key=lambda name: nets[name].get("zero_gradients") or 0.0)
+    most = max(present(nets), key=lambda name: nets[name].get("zero_gradients") or 0.0)
     worst = nets[most].get("zero_gradients") or 0.0
     measured = f"at most {share(worst)} of the gradients are zero ({SHOWN[most]})"
     if worst == 0:
@@ -71,11 +71,12 @@ def _flipped(evolved: dict[str, Any]) -> Row:
 
 def _surrogate(nets: dict[str, Any]) -> Row:
     """What was learnt against R should hold against a net that took no part in the penalty."""
-    rates = {name: nets[name]["transfer_from_surrogate"]["headline"] for name in ("Rp", "E")}
+    other = "Rp" if "Rp" in nets else "E0"
+    rates = {name: nets[name]["transfer_from_surrogate"]["headline"] for name in (other, "E")}
     known = all(rate["rate"] is not None for rate in rates.values())
-    worse = known and rates["E"]["low"] > rates["Rp"]["high"]
-    measured = f"E {rate_text(rates['E'])}; R′ {rate_text(rates['Rp'])}"
-    title = "E is no easier prey for a surrogate than R′"
+    worse = known and rates["E"]["low"] > rates[other]["high"]
+    measured = f"E {rate_text(rates['E'])}; {SHOWN[other]} {rate_text(rates[other])}"
+    title = f"E is no easier prey for a surrogate than {SHOWN[other]}"
     return (title, _verdict(worse or not known), measured)
 
 

@@ -1,4 +1,4 @@
-"""The comparison: six nets, every rate with its interval and the number of images behind it."""
+"""The comparison of all nets: every rate with its interval and the number of images behind it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from experiments.evolve.report.players import (
     COLOURS,
     DENOMINATORS,
     MEANINGS,
-    PLAYERS,
     SHOWN,
     SOURCES,
+    present,
 )
 from experiments.evolve.report.words import compact, rate_text
 from robustkit.attacks import wilson
 from robustkit.runs.report import Section, figure, house_style, percent, svg, table
 
-OTHERS = PLAYERS[1:]
 MARKS = {"headline": "o", "fooling": "s", "all": "D"}
 
 
@@ -58,7 +57,8 @@ def _nets_table(nets: dict[str, Any], images: int) -> Markup:
         "seeds",
     )
     rows = []
-    for name in PLAYERS:
+    players = present(nets)
+    for name in players:
         net = nets[name]
         first = net.get("transfer_from_R", {}).get("headline")
         rows.append(
@@ -78,9 +78,9 @@ def _nets_table(nets: dict[str, Any], images: int) -> Markup:
         "means over seeds with 95 % Wilson intervals; cosines and norms of input gradients, means "
         "over images and seeds."
     )
-    strong = [PLAYERS.index("E")]
+    strong = [players.index("E")]
     meanings = Markup("; ").join(
-        Markup("<b>{}</b> {}").format(SHOWN[name], MEANINGS[name]) for name in PLAYERS
+        Markup("<b>{}</b> {}").format(SHOWN[name], MEANINGS[name]) for name in players
     )
     return table(headers, rows, caption=caption, strong=strong) + Markup(
         "<p><small>{}.</small></p>"
@@ -88,7 +88,7 @@ def _nets_table(nets: dict[str, Any], images: int) -> Markup:
 
 
 def _transfer_table(nets: dict[str, Any]) -> Markup:
-    pairs = [(source, name) for source in SOURCES for name in OTHERS]
+    pairs = [(source, name) for source in SOURCES for name in present(nets)[1:]]
     rows = [
         (ARROWS[source].format(SHOWN[name]), *(_cell(nets[name][source][d]) for d in DENOMINATORS))
         for source, name in pairs
@@ -134,12 +134,12 @@ def _decimal(value: float | None) -> str:
 def _chart(nets: dict[str, Any]) -> Markup:
     from matplotlib.figure import Figure
 
-    tips = {}
+    tips, others = {}, present(nets)[1:]
     with house_style():
         drawing = Figure(figsize=(10, 3.3), layout="constrained")
         panels = drawing.subplots(1, len(SOURCES), sharey=True)
         for axes, (source, title) in zip(panels, SOURCES.items(), strict=True):
-            for row, name in enumerate(OTHERS):
+            for row, name in enumerate(others):
                 for shift, kind in zip((-0.2, 0.06, 0.26), DENOMINATORS, strict=True):
                     rate = nets[name][source][kind]
                     if rate["rate"] is None:
@@ -149,8 +149,8 @@ def _chart(nets: dict[str, Any]) -> Markup:
                     tips[gid] = f"{SHOWN[name]}, {title}\n{kind}: {rate_text(rate)}"
             axes.set(title=title, xlim=(-4, 104), xlabel="transfer (%)")
             axes.grid(axis="y", visible=False)
-        panels[0].set_yticks(range(len(OTHERS)), [SHOWN[name] for name in OTHERS])
-        panels[0].set_ylim(len(OTHERS) - 0.4, -0.6)
+        panels[0].set_yticks(range(len(others)), [SHOWN[name] for name in others])
+        panels[0].set_ylim(len(others) - 0.4, -0.6)
         alt = "Transfer to each net from R, the surrogate and R's flipped gradient, and to R"
         return svg(drawing, alt=alt, tips=tips)
 

@@ -87,9 +87,21 @@ class Evidence:
         return None if value is None else float(value)
 
     @property
+    def left_out(self) -> dict[str, str]:
+        """Which of R2 and Rp there is not, and why."""
+        return dict(self.summary.get("left_out", {}))
+
+    @property
+    def wanted_accuracy(self) -> float | None:
+        """What trials are held against: R2's at trial budget, R's own where there is no R2."""
+        if self.left_out:
+            return float(self.summary["reference"]["accuracy"])
+        return self.baseline("R2", "accuracy")
+
+    @property
     def threshold(self) -> float | None:
         """The validation accuracy that a trial needed to be promoted before less accurate ones."""
-        accuracy = self.baseline("R2", "accuracy")
+        accuracy = self.wanted_accuracy
         return None if accuracy is None else accuracy - self.config.tolerance
 
 
@@ -129,7 +141,7 @@ def distinct(entries: Sequence[Entry]) -> list[list[Entry]]:
 def front_keys(evidence: Evidence) -> set[str]:
     """Networks that no other of either search beats in every objective of the search."""
     bounded = parse_objectives(evidence.config.objectives, MEASURES)
-    accuracy = evidence.baseline("R2", "accuracy")
+    accuracy = evidence.wanted_accuracy
     if accuracy is not None:
         bounded = evidence.config.objectives_above(accuracy)
     names = [objective.name for objective in bounded]
@@ -168,5 +180,6 @@ def _entry(trial: Trial, spent: Mapping[str, float]) -> Entry:
 
 
 def _classes(folder: RunFolder) -> tuple[str, ...] | None:
-    path = folder.file("nets") / "R.safetensors"
+    # A given R may have them in another order.
+    path = folder.file("nets") / "S.safetensors"
     return read_card(path).classes if path.is_file() else None

@@ -8,7 +8,7 @@ import torch
 from markupsafe import Markup
 from torch import Tensor
 
-from experiments.evolve.gallery import NETS
+from experiments.evolve.gallery import shown_nets
 from experiments.evolve.report.evidence import Evidence
 from experiments.evolve.report.players import RED, SHOWN
 from experiments.pages import eps_text
@@ -22,14 +22,16 @@ from experiments.pictures import (
 from robustkit.runs.report import Section, image_uri
 
 SIDE = 92  # pixels of the page
-PLAYERS = [SHOWN[name.split("-")[0]] for name in NETS]
 
 
 def gallery_section(evidence: Evidence) -> Section:
     """A row per image: clean, adversarial, the difference, and a map for R, R′ and E each."""
+    players = _players(evidence)
+    control = players[1]
     note = (
-        "Test images that R, R′ and E classify correctly and whose adversarial fools R, first "
-        "those that fool R′ and not E: chosen to show the difference, so no fair sample of it. "
+        f"Test images that R, {control} and E classify correctly and whose adversarial fools R, "
+        f"first those that fool {control} and not E: chosen to show the difference, so no fair "
+        "sample of it. "
         "The maps show where the input gradient of each net is large on the clean image."
     )
     count = len(evidence.gallery.labels)
@@ -38,19 +40,24 @@ def gallery_section(evidence: Evidence) -> Section:
     name = _namer(evidence.classes)
     rows = Markup().join(_row(evidence, index, name) for index in range(count))
     headers = ["clean image", "adversarial of R", "difference"]
-    headers += [f"where {player} looks" for player in PLAYERS]
+    headers += [f"where {player} looks" for player in players]
     head = Markup().join(Markup('<th scope="col">{}</th>').format(each) for each in headers)
     caption = (
         f"Attack: {evidence.config.attack}, {evidence.config.norm}, ε = "
         f"{eps_text(evidence.config.eps)} in units of images in [0,1]. Below each map: what the "
         "net says to the clean image and to the adversarial, and the cosine of its gradient with "
-        "R's. R′ and E are the first of their trainings."
+        f"R's. {control} and E are the first of their trainings."
     )
     whole = Markup(
         '<div class="scroll"><table><caption>{}</caption><thead><tr>{}</tr></thead>'
         "<tbody>{}</tbody></table></div>"
     )
     return Section("gallery", "Adversarial images", whole.format(caption, head, rows), note)
+
+
+def _players(evidence: Evidence) -> list[str]:
+    """The nets of the gallery as they are called, in order."""
+    return [SHOWN[name] for name in shown_nets(evidence.summary["nets"])]
 
 
 def _row(evidence: Evidence, index: int, name: Callable[[int], str]) -> Markup:
@@ -68,7 +75,7 @@ def _row(evidence: Evidence, index: int, name: Callable[[int], str]) -> Markup:
             Markup("× {}<br>at most {}").format(factor, eps_text(largest)),
         ),
     ]
-    for net, player in enumerate(PLAYERS):
+    for net, player in enumerate(_players(evidence)):
         before = int(shown.predicted[net, index])
         after = int(shown.predicted_adversarial[net, index])
         said = _said(name, truth, before, after)

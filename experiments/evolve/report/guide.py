@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from experiments.evolve.report.evidence import Evidence
-from experiments.evolve.report.players import MEANINGS, PLAYERS, SHOWN
+from experiments.evolve.report.players import MEANINGS, SHOWN, present
 from experiments.evolve.report.words import compact, share
 from robustkit.runs.report import Section, number, table
 
@@ -80,9 +80,9 @@ def selection_section(evidence: Evidence) -> Section:
     return Section("selection", "Selection", html)
 
 
-def reading_section() -> Section:
+def reading_section(summary: dict[str, Any]) -> Section:
     """Who the nets are and what a transfer rate is a share of."""
-    terms = [(SHOWN[name], MEANINGS[name]) for name in PLAYERS]
+    terms = [(SHOWN[name], MEANINGS[name]) for name in present(summary["nets"])]
     terms.append(("S", "a surrogate that took no part in any penalty, and attacks all others"))
     html = [*_paragraphs(TRANSFER), _terms(READING), *_paragraphs(REST), _terms(terms)]
     return Section("reading", "How to read the figures", Markup("\n").join(html))

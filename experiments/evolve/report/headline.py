@@ -6,7 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from experiments.evolve.reference import missing_words, published_words
+from experiments.evolve.report.players import RED, SHOWN
 from experiments.evolve.report.words import rate_text, share
+from robustkit.attacks import wilson
 from robustkit.runs.report import Section, cards, percent
 
 Summary = dict[str, Any]
@@ -15,6 +18,7 @@ Summary = dict[str, Any]
 def headline_section(summary: Summary) -> Section:
     """The cards and, below, what they say in plain words."""
     said = [
+        reference_sentence(summary),
         gap_sentence(summary),
         accuracy_sentence(summary),
         robustness_sentence(summary),
@@ -22,11 +26,37 @@ def headline_section(summary: Summary) -> Section:
         search_sentence(summary),
     ]
     html = Markup().join(Markup("<p>{}</p>").format(sentence) for sentence in said if sentence)
-    return Section("result", "Result", _cards(summary) + html)
+    return Section("result", "Result", _warnings(summary) + _cards(summary) + html)
+
+
+def _warnings(summary: Summary) -> Markup:
+    """What speaks against the whole run, before anything that it measured."""
+    style = f"border-left:4px solid {RED};padding-left:.9rem"
+    one = Markup(f'<p role="note" style="{style}"><strong>{{}}</strong>: {{}}.</p>')
+    told = [("Warning", each) for each in summary.get("warnings", ())]
+    if missing := missing_words(summary.get("left_out", {})):
+        told.append(("Incomplete comparison", missing))
+    return Markup().join(one.format(*each) for each in told)
+
+
+def reference_sentence(summary: Summary) -> str:
+    """What a given R is: its accuracy on validation beside the published one, and its notes."""
+    reference = summary["reference"]
+    if not reference.get("given"):
+        return ""
+    accuracy = wilson(reference["accuracy"], reference["validation_images"])
+    published = published_words(reference["published"])
+    notes = "".join(f" {note[:1].upper()}{note[1:]}." for note in reference["notes"])
+    return (
+        "R was given trained and is taken as it is; on validation it is right on "
+        f"{rate_text(accuracy.to_dict())}{published}.{notes}"
+    )
 
 
 def found(summary: Summary) -> int:
     """+1 where the gap's interval lies above zero, -1 where it lies below, 0 otherwise."""
+    if summary["gap"] is None:
+        return 0
     low, high = summary["gap"]["low"], summary["gap"]["high"]
     if low is None:
         return 0
@@ -36,6 +66,8 @@ def found(summary: Summary) -> int:
 def gap_sentence(summary: Summary) -> str:
     """What the gap T(R→R′) − T(R→E) says, and how surely."""
     gap, nets = summary["gap"], summary["nets"]
+    if gap is None:
+        return penalty_sentence(summary)
     if gap["points"] is None:
         return (
             "No test image is classified correctly by every training of every net, so that "
@@ -56,6 +88,28 @@ def gap_sentence(summary: Summary) -> str:
         "architecture than to R's own under the same penalty.",
     }
     return measured + verdicts[found(summary)] + _p_value(summary) + _single(summary)
+
+
+def penalty_sentence(summary: Summary) -> str:
+    """What the gap T(R→E0) − T(R→E) says, where there is no R′ to compare with."""
+    gap, nets = summary["penalty_gap"], summary["nets"]
+    if gap["points"] is None:
+        return (
+            "No test image is classified correctly by every training of every net, so that "
+            "transfer cannot be compared on a common set."
+        )
+    rates = {name: rate_text(_headline(nets[name])) for name in ("E0", "E")}
+    verdict = "that interval includes zero: this run does not show that the penalty matters"
+    if gap["low"] > 0:
+        verdict = "on the evolved architecture the penalty lowers the transfer"
+    elif gap["high"] < 0:
+        verdict = "on the evolved architecture the penalty raises the transfer"
+    return (
+        f"Adversarials made on R mislead E on {rates['E']}; E0, the same architecture without the "
+        f"penalty, on {rates['E0']}. T(R→E0) − T(R→E) is {gap['points']:+.1f} points, 95 % "
+        f"interval [{gap['low']:.1f}, {gap['high']:.1f}]: {verdict}. Whether R's own architecture "
+        "would do the same under the penalty is not known."
+    )
 
 
 def _single(summary: Summary) -> str:
@@ -113,6 +167,8 @@ def robustness_sentence(summary: Summary) -> str:
 
 def controls_sentence(summary: Summary) -> str:
     """What architecture and penalty do each on their own."""
+    if "Rp" not in summary["nets"]:
+        return ""
     rates = {name: _headline(summary["nets"][name])["rate"] for name in ("R2", "Rp", "E", "E0")}
     if any(rate is None for rate in rates.values()):
         return ""
@@ -152,22 +208,26 @@ def search_sentence(summary: Summary) -> str:
 
 
 def _cards(summary: Summary) -> Markup:
-    gap, nets, selection = summary["gap"], summary["nets"], summary["selection"]["E"]
+    nets, selection = summary["nets"], summary["selection"]["E"]
+    control, gap = "Rp", summary["gap"]
+    if gap is None:
+        control, gap = "E0", summary["penalty_gap"]
     shown = "–" if gap["points"] is None else f"{gap['points']:+.1f}"
     interval = (
         "no common images"
         if gap["points"] is None
-        else f"T(R→R′) − T(R→E), [{gap['low']:.1f}, {gap['high']:.1f}], n = {gap['n']:,}"
+        else f"T(R→{SHOWN[control]}) − T(R→E), [{gap['low']:.1f}, {gap['high']:.1f}], "
+        f"n = {gap['n']:,}"
     )
     ours, theirs = nets["E"], nets["R"]
     transfer = _headline(ours)
     return cards(
         [
-            ("gap, points", shown, interval),
+            ("gap, points" if control == "Rp" else "gap to E0, points", shown, interval),
             (
                 "transfer T(R→E)",
                 percent(transfer["rate"], transfer["low"], transfer["high"], transfer["n"]),
-                f"R′ {share(_headline(nets['Rp'])['rate'])}",
+                f"{SHOWN[control]} {share(_headline(nets[control])['rate'])}",
             ),
             ("clean accuracy, E", share(ours["clean_acc"]), f"R {share(theirs['clean_acc'])}"),
             (

@@ -26,12 +26,18 @@ TITLES = {
 
 def history_section(evidence: Evidence) -> Section:
     """Accuracy and transfer by trial, for the evolution and the random search of equal budget."""
+    held = "R's own accuracy" if evidence.left_out else "R2 at trial budget"
+    level = (
+        ""
+        if evidence.left_out
+        else "Level lines: R's own architecture at the budget of a trial, without (R2) and with "
+        "the penalty (R′). "
+    )
     caption = (
         "Dots are trials, bars the medians of a generation, steps the best so far. The lowest "
         "transfer counts only trials as accurate as the choice asks for"
-        f" ({share(evidence.threshold)} here, R2 at trial budget minus the tolerance): a net that "
-        "has learnt nothing transfers little as well. Level lines: R's own architecture at the "
-        "budget of a trial, without (R2) and with the penalty (R′). Crosses: trials that failed; "
+        f" ({share(evidence.threshold)} here, {held} minus the tolerance): a net that "
+        f"has learnt nothing transfers little as well. {level}Crosses: trials that failed; "
         "triangles: less accurate than the axis shows."
     )
     return Section("history", "Search history", figure(_drawn(evidence), caption), _note(evidence))

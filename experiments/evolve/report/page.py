@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from experiments.evolve.report.checks import checks_section
@@ -19,6 +20,7 @@ from experiments.evolve.report.outcomes import outcomes_section
 from experiments.evolve.report.pareto import pareto_section
 from experiments.evolve.report.words import plural
 from experiments.pages import eps_text
+from robustkit.models.specs import is_file
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import duration, render_report
 
@@ -43,7 +45,7 @@ def write_report(folder: RunFolder) -> Path:
         selection_section(evidence),
         curves_section(evidence),
         outcomes_section(evidence),
-        reading_section(),
+        reading_section(summary),
         settings_section(folder.config),
     ]
     page = render_report(
@@ -69,5 +71,7 @@ def _subtitle(evidence: Evidence) -> str:
 
 
 def _named(reference: str) -> str:
-    """A reference as a title calls it: a model file by its name alone."""
-    return Path(reference).stem if reference.endswith(".safetensors") else reference
+    """A reference as a title calls it: files by their names alone."""
+    if is_file(reference):
+        return Path(reference).stem
+    return re.sub(r"[^?&=:]*/", "", reference)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from robustkit.runs.report import PALETTE
 
 BLUE, ORANGE, GREEN, RED, VIOLET, GREY = PALETTE
@@ -30,3 +32,8 @@ SOURCES = {
     "transfer_to_R": "to R, from the net itself",
 }
 DENOMINATORS = ("headline", "fooling", "all")
+
+
+def present(nets: Iterable[str]) -> list[str]:
+    """The players among `nets`, in their usual order; R2 and R′ may have been left out."""
+    return [name for name in PLAYERS if name in set(nets)]

@@ -4,7 +4,7 @@ checkpoint."""
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Setting:
         if self.count >= len(splits.train):
             return splits
         chosen = data.stratified_sample(splits.train.labels, self.count, self.seed)
-        return replace(splits, train=splits.train.subset(chosen))
+        return splits.replaced(train=splits.train.subset(chosen))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def collection(name: str, count: int) -> Splits:
     train, val, test = (
         resized(first(part, count)) for part in (splits.train, splits.val, splits.test)
     )
-    return replace(splits, train=train, val=val, test=test)
+    return splits.replaced(train=train, val=val, test=test)
 
 
 def first(images: ImageSet, count: int) -> ImageSet:

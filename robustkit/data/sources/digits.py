@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robustkit.data.pictures import StoredPictures
 from robustkit.data.registry import Part, Request, Source, source
 from robustkit.data.sampling import stratified_split
 
@@ -32,8 +33,8 @@ def open_digits(request: Request) -> Source:
     images = ((sixteenths * 255 + 128) // 256).to(torch.uint8)
     train, test = stratified_split(labels, TEST_FRACTION, seed=0)
     return Source(
-        train=Part(labels[train], images[train].__getitem__),
-        test=Part(labels[test], images[test].__getitem__),
+        train=Part(labels[train], StoredPictures.of(images[train])),
+        test=Part(labels[test], StoredPictures.of(images[test])),
         classes=CLASSES,
     )
 

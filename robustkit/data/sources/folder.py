@@ -2,60 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from robustkit.data.files import Format, find_images, read_images, survey
-from robustkit.data.registry import Part, Request, Source, source
+from robustkit.data.files import PictureFiles, image_paths
+from robustkit.data.registry import PARTS, Part, Request, Source, source
 from robustkit.data.sampling import stratified_split
+from robustkit.data.specs import GEOMETRY_OPTIONS
 from robustkit.errors import DataError
 
 TEST_FRACTION = 0.2
-LARGEST = 4096  # pixels; beyond, a size is a slip of the finger
 
 
-@source("folder", takes_path=True)
+@source("folder", takes_path=True, options=GEOMETRY_OPTIONS)
 def open_folder(request: Request) -> Source:
-    """Offer `folder:PATH` or `folder:PATH?size=32`, which resizes every image to 32×32.
+    """Offer `folder:PATH`, or `folder:PATH?size=32` to resize and crop every picture to 32×32.
 
-    PATH holds `train/` and `test/`, each with one folder per class, or the class folders alone:
-    then a fifth of every class, always the same, is for testing. Raises DataError naming the
-    folder or file at fault.
+    PATH holds any of `train/`, `val/` and `test/`, each with one folder per class, or the class
+    folders alone: then a fifth of every class, always the same, is for testing. Classes are those
+    of `train/`, without it those of the others. Raises DataError naming the folder or file at
+    fault.
     """
-    root, size = _parse(request.argument)
-    if not root.is_dir():
-        raise DataError(f"no such folder: {root}")
-    names = _subfolders(root)
-    if "train" not in names and "test" not in names:
-        return _divided(root, names, size)
-    if names != ("test", "train"):
+    root = Path(request.argument).expanduser()
+    names = subfolders(root)
+    if not set(names) & set(PARTS):
+        train, test, notes = _divided(root, names)
+        return Source(train, test, names, geometry=request.geometry, notes=notes)
+    if not set(names) <= set(PARTS):
         raise DataError(
-            f"{root} holds {', '.join(names)}; either exactly train and test, or only class folders"
+            f"{root} holds {', '.join(names)}; either only train, val and test, or only class "
+            f"folders"
         )
-    classes = _subfolders(root / "train")
-    strange = sorted(set(_subfolders(root / "test")) - set(classes))
-    if strange:
-        raise DataError(f"{root / 'test'} has the class '{strange[0]}', which train has not")
-    train, test = _files(root / "train", classes), _files(root / "test", classes, allow_none=True)
-    form = survey([path for path, _ in train + test], size)
-    return Source(_part(train, form), _part(test, form), classes)
+    classes = _classes(root, names)
+    labels = {name: label for label, name in enumerate(classes)}
+    parts = {name: labelled_part(root / name, labels, allow_none=name != "train") for name in names}
+    return Source(
+        parts.get("train"),
+        parts.get("test"),
+        classes,
+        val=parts.get("val"),
+        geometry=request.geometry,
+    )
 
 
-def _parse(argument: str) -> tuple[Path, int | None]:
-    path, mark, option = argument.partition("?")
-    if not mark:
-        return Path(path).expanduser(), None
-    key, _, value = option.partition("=")
-    if key != "size" or not value.isdecimal() or len(value) > 9 or not 1 <= int(value) <= LARGEST:
-        raise DataError(
-            f"'?{option}' is no option of a folder; write '?size=32' to resize, up to {LARGEST}"
-        )
-    return Path(path).expanduser(), int(value)
-
-
-def _subfolders(folder: Path) -> tuple[str, ...]:
+def subfolders(folder: Path) -> tuple[str, ...]:
+    """Return the names of the folders in `folder`, sorted; raises DataError if there are none."""
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder}")
     names = tuple(
         sorted(
             path.name
@@ -68,36 +63,41 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _files(
-    folder: Path, classes: tuple[str, ...], *, allow_none: bool = False
-) -> list[tuple[Path, int]]:
-    files = []
-    for label, name in enumerate(classes):
-        found = find_images(folder / name)
+def labelled_part(folder: Path, labels: Mapping[str, int], *, allow_none: bool = False) -> Part:
+    """The pictures in the folders that `labels` names, in its order.
+
+    Raises DataError for a folder without pictures, unless `allow_none`.
+    """
+    paths: list[str] = []
+    given: list[int] = []
+    for name, label in labels.items():
+        found = image_paths(folder / name) if (folder / name).is_dir() else []
         if not found and not allow_none:
             raise DataError(f"{folder / name} holds no image; every class needs one")
-        files += [(path, label) for path in found]
-    return files
+        paths += found
+        given += [label] * len(found)
+    return Part(torch.tensor(given, dtype=torch.int64), PictureFiles(paths))
 
 
-def _divided(root: Path, classes: tuple[str, ...], size: int | None) -> Source:
-    files = _files(root, classes)
-    everything = _part(files, survey([path for path, _ in files], size))
-    try:
-        train, test = stratified_split(everything.labels, TEST_FRACTION, seed=0)
-    except DataError as error:
-        raise DataError(f"{root}: {error}") from error
-    return Source(_of(everything, train), _of(everything, test), classes)
+def _classes(root: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+    found = {name: subfolders(root / name) for name in names}
+    if "train" not in found:
+        return tuple(sorted(set().union(*found.values())))
+    for name, classes in found.items():
+        if strange := sorted(set(classes) - set(found["train"])):
+            raise DataError(f"{root / name} has the class '{strange[0]}', which train has not")
+    return found["train"]
 
 
-def _part(files: list[tuple[Path, int]], form: Format) -> Part:
-    return Part(
-        labels=torch.tensor([label for _, label in files], dtype=torch.int64),
-        read=lambda indices: read_images([files[index][0] for index in indices.tolist()], form),
-    )
+def _divided(root: Path, classes: tuple[str, ...]) -> tuple[Part | None, Part, tuple[str, ...]]:
+    """Training and test images of class folders; all are for testing where none can be divided."""
+    whole = labelled_part(root, {name: label for label, name in enumerate(classes)})
+    if int(torch.bincount(whole.labels).max()) < 2:
+        return None, whole, ("no class has two images: all of them are for testing",)
+    train, test = stratified_split(whole.labels, TEST_FRACTION, seed=0)
+    return _of(whole, train), _of(whole, test), ()
 
 
 def _of(part: Part, chosen: torch.Tensor) -> Part:
-    return replace(
-        part, labels=part.labels[chosen], read=lambda indices: part.read(chosen[indices])
-    )
+    assert isinstance(part.pictures, PictureFiles)
+    return Part(part.labels[chosen], part.pictures.subset(chosen))

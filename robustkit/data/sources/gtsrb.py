@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from robustkit.data.files import Format, find_images, read_images
+from robustkit.data.files import find_images, read_images
+from robustkit.data.pictures import Format, StoredPictures
 from robustkit.data.registry import Part, Request, Source, required_root, source
 from robustkit.data.sources.npz import not_found, npz_under_root
 from robustkit.errors import DataError
@@ -69,7 +70,10 @@ def _test(base: Path) -> Part:
 def _part(paths: list[Path], labels: list[int], tracks: list[int] | None) -> Part:
     return Part(
         labels=torch.tensor(labels, dtype=torch.int64),
-        read=lambda indices: read_images([paths[index] for index in indices.tolist()], FORMAT),
+        pictures=StoredPictures(
+            lambda indices: read_images([paths[index] for index in indices.tolist()], FORMAT),
+            FORMAT.shape,
+        ),
         tracks=None if tracks is None else torch.tensor(tracks, dtype=torch.int64),
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from robustkit.data.arrays import Array, to_labels, to_nchw
+from robustkit.data.pictures import StoredPictures
 from robustkit.data.registry import Part, Request, Source, required_root, source
 from robustkit.data.sources.npz import not_found, npz_under_root
 from robustkit.errors import DataError
@@ -60,7 +61,7 @@ def _part(folder: Path, prefix: str) -> Part:
     labels_path = folder / f"{prefix}-labels-idx1-ubyte"
     images = to_nchw(read_idx(images_path, 3), str(images_path))
     labels = to_labels(read_idx(labels_path, 1), len(images), str(labels_path))
-    return Part(labels, images.__getitem__)
+    return Part(labels, StoredPictures.of(images))
 
 
 def read_idx(path: Path, ndim: int) -> Array:

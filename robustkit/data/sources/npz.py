@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import Tensor
+
 from robustkit.data.arrays import Array, one_line, read_npz, to_labels, to_nchw
-from robustkit.data.registry import Part, Request, Source, required_root, source
+from robustkit.data.pictures import StoredPictures
+from robustkit.data.registry import PARTS, Part, Request, Source, required_root, source
 from robustkit.errors import DataError
 
-REQUIRED = ("x_train", "y_train", "x_test", "y_test")
-OPTIONAL = ("train_track", "test_track", "classes")
+OPTIONAL = (*(f"{part}_track" for part in PARTS), "classes")
 
 
 @source("npz", takes_path=True)
@@ -19,17 +21,19 @@ def open_npz(request: Request) -> Source:
 
 
 def read_source(path: Path, classes: tuple[str, ...] | None = None) -> Source:
-    """Read a .npz with x_train, y_train, x_test, y_test as a source.
+    """Read a .npz with any of the pairs x_train, y_train; x_val, y_val; x_test, y_test.
 
     Images are uint8 (N,H,W), (N,H,W,C) or (N,C,H,W); labels integers (N,) from 0 on. Optional:
-    train_track and test_track (N,), and `classes`, an array of names; without names given here
-    or there, the classes are called by their numbers. Raises DataError naming file and key.
+    train_track, val_track and test_track (N,), and `classes`, an array of names; without names
+    given here or there, the training labels tell how many classes there are, and each is called
+    by its number. Raises DataError naming file and key.
     """
-    arrays = read_npz(path, REQUIRED, OPTIONAL)
-    train, test = (_part(arrays, split, path) for split in ("train", "test"))
-    if classes is None:
-        classes = _names(arrays, int(train.labels.max()) + 1, path)
-    return Source(train, test, classes)
+    arrays = read_npz(path, _needed, OPTIONAL)
+    parts = {part: _part(arrays, part, path) for part in PARTS if f"x_{part}" in arrays}
+    classes = classes or _names(arrays, path)
+    if classes is None and "train" in parts:
+        classes = _numbers(parts["train"].labels, path)
+    return Source(parts.get("train"), parts.get("test"), classes, val=parts.get("val"))
 
 
 def npz_under_root(request: Request, classes: tuple[str, ...]) -> Source | None:
@@ -48,6 +52,16 @@ def not_found(request: Request, files: str, error: Exception) -> DataError:
     )
 
 
+def _needed(held: set[str]) -> tuple[str, ...]:
+    """The keys that a file must have that has those of `held`: pairs, and at least one."""
+    pairs = [f"{key}_{part}" for part in PARTS for key in ("x", "y") if held & _pair(part)]
+    return tuple(pairs) or ("x_test", "y_test")
+
+
+def _pair(part: str) -> set[str]:
+    return {f"x_{part}", f"y_{part}"}
+
+
 def _part(arrays: dict[str, Array], split: str, path: Path) -> Part:
     images = to_nchw(arrays[f"x_{split}"], f"{path}: x_{split}")
     labels = to_labels(arrays[f"y_{split}"], len(images), f"{path}: y_{split}")
@@ -55,18 +69,23 @@ def _part(arrays: dict[str, Array], split: str, path: Path) -> Part:
     tracks = None
     if track is not None:
         tracks = to_labels(track, len(images), f"{path}: {split}_track")
-    return Part(labels, images.__getitem__, tracks)
+    return Part(labels, StoredPictures.of(images), tracks)
 
 
-def _names(arrays: dict[str, Array], count: int, path: Path) -> tuple[str, ...]:
+def _names(arrays: dict[str, Array], path: Path) -> tuple[str, ...] | None:
     names = arrays.get("classes")
     if names is None:
-        if count > len(arrays["y_train"]):
-            raise DataError(
-                f"{path}: y_train goes up to {count - 1}, but has only {len(arrays['y_train'])} "
-                f"images; labels count the classes from 0 without gaps"
-            )
-        return tuple(str(number) for number in range(count))
+        return None
     if names.dtype.kind != "U" or names.ndim != 1:
         raise DataError(f"{path}: classes must be text of shape (K,), not {names.dtype}")
     return tuple(str(name) for name in names)
+
+
+def _numbers(labels: Tensor, path: Path) -> tuple[str, ...]:
+    count = int(labels.max()) + 1
+    if count > len(labels):
+        raise DataError(
+            f"{path}: y_train goes up to {count - 1}, but has only {len(labels)} "
+            f"images; labels count the classes from 0 without gaps"
+        )
+    return tuple(str(number) for number in range(count))

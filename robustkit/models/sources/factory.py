@@ -193,7 +193,9 @@ def _arguments(
     options: Mapping[str, str],
 ) -> dict[str, Any]:
     """What the function is called with: the user's options, and what of the offer it has."""
-    parameters = inspect.signature(factory).parameters
+    parameters: Mapping[str, inspect.Parameter] = inspect.signature(factory).parameters
+    if inspect.isclass(factory) and factory.__init__ is nn.Module.__init__:
+        parameters = {}  # the signature it inherits takes anything and refuses it
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     given: dict[str, Any] = {}
     for name, text in options.items():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks import ATTACKS, Attack, library_attacks, make, violations
+from robustkit.attacks import ATTACKS, COMPONENTS, Attack, library_attacks, make, violations
 from robustkit.data import ImageSet
 
 CLASSES, SIDE = 6, 8
@@ -40,7 +40,14 @@ QUICK = {
 }
 PLAIN = ("FFGSM", "FGSM", "GN", "JSMA", "VANILA")  # they have no number of steps
 LIBRARY = sorted(library_attacks())
-OURS = sorted(ATTACKS)
+# Components are attacks of their own as far as the contract goes, and so are all of them together.
+COMBINED = [
+    *(f"mifgsm?components={name}" for name in sorted(COMPONENTS)),
+    f"mifgsm?components={','.join(sorted(COMPONENTS))}",
+    "pgd?components=di+ti+si",
+    "fgsm?components=di,si",
+]
+OURS = [*sorted(ATTACKS), *COMBINED]
 EVERY = [*OURS, *(f"torchattacks:{name}" for name in LIBRARY)]
 # Attacks of torchattacks that draw nothing, with what they must be told for that.
 DRAWS_NOTHING = {
@@ -72,7 +79,7 @@ def quick(name: str) -> Attack:
     """The attack `name`, with little to do."""
     library = name.removeprefix("torchattacks:")
     if library == name:
-        return make(name, eps=0.1, **({} if name == "fgsm" else {"steps": 3}))
+        return make(name, eps=0.1, **({} if name.startswith("fgsm") else {"steps": 3}))
     written = QUICK.get(library, "" if library in PLAIN else "steps=2")
     attack = make(f"{name}?{written}" if written else name)
     images, labels = examples(8)

@@ -65,7 +65,7 @@ def test_sets_of_other_tools_may_be_bytes_and_channels_last(tmp_path: Path) -> N
     path = tmp_path / "theirs.npz"
     np.savez(path, images=IMAGES.images.numpy().transpose(0, 2, 3, 1))
     found = import_npz(path, IMAGES)
-    assert torch.equal(found.images, IMAGES.floats())
+    assert torch.equal(found.images, IMAGES.images)
     assert found.provenance["file"] == "theirs.npz"
 
 
@@ -103,3 +103,52 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
         path.write_bytes(part)
         with pytest.raises(AttackError, match=r"half\.npz"):
             import_npz(path, IMAGES)
+
+
+@pytest.fixture
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is small enough for memory, and chunks hold one image."""
+    monkeypatch.setattr("robustkit.attacks.exchange.SMALL_SETS", -1)
+    monkeypatch.setattr("robustkit.attacks.exchange.CHUNK", 64)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.usefixtures("everything_is_large")
+def test_large_sets_are_read_from_the_disk(tmp_path: Path, kind: Any, last: bool) -> None:
+    pixels = IMAGES.images.numpy() if kind is np.uint8 else (IMAGES.floats().numpy()).astype(kind)
+    path = tmp_path / "large.npz"
+    given = pixels.transpose(0, 2, 3, 1) if last else np.asfortranarray(pixels)
+    np.savez_compressed(path, images=given, labels=IMAGES.labels.numpy())
+    found = import_npz(path, IMAGES)
+    expected = pixels if kind is np.uint8 else pixels.astype(np.float32)
+    assert np.array_equal(found.images.numpy(), expected)
+    assert found.images.dtype == (torch.uint8 if kind is np.uint8 else torch.float32)
+
+
+@pytest.mark.parametrize(("arrays", "message"), WRONG)
+@pytest.mark.usefixtures("everything_is_large")
+def test_what_is_no_large_set_is_refused(
+    tmp_path: Path, arrays: dict[str, Any], message: str
+) -> None:
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    with pytest.raises(AttackError, match=message):
+        import_npz(tmp_path / "wrong.npz", IMAGES)
+
+
+def test_an_archive_that_unfolds_to_more_than_these_images_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, images=np.zeros(40 * 2**20, np.uint8))
+    with pytest.raises(AttackError, match="'images' takes 41,943,168 bytes, too many"):
+        import_npz(path, IMAGES)
+
+
+def test_rounded_sets_go_out_as_the_levels_they_are(tmp_path: Path) -> None:
+    made = craft(classifier(), IMAGES, PGD(eps=8 / 255), round=True)
+    assert made.images.dtype == torch.uint8
+    export_npz(made, IMAGES, tmp_path / "set.npz")
+    assert torch.equal(import_npz(tmp_path / "set.npz", IMAGES).images, made.images)
+    export_png(made, IMAGES, tmp_path / "pictures")
+    shown = np.asarray(Image.open(tmp_path / "pictures" / "00003.png"))
+    assert np.array_equal(shown, made.images[3, 0].numpy())
+    assert torch.equal(to_levels(made.images), made.images)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from robustkit.attacks import make
+from robustkit.attacks import MIFGSM, make
 from robustkit.attacks.parameters import split_spec
 from robustkit.errors import AttackError
 
@@ -15,6 +15,8 @@ from robustkit.errors import AttackError
         ("pgd", "pgd", {}),
         ("pgd?steps=40&alpha=2/255", "pgd", {"steps": 40, "alpha": 2 / 255}),
         ("pgd?steps=40,random_start=false", "pgd", {"steps": 40, "random_start": False}),
+        ("mifgsm?components=di,ti&decay=1.0", "mifgsm", {"components": "di,ti", "decay": 1.0}),
+        ("mifgsm?components=di,ti,steps=2", "mifgsm", {"components": "di,ti", "steps": 2}),
         ("torchattacks:CW?c=1.5", "torchattacks:CW", {"c": 1.5}),
         ("x?a=none&b=text&c=1e-3&d=-2", "x", {"a": None, "b": "text", "c": 1e-3, "d": -2}),
         ("x?a=1/0", "x", {"a": "1/0"}),
@@ -31,6 +33,19 @@ def test_specs_are_read(spec: str, name: str, parameters: dict[str, Any]) -> Non
         ("pgd?steps=1&steps=2", "option 'steps' is given twice"),
         ("pgd?steps", "not 'steps' after the"),
         ("pgd?=3", "not '=3' after the"),
+        ("pgd?steps=3,", "not '' after the"),
+        ("pgd?steps=3&eps", "not 'eps' after the"),
+        ("pgd?steps=3,4", "steps must be a whole number, not '3,4'"),
+        ("mifgsm?components=none", "components must be several names joined by"),
+        ("mifgsm?components=di,tii", "unknown attack component 'tii'; did you mean 'ti'"),
+        ("mifgsm?components=di,di", "mifgsm: component 'di' is given twice"),
+        ("difgsm?components=di", "difgsm: component 'di' is given twice"),
+        ("pgd?components=ni", "pgd: component 'ni' needs momentum"),
+        ("mifgsm?components=ni&decay=0.0", "mifgsm: component 'ni' needs momentum"),
+        ("mifgsm?components=di&kernel=3", "mifgsm: kernel is a parameter of the component 'ti'"),
+        ("pgd?diversity=0.3", "which is not used: components=di"),
+        ("mifgsm?components=si&scales=0", r"mifgsm: scales must be in \[1, 24\], not 0"),
+        ("mifgsm?components=si&scales=2.5", "scales must be a whole number or none"),
         ("pgdd", "unknown attack 'pgdd'; did you mean 'pgd'"),
         ("pgd?stepps=3", "attack pgd: unknown parameter 'stepps'; did you mean 'steps'"),
         ("pgd?steps=3.5", "attack pgd: steps must be a whole number, not 3.5"),
@@ -66,6 +81,16 @@ def test_what_cannot_be_is_said(spec: str, message: str) -> None:
 def test_what_stands_in_the_spec_wins() -> None:
     assert make("pgd?eps=0.2", eps=0.1).eps == 0.2
     assert make("pgd", eps=0.1).eps == 0.1
+
+
+def test_names_are_joined_by_commas_or_plus_signs() -> None:
+    expected = MIFGSM(eps=0.1, components=("di", "ti"))
+    assert make("mifgsm?eps=0.1&components=di,ti") == expected
+    assert make("mifgsm?eps=0.1&components=di+ti") == expected
+    assert make("mifgsm", eps=0.1, components=["di", "ti"]) == expected
+    assert make("mifgsm", eps=0.1, components=("di", "ti")) == expected
+    with pytest.raises(AttackError, match=r"components are several names, .* not 'di'"):
+        MIFGSM(components="di")  # type: ignore[arg-type]
 
 
 def test_torchattacks_attacks_have_their_own_defaults() -> None:

@@ -56,6 +56,16 @@ def test_mifgsm_is_theirs(examples: tuple[Tensor, Tensor], decay: float) -> None
     assert float((ours - theirs).abs().max()) <= 1e-6
 
 
+@pytest.mark.parametrize("scales", [1, 4])
+def test_si_ni_fgsm_is_theirs(examples: tuple[Tensor, Tensor], scales: int) -> None:
+    # One step only: they add up gradients over their mean, we as Dong et al. over their sum, and so
+    # look ahead at other places.
+    ours = MIFGSM(eps=EPS, steps=1, components=("si", "ni"), scales=scales)
+    theirs = make(f"torchattacks:SINIFGSM?steps=1&alpha={EPS!r}&m={scales}", eps=EPS)
+    difference = ours(trained(2), *examples) - theirs(trained(2), *examples)
+    assert float(difference.abs().max()) <= 1e-6
+
+
 def test_where_theirs_divide_by_zero_the_image_stays(examples: tuple[Tensor, Tensor]) -> None:
     flat = trained(2)
     with torch.no_grad():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -115,14 +116,27 @@ def test_mixed_sizes_are_refused_unless_resized(classes: Path) -> None:
     assert splits.train.shape == (1, 8, 8)
 
 
-HUGE = "size=" + "9" * 5_000
+def test_a_size_keeps_the_aspect_and_crops_unless_told_to_stretch(classes: Path) -> None:
+    for path in classes.rglob("*.png"):
+        wide = Image.new("L", (12, 6))
+        wide.paste(255, (3, 0, 9, 6))  # the middle square is white
+        wide.save(path)
+    assert (load(f"folder:{classes}?size=6").test.images == 255).all()
+    assert (load(f"folder:{classes}?size=6&resize=stretch").test.images == 0).any()
+    assert load(f"folder:{classes}?size=4x8").train.shape == (1, 4, 8)
 
 
 @pytest.mark.parametrize(
-    "option", ["size=0", "size=999999", HUGE, "size=-3", "size=big", "width=3", ""]
+    ("option", "message"),
+    [
+        ("width=3", "unknown option 'width'.*known: interpolation, resize, size"),
+        ("size=big", "size=big is no size in pixels"),
+        ("size=8&size=9", "'size' is given twice"),
+        ("", "is no option; write"),
+    ],
 )
-def test_unknown_options_are_refused(classes: Path, option: str) -> None:
-    with pytest.raises(DataError, match=r"is no option of a folder; write '\?size=32'"):
+def test_unknown_options_are_refused(classes: Path, option: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"folder:.*{message}"):
         load(f"folder:{classes}?{option}")
 
 
@@ -137,9 +151,20 @@ def test_missing_and_empty_folders_are_named(tmp_path: Path, classes: Path) -> N
         load(f"folder:{classes}")
 
 
+def test_classes_of_one_image_are_for_testing_alone(tmp_path: Path) -> None:
+    for label, name in enumerate(("ant", "bee")):
+        draw(tmp_path / "few" / name / "0.png", label)
+    splits = load(f"folder:{tmp_path / 'few'}")
+    assert splits.test.labels.tolist() == [0, 1]
+    with pytest.raises(
+        DataError, match=r"few: has no training split, which is needed here; .*test"
+    ):
+        _ = splits.train
+
+
 def test_classes_of_one_image_cannot_be_divided(tmp_path: Path) -> None:
-    for name in ("ant", "bee"):
-        draw(tmp_path / "few" / name / "0.png")
+    for label, name in enumerate(("ant", "bee")):
+        draw(tmp_path / "few" / "train" / name / "0.png", label)
     with pytest.raises(DataError, match=r"few: an empty split: no class has two images"):
         load(f"folder:{tmp_path / 'few'}")
 
@@ -155,9 +180,45 @@ def test_unclear_layouts_are_refused(divided: Path) -> None:
     draw(divided / "test" / "cow" / "0.png", (0, 0, 0))
     with pytest.raises(DataError, match="test has the class 'cow', which train has not"):
         load(f"folder:{divided}")
-    (divided / "val").mkdir()
-    with pytest.raises(DataError, match="test, train, val; either exactly train and test"):
+    shutil.rmtree(divided / "test" / "cow")
+    draw(divided / "cow" / "0.png", (0, 0, 0))
+    with pytest.raises(DataError, match="cow, test, train; either only train, val and test"):
         load(f"folder:{divided}")
+    shutil.rmtree(divided / "cow")
+    (divided / "val").mkdir()
+    with pytest.raises(DataError, match="val has no class folders"):
+        load(f"folder:{divided}")
+
+
+def test_validation_images_of_its_own_are_taken_as_they_are(divided: Path) -> None:
+    for label, name in enumerate(("ant", "bee")):
+        draw(divided / "val" / name / "0.png", (label, 77, 77))
+    splits = load(f"folder:{divided}", val_fraction=0.5)
+    assert splits.val.images[:, 1, 0, 0].tolist() == [77, 77]
+    assert [len(part) for part in splits.parts.values()] == [12, 2, 4]
+    small = load(f"folder:{divided}", train_size=4)
+    assert len(small.train) == 4
+    assert small.val.digest() == splits.val.digest()
+
+
+@pytest.mark.parametrize("there", [("val",), ("test", "val"), ("train",), ("test",)])
+def test_any_of_the_three_parts_is_enough(divided: Path, there: tuple[str, ...]) -> None:
+    for label, name in enumerate(("ant", "bee")):
+        draw(divided / "val" / name / "0.png", (label, 77, 77))
+    for part in {"train", "val", "test"} - set(there):
+        shutil.rmtree(divided / part)
+    splits = load(f"folder:{divided}")
+    assert set(splits.parts) == set(there) | ({"val"} if "train" in there else set())
+    assert splits.classes == ("ant", "bee")
+
+
+def test_classes_come_from_the_parts_that_are_there(divided: Path) -> None:
+    shutil.rmtree(divided / "train")
+    draw(divided / "val" / "cow" / "0.png", (0, 0, 0))
+    splits = load(f"folder:{divided}")
+    assert splits.classes == ("ant", "bee", "cow")
+    assert splits.val.labels.tolist() == [2]
+    assert splits.test.labels.tolist() == [0, 0, 1, 1]
 
 
 def test_an_empty_test_folder_is_an_empty_split(divided: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -99,7 +101,10 @@ def test_a_validation_split_cannot_be_nothing_or_everything() -> None:
     ("name", "message"),
     [
         ("digit", "unknown data 'digit'; did you mean 'digits'\\?"),
-        ("imagenet", r"unknown data 'imagenet'.*known: cifar10, digits, .*folder:PATH.*npz:PATH"),
+        ("coco", r"unknown data 'coco'.*known: cifar10, .*digits, .*folder:PATH.*npz:PATH"),
+        ("imagenet", "'imagenet' lacks a path; write imagenet:PATH"),
+        ("c.npz", "unknown data 'c.npz'; did you mean 'npz:c.npz'"),
+        ("digits?size=8", r"'digits' takes no options, so 'digits\?size=8' cannot be"),
         ("", "unknown data ''"),
         ("npz", "'npz' lacks a path; write npz:PATH"),
         ("folder:", "'folder:' lacks a path; write folder:PATH"),
@@ -124,3 +129,20 @@ def test_a_path_may_start_at_home(write_npz: WriteNpz, monkeypatch: pytest.Monke
     path = write_npz()
     monkeypatch.setenv("HOME", str(path.parent))
     assert len(load(f"npz:~/{path.name}").test) == 6
+
+
+@pytest.mark.parametrize(
+    ("inside", "meant"),
+    [
+        ("ant/1.png", "'folder:{}?size=8'"),
+        ("n01440764/1.png", "'imagenet:{}?size=8'"),
+        ("val/n01440764/1.png", "'imagenet:{}?size=8'"),
+        ("1.png", "'images:{}?labels=FILE.csv'"),
+    ],
+)
+def test_a_bare_folder_is_told_how_to_be_named(tmp_path: Path, inside: str, meant: str) -> None:
+    (tmp_path / inside).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / inside).touch()
+    with pytest.raises(DataError) as caught:
+        load(f"{tmp_path}?size=8")
+    assert f"did you mean {meant.format(tmp_path)}?" in str(caught.value)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustkit.data import load
+from robustkit.data import load, open_evaluation
 from robustkit.data.arrays import read_npz
 from robustkit.errors import DataError
 from tests.robustkit.data.conftest import WriteNpz, made_arrays
@@ -134,3 +134,40 @@ def test_a_header_that_asks_for_more_than_there_is_gets_no_memory(tmp_path: Path
         archive.writestr("x_train.npy", header.getvalue() + b"few bytes")
     with pytest.raises(DataError, match="is said to have more bytes than"):
         read_npz(path, ("x_train",), ())
+
+
+def test_a_test_part_alone_is_enough_to_evaluate(write_npz: WriteNpz) -> None:
+    path = write_npz(x_train=None, y_train=None)
+    opened = open_evaluation(f"npz:{path}")
+    assert (opened.split, opened.classes) == ("test", None)
+    assert opened.read(classes=("a", "b", "c", "d")).num_classes == 4
+    splits = load(f"npz:{path}")
+    assert splits.classes == ("0", "1", "2")
+    with pytest.raises(DataError, match="has no training split"):
+        _ = splits.train
+    path = write_npz(x_train=None, y_train=None, classes=np.array(["ant", "bee", "cow"]))
+    assert open_evaluation(f"npz:{path}").classes == ("ant", "bee", "cow")
+
+
+def test_validation_images_of_its_own_are_used(write_npz: WriteNpz) -> None:
+    held = {"x_val": np.full((4, 8, 9), 9, np.uint8), "y_val": np.arange(4) % 3}
+    splits = load(f"npz:{write_npz(**held)}")
+    assert [len(part) for part in splits.parts.values()] == [30, 4, 6]
+    assert (splits.val.images == 9).all()
+    nothing = dict.fromkeys(("x_train", "y_train", "x_test", "y_test"))
+    assert open_evaluation(f"npz:{write_npz(**held, **nothing)}").split == "val"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_test": None, "x_train": None, "y_train": None}, "has no 'y_test'; it needs x_test"),
+        (dict.fromkeys(made_arrays()), "has no 'x_test'; it needs x_test, y_test and has nothing"),
+        ({"x_val": np.zeros((2, 8, 9), np.uint8)}, "has no 'y_val'"),
+    ],
+)
+def test_half_a_part_and_none_at_all_are_refused(
+    write_npz: WriteNpz, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        open_evaluation(f"npz:{write_npz(**changes)}")

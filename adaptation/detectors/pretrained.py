@@ -1,0 +1,269 @@
+"""Published detectors that start from trained weights: COCO's, or those of a classifier."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models as torchvision_models
+
+from adaptation.detectors.published import (
+    BACKBONE,
+    BATCH,
+    FROZEN,
+    FROZEN_NORMS,
+    WEIGHTS,
+    Start,
+    check_published,
+    coco_classes,
+    from_classifier,
+    in_words_of,
+    published,
+    statistics_of,
+)
+from robustkit.compute.seeds import isolated_rng
+from robustkit.errors import ModelError, did_you_mean
+from robustkit.models.weights import check_weights, read_weights
+
+COUNTS = ".num_batches_tracked"
+# What depends on the classes: the last layer of each classifier, and Faster R-CNN's boxes by class.
+_HEAD = re.compile(
+    r"roi_heads\.box_predictor\..*|head\.classification_head\.(cls_logits\.\w+|"
+    r"module_list\.\d+\.(1\.)?(weight|bias))"
+)
+_HASH = re.compile(r"-([0-9a-f]+)\.")  # of a file's name, as torch's hub reads it
+
+
+@dataclass(frozen=True, eq=False)
+class Started:
+    """A published detector with trained weights, and what is to be remembered of them.
+
+    `notes` are lines for the user; `provenance` names the weights.
+    """
+
+    net: nn.Module
+    start: Start
+    notes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights, what it is called, and its entry in torchvision's enum, if it has one."""
+
+    path: Path
+    name: str
+    entry: Any = None
+
+
+def start_from(
+    name: str, classes: Sequence[str], source: str, asked: str, *, seed: int | None, download: bool
+) -> Started:
+    """torchvision's detector `name` of `classes`, started from the weights `asked` for.
+
+    `source` "weights": those of the whole detector, trained on COCO. They are put in strictly at
+    their own 91 classes; where the classes wanted are others the last layers are exchanged: rows of
+    classes that both know by name are kept, the others are fresh from the `seed`, and everything
+    else keeps its bits. "weights_backbone": those of the backbone's classifier, whose mean and
+    standard deviation the detector takes over. Raises `ModelError` for weights that are unknown,
+    not there (`download` allows torchvision's to be fetched), or do not fit.
+    """
+    check_published(name)
+    if source == WEIGHTS:
+        return _on_coco(name, tuple(classes), asked, seed, download)
+    return _on_classifier(name, len(classes), asked, seed, download)
+
+
+def find_weights(architecture: str, asked: str, where: str, *, download: bool) -> WeightsFile:
+    """The file of the weights `asked` for: a name of torchvision's enum, or a path.
+
+    A named one lies in the cache of torch's hub, or is fetched there, its hash checked, if
+    `download` allows it. Raises `ModelError`, beginning with `where`.
+    """
+    enum: Any = torchvision_models.get_model_weights(architecture)
+    if asked in enum.__members__:
+        entry = enum[asked]
+        return WeightsFile(_cached(entry.url, f"{where}={asked}", download), entry.name, entry)
+    if not (Path(asked).suffix or Path(asked).is_file()):
+        hint = did_you_mean(asked, enum.__members__)
+        raise ModelError(f"{where}={asked}: no such weights{hint}, nor a file of that name")
+    called = Path(asked).name
+    entry = next((each for each in enum if _basename(each.url) == called), None)
+    return WeightsFile(Path(asked).expanduser(), asked, entry)
+
+
+def _basename(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+def _cached(url: str, where: str, download: bool) -> Path:
+    called = _basename(url)
+    file = Path(torch.hub.get_dir()) / "checkpoints" / called
+    if file.is_file():
+        return file
+    if not download:
+        raise ModelError(
+            f"{where}: {called} is not in {file.parent}; --download fetches it, or put it there"
+        )
+    hashed = _HASH.search(called)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(
+            url, str(file), hashed[1] if hashed else None, progress=False
+        )
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"{where}: {url} could not be fetched ({error})") from None
+    return file
+
+
+def _on_coco(
+    name: str, classes: tuple[str, ...], asked: str, seed: int | None, download: bool
+) -> Started:
+    where = f"torchvision:{name}?{WEIGHTS}"
+    file = find_weights(name, asked, where, download=download)
+    tensors = read_weights(file.path)
+    # Norms that counted their batches were trained as such, and go on so.
+    counted = any(each.startswith("backbone.body") and each.endswith(COUNTS) for each in tensors)
+    frozen = name in FROZEN_NORMS and (file.entry is not None or not counted)
+    start = Start(WEIGHTS, FROZEN if frozen else BATCH)
+    known = in_words_of(coco_classes(), classes)
+    with torch.device("meta"):
+        described = published(name, len(known), start)
+    if frozen:
+        own = described.state_dict().keys()
+        tensors = {k: v for k, v in tensors.items() if k in own or not k.endswith(COUNTS)}
+    check_weights(described, tensors, file.path)
+    notes = [f"weights: {file.name}, trained on COCO"]
+    with isolated_rng(seed):
+        net = published(name, len(classes), start)
+    if known == classes:
+        net.load_state_dict(tensors)
+    else:
+        notes.append(_head_note(exchange_head(net, tensors, known, classes), classes))
+    notes += _frozen_note(net)
+    return Started(net, start, tuple(notes), {WEIGHTS: file.name})
+
+
+def exchange_head(
+    net: nn.Module, state: Mapping[str, Tensor], known: Sequence[str], classes: Sequence[str]
+) -> tuple[str, ...]:
+    """Copy into `net`, of `classes`, the `state` of the same detector of the classes `known`.
+
+    Of its last layers the rows of background and of classes that both know are copied, the rest
+    stays as it is; all other tensors are copied whole. Returns the classes whose rows were kept.
+    """
+    kept = tuple(each for each in classes if each in known)
+    # Label 0 is the background of every detector here.
+    rows = [0, *(1 + list(classes).index(each) for each in kept)]
+    given = [0, *(1 + list(known).index(each) for each in kept)]
+    counts = (1 + len(classes), 1 + len(known))
+    merged = {}
+    for called, own in net.state_dict().items():
+        tensor = state[called]
+        if not is_head(called):
+            merged[called] = tensor
+            continue
+        own = own.clone()
+        if ".bbox_pred." in called:  # four numbers for each class
+            _by_class(own, counts[0])[rows] = _by_class(tensor, counts[1])[given]
+        else:  # all classes for each anchor
+            _by_anchor(own, counts[0])[:, rows] = _by_anchor(tensor, counts[1])[:, given]
+        merged[called] = own
+    net.load_state_dict(merged)
+    return kept
+
+
+def is_head(name: str) -> bool:
+    """Whether the tensor `name` of a detector's state depends on its number of classes.
+
+    >>> is_head("head.classification_head.cls_logits.weight")
+    True
+    >>> is_head("head.classification_head.conv.0.weight")
+    False
+    """
+    return _HEAD.fullmatch(name) is not None
+
+
+def _by_class(tensor: Tensor, classes: int) -> Tensor:
+    return tensor.view(classes, -1, *tensor.shape[1:])
+
+
+def _by_anchor(tensor: Tensor, classes: int) -> Tensor:
+    return tensor.view(-1, classes, *tensor.shape[1:])
+
+
+def _head_note(kept: Sequence[str], classes: Sequence[str]) -> str:
+    fresh = [each for each in classes if each not in kept]
+    told = f"; fresh: {', '.join(fresh)}" if fresh else ""
+    return (
+        f"head exchanged: {1 + len(coco_classes())} COCO classes -> {len(classes)} classes of the "
+        f"data; {len(kept)} of {len(classes)} classes keep their COCO rows{told}"
+    )
+
+
+def _frozen_note(net: nn.Module) -> list[str]:
+    fixed = sum(each.numel() for each in net.parameters() if not each.requires_grad)
+    norms = any(type(each).__name__ == "FrozenBatchNorm2d" for each in net.modules())
+    if not fixed and not norms:
+        return []
+    told = [f"{fixed:,} parameters of its first stages"] if fixed else []
+    told += ["its batch norms"] if norms else []
+    return [f"not trained, as published: {' and '.join(told)} of the backbone"]
+
+
+def _classifier_of(name: str) -> str:
+    """torchvision's classifier whose features are the backbone of the detector `name`."""
+    return next(each for each in ("resnet50", "mobilenet_v3_large", "vgg16") if each in name)
+
+
+def _on_classifier(
+    name: str, classes: int, asked: str, seed: int | None, download: bool
+) -> Started:
+    architecture = _classifier_of(name)
+    where = f"torchvision:{name}?{BACKBONE}"
+    file = find_weights(architecture, asked, where, download=download)
+    tensors = read_weights(file.path)
+    entry = file.entry
+    if entry is None:
+        # A file of nobody knows which training is taken to be prepared as torchvision's usual ones.
+        entry = torchvision_models.get_model_weights(architecture)["DEFAULT"]
+    prepared = entry.transforms()
+    start = Start(BACKBONE, FROZEN if name in FROZEN_NORMS else BATCH)
+    with isolated_rng(seed):
+        net = published(name, classes, start, (prepared.mean, prepared.std))
+    _check_classifier(architecture, tensors, file.path)
+    called = from_classifier(name)
+    moved = {called(own): tensor for own, tensor in tensors.items()}
+    placed = {place: each for place, each in moved.items() if place is not None}
+    if start.norms == FROZEN:
+        placed = {place: each for place, each in placed.items() if not place.endswith(COUNTS)}
+    net.load_state_dict({**net.state_dict(), **placed})
+    taken = sum(each.numel() for each in placed.values() if each.is_floating_point())
+    mean, std = statistics_of(net)
+    notes = [
+        f"backbone: {architecture} with {file.name}, {taken:,} weights; images normalised as it "
+        f"was trained, mean {_listed(mean)}, std {_listed(std)}",
+        *_frozen_note(net),
+    ]
+    return Started(net, start, tuple(notes), {BACKBONE: file.name})
+
+
+def _check_classifier(architecture: str, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise `ModelError` unless these are the classifier's weights; its head may have any size."""
+    with torch.device("meta"):
+        net = torchvision_models.get_model(architecture, weights=None)
+    wanted = net.state_dict()
+    head = [each for each in wanted if each.startswith(("fc.", "classifier."))]
+    fit = {**{each: wanted[each] for each in head}, **tensors}
+    fit |= {each: wanted[each] for each in head}
+    fit |= {each: wanted[each] for each in wanted if each.endswith(COUNTS)}
+    check_weights(net, fit, path)
+
+
+def _listed(values: Sequence[float]) -> str:
+    return "/".join(f"{value:.4g}" for value in values)

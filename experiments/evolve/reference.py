@@ -1,0 +1,265 @@
+"""R: a net that the run trains itself, or somebody's trained one, frozen as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from robustkit import models
+from robustkit.attacks import predict, wilson
+from robustkit.attacks.rates import Rate
+from robustkit.data import Splits, channel_stats
+from robustkit.errors import ModelError
+from robustkit.models.sources.factory import FACTORY
+from robustkit.models.specs import ZOO_NAME, is_file, parse
+
+# Those of R's architecture, trained by us.
+CONTROLS = ("R2", "Rp")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is known of R before the run.
+
+    `given`: it is trained already, and taken as it is. `left_out` says of R2 and Rp why they cannot
+    be made, where they cannot. `published` is the accuracy published with R's weights, a fraction,
+    as `accuracy`, and on what, as `on`. `notes` are lines for the user.
+    """
+
+    given: bool
+    notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    published: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Reference:
+        """The inverse of `to_dict`."""
+        return cls(**{**plain, "notes": tuple(plain["notes"])})
+
+
+class Found(NamedTuple):
+    """R, and what is known of it; where it is not given, R is one with fresh weights."""
+
+    net: models.Classifier
+    reference: Reference
+
+
+def find_reference(
+    spec: str, splits: Splits, *, download: bool = False, trust: Sequence[str] = ()
+) -> Found:
+    """The reference that `spec` names, for the images of `splits`.
+
+    It is given where `spec` is a model file, names weights, or is a function whose net has the same
+    weights under two seeds; everything else is an architecture that the run trains. Raises
+    `ModelError` where a given one has other classes than the data, does not take its images, or has
+    weights that are not there and must not be fetched (without `download`).
+    """
+    if is_file(spec):
+        net = models.load(spec, num_classes=splits.train.num_classes, trust=trust)
+        return _given(net, spec, splits, ())
+    parsed = parse(spec)
+    built = _resolved(spec, splits, 0, download)
+    notes: tuple[str, ...] = ()
+    if parsed.scheme in (FACTORY, ZOO_NAME):
+        trained = "weights" in parsed.options
+    else:
+        trained = bool(built.card.provenance)  # a source tells where trained weights are from
+    if parsed.scheme == FACTORY and not trained:
+        again = _resolved(spec, splits, 1, download)
+        trained = _same(built, again) and not _constant(built)
+        if trained:
+            notes = (f"{spec} has the same weights under any seed: taken as trained",)
+        elif shared := _shared(built, again):
+            notes = (f"{shared} of {spec} are the same under any seed: R, R2 and R′ start there",)
+    if not trained:
+        return Found(built, Reference(given=False, notes=(*notes, *built.notes)))
+    if parsed.scheme != ZOO_NAME:
+        # Built to be trained it would have got a new head for the data's classes.
+        train = splits.train
+        built = models.load(
+            spec, input_shape=train.shape, classes=train.classes, download=download, trust=trust
+        )
+    return _given(built, spec, splits, notes)
+
+
+def left_out(net: models.Classifier) -> dict[str, str]:
+    """Why R's architecture cannot be built again without R's weights, for R2 and for Rp; or {}."""
+    reason = _built_again(net)[0]
+    return dict.fromkeys(CONTROLS, reason) if reason else {}
+
+
+def in_order_of(net: models.Classifier, classes: Sequence[str]) -> models.Classifier:
+    """`net` with its logits in the order of `classes` where its own have the same names."""
+    own = net.classes
+    same = sorted(own) == sorted(classes) and len({*own}) == len(own)
+    return models.reordered(net, classes) if same else net
+
+
+def own_preprocessing(
+    card: models.Card, splits: Splits, *, given: bool
+) -> models.Preprocessing | None:
+    """With what a net of `card`'s architecture is to be trained; None: the data's statistics.
+
+    R's own where R is `given`; else what was asked for beside normalising by the data.
+    """
+    train, own = splits.train, card.preprocessing
+    mean, std = channel_stats(train)
+    usual = models.new_card(card.architecture, train.classes, train.shape, mean, std)
+    if own == usual.preprocessing:
+        return None
+    if not given and (own == models.Preprocessing() or card.is_plain):
+        return None
+    return own
+
+
+def measured(net: models.Classifier, splits: Splits) -> Rate:
+    """The accuracy of `net` on validation, with its interval."""
+    right = predict(net, splits.val.images).argmax(dim=1) == splits.val.labels
+    return wilson(float(right.double().mean()), len(splits.val))
+
+
+def warnings_about(accuracy: Rate, classes: int) -> list[str]:
+    """What R's `accuracy` on validation says against the whole run: it may be at chance."""
+    if accuracy.low is None or accuracy.low > 1 / classes:
+        return []
+    return [
+        f"R is at chance on validation: right on {rate_words(accuracy)}, with {classes} classes; "
+        "attacks on it, and what transfers from it, mean nothing"
+    ]
+
+
+def rate_words(rate: Rate) -> str:
+    """A rate with its interval and n as plain text."""
+    if rate.rate is None or rate.low is None or rate.high is None:
+        return "no image (n = 0)"
+    return f"{rate.rate:.1%} [{rate.low:.1%}, {rate.high:.1%}], n = {rate.n:,}"
+
+
+def published_words(published: Mapping[str, Any] | None) -> str:
+    """The published accuracy as plain text, empty where there is none."""
+    if published is None:
+        return ""
+    return f"; published: {published['accuracy']:.1%} on {published['on']}"
+
+
+def missing_words(missing: Mapping[str, str]) -> str:
+    """Which nets are left out and why, and which claim falls with them; empty where none is."""
+    if not missing:
+        return ""
+    return (
+        f"R2 and R′ are left out: {next(iter(missing.values()))}. The published claim, "
+        "T(R→R′) − T(R→E) > 0, cannot be tested; what remains is E against E0 and RS"
+    )
+
+
+def introduced(found: Found, accuracy: Rate, splits: Splits) -> list[str]:
+    """What there is to say of a given R before anything is computed, in lines."""
+    reference = found.reference
+    lines = [f"warning: {each}" for each in warnings_about(accuracy, splits.train.num_classes)]
+    lines += [f"R: {note}" for note in reference.notes]
+    published = published_words(reference.published)
+    lines.append(f"R: given trained, right on {rate_words(accuracy)}, of validation{published}")
+    missing = missing_words(reference.left_out)
+    return [*lines, missing] if missing else lines
+
+
+def _given(net: models.Classifier, spec: str, splits: Splits, notes: tuple[str, ...]) -> Found:
+    train = splits.train
+    if len(net.classes) != train.num_classes:
+        raise ModelError(f"{spec}: has {len(net.classes)} classes, the data {train.num_classes}")
+    net = models.resizing(net.eval(), (train.shape[1], train.shape[2]))
+    ordered = in_order_of(net, train.classes)
+    if ordered.classes != tuple(train.classes):
+        names = f"{_some(ordered.classes)} stand for {_some(train.classes)}"
+        notes = (*notes, f"its classes are matched by index, having other names: {names}")
+    _check_runs(ordered, spec, splits)
+    reason, shared = _built_again(ordered)
+    missing = dict.fromkeys(CONTROLS, reason) if reason else {}
+    if shared:
+        notes = (*notes, f"{shared} are the same under any seed: R2 and R′ start there")
+    published = net.card.provenance.get("published")
+    return Found(ordered, Reference(True, (*notes, *net.notes), missing, published))
+
+
+def _resolved(spec: str, splits: Splits, seed: int, download: bool) -> models.Classifier:
+    channels, *size = splits.train.shape
+    mean, std = channel_stats(splits.train)
+    return models.resolve(
+        spec,
+        num_classes=splits.train.num_classes,
+        in_channels=channels,
+        image_size=(size[0], size[1]),
+        classes=splits.train.classes,
+        mean=mean,
+        std=std,
+        seed=seed,
+        download=download,
+    )
+
+
+def _check_runs(net: models.Classifier, spec: str, splits: Splits) -> None:
+    """Raise `ModelError` unless finite logits come of the data's images."""
+    shape = "x".join(map(str, splits.train.shape))
+    try:
+        logits = predict(net, splits.val.images[:8])
+    except (ModelError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0].removeprefix("model: ")
+        raise ModelError(f"{spec}: cannot take the data's images of {shape} ({reason})") from error
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError(f"{spec}: its logits are not finite; its training diverged")
+
+
+def _built_again(net: models.Classifier) -> tuple[str, str]:
+    """Why there is no net like `net` with fresh weights, found out by building two, else "".
+
+    And, where there is one, which weights all such nets have in common, else "".
+    """
+    try:
+        first, second = (models.rebuild(net.card, seed=seed) for seed in (0, 1))
+    except ModelError as error:
+        return f"R's architecture cannot be built again ({error})", ""
+    what = net.card.architecture.get("factory", "what builds R")
+    if _same(first, second):
+        return f"{what} gives the same weights under any seed, never R's untrained architecture", ""
+    if _same(first, net):
+        return f"{what} gives R's own weights, never R's untrained architecture", ""
+    return "", _shared(first, second)
+
+
+def _shared(first: models.Classifier, second: models.Classifier) -> str:
+    """How many weight tensors are equal in both though not constant; empty where none is."""
+    others = dict(second.net.named_parameters())
+    own = [(name, each) for name, each in first.net.named_parameters() if each.requires_grad]
+    equal = [
+        each
+        for name, each in own
+        if name in others and torch.equal(each, others[name]) and not _flat(each)
+    ]
+    return f"{len(equal)} of {len(own)} weight tensors" if equal else ""
+
+
+def _same(first: models.Classifier, second: models.Classifier) -> bool:
+    """Whether two nets have equal state dicts."""
+    one, other = first.net.state_dict(), second.net.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _constant(net: models.Classifier) -> bool:
+    """Whether every tensor of weights holds one number: nothing that a training would leave."""
+    return all(_flat(each) for each in net.net.parameters())
+
+
+def _flat(tensor: torch.Tensor) -> bool:
+    return tensor.numel() < 2 or bool((tensor == tensor.reshape(-1)[0]).all())
+
+
+def _some(names: Sequence[str], shown: int = 3) -> str:
+    more = ", …" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -1,0 +1,274 @@
+"""What makes iterative attacks transfer better, as components that combine freely in one loop.
+
+A new component is a class below, entered in `COMPONENTS`, and a field of `ComponentSettings` for
+each of its parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustkit.attacks.diversity import DRAWS, resized_and_padded
+from robustkit.attacks.gradients import View
+from robustkit.errors import AttackError
+from robustkit.registry import Registry
+
+LARGEST_KERNEL = 99
+MOST_SCALES = 24  # x/2^24 of a float32 image in [0,1] is lost beside any bias
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentSettings:
+    """The fields of an attack that name its components and set their parameters.
+
+    None takes a component's own default; a value for a component that is not used is refused.
+    """
+
+    components: tuple[str, ...] = ()
+    diversity: float | None = None
+    resize: float | None = None
+    kernel: int | None = None
+    scales: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One change of the iterative loop; its fields are its parameters, its methods the hooks.
+
+    A hook that a component does not replace leaves things as they are. `elsewhere` says whether
+    the gradient is taken away from the images themselves (for `copies`: that of the first copy),
+    `needs_momentum` whether there has to be a velocity.
+    """
+
+    elsewhere: ClassVar[bool] = False
+    needs_momentum: ClassVar[bool] = False
+
+    @property
+    def draws(self) -> int:
+        """How many random numbers, uniform in [0,1), the view of one image needs."""
+        return 0
+
+    @property
+    def copies(self) -> int:
+        """Over how many copies of an image the gradient is averaged."""
+        return 1
+
+    def view(self, images: Tensor, drawn: Tensor, copy: int) -> Tensor:
+        """Return what the model sees of images (n,C,H,W), differentiably.
+
+        `drawn` (n,draws) are their random numbers, `copy` is in [0, copies).
+        """
+        return images
+
+    def ahead(self, images: Tensor, velocity: Tensor, reach: float) -> Tensor:
+        """Return where the gradient is taken; `reach` is α·μ, what a step keeps of the velocity."""
+        return images
+
+    def smooth(self, gradient: Tensor) -> Tensor:
+        """Return the gradient (n,C,H,W) as it is to be accumulated."""
+        return gradient
+
+
+COMPONENTS: Registry[type[Component]] = Registry("attack component", AttackError)
+
+
+@COMPONENTS.register("di")
+@dataclass(frozen=True, kw_only=True)
+class DiverseInput(Component):
+    """The gradient through a random resize and pad (Xie et al. 2019), drawn for every copy.
+
+    With `diversity` probability an image is shrunk to a side of `resize` to 1 of its own.
+    """
+
+    diversity: float = 0.5
+    resize: float = 0.9
+    elsewhere: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.diversity <= 1:
+            raise AttackError(f"diversity must be in [0,1], not {self.diversity:g}")
+        if not 0 < self.resize <= 1:
+            raise AttackError(f"resize must be in (0,1], not {self.resize:g}")
+
+    @property
+    def draws(self) -> int:
+        """Whether, how small, and where."""
+        return DRAWS
+
+    def view(self, images: Tensor, drawn: Tensor, copy: int) -> Tensor:
+        """Return the images resized and padded."""
+        if self.diversity == 0:
+            return images
+        return resized_and_padded(images, drawn, self.resize, self.diversity)
+
+
+@COMPONENTS.register("ti")
+@dataclass(frozen=True, kw_only=True)
+class TranslationInvariance(Component):
+    """Gradients smoothed by a Gaussian kernel (Dong et al. 2019, equation 7).
+
+    `kernel` is its side in pixels, odd: 15 in the paper, on images of 299; it reaches to three
+    standard deviations, as there.
+    """
+
+    kernel: int = 5
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.kernel <= LARGEST_KERNEL or self.kernel % 2 == 0:
+            raise AttackError(f"kernel must be odd and in [1, {LARGEST_KERNEL}], not {self.kernel}")
+
+    def smooth(self, gradient: Tensor) -> Tensor:
+        """Return every channel convolved with the kernel, zeros around it."""
+        channels = gradient.shape[1]
+        line = gaussian(self.kernel).to(gradient)
+        weight = torch.outer(line, line).expand(channels, 1, -1, -1)
+        return F.conv2d(gradient, weight, padding="same", groups=channels)
+
+
+@COMPONENTS.register("si")
+@dataclass(frozen=True, kw_only=True)
+class ScaleInvariance(Component):
+    """The mean gradient over the copies x/2^i, i < `scales` (Lin et al. 2020, algorithm 2)."""
+
+    scales: int = 5
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.scales <= MOST_SCALES:
+            raise AttackError(f"scales must be in [1, {MOST_SCALES}], not {self.scales:g}")
+
+    @property
+    def copies(self) -> int:
+        """One for each scale."""
+        return self.scales
+
+    def view(self, images: Tensor, drawn: Tensor, copy: int) -> Tensor:
+        """Return the images divided by 2^copy."""
+        return images / 2**copy if copy else images
+
+
+@COMPONENTS.register("ni")
+@dataclass(frozen=True, kw_only=True)
+class Nesterov(Component):
+    """The gradient where momentum leads (Lin et al. 2020, equation 6)."""
+
+    elsewhere: ClassVar[bool] = True
+    needs_momentum: ClassVar[bool] = True
+
+    def ahead(self, images: Tensor, velocity: Tensor, reach: float) -> Tensor:
+        """Return the images moved by what the next step keeps of the velocity."""
+        return images + reach * velocity
+
+
+def gaussian(side: int) -> Tensor:
+    """A Gaussian at `side` points from -3 to 3 deviations, summing to one: float64 (side,)."""
+    points = torch.linspace(-3.0, 3.0, side, dtype=torch.float64) if side > 1 else torch.zeros(1)
+    line = (-points.square() / 2).exp()
+    return line / line.sum()
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Components as one: views and smoothings follow each other in their order, copies multiply."""
+
+    parts: tuple[tuple[str, Component], ...] = ()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the first copy's gradient is not taken at the images themselves."""
+        return any(part.elsewhere for _, part in self.parts)
+
+    @property
+    def copies(self) -> list[tuple[int, ...]]:
+        """Every copy by its number within each component."""
+        return list(product(*(range(part.copies) for _, part in self.parts)))
+
+    @property
+    def draws(self) -> int:
+        """How many random numbers one copy of an image needs in one step."""
+        return sum(part.draws for _, part in self.parts)
+
+    def draw(self, count: int, steps: int, generator: torch.Generator) -> Tensor | None:
+        """Return the random numbers float64 (count,steps,copies,draws), None where views need none.
+
+        An image's numbers follow each other, so that they do not depend on those after it.
+        """
+        if not self.draws:
+            return None
+        shape = (count, steps, len(self.copies), self.draws)
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+    def view(self, drawn: Tensor | None, place: int) -> View | None:
+        """Return what the model is shown of copy `place`, from its rows (n,copies,draws)."""
+        if not self.parts:
+            return None
+        copy = self.copies[place]
+
+        def seen(images: Tensor) -> Tensor:
+            sizes = [part.draws for _, part in self.parts]
+            rows = images.new_empty(len(images), 0) if drawn is None else drawn[:, place]
+            for (_, part), each, number in zip(
+                self.parts, torch.split(rows, sizes, dim=1), copy, strict=True
+            ):
+                images = part.view(images, each, number)
+            return images
+
+        return seen
+
+    def ahead(self, images: Tensor, velocity: Tensor | None, reach: float) -> Tensor:
+        """Return where the gradient is taken: (n,C,H,W) from the images and their velocity."""
+        if velocity is not None:
+            for _, part in self.parts:
+                images = part.ahead(images, velocity, reach)
+        return images
+
+    def smooth(self, gradient: Tensor) -> Tensor:
+        """Return the gradient (n,C,H,W) as it is to be accumulated."""
+        for _, part in self.parts:
+            gradient = part.smooth(gradient)
+        return gradient
+
+    def parameters(self) -> dict[str, Any]:
+        """Return every parameter of the components, defaults included."""
+        return {
+            each.name: getattr(part, each.name) for _, part in self.parts for each in fields(part)
+        }
+
+
+def combine(settings: ComponentSettings, names: Sequence[str], attack: str) -> Combination:
+    """Make the components called `names` with their parameters in `settings`, for `attack`.
+
+    Raises `AttackError` for an unknown or repeated name, for a parameter of a component that is
+    not among them, and for a parameter outside its range.
+    """
+    for place, name in enumerate(names):
+        COMPONENTS.find(name)
+        if name in names[:place]:
+            raise AttackError(f"{attack}: component '{name}' is given twice")
+    given = {
+        each.name: value
+        for each in fields(ComponentSettings)
+        if each.name != "components" and (value := getattr(settings, each.name)) is not None
+    }
+    owners = {each.name: name for name, kind in COMPONENTS.items() for each in fields(kind)}
+    for parameter in given:
+        if owners[parameter] not in names:
+            raise AttackError(
+                f"{attack}: {parameter} is a parameter of the component '{owners[parameter]}', "
+                f"which is not used: components={','.join([*names, owners[parameter]])}"
+            )
+    parts = []
+    for name in names:
+        kind = COMPONENTS[name]
+        own = {each.name: given[each.name] for each in fields(kind) if each.name in given}
+        try:
+            parts.append((name, kind(**own)))
+        except AttackError as error:
+            raise AttackError(f"{attack}: {error}") from None
+    return Combination(tuple(parts))

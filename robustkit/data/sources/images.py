@@ -1,0 +1,79 @@
+"""Pictures in one flat folder and a file of their labels: what transfer papers evaluate on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+import torch
+
+from robustkit.data.files import PictureFiles, is_image
+from robustkit.data.label_table import read_label_table
+from robustkit.data.registry import Part, Request, Source, source
+from robustkit.data.specs import GEOMETRY_OPTIONS
+from robustkit.errors import DataError
+
+
+@source("images", takes_path=True, options=("labels", "column", "filename", *GEOMETRY_OPTIONS))
+def open_images(request: Request) -> Source:
+    """Offer `images:DIR?labels=FILE.csv`, an evaluation set: all of it is for testing.
+
+    FILE is looked for in DIR, then in the current folder; see `read_label_table` for what it
+    holds. Raises DataError naming the file, column, line or picture at fault.
+    """
+    folder = Path(request.argument).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder}")
+    file = _label_file(folder, request.options.get("labels"))
+    table = read_label_table(
+        file, filename=request.options.get("filename"), column=request.options.get("column")
+    )
+    there = _listed(folder, {str(PurePosixPath(name).parent) for name in table.filenames})
+    missing = [name for name in table.filenames if name not in there]
+    if missing:
+        raise DataError(
+            f"{folder}: {len(missing):,} of {len(table.filenames):,} pictures that {file} names "
+            f"are missing, first '{missing[0]}'"
+        )
+    left = sum(map(is_image, there - set(table.filenames)))
+    note = f"{left:,} pictures in {folder} have no label in {file} and are left out"
+    labels = torch.tensor(table.labels, dtype=torch.int64)
+    paths = [os.path.join(folder, name) for name in table.filenames]  # noqa: PTH118 — thousands
+    return Source(
+        train=None,
+        test=Part(labels, PictureFiles(paths)),
+        classes=table.classes,
+        geometry=request.geometry,
+        hints=table.hints,
+        notes=(note,) if left else (),
+    )
+
+
+def _label_file(folder: Path, given: str | None) -> Path:
+    if given is None:
+        tables = sorted(each.name for each in folder.glob("*.csv"))
+        name = tables[0] if tables else "FILE.csv"
+        raise DataError(
+            f"{folder}: pictures need their labels; write images:{folder}?labels={name}"
+        )
+    path = Path(given).expanduser()
+    for found in (folder / path, path):
+        if found.is_file():
+            return found
+    beside = (folder.resolve().parent / path).is_file()
+    raise DataError(
+        f"no label file {given}, neither in {folder} nor in the current folder"
+        + (f"; did you mean labels=../{given}?" if beside else "")
+    )
+
+
+def _listed(folder: Path, below: set[str]) -> set[str]:
+    """The files in `folder` and in those of its sub-folders that are named: a scan of each."""
+    found: set[str] = set()
+    for name in below | {"."}:
+        prefix = "" if name == "." else f"{name}/"
+        if not (folder / name).is_dir():
+            continue
+        with os.scandir(folder / name) as entries:
+            found.update(prefix + entry.name for entry in entries if not entry.is_dir())
+    return found

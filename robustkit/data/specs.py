@@ -1,0 +1,110 @@
+"""What a source of data is called: `SOURCE[:PATH][?key=value&key=value]`, and its options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from robustkit.errors import ConfigError, DataError, did_you_mean
+from robustkit.geometry import Geometry, Size
+
+GEOMETRY_OPTIONS = ("size", "resize", "interpolation")
+STRETCH = "stretch"  # the whole picture to `size`: its aspect is lost
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A spec taken apart: the source's name, its path ("" where there is none), its options."""
+
+    text: str
+    name: str
+    path: str
+    options: Mapping[str, str]
+
+    @property
+    def has_path(self) -> bool:
+        """Whether a colon follows the name."""
+        return ":" in self.text.partition("?")[0]
+
+
+def parse_spec(text: str) -> Spec:
+    """Take `SOURCE[:PATH][?key=value&key=value]` apart; the first `?` starts the options.
+
+    Raises DataError for an option without a value, or given twice.
+
+    >>> parse_spec("folder:photos?size=224&interpolation=bicubic").options
+    {'size': '224', 'interpolation': 'bicubic'}
+    """
+    head, mark, query = text.partition("?")
+    name, _, path = head.partition(":")
+    options: dict[str, str] = {}
+    for given in query.split("&") if mark else ():
+        key, equals, value = given.partition("=")
+        if not (key and equals and value):
+            raise DataError(f"{_shown(text)}: '{_shown(given)}' is no option; write ?key=value")
+        if key in options:
+            raise DataError(f"{_shown(text)}: the option '{key}' is given twice")
+        options[key] = value
+    return Spec(text, name, path, options)
+
+
+def check_options(spec: Spec, known: Iterable[str]) -> None:
+    """Raise DataError for an option of `spec` that is not among the `known` ones."""
+    known = tuple(known)
+    for key in spec.options:
+        if not known:
+            raise DataError(f"'{spec.name}' takes no options, so '{_shown(spec.text)}' cannot be")
+        if key not in known:
+            raise DataError(
+                f"{_shown(spec.text)}: unknown option '{key}'{did_you_mean(key, known)}"
+            )
+
+
+def geometry_of(spec: Spec) -> Geometry | None:
+    """Return the geometry that `size`, `resize` and `interpolation` ask for, None without them.
+
+    `size=224` or `size=HxW` is the crop's height and width; `resize=256` the length of the shorter
+    side, `resize=HxW` the whole picture's, `resize=stretch` the crop's own. Without `resize` the
+    shorter side gets the length of the crop's longer one. Raises DataError.
+    """
+    given = {key: spec.options[key] for key in GEOMETRY_OPTIONS if key in spec.options}
+    try:
+        return _geometry(given) if given else None
+    except (ConfigError, DataError) as error:
+        raise DataError(f"{_shown(spec.text)}: {error}") from error
+
+
+def _geometry(given: Mapping[str, str]) -> Geometry:
+    if "size" not in given:
+        raise DataError(f"'{next(iter(given))}' needs a size beside it: write size=224 or size=HxW")
+    size = _size("size", given["size"])
+    told = given.get("resize")
+    resize: int | Size = max(size)
+    if told == STRETCH:
+        resize = size
+    elif told is not None:
+        resize = int(told) if _is_length(told) else _size("resize", told)
+    return Geometry(size, resize, given.get("interpolation", "bilinear"))
+
+
+def _size(name: str, text: str) -> Size:
+    """(height, width) of "224" or "192x256"."""
+    height, times, width = text.partition("x")
+    if not times:
+        width = height
+    if not (_is_length(height) and _is_length(width)):
+        more = f", a shorter side or {STRETCH}" if name == "resize" else ""
+        raise DataError(
+            f"{name}={_shown(text)} is no size in pixels; write {name}=224 or {name}=HxW{more}"
+        )
+    return int(height), int(width)
+
+
+def _is_length(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 9
+
+
+def _shown(text: str, most: int = 200) -> str:
+    """`text` on one line, cut where nobody would read it."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]}…"
