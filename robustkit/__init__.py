@@ -4,7 +4,8 @@
 alone is light: a room, and torch with it, is loaded when it is first asked for.
 
 - `data` image sets in memory, `models` networks and their one-file format
-- `attacks` adversarial images, `training` the one training loop
+- `attacks` adversarial images, `evaluation` accuracy and robustness of any model
+- `training` the one training loop
 - `repair` mending a trained net, `explain` where it looks
 - `compute` devices, seeds and executors, `runs` run folders, ledgers and reports
 - `errors` what a person did wrong, in one line; `extensions` modules of a person's own
@@ -22,6 +23,7 @@ __all__ = [
     "compute",
     "data",
     "errors",
+    "evaluation",
     "explain",
     "extensions",
     "models",

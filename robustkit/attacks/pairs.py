@@ -23,7 +23,7 @@ from robustkit.data import ImageSet
 from robustkit.errors import ModelError
 
 BATCH = 250
-CHUNK = 64 * 2**20  # bytes of directions that are multiplied at once
+CHUNK = 16 * 2**20  # bytes of directions that are multiplied at once
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ from robustkit.runs import atomic_path
 FORMAT = 1
 SMALL = 2**20  # bytes of what is kept in memory besides
 # Bytes of sets that a computation without a folder keeps in memory; more goes to a temporary one.
-SMALL_SETS = 64 * 2**20
+SMALL_SETS = 16 * 2**20
 _NOTES = "robustkit_store"
 
 Tensors = dict[str, Tensor]

@@ -1,10 +1,12 @@
 """Images and their labels: loading, splitting, augmenting, batching.
 
 In the house: on the ground floor beside models, above compute and runs; knows no network.
-Images in memory are uint8 (N,C,H,W); `to_unit` is the one door to float32 in [0,1].
+Images in memory are uint8 (N,C,H,W), or float32 in [0,1] where they lie between the 256 levels;
+`to_unit` is the one door from the first to the second.
 """
 
 from robustkit.data.augment import AUGMENTATIONS, crop_flip, fixed_views
+from robustkit.data.conversion import as_image_set
 from robustkit.data.evaluation_sets import EvaluationSet, open_evaluation, open_files
 from robustkit.data.files import find_images, read_images, survey
 from robustkit.data.imagefile import read_image_file
@@ -24,6 +26,7 @@ __all__ = [
     "EvaluationSet",
     "ImageSet",
     "Splits",
+    "as_image_set",
     "batches",
     "channel_stats",
     "crop_flip",

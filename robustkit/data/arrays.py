@@ -96,6 +96,14 @@ def to_nchw(array: Array, where: str) -> Tensor:
     """
     if array.dtype != np.uint8:
         raise DataError(f"{where} must be uint8 images in 0..255, not {_describe(array)}")
+    return torch.from_numpy(np.ascontiguousarray(channels_first(array, where)))
+
+
+def channels_first(array: Array, where: str) -> Array:
+    """View (N,H,W), (N,H,W,C) or (N,C,H,W) with C of 1 or 3 as (N,C,H,W).
+
+    Raises DataError for another shape, no images, or a shape that could be read both ways.
+    """
     if array.size == 0:
         raise DataError(f"{where} is an empty split: its shape is {array.shape}")
     first = array.ndim == 4 and array.shape[1] in CHANNELS
@@ -111,7 +119,7 @@ def to_nchw(array: Array, where: str) -> Tensor:
             f"{where} must be (N,H,W), (N,H,W,C) or (N,C,H,W) with 1 or 3 channels, "
             f"not {array.shape}"
         )
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return array
 
 
 def to_labels(array: Array, count: int, where: str) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from robustkit.data.loading import (
     check_classes,
     check_part,
     divided,
+    named,
     open_source,
     positions,
 )
@@ -77,7 +79,8 @@ class EvaluationSet:
         `geometry` is used where the spec says none. Raises DataError where neither does and the
         pictures differ in size.
         """
-        return self._form(geometry).shape
+        with self._named():
+            return self._form(geometry).shape
 
     def read(
         self,
@@ -100,13 +103,19 @@ class EvaluationSet:
                 f"{self.name}: labels are numbers, and how many classes there are is not known; "
                 f"give their names as classes"
             )
-        try:
+        with self._named():
             check_part(self.split, self.labels, names)
             form = with_channels(self._form(geometry), channels)
             pixels = self.pictures.read(self.rows, form, IN_MEMORY)
-        except DataError as error:
-            raise DataError(f"{self.name}: {error}") from error
         return ImageSet(pixels, self.labels, tuple(names), self.tracks)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say of which set an error is."""
+        try:
+            yield
+        except DataError as error:
+            raise named(self.name, error) from error
 
     def _form(self, geometry: Geometry | None) -> Format:
         wanted = self.geometry or geometry
@@ -147,7 +156,7 @@ def open_evaluation(
         check_part(chosen, labels, opened.classes)
         taken = torch.arange(len(labels)) if size is None else sample(labels, size, seed)
     except DataError as error:
-        raise DataError(_once(f"{source}: ", error)) from error
+        raise named(source, error) from error
     rows = rows[taken]
     return EvaluationSet(
         name=source,
@@ -164,9 +173,7 @@ def open_evaluation(
     )
 
 
-def open_files(
-    paths: Sequence[Path], classes: tuple[str, ...] | None = None
-) -> EvaluationSet:
+def open_files(paths: Sequence[Path], classes: tuple[str, ...] | None = None) -> EvaluationSet:
     """Open picture files that nobody has labelled: all have the label 0.
 
     `classes` are the names of what a model may see in them, where that is known.
@@ -197,8 +204,3 @@ def _rows(source: Source, split: str, name: str) -> tuple[Part, Tensor]:
             raise
         train = positions(source.train)  # nothing can be held out, so all of it is for training
     return source.train, val if split == "val" else train
-
-
-def _once(prefix: str, error: DataError) -> str:
-    text = str(error)
-    return text if text.startswith(prefix) else prefix + text

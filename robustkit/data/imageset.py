@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robustkit.errors import DataError
+from robustkit.naming import distinct
 
+MOST_CLASSES = 1_000_000  # beyond, a label without a name is no index of a class
 CHUNK_BYTES = 64 * 2**20  # pixels handled at once where a set may be larger than memory
 
 
@@ -33,12 +38,13 @@ def to_unit(images: Tensor) -> Tensor:
 class ImageSet:
     """Images with their labels.
 
-    `images` uint8 (N,C,H,W), possibly memory-mapped; `labels` int64 (N,), indices into `classes`;
-    `tracks` int64 (N,) or None: images of one class with one track number are near-duplicates
-    (frames of one video, say) and must not be divided between training and validation.
+    `images` uint8 (N,C,H,W), or float32 in [0,1] where they lie between the 256 levels, possibly
+    memory-mapped; `labels` int64 (N,), indices into `classes`; `tracks` int64 (N,) or None: images
+    of one class with one track number are near-duplicates (frames of one video, say) and must not
+    be divided between training and validation.
 
-    Raises DataError for a wrong dtype or shape, no images, fewer than two classes, or a label
-    that names no class.
+    Raises DataError for a wrong dtype, shape or range, no images, fewer than two classes, or a
+    label that names no class.
 
     >>> images, labels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1])
     >>> ImageSet(images, labels, ("cat", "dog")).shape
@@ -90,7 +96,18 @@ class ImageSet:
 
     def floats(self, indices: Tensor | None = None) -> Tensor:
         """Return all images, or those at `indices`, as float32 (N,C,H,W) in [0,1]."""
-        return to_unit(self.images if indices is None else self.images[indices])
+        chosen = self.images if indices is None else self.images[indices]
+        if chosen.dtype == torch.uint8:
+            return to_unit(chosen)
+        return chosen.clone() if indices is None else chosen
+
+    def levels(self, task: str) -> Tensor:
+        """Return the images as uint8, which `task` needs; raises DataError for floats."""
+        if self.images.dtype != torch.uint8:
+            raise DataError(
+                f"{task} takes pictures in the 256 levels of uint8; these are floats between them"
+            )
+        return self.images
 
     def digest(self) -> str:
         """Return the sha256, in hex, of images, labels and class names: what results hang on."""
@@ -99,6 +116,8 @@ class ImageSet:
     @cached_property
     def _digest(self) -> str:
         header = [list(self.images.shape), list(self.classes)]
+        if self.images.dtype != torch.uint8:
+            header.append([str(self.images.dtype)])
         sha = hashlib.sha256(json.dumps(header).encode())
         for part in chunks(self.images):
             sha.update(_bytes(self.images[part]))
@@ -106,16 +125,34 @@ class ImageSet:
         return sha.hexdigest()
 
 
+def numbered_classes(
+    labels: Tensor, hints: Mapping[int, str], count: int | None = None
+) -> tuple[str, ...]:
+    """Return names for classes of which only the labels (N,) are known: hints, else numbers.
+
+    As many as `count` says, without it up to the highest label, and two at least. Raises DataError
+    for labels so high that they count no classes.
+    """
+    highest = int(labels.max()) if len(labels) else 0
+    if count is None and highest >= MOST_CLASSES:
+        raise DataError(f"labels go up to {highest:,}; they count the classes from 0 on")
+    most = max(highest + 1, 2) if count is None else count
+    return distinct([hints.get(index, str(index)) for index in range(most)])
+
+
 def channel_stats(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of every channel over all pixels, in [0,1] units.
 
-    Counted from integer histograms, so exact whatever the number of threads. A channel that is
-    almost constant gets 1/255, one grey level, as its deviation: dividing by it stays harmless.
+    Of uint8 images counted from integer histograms, so exact whatever the number of threads; of
+    floats summed in double precision, in a fixed order. A channel that is almost constant gets
+    1/255, one grey level, as its deviation: dividing by it stays harmless.
 
     >>> images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
     >>> channel_stats(ImageSet(images, torch.tensor([0, 1]), ("black", "white")))
     ((0.5,), (0.5,))
     """
+    if images.images.dtype != torch.uint8:
+        return _float_stats(images.images)
     channels = images.shape[0]
     counts = torch.zeros(channels, 256, dtype=torch.int64)
     for part in chunks(images.images):
@@ -130,6 +167,22 @@ def channel_stats(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
+def _float_stats(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """`channel_stats` of float32 (N,C,H,W), in two passes by one thread."""
+    count = images[:, 0].numel()
+    mean = sum(_channel_sums(images[part]) for part in chunks(images)) / count
+    spread = sum(_channel_sums(images[part], mean) for part in chunks(images)) / count
+    return tuple(mean.tolist()), tuple(np.sqrt(spread).clip(1 / 255).tolist())
+
+
+def _channel_sums(images: Tensor, mean: NDArray[np.float64] | None = None) -> Any:
+    """Sums (C,) of the values, or of their squared distances from `mean` (C,)."""
+    values = images.numpy().astype(np.float64)
+    if mean is not None:
+        values = (values - mean[:, None, None]) ** 2
+    return values.sum(axis=(0, 2, 3))
+
+
 def chunks(images: Tensor) -> Iterator[slice]:
     """Yield slices that cover `images` (N,...), each small enough to hold in memory."""
     step = max(1, CHUNK_BYTES // max(1, images[0].nbytes))
@@ -138,13 +191,26 @@ def chunks(images: Tensor) -> Iterator[slice]:
 
 
 def _check_images(images: Tensor) -> None:
-    if images.ndim != 4 or images.dtype != torch.uint8:
+    if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32):
         raise DataError(
-            f"images must be uint8 (N,C,H,W), not {images.dtype} {tuple(images.shape)}"
-            + _range(images)
+            f"images must be uint8 (N,C,H,W) or float32 in [0,1], not {images.dtype} "
+            f"{tuple(images.shape)}" + _range(images)
         )
     if images.numel() == 0:
         raise DataError(f"no images: the shape is {tuple(images.shape)}")
+    if images.dtype == torch.float32:
+        for part in chunks(images):
+            check_unit(images[part])
+
+
+def check_unit(images: Tensor) -> None:
+    """Raise DataError unless all values of float `images` lie in [0,1]."""
+    low, high = (each.item() for each in images.aminmax())
+    if not (low >= 0 and high <= 1):
+        raise DataError(
+            f"float images must lie in [0,1], not in [{low:g}, {high:g}]; leave Normalize out of "
+            f"the transform and give mean and std to models.wrap"
+        )
 
 
 def _range(values: Tensor) -> str:

@@ -11,20 +11,18 @@ from torch import Tensor
 from robustkit.compute.seeds import check_seed
 from robustkit.data import sources  # noqa: F401 — importing it fills SOURCES
 from robustkit.data.files import SUFFIXES, PictureFiles, joined
-from robustkit.data.imageset import ImageSet
+from robustkit.data.imageset import ImageSet, numbered_classes
 from robustkit.data.pictures import Format
 from robustkit.data.registry import PARTS, SOURCES, Part, Request, Source
 from robustkit.data.sampling import stratified_sample, stratified_split
 from robustkit.data.sources.imagenet import is_wnid
 from robustkit.data.specs import check_options, geometry_of, parse_spec
-from robustkit.data.splits import Splits
+from robustkit.data.splits import Splits, missing_part
 from robustkit.errors import DataError, did_you_mean
 from robustkit.geometry import Geometry
-from robustkit.naming import distinct
 
 ROOT_VARIABLE = "ROBUSTKIT_DATA"
 VAL_FRACTION = 0.1
-MOST_CLASSES = 1_000_000  # beyond, a label without a name is no index of a class
 
 
 def load(
@@ -58,11 +56,12 @@ def load(
         train, val = divided(opened, val_fraction, seed)
         if train_size is not None:
             if opened.train is None:
-                raise DataError("has no training split of which to take a sample")
-            train = train[stratified_sample(opened.train.labels[train], train_size, seed)]
+                raise missing_part(source, "train", opened.parts())
+            labels = opened.train.labels[train]
+            train = train[stratified_sample(labels, train_size, seed)]
         geometry, form = opened.geometry, _common_form(opened)
     except DataError as error:
-        raise DataError(f"{source}: {error}") from error
+        raise named(source, error) from error
 
     def read(part: Part | None, indices: Tensor) -> ImageSet | None:
         return None if part is None else _read(part, indices, classes, geometry, form)
@@ -109,6 +108,12 @@ def divided(source: Source, fraction: float, seed: int) -> tuple[Tensor, Tensor]
     return stratified_split(source.train.labels, fraction, seed, tracks=source.train.tracks)
 
 
+def named(source: str, error: DataError) -> DataError:
+    """The error with the name of the source before it, once."""
+    text, prefix = str(error), f"{source}: "
+    return DataError(text if text.startswith(prefix) else prefix + text)
+
+
 def positions(part: Part | None) -> Tensor:
     """All positions of a part, int64; none of a part that is not there."""
     return torch.arange(0 if part is None else len(part.labels))
@@ -134,10 +139,7 @@ def _meant(text: str) -> str:
 def _numbered(source: Source) -> tuple[str, ...]:
     """Classes up to the highest label, by the names that are known, else by their numbers."""
     labels = torch.cat([part.labels for part in source.parts().values()])
-    count = max(int(labels.max()) + 1, 2) if len(labels) else 2
-    if count > MOST_CLASSES:
-        raise DataError(f"labels go up to {count - 1:,}; they count the classes from 0 on")
-    return distinct([source.hints.get(index, str(index)) for index in range(count)])
+    return numbered_classes(labels, source.hints)
 
 
 def _check_labels(source: Source, classes: tuple[str, ...]) -> None:

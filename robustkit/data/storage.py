@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import psutil
@@ -75,6 +75,52 @@ def unnamed(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
             return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
     except OSError as error:
         raise DataError(f"no room for {size:,} bytes of pictures in {folder}: {error}") from error
+
+
+class Spool:
+    """Rows of one shape and dtype that come one after the other, in memory or in an unnamed file.
+
+    Up to `limit` bytes are kept in memory; beyond, all of them are in the cache folder, in a file
+    that goes when the last array on it goes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[NDArray[Any]] = []
+        self._file: IO[bytes] | None = None
+        self._bytes = self._rows = 0
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add `rows` (n,…); raises DataError where the disk has no room for them."""
+        self._like = rows[:0]
+        self._rows += len(rows)
+        self._bytes += rows.nbytes
+        self._parts.append(rows)
+        if self._file is not None or self._bytes > self._limit:
+            self._write()
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def array(self) -> NDArray[Any]:
+        """All rows, (N,…): one array in memory, or a map of the file."""
+        if self._file is None:
+            return np.concatenate(self._parts)
+        self._file.flush()
+        shape = (self._rows, *self._like.shape[1:])
+        return np.memmap(self._file, dtype=self._like.dtype, mode="r+", shape=shape)
+
+    def _write(self) -> None:
+        folder = cache_folder()
+        try:
+            if self._file is None:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 — outlives this
+            for part in self._parts:
+                self._file.write(np.ascontiguousarray(part).data)
+        except OSError as error:
+            raise DataError(f"no room for {self._bytes:,} bytes in {folder}: {error}") from error
+        self._parts.clear()
 
 
 def _most_in_memory(limit: int | None) -> int:

@@ -110,7 +110,8 @@ def make_examples(
     images: ImageSet, config: TrainConfig, references: Sequence[ReferenceGradients] = ()
 ) -> Examples:
     """The examples that `config` asks for: stored views if `views` is set, else one view."""
+    pixels = images.levels("training")
     if config.views:
-        views = fixed_views(images.images, config.views, config.augment, config.seed)
+        views = fixed_views(pixels, config.views, config.augment, config.seed)
         return Examples(views, images.labels, tuple(references))
-    return Examples(images.images[None], images.labels, tuple(references), config.augment)
+    return Examples(pixels[None], images.labels, tuple(references), config.augment)

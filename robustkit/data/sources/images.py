@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePosixPath
+import posixpath
+from pathlib import Path
 
 import torch
 
@@ -28,7 +29,7 @@ def open_images(request: Request) -> Source:
     table = read_label_table(
         file, filename=request.options.get("filename"), column=request.options.get("column")
     )
-    there = _listed(folder, {str(PurePosixPath(name).parent) for name in table.filenames})
+    there = _listed(folder, {posixpath.dirname(name) for name in table.filenames})
     missing = [name for name in table.filenames if name not in there]
     if missing:
         raise DataError(
@@ -70,8 +71,8 @@ def _label_file(folder: Path, given: str | None) -> Path:
 def _listed(folder: Path, below: set[str]) -> set[str]:
     """The files in `folder` and in those of its sub-folders that are named: a scan of each."""
     found: set[str] = set()
-    for name in below | {"."}:
-        prefix = "" if name == "." else f"{name}/"
+    for name in below | {""}:
+        prefix = f"{name}/" if name else ""
         if not (folder / name).is_dir():
             continue
         with os.scandir(folder / name) as entries:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from robustkit.attacks import Store
-from robustkit.attacks.store import Rows, read, write
+from robustkit.attacks.store import SMALL_SETS, Rows, read, write
 
 ORIGIN = {"net": "abc", "n": 3}
 WHOLE = torch.rand(7, 2, 3, 3, generator=torch.Generator().manual_seed(0))
@@ -124,11 +124,11 @@ def test_an_interrupted_set_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@given(folder=st.booleans(), size=st.integers(0, 2 * 64 * 2**20))
+@given(folder=st.booleans(), size=st.integers(0, 2 * SMALL_SETS))
 def test_only_large_sets_need_a_temporary_folder(folder: bool, size: int) -> None:
     store = Store(Path("anywhere") if folder else None)
     with store.room(size) as sets:
-        assert (sets is store) == (folder or size <= 64 * 2**20)
+        assert (sets is store) == (folder or size <= SMALL_SETS)
         kept = sets.folder
         assert sets is store or (kept is not None and kept.is_dir())
         sets.notes.append("said")

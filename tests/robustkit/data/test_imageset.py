@@ -30,7 +30,17 @@ def test_says_its_size_shape_and_classes() -> None:
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (torch.zeros(2, 1, 4, 4), torch.zeros(2).long(), r"torch.float32 \(2, 1, 4, 4\) over"),
+        (torch.zeros(2, 1, 4, 4).double(), torch.zeros(2).long(), r"64 \(2, 1, 4, 4\) over \[0, 0"),
+        (
+            torch.full((2, 1, 4, 4), 1.5),
+            torch.zeros(2).long(),
+            r"\[1.5, 1.5\]; leave Normalize out",
+        ),
+        (
+            torch.full((2, 1, 4, 4), -0.1),
+            torch.zeros(2).long(),
+            r"must lie in \[0,1\], not in \[-0",
+        ),
         (torch.zeros(2, 4, 4).byte(), torch.zeros(2).long(), r"uint8 \(N,C,H,W\).*\(2, 4, 4\)"),
         (torch.zeros(0, 1, 4, 4).byte(), torch.zeros(0).long(), "no images"),
         (torch.zeros(2, 1, 4, 4).byte(), torch.zeros(3).long(), r"int64 \(2,\).*\(3,\)"),

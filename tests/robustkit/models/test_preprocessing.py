@@ -171,7 +171,8 @@ def test_a_wrapped_model_is_saved_and_loads_with_its_module(tmp_path: Path) -> N
     x = torch.rand(3, 3, 11, 9)
     assert torch.equal(again(x), model(x))
     assert again.classes == ("cat", "dog")
-    assert torch.equal(other.get_parameter("2.weight"), before), "the given module is left as it was"
+    # The given module is left as it was.
+    assert torch.equal(other.get_parameter("2.weight"), before)
 
 
 def _named(*classes: str) -> Classifier:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from robustkit.data.pictures import Format, shaped_pixels
 from safetensors.torch import save_file
 from torch import nn
 
 from robustkit import models
+from robustkit.data.pictures import Format, shaped_pixels
 from robustkit.errors import ModelError
 from tests.robustkit.models.sources.pictures import fed_to, photographs
 

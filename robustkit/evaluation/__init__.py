@@ -1,0 +1,17 @@
+"""Evaluation: how accurate and how robust any model is on any images, and whether that is evidence.
+
+Stands on attacks; below training. Takes any module from images in [0,1] to logits, and whatever
+`data.as_image_set` takes.
+"""
+
+from robustkit.evaluation.accuracy import accuracy, check_clean
+from robustkit.evaluation.robust import RobustAccuracy, robust_accuracy
+from robustkit.evaluation.transferability import transfer
+
+__all__ = [
+    "RobustAccuracy",
+    "accuracy",
+    "check_clean",
+    "robust_accuracy",
+    "transfer",
+]
