@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
 CIFAR_10 = (
     "airplane",
@@ -43,6 +44,17 @@ def distinct(names: Sequence[str]) -> tuple[str, ...]:
             f"{name} ({index})" if counts[name] > 1 else name for index, name in enumerate(told)
         )
     return told
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the names of ImageNet's 1,000 classes in their order, as torchvision has them.
+
+    A name that stands twice there (crane, maillot, in some versions) is followed by its index.
+    """
+    from torchvision.models import ResNet50_Weights
+
+    return distinct(ResNet50_Weights.DEFAULT.meta["categories"])
 
 
 def numbered(count: int) -> tuple[str, ...]:

@@ -32,12 +32,11 @@ from robustkit.models.sources.base import (
     Request,
     SourceNet,
     exchange_head,
-    imagenet_classes,
     make_anywhere,
     need_package,
 )
 from robustkit.models.weights import cached_download, read_checkpoint, read_weights
-from robustkit.naming import CIFAR_10, CIFAR_100
+from robustkit.naming import CIFAR_10, CIFAR_100, imagenet_classes
 from robustkit.runs.atomic import atomic_path
 
 FOLDER = "ROBUSTBENCH_MODELS"  # the environment's name for RobustBench's model_dir

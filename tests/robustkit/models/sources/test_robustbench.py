@@ -9,22 +9,20 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
-from torchvision.transforms import functional as F
 
 from robustkit.errors import ModelError
 from robustkit.geometry import Geometry
 from robustkit.models import Classifier, load, resolve, save
-from robustkit.models.sources.base import imagenet_classes
 from robustkit.models.sources.robustbench import (
     _autoattack_or_none,
     _geometry,
     _imported,
     make_robustbench,
 )
-from robustkit.naming import CIFAR_10, CIFAR_100
+from robustkit.naming import CIFAR_10, CIFAR_100, imagenet_classes
+from tests.robustkit.models.sources.pictures import fed_to, photographs, shown
 
 if importlib.util.find_spec("robustbench") is None:
     pytest.skip("robustbench is not installed", allow_module_level=True)
@@ -115,23 +113,6 @@ def test_a_checkpoint_in_the_folder(
         assert torch.equal(load(path)(x), model(x))
 
 
-def picture(height: int, width: int) -> Image.Image:
-    generator = torch.Generator().manual_seed(height)
-    image: Image.Image = F.to_pil_image(torch.rand(3, height, width, generator=generator))
-    return image
-
-
-def shown(image: Image.Image, geometry: Geometry) -> Tensor:
-    """A geometry applied with PIL and torchvision, as its definition reads: (1,C,H,W) in [0,1]."""
-    resized = image
-    if geometry.resize is not None:
-        size: Any = geometry.resize
-        size = [size] if isinstance(size, int) else list(size)
-        resized = F.resize(image, size, F.InterpolationMode(geometry.interpolation))
-    pixels: Tensor = F.to_tensor(F.center_crop(resized, list(geometry.size)))
-    return pixels[None]
-
-
 def described(name: str, dataset: str) -> nn.Module:
     """What a saved file's net is built as, without memory and without network."""
     with torch.device("meta"):
@@ -140,17 +121,6 @@ def described(name: str, dataset: str) -> nn.Module:
 
 def shapes(net: nn.Module) -> dict[str, torch.Size]:
     return {name: each.shape for name, each in net.state_dict().items()}
-
-
-def fed_to_first_convolution(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What the first convolution gets for `x`, and the logits."""
-    seen: list[Tensor] = []
-    first = next(each for each in net.modules() if isinstance(each, nn.Conv2d))
-    hook = first.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    with torch.no_grad():
-        logits: Tensor = net(x)
-    hook.remove()
-    return seen[0], logits
 
 
 def test_a_model_of_imagenet(folder: Path, tmp_path: Path) -> None:
@@ -167,11 +137,11 @@ def test_a_model_of_imagenet(folder: Path, tmp_path: Path) -> None:
     own = model.card.preprocessing
     assert own.geometry == Geometry((224, 224), 256, "bilinear")
 
-    image = picture(301, 260)
     key = listed(name, *where)["preprocessing"]
     pipeline = _imported()["robustbench.data"].PREPROCESSINGS[key]
-    ours = fed_to_first_convolution(model, shown(image, own.geometry))
-    expected = fed_to_first_convolution(theirs, pipeline(image)[None])
+    picture = photographs()[2]
+    ours = fed_to(model.net, model, shown(picture, own.geometry))
+    expected = fed_to(theirs, theirs, pipeline(picture)[None])
     assert torch.equal(ours[0], expected[0])
     assert torch.equal(ours[1], expected[1])
 
@@ -182,15 +152,14 @@ def test_a_model_of_imagenet(folder: Path, tmp_path: Path) -> None:
         assert torch.equal(load(path)(x), model(x))
 
 
-@pytest.mark.parametrize("shape", [(241, 331), (301, 127), (180, 200)])
-def test_pictures_are_prepared_as_robustbench_does(shape: tuple[int, int]) -> None:
-    image = picture(*shape)
+def test_pictures_are_prepared_as_robustbench_does() -> None:
     known = _imported()["robustbench.data"].PREPROCESSINGS
     sized = {key: pipeline for key, pipeline in known.items() if key is not None}
     assert len(sized) >= 4
     for pipeline in sized.values():
         geometry = _geometry(pipeline.transforms, "x")
-        assert torch.equal(shown(image, geometry)[0], pipeline(image))
+        for picture in photographs():
+            assert torch.equal(shown(picture, geometry)[0], pipeline(picture))
 
 
 def test_other_preparations_are_refused() -> None:
