@@ -15,10 +15,10 @@ from robustkit.data.loading import load
 from robustkit.data.packing import packed, unpacked
 from robustkit.data.registry import SOURCES
 from robustkit.data.sampling import batches, sample, stratified_sample, stratified_split
-from robustkit.data.sources.imagenet import imagenet_classes, imagenet_wnids
+from robustkit.data.sources.imagenet import imagenet_wnids
 from robustkit.data.splits import Splits
 from robustkit.data.storage import map_array, read_only, write_array
-from robustkit.naming import distinct
+from robustkit.naming import distinct, imagenet_classes
 
 __all__ = [
     "AUGMENTATIONS",

@@ -16,6 +16,7 @@ from robustkit.models.card import WRAPPED, Card
 from robustkit.models.fitting import make_fitting
 from robustkit.models.initial import initialise
 from robustkit.models.sources.factory import make_factory
+from robustkit.models.sources.robustbench import make_robustbench
 from robustkit.models.sources.timm import make_timm
 from robustkit.models.sources.torchvision import make_torchvision
 
@@ -92,6 +93,11 @@ def _from_timm(entry: Entry, classes: int, channels: int, size: Size) -> nn.Modu
     return make_timm(_get(entry, "name", str), classes, channels, size, options)
 
 
+def _from_robustbench(entry: Entry, classes: int, channels: int, size: Size) -> nn.Module:
+    name, dataset = _get(entry, "name", str), _get(entry, "dataset", str)
+    return make_robustbench(name, dataset, _get(entry, "threat_model", str), classes, channels)
+
+
 def _from_factory(entry: Entry, classes: int, channels: int, size: Size) -> nn.Module:
     _get(entry, "factory", str)
     return make_factory(entry, classes, channels, size)
@@ -116,6 +122,7 @@ FAMILIES = {
     # What torchvision's published weights were trained with.
     "torchvision": Family(_from_torchvision, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "timm": Family(_from_timm, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "robustbench": Family(_from_robustbench, None, None),
     "factory": Family(_from_factory, None, None),
     WRAPPED: Family(_wrapped, None, None),
 }

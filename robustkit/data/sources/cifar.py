@@ -18,31 +18,9 @@ from robustkit.data.pictures import StoredPictures
 from robustkit.data.registry import Part, Request, Source, required_root, source
 from robustkit.data.sources.npz import not_found, npz_under_root
 from robustkit.errors import DataError
+from robustkit.naming import CIFAR_10, CIFAR_100
 
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
-# The fine labels in their order, which is the alphabet's.
-_FINE = """
-apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
-camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
-cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
-lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
-oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
-possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
-spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
-train trout tulip turtle wardrobe whale willow_tree wolf woman worm
-"""
-FINE_CLASSES = tuple(_FINE.split())
+CLASSES, FINE_CLASSES = CIFAR_10, CIFAR_100
 IMAGE_SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32  # the red, green and blue planes
 

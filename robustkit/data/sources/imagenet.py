@@ -11,7 +11,7 @@ from robustkit.data.registry import PARTS, Part, Request, Source, source
 from robustkit.data.sources.folder import labelled_part, subfolders
 from robustkit.data.specs import GEOMETRY_OPTIONS
 from robustkit.errors import DataError
-from robustkit.naming import distinct
+from robustkit.naming import imagenet_classes
 
 WNIDS = "imagenet_wnids.txt"  # one a line, in their order
 
@@ -36,17 +36,6 @@ def open_imagenet(request: Request) -> Source:
         classes=imagenet_classes(),
         geometry=request.geometry,
     )
-
-
-@cache
-def imagenet_classes() -> tuple[str, ...]:
-    """Return the names of ImageNet's 1,000 classes in their order, as torchvision has them.
-
-    A name that stands twice there (crane, maillot, in some versions) is followed by its index.
-    """
-    from torchvision.models import ResNet50_Weights
-
-    return distinct(ResNet50_Weights.DEFAULT.meta["categories"])
 
 
 @cache

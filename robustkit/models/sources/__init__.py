@@ -3,7 +3,16 @@
 A source brings architecture, weights, preprocessing and the names of the classes.
 """
 
-from robustkit.models.sources import factory, timm, torchvision
+from robustkit.models.sources import factory, robustbench, timm, torchvision
 from robustkit.models.sources.base import SOURCES, Request, SourceNet, Spec
 
-__all__ = ["SOURCES", "Request", "SourceNet", "Spec", "factory", "timm", "torchvision"]
+__all__ = [
+    "SOURCES",
+    "Request",
+    "SourceNet",
+    "Spec",
+    "factory",
+    "robustbench",
+    "timm",
+    "torchvision",
+]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from torch.overrides import TorchFunctionMode
 from robustkit.errors import ModelError, did_you_mean
 from robustkit.geometry import Size
 from robustkit.models.preprocessing import Preprocessing
-from robustkit.naming import distinct
 from robustkit.registry import Registry
 
 
@@ -130,17 +128,6 @@ def need_package(name: str) -> None:
     """Raise `ModelError` with the line that installs it, unless the extra package is there."""
     if importlib.util.find_spec(name) is None:
         raise ModelError(f"{name}: needs the package {name}: pip install 'robustkit[{name}]'")
-
-
-@cache
-def imagenet_classes() -> tuple[str, ...]:
-    """The names of ImageNet's 1,000 classes in their order, as torchvision has them.
-
-    Two names that stand twice there (crane, maillot) are followed by their index.
-    """
-    from torchvision.models import ResNet50_Weights
-
-    return distinct(ResNet50_Weights.DEFAULT.meta["categories"])
 
 
 class _RatesOnCpu(TorchFunctionMode):

@@ -23,13 +23,12 @@ from robustkit.models.sources.base import (
     Request,
     SourceNet,
     exchange_head,
-    imagenet_classes,
     make_anywhere,
     need_package,
     size_of,
 )
 from robustkit.models.weights import cached_download, check_weights, read_checkpoint, read_weights
-from robustkit.naming import distinct
+from robustkit.naming import distinct, imagenet_classes
 
 _HUB = "hf-hub:"
 # What timm itself hands to a net, or what would have it read files: never a card's to say.
@@ -54,9 +53,12 @@ def open_timm(request: Request) -> SourceNet:
     spec.refuse_unknown("pretrained", "weights")
     if len(spec.options) == 2:
         raise ModelError(f"{spec.text}: pretrained and weights say the same; give one of them")
-    wanted = next(iter(spec.options.values()), "false")
     variant = _variant(request)
-    if wanted.lower() in ("false", "none"):
+    file = spec.options.get("weights", "none")
+    if file != "none":
+        return _with_file(request, variant, file)
+    wanted = spec.options.get("pretrained", "false")
+    if wanted.lower() == "false":
         return _fresh(request, variant)
     if wanted.lower() == "true":
         return _with_published(request, variant)

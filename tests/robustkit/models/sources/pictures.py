@@ -7,6 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from robustkit.data.pictures import Format, shaped_pixels
+from robustkit.geometry import Geometry
+
 SIZES = ((70, 91), (120, 64), (300, 280))
 
 
@@ -21,6 +24,12 @@ def photographs(seed: int = 0) -> list[Image.Image]:
         pixels = np.clip(np.asarray(whole).astype(int) + noise, 0, 255).astype(np.uint8)
         made.append(Image.fromarray(pixels))
     return made
+
+
+def shown(picture: Image.Image, geometry: Geometry) -> Tensor:
+    """The picture in the pixel space that a geometry makes: (1,C,H,W) in [0,1]."""
+    pixels = shaped_pixels(picture, Format(3, *geometry.size, geometry))
+    return torch.from_numpy(pixels.copy())[None] / 255
 
 
 def fed_to(net: nn.Module, model: nn.Module, pictures: Tensor) -> tuple[Tensor, Tensor]:

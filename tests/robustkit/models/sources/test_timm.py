@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torchvision.transforms import functional as F
 
 from robustkit.errors import ModelError
 from robustkit.geometry import Geometry
 from robustkit.models import Classifier, load, resolve, save
-from robustkit.models.sources.base import imagenet_classes
 from robustkit.models.sources.timm import timm_preprocessing
+from robustkit.naming import imagenet_classes
 from tests.robustkit.models.sources.conftest import snapshot
+from tests.robustkit.models.sources.pictures import fed_to, photographs, shown
 
 timm = pytest.importorskip("timm")
 SMALL = "mobilenetv3_small_050"
@@ -61,25 +61,6 @@ def described(folder: Path, net: nn.Module | None, **entries: Any) -> None:
         save_file(net.state_dict(), folder / "model.safetensors")
 
 
-def picture(height: int, width: int) -> Image.Image:
-    generator = torch.Generator().manual_seed(height * width)
-    coarse = torch.rand(1, 3, height // 7 + 1, width // 7 + 1, generator=generator)
-    smooth = nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")[0]
-    image: Image.Image = F.to_pil_image(smooth.clamp(0, 1))
-    return image
-
-
-def shown(image: Image.Image, geometry: Geometry) -> Tensor:
-    """A geometry applied with PIL and torchvision, as its definition reads: (1,C,H,W) in [0,1]."""
-    resized = image
-    if geometry.resize is not None:
-        size: Any = geometry.resize
-        size = [size] if isinstance(size, int) else list(size)
-        resized = F.resize(image, size, F.InterpolationMode(geometry.interpolation))
-    pixels: Tensor = F.to_tensor(F.center_crop(resized, list(geometry.size)))
-    return pixels[None]
-
-
 def own_pipeline(net: nn.Module, image: Image.Image) -> Tensor:
     config = timm.data.resolve_data_config(model=net)
     made: Tensor = timm.data.create_transform(**config, is_training=False)(image)
@@ -97,13 +78,11 @@ def own_pipeline(net: nn.Module, image: Image.Image) -> Tensor:
         ("squash", 1.0, (64, 80)),
     ],
 )
-@pytest.mark.parametrize("shape", [(241, 331), (301, 127), (50, 61)])
 def test_pictures_are_prepared_as_timm_does(
     interpolation: str,
     mode: str,
     pct: float,
     size: tuple[int, int],
-    shape: tuple[int, int],
 ) -> None:
     config = {
         "input_size": (3, *size),
@@ -114,13 +93,13 @@ def test_pictures_are_prepared_as_timm_does(
         "std": (0.2, 0.3, 0.4),
     }
     ours = timm_preprocessing(config, "timm:any")
-    image = picture(*shape)
     resolved = timm.data.resolve_data_config(pretrained_cfg=config)
-    theirs = timm.data.create_transform(**resolved, is_training=False)(image)
+    transform = timm.data.create_transform(**resolved, is_training=False)
     assert ours.geometry is not None
-    pixels = shown(image, ours.geometry)
     mean, std = (torch.tensor(each).view(3, 1, 1) for each in (ours.mean, ours.std))
-    torch.testing.assert_close((pixels[0] - mean) / std, theirs, atol=1e-6, rtol=0)
+    for picture in photographs():
+        prepared = (shown(picture, ours.geometry)[0] - mean) / std
+        torch.testing.assert_close(prepared, transform(picture), atol=1e-6, rtol=0)
     assert ours.input_size == size
     assert ours.interpolation == interpolation
 
@@ -149,16 +128,13 @@ def test_published_weights_from_the_hubs_cache(hub: Path, tmp_path: Path) -> Non
     assert own.geometry == Geometry((224, 224), 256, "bicubic")
     assert own.mean == (0.485, 0.456, 0.406)
 
-    fed: list[Tensor] = []
-    first = next(each for each in model.net.modules() if isinstance(each, nn.Conv2d))
-    first.register_forward_pre_hook(lambda _, given: fed.append(given[0]))
-    image = picture(301, 260)
-    with torch.no_grad():
-        ours = model(shown(image, own.geometry))
-        prepared = own_pipeline(theirs, image)
-        torch.testing.assert_close(fed[0], prepared, atol=1e-6, rtol=0)
-        torch.testing.assert_close(ours, theirs(prepared), atol=1e-5, rtol=0)
-        assert torch.equal(model.net(prepared), theirs(prepared))
+    for picture in photographs():
+        prepared = own_pipeline(theirs, picture)
+        fed, logits = fed_to(model.net, model, shown(picture, own.geometry))
+        torch.testing.assert_close(fed, prepared, atol=1e-6, rtol=0)
+        with torch.no_grad():
+            torch.testing.assert_close(logits, theirs(prepared), atol=1e-5, rtol=0)
+            assert torch.equal(model.net(prepared), theirs(prepared))
 
     path = tmp_path / "saved.safetensors"
     save(model, path)
@@ -392,11 +368,15 @@ def test_features_get_a_head_or_are_refused(hub: Path) -> None:
         ("timm:resnet81?pretrained=true", "timm has no model 'resnet81'; the nearest .*resnet18"),
         ("timm:resnet18.a9_in1k?pretrained=true", "resnet18 has no weights 'a9_in1k'; .*a1_in1k"),
         ("timm:lcnet_035?pretrained=true", "timm has no weights for it"),
-        (f"timm:{SMALL}?weight=x", "unknown option 'weight'; did you mean 'weights'"),
+        (
+            f"timm:{SMALL}?pretrained=true&weight=x",
+            "unknown option 'weight'; did you mean 'weights'",
+        ),
         (f"timm:{SMALL}?weights=x&pretrained=true", "pretrained and weights say the same"),
         (f"timm:{SMALL}?pretrained=no.pth", r"no\.pth: no such file"),
         (f"timm:{SMALL}?pretrained=true", "is not in .*--download"),
-        (f"timm:{SMALL}", "of which size are its pictures"),
+        (f"timm:{SMALL}", "untrained; .*pretrained=true"),
+        (f"timm:{SMALL}?weights=false", "false: no such file"),
         ("timm:hf-hub:a/b/c?pretrained=true", "cannot fetch config.json"),
     ],
 )
