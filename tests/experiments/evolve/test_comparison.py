@@ -158,11 +158,12 @@ def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: i
         return
     wrong = {
         player: [[not bool(net.under_R[image]) for image in common] for net in verdicts[player]]
-        for player in ("Rp", "RS", "E")
+        for player in ("Rp", "RS", "E", "E0")
     }
     rates = {player: np.mean(each) for player, each in wrong.items()}
     assert gap.points == pytest.approx(100 * (rates["Rp"] - rates["E"]))
     assert comparison.search_gap.points == pytest.approx(100 * (rates["RS"] - rates["E"]))
+    assert comparison.penalty_gap.points == pytest.approx(100 * (rates["E0"] - rates["E"]))
     tests = [slow_mcnemar(one, other) for one in wrong["Rp"] for other in wrong["E"]]
     assert gap.p_value == pytest.approx(max(tests))
     assert gap.low is not None
@@ -170,6 +171,22 @@ def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: i
     assert -100 <= gap.low <= gap.high <= 100
     again = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=seed)
     assert again.gap == gap
+
+
+def test_without_the_control_there_is_no_published_gap() -> None:
+    verdicts, fooled = made_verdicts(3, 25, 2, 0.95), fooled_sets(3, 25)
+    whole = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=3)
+    for player in ("R2", "Rp"):
+        del verdicts[player]
+    comparison = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=3)
+    assert comparison.gap is None
+    assert list(comparison.nets) == ["R", "E", "E0", "RS"]
+    assert comparison.common.tolist() == slow_common(verdicts, 25)
+    assert comparison.common.sum() > whole.common.sum()  # fewer nets have to be right
+    for player in comparison.nets:
+        for what in (name for name in comparison.nets[player] if name.startswith("transfer")):
+            for denominator, rate in slow_rates(verdicts, player, what, fooled).items():
+                assert comparison.nets[player][what][denominator] == pytest.approx(rate, abs=1e-6)
 
 
 def test_the_interval_holds_the_gap_of_a_clear_case() -> None:
