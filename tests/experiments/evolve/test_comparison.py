@@ -152,6 +152,7 @@ def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: i
     comparison = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=seed)
     common = [image for image, kept in enumerate(slow_common(verdicts, images)) if kept]
     gap = comparison.gap
+    assert gap is not None
     assert gap.n == len(common)
     if not common:
         assert (gap.points, gap.low, gap.high, gap.p_value) == (None, None, None, None)
@@ -196,6 +197,7 @@ def test_the_interval_holds_the_gap_of_a_clear_case() -> None:
         for net in verdicts[player]:
             net.under_R.copy_(torch.rand(200, generator=rng) < chance)
     gap = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=0).gap
+    assert gap is not None
     assert gap.low is not None
     assert gap.high is not None
     assert gap.points == pytest.approx(50, abs=5)
@@ -209,6 +211,7 @@ def test_a_training_that_is_wrong_everywhere_leaves_no_common_image() -> None:
     verdicts["RS"][1].correct.fill_(False)
     comparison = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=0)
     assert not comparison.common.any()
+    assert comparison.gap is not None
     assert comparison.gap.n == 0
     rates = comparison.nets["E"]["transfer_from_R"]
     assert rates["headline"]["rate"] is None

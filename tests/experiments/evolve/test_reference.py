@@ -81,7 +81,7 @@ def half():
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    options = {"data": "digits", "root": None, "download": False}
+    options: dict[str, object] = {"data": "digits", "root": None, "download": False}
     return load_splits(options, EvolveConfig(test_size=60))
 
 
@@ -386,6 +386,20 @@ def test_a_function_that_is_gone_is_named_when_the_run_goes_on(
     assert "means.safetensors" in error
 
 
+def test_a_run_that_began_before_references_were_noted_goes_on(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    forget(folder, "judge")
+    (folder / "reference.json").unlink()
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("  trust: []\n", ""))
+    assert "trust" not in config.read_text()
+    assert evolve("--resume", str(folder)) == 0
+    assert (rows(folder), summary(folder)) == (rows(finished), summary(finished))
+
+
 def test_the_head_of_the_output_says_what_r_is(nets: Path) -> None:
     lines = check(settings_of(*SHORT, *INLINE, "--reference", spec_of(nets, "trained")))
     assert lines[0].endswith("has the same weights under any seed: taken as trained")
@@ -427,13 +441,9 @@ def test_torchvisions_net_with_a_file_of_weights_is_built_again_as_it_is_fed(
     assert models.read_card(folder / "nets" / "E-0.safetensors").preprocessing != own
     weights.unlink()
     found = rows(folder)
-    forget(folder, "judge")
-    assert evolve("--resume", str(folder)) == 0
+    forget(folder, "judge", "final")
+    assert evolve("--resume", str(folder), *TWO_WORKERS) == 0
     assert (rows(folder), summary(folder)) == (found, before)
-    other = tmp_path / "other"
-    shuffle(weights, 10)
-    assert evolve(*arguments, *TWO_WORKERS, "--out", str(other)) == 0
-    assert (rows(other), summary(other)) == (found, before)
 
 
 @pytest.mark.slow
