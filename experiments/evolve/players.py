@@ -49,13 +49,7 @@ def open_reference(space: Workspace) -> Reference:
     elif kept.is_file():  # of a run that began before there was such a note
         given = is_file(spec)
         return Reference(given, left_out=left_out(space.net(REFERENCE)) if given else {})
-    settings = space.folder.config
-    found = find_reference(
-        spec,
-        space.splits,
-        download=bool(settings["download"]),
-        trust=settings.get("trust") or (),
-    )
+    found = find_reference(spec, space.splits, **_leave(space))
     # The note first: R without it would be taken for one that the run has trained.
     space.folder.write_json(NOTED, found.reference.to_dict())
     if found.reference.given:
@@ -79,8 +73,14 @@ def _card(name: str, spec: str, space: Workspace) -> models.Card:
     if kept.is_file():
         return models.read_card(kept)
     height, width = space.splits.train.shape[1:]
-    net = resolve_net(spec, space.splits, seed=0)
+    net = resolve_net(spec, space.splits, seed=0, **_leave(space))
     return models.resizing(net, (height, width)).card
+
+
+def _leave(space: Workspace) -> dict[str, Any]:
+    """What the run's options allow: to fetch weights, and to run functions that files name."""
+    settings = space.folder.config
+    return {"download": bool(settings["download"]), "trust": settings.get("trust") or ()}
 
 
 def judged_names(trials: Iterable[Trial]) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from experiments.nets import fitted, resolve_net
 from robustkit import models
 from robustkit.attacks import predict, wilson
 from robustkit.attacks.rates import Rate
@@ -65,14 +66,14 @@ def find_reference(
         net = models.load(spec, num_classes=splits.train.num_classes, trust=trust)
         return _given(net, spec, splits, ())
     parsed = parse(spec)
-    built = _resolved(spec, splits, 0, download)
+    built = resolve_net(spec, splits, seed=0, download=download)
     notes: tuple[str, ...] = ()
     if parsed.scheme in (FACTORY, ZOO_NAME):
         trained = "weights" in parsed.options
     else:
         trained = bool(built.card.provenance)  # a source tells where trained weights are from
     if parsed.scheme == FACTORY and not trained:
-        again = _resolved(spec, splits, 1, download)
+        again = resolve_net(spec, splits, seed=1, download=download)
         trained = _same(built, again) and not _constant(built)
         if trained:
             notes = (f"{spec} has the same weights under any seed: taken as trained",)
@@ -93,13 +94,6 @@ def left_out(net: models.Classifier) -> dict[str, str]:
     """Why R's architecture cannot be built again without R's weights, for R2 and for Rp; or {}."""
     reason = _built_again(net)[0]
     return dict.fromkeys(CONTROLS, reason) if reason else {}
-
-
-def in_order_of(net: models.Classifier, classes: Sequence[str]) -> models.Classifier:
-    """`net` with its logits in the order of `classes` where its own have the same names."""
-    own = net.classes
-    same = sorted(own) == sorted(classes) and len({*own}) == len(own)
-    return models.reordered(net, classes) if same else net
 
 
 def own_preprocessing(
@@ -171,37 +165,14 @@ def introduced(found: Found, accuracy: Rate, splits: Splits) -> list[str]:
 
 
 def _given(net: models.Classifier, spec: str, splits: Splits, notes: tuple[str, ...]) -> Found:
-    train = splits.train
-    if len(net.classes) != train.num_classes:
-        raise ModelError(f"{spec}: has {len(net.classes)} classes, the data {train.num_classes}")
-    net = models.resizing(net.eval(), (train.shape[1], train.shape[2]))
-    ordered = in_order_of(net, train.classes)
-    if ordered.classes != tuple(train.classes):
-        names = f"{_some(ordered.classes)} stand for {_some(train.classes)}"
-        notes = (*notes, f"its classes are matched by index, having other names: {names}")
-    _check_runs(ordered, spec, splits)
-    reason, shared = _built_again(ordered)
+    net = fitted(net.eval(), splits.train, spec, splits.name)
+    _check_runs(net, spec, splits)
+    reason, shared = _built_again(net)
     missing = dict.fromkeys(CONTROLS, reason) if reason else {}
     if shared:
         notes = (*notes, f"{shared} are the same under any seed: R2 and R′ start there")
     published = net.card.provenance.get("published")
-    return Found(ordered, Reference(True, (*notes, *net.notes), missing, published))
-
-
-def _resolved(spec: str, splits: Splits, seed: int, download: bool) -> models.Classifier:
-    channels, *size = splits.train.shape
-    mean, std = channel_stats(splits.train)
-    return models.resolve(
-        spec,
-        num_classes=splits.train.num_classes,
-        in_channels=channels,
-        image_size=(size[0], size[1]),
-        classes=splits.train.classes,
-        mean=mean,
-        std=std,
-        seed=seed,
-        download=download,
-    )
+    return Found(net, Reference(True, (*notes, *net.notes), missing, published))
 
 
 def _check_runs(net: models.Classifier, spec: str, splits: Splits) -> None:
@@ -226,10 +197,8 @@ def _built_again(net: models.Classifier) -> tuple[str, str]:
     except ModelError as error:
         return f"R's architecture cannot be built again ({error})", ""
     what = net.card.architecture.get("factory", "what builds R")
-    if _same(first, second):
+    if _same(first, second):  # R's own, or others that are no more by chance
         return f"{what} gives the same weights under any seed, never R's untrained architecture", ""
-    if _same(first, net):
-        return f"{what} gives R's own weights, never R's untrained architecture", ""
     return "", _shared(first, second)
 
 
@@ -258,8 +227,3 @@ def _constant(net: models.Classifier) -> bool:
 
 def _flat(tensor: torch.Tensor) -> bool:
     return tensor.numel() < 2 or bool((tensor == tensor.reshape(-1)[0]).all())
-
-
-def _some(names: Sequence[str], shown: int = 3) -> str:
-    more = ", …" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

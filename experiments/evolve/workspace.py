@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from experiments.evolve.config import EvolveConfig
-from experiments.evolve.reference import in_order_of
 from experiments.options import config_from
 from robustkit import attacks, models, training
 from robustkit.compute import derive_seed, resolve_device
@@ -34,6 +33,7 @@ from robustkit.data import (
     unpacked,
 )
 from robustkit.errors import ModelError, RunError
+from robustkit.models.matching import matched
 from robustkit.runs import RunFolder
 
 REFERENCE, SURROGATE = "R", "S"
@@ -127,7 +127,8 @@ class Workspace:
         # The architecture may be the user's own function: naming it for this run was consent.
         net = models.load(self.net_path(name), allow_code=True)
         # A file keeps its own order of classes; a given R's may differ from the data's.
-        return in_order_of(net, self.splits.train.classes).to(self.device)
+        splits = self.splits
+        return matched(net, splits.train.classes, name, splits.name).to(self.device)
 
     def net_path(self, name: str) -> Path:
         """Where the net called `name` is kept."""

@@ -22,7 +22,7 @@ from experiments.nets import resolve_net
 from experiments.options import Options, VerbParser, add_config, config_from, real_or_none
 from robustkit import models
 from robustkit.compute import resolve_device
-from robustkit.errors import ConfigError
+from robustkit.errors import ConfigError, DataError
 from robustkit.runs import RunFolder
 
 # What E is compared with where R' is missing, by the summary's gaps.
@@ -102,13 +102,16 @@ def check(settings: Mapping[str, Any]) -> list[str]:
     reusable(settings["reuse"])
     with executor_of(settings):
         splits = load_splits(dict(settings), config)
-    resolve_net(config.surrogate, splits, seed=0)
-    found = find_reference(
-        config.reference,
-        splits,
-        download=bool(settings["download"]),
-        trust=settings["trust"],
-    )
+    _, height, width = splits.train.shape
+    if height != width:
+        raise DataError(
+            f"{splits.name}: images are {width}x{height} pixels, and evolved networks take square "
+            f"ones; crop them or, in a folder of images, add '?size={min(height, width)}' to its "
+            "path"
+        )
+    leave = {"download": bool(settings["download"]), "trust": settings["trust"]}
+    resolve_net(config.surrogate, splits, seed=0, **leave)
+    found = find_reference(config.reference, splits, **leave)
     macs = models.cost(found.net, splits.train.shape).macs
     # A space in which no network fits is found out here, not after R has been trained.
     open_strategy("random", search_settings(config, splits, baseline=0.0, macs=macs)).ask()

@@ -99,7 +99,7 @@ def penalty_sentence(summary: Summary) -> str:
             "transfer cannot be compared on a common set."
         )
     rates = {name: rate_text(_headline(nets[name])) for name in ("E0", "E")}
-    verdict = "that interval includes zero: this run does not show that the penalty matters"
+    verdict = "it includes zero, so this run does not show that the penalty matters"
     if gap["low"] > 0:
         verdict = "on the evolved architecture the penalty lowers the transfer"
     elif gap["high"] < 0:

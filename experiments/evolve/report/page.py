@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from experiments.evolve.report.checks import checks_section
@@ -18,9 +17,8 @@ from experiments.evolve.report.headline import headline_section
 from experiments.evolve.report.history import history_section
 from experiments.evolve.report.outcomes import outcomes_section
 from experiments.evolve.report.pareto import pareto_section
-from experiments.evolve.report.words import plural
+from experiments.evolve.report.words import plural, reference_name
 from experiments.pages import eps_text
-from robustkit.models.specs import is_file
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import duration, render_report
 
@@ -49,7 +47,7 @@ def write_report(folder: RunFolder) -> Path:
         settings_section(folder.config),
     ]
     page = render_report(
-        f"Evolution away from “{_named(evidence.config.reference)}” on {summary['data']}",
+        f"Evolution away from “{reference_name(evidence.config.reference)}” on {summary['data']}",
         sections,
         subtitle=_subtitle(evidence),
         env=folder.env | {"test data": f"sha256 {summary['data_digest']}"},
@@ -68,10 +66,3 @@ def _subtitle(evidence: Evidence) -> str:
         f"ε = {eps_text(config.eps)}; {plural(config.final_seeds, 'seed')}; "
         f"{duration(summary['seconds']['wall'])}"
     )
-
-
-def _named(reference: str) -> str:
-    """A reference as a title calls it: files by their names alone."""
-    if is_file(reference):
-        return Path(reference).stem
-    return re.sub(r"[^?&=:]*/", "", reference)

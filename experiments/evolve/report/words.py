@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from evolution import Genotype
 from robustkit.models import Block
 from robustkit.models.blueprint import Head
+from robustkit.models.specs import is_file
 
 
 def block_name(block: Block) -> str:
@@ -108,6 +111,11 @@ def compact(count: float) -> str:
         if abs(count) >= size:
             return f"{count / size:.3g} {unit}"
     return f"{count:g}"
+
+
+def reference_name(spec: str) -> str:
+    """A reference as a title calls it: files by their names alone."""
+    return Path(spec).stem if is_file(spec) else re.sub(r"[^?&=:]*/", "", spec)
 
 
 def plural(count: int, noun: str) -> str:

@@ -7,6 +7,9 @@ from typing import Any
 
 from experiments.cli import main
 from experiments.evolve.workspace import open_workspace
+from experiments.launch import settings
+from experiments.options import VerbParser
+from experiments.verbs.evolve import add_arguments
 from robustkit.runs import Ledger, RunFolder, Trial
 
 TEXT = (
@@ -25,6 +28,15 @@ def evolve(*arguments: str) -> int:
     """The command, in this process."""
     open_workspace.cache_clear()  # a process of its own would have none
     return main(["evolve", *arguments])
+
+
+def settings_of(*arguments: str) -> dict[str, Any]:
+    """What a run of the command with these arguments would do."""
+    parser = VerbParser("evolve")
+    add_arguments(parser)
+    options = parser.parse(arguments)
+    assert options is not None
+    return settings("evolve", options)
 
 
 def summary(folder: Path) -> dict[str, Any]:

@@ -152,17 +152,19 @@ def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: i
     comparison = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=seed)
     common = [image for image, kept in enumerate(slow_common(verdicts, images)) if kept]
     gap = comparison.gap
+    assert gap is not None
     assert gap.n == len(common)
     if not common:
         assert (gap.points, gap.low, gap.high, gap.p_value) == (None, None, None, None)
         return
     wrong = {
         player: [[not bool(net.under_R[image]) for image in common] for net in verdicts[player]]
-        for player in ("Rp", "RS", "E")
+        for player in ("Rp", "RS", "E", "E0")
     }
     rates = {player: np.mean(each) for player, each in wrong.items()}
     assert gap.points == pytest.approx(100 * (rates["Rp"] - rates["E"]))
     assert comparison.search_gap.points == pytest.approx(100 * (rates["RS"] - rates["E"]))
+    assert comparison.penalty_gap.points == pytest.approx(100 * (rates["E0"] - rates["E"]))
     tests = [slow_mcnemar(one, other) for one in wrong["Rp"] for other in wrong["E"]]
     assert gap.p_value == pytest.approx(max(tests))
     assert gap.low is not None
@@ -172,6 +174,22 @@ def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: i
     assert again.gap == gap
 
 
+def test_without_the_control_there_is_no_published_gap() -> None:
+    verdicts, fooled = made_verdicts(3, 25, 2, 0.95), fooled_sets(3, 25)
+    whole = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=3)
+    for player in ("R2", "Rp"):
+        del verdicts[player]
+    comparison = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=3)
+    assert comparison.gap is None
+    assert list(comparison.nets) == ["R", "E", "E0", "RS"]
+    assert comparison.common.tolist() == slow_common(verdicts, 25)
+    assert comparison.common.sum() > whole.common.sum()  # fewer nets have to be right
+    for player in comparison.nets:
+        for what in (name for name in comparison.nets[player] if name.startswith("transfer")):
+            for denominator, rate in slow_rates(verdicts, player, what, fooled).items():
+                assert comparison.nets[player][what][denominator] == pytest.approx(rate, abs=1e-6)
+
+
 def test_the_interval_holds_the_gap_of_a_clear_case() -> None:
     verdicts, fooled = made_verdicts(0, 200, 3, 1.0), fooled_sets(0, 200)
     rng = torch.Generator().manual_seed(1)
@@ -179,6 +197,7 @@ def test_the_interval_holds_the_gap_of_a_clear_case() -> None:
         for net in verdicts[player]:
             net.under_R.copy_(torch.rand(200, generator=rng) < chance)
     gap = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=0).gap
+    assert gap is not None
     assert gap.low is not None
     assert gap.high is not None
     assert gap.points == pytest.approx(50, abs=5)
@@ -192,6 +211,7 @@ def test_a_training_that_is_wrong_everywhere_leaves_no_common_image() -> None:
     verdicts["RS"][1].correct.fill_(False)
     comparison = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=0)
     assert not comparison.common.any()
+    assert comparison.gap is not None
     assert comparison.gap.n == 0
     rates = comparison.nets["E"]["transfer_from_R"]
     assert rates["headline"]["rate"] is None

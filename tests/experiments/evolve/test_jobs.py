@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.evolve.identity import identity
 from experiments.evolve.jobs import TrainNet
 from experiments.evolve.workspace import Workspace, open_workspace
 from robustkit import attacks, models, training
@@ -119,3 +120,24 @@ def test_only_adversarials_that_every_net_meets_stay_in_memory(space: Workspace)
         "E-0": False,
     }
     assert torch.equal(again["E-0"].images, made["E-0"].images)
+
+
+def test_a_trial_is_named_as_before_jobs_knew_of_preprocessing() -> None:
+    trial = TrainNet("run", SMALL, seed=1, part="trial", penalised=True, final=False, scored=True)
+    assert identity(trial, "around") == "b32d2cf1007457c61cdc9d24cda2efda"
+    other = replace(trial, preprocessing=models.Preprocessing())
+    assert identity(other, "around") != identity(trial, "around")
+    assert identity(replace(trial, run_path="elsewhere"), "around") == identity(trial, "around")
+
+
+def test_a_net_is_trained_with_the_preprocessing_of_its_job(run: Path, space: Workspace) -> None:
+    own = models.Preprocessing(mean=(0.1,), std=(0.3,), input_size=(20, 20))
+    outcome = attempt(job(run, scored=True, name="own", preprocessing=own))
+    assert isinstance(outcome, Ok)
+    net = space.net("own")
+    assert net.card.preprocessing == own
+    assert net.card.input_shape == space.splits.train.shape
+    images = space.splits.val.floats()[:5]
+    larger = torch.nn.functional.interpolate(images, size=(20, 20), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        assert torch.equal(net(images), net.net((larger - 0.1) / 0.3))

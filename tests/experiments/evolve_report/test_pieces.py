@@ -9,7 +9,7 @@ import torch
 from evolution import Genotype
 from experiments.evolve.report.evidence import distinct, front_keys, read_evidence
 from experiments.evolve.report.history import best_so_far
-from experiments.evolve.report.words import architecture_lines, brief, compact
+from experiments.evolve.report.words import architecture_lines, brief, compact, reference_name
 from experiments.pages import eps_text
 from experiments.pictures import (
     gradient_picture,
@@ -111,3 +111,19 @@ def test_counts_and_radii_are_written_as_the_field_writes_them() -> None:
         "255/255",
         "0",
     ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("vgg5?width=24", "vgg5?width=24"),
+        ("a/b/mine.safetensors", "mine"),
+        (
+            "torchvision:resnet18?weights=/a/b.pt&mean=0.5",
+            "torchvision:resnet18?weights=b.pt&mean=0.5",
+        ),
+        ("/home/me/nets.py:make?width=2", "nets.py:make?width=2"),
+    ],
+)
+def test_a_title_calls_files_by_their_names(spec: str, name: str) -> None:
+    assert reference_name(spec) == name

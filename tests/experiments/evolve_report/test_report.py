@@ -10,7 +10,7 @@ import pytest
 from experiments.evolve.report import write_report
 from robustkit.errors import RunError
 from robustkit.runs import Ledger, RunFolder
-from tests.experiments.evolve_report.made_run import RATES, make_run, net
+from tests.experiments.evolve_report.made_run import RATES, make_run, net, without_control
 
 SECTIONS = ["result", "comparison", "checks", "gallery", "history", "front", "graph", "family"]
 SECTIONS += ["genes", "selection", "training", "outcomes", "reading", "settings", "again"]
@@ -157,6 +157,25 @@ def test_a_run_without_common_images_or_gallery_is_reported(tmp_path: Path) -> N
     assert "it has no parents" in page.text
     assert "Too few different networks" in page.text
     assert not re.search(r"\b(nan|None|inf) ?%", page.text)
+
+
+def test_a_run_without_its_control_says_so_first_and_nowhere_speaks_of_it(tmp_path: Path) -> None:
+    page = drawn(make_run(tmp_path / "run", summary=without_control()))
+    assert page.sections == SECTIONS
+    told = page.text.index("R2 and R′ are left out: nets.py:make gives the same weights")
+    assert told < page.text.index("gap to E0, points")
+    assert "cannot be tested; what remains is E against E0 and RS" in page.text
+    assert "68.0 % [63.8, 71.9], n = 500; published: 70.0% on CIFAR. Taken as trained." in page.text
+    assert "(67.0 % here, R's own accuracy minus the tolerance)" in page.text
+    assert "R2 at trial budget" not in page.text
+    assert not any(tip.startswith(("R2", "R′")) for tip in page.tips)
+    assert "where E0 looks" in page.text
+    assert not re.search(r"\b(nan|None|inf) ?%", page.text)
+
+
+def test_what_speaks_against_the_run_stands_first(tmp_path: Path) -> None:
+    page = drawn(make_run(tmp_path / "run", summary={"warnings": ["R is at chance"]}))
+    assert page.text.index("Warning: R is at chance.") < page.text.index("gap, points")
 
 
 def test_many_failures_are_folded_and_wide_families_drawn(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from experiments.evolve.report.headline import (
     robustness_sentence,
     search_sentence,
 )
-from tests.experiments.evolve_report.made_run import RATES, net, rate
+from tests.experiments.evolve_report.made_run import RATES, net, rate, without_control
 
 
 @pytest.fixture
@@ -99,6 +99,38 @@ def test_evolution_is_credited_only_where_it_beat_random_search(
     sentence = search_sentence(summary)
     assert said in sentence
     assert f"[{low:.1f}, {high:.1f}]" in sentence
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (20.0, 30.0, "the penalty lowers the transfer"),
+        (-9.0, -2.0, "the penalty raises the transfer"),
+        (-1.0, 3.0, "does not show that the penalty matters"),
+    ],
+)
+def test_without_the_control_e_is_compared_with_itself_unpenalised(
+    summary: dict[str, Any], low: float, high: float, said: str
+) -> None:
+    summary |= without_control()
+    summary["penalty_gap"] |= {"points": (low + high) / 2, "low": low, "high": high}
+    sentence = gap_sentence(summary)
+    assert said in sentence
+    assert f"[{low:.1f}, {high:.1f}]" in sentence
+    assert "R's own architecture would do the same under the penalty is not known" in sentence
+    assert controls_sentence(summary) == ""
+    assert "evolution found the net" in search_sentence(summary)
+    assert "E is 5.0 points less accurate" in accuracy_sentence(
+        summary | {"nets": summary["nets"] | {"E": summary["nets"]["E"] | {"clean_acc": 0.65}}}
+    )
+
+
+def test_checks_do_without_the_control(summary: dict[str, Any]) -> None:
+    summary |= without_control()
+    assert doubtful(summary) == 0
+    assert "than E0" in checks_section(summary).html
+    summary["nets"]["E"]["transfer_from_surrogate"] = {"headline": rate(0.9)}
+    assert doubtful(summary) == 1
 
 
 def test_a_single_training_is_said_to_be_one(summary: dict[str, Any]) -> None:
