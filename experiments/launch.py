@@ -21,7 +21,7 @@ from robustkit.errors import ConfigError, RobustkitError, RunError
 from robustkit.runs import Ledger, RunFolder, check_same_config
 
 RUNS = Path("runs")
-LATER = ("extend", "trust")  # options that folders of older versions may lack
+LATER = ("extend", "trust", "download")  # options that folders of older versions may lack
 EMPTY = {"config.yaml", "env.json", ".lock"}  # what a run folder holds before there are results
 
 
@@ -42,11 +42,14 @@ def add_data_options(parser: VerbParser) -> None:
     group.add_argument(
         "--data",
         default="digits",
-        help="digits, mnist, fashion_mnist, cifar10, gtsrb, folder:PATH or npz:PATH",
+        help="digits, mnist, fashion_mnist, cifar10, cifar100, svhn, gtsrb, cifar10c, folder:PATH, "
+        "images:PATH?labels=FILE, imagenet:PATH or npz:PATH, with ?size=224&resize=256&… behind",
     )
     group.add_argument("--root", metavar="DIR", help="folder of the data; none: $ROBUSTKIT_DATA")
     group.add_argument(
-        "--download", action="store_true", help="allow the data to be downloaded into the root"
+        "--download",
+        action="store_true",
+        help="allow data to be downloaded into the root, and weights into their cache",
     )
 
 

@@ -9,6 +9,7 @@ from robustkit import models
 from robustkit.data import ImageSet, Splits, channel_stats
 from robustkit.errors import DataError, ModelError
 from robustkit.models import ZOO, Classifier
+from robustkit.models.classifier import takes_grey
 from robustkit.models.matching import matched
 
 KEPT = 2**28  # bytes of weights kept in memory; beyond, nets are loaded again when they are used
@@ -59,7 +60,7 @@ def fitted(net: Classifier, images: ImageSet, spec: str, data: str) -> Classifie
     """
     net = matched(net, images.classes, spec, data)
     channels = net.card.input_shape[0]
-    grey = images.shape[0] == 1 and len(net.card.preprocessing.mean) > 1
+    grey = images.shape[0] == 1 and takes_grey(net.card.preprocessing)
     if channels not in (0, images.shape[0]) and not grey:
         raise ModelError(
             f"{spec}: the model takes images of shape {net.card.input_shape}, the data has "

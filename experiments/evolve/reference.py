@@ -14,6 +14,7 @@ from robustkit.attacks import predict, wilson
 from robustkit.attacks.rates import Rate
 from robustkit.data import Splits, channel_stats
 from robustkit.errors import ModelError
+from robustkit.evaluation import check_clean
 from robustkit.models.sources.factory import FACTORY
 from robustkit.models.specs import ZOO_NAME, is_file, parse
 
@@ -119,13 +120,18 @@ def measured(net: models.Classifier, splits: Splits) -> Rate:
     return wilson(float(right.double().mean()), len(splits.val))
 
 
-def warnings_about(accuracy: Rate, classes: int) -> list[str]:
-    """What R's `accuracy` on validation says against the whole run: it may be at chance."""
-    if accuracy.low is None or accuracy.low > 1 / classes:
-        return []
+def warnings_about(
+    accuracy: Rate, classes: int, published: Mapping[str, Any] | None = None
+) -> list[str]:
+    """What R's `accuracy` on validation says against the whole run.
+
+    It may be at chance, or ten points below the one that was `published` with its weights.
+    """
+    known = None if published is None else published["accuracy"]
     return [
-        f"R is at chance on validation: right on {rate_words(accuracy)}, with {classes} classes; "
-        "attacks on it, and what transfers from it, mean nothing"
+        f"R is not what it should be: {each.seen}; {each.means} Attacks on it, and what transfers "
+        "from it, mean nothing"
+        for each in check_clean(accuracy, num_classes=classes, published=known)
     ]
 
 
@@ -156,7 +162,8 @@ def missing_words(missing: Mapping[str, str]) -> str:
 def introduced(found: Found, accuracy: Rate, splits: Splits) -> list[str]:
     """What there is to say of a given R before anything is computed, in lines."""
     reference = found.reference
-    lines = [f"warning: {each}" for each in warnings_about(accuracy, splits.train.num_classes)]
+    suspect = warnings_about(accuracy, splits.train.num_classes, reference.published)
+    lines = [f"warning: {each}" for each in suspect]
     lines += [f"R: {note}" for note in reference.notes]
     published = published_words(reference.published)
     lines.append(f"R: given trained, right on {rate_words(accuracy)}, of validation{published}")

@@ -55,7 +55,11 @@ def summarise(
         "search_gap": comparison.search_gap.to_dict(),
         "penalty_gap": comparison.penalty_gap.to_dict(),
         "left_out": dict(evolution.reference.left_out),
-        "warnings": warnings_about(accuracy, evolution.space.splits.train.num_classes),
+        "warnings": warnings_about(
+            accuracy,
+            evolution.space.splits.train.num_classes,
+            evolution.reference.published,
+        ),
         "common_images": int(comparison.common.sum()),
         "test_images": len(comparison.common),
         "data": evolution.space.splits.name,

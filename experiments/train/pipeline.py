@@ -13,6 +13,7 @@ from experiments.train.config import check
 from experiments.train.tracking import Watcher
 from robustkit import attacks, data, models, training
 from robustkit.compute import DivergedError, resolve_device
+from robustkit.data.specs import geometry_of, parse_spec
 from robustkit.errors import ConfigError
 from robustkit.models.specs import parse
 from robustkit.runs import RunFolder
@@ -44,10 +45,12 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
         download=settings["download"],
         train_size=settings["train_size"],
     )
+    _ = splits.train, splits.val, splits.test  # whichever is missing is said now
     named = {"download": settings["download"], "trust": settings["trust"]}
     model = resolve_net(
         settings["model"], splits, seed=config.seed, weights=settings["weights"], **named
     )
+    _advise(model, settings["data"])
     examples = training.make_examples(splits.train, config)
     references = tuple(
         training.compute_reference(
@@ -59,6 +62,14 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
         for spec in settings["penalty_against"]
     )
     return Prepared(config, splits, model, replace(examples, references=references), device)
+
+
+def _advise(model: models.Classifier, source: str) -> None:
+    """Note on the card how pictures were made that the model is trained on, where files were."""
+    geometry = geometry_of(parse_spec(source))
+    own = model.card.preprocessing
+    if geometry is not None and own.geometry is None:
+        model.card = replace(model.card, preprocessing=replace(own, geometry=geometry))
 
 
 def against(spec: str, splits: data.Splits, seed: int, **named: Any) -> models.Classifier:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from robustkit.attacks.predict import BATCH, check_model
 from robustkit.attacks.purity import pure
 from robustkit.compute import Note, fitting_batches, on_device
 from robustkit.compute.batching import warn
-from robustkit.data import ImageSet
+from robustkit.data import ImageSet, as_image_set
 
 # Below any norm of float32 gradients that is not zero.
 LEAST = 1e-48
@@ -32,7 +33,7 @@ class GradientAlignment:
 
 def input_gradients(
     model: nn.Module,
-    images: ImageSet,
+    images: Any,
     loss: str = "ce",
     *,
     batch_size: int | None = None,
@@ -45,6 +46,7 @@ def input_gradients(
     batch that does not fit is halved, of which `on_note` is told. Raises `ModelError` for a model
     that gives no logits, `DataError` where a label has no logit.
     """
+    images = as_image_set(images)
     parts = gradient_batches(
         model, images, loss, batch_size=batch_size, device=device, on_note=on_note
     )

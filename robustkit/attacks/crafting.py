@@ -16,7 +16,7 @@ from robustkit.attacks.purity import pure
 from robustkit.attacks.store import Rows, Store, checksum, key
 from robustkit.compute import Note, fitting_batches, on_device, torch_generator
 from robustkit.compute.batching import warn
-from robustkit.data import ImageSet, to_unit
+from robustkit.data import ImageSet, as_image_set, to_unit
 from robustkit.errors import AttackError
 
 # Images attacked at once where they fit: what committed results were computed with.
@@ -129,7 +129,7 @@ class AdversarialSet:
 
 def craft(
     source: nn.Module,
-    images: ImageSet,
+    images: Any,
     attack: Attack,
     *,
     seed: int = 0,
@@ -155,6 +155,7 @@ def craft(
     uint8; `ModelError` for a source that gives no logits; `DeviceError` where not even one image
     fits.
     """
+    images = as_image_set(images)
     note = on_note or (warn if store is None else store.notes.append)
     store = store or Store(None)
     recipe = Recipe(

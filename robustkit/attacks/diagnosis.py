@@ -24,7 +24,7 @@ from robustkit.attacks.rates import wilson
 from robustkit.attacks.robustness import Robustness, worst_case
 from robustkit.compute import Note, device_of, fitting_batches, on_device
 from robustkit.compute.batching import warn
-from robustkit.data import ImageSet
+from robustkit.data import ImageSet, as_image_set
 
 # Random corners of the ball that an image has to withstand after PGD failed on it.
 NOISES = 20
@@ -56,7 +56,7 @@ class Finding:
 
 def diagnose(
     model: nn.Module,
-    images: ImageSet,
+    images: Any,
     *,
     eps: float,
     norm: str = "linf",
@@ -71,6 +71,7 @@ def diagnose(
     gradients) and some thirty forward ones. `eps` is in units of images in [0,1]. The model is left
     as it was. `batch_size`, `device`, `on_note` and the errors are as in `worst_case`.
     """
+    images = as_image_set(images)
     sizes = _Sizes(batch_size=batch_size, on_note=on_note)
     with on_device(model, device):
         findings = [*_outputs(model, images, sizes), *_gradients(model, images, sizes)]

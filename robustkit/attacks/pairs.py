@@ -19,7 +19,7 @@ from robustkit.attacks.answers import source_digest
 from robustkit.attacks.store import SMALL_SETS, Store
 from robustkit.compute import Note
 from robustkit.compute.batching import warn
-from robustkit.data import ImageSet
+from robustkit.data import ImageSet, as_image_set
 from robustkit.errors import ModelError
 
 BATCH = 250
@@ -64,7 +64,7 @@ class GradientPairs:
 
 def gradient_pairs(
     nets: Mapping[str, nn.Module],
-    images: ImageSet,
+    images: Any,
     *,
     loss: str = "ce",
     store: Store | None = None,
@@ -79,6 +79,7 @@ def gradient_pairs(
     of float64 to 1e-6. `batch_size`, by default 250 or as many as fit, and `on_note` are as in
     `craft`, as are the errors.
     """
+    images = as_image_set(images)
     note = on_note or (warn if store is None else store.notes.append)
     names = tuple(nets)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from robustkit.attacks.predict import check_predictions, predict
 from robustkit.attacks.purity import pure
 from robustkit.compute import Batches, Note, fitting_batches, on_device, torch_generator
 from robustkit.compute.batching import warn
-from robustkit.data import ImageSet
+from robustkit.data import ImageSet, as_image_set
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ class Robustness:
 
 def worst_case(
     model: nn.Module,
-    images: ImageSet,
+    images: Any,
     attacks: Sequence[Attack],
     *,
     restarts: int = 1,
@@ -66,6 +67,7 @@ def worst_case(
     no (N,K) logits or NaN, `DataError` where a label has no logit, `DeviceError` where not even one
     image fits.
     """
+    images = as_image_set(images)
     with on_device(model, device):
         logits = predict(model, images.images, batch_size=batch_size, on_note=on_note)
         check_predictions(logits, model, images)

@@ -20,7 +20,7 @@ from robustkit.attacks.rates import Rate, mcnemar, wilson
 from robustkit.attacks.store import Store, key
 from robustkit.compute import Note, on_device
 from robustkit.compute.batching import warn
-from robustkit.data import ImageSet
+from robustkit.data import as_image_set
 
 Nets = Mapping[str, nn.Module]
 Bools = NDArray[np.bool_]
@@ -83,7 +83,7 @@ def share(hits: Bools, among: Bools) -> Rate:
 def transfer_matrix(
     sources: Nets,
     targets: Nets,
-    images: ImageSet,
+    images: Any,
     attack: Attack,
     *,
     seed: int = 0,
@@ -111,6 +111,7 @@ def transfer_matrix(
     `craft`. `on_source` is told of each source before it is crafted on, `on_cell` of each
     (source, target) before it is scored. Raises the errors of `craft`.
     """
+    images = as_image_set(images)
     note = on_note or (warn if store is None else store.notes.append)
     store = store or Store(None)
     recipe = Recipe(

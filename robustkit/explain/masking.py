@@ -112,5 +112,5 @@ def disable(
         after=after,
         targets=targets.to(before.device),
         predicted=predicted,
-        share=region.double().flatten(1).mean(dim=1),
+        share=region.cpu().double().flatten(1).mean(dim=1),
     )

@@ -173,11 +173,11 @@ def _secant(f: Function, z: Tensor, a: Tensor, zeroth: float) -> Tensor:
         return torch.where(at, _derivative(f, z), slope) if bool(at.any()) else slope
     # The quotient cancels close to 0: more digits, and where they too run out the slope halfway,
     # which differs from it by O(z²) alone.
-    fine = z.double()
+    fine = (z.cpu() if z.device.type == "mps" else z).double()  # which MPS has not
     near = fine.abs() < _nearness(fine.dtype)
     start = f(torch.zeros_like(fine[:1]))
     slope = (f(fine) - start) / torch.where(near, torch.ones_like(fine), fine)
-    return torch.where(near, _derivative(f, fine / 2), slope).to(z.dtype)
+    return torch.where(near, _derivative(f, fine / 2), slope).to(z)
 
 
 def _nearness(dtype: torch.dtype) -> float:

@@ -86,5 +86,5 @@ def _varied(values: np.ndarray) -> bool:
 def _rows(a: Tensor, b: Tensor, absolute: bool) -> list[np.ndarray]:
     if a.shape != b.shape:
         raise ExplainError(f"maps of {tuple(a.shape)} and {tuple(b.shape)} cannot be compared")
-    rows = [each.detach().double().flatten(1).cpu().numpy() for each in (a, b)]
+    rows = [each.detach().cpu().double().flatten(1).numpy() for each in (a, b)]
     return [np.abs(each) for each in rows] if absolute else rows

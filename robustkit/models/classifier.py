@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robustkit.errors import ModelError
 from robustkit.geometry import Size
 from robustkit.models.card import Card
-from robustkit.models.preprocessing import Preprocess
+from robustkit.models.preprocessing import Preprocess, Preprocessing
 
 
 class Classifier(nn.Module):
@@ -67,7 +67,15 @@ class Classifier(nn.Module):
         own, channels = self.card.preprocessing, self.card.input_shape[0]
         if own.interpolation is None and own.input_size not in (None, tuple(x.shape[2:])):
             return False
-        return channels in (0, x.shape[1]) or (x.shape[1] == 1 and len(own.mean) > 1)
+        return channels in (0, x.shape[1]) or (x.shape[1] == 1 and takes_grey(own))
+
+
+def takes_grey(preprocessing: Preprocessing) -> bool:
+    """Whether a model shows grey pictures to its net in all of its channels.
+
+    Those made for pictures of one shape refuse any other.
+    """
+    return len(preprocessing.mean) > 1 and preprocessing.interpolation is not None
 
 
 def resizing(model: Classifier, size: Size) -> Classifier:

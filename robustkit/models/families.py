@@ -15,7 +15,7 @@ from robustkit.models.blueprint import Blueprint, BlueprintNet
 from robustkit.models.card import WRAPPED, Card
 from robustkit.models.fitting import make_fitting
 from robustkit.models.initial import initialise
-from robustkit.models.sources.factory import make_factory
+from robustkit.models.sources.factory import FACTORY, make_factory, seen
 from robustkit.models.sources.robustbench import make_robustbench
 from robustkit.models.sources.timm import make_timm
 from robustkit.models.sources.torchvision import make_torchvision
@@ -53,9 +53,10 @@ def make_net(card: Card) -> nn.Module:
     family = card.architecture["family"]
     if family not in FAMILIES:
         raise ModelError(f"model card: unknown family '{family}' (known: {', '.join(FAMILIES)})")
-    # A net sees what its preprocessing makes of pictures.
-    channels = max(card.input_shape[0], len(card.preprocessing.mean))
-    size = card.preprocessing.input_size or card.input_shape[1:]
+    if family == FACTORY:
+        _get(card.architecture, "factory", str)
+        return make_factory(card)
+    channels, size = seen(card.preprocessing, card.input_shape)
     return FAMILIES[family].make(card.architecture, len(card.classes), channels, size)
 
 
@@ -99,8 +100,7 @@ def _from_robustbench(entry: Entry, classes: int, channels: int, size: Size) -> 
 
 
 def _from_factory(entry: Entry, classes: int, channels: int, size: Size) -> nn.Module:
-    _get(entry, "factory", str)
-    return make_factory(entry, classes, channels, size)
+    raise NotImplementedError("a factory needs the whole card: see make_net")
 
 
 def _wrapped(entry: Entry, classes: int, channels: int, size: Size) -> nn.Module:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ModelError
 from robustkit.models.card import DETECTOR, Card
-from robustkit.models.classifier import Classifier
+from robustkit.models.classifier import Classifier, takes_grey
 from robustkit.models.families import make_net
 from robustkit.models.weights import check_weights, fit_weights, read_weights
 from robustkit.runs.atomic import atomic_path
@@ -178,7 +178,7 @@ def _check_use(
     channels, *size = input_shape
     own = card.preprocessing
     fits = own.interpolation is not None or own.input_size in (None, tuple(size))
-    grey = channels == 1 and len(own.mean) > 1  # shown in all of the model's channels
+    grey = channels == 1 and takes_grey(own)
     if not (channels in (0, card.input_shape[0]) or grey) or not fits:
         raise ModelError(
             f"{path}: the model takes images of shape {card.input_shape}, "

@@ -60,8 +60,8 @@ def resolve(
     if parsed.scheme == ZOO_NAME:
         return _of_zoo(parsed, names, shape, mean, std, seed)
     request = Request(parsed, names, num_classes, shape, download)
-    found = _open(request, seed)
     statistics = None if mean is None or std is None else (tuple(mean), tuple(std))
+    found = _open(request, seed, statistics)
     return _classifier(request, found, names, statistics)
 
 
@@ -131,8 +131,14 @@ def _weighted(spec: Spec, weights: Path | str | None) -> Spec:
     return replace(spec, options={**spec.options, "weights": str(weights)})
 
 
-def _open(request: Request, seed: int | None) -> SourceNet:
-    """What the source brings, its options about preprocessing taken in."""
+Statistics = tuple[tuple[float, ...], tuple[float, ...]] | None
+
+
+def _open(request: Request, seed: int | None, statistics: Statistics = None) -> SourceNet:
+    """What the source brings, its options about preprocessing taken in.
+
+    A net without a preprocessing of its own keeps the data's `statistics` beside such options.
+    """
     spec = request.spec
     with isolated_rng(seed) if seed is not None else nullcontext():
         given = {name: spec.options[name] for name in PREPROCESSING if name in spec.options}
@@ -140,7 +146,11 @@ def _open(request: Request, seed: int | None) -> SourceNet:
         found = SOURCES.find(spec.scheme)(replace(request, spec=replace(spec, options=rest)))
     if not given:
         return found
-    changed = replace(found.preprocessing or Preprocessing(), **_preprocessing(spec, given))
+    own = found.preprocessing
+    if own is None:
+        mean, std = statistics or ((), ())
+        own = Preprocessing(mean=mean, std=std)
+    changed = replace(own, **_preprocessing(spec, given))
     return replace(found, preprocessing=changed)
 
 
@@ -148,7 +158,7 @@ def _classifier(
     request: Request,
     found: SourceNet,
     names: tuple[str, ...] | None,
-    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None,
+    statistics: Statistics,
 ) -> Classifier:
     count = found.num_classes or request.num_classes
     classes = found.classes or names or (numbered(count) if count else ())

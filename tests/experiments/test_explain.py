@@ -185,7 +185,7 @@ def test_mistakes_are_said_in_one_line(
 def test_a_net_that_cav_cannot_pass_has_every_other_map_and_a_box_as_mask(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gated = ["--model", "tests.experiments.gated:net", "--index", "0,1", "--no-check"]
+    gated = ["--model", "tests.experiments.bilinear:net", "--index", "0,1", "--no-check"]
     out = tmp_path / "run"
     boxed = ["--method", "saliency", "--mask", "0,0,4,4"]
     assert main(["explain", *gated, *boxed, "--out", str(out)]) == 0
@@ -194,11 +194,11 @@ def test_a_net_that_cav_cannot_pass_has_every_other_map_and_a_box_as_mask(
     assert all(image["predicted"] is None for image in summary["mask"]["images"])
     for flags, said in (
         (["--method", "cav"], "give --method without cav"),
-        (["--method", "saliency", "--mask", "positive"], "CAV has no convention for mul"),
+        (["--method", "saliency", "--mask", "positive"], "CAV has no convention for einsum"),
     ):
         assert main(["explain", *gated, *flags, "--out", str(tmp_path / "not")]) == 2
         assert said in capsys.readouterr().err
-    beside = ["--contrast", "tests.experiments.gated:net", "--index", "0", "--no-check"]
+    beside = ["--contrast", "tests.experiments.bilinear:net", "--index", "0", "--no-check"]
     assert show(trained, tmp_path / "not", *beside) == 2
     assert "the other model: CAV has no convention" in capsys.readouterr().err
     assert not (tmp_path / "not").exists()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from experiments.explain.panels import draw_panels
 from experiments.explain.subject import Subject
 from experiments.nets import resolve_net
-from experiments.reproduce.maps.pictures import PICTURES, SIDE, imagenet_classes, own_pictures
+from experiments.reproduce.maps.pictures import PICTURES, SIDE, own_pictures
 from robustkit import data, explain, models, training
 from robustkit.attacks import predict
 from robustkit.compute import torch_generator
@@ -21,6 +21,7 @@ from robustkit.data import ImageSet
 from robustkit.explain import Contribution, mean_interval
 from robustkit.explain.methods import MapSettings, make_maps
 from robustkit.models import Classifier
+from robustkit.naming import imagenet_classes
 from robustkit.runs import atomic_path
 
 PLACES = 256_000  # pixels of a batch

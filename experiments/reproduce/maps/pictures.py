@@ -26,14 +26,3 @@ def own_pictures(model: Classifier, folder: Path, count: int) -> ImageSet:
     if images.shape[1] == 1:
         images = images.expand(-1, 3, -1, -1).contiguous()
     return ImageSet(images, predict(model, images).argmax(dim=1), model.card.classes)
-
-
-def imagenet_classes() -> tuple[str, ...]:
-    """The names of ImageNet's 1,000 classes in torchvision's order, made unique."""
-    from torchvision.models import VGG16_Weights
-
-    names = VGG16_Weights.IMAGENET1K_V1.meta["categories"]
-    return tuple(
-        name if names.count(name) == 1 else f"{name} ({number})"
-        for number, name in enumerate(names)
-    )

@@ -18,6 +18,7 @@ from robustkit import extensions
 from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ModelError, RobustkitError, did_you_mean
 from robustkit.geometry import Size
+from robustkit.models.card import Card
 from robustkit.models.classifier import Classifier
 from robustkit.models.dryrun import dry_run
 from robustkit.models.fitting import check_logits
@@ -50,21 +51,26 @@ def open_factory(request: Request) -> SourceNet:
     if isinstance(made, Classifier):
         preprocessing, classes = made.card.preprocessing, made.card.classes or None
         made = made.net
-    size = preprocessing.input_size or size_of(shape)
-    count = check_net(made, spec.text, request.num_classes, shape[0], size)
+    count = check_net(made, spec.text, request.num_classes, *seen(preprocessing, shape))
     file = spec.options.get("weights")
     if file is not None:
         fit_weights(made, read_weights(file), file)
     return SourceNet(made, entry, preprocessing, classes, count, trained=True)
 
 
-def make_factory(entry: Mapping[str, Any], count: int, channels: int, size: Size) -> nn.Module:
-    """The net that a card's entry describes, with whatever weights its function gives it."""
+def make_factory(card: Card) -> nn.Module:
+    """The net that a factory's card describes, with whatever weights its function gives it."""
+    entry, shape, count = card.architecture, card.input_shape, len(card.classes)
     name, options = str(entry["factory"]), dict(entry.get("options", {}))
-    made = call_factory(name, options, count, channels, size)
+    made = call_factory(name, options, count, shape[0], size_of(shape))
     net = made.net if isinstance(made, Classifier) else made
-    check_net(net, name, count, channels, size)
+    check_net(net, name, count, *seen(card.preprocessing, shape))
     return net
+
+
+def seen(preprocessing: Preprocessing, shape: tuple[int, int, int]) -> tuple[int, Size]:
+    """What a net is given of pictures (C,H,W): the channels, and (height, width)."""
+    return max(shape[0], len(preprocessing.mean)), preprocessing.input_size or size_of(shape)
 
 
 def call_factory(

@@ -299,6 +299,8 @@ def test_chance_is_told_by_wilsons_interval(
     told = warnings_about(wilson(rate, n), classes)
     assert bool(told) == warned
     assert all(f"n = {n}" in each and "mean nothing" in each for each in told)
+    below = warnings_about(wilson(0.7, 300), classes, {"accuracy": 0.81, "on": "ImageNet-1K"})
+    assert "11 points below the published 81.0 %" in below[-1]
 
 
 # Whole runs
@@ -426,7 +428,7 @@ def test_torchvisions_net_with_a_file_of_weights_is_built_again_as_it_is_fed(
     arguments = [*SHORT, "--reference", spec, "--max-macs", "400000"]
     assert evolve(*arguments, *INLINE, "--out", str(folder)) == 0
     told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("warning: R is at chance on validation: right on ")
+    assert told[0].startswith("warning: R is not what it should be: clean accuracy ")
     before = summary(folder)
     assert before["left_out"] == {}
     assert before["gap"] is not None

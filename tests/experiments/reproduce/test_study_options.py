@@ -9,11 +9,12 @@ from PIL import Image
 from experiments.cli import main
 from experiments.reproduce import EXPERIMENTS, SCALES
 from experiments.reproduce.maps.jobs import taps
-from experiments.reproduce.maps.pictures import imagenet_classes, own_pictures
+from experiments.reproduce.maps.pictures import own_pictures
 from experiments.reproduce.registry import OURS, SYSTEMS
 from experiments.reproduce.study import Plan
 from robustkit import models
 from robustkit.errors import DataError
+from robustkit.naming import imagenet_classes
 
 
 @pytest.mark.parametrize(
