@@ -26,6 +26,7 @@ from robustkit.errors import ConfigError, DataError, ModelError
 from robustkit.geometry import Geometry
 from robustkit.models import ZOO, Classifier
 from robustkit.models.specs import parse
+from robustkit.naming import distinct
 
 _PROBED = 8  # pictures that every net is shown before anything is evaluated
 
@@ -198,6 +199,7 @@ def load_judged(
     if classes is None:
         classes = _classes_of(first, opened)
     channels = max(first.card.input_shape[0], len(first.card.preprocessing.mean)) or None
+    del first  # one net at a time
     stored = opened.shape(geometry)
     wanted = 3 if channels == 3 and stored[0] == 1 and opened.from_files else None
     images = opened.read(geometry=geometry, channels=wanted, classes=classes)
@@ -344,6 +346,9 @@ def _classes_of(first: Classifier, opened: EvaluationSet) -> tuple[str, ...]:
                 f"{opened.name}: labels go up to {highest}, but the model has "
                 f"{len(first.classes)} classes, 0 to {len(first.classes) - 1}"
             )
+        if all(name.isdecimal() for name in first.classes):  # the data may know some names
+            named = [opened.hints.get(index, name) for index, name in enumerate(first.classes)]
+            return distinct(named)
         return first.classes
     raise DataError(
         f"{opened.name}: labels are numbers, and neither data nor model tells how many classes "

@@ -47,7 +47,7 @@ class Footprint:
 
 
 def footprint(net: nn.Module, shape: tuple[int, ...]) -> Footprint:
-    """Measure `net` with one grey image of `shape` (C,H,W); once for each net and shape.
+    """Measure `net` with one black image of `shape` (C,H,W); once for each net and shape.
 
     To be called with the net in evaluation mode and its parameters frozen, as attacks have it.
     Raises `DeviceError` where even one image does not fit.
@@ -74,7 +74,8 @@ def _measure(net: nn.Module, shape: tuple[int, ...]) -> Footprint:
             saved[storage.data_ptr()] = storage.nbytes()
         return value
 
-    image = torch.full((1, *shape), 0.5, device=_device(net), requires_grad=True)
+    kind = next((each.dtype for each in _tensors(net) if each.is_floating_point()), torch.float32)
+    image = torch.zeros((1, *shape), dtype=kind, device=_device(net), requires_grad=True)
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
         output = net(image.clone())  # a net may write into its images, but not into a leaf
     ends = [each.nbytes for each in (image, output) if isinstance(each, Tensor)]

@@ -130,14 +130,16 @@ class Preprocess(nn.Module):
         """The net's input (N,C,h,w) of pictures (N,C,H,W); grey ones become as many channels as
         are normalised."""
         own = self.preprocessing
-        size = own.input_size
-        if size is not None and tuple(x.shape[2:]) != size:
-            x = resized(x, size, own.interpolation or "bilinear")
+        # Without an interpolation shapes are fixed, and nothing here asks for them: a net that is
+        # traced symbolically may hold this layer.
+        if own.interpolation is not None and own.input_size is not None:
+            if tuple(x.shape[2:]) != own.input_size:
+                x = resized(x, own.input_size, own.interpolation)
         if own.channel_order == "bgr":
             x = x.flip(1)
         if not own.mean:
             return x
-        if x.shape[1] == 1 < len(own.mean):
+        if len(own.mean) > 1 and own.interpolation is not None and x.shape[1] == 1:
             x = x.expand(-1, len(own.mean), -1, -1)
         return (x - self.mean) / self.std
 

@@ -33,8 +33,8 @@ DENOMINATORS = (
     Mutant(
         "the common images leave the sources out",
         MATRIX,
-        "nets = {**targets, **sources}",
-        "nets = {**targets}",
+        "for name in (*targets, *self._sources)",
+        "for name in targets",
         NET_TESTS,
     ),
     Mutant(
@@ -82,8 +82,8 @@ DENOMINATORS = (
     Mutant(
         "a source is fooled by what it gets right",
         MATRIX,
-        "pictures.seen_by(sources[name], store) != labels",
-        "pictures.seen_by(sources[name], store) == labels",
+        "self._fooled[name] = pictures.seen_by(answers) != self._labels",
+        "self._fooled[name] = pictures.seen_by(answers) == self._labels",
         NET_TESTS,
     ),
     Mutant(
@@ -96,8 +96,8 @@ DENOMINATORS = (
     Mutant(
         "a steered target is reached where it errs",
         MATRIX,
-        "reached[name, other] = said == wanted.numpy()",
-        "reached[name, other] = said != labels",
+        "{cell: self._said[cell] == wanted.numpy() for cell in cells}",
+        "{cell: self._said[cell] != self._labels for cell in cells}",
         NET_TESTS,
     ),
     Mutant(
