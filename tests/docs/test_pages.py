@@ -57,7 +57,17 @@ COMMITTED = {
     "evolve": RESULTS / "misalignment-cifar10",
 }
 # Of these a finished run has none, or they came after the committed runs.
-LATER = {"evolve": {"trials_on_lower_rungs"}}
+LATER = {
+    "evolve": {"trials_on_lower_rungs", "left_out", "warnings", "penalty_gap"},
+    "attack": {
+        *("pixel_space.shape", "pixel_space.geometry", "pixel_space.whose", "pixel_space.models"),
+        *("models.NAME.warnings", "models.NAME.notes"),
+    },
+    "transfer": {
+        *("pixel_space", "round"),
+        *("nets.NAME.clean", "nets.NAME.published", "nets.NAME.warnings"),
+    },
+}
 
 
 @cache
