@@ -122,7 +122,7 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
 
 def rounds(settings: Mapping[str, Any]) -> bool:
     """Whether adversarials are whole levels: as asked for, else where sets are exported."""
-    chosen = settings.get("round")
+    chosen = settings.get("round", False)  # an evaluation of an older version never rounded
     return settings["export"] != "none" if chosen is None else bool(chosen)
 
 
