@@ -24,7 +24,8 @@ from robustkit.runs import RunFolder
 class Subject:
     """The model as given, the images it is repaired on, and those it is judged on besides.
 
-    `dropped` counts held-out images left out because they are among the images repaired on.
+    `dropped` counts held-out images left out because they are among the images repaired on;
+    `judged` says in which pixel space all are.
     """
 
     model: Classifier
@@ -32,6 +33,7 @@ class Subject:
     images: ImageSet
     held_out: ImageSet | None
     dropped: int
+    judged: Judged | None = None
 
 
 def with_run(
@@ -112,7 +114,7 @@ def load_subject(settings: Mapping[str, Any], *, paper: bool) -> Subject:
     previous = judged.nets["previous"].to(device) if "previous" in named else None
     if previous is not None:
         check_alike(model, previous)
-    return Subject(model, previous, images, held_out, dropped)
+    return Subject(model, previous, images, held_out, dropped, judged)
 
 
 def check_alike(model: Classifier, previous: Classifier) -> None:

@@ -71,6 +71,8 @@ def run(options: Options) -> int:
         return 0
     with executor_of(config):  # one that cannot be had is found out before there is a folder
         subject = load_subject(config, paper=chosen.protocol == "paper")
+    if subject.judged is not None:
+        print("\n".join(subject.judged.lines()), flush=True)
     # A label or layer that does not exist is found out on the way: then there is no new folder.
     resumed = options.resume is not None
     with run_folder("repair", options, config, keep_failed=resumed) as folder:

@@ -14,6 +14,7 @@ from robustkit.attacks.predict import check_predictions, predict
 from robustkit.attacks.store import Store, checksum, key
 from robustkit.compute import Note, isolated_rng, single_thread, torch_generator
 from robustkit.data import ImageSet
+from robustkit.models.card import WRAPPED
 
 
 class Answers:
@@ -62,8 +63,8 @@ def source_digest(net: nn.Module, shape: tuple[int, ...]) -> str:
     """The digest of any net that takes images of `shape` (C,H,W): of what it computes.
 
     A classifier's is that of its model file; an ensemble's that of its members and how they are
-    fused. Code may change while weights stay, so what a user's own module, or a factory's, answers
-    to a fixed probe is part of its digest.
+    fused. Code may change while weights stay, so what a user's own module, wrapped or a factory's,
+    answers to a fixed probe is part of its digest.
     """
     if isinstance(net, Ensemble):
         return key(
@@ -75,7 +76,7 @@ def source_digest(net: nn.Module, shape: tuple[int, ...]) -> str:
             {name: each for name, each in net.state_dict().items() if isinstance(each, Tensor)}
         )
         return key({"modules": kinds, "weights": weights, "says": _says(net, shape)})
-    if net.card.architecture.get("family") != "factory":
+    if net.card.architecture.get("family") not in ("factory", WRAPPED):
         return models.digest(net)
     return key({"weights": models.digest(net), "says": _says(net, shape)})
 

@@ -132,9 +132,9 @@ class Preprocess(nn.Module):
         own = self.preprocessing
         # Without an interpolation shapes are fixed, and nothing here asks for them: a net that is
         # traced symbolically may hold this layer.
-        if own.interpolation is not None and own.input_size is not None:
-            if tuple(x.shape[2:]) != own.input_size:
-                x = resized(x, own.input_size, own.interpolation)
+        filtered, size = own.interpolation, own.input_size
+        if filtered is not None and size is not None and tuple(x.shape[2:]) != size:
+            x = resized(x, size, filtered)
         if own.channel_order == "bgr":
             x = x.flip(1)
         if not own.mean:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustkit.attacks import predict
-from robustkit.data import ImageSet
+from robustkit.data import as_image_set
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,10 @@ class Evaluation:
     correct: Tensor
 
 
-def evaluate(model: nn.Module, images: ImageSet) -> Evaluation:
-    """Accuracy and loss of `model` on `images`; the model is left as it was."""
+def evaluate(model: nn.Module, images: Any) -> Evaluation:
+    """Accuracy and loss of `model` on `images`, whatever `data.as_image_set` takes; the model is
+    left as it was."""
+    images = as_image_set(images)
     logits = predict(model, images.images)
     correct = logits.argmax(dim=1) == images.labels
     loss = F.cross_entropy(logits.double(), images.labels).item()

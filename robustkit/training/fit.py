@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from robustkit import models
 from robustkit.attacks import Attack, make
 from robustkit.compute import DivergedError, isolated_rng, torch_generator
-from robustkit.data import ImageSet, Splits, batches
-from robustkit.errors import ConfigError
+from robustkit.data import ImageSet, Splits, as_image_set, batches
+from robustkit.errors import ConfigError, DataError
 from robustkit.training.config import TrainConfig
 from robustkit.training.evaluate import evaluate
 from robustkit.training.examples import Examples, make_examples
@@ -29,8 +30,8 @@ OnEpoch = Callable[[EpochRecord], None]
 
 
 def fit(
-    model: models.Classifier,
-    splits: Splits,
+    model: nn.Module,
+    splits: Splits | tuple[Any, Any],
     config: TrainConfig,
     *,
     references: Sequence[ReferenceGradients] = (),
@@ -40,14 +41,17 @@ def fit(
 ) -> History:
     """Train `model` in place on `splits.train`, watching `splits.val`; returns what happened.
 
-    `references` are gradients on the very views that `config` stores. Raises `DivergedError` as
-    soon as an epoch ends with a loss or with weights that are not finite.
+    `model` is any module from images in [0,1] to logits; `splits` may also be a pair of sets to
+    train on and to watch, each whatever `data.as_image_set` takes. `references` are gradients on
+    the very views that `config` stores. Raises `DivergedError` as soon as an epoch ends with a loss
+    or with weights that are not finite.
     """
-    examples = make_examples(splits.train, config, references)
+    train, val = _sets(splits)
+    examples = make_examples(train, config, references)
     return fit_examples(
         model,
         examples,
-        splits.val,
+        val,
         config,
         device=device,
         on_epoch=on_epoch,
@@ -56,7 +60,7 @@ def fit(
 
 
 def fit_examples(
-    model: models.Classifier,
+    model: nn.Module,
     examples: Examples,
     val: ImageSet | None,
     config: TrainConfig,
@@ -73,6 +77,10 @@ def fit_examples(
     """
     if val is None and config.patience is not None:
         raise ConfigError("patience needs validation images to watch")
+    if checkpoint_dir is not None and not isinstance(model, models.Classifier):
+        raise ConfigError(
+            "checkpoint_dir needs a model that can be saved: wrap the module, models.wrap(module)"
+        )
     home = device or torch.device("cpu")
     model.to(home)
     with in_layout(model, config.channels_last):
@@ -80,7 +88,7 @@ def fit_examples(
 
 
 def _fitted(
-    model: models.Classifier,
+    model: nn.Module,
     examples: Examples,
     val: ImageSet | None,
     config: TrainConfig,
@@ -97,6 +105,7 @@ def _fitted(
             record = training.epoch(epoch, val)
             records.append(record)
             if checkpoint_dir is not None:
+                assert isinstance(model, models.Classifier)  # see `fit_examples`
                 models.save(model, checkpoint_dir / f"epoch_{epoch:04d}.safetensors", epoch=epoch)
             if on_epoch is not None:
                 on_epoch(record)
@@ -111,6 +120,16 @@ def _fitted(
     model.eval()
     assert best is not None
     return History(tuple(records), best)
+
+
+def _sets(splits: Splits | tuple[Any, Any]) -> tuple[ImageSet, ImageSet]:
+    """What to train on and what to watch."""
+    if isinstance(splits, Splits):
+        return splits.train, splits.val
+    if not isinstance(splits, tuple) or len(splits) != 2 or isinstance(splits[0], torch.Tensor):
+        raise DataError("training needs Splits, or a pair (set to train on, set to watch)")
+    train = as_image_set(splits[0])
+    return train, as_image_set(splits[1], classes=train.classes)
 
 
 def _better(record: EpochRecord, best: EpochRecord) -> bool:

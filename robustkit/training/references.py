@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from robustkit import models
 from robustkit.attacks import LOSSES, loss_gradient, pure
+from robustkit.attacks.answers import source_digest
 from robustkit.compute import device_of
 from robustkit.data import map_array, to_unit, write_array
 from robustkit.errors import DataError
@@ -52,7 +52,7 @@ class ReferenceGradients:
 
 
 def compute_reference(
-    model: models.Classifier, views: Tensor, labels: Tensor, loss: str = "ce"
+    model: nn.Module, views: Tensor, labels: Tensor, loss: str = "ce"
 ) -> ReferenceGradients:
     """Unit gradients of `model`'s loss on `views` uint8 (K,N,C,H,W) with `labels` int64 (N,)."""
     directions = np.empty(tuple(views.shape), dtype=np.float16)
@@ -61,7 +61,7 @@ def compute_reference(
 
 
 def cached_reference(
-    model: models.Classifier, views: Tensor, labels: Tensor, folder: Path, loss: str = "ce"
+    model: nn.Module, views: Tensor, labels: Tensor, folder: Path, loss: str = "ce"
 ) -> ReferenceGradients:
     """As `compute_reference`, kept in `folder` by (model, views, labels, loss) and memory-mapped.
 
@@ -101,9 +101,11 @@ def open_reference(
     return ReferenceGradients(directions, norms.clone())
 
 
-def reference_key(model: models.Classifier, views: Tensor, labels: Tensor, loss: str) -> str:
+def reference_key(model: nn.Module, views: Tensor, labels: Tensor, loss: str) -> str:
     """What the gradients depend on, as 32 hexadecimal digits."""
-    sha = hashlib.sha256(json.dumps([models.digest(model), loss, list(views.shape)]).encode())
+    sha = hashlib.sha256(
+        json.dumps([source_digest(model, tuple(views.shape[2:])), loss, list(views.shape)]).encode()
+    )
     for view in views:
         sha.update(view.contiguous().numpy().data.cast("B"))
     sha.update(labels.numpy().tobytes())
@@ -112,7 +114,7 @@ def reference_key(model: models.Classifier, views: Tensor, labels: Tensor, loss:
 
 def _fill(
     out: np.ndarray[tuple[int, ...], np.dtype[np.float16]],
-    model: models.Classifier,
+    model: nn.Module,
     views: Tensor,
     labels: Tensor,
     loss: str,

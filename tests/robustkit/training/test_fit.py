@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from robustkit.compute import DivergedError
 from robustkit.data import ImageSet, Splits
@@ -235,3 +236,24 @@ def test_evaluation_is_the_definition_and_leaves_the_mode() -> None:
     assert found.correct.tolist() == right
     assert found.accuracy == pytest.approx(sum(right) / 15)
     assert found.loss == pytest.approx(sum(losses) / 15, rel=1e-5)
+
+
+def test_a_plain_module_is_trained_on_sets_of_every_kind(tmp_path: Path) -> None:
+    """As the same net with a card is, to the bit; it cannot be saved epoch by epoch."""
+    own = config(lr=0.05, batch_size=8)
+    sets = ((TRAIN.floats(), TRAIN.labels), DataLoader(TensorDataset(VAL.floats(), VAL.labels)))
+    trained = []
+    for given in (Splits(TRAIN, VAL, VAL, "striped"), sets):
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(TRAIN.images[0].numel(), TRAIN.num_classes)
+        )
+        history = fit(module, given, own)
+        trained.append([history.best.val_acc, *module.state_dict().values()])
+        assert evaluate(module, sets[1]).accuracy == history.records[-1].val_acc
+    assert trained[0][0] == trained[1][0]
+    assert all(map(torch.equal, trained[0][1:], trained[1][1:]))
+    with pytest.raises(ConfigError, match=r"wrap the module, models\.wrap"):
+        fit(module, sets, own, checkpoint_dir=tmp_path)
+    with pytest.raises(DataError, match="training needs Splits, or a pair"):
+        fit(module, (TRAIN.images, TRAIN.labels), own)
