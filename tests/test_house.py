@@ -21,6 +21,7 @@ _GROUND = {
     "robustkit.extensions",
     "robustkit.geometry",
     "robustkit.naming",
+    "robustkit.specs",
 }
 _MATTER = _GROUND | {"robustkit.compute", "robustkit.runs"}
 _ATTACKS = _MATTER | {"robustkit.data", "robustkit.models"}
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     "robustkit.extensions": {"robustkit.errors"},
     "robustkit.geometry": {"robustkit.errors"},
     "robustkit.naming": set[str](),
+    "robustkit.specs": {"robustkit.errors"},
     "robustkit.compute": _GROUND,
     "robustkit.runs": _GROUND,
     "robustkit.data": _MATTER,

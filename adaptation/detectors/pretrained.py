@@ -28,7 +28,7 @@ from adaptation.detectors.published import (
 )
 from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ModelError, did_you_mean
-from robustkit.models.weights import check_weights, read_weights
+from robustkit.models.weights import cached_download, check_weights, read_weights
 
 COUNTS = ".num_batches_tracked"
 # What depends on the classes: the last layer of each classifier, and Faster R-CNN's boxes by class.
@@ -36,7 +36,6 @@ _HEAD = re.compile(
     r"roi_heads\.box_predictor\..*|head\.classification_head\.(cls_logits\.\w+|"
     r"module_list\.\d+\.(1\.)?(weight|bias))"
 )
-_HASH = re.compile(r"-([0-9a-f]+)\.")  # of a file's name, as torch's hub reads it
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +87,9 @@ def find_weights(architecture: str, asked: str, where: str, *, download: bool) -
     enum: Any = torchvision_models.get_model_weights(architecture)
     if asked in enum.__members__:
         entry = enum[asked]
-        return WeightsFile(_cached(entry.url, f"{where}={asked}", download), entry.name, entry)
+        return WeightsFile(
+            cached_download(entry.url, f"{where}={asked}", download=download), entry.name, entry
+        )
     if not (Path(asked).suffix or Path(asked).is_file()):
         hint = did_you_mean(asked, enum.__members__)
         raise ModelError(f"{where}={asked}: no such weights{hint}, nor a file of that name")
@@ -99,26 +100,6 @@ def find_weights(architecture: str, asked: str, where: str, *, download: bool) -
 
 def _basename(url: str) -> str:
     return url.rpartition("/")[2]
-
-
-def _cached(url: str, where: str, download: bool) -> Path:
-    called = _basename(url)
-    file = Path(torch.hub.get_dir()) / "checkpoints" / called
-    if file.is_file():
-        return file
-    if not download:
-        raise ModelError(
-            f"{where}: {called} is not in {file.parent}; --download fetches it, or put it there"
-        )
-    hashed = _HASH.search(called)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(
-            url, str(file), hashed[1] if hashed else None, progress=False
-        )
-    except (OSError, RuntimeError) as error:
-        raise ModelError(f"{where}: {url} could not be fetched ({error})") from None
-    return file
 
 
 def _on_coco(

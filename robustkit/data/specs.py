@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from robustkit.errors import ConfigError, DataError, did_you_mean
 from robustkit.geometry import Geometry, Size
+from robustkit.specs import shortened, split_options
 
 GEOMETRY_OPTIONS = ("size", "resize", "interpolation")
 STRETCH = "stretch"  # the whole picture to `size`: its aspect is lost
@@ -35,16 +36,8 @@ def parse_spec(text: str) -> Spec:
     >>> parse_spec("folder:photos?size=224&interpolation=bicubic").options
     {'size': '224', 'interpolation': 'bicubic'}
     """
-    head, mark, query = text.partition("?")
+    head, options = split_options(text, DataError)
     name, _, path = head.partition(":")
-    options: dict[str, str] = {}
-    for given in query.split("&") if mark else ():
-        key, equals, value = given.partition("=")
-        if not (key and equals and value):
-            raise DataError(f"{_shown(text)}: '{_shown(given)}' is no option; write ?key=value")
-        if key in options:
-            raise DataError(f"{_shown(text)}: the option '{key}' is given twice")
-        options[key] = value
     return Spec(text, name, path, options)
 
 
@@ -53,10 +46,12 @@ def check_options(spec: Spec, known: Iterable[str]) -> None:
     known = tuple(known)
     for key in spec.options:
         if not known:
-            raise DataError(f"'{spec.name}' takes no options, so '{_shown(spec.text)}' cannot be")
+            raise DataError(
+                f"'{spec.name}' takes no options, so '{shortened(spec.text)}' cannot be"
+            )
         if key not in known:
             raise DataError(
-                f"{_shown(spec.text)}: unknown option '{key}'{did_you_mean(key, known)}"
+                f"{shortened(spec.text)}: unknown option '{key}'{did_you_mean(key, known)}"
             )
 
 
@@ -71,7 +66,7 @@ def geometry_of(spec: Spec) -> Geometry | None:
     try:
         return _geometry(given) if given else None
     except (ConfigError, DataError) as error:
-        raise DataError(f"{_shown(spec.text)}: {error}") from error
+        raise DataError(f"{shortened(spec.text)}: {error}") from error
 
 
 def _geometry(given: Mapping[str, str]) -> Geometry:
@@ -95,16 +90,10 @@ def _size(name: str, text: str) -> Size:
     if not (_is_length(height) and _is_length(width)):
         more = f", a shorter side or {STRETCH}" if name == "resize" else ""
         raise DataError(
-            f"{name}={_shown(text)} is no size in pixels; write {name}=224 or {name}=HxW{more}"
+            f"{name}={shortened(text)} is no size in pixels; write {name}=224 or {name}=HxW{more}"
         )
     return int(height), int(width)
 
 
 def _is_length(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 9
-
-
-def _shown(text: str, most: int = 200) -> str:
-    """`text` on one line, cut where nobody would read it."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[:most]}…"

@@ -4,9 +4,9 @@ Stands on attacks; below training. Takes any module from images in [0,1] to logi
 `data.as_image_set` takes.
 """
 
+from robustkit.attacks import transfer_matrix as transfer
 from robustkit.evaluation.accuracy import accuracy, check_clean
 from robustkit.evaluation.robust import RobustAccuracy, robust_accuracy
-from robustkit.evaluation.transferability import transfer
 
 __all__ = [
     "RobustAccuracy",

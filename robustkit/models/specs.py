@@ -7,6 +7,7 @@ from pathlib import Path
 from robustkit.errors import ModelError
 from robustkit.models.sources.base import SOURCES, Spec
 from robustkit.models.sources.factory import FACTORY
+from robustkit.specs import split_options
 
 FILE, ZOO_NAME = "file", "zoo"
 SUFFIX = ".safetensors"
@@ -24,7 +25,7 @@ def parse(text: str) -> Spec:
     """
     if is_file(text):
         return Spec(text, FILE, text, {})
-    whole, mark, written = text.partition("?")
+    whole, options = split_options(text, ModelError)
     scheme, colon, name = whole.partition(":")
     if not colon:
         scheme, name = ZOO_NAME, whole
@@ -32,14 +33,6 @@ def parse(text: str) -> Spec:
         scheme, name = FACTORY, whole
     if not name:
         raise ModelError(f"'{text}': a name is missing behind {scheme}:")
-    options: dict[str, str] = {}
-    for part in written.split("&") if mark else ():
-        option, equals, value = part.partition("=")
-        if not (option and equals and value):
-            raise ModelError(f"{text}: expected key=value between '&', not '{part}'")
-        if option in options:
-            raise ModelError(f"{text}: option '{option}' is given twice")
-        options[option] = value
     return Spec(text, scheme, name, options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from robustkit.errors import ModelError
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PARALLEL = "module."
+_VERSIONS = "_metadata"  # where torch keeps the versions of the modules that wrote a state dict
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
@@ -32,7 +34,14 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelError(f"{path}: no such file of weights")
     tensors = _safe(path) if path.suffix == ".safetensors" else _state_dict(path)
-    return {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
+    named = {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
+    versions = getattr(tensors, _VERSIONS, None)
+    if not isinstance(versions, dict):
+        return named
+    kept = OrderedDict(named)
+    told = {str(name).removeprefix(_PARALLEL): each for name, each in versions.items()}
+    setattr(kept, _VERSIONS, told)
+    return kept
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
@@ -62,13 +71,15 @@ def cached_download(url: str, spec: str, *, download: bool) -> Path:
         return path
     if not download:
         raise ModelError(
-            f"{spec}: its weights, {name}, are not in {path.parent}; allow them to be fetched with "
-            "--download (download=True), or name a file: ?weights=FILE"
+            f"{spec}: {name} is not in {path.parent}; --download fetches it (download=True), or "
+            "name a file: ?weights=FILE"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = re.search(r"-([a-f0-9]{8,})\.", name)
     try:
-        torch.hub.download_url_to_file(url, str(path), digest.group(1) if digest else None)
+        torch.hub.download_url_to_file(
+            url, str(path), digest.group(1) if digest else None, progress=False
+        )
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{spec}: cannot fetch {url} ({reason})") from None
@@ -78,7 +89,18 @@ def cached_download(url: str, spec: str, *, download: bool) -> Path:
 def fit_weights(net: nn.Module, tensors: Mapping[str, Tensor], path: Path | str) -> None:
     """Copy the `tensors` read from `path` into `net`; errors as `check_weights`, before it."""
     check_weights(net, tensors, path)
-    net.load_state_dict(dict(tensors))
+    net.load_state_dict(versioned(net, tensors))
+
+
+def versioned(net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors` with the versions of modules that their file tells or, without, those of `net`.
+
+    A module may read weights of an older version of itself otherwise, and some insist on one.
+    """
+    state = OrderedDict(tensors)
+    known = getattr(tensors, _VERSIONS, None) or getattr(net.state_dict(), _VERSIONS)
+    setattr(state, _VERSIONS, known)
+    return state
 
 
 def check_weights(net: nn.Module, tensors: Mapping[str, Tensor], path: Path | str) -> None:

@@ -29,6 +29,7 @@ from adaptation.detectors.published import (
 )
 from robustkit.data.detection import VOC
 from robustkit.errors import ModelError
+from robustkit.models.weights import cached_download
 from tests.adaptation.test_detectors import batch
 
 SSD, LITE = "ssd300_vgg16", "ssdlite320_mobilenet_v3_large"
@@ -261,11 +262,11 @@ def test_a_named_file_is_fetched_only_on_request_and_its_hash_checked(
     for file in (good, bad):
         file.write_bytes(content)
     with pytest.raises(ModelError, match=rf"here: {good.name} is not in .*--download fetches it"):
-        pretrained._cached(good.as_uri(), "here", download=False)
-    assert pretrained._cached(good.as_uri(), "here", download=True) == hub / good.name
+        cached_download(good.as_uri(), "here", download=False)
+    assert cached_download(good.as_uri(), "here", download=True) == hub / good.name
     assert (hub / good.name).read_bytes() == content
-    with pytest.raises(ModelError, match=r"could not be fetched .*invalid hash"):
-        pretrained._cached(bad.as_uri(), "here", download=True)
+    with pytest.raises(ModelError, match=r"cannot fetch .*invalid hash"):
+        cached_download(bad.as_uri(), "here", download=True)
     assert not (hub / bad.name).exists()
 
 

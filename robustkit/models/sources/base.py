@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from robustkit.errors import ModelError, did_you_mean
 from robustkit.geometry import Size
 from robustkit.models.preprocessing import Preprocessing
+from robustkit.models.weights import versioned
 from robustkit.registry import Registry
 
 
@@ -117,7 +118,7 @@ def exchange_head(
     if not head or head == set(shapes[0]):
         raise ModelError(f"{where}: cannot tell its head, so it cannot get a new one")
     kept = {name: tensor for name, tensor in state.items() if name not in head}
-    missing, unexpected = net.load_state_dict(kept, strict=False)
+    missing, unexpected = net.load_state_dict(versioned(net, kept), strict=False)
     if unexpected or set(missing) - head:
         odd = min([*unexpected, *(set(missing) - head)])
         raise ModelError(f"{where}: its weights do not fit the architecture: '{odd}'")

@@ -201,7 +201,7 @@ def _handing_over(weights: Any, state: dict[str, Tensor]) -> Iterator[None]:
     own = WeightsEnum.get_state_dict
 
     def get_state_dict(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return dict(state) if self is weights else own(self, *args, **kwargs)
+        return state if self is weights else own(self, *args, **kwargs)
 
     WeightsEnum.get_state_dict = get_state_dict
     try:

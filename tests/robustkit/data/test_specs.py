@@ -38,7 +38,7 @@ def test_no_option_is_no_geometry() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("", "'' is no option; write \\?key=value"),
+        ("", "expected key=value between '&', not ''"),
         ("size", "'size' is no option"),
         ("size=", "'size=' is no option"),
         ("=3", "'=3' is no option"),
