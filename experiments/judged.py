@@ -25,7 +25,8 @@ from robustkit.data import EvaluationSet, ImageSet, channel_stats, load, open_ev
 from robustkit.errors import ConfigError, DataError, ModelError
 from robustkit.geometry import Geometry
 from robustkit.models import ZOO, Classifier
-from robustkit.models.specs import parse
+from robustkit.models.matching import plain
+from robustkit.models.specs import parse, untrained
 from robustkit.naming import distinct
 
 _PROBED = 8  # pictures that every net is shown before anything is evaluated
@@ -195,9 +196,11 @@ def load_judged(
     loaders = _loaders(settings, specs)
     first = loaders[next(iter(loaders))](opened.classes, _own_shape(opened))
     geometry, whose = _geometry(opened, first)
+    if opened.classes is None:
+        opened = opened.named(_classes_of(first, opened), _by_index(first))
+    elif opened.from_files and set(opened.classes) < set(first.classes):
+        opened = opened.named(first.classes, "classes are the first model's, matched by name")
     classes = opened.classes
-    if classes is None:
-        classes = _classes_of(first, opened)
     channels = max(first.card.input_shape[0], len(first.card.preprocessing.mean)) or None
     del first  # one net at a time
     stored = opened.shape(geometry)
@@ -243,7 +246,13 @@ def check_clean(
     for name, net in judged.nets.items():
         published = judged.cards[name]["published"]
         with on_device(net, device):
-            answers = Answers(net, judged.images, store or Store(None), batch_size=batch_size)
+            answers = Answers(
+                net,
+                judged.images,
+                store or Store(None),
+                batch_size=batch_size,
+                on_note=lambda note, name=name: say(f"{name}: {note}"),  # type: ignore[misc]
+            )
             right = answers.clean() == judged.images.labels
         rate = wilson(float(right.double().mean()), len(right))
         beside = "" if published is None else f", published {published['accuracy']:.1%}"
@@ -271,7 +280,7 @@ def _loaders(settings: Mapping[str, Any], specs: Mapping[str, str]) -> dict[str,
     for name, spec in specs.items():
         parsed = parse(spec)
         given = None
-        if parsed.scheme != "file" and "weights" not in parsed.options:
+        if untrained(parsed) or (parsed.scheme == "factory" and "weights" not in parsed.options):
             given = next(files, None)
             given = None if given == "none" else given
         loaders[name] = partial(_load, spec, given, settings)
@@ -349,10 +358,33 @@ def _classes_of(first: Classifier, opened: EvaluationSet) -> tuple[str, ...]:
         if all(name.isdecimal() for name in first.classes):  # the data may know some names
             named = [opened.hints.get(index, name) for index, name in enumerate(first.classes)]
             return distinct(named)
+        _check_hints(opened, first.classes)
         return first.classes
     raise DataError(
         f"{opened.name}: labels are numbers, and neither data nor model tells how many classes "
         "there are; give the model's classes: models.wrap(…, classes=…)"
+    )
+
+
+def _by_index(first: Classifier) -> str:
+    numbered = all(name.isdecimal() for name in first.classes)
+    return "labels are numbers of the first model's classes" + ("" if numbered else ", by index")
+
+
+def _check_hints(opened: EvaluationSet, classes: Sequence[str]) -> None:
+    """Raise `DataError` where names beside labels are those of other numbers' classes.
+
+    A few may be: two classes of one name, or of names that somebody spelt alike.
+    """
+    places = {plain(name): index for index, name in enumerate(classes)}
+    known = {label: plain(name) for label, name in opened.hints.items() if plain(name) in places}
+    moved = [label for label, name in known.items() if places[name] != label]
+    if 10 * len(moved) <= len(known):
+        return
+    label = moved[0]
+    raise DataError(
+        f"{opened.name}: label {label} is called '{opened.hints[label]}', which is number "
+        f"{places[known[label]]} of the model's classes; number {label} is '{classes[label]}'"
     )
 
 

@@ -138,7 +138,7 @@ class Cut:
 
     def body(self, side: int, levels: int) -> Tapped:
         """The backbone, with a copy of the classifier's net; its extra levels are drawn now."""
-        channels = self.model.card.input_shape[0]
+        channels = channels_of(self.model.card)
         net = copy.deepcopy(self.model.net)
         return Tapped(net, self.taps, side, levels, channels, self.hooked)
 
@@ -151,7 +151,7 @@ def cut(model: Classifier, taps: Sequence[str], side: int, levels: int) -> Cut:
     traced is read by hooks on those modules, and `notes` say why. Raises `ModelError` for a module
     that is not there, and for a net that cannot be read either way.
     """
-    channels = model.card.input_shape[0]
+    channels = channels_of(model.card)
     _check_channels(channels)
     if taps:
         chosen = tuple(taps)
@@ -377,9 +377,14 @@ def _automatic(model: Classifier, side: int, levels: int) -> list[str]:
     return found[-levels:]
 
 
+def channels_of(card: Card) -> int:
+    """The channels that a classifier's net is given; grey pictures may be shown in three."""
+    return max(card.input_shape[0], len(card.preprocessing.mean))
+
+
 def at_side(card: Card, side: int) -> Classifier:
     """A fresh classifier of this architecture for images of `side` pixels, grey or in colour."""
-    channels = card.input_shape[0]
+    channels = channels_of(card)
     _check_channels(channels)
     shape = (channels, side, side)
     moved = _card(card.architecture, card.classes, shape, card.mean, card.std)

@@ -23,6 +23,21 @@ from robustkit.errors import AttackError
 BATCH = 250
 
 
+def check_targets(targets: Tensor, images: ImageSet) -> None:
+    """Raise `AttackError` unless there is a class for every image: int64 (N,), of the images'."""
+    if targets.dtype != torch.int64 or targets.shape != images.labels.shape:
+        raise AttackError(
+            f"targets must be int64 of shape ({len(images)},), one per image, not {targets.dtype} "
+            f"of shape {tuple(targets.shape)}"
+        )
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= images.num_classes:
+        raise AttackError(
+            f"targets range over [{low}, {high}], but {images.num_classes} classes allow "
+            f"[0, {images.num_classes - 1}]"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a set is crafted, beside the source: what `craft` and `transfer_matrix` are told.
@@ -42,6 +57,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.targets is not None and not self.attack.targeted:
             raise AttackError(f"{self.attack.name}: target labels, but the attack is not targeted")
+        if self.targets is not None:
+            check_targets(self.targets, self.images)
         if self.round:
             check_levels(self.images)
 

@@ -84,18 +84,12 @@ class Iterative(ComponentSettings, Attack):
         stop_when_fooled: bool,
     ) -> Tensor:
         """Projected ascent from a (random) start; see `Attack.__call__` for shapes and units."""
-        steps, alpha, random_start, decay = self._schedule()
+        steps, alpha, _, decay = self._schedule()
         combination = self.combination
         adversarials = images.clone()
-        luck = generator
-        if random_start and combination.draws:
-            # A stream of its own: where the other one stands after the noise depends on the batch.
-            seed = int(torch.randint(2**62, (), generator=generator))
-            luck = torch.Generator().manual_seed(seed)
-        if random_start:
-            noise = self.geometry.random(tuple(images.shape), self.eps, generator)
+        noise, drawn = self._luck(tuple(images.shape), generator)
+        if noise is not None:
             adversarials = self._inside(images, adversarials + noise.to(images))
-        drawn = combination.draw(len(images), steps, luck)
         velocity = torch.zeros_like(images) if decay else None
         live = torch.arange(len(images), device=images.device)
         for step in range(steps):
@@ -119,6 +113,25 @@ class Iterative(ComponentSettings, Attack):
             moved = adversarials[live] + alpha * self.geometry.steepest(direction)
             adversarials[live] = self._inside(images[live], moved)
         return adversarials
+
+    def _luck(
+        self, shape: tuple[int, ...], generator: torch.Generator
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The noise of random starts and the random numbers of all views, None where not needed.
+
+        One stream in the order of the images, so that no image's depends on its batch.
+        """
+        steps, _, random_start, _ = self._schedule()
+        if not random_start:
+            return None, self.combination.draw(shape[0], steps, generator)
+        if not self.combination.draws or not shape[0]:
+            drawn = self.combination.draw(shape[0], steps, generator)
+            return self.geometry.random(shape, self.eps, generator), drawn
+        noises, draws = [], []
+        for _ in range(shape[0]):
+            noises.append(self.geometry.random((1, *shape[1:]), self.eps, generator))
+            draws.append(self.combination.draw(1, steps, generator))
+        return torch.cat(noises), torch.cat([each for each in draws if each is not None])
 
     def _gradient(
         self,

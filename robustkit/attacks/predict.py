@@ -12,6 +12,7 @@ from robustkit.compute import Note, fitting_batches, on_device
 from robustkit.compute.batching import warn
 from robustkit.data import ImageSet, to_unit
 from robustkit.errors import DataError, ModelError
+from robustkit.models import Classifier, matched
 
 # Images computed at once where they fit: what committed results were computed with.
 BATCH = 500
@@ -89,11 +90,24 @@ def check_model(model: nn.Module, images: ImageSet) -> None:
 
 
 def _check_labels(logits: Tensor, model: nn.Module, images: ImageSet) -> None:
+    if isinstance(model, Classifier) and model.classes:
+        _check_names(model, images)
     last = int(images.labels.max())
     if last >= logits.shape[1]:
         raise DataError(
             f"labels reach {last}, but {_name(model)} gives {logits.shape[1]} logits: labels must "
             f"be in [0, {logits.shape[1] - 1}]"
+        )
+
+
+def _check_names(model: Classifier, images: ImageSet) -> None:
+    """Raise where both have names and labels would count other classes than logits do."""
+    if model.classes == images.classes or len(model.classes) != images.num_classes:
+        return
+    if matched(model, images.classes, _name(model), "the images").order is not model.order:
+        raise ModelError(
+            f"{_name(model)}: has the images' classes in another order: use "
+            "models.matched(model, images.classes)"
         )
 
 

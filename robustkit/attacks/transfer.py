@@ -17,7 +17,7 @@ from robustkit.attacks.base import Attack
 from robustkit.attacks.crafting import Recipe
 from robustkit.attacks.exchange import ForeignSet
 from robustkit.attacks.rates import Rate, mcnemar, wilson
-from robustkit.attacks.store import Store, key
+from robustkit.attacks.store import Store, checksum, key
 from robustkit.compute import Note, on_device
 from robustkit.compute.batching import warn
 from robustkit.data import as_image_set
@@ -174,7 +174,10 @@ class _Scoring:
 
     def add(self, name: str, foreign: ForeignSet) -> None:
         """A set that was made elsewhere."""
-        self._pictures[name] = _Pictures({"imported": foreign.provenance}, lambda: foreign.images)
+        told = dict(foreign.provenance)
+        if "sha256" not in told:  # made in Python: nothing but the images tells it from others
+            told["images"] = checksum({"images": foreign.images})
+        self._pictures[name] = _Pictures({"imported": told}, lambda: foreign.images)
 
     def score(self, target: str, targets: Nets, on_cell: Callable[[str, str], None]) -> None:
         """Ask one target about all sets."""

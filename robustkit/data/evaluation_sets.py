@@ -73,6 +73,19 @@ class EvaluationSet:
             tracks=None if self.tracks is None else self.tracks[chosen],
         )
 
+    def named(self, classes: tuple[str, ...], note: str | None = None) -> EvaluationSet:
+        """Return the sample with its labels told in `classes`, and a further note.
+
+        Names are matched where the set has names, all of which must be among `classes`; labels that
+        are numbers stay as they are.
+        """
+        labels = self.labels
+        if self.classes is not None:
+            places = torch.tensor([classes.index(name) for name in self.classes])
+            labels = places[labels]
+        notes = self.notes if note is None else (*self.notes, note)
+        return replace(self, labels=labels, classes=classes, notes=notes)
+
     def shape(self, geometry: Geometry | None = None) -> tuple[int, int, int]:
         """Return (C, H, W) of the pictures as `read` gives them, by their headers alone.
 

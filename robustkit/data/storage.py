@@ -71,10 +71,18 @@ def unnamed(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             # Room that turned out to be missing while it is written to would kill the process.
-            os.posix_fallocate(file.fileno(), 0, size)
+            _reserve(file.fileno(), size)
             return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
     except OSError as error:
         raise DataError(f"no room for {size:,} bytes of pictures in {folder}: {error}") from error
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Have the system keep `size` bytes of a file, where it can; macOS only notes the length."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
 
 
 class Spool:

@@ -10,6 +10,7 @@ from robustkit.models.card import Card
 from robustkit.models.classifier import Classifier, reordered, resizing
 from robustkit.models.cost import Cost, cost
 from robustkit.models.files import digest, read_card, save
+from robustkit.models.matching import matched
 from robustkit.models.preprocessing import Normalise, Preprocess, Preprocessing
 from robustkit.models.resolve import load, resolve
 from robustkit.models.sources import SOURCES
@@ -32,6 +33,7 @@ __all__ = [
     "cost",
     "digest",
     "load",
+    "matched",
     "new_card",
     "read_card",
     "rebuild",

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from robustkit.errors import ModelError
+from robustkit.geometry import LARGEST
 from robustkit.models.preprocessing import Preprocessing
 
 FORMAT = 2  # 1 had `mean` and `std` instead of `preprocessing`
@@ -194,3 +195,5 @@ def _check_classes(classes: tuple[str, ...], least: int) -> None:
 def _check_shape(shape: tuple[int, int, int], least: int) -> None:
     if len(shape) != 3 or not all(type(size) is int and size >= least for size in shape):
         raise ModelError(f"model card: input_shape must be (channels, height, width), not {shape}")
+    if max(shape) > LARGEST:
+        raise ModelError(f"model card: input_shape {shape} has a side beyond {LARGEST}")

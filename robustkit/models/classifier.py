@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from robustkit.compute import device_of
 from robustkit.errors import ModelError
 from robustkit.geometry import Size
 from robustkit.models.card import Card
@@ -91,8 +92,7 @@ def resizing(model: Classifier, size: Size) -> Classifier:
     into = "x".join(map(str, own.input_size or ()))
     note = f"resizes pictures of {size[0]}x{size[1]} to {into} inside ({filtered})"
     card = replace(model.card, preprocessing=replace(own, interpolation=filtered))
-    made = Classifier(model.net, card, order=model.order, notes=(*model.notes, note))
-    return made.train(model.training)
+    return like(model, card=card, notes=(*model.notes, note))
 
 
 def reordered(model: Classifier, classes: Sequence[str]) -> Classifier:
@@ -106,4 +106,28 @@ def reordered(model: Classifier, classes: Sequence[str]) -> Classifier:
     if sorted(classes) != sorted(own) or len(set(own)) < len(own):
         raise ModelError(f"model: its classes are not those asked for: {', '.join(classes[:4])}, …")
     order = torch.tensor([own.index(name) for name in classes])
-    return Classifier(model.net, model.card, order=order, notes=model.notes).train(model.training)
+    return like(model, order=order)
+
+
+def like(
+    model: Classifier,
+    *,
+    card: Card | None = None,
+    order: Tensor | None = None,
+    notes: Sequence[str] | None = None,
+) -> Classifier:
+    """Another view of `model`'s net, which is shared: with another card, order or notes.
+
+    The modes of the net's modules stay as they are, and buffers are where the net is.
+    """
+    made = Classifier(
+        model.net,
+        model.card if card is None else card,
+        order=model.order if order is None else order,
+        notes=model.notes if notes is None else notes,
+    )
+    made.training = made.preprocess.training = model.training
+    made.preprocess.to(device_of(model.net))
+    if made.order is not None:
+        made.order = made.order.to(device_of(model.net))
+    return made

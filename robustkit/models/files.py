@@ -43,9 +43,12 @@ def save(
     was made from. The model itself stays as it is. Raises `RunError` when the file cannot be
     written.
     """
+    told = dict(model.card.provenance)
+    if parent is not None:
+        told.pop("published", None)  # which was said of the parent
     card = replace(
         model.card,
-        provenance={**model.card.provenance, **provenance},
+        provenance={**told, **provenance},
         parent=parent if parent is not None else model.card.parent,
     )
     tensors = _tensors(model)
@@ -137,6 +140,7 @@ def _tensors(model: Storable) -> dict[str, Tensor]:
 def _digest(tensors: Mapping[str, Tensor], card: Card) -> str:
     function: list[Any] = [card.architecture, card.input_shape, card.mean, card.std]
     if not card.is_plain:
+        function[1] = [card.input_shape[0]]  # the pixel space is the comparison's, not the net's
         # Advice to whoever reads pictures is no part of what is computed.
         function.append({**card.preprocessing.to_dict(), "geometry": None})
     hashed = hashlib.sha256(json.dumps(function, sort_keys=True).encode())

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from robustkit.errors import ModelError
-from robustkit.models.classifier import Classifier, reordered
+from robustkit.models.classifier import Classifier, like, reordered
 
 _SHOWN = 4
+LEAST_ALIKE = 0.9  # of the names, where both sides have some, for classes to be matched by index
 
 
-def matched(model: Classifier, classes: Sequence[str], where: str, data: str) -> Classifier:
+def matched(
+    model: Classifier, classes: Sequence[str], where: str = "model", data: str = "the data"
+) -> Classifier:
     """`model` with its logits in the order of the data's `classes`; its `notes` say what was done.
 
     The same names in another order are matched by name. Where one side has but numbers, or most
@@ -24,16 +27,16 @@ def matched(model: Classifier, classes: Sequence[str], where: str, data: str) ->
         return model
     if not own:
         card = replace(model.card, classes=wanted)
-        return Classifier(model.net, card, notes=model.notes).train(model.training)
+        return like(model, card=card)
     if len(own) != len(wanted):
         raise ModelError(f"{where}: {_they_differ(own, wanted, data)}")
     if len(set(own)) == len(own) and set(own) == set(wanted):
-        made = reordered(model, wanted)
-        made.notes = (*model.notes, "classes matched by name: the data has them in another order")
-        return made
+        return _noted(
+            reordered(model, wanted), "classes matched by name: the data has them in another order"
+        )
     if not (_named(own) and _named(wanted)):
         return _noted(model, "classes matched by index: names are not known on both sides")
-    mine, theirs = [_plain(name) for name in own], [_plain(name) for name in wanted]
+    mine, theirs = [plain(name) for name in own], [plain(name) for name in wanted]
     alike = sum(left == right for left, right in zip(mine, theirs, strict=True))
     moved = [name for index, name in enumerate(mine) if name in theirs and theirs[index] != name]
     if moved and len(set(mine)) == len(mine) and len(set(theirs)) == len(theirs):
@@ -42,7 +45,7 @@ def matched(model: Classifier, classes: Sequence[str], where: str, data: str) ->
             f"{where}: class '{own[index]}' is number {index} of the model and number "
             f"{theirs.index(moved[0])} of {data}, and other names differ: rename the data's classes"
         )
-    if 2 * alike < len(own):
+    if alike < LEAST_ALIKE * len(own):
         raise ModelError(f"{where}: {_they_differ(own, wanted, data)}")
     odd = next(i for i in range(len(own)) if mine[i] != theirs[i]) if alike < len(own) else None
     told = "" if odd is None else f", as '{own[odd]}' and '{wanted[odd]}'"
@@ -51,15 +54,14 @@ def matched(model: Classifier, classes: Sequence[str], where: str, data: str) ->
 
 
 def _noted(model: Classifier, note: str) -> Classifier:
-    made = Classifier(model.net, model.card, order=model.order, notes=(*model.notes, note))
-    return made.train(model.training)
+    return like(model, notes=(*model.notes, note))
 
 
 def _named(classes: Sequence[str]) -> bool:
     return not all(name.isdecimal() for name in classes)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name as others may write it: `Tench, Tinca_tinca` is a tench."""
     return name.partition(",")[0].replace("_", " ").strip().lower()
 

@@ -19,6 +19,7 @@ from robustkit.models.classifier import Classifier
 from robustkit.models.files import load_file
 from robustkit.models.preprocessing import Preprocessing
 from robustkit.models.sources.base import SOURCES, Request, SourceNet, Spec
+from robustkit.models.sources.factory import FACTORY, takes
 from robustkit.models.specs import FILE, PREPROCESSING, ZOO_NAME, parse, untrained
 from robustkit.models.weights import fit_weights, read_weights
 from robustkit.naming import numbered
@@ -110,7 +111,10 @@ def load(
                 f"{spec}: untrained; give a trained model's file, or weights and the data they are "
                 "for: NAME?weights=FILE"
             )
-        return _of_zoo(parsed, names or numbered(num_classes), shape, None, None, 0).eval()
+        raise ModelError(
+            f"{spec}: a net of the zoo normalises by its data's statistics, which its weights do "
+            "not tell: models.resolve(…, mean=…, std=…), or load a model file"
+        )
     if untrained(parsed):
         own = "pretrained=true" if parsed.scheme == "timm" else "weights=DEFAULT"
         raise ModelError(
@@ -142,6 +146,8 @@ def _open(request: Request, seed: int | None, statistics: Statistics = None) -> 
     spec = request.spec
     with isolated_rng(seed) if seed is not None else nullcontext():
         given = {name: spec.options[name] for name in PREPROCESSING if name in spec.options}
+        if spec.scheme == FACTORY:  # what its function has a parameter for is the function's
+            given = {name: text for name, text in given.items() if not takes(spec.name, name)}
         rest = {name: value for name, value in spec.options.items() if name not in given}
         found = SOURCES.find(spec.scheme)(replace(request, spec=replace(spec, options=rest)))
     if not given:
@@ -162,7 +168,9 @@ def _classifier(
 ) -> Classifier:
     count = found.num_classes or request.num_classes
     classes = found.classes or names or (numbered(count) if count else ())
-    if count is not None and names is not None and len(names) != count:
+    # Pictures may show some of a model's classes alone: those are found by their names.
+    some = names is not None and set(names) <= set(found.classes or ())
+    if count is not None and names is not None and len(names) != count and not some:
         raise ModelError(f"{request.spec.text}: has {count} classes, the data {len(names)}")
     own = found.preprocessing
     shape = request.shape
@@ -186,7 +194,7 @@ def _classifier(
             preprocessing=own,
         )
     provenance: dict[str, Any] = {"source": request.spec.text, **found.provenance}
-    if found.published is not None:
+    if found.published is not None and request.classes is None:  # training makes it untrue
         provenance["published"] = dict(found.published)
     if not found.trained:
         provenance = {}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from robustkit.compute import device_of
 from robustkit.errors import ModelError
 from robustkit.geometry import Geometry, Size
 from robustkit.models.card import WRAPPED, Card
@@ -59,4 +60,7 @@ def wrap(
         input_shape=(len(preprocessing.mean), *(size or (0, 0))),
         preprocessing=preprocessing,
     )
-    return Classifier(module, card).train(module.training)
+    made = Classifier(module, card)
+    made.training = made.preprocess.training = module.training  # not of the module's own parts
+    made.preprocess.to(device_of(module))
+    return made

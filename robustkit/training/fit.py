@@ -128,8 +128,17 @@ def _sets(splits: Splits | tuple[Any, Any]) -> tuple[ImageSet, ImageSet]:
         return splits.train, splits.val
     if not isinstance(splits, tuple) or len(splits) != 2 or isinstance(splits[0], torch.Tensor):
         raise DataError("training needs Splits, or a pair (set to train on, set to watch)")
-    train = as_image_set(splits[0])
-    return train, as_image_set(splits[1], classes=train.classes)
+    train, val = as_image_set(splits[0]), as_image_set(splits[1])
+    if train.classes != val.classes and _named(train) and _named(val):
+        raise DataError(
+            f"the set to watch has the classes {', '.join(val.classes[:4])}, the set to train on "
+            f"{', '.join(train.classes[:4])}: they must be the same, in the same order"
+        )
+    return train, as_image_set(val, classes=train.classes)
+
+
+def _named(images: ImageSet) -> bool:
+    return not all(name.isdecimal() for name in images.classes)
 
 
 def _better(record: EpochRecord, best: EpochRecord) -> bool:

@@ -51,7 +51,8 @@ def open_factory(request: Request) -> SourceNet:
     if isinstance(made, Classifier):
         preprocessing, classes = made.card.preprocessing, made.card.classes or None
         made = made.net
-    count = check_net(made, spec.text, request.num_classes, *seen(preprocessing, shape))
+    wanted = request.num_classes if classes is None else len(classes)
+    count = check_net(made, spec.text, wanted, *seen(preprocessing, shape))
     file = spec.options.get("weights")
     if file is not None:
         fit_weights(made, read_weights(file), file)
@@ -61,7 +62,9 @@ def open_factory(request: Request) -> SourceNet:
 def make_factory(card: Card) -> nn.Module:
     """The net that a factory's card describes, with whatever weights its function gives it."""
     entry, shape, count = card.architecture, card.input_shape, len(card.classes)
-    name, options = str(entry["factory"]), dict(entry.get("options", {}))
+    name, options = str(entry["factory"]), entry.get("options", {})
+    if not isinstance(options, Mapping) or not all(isinstance(v, str) for v in options.values()):
+        raise ModelError(f"model card: options of {name} must be texts by name, not {options!r}")
     made = call_factory(name, options, count, shape[0], size_of(shape))
     net = made.net if isinstance(made, Classifier) else made
     check_net(net, name, count, *seen(card.preprocessing, shape))
@@ -71,6 +74,11 @@ def make_factory(card: Card) -> nn.Module:
 def seen(preprocessing: Preprocessing, shape: tuple[int, int, int]) -> tuple[int, Size]:
     """What a net is given of pictures (C,H,W): the channels, and (height, width)."""
     return max(shape[0], len(preprocessing.mean)), preprocessing.input_size or size_of(shape)
+
+
+def takes(spec: str, option: str) -> bool:
+    """Whether the function `spec` has a parameter called `option`; errors as to call it."""
+    return option in inspect.signature(_find(spec)).parameters
 
 
 def call_factory(

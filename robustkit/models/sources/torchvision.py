@@ -22,6 +22,7 @@ from robustkit.models.sources.base import (
     SourceNet,
     check_channels,
     exchange_head,
+    make_anywhere,
     size_of,
 )
 from robustkit.models.weights import cached_download, fit_weights, read_weights
@@ -29,6 +30,8 @@ from robustkit.naming import distinct
 
 # Their auxiliary classifiers would make the output in train mode something else than logits.
 _WITH_AUXILIARIES = ("googlenet", "inception_v3")
+_AUXILIARY = ("auxlogits.", "aux1.", "aux2.")
+_OPTIONS = ("transform_input", "image_size")  # what a card may tell of a net beside its name
 _NONE = "none"
 
 
@@ -80,11 +83,21 @@ def make_torchvision(
 def _bare(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
     from torchvision import models as torchvision_models  # slow to import, and seldom needed
 
+    for option in options:
+        if option not in _OPTIONS:
+            raise ModelError(f"torchvision:{name}: unknown option '{option}' on its card")
     given: dict[str, Any] = {"num_classes": num_classes, **options}
     if name in _WITH_AUXILIARIES:
         given |= {"aux_logits": False, "init_weights": False}
-    net: nn.Module = torchvision_models.get_model(name, weights=None, **given)
-    return net
+
+    def make() -> nn.Module:
+        try:
+            net: nn.Module = torchvision_models.get_model(name, weights=None, **given)
+        except (TypeError, AssertionError) as error:
+            raise ModelError(f"torchvision:{name}: cannot be made so ({error})") from None
+        return net
+
+    return make_anywhere(make)
 
 
 def _fresh(request: Request) -> SourceNet:
@@ -100,7 +113,9 @@ def _with_published(request: Request, weights: Any) -> SourceNet:
     from torchvision import models as torchvision_models
 
     with _handing_over(weights, read_weights(path)):
-        net: nn.Module = torchvision_models.get_model(spec.name, weights=weights)
+        net: Any = torchvision_models.get_model(spec.name, weights=weights)
+    if spec.name in _WITH_AUXILIARIES:  # inception keeps what only its training needs
+        net.aux_logits, net.AuxLogits = False, None
     options = _options(spec.name, weights)
     entry: dict[str, Any] = {"family": "torchvision", "name": spec.name}
     if options:
@@ -117,12 +132,22 @@ def _with_file(request: Request, file: str, usual: Any) -> SourceNet:
     spec = request.spec
     state = read_weights(file)
     count = _logits_of(spec.name, state, file)
-    net = _bare(spec.name, count, {})
+    # A file that has the name of published weights is taken for them.
+    named = (each for each in _published(spec.name).values() if each.url.endswith(Path(file).name))
+    usual = next(named, usual)
+    imagenet = usual is not None and count == len(usual.meta["categories"])
+    options = _options(spec.name, usual) if imagenet else {}
+    if spec.name in _WITH_AUXILIARIES:
+        for tensor in [each for each in state if each.lower().startswith(_AUXILIARY)]:
+            del state[tensor]
+    net = _bare(spec.name, count, options)
     fit_weights(net, state, file)
-    entry = {"family": "torchvision", "name": spec.name}
-    if usual is not None and count == len(usual.meta["categories"]):
+    entry: dict[str, Any] = {"family": "torchvision", "name": spec.name}
+    if options:
+        entry["options"] = options
+    if imagenet:
         classes = distinct(usual.meta["categories"])
-        return _headed(request, net, entry, {}, classes, _preprocessing(usual), None)
+        return _headed(request, net, entry, options, classes, _preprocessing(usual), None)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     preprocessing = Preprocessing(mean=mean, std=std)
     if request.num_classes not in (None, count):

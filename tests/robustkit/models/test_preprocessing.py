@@ -199,8 +199,10 @@ def test_classes_without_names_are_matched_by_index() -> None:
     by_index = matched(model, ("0", "1", "2"), "m", "data")
     assert torch.equal(by_index(x), model(x))
     assert "matched by index" in by_index.notes[0]
-    close = matched(model, ("Ant", "bee, honey", "calf"), "m", "data")
-    assert "1 of 3 names differ, as 'cow' and 'calf'" in close.notes[0]
+    many = [f"kind {number}" for number in range(18)]
+    large = _named("ant", "bee", *many)
+    close = matched(large, ("Ant", "bee, honey", *many[:-1], "calf"), "m", "data")
+    assert "1 of 20 names differ, as 'kind 17' and 'calf'" in close.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -208,9 +210,32 @@ def test_classes_without_names_are_matched_by_index() -> None:
     [
         (("ant", "bee"), "m: its classes are ant, bee, cow, those of data ant, bee"),
         (("dog", "eel", "fox"), "m: its classes are ant, bee, cow, those of data dog, eel, fox"),
+        (("ant", "bee", "calf"), "m: its classes are ant, bee, cow, those of data ant, bee, calf"),
         (("bee", "ant", "calf"), "class 'ant' is number 0 of the model and number 1 of data"),
     ],
 )
 def test_other_classes_are_refused(classes: tuple[str, ...], said: str) -> None:
     with pytest.raises(ModelError, match=said):
         matched(_named("ant", "bee", "cow"), classes, "m", "data")
+
+
+def test_views_of_a_model_leave_the_modes_of_its_modules() -> None:
+    """A batch norm that is frozen stays so, however the module is wrapped and matched."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    net.train()
+    net[1].eval()
+    model = wrap(net, mean=MEAN, std=STD, input_size=8, classes=("cat", "dog"))
+    for view in (model, matched(model, ("dog", "cat")), resizing(model, (9, 9))):
+        assert view.training
+        assert not net[1].training
+
+
+def test_one_net_in_two_pixel_spaces_is_one_net() -> None:
+    """Where it resizes by itself, the size of the pictures is not the net's."""
+    own = Preprocessing(mean=MEAN, std=STD, input_size=(8, 8))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    plain = wrap(net, mean=MEAN, std=STD, input_size=8)
+    moved = Classifier(net, replace(plain.card, input_shape=(3, 20, 30), preprocessing=own))
+    assert digest(moved) == digest(plain)

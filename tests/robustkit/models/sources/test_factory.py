@@ -23,6 +23,11 @@ def wrapped():
     return models.wrap(make(), mean=(0.5,) * 3, std=(0.25,) * 3, input_size=20,
                        classes=("a", "b", "c"))
 
+def normalises(mean=0.0, std=1.0, input_size=5):
+    net = make()
+    net.told = (mean, std, input_size)
+    return net
+
 def needs(num_classes): return make(num_classes)
 def softmax(): return nn.Sequential(make(), nn.Softmax(1))
 def maps(): return nn.Conv2d(3, 3, 1)
@@ -73,6 +78,15 @@ def test_options_reach_the_function(file: str) -> None:
     model = models.load(f"{file}:make?width=9&num_classes=5")
     assert model.net.get_parameter("0.weight").shape[0] == 9
     assert len(model.classes) == 5
+
+
+def test_a_function_gets_the_options_it_has_parameters_for(file: str) -> None:
+    model = models.load(f"{file}:normalises?mean=0.5&std=0.25&input_size=9")
+    assert model.net.told == (0.5, 0.25, 9)
+    assert not model.card.preprocessing.mean
+    told = models.load(f"{file}:make?mean=0.5,0.5,0.5&std=0.2,0.2,0.2&input_size=30x20")
+    assert told.card.preprocessing.mean == (0.5,) * 3
+    assert told.card.preprocessing.input_size == (30, 20)
 
 
 def test_a_saved_file_loads_with_trust_alone(file: str, tmp_path: Path) -> None:

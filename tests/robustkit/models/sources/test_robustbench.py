@@ -175,7 +175,7 @@ def test_a_model_that_timm_hosts(torch_home: Path, tmp_path: Path) -> None:
     name = "Debenedetti2022Light_XCiT-S12"
     hosted = "debenedetti2022light_xcit_s12_cifar10_linf"
     spec = f"robustbench:{name}?dataset=cifar10&threat_model=Linf"
-    with pytest.raises(ModelError, match=r"xcit-s-cifar10-linf\.pth\.tar, are not in .*--download"):
+    with pytest.raises(ModelError, match=r"xcit-s-cifar10-linf\.pth\.tar is not in .*--download"):
         load(spec)
     torch.manual_seed(2)
     made = create_model(hosted, num_classes=10)
@@ -237,7 +237,7 @@ def test_weights_that_its_constructor_fetches(torch_home: Path) -> None:
     from torchvision.models import resnet50
 
     spec = "robustbench:Standard_R50?dataset=imagenet&threat_model=Linf"
-    with pytest.raises(ModelError, match=r"resnet50-0676ba61\.pth, are not in .*--download"):
+    with pytest.raises(ModelError, match=r"resnet50-0676ba61\.pth is not in .*--download"):
         load(spec)
     theirs = resnet50().eval()
     torch.save(theirs.state_dict(), torch_home / "resnet50-0676ba61.pth")

@@ -156,7 +156,7 @@ def test_a_checkpoint_of_torch_in_the_hubs_cache(hub: Path) -> None:
 def test_weights_at_an_address_come_from_torchs_cache(torch_home: Path) -> None:
     name = "gcvit_xxtiny"
     address = timm.get_pretrained_cfg(name).url
-    with pytest.raises(ModelError, match=r"gcvit_xxtiny_\S+ are not in .*--download"):
+    with pytest.raises(ModelError, match=r"gcvit_xxtiny_\S+ is not in .*--download"):
         load(f"timm:{name}?pretrained=true")
     theirs = library(name)
     torch.save(theirs.state_dict(), torch_home / address.rpartition("/")[2])

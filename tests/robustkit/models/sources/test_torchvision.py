@@ -129,7 +129,7 @@ def test_grey_pictures_are_shown_in_colour(hub: Path) -> None:
 
 
 def test_weights_are_never_fetched_unasked(hub: Path) -> None:
-    with pytest.raises(ModelError, match=r"squeezenet1_1-\w+\.pth, is not in .*--download"):
+    with pytest.raises(ModelError, match=r"squeezenet1_1-\w+\.pth is not in .*--download"):
         models.load("torchvision:squeezenet1_1?weights=IMAGENET1K_V1")
 
 
@@ -175,3 +175,40 @@ def test_nets_that_their_weights_change_are_built_again(name: str) -> None:
         else:
             side = weights.meta["min_size"][0]
             assert options == ({} if side == 224 else {"image_size": side})
+
+
+def test_what_inception_has_for_its_training_is_left_out(hub: Path, tmp_path: Path) -> None:
+    """By name, by its official file, and saved: the same net, which scales its input itself."""
+    torch.manual_seed(0)
+    net = torchvision.models.inception_v3(weights=None, init_weights=False, transform_input=True)
+    file = hub / Path(torchvision.models.Inception_V3_Weights.DEFAULT.url).name
+    torch.save(net.state_dict(), file)
+    net.aux_logits, net.AuxLogits = False, None
+    net.eval()
+    named = models.load("torchvision:inception_v3?weights=DEFAULT")
+    given = models.load(f"torchvision:inception_v3?weights={file}")
+    models.save(named, tmp_path / "saved.safetensors")
+    saved = models.load(tmp_path / "saved.safetensors")
+    x = torch.rand(1, 3, 299, 299)
+    with torch.no_grad():
+        expected = net(named.preprocess(x))
+        for model in (named, given, saved):
+            torch.testing.assert_close(model(x), expected, atol=1e-6, rtol=1e-6)
+    site: dict[str, Any] = {"in_channels": 3, "image_size": 299}
+    headed = models.resolve(
+        "torchvision:inception_v3?weights=DEFAULT", num_classes=3, seed=0, **site
+    )
+    assert headed.net.train()(x.expand(2, -1, -1, -1)).shape == (2, 3)
+    assert "published" in named.card.provenance
+    assert "published" not in headed.card.provenance
+
+
+def test_a_file_with_a_published_name_is_taken_for_it(hub: Path, tmp_path: Path) -> None:
+    """ResNet-50's first weights were evaluated in another geometry than its second."""
+    torch.manual_seed(0)
+    weights = torchvision.models.ResNet50_Weights
+    file = tmp_path / Path(weights.IMAGENET1K_V1.url).name
+    torch.save(torchvision.models.resnet50(weights=None).state_dict(), file)
+    geometry = models.load(f"torchvision:resnet50?weights={file}").card.preprocessing.geometry
+    assert geometry is not None
+    assert geometry.resize == weights.IMAGENET1K_V1.transforms().resize_size[0] == 256
