@@ -53,8 +53,14 @@ def _tiles(
         for place, (layer, values) in enumerate(each.layers.items()):
             large = explain.enlarged(values[row : row + 1], (height, width))[0]
             mark = CIRCLED[place] if place < len(CIRCLED) else f"({place + 1})"
-            tiles.append((f"{name} {mark} {layer}{whose}", large.cpu().numpy()))
+            tiles.append((f"{name} {mark} {_short(layer)}{whose}", large.cpu().numpy()))
     return tiles
+
+
+def _short(layer: str, most: int = 16) -> str:
+    """The end of a layer's name, as long as a tile is wide; `maps.npz` has the whole."""
+    own = layer.removeprefix("net.")
+    return own if len(own) <= most else f"…{own[1 - most :]}"
 
 
 def _drawn(
@@ -73,7 +79,7 @@ def _drawn(
             place.set_axis_off()
         show_image(places[0], subject.levels[row])
         target = subject.classes[int(targets[row])]
-        places[0].set_title(f"{subject.names[row]}: {target}", fontsize=8)
+        places[0].set_title(_short(f"{subject.names[row]}: {target}", 26), fontsize=8)
         for place, (title, values) in zip(places[1:], tiles, strict=False):
             overlay(place, grey, values)
             place.set_title(title, fontsize=8)
