@@ -401,7 +401,14 @@ def _refuse_other_size(net: Classifier, images: ImageSet, name: str) -> None:
 
 def _check(net: Classifier, images: ImageSet, spec: str) -> None:
     """Raise `ModelError` unless the net gives finite logits of as many classes as the data has."""
-    logits = predict(net, images.images[:_PROBED])
+    try:
+        logits = predict(net, images.images[:_PROBED])
+    except (RuntimeError, ValueError, TypeError, IndexError, SystemExit) as error:
+        shown, reason = "x".join(map(str, images.shape)), str(error).partition("\n")[0]
+        raise ModelError(
+            f"{spec}: cannot take {min(_PROBED, len(images))} pictures of {shown} "
+            f"({type(error).__name__}: {reason})"
+        ) from error
     if logits.dim() != 2 or logits.shape[1] != images.num_classes:
         raise ModelError(
             f"{spec}: gives {tuple(logits.shape[1:])} for an image, not logits of the data's "

@@ -89,7 +89,7 @@ class RobustAccuracy:
 def robust_accuracy(
     model: nn.Module,
     images: Any,
-    attacks: Sequence[Attack] | Mapping[str, Attack],
+    attacks: Attack | Sequence[Attack] | Mapping[str, Attack],
     *,
     eps: Sequence[float] | None = None,
     restarts: int = 1,
@@ -173,10 +173,18 @@ def robust_accuracy(
     )
 
 
-def _named(attacks: Sequence[Attack] | Mapping[str, Attack]) -> dict[str, Attack]:
+def _named(attacks: Attack | Sequence[Attack] | Mapping[str, Attack]) -> dict[str, Attack]:
     """The attacks by their names; of several of one name the second is "NAME 2"."""
+    if isinstance(attacks, Attack):
+        attacks = [attacks]
     if not attacks:
         raise ConfigError("robust accuracy: at least one attack is needed")
+    listed = attacks.values() if isinstance(attacks, Mapping) else attacks
+    for attack in listed:
+        if not isinstance(attack, Attack):
+            raise AttackError(
+                f"robust accuracy: {attack!r} is no attack; attacks.make makes one of its name"
+            )
     if isinstance(attacks, Mapping):
         return dict(attacks)
     named: dict[str, Attack] = {}

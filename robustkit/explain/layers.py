@@ -34,7 +34,9 @@ def wanted_modules(net: nn.Module, layers: Sequence[str]) -> list[str]:
     for layer in layers:
         if layer in (AUTO, INPUT):
             continue
-        found = [name for name in names if layer in (name, types[name])]
+        # A classifier's net has names of its own, which is what its maker knows.
+        whole = f"net.{layer}"
+        found = [name for name in names if name in (layer, whole) or types[name] == layer]
         if not found:
             known = [AUTO, INPUT, *dict.fromkeys(types.values()), *names]
             near = difflib.get_close_matches(layer, known, n=5, cutoff=0.0)

@@ -113,7 +113,7 @@ class Card:
         """The inverse of `to_json`; raises `ModelError`, also for a card of a newer format."""
         try:
             plain = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"model card: not JSON ({error})") from None
         if not isinstance(plain, dict):
             raise ModelError("model card: not a JSON object")

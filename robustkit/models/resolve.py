@@ -157,6 +157,8 @@ def _open(request: Request, seed: int | None, statistics: Statistics = None) -> 
         mean, std = statistics or ((), ())
         own = Preprocessing(mean=mean, std=std)
     changed = replace(own, **_preprocessing(spec, given))
+    if changed.geometry is not None and changed.input_size not in (None, changed.geometry.size):
+        changed = replace(changed, geometry=None)  # which led to another size
     return replace(found, preprocessing=changed)
 
 

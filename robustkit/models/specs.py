@@ -27,6 +27,8 @@ def parse(text: str) -> Spec:
         return Spec(text, FILE, text, {})
     whole, options = split_options(text, ModelError)
     scheme, colon, name = whole.partition(":")
+    if not colon and whole.endswith(".py"):
+        raise ModelError(f"{text}: which function of it? write {whole}:FUNCTION")
     if not colon:
         scheme, name = ZOO_NAME, whole
     elif scheme not in SOURCES or scheme == FACTORY:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import warnings
 from collections import OrderedDict
@@ -114,9 +113,25 @@ def check_weights(net: nn.Module, tensors: Mapping[str, Tensor], path: Path | st
                 f"{path}: does not fit the architecture: '{name}' has shape "
                 f"{tuple(tensors[name].shape)}, not {tuple(own.shape)}"
             )
+        if kind_of(own) != kind_of(tensors[name]):
+            raise ModelError(
+                f"{path}: does not fit the architecture: '{name}' holds "
+                f"{kind_of(tensors[name])} numbers, not {kind_of(own)} ones"
+            )
     for name in tensors:
         if name not in wanted:
             raise ModelError(f"{path}: does not fit the architecture: '{name}' is not part of it")
+
+
+def kind_of(tensor: Tensor) -> str:
+    """What a tensor holds, in a word: weights of one kind are not to become another silently."""
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_complex():
+        return "complex"
+    if tensor.is_floating_point():
+        return "real"
+    return "truth" if tensor.dtype == torch.bool else "whole"
 
 
 def _safe(path: Path) -> dict[str, Tensor]:
@@ -131,7 +146,7 @@ def _plain(path: Path) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols: the error says more
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
+    except Exception:  # what is damaged raises anything at all
         raise ModelError(
             f"{path}: refused: damaged, or more than tensors, which would run code when loaded; "
             "save net.state_dict() instead"
@@ -149,4 +164,4 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _is_weight(item: tuple[object, object]) -> bool:
-    return isinstance(item[0], str) and isinstance(item[1], Tensor)
+    return isinstance(item[0], str) and isinstance(item[1], Tensor) and not item[1].is_meta

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,6 +130,12 @@ def need_package(name: str) -> None:
     """Raise `ModelError` with the line that installs it, unless the extra package is there."""
     if importlib.util.find_spec(name) is None:
         raise ModelError(f"{name}: needs the package {name}: pip install 'robustkit[{name}]'")
+
+
+def import_quietly(name: str) -> Any:
+    """The module `name`, without the warnings that its own imports give."""
+    with warnings.catch_warnings(action="ignore"):
+        return importlib.import_module(name)
 
 
 class _RatesOnCpu(TorchFunctionMode):

@@ -95,7 +95,7 @@ def call_factory(
         net = factory(**given)
     except RobustkitError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{spec}: {_told(error)}") from error
     if not isinstance(net, nn.Module):
         raise ModelError(f"{spec}: returns {type(net).__name__}, not a torch.nn.Module")
@@ -120,7 +120,7 @@ def check_net(net: nn.Module, spec: str, count: int | None, channels: int, size:
         seen = torch.cat([output.cpu(), *(_see(net, each) for each in noise)]).float()
     except RobustkitError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ModelError(
             f"{spec}: its network cannot take images of {channels}x{size[0]}x{size[1]} ({reason})"
@@ -163,7 +163,7 @@ def _find(spec: str) -> Callable[..., object]:
         module = module or extensions.found(module_name)
     except RobustkitError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{spec}: cannot import '{module_name}' ({_told(error)})") from error
     factory: Callable[..., object] | None = getattr(module, attribute, None)
     if factory is None or not callable(factory):
@@ -250,7 +250,7 @@ def _value(text: str) -> Any:
     return text
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """What went wrong in a user's code, in one line, and where."""
     text = " ".join(str(error).split())
     frame = traceback.extract_tb(error.__traceback__)[-1]

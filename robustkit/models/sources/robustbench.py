@@ -32,6 +32,7 @@ from robustkit.models.sources.base import (
     Request,
     SourceNet,
     exchange_head,
+    import_quietly,
     make_anywhere,
     need_package,
 )
@@ -310,7 +311,7 @@ def _built(entry: Entry, where: str) -> nn.Module:
         raise ModelError(f"{where}: it cannot be built without fetching {weights}")
 
     def make() -> nn.Module:
-        import timm
+        timm = import_quietly("timm")
 
         count, name = len(entry.classes), entry.timm_name
         net: nn.Module = (
@@ -382,7 +383,7 @@ def _with_head(entry: Entry, net: nn.Module, wanted: int, where: str) -> nn.Modu
     """`net` with a new head for `wanted` classes, all else as it is."""
     own, name = len(entry.classes), entry.timm_name
     if name is not None:
-        import timm
+        timm = import_quietly("timm")
 
         return exchange_head(
             lambda count: make_anywhere(lambda: timm.create_model(name, num_classes=count)),

@@ -23,6 +23,7 @@ from robustkit.models.sources.base import (
     Request,
     SourceNet,
     exchange_head,
+    import_quietly,
     make_anywhere,
     need_package,
     size_of,
@@ -102,7 +103,7 @@ class Variant:
 
     def make(self, num_classes: int, where: str, **given: Any) -> nn.Module:
         """The net; `given` are further arguments of `timm.create_model`."""
-        import timm
+        timm = import_quietly("timm")
 
         options = {
             name: tuple(value) if name == "img_size" and isinstance(value, list) else value
@@ -396,7 +397,7 @@ def _hub_file(hub: str, names: Sequence[str], request: Request) -> Path:
 
 
 def _check_name(name: str, where: str) -> None:
-    import timm
+    timm = import_quietly("timm")
     from timm.models import is_model, list_pretrained
 
     bare, _, tag = name.partition(".")
@@ -412,7 +413,7 @@ def _check_name(name: str, where: str) -> None:
 
 def _check_options(where: str, options: Mapping[str, Any]) -> None:
     """Raise `ModelError` for options that would have timm read files or build something else."""
-    import timm
+    timm = import_quietly("timm")
 
     for name in options:
         if name in _RESERVED or name in inspect.signature(timm.create_model).parameters:

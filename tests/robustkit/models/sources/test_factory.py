@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,6 +34,7 @@ def softmax(): return nn.Sequential(make(), nn.Softmax(1))
 def maps(): return nn.Conv2d(3, 3, 1)
 def raises(): raise RuntimeError("no such\\nfile")
 def nothing(): return None
+def leaves(): raise SystemExit(0)
 def fails(): return nn.Sequential(nn.Flatten(), nn.Linear(7, 3))
 
 class Nan(nn.Module):
@@ -121,6 +123,7 @@ def test_a_saved_file_loads_with_trust_alone(file: str, tmp_path: Path) -> None:
         ("softmax", "gives probabilities, which sum to 1, not logits"),
         ("maps", r"gives \(1, 3, 224, 224\) for one image, not logits"),
         ("raises", r"raises RuntimeError: no such file \(.*my_own_nets\.py:\d+\)"),
+        ("leaves", "raises SystemExit: 0"),
         ("nothing", r"returns NoneType, not a torch\.nn\.Module"),
         ("fails", "its network cannot take images of 3x224x224"),
         ("Nan", "its logits are not finite numbers"),
@@ -142,3 +145,31 @@ def test_a_file_that_does_not_run_says_where(tmp_path: Path) -> None:
     path.write_text("x = 1\nraise ValueError('not today')\n")
     with pytest.raises(ModelError, match=r"raises ValueError: not today \(.*broken\.py:2\)"):
         models.load(f"{path}:make")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"just some text\n", "refused: damaged, or more than tensors"),
+        (None, "refused: damaged, or more than tensors"),
+        ({"0.weight": torch.ones(4, 3, 3, 3, dtype=torch.complex64)}, "holds complex numbers"),
+        ({"0.weight": torch.ones(4, 3, 3, 3, dtype=torch.int64)}, "holds whole numbers"),
+        ({"0.weight": torch.ones(4, 3, 3, 3).to_sparse()}, "holds sparse numbers"),
+        ({"0.weight": torch.ones(4, 3, 3, 3, device="meta")}, "not a state dict"),
+    ],
+)
+def test_weights_that_are_none_are_refused_in_a_line(
+    file: str, tmp_path: Path, content: Any, said: str
+) -> None:
+    path = tmp_path / "w.pth"
+    whole = models.load(f"{file}:make").net.state_dict()
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is None:  # cut in half
+        torch.save(whole, path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        torch.save({**whole, **content}, path)
+    with pytest.raises(ModelError, match=said) as error:
+        models.load(f"{file}:make?weights={path}")
+    assert "\n" not in str(error.value)
