@@ -179,9 +179,23 @@ class Entry:
 def _library(where: str) -> Mapping[str, ModuleType]:
     """RobustBench's modules by name; raises `ModelError` where they cannot be imported."""
     try:
-        return _imported()
+        library = _imported()
     except ImportError as error:
         raise ModelError(f"{where}: robustbench cannot be imported ({_line(error)})") from None
+    # Two packages of one number are about: the older one lacks half of its models.
+    if not (hasattr(library["robustbench.utils"], FETCH) and _has_timm(library)):
+        raise ModelError(
+            f"{where}: this robustbench is an older one; install its newest: "
+            "pip install --force-reinstall --no-cache-dir --no-deps robustbench"
+        )
+    return library
+
+
+def _has_timm(library: Mapping[str, ModuleType]) -> bool:
+    return hasattr(library["robustbench.utils"], "timm")
+
+
+FETCH = "download_gdrive_new"  # what its current loader fetches checkpoints with
 
 
 @cache
