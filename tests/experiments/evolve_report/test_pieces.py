@@ -122,7 +122,7 @@ def test_counts_and_radii_are_written_as_the_field_writes_them() -> None:
             "torchvision:resnet18?weights=/a/b.pt&mean=0.5",
             "torchvision:resnet18?weights=b.pt&mean=0.5",
         ),
-        ("/home/me/nets.py:make?width=2", "nets.py:make?width=2"),
+        ("/a/b/nets.py:make?width=2", "nets.py:make?width=2"),
     ],
 )
 def test_a_title_calls_files_by_their_names(spec: str, name: str) -> None:
