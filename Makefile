@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 SET_UP_BY := setup.cfg pyproject.toml constraints.txt overrides.txt
 STAMP := $(VENV)/set-up-$(firstword $(shell cat $(SET_UP_BY) | cksum))
 
+# torchattacks' wheel holds an old copy of RobustBench, and whichever is installed last wins.
+PUT_BACK := $(BIN)/uv pip install --no-deps --reinstall-package robustbench 'robustbench >= 1.1.1'
+
 # One thread per process: the tests run in several processes, and bits must not depend on threads.
 SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(SINGLE) $(BIN)/python -m pytest -n logical --maxprocesses 4
@@ -30,6 +33,7 @@ $(STAMP):
 		exit 1; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --python $(BIN)/python -e '.[dev]' -c constraints.txt --override overrides.txt
+	$(PUT_BACK) --python $(BIN)/python
 	@rm -f $(VENV)/set-up-* && touch $@
 
 demo: $(STAMP)  ## evolve a network on embedded data; ends with where the report is
@@ -49,6 +53,7 @@ test-min: $(STAMP)  ## the same tests with the oldest versions that setup.cfg ad
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-min
 	$(BIN)/uv pip install --quiet --python .venv-min/bin/python -e '.[dev]' \
 		--resolution lowest-direct --override overrides.txt
+	$(PUT_BACK) --quiet --python .venv-min/bin/python
 	@$(SINGLE) .venv-min/bin/python -m pytest -n logical --maxprocesses 4 -m 'not slow'
 
 mutants: $(STAMP)  ## mistakes made on purpose, each noticed by a test

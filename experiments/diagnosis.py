@@ -6,6 +6,8 @@ exact command or sentence that mends it.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib
 import importlib.metadata
 import os
@@ -72,6 +74,18 @@ def packages() -> Finding:
     return Finding("packages", "ok", "all that are required are installed")
 
 
+def robustbench() -> Finding:
+    """Whether RobustBench, if it is there, is whole: torchattacks brings an old copy of it."""
+    try:
+        files = importlib.metadata.files("robustbench") or []
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("RobustBench", "ok", "not installed; only models of robustbench: need it")
+    if any(_was_overwritten(file) for file in files if file.suffix == ".py"):
+        fix = f"{sys.executable} -m pip install --force-reinstall --no-deps robustbench"
+        return Finding("RobustBench", "note", "torchattacks' old copy of it lies over it", fix)
+    return Finding("RobustBench", "ok", importlib.metadata.version("robustbench"))
+
+
 def cores() -> Finding:
     """How many cores this process may use."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -136,12 +150,21 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     python,
     torch_pair,
     packages,
+    robustbench,
     cores,
     memory,
     disk,
     gpu,
     data_roots,
 )
+
+
+def _was_overwritten(file: importlib.metadata.PackagePath) -> bool:
+    """Whether an installed file is not the one that its package recorded."""
+    if file.hash is None or not Path(file.locate()).is_file():
+        return False
+    made = hashlib.new(file.hash.mode, file.read_binary()).digest()
+    return file.hash.value != base64.urlsafe_b64encode(made).rstrip(b"=").decode()
 
 
 def _suppress_a_box(torch: ModuleType) -> None:

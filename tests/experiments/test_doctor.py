@@ -68,6 +68,25 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.fix.endswith("pip install no-such-package")
 
 
+def test_a_copy_over_robustbench_is_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchattacks' wheel holds an old robustbench, which its last installation leaves there."""
+    recorded = "utils.py,sha256=EVB6Di9eadXfpApiob17buV-a82FxnybhDGzb_8hxDc,3"  # of "new"
+    module, info = tmp_path / "robustbench", tmp_path / "robustbench-1.1.1.dist-info"
+    module.mkdir()
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: robustbench\nVersion: 1.1.1\n")
+    (info / "RECORD").write_text(f"robustbench/{recorded}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (module / "utils.py").write_text("new")
+    assert diagnosis.robustbench() == Finding("RobustBench", "ok", "1.1.1")
+    (module / "utils.py").write_text("old")
+    finding = diagnosis.robustbench()
+    assert finding.status == "note"
+    assert finding.fix.endswith("pip install --force-reinstall --no-deps robustbench")
+
+
 def test_data_roots_say_what_they_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBUSTKIT_DATA", str(tmp_path))
     assert diagnosis.data_roots().status == "note"

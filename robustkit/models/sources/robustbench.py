@@ -182,11 +182,11 @@ def _library(where: str) -> Mapping[str, ModuleType]:
         library = _imported()
     except ImportError as error:
         raise ModelError(f"{where}: robustbench cannot be imported ({_line(error)})") from None
-    # Two packages of one number are about: the older one lacks half of its models.
+    # torchattacks' wheel holds an old copy that lacks half of the models; the last installed wins.
     if not (hasattr(library["robustbench.utils"], FETCH) and _has_timm(library)):
         raise ModelError(
-            f"{where}: this robustbench is an older one; install its newest: "
-            "pip install --force-reinstall --no-cache-dir --no-deps robustbench"
+            f"{where}: torchattacks' old copy of robustbench lies over RobustBench; put it back: "
+            "pip install --force-reinstall --no-deps robustbench"
         )
     return library
 

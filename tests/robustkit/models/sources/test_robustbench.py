@@ -28,7 +28,7 @@ from tests.robustkit.models.sources.pictures import fed_to, photographs, shown
 if importlib.util.find_spec("robustbench") is None:
     pytest.skip("robustbench is not installed", allow_module_level=True)
 if not hasattr(_imported()["robustbench.utils"], FETCH):
-    pytest.skip("robustbench is an older one of the same number", allow_module_level=True)
+    pytest.skip("torchattacks' copy of robustbench lies over it", allow_module_level=True)
 
 SMALL = "Hendrycks2020AugMix_WRN"
 CORRUPTIONS = "dataset=cifar10&threat_model=corruptions"
