@@ -22,6 +22,7 @@ _GROUND = {
     "robustkit.geometry",
     "robustkit.naming",
     "robustkit.specs",
+    "robustkit.reading",
 }
 _MATTER = _GROUND | {"robustkit.compute", "robustkit.runs"}
 _ATTACKS = _MATTER | {"robustkit.data", "robustkit.models"}
@@ -36,6 +37,7 @@ MAY_IMPORT = {
     "robustkit.geometry": {"robustkit.errors"},
     "robustkit.naming": set[str](),
     "robustkit.specs": {"robustkit.errors"},
+    "robustkit.reading": {"robustkit.errors"},
     "robustkit.compute": _GROUND,
     "robustkit.runs": _GROUND,
     "robustkit.data": _MATTER,

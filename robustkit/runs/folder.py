@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -15,6 +16,14 @@ from typing import Any
 import yaml
 
 from robustkit.errors import RunError
+from robustkit.reading import (
+    check_plain_folder,
+    is_printable,
+    open_inside,
+    printable,
+    read_json,
+    read_yaml,
+)
 from robustkit.runs import atomic, metrics
 from robustkit.runs.environment import environment
 
@@ -68,7 +77,7 @@ class RunFolder:
         another verb, or has a newer format.
         """
         path = Path(path)
-        if not (path / "config.yaml").is_file():
+        if not os.path.lexists(path / "config.yaml"):
             missing = "it has no config.yaml" if path.is_dir() else "there is no such folder"
             raise RunError(f"{path} is not a run folder: {missing}")
         saved = read_config(path / "config.yaml")
@@ -91,7 +100,7 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         """What `write_summary` wrote, or None while the run has not finished."""
         path = self.file("summary.json")
-        return read_object(path) if path.exists() else None
+        return read_object(path) if os.path.lexists(path) else None
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add one line to `metrics.jsonl`. See `robustkit.runs.metrics`."""
@@ -103,19 +112,19 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the only process that writes this run. Raises `RunError` if another one does.
+        """Be the only process that writes this run.
 
-        The lock ends with the process that holds it, however that ends.
+        Raises `RunError` if another one does, and for a folder with links, pipes or devices in it,
+        of which none is followed. The lock ends with the process that holds it, however that ends.
         """
-        try:
-            opened = self.file(".lock").open("w")
-        except OSError as error:
-            raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
-        with opened as file:
+        check_plain_folder(self.path, error=RunError)
+        with open_inside(self.path, ".lock", "lock", error=RunError) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RunError(f"{self.path} is in use by another process") from None
+            except OSError as error:
+                raise RunError(f"{self.path} cannot be locked: {error.strerror}") from None
             yield
 
 
@@ -181,30 +190,24 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
 
 def read_config(path: Path) -> dict[str, Any]:
     """`format`, `verb` and `config` of a run's `config.yaml`; raises `RunError`, which names it."""
-    try:
-        saved = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise RunError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    saved = read_yaml(path, error=RunError, follow=False)
     kinds = {"format": int, "verb": str, "config": dict}
     for key, kind in kinds.items():
-        if not isinstance(saved, dict) or not isinstance(saved.get(key), kind):
+        if not isinstance(saved, dict) or type(saved.get(key)) is not kind:
             raise RunError(f"{path} is not the configuration of a run: '{key}' is missing or wrong")
     if saved["format"] > FORMAT:
         raise RunError(
             f"{path} has format {saved['format']}, this robustkit reads up to {FORMAT}; "
             "use a newer robustkit"
         )
+    if not is_printable(saved["verb"]):
+        raise RunError(f"{path} is a run of {printable(repr(saved['verb']))}, which is no command")
     return dict(saved)
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object that a file holds; raises `RunError`, naming the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise RunError(f"{path} is damaged or missing: {error}") from error
+    value = read_json(path, error=RunError, follow=False)
     if not isinstance(value, dict):
         raise RunError(f"{path} is damaged: it holds no JSON object")
     return value

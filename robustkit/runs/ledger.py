@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from robustkit.errors import RunError
+from robustkit.reading import check_regular, open_bounded, parse_json, printable
 from robustkit.runs.atomic import atomic_path, is_disk_full
 
 FORMAT = 2
@@ -33,6 +39,14 @@ _TO_FORMAT_2 = (
     "WHERE told.id = trials.id",
     _INDEX,
 )
+# What a ledger may hold, and nothing else: no view, no trigger, no column that computes.
+_KNOWN = {"".join(each.split()) for each in (_SCHEMA, _INDEX)}
+_KNOWN_1 = {each.replace(",numberINTEGER", "") for each in _KNOWN}
+_SIDE_FILES = ("-journal", "-wal", "-shm")
+_JOURNAL_END = bytes.fromhex("d9d505f920a163d7")  # of a journal that names another file
+_LONGEST_ENTRY = 64 * 2**20  # bytes
+_LONGEST_QUERY = 600.0  # seconds
+_STEPS = 100_000  # of SQLite's machine between two looks at the clock
 _COLUMNS = "id, arm, key, payload, outcome, reason, result, seconds"
 _OF_ARM = "WHERE arm = coalesce(?, arm)"  # None is any arm
 
@@ -63,9 +77,15 @@ class Ledger:
     All methods raise `RunError` when the disk is full or the file turns out to be damaged.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        copy: TemporaryDirectory[str] | None = None,
+    ) -> None:
         self.path = path
         self._connection = connection
+        self._copy = copy
 
     @classmethod
     def create(cls, path: Path | str) -> Ledger:
@@ -86,20 +106,32 @@ class Ledger:
 
     @classmethod
     def open(cls, path: Path | str) -> Ledger:
-        """The ledger at `path`, checked from end to end.
+        """The ledger at `path`, to be read and added to, checked from end to end.
 
         Raises `RunError` for a file that is missing, no ledger, damaged, or of a newer format.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise RunError(f"{path} is missing; a run that was started has a ledger")
-        ledger = cls(path, _connect(path, "rw"))
+        path = _found(path)
+        return cls(path, _connect(path, "rw"))._checked()
+
+    @classmethod
+    def read(cls, path: Path | str) -> Ledger:
+        """The ledger at `path`, only to be read: nothing in its folder changes.
+
+        What a killed process left half done, and an older format, are put right in a copy that ends
+        with the ledger. Raises `RunError` as `open` does.
+        """
+        path = _found(path)
+        if _is_settled(path):
+            return cls(path, _connect(path, "ro"))._checked()
+        copy = TemporaryDirectory(prefix="robustkit-")
         try:
-            ledger._check()
+            for file in (path, *_side_files(path)):
+                shutil.copyfile(file, Path(copy.name) / file.name)
+            connection = _connect(Path(copy.name) / path.name, "rw")
         except BaseException:
-            ledger.close()
+            copy.cleanup()
             raise
-        return ledger
+        return cls(path, connection, copy)._checked()
 
     def record(self, trial: Trial) -> None:
         """Add `trial`; a trial that is there already, with the same contents, is left as it is.
@@ -141,6 +173,8 @@ class Ledger:
     def close(self) -> None:
         """Close the file; the ledger cannot be used any more."""
         self._connection.close()
+        if self._copy is not None:
+            self._copy.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +183,7 @@ class Ledger:
         self.close()
 
     def _select(self, query: str, *values: str | None) -> list[Any]:
-        with self._spoken():
+        with self._spoken(), _limited(self._connection):
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
@@ -170,13 +204,19 @@ class Ledger:
             why = full if is_disk_full(error) else told
             raise RunError(f"ledger {self.path} cannot be used: {why}") from error
 
+    def _checked(self) -> Self:
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
     def _check(self) -> None:
-        with self._spoken():
+        with self._spoken(), _limited(self._connection):
             (application,) = self._connection.execute("PRAGMA application_id").fetchone()
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-            (state,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
-            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
-            (size,) = self._connection.execute("PRAGMA page_size").fetchone()
+            held = self._connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
         if application != APPLICATION:
             raise RunError(f"{self.path} is not a ledger of robustkit")
         if version > FORMAT:
@@ -184,6 +224,19 @@ class Ledger:
                 f"{self.path} has ledger format {version}, this robustkit reads up to {FORMAT}; "
                 "use a newer robustkit"
             )
+        # Before any other statement: what a view or a trigger says would be carried out by it.
+        for kind, name, sql in held:
+            if "".join(str(sql).split()) not in (_KNOWN if version > 1 else _KNOWN_1):
+                raise RunError(
+                    f"ledger {self.path} holds a {printable(kind)} '{printable(name)}' that no "
+                    "ledger has; it was not made by robustkit, or changed since"
+                )
+        if (version > 1) + 1 != len(held):
+            raise RunError(f"ledger {self.path} is damaged: it lacks its table of trials")
+        with self._spoken(), _limited(self._connection):
+            (state,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
+            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+            (size,) = self._connection.execute("PRAGMA page_size").fetchone()
         # SQLite reads what a cut file lacks as zeros, and calls a short empty table sound.
         if state == "ok" and self.path.stat().st_size < pages * size:
             state = f"it has {self.path.stat().st_size} bytes of {pages * size}"
@@ -196,13 +249,64 @@ class Ledger:
                 connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
+def _found(path: Path | str) -> Path:
+    """The path of a ledger that may be handed to SQLite, which follows links and believes journals.
+
+    Raises `RunError` for one that is missing, and for one with a file beside it that is no regular
+    file or leads SQLite to others.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        raise RunError(f"{path} is missing; a run that was started has a ledger")
+    check_regular(path, error=RunError, follow=False)
+    for file in _side_files(path):
+        # A journal may name a second one, which SQLite deletes when it has rolled back.
+        with open_bounded(file, error=RunError, follow=False) as opened:
+            size = os.fstat(opened.fileno()).st_size
+            if size >= len(_JOURNAL_END) and file.name.endswith("-journal"):
+                opened.seek(-len(_JOURNAL_END), os.SEEK_END)
+                if opened.read() == _JOURNAL_END:
+                    raise RunError(f"{file} names another file, as no journal of a ledger does")
+    return path
+
+
+def _side_files(path: Path) -> list[Path]:
+    """What SQLite left beside a database when its process was killed."""
+    places = (path.with_name(path.name + suffix) for suffix in _SIDE_FILES)
+    return [place for place in places if os.path.lexists(place)]
+
+
+def _is_settled(path: Path) -> bool:
+    """Whether a ledger is of today's format, and no killed process left anything to put right."""
+    if _side_files(path):
+        return False
+    with open_bounded(path, error=RunError, follow=False) as file:
+        header = file.read(100)
+    return header[60:64] == FORMAT.to_bytes(4, "big") and header[18:20] == b"\x01\x01"
+
+
+@contextmanager
+def _limited(connection: sqlite3.Connection) -> Iterator[None]:
+    """Interrupt statements that take longer than any over a ledger's rows."""
+    end = time.monotonic() + _LONGEST_QUERY
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+    try:
+        yield
+    finally:
+        with suppress(sqlite3.ProgrammingError):  # closed meanwhile
+            connection.set_progress_handler(None, 0)
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection on which every commit waits for the disk."""
+    """A connection on which every commit waits for the disk, and that runs nothing of a file's."""
     try:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, isolation_level=None
         )
-        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_ENTRY)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        if mode != "ro":
+            connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("PRAGMA synchronous = FULL")
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise RunError(f"ledger {path} cannot be used: {' '.join(str(error).split())}") from error
@@ -220,21 +324,24 @@ def _to_row(trial: Trial) -> tuple[Any, ...]:
 
 def _from_row(row: tuple[Any, ...], path: Path) -> Trial:
     trial_id, arm, key, payload, outcome, reason, result, seconds = row
+    where = f"{path}: trial {printable(repr(trial_id))}"
     try:
         found = Trial(
             id=trial_id,
             arm=arm,
             key=key,
-            payload=json.loads(payload),
+            payload=parse_json(payload, where, error=RunError),
             outcome=outcome,
             reason=reason,
-            result=None if result is None else json.loads(result),
+            result=None if result is None else parse_json(result, where, error=RunError),
             seconds=float(seconds),
         )
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: trial {trial_id!r} is damaged: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{where} is damaged: {printable(error)}") from None
     texts = (found.id, found.arm, found.key, found.outcome, found.reason)
     plain = isinstance(found.payload, dict) and isinstance(found.result, dict | None)
+    if not 0 <= found.seconds < math.inf:
+        raise RunError(f"{where} is damaged: it took {found.seconds} seconds")
     if not plain or not all(isinstance(text, str) for text in texts):
-        raise RunError(f"{path}: trial {trial_id!r} is damaged: an entry is of the wrong type")
+        raise RunError(f"{where} is damaged: an entry is of the wrong type")
     return found

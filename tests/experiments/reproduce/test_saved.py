@@ -49,8 +49,8 @@ def _said(text: str) -> Callable[[Path], None]:
 
 
 CHANGES: list[tuple[Callable[[Path], None], str]] = [
-    (_said("{"), "summary.json is damaged"),
-    (_said("[" * 100_000), "summary.json is damaged"),
+    (_said("{"), "summary.json: not JSON"),
+    (_said("[" * 100_000), "summary.json: lists and objects are nested"),
     (_said('"study"'), "summary.json is damaged: it holds no JSON object"),
     (_said(json.dumps({"study": "digit-shift"})), "summary.json: 'sources' is missing"),
     (_said(json.dumps({"study": "occlusion"})), "of the study 'occlusion', not of 'digit-shift'"),

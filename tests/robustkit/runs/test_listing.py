@@ -29,7 +29,7 @@ def test_a_damaged_run_is_listed_with_its_problem(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "a", verb="train", config={}, command=[])
     run.file("summary.json").write_text("{")
     (info,) = find_runs(tmp_path)
-    assert "summary.json is damaged" in info.problem
+    assert "summary.json: not JSON" in info.problem
     assert not info.finished
 
 

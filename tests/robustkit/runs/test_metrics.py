@@ -31,7 +31,7 @@ def test_a_torn_last_line_is_left_out_and_replaced(tmp_path: Path) -> None:
 def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"a": 1}\n' + line + "\n")
-    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged: line 2 is no JSON object"):
+    with pytest.raises(RunError, match=r"metrics\.jsonl: line 2: (not JSON|no JSON object)"):
         metrics.read(path)
 
 
@@ -55,5 +55,5 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").mkdir()
-    with pytest.raises(RunError, match=r"cannot write .*metrics\.jsonl: "):
+    with pytest.raises(RunError, match=r"metrics\.jsonl: Is a directory"):
         metrics.append(tmp_path / "metrics.jsonl", {"loss": 1.0})

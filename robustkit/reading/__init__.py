@@ -1,0 +1,36 @@
+"""What others made, read within bounds: files, JSON, YAML, run folders, and text for a terminal.
+
+On the ground floor: whoever opens a file that a person names, or that lies in a folder somebody
+sent, does it through here. Errors are of the class that the caller gives, and say the file.
+"""
+
+from robustkit.reading.bounded import (
+    JSON_LIMIT,
+    LIMIT,
+    check_regular,
+    open_bounded,
+    read_bounded,
+    read_text,
+)
+from robustkit.reading.inside import check_plain_folder, open_inside
+from robustkit.reading.plain import check_kind, parse_json, read_json
+from robustkit.reading.printable import is_printable, printable
+from robustkit.reading.yamlfile import parse_yaml, read_yaml
+
+__all__ = [
+    "JSON_LIMIT",
+    "LIMIT",
+    "check_kind",
+    "check_plain_folder",
+    "check_regular",
+    "is_printable",
+    "open_bounded",
+    "open_inside",
+    "parse_json",
+    "parse_yaml",
+    "printable",
+    "read_bounded",
+    "read_json",
+    "read_text",
+    "read_yaml",
+]
