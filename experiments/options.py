@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from argparse import Action, ArgumentDefaultsHelpFormatter, _StoreAction
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,6 +24,7 @@ from experiments.messages import tidy
 from experiments.verbs import VERBS, verb_module
 from robustkit import extensions
 from robustkit.errors import ConfigError, did_you_mean
+from robustkit.reading import check_yaml, is_printable, read_yaml
 
 Config = TypeVar("Config")
 # Of a config's fields: what `add_argument` is told of them instead of their types.
@@ -30,6 +32,10 @@ Forms = Mapping[str, Mapping[str, Any]]
 
 # Options about the launch itself: not settings of the experiment, never saved with it.
 HOUSEKEEPING = ("config", "print_config", "out", "resume", "list", "evidence")
+
+
+_LARGEST_EXPONENT = 400  # a float's is 308
+_LONGEST_NUMBER = 100  # characters
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class VerbParser(ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> Options | None:
         """The options of a command line, or None when printing them was all there was to do."""
-        self._refuse_unknown_flags(arguments)
+        self._refuse_unfit_flags(arguments)
         flags = self.parse_args(list(arguments), defaults=False).as_dict()
         for action in self._actions:  # what no flag names, and was not given, leaves that of a file
             if not action.option_strings and flags.get(action.dest) in (None, []):
@@ -100,19 +106,27 @@ class VerbParser(ArgumentParser):
             return None
         given = {name: values[name] for name in given}
         for name, value in given.items():
-            _check_size(f"--{name.replace('_', '-')}", value)
+            _check_value(f"--{name.replace('_', '-')}", value)
         return Options(values, given, ("robustkit", self.verb, *arguments), self)
 
     def _flags(self) -> list[str]:
         return [flag for action in self._actions for flag in action.option_strings]
 
-    def _refuse_unknown_flags(self, arguments: Sequence[str]) -> None:
+    def _refuse_unfit_flags(self, arguments: Sequence[str]) -> None:
+        known = {flag: action for action in self._actions for flag in action.option_strings}
+        taking: Action | None = None
         for argument in arguments:
-            flag = argument.partition("=")[0]
-            if flag.startswith("--") and flag != "--" and flag not in self._flags():
-                raise ConfigError(
-                    f"{self.verb}: unknown option '{flag}'{_near(flag, self._flags())}"
-                )
+            flag, equals, value = argument.partition("=")
+            if flag.startswith("--") and flag != "--":
+                if flag not in known:
+                    raise ConfigError(
+                        f"{self.verb}: unknown option '{flag}'{_near(flag, self._flags())}"
+                    )
+                taking = known[flag]
+            else:
+                equals, value = "=", argument
+            if equals and taking is not None:
+                _check_loadable(taking, f"--{taking.dest.replace('_', '-')}", value)
 
     def _file_options(self, file: str | None) -> dict[str, Any]:
         if file is None:
@@ -126,7 +140,7 @@ class VerbParser(ArgumentParser):
         for name in ("help", "config", "print_config"):
             del known[name]
         for name, value in options.items():
-            if name not in known:
+            if not isinstance(name, str) or name not in known:
                 raise ConfigError(f"{file}: unknown key '{name}'{_near(str(name), set(known))}")
             if value is None and not _nullable(known[name]):
                 raise ConfigError(f"{file}: {name}: null is no value for it")
@@ -135,10 +149,12 @@ class VerbParser(ArgumentParser):
             elif value is not None and _is_text(known[name]) and not isinstance(value, str):
                 raise ConfigError(f"{file}: {name}: expected text, not {value!r}")
             options[name] = value = self._typed(file, name, value)
-            _check_size(f"{file}: {name}", value)
+            _check_value(f"{file}: {name}", value)
         return options
 
     def _typed(self, file: str, name: str, value: Any) -> Any:
+        action = next(each for each in self._actions if each.dest == name)
+        _check_loadable(action, f"{file}: {name}", value)
         try:
             return self.parse_object({name: value}, defaults=False).as_dict()[name]
         except ConfigError as error:
@@ -146,10 +162,25 @@ class VerbParser(ArgumentParser):
             raise ConfigError(f"{file}: {name}: {reason}") from None
 
 
-def _check_size(where: str, value: Any) -> None:
-    """No whole number here is larger than machines count, and some code turns them into floats."""
+def _check_value(where: str, value: Any) -> None:
+    """No number here is larger than machines count, and every text can be printed and saved."""
     if isinstance(value, int) and abs(value) >= 2**63:
         raise ConfigError(f"{where}: a number of {len(str(value))} digits is too large")
+    if isinstance(value, str) and not is_printable(value):
+        raise ConfigError(
+            f"{where}: '{value}' holds control characters, or bytes that are no UTF-8"
+        )
+    parts: Any = value.items() if isinstance(value, dict) else value
+    for part in parts if isinstance(value, dict | list | tuple) else ():
+        _check_value(where, part)
+
+
+def _check_loadable(action: Action, where: str, value: Any) -> None:
+    """The parser reads the text of a typed option as YAML first, without bounds of its own."""
+    if isinstance(value, str) and not _is_text(action):
+        check_yaml(value, where, error=ConfigError)
+    for part in value if isinstance(value, list) else ():
+        _check_loadable(action, where, part)
 
 
 def run_verb(verb: str, arguments: Sequence[str]) -> int:
@@ -168,12 +199,23 @@ def run_verb(verb: str, arguments: Sequence[str]) -> int:
 
 def real(value: str | float) -> float:
     """A number, or a fraction of two as the field writes them: `0.03` or `8/255`."""
+    _check_number(value)
     try:
         return float(Fraction(value))
     except ZeroDivisionError:
         raise ValueError(f"division by zero in '{value}'") from None
     except OverflowError:  # an infinity, or more than a float holds
         raise ValueError(f"'{value}' is not a finite number") from None
+
+
+def _check_number(value: str | float) -> None:
+    """Raise `ValueError` for what a fraction of whole numbers would fill the memory with."""
+    if isinstance(value, str):
+        powers = re.findall(r"[eE][-+]?([0-9_]+)", value)
+        if any(len(each) > 9 or int(each) > _LARGEST_EXPONENT for each in powers):
+            raise ValueError(f"'{value[:50]}' is larger or smaller than any number of use here")
+        if len(value) > _LONGEST_NUMBER:
+            raise ValueError(f"a number of {len(value):,} characters")
 
 
 def real_or_none(value: str | float | None) -> float | None:
@@ -278,12 +320,7 @@ def _texts(file: str, name: str, value: Any) -> list[str]:
 
 
 def _read_yaml(path: Path, verb: str) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
+    content = read_yaml(path, error=ConfigError)
     if isinstance(content, dict) and content.keys() >= {"verb", "config"}:
         if content["verb"] != verb:  # this is a run folder's config.yaml
             raise ConfigError(f"{path}: holds options of '{content['verb']}', not of '{verb}'")

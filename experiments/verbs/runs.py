@@ -10,7 +10,11 @@ from typing import Any
 from experiments.launch import RUNS
 from experiments.options import Options, VerbParser
 from robustkit.errors import ConfigError
+from robustkit.reading import printable
 from robustkit.runs import RunFolder, RunInfo, as_row, differing, export, find_runs
+
+LONGEST = 80  # characters of one value
+MOST = 20  # values of a summary in one row
 
 
 def add_arguments(parser: VerbParser) -> None:
@@ -28,21 +32,26 @@ def add_arguments(parser: VerbParser) -> None:
     parser.add_argument(
         "--export", metavar="FILE", help="settings and summaries of all of them, as .csv or .json"
     )
+    parser.add_argument(
+        "--force", action="store_true", help="let --export replace a file that exists"
+    )
 
 
 def run(options: Options) -> int:
     """Print a table on a terminal, tab-separated lines elsewhere; 0 also when there are none."""
+    if options.force and options.export is None:
+        raise ConfigError("--force goes with --export, whose file it lets replace")
     if options.compare is not None:
         if len(options.compare) < 2:
             raise ConfigError("--compare takes two runs or more")
         folders = [RunFolder.open(path) for path in options.compare]
-        return _compared([as_row(folder) for folder in folders], options.export)
+        return _compared([as_row(folder) for folder in folders], options)
     root = RUNS if options.root is None else Path(options.root)
     # Before the first run there is no `runs` yet: that is no mistake.
     infos = find_runs(root) if root != RUNS or root.exists() else []
     if options.export is not None:
         readable = [as_row(RunFolder.open(info.path)) for info in infos if not info.problem]
-        export(readable, Path(options.export))
+        export(readable, Path(options.export), replace=options.force)
         print(f"{len(readable)} runs: {options.export}")
         return 0
     rows = [_row(info) for info in infos]
@@ -53,10 +62,10 @@ def run(options: Options) -> int:
     return 0
 
 
-def _compared(rows: Sequence[Mapping[str, Any]], file: str | None) -> int:
-    if file is not None:
-        export(rows, Path(file))
-        print(f"{len(rows)} runs: {file}")
+def _compared(rows: Sequence[Mapping[str, Any]], options: Options) -> int:
+    if options.export is not None:
+        export(rows, Path(options.export), replace=options.force)
+        print(f"{len(rows)} runs: {options.export}")
         return 0
     names = differing(rows)
     if not names:
@@ -70,7 +79,8 @@ def _compared(rows: Sequence[Mapping[str, Any]], file: str | None) -> int:
 def _told(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    told = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return told if len(told) <= LONGEST else f"{told[:LONGEST]}…"
 
 
 def _row(info: RunInfo) -> tuple[str, ...]:
@@ -78,15 +88,17 @@ def _row(info: RunInfo) -> tuple[str, ...]:
     result = _headline(info.headline)
     if info.problem:
         state, result = "damaged", info.problem
-    return str(info.path), info.verb, info.created, state, result
+    return str(info.path), info.verb, _told(info.created), state, result
 
 
 def _headline(headline: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_told(value)}" for name, value in headline.items())
+    told = [f"{_told(name)} {_told(value)}" for name, value in headline.items()]
+    return ", ".join(told[:MOST]) + (", …" if len(told) > MOST else "")
 
 
 def _print(head: Sequence[str], rows: Sequence[Sequence[str]], *, header: bool) -> None:
     """A table on a terminal; elsewhere tab-separated lines, with the `header` if that is wanted."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         lines = [head, *rows] if header else rows
         print("\n".join("\t".join(line) for line in lines))

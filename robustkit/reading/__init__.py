@@ -15,7 +15,7 @@ from robustkit.reading.bounded import (
 from robustkit.reading.inside import check_plain_folder, open_inside
 from robustkit.reading.plain import check_kind, parse_json, read_json
 from robustkit.reading.printable import is_printable, printable
-from robustkit.reading.yamlfile import parse_yaml, read_yaml
+from robustkit.reading.yamlfile import check_yaml, parse_yaml, read_yaml
 
 __all__ = [
     "JSON_LIMIT",
@@ -23,6 +23,7 @@ __all__ = [
     "check_kind",
     "check_plain_folder",
     "check_regular",
+    "check_yaml",
     "is_printable",
     "open_bounded",
     "open_inside",

@@ -92,13 +92,14 @@ def _check_own(status: os.stat_result, where: str, error: type[RobustkitError]) 
 
 
 def _entries(folder: str, error: type[RobustkitError]) -> Iterator[os.DirEntry[str]]:
-    """All entries below a folder, in the order of their names; links are not followed."""
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as failure:
-        raise error(f"{folder}: {reason(failure)}") from None
-    for entry in entries:
-        yield entry
-        if entry.is_dir(follow_symlinks=False):
-            yield from _entries(entry.path, error)
+    """All entries below a folder, each folder's by name; links are not followed."""
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as failure:
+            raise error(f"{here}: {reason(failure)}") from None
+        yield from entries
+        waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from robustkit.errors import RobustkitError
-from robustkit.reading.bounded import MIB, read_text
+from robustkit.reading.bounded import read_text
 from robustkit.reading.printable import printable
 
-LARGEST = MIB
+LARGEST = 256 * 2**10
 """Bytes of a YAML file: a run's configuration has some 3 KB."""
 DEEPEST = 32
 """How many lists and mappings may lie in each other."""
-MOST = 100_000
+MOST = 10_000
 """Values a file may mean, each alias counted as all that it repeats."""
 LONGEST_NUMBER = 100
 """Characters of a number."""
@@ -50,11 +51,29 @@ def parse_yaml(text: str, where: str, *, error: type[RobustkitError]) -> Any:
 
     What looks like a date is text. Raises `error`, which begins with `where` and names the line,
     for what is not YAML, for other tags, numbers of more than 100 characters, aliases that lie in
-    what they name, more than 100,000 values, and values nested more than 32 deep.
+    what they name, more than 10,000 values, and values nested more than 32 deep.
     """
-    loader = None
     try:
-        loader = _PlainLoader(text)
+        return _constructed(text, where, error)
+    except yaml.MarkedYAMLError as failure:
+        at = "" if failure.problem_mark is None else f"line {failure.problem_mark.line + 1}: "
+        raise error(f"{where}: not YAML ({at}{printable(failure.problem)})") from None
+    except yaml.YAMLError as failure:
+        raise error(f"{where}: not YAML ({printable(' '.join(str(failure).split()))})") from None
+
+
+def check_yaml(text: str, where: str, *, error: type[RobustkitError]) -> None:
+    """Raise `error` for a text that no reader of YAML should be handed, whatever it makes of it.
+
+    That is what `parse_yaml` refuses, but for what is no YAML at all: to most readers it is text.
+    """
+    with suppress(yaml.YAMLError):
+        _constructed(text, where, error)
+
+
+def _constructed(text: str, where: str, error: type[RobustkitError]) -> Any:
+    loader = _PlainLoader(text)
+    try:
         node = loader.get_single_node()
         if node is None:
             return None
@@ -62,17 +81,14 @@ def parse_yaml(text: str, where: str, *, error: type[RobustkitError]) -> Any:
         return loader.construct_document(node)
     except _Unfit as failure:
         raise error(f"{where}: {failure}") from None
-    except yaml.MarkedYAMLError as failure:
-        at = "" if failure.problem_mark is None else f"line {failure.problem_mark.line + 1}: "
-        raise error(f"{where}: not YAML ({at}{printable(failure.problem)})") from None
-    except (yaml.YAMLError, ValueError, LookupError, TypeError, ArithmeticError) as failure:
-        told = " ".join(str(failure).split())
-        raise error(f"{where}: not YAML ({printable(told)})") from None
     except RecursionError:
         raise error(f"{where}: {_too_deep()}") from None
+    except (ValueError, LookupError, TypeError, ArithmeticError) as failure:
+        # PyYAML's own constructors, of a number or truth value that a tag only claims.
+        told = printable(" ".join(str(failure).split()))
+        raise error(f"{where}: a value is not what its tag says ({told})") from None
     finally:
-        if loader is not None:
-            loader.dispose()
+        loader.dispose()
 
 
 def _check(node: Any, depth: int, sizes: dict[int, int], above: set[int]) -> int:

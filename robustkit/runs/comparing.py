@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from robustkit.runs.atomic import write_text
 from robustkit.runs.folder import RunFolder
 
 Plain = str | int | float | bool | None
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 LISTED = 12  # longer lists are no single values
 
 
@@ -34,8 +36,13 @@ def differing(rows: Sequence[Mapping[str, Plain]]) -> list[str]:
     return sorted(found, key=lambda name: name.startswith("summary."))
 
 
-def export(rows: Sequence[Mapping[str, Plain]], path: Path) -> None:
-    """Write rows as .csv or .json, whole or not at all; raises `RunError` for another suffix."""
+def export(rows: Sequence[Mapping[str, Plain]], path: Path, *, replace: bool = False) -> None:
+    """Write rows as .csv or .json, whole or not at all.
+
+    Raises `RunError` for another suffix and, unless it is to be replaced, for a file that exists.
+    """
+    if os.path.lexists(path) and not replace:
+        raise RunError(f"{path} exists already and is not overwritten; --force replaces it")
     if path.suffix == ".json":
         write_text(path, json.dumps(list(rows), indent=2, allow_nan=False) + "\n")
         return
@@ -45,8 +52,13 @@ def export(rows: Sequence[Mapping[str, Plain]], path: Path) -> None:
     written = io.StringIO()
     writer = csv.DictWriter(written, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _as_text(value) for name, value in row.items()} for row in rows)
     write_text(path, written.getvalue())
+
+
+def _as_text(value: Plain) -> Plain:
+    """A cell that no spreadsheet takes for a formula, whatever a stranger's run calls itself."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
 
 
 def _key(value: Plain) -> str:

@@ -200,6 +200,10 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path} has format {saved['format']}, this robustkit reads up to {FORMAT}; "
             "use a newer robustkit"
         )
+    try:
+        _plain(saved["config"])
+    except (TypeError, ValueError):
+        raise RunError(f"{path}: config: an infinity, or a key that is no text") from None
     if not is_printable(saved["verb"]):
         raise RunError(f"{path} is a run of {printable(repr(saved['verb']))}, which is no command")
     return dict(saved)

@@ -35,13 +35,30 @@ def find_runs(root: Path | str) -> list[RunInfo]:
     root = Path(root)
     if not root.is_dir():
         raise RunError(f"{root} is not a folder")
-    found = []
-    for folder, below, files in os.walk(root):
-        below[:] = [name for name in below if not name.startswith(".")]
-        if "config.yaml" in files and "env.json" in files:
-            below.clear()
-            found.append(_describe(Path(folder)))
+    found, waiting = [], [root]
+    while waiting:
+        folder = waiting.pop()
+        files, below = _entries(folder)
+        if {"config.yaml", "env.json"} <= files:
+            found.append(_describe(folder))
+        else:
+            waiting += [folder / name for name in below if not name.startswith(".")]
     return sorted(found, key=lambda run: (run.created, run.path))
+
+
+def _entries(folder: Path) -> tuple[set[str], list[str]]:
+    """The names of files and of folders; none where the folder cannot be read."""
+    files, folders = set(), []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                else:
+                    files.add(entry.name)
+    except OSError:
+        return set(), []
+    return files, folders
 
 
 def _describe(path: Path) -> RunInfo:

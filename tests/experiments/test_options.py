@@ -129,7 +129,7 @@ def test_a_wrong_flag_is_one_line(parser: VerbParser, arguments: list[str], mess
         ("epochs: [3", "not YAML"),
         ("verb: evolve\nconfig: {}", "holds options of 'evolve', not of 'train'"),
         ("verb: train\nconfig: 3", "expected a mapping"),
-        ("eps: !!python/object/apply:os.system [true]", "not YAML"),
+        ("eps: !!python/object/apply:os.system [true]", "none of plain values"),
     ],
 )
 def test_a_wrong_file_is_named(parser: VerbParser, tmp_path: Path, text: str, message: str) -> None:
