@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import typing
 from argparse import Action, ArgumentDefaultsHelpFormatter, _StoreAction
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -24,7 +22,7 @@ from experiments.messages import tidy
 from experiments.verbs import VERBS, verb_module
 from robustkit import extensions
 from robustkit.errors import ConfigError, did_you_mean
-from robustkit.reading import check_yaml, is_printable, read_yaml
+from robustkit.reading import check_yaml, is_printable, parse_real, read_yaml
 
 Config = TypeVar("Config")
 # Of a config's fields: what `add_argument` is told of them instead of their types.
@@ -32,10 +30,6 @@ Forms = Mapping[str, Mapping[str, Any]]
 
 # Options about the launch itself: not settings of the experiment, never saved with it.
 HOUSEKEEPING = ("config", "print_config", "out", "resume", "list", "evidence")
-
-
-_LARGEST_EXPONENT = 400  # a float's is 308
-_LONGEST_NUMBER = 100  # characters
 
 
 @dataclass(frozen=True)
@@ -199,23 +193,7 @@ def run_verb(verb: str, arguments: Sequence[str]) -> int:
 
 def real(value: str | float) -> float:
     """A number, or a fraction of two as the field writes them: `0.03` or `8/255`."""
-    _check_number(value)
-    try:
-        return float(Fraction(value))
-    except ZeroDivisionError:
-        raise ValueError(f"division by zero in '{value}'") from None
-    except OverflowError:  # an infinity, or more than a float holds
-        raise ValueError(f"'{value}' is not a finite number") from None
-
-
-def _check_number(value: str | float) -> None:
-    """Raise `ValueError` for what a fraction of whole numbers would fill the memory with."""
-    if isinstance(value, str):
-        powers = re.findall(r"[eE][-+]?([0-9_]+)", value)
-        if any(len(each) > 9 or int(each) > _LARGEST_EXPONENT for each in powers):
-            raise ValueError(f"'{value[:50]}' is larger or smaller than any number of use here")
-        if len(value) > _LONGEST_NUMBER:
-            raise ValueError(f"a number of {len(value):,} characters")
+    return parse_real(value)
 
 
 def real_or_none(value: str | float | None) -> float | None:

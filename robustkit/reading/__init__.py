@@ -13,6 +13,7 @@ from robustkit.reading.bounded import (
     read_text,
 )
 from robustkit.reading.inside import check_plain_folder, open_inside
+from robustkit.reading.numbers import parse_real
 from robustkit.reading.plain import check_kind, parse_json, read_json
 from robustkit.reading.printable import is_printable, printable
 from robustkit.reading.yamlfile import check_yaml, parse_yaml, read_yaml
@@ -28,6 +29,7 @@ __all__ = [
     "open_bounded",
     "open_inside",
     "parse_json",
+    "parse_real",
     "parse_yaml",
     "printable",
     "read_bounded",

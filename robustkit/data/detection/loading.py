@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from robustkit.data.detection.sets import DetectionSet, joined
 from robustkit.data.detection.voc import read_voc
 from robustkit.data.shapes import ShapesConfig, rendered
 from robustkit.errors import DataError, did_you_mean
+from robustkit.reading import parse_real
 
 KINDS = ("voc", "coco", "shapes")
 FORMS = "voc:FOLDER:SPLIT (voc:A+B:SPLIT), coco:IMAGES:JSON or shapes:STYLE[:N]"
@@ -130,7 +130,7 @@ _READERS: dict[str, Callable[[str, str, str, bool], DetectionSet]] = {
     "shapes": _shapes,
 }
 _OPTIONS: dict[str, Callable[[str], Any]] = {
-    "texture": lambda text: float(Fraction(text)) if len(text) < 16 else float(text),
+    "texture": parse_real,
     "side": int,
     "seed": int,
 }
