@@ -102,7 +102,8 @@ def run(options: Options) -> int:
         folder.write_summary(summary)
         write_report(folder)
     if subject.judged is not None:
-        print("\n".join(subject.judged.lines()))
+        for line in subject.judged.lines():
+            _say(line)
     for image in summary["images"]:
         _say(
             f"{image['index']}: {image['target']} {image['score']:.3f} "

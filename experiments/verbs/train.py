@@ -11,6 +11,7 @@ from experiments.options import Options, VerbParser, add_config, several
 from experiments.train import HELPS, prepare, rates, train, write_report
 from experiments.train.result import read
 from experiments.train.tracking import Watcher, check_tensorboard, tensorboard
+from robustkit.reading import printable
 from robustkit.runs import RunFolder
 from robustkit.training import EpochRecord, TrainConfig
 
@@ -52,7 +53,7 @@ def run(options: Options) -> int:
         check_tensorboard()
     prepared = prepare(config)
     for note in prepared.model.notes:
-        print(f"model: {note}")
+        print(printable(f"model: {note}"))
     with run_folder("train", options, config) as folder, ExitStack() as stack:
         watchers: list[Watcher] = [_show]
         if config["tensorboard"]:
@@ -60,7 +61,8 @@ def run(options: Options) -> int:
         folder.write_summary(train(prepared, folder, watchers))
         write_report(folder)
     told = read(folder)
-    print("\n".join(f"{name}: {rate.striptags()}" for name, rate in rates(told)))
+    for name, rate in rates(told):
+        print(printable(f"{name}: {rate.striptags()}"))
     for finding in told["robust"]["diagnostics"] if told["robust"] else []:
         print(f"  ! {finding['name']}: {finding['seen']}; {finding['means']}")
     print(f"model: {folder.file('model.safetensors')}")

@@ -75,6 +75,8 @@ def svg(figure: Figure, *, alt: str, tips: Mapping[str, str] | None = None) -> M
     ):
         # Text stays text: whoever looks at it has a font for it, or sees that there is none.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
+        # Nor is it news that long names leave little room: the drawing is as large as it has to be.
+        warnings.filterwarnings("ignore", "constrained_layout not applied")
         figure.savefig(
             buffer, format="svg", transparent=True, bbox_inches="tight", metadata=nothing
         )
