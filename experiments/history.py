@@ -1,11 +1,32 @@
-"""The checkpoints that a training run kept, one for each epoch."""
+"""What others read of a training run: its data, its accuracy and the checkpoints that it kept."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
+from experiments.summaries import Epoch, Share, read_settings
+from robustkit.errors import RunError
+from robustkit.reading import check_kind
 from robustkit.runs import RunFolder
+
+
+class Source(TypedDict):
+    """Where the images of a run are from."""
+
+    data: str
+    root: str | None
+
+
+class _Watched(TypedDict):
+    epoch: NotRequired[Epoch | None]
+    val_acc: NotRequired[Share | None]
+
+
+def source_of(run: RunFolder) -> Source:
+    """Return the data of a run; raises `RunError`, naming the entry, for another kind."""
+    return read_settings(run, Source)
 
 
 def kept_checkpoints(run: RunFolder) -> dict[int, Path]:
@@ -19,9 +40,17 @@ def kept_checkpoints(run: RunFolder) -> dict[int, Path]:
 
 
 def accuracy_by_epoch(run: RunFolder) -> dict[int, float]:
-    """Validation accuracy, a fraction, of every epoch whose metrics have it."""
-    known = {record.get("epoch"): record.get("val_acc") for record in run.metrics()}
-    return {epoch: acc for epoch, acc in known.items() if epoch is not None and acc is not None}
+    """Validation accuracy, a fraction, of every epoch whose metrics have it.
+
+    Raises `RunError`, naming the line and the entry, where one is of another kind.
+    """
+    file, found = run.file("metrics.jsonl"), {}
+    for number, record in enumerate(run.metrics(), start=1):
+        told = check_kind(record, _Watched, f"{file}: line {number}", error=RunError)
+        epoch, accuracy = told.get("epoch"), told.get("val_acc")
+        if epoch is not None and accuracy is not None:
+            found[epoch] = accuracy
+    return found
 
 
 def spans(epochs: Collection[int]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from robustkit import models
 from robustkit.data import ImageSet, Splits, channel_stats
@@ -11,6 +12,8 @@ from robustkit.errors import DataError, ModelError
 from robustkit.models import ZOO, Classifier
 from robustkit.models.classifier import takes_grey
 from robustkit.models.matching import matched
+from robustkit.models.sources.factory import FACTORY
+from robustkit.models.specs import parse
 
 KEPT = 2**28  # bytes of weights kept in memory; beyond, nets are loaded again when they are used
 
@@ -67,6 +70,20 @@ def fitted(net: Classifier, images: ImageSet, spec: str, data: str) -> Classifie
             f"{images.shape}"
         )
     return models.resizing(net, images.shape[1:])
+
+
+def check_code(specs: Iterable[str], trust: Sequence[str], where: Path) -> None:
+    """Raise `ModelError` where a run names a function of somebody's as a model, and none trusts it.
+
+    `where` is the run's folder: what a user types himself is his to run, a folder runs no code.
+    """
+    for spec in specs:
+        parsed = parse(spec)
+        if parsed.scheme == FACTORY and parsed.name not in trust:
+            raise ModelError(
+                f"{where}: its model {spec} is made by a function, which loading would run; if you "
+                f"trust it, say so: --trust {parsed.name}"
+            )
 
 
 class Nets(Mapping[str, Classifier]):

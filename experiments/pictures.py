@@ -1,14 +1,21 @@
-"""Tensors as pictures: images, magnified perturbations, and where a net's gradient is large."""
+"""Pictures: of images, magnified perturbations and gradients, and those that a run folder holds."""
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustkit.errors import RunError
+from robustkit.reading import open_inside
+from robustkit.runs import RunFolder
+
 Picture = NDArray[np.uint8]
+
+_PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 
 
 def picture(image: Tensor) -> Picture:
@@ -44,6 +51,18 @@ def gradient_picture(gradient: Tensor) -> Picture:
 
 def _channels_last(pixels: Picture) -> Picture:
     return pixels[0] if pixels.shape[0] == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+
+def kept_picture(folder: RunFolder, name: str) -> str:
+    """Return a PNG file of a run folder as a data URI.
+
+    Raises `RunError`, naming the file, where it is missing, a link, no PNG or of more than 64 MiB.
+    """
+    with open_inside(folder.path, name, error=RunError) as file:
+        content = file.read()
+    if not content.startswith(_PNG):
+        raise RunError(f"{folder.file(name)}: not a PNG picture")
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def show_image(place: Any, pixels: Tensor) -> None:

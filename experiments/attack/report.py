@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
+from experiments.attack.result import Accuracy, Model, Summary, read
 from experiments.pages import (
     eps_text,
-    finished,
     settings_section,
     space_section,
     warnings_of,
     warnings_section,
 )
+from experiments.summaries import DataSettings, read_settings
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import (
     Section,
@@ -28,15 +28,15 @@ from robustkit.runs.report import (
     table,
 )
 
-Summary = dict[str, Any]
-
 
 def write_report(folder: RunFolder) -> Path:
     """Draw `report.html` from the folder's summary; returns its path.
 
-    Raises `RunError` when the evaluation has not finished.
+    Raises `RunError` when the evaluation has not finished, and, naming the entry, for
+    what was edited in its files.
     """
-    summary = finished(folder)
+    summary = read(folder)
+    data = read_settings(folder, DataSettings)["data"]
     sections = [
         *warnings_section(warnings_of(summary["models"])),
         _accuracies(summary),
@@ -48,10 +48,9 @@ def write_report(folder: RunFolder) -> Path:
     page = render_report(
         "Robust accuracy",
         sections,
-        subtitle=f"{summary['n']:,} images of {folder.config['data']} in "
-        f"{duration(summary['seconds']['total'])}",
+        subtitle=f"{summary['n']:,} images of {data} in {duration(summary['seconds']['total'])}",
         env=folder.env,
-        command=folder.env["command"],
+        command=folder.command,
     )
     path = folder.file("report.html")
     write_text(path, page)
@@ -85,13 +84,14 @@ def _curve(summary: Summary) -> Section:
         drawing = Figure(figsize=(6.4, 3.4), layout="constrained")
         axes = drawing.subplots()
         for name, judged in summary["models"].items():
-            points = [{"eps": 0.0, **_clean(judged)}, *judged["curve"]]
-            radii = [point["eps"] for point in points]
-            accuracies = [point["robust_acc"] for point in points]
+            points = [(0.0, _clean(judged)), *((each["eps"], each) for each in judged["curve"])]
+            radii = [eps for eps, _ in points]
+            accuracies = [point["robust_acc"] for _, point in points]
             (line,) = axes.plot(radii, accuracies, marker="o", label=label(name))
-            lows, highs = ([point[side] for point in points] for side in ("low", "high"))
+            lows = [point["low"] for _, point in points]
+            highs = [point["high"] for _, point in points]
             axes.fill_between(radii, lows, highs, color=line.get_color(), alpha=0.15, linewidth=0)
-        axes.set(xlabel=f"ε ({summary['norm']})", ylabel="robust accuracy", ylim=(0, 1))
+        axes.set(xlabel=label(f"ε ({summary['norm']})"), ylabel="robust accuracy", ylim=(0, 1))
         axes.set_xticks([0.0, *summary["eps"]], ["0", *map(eps_text, summary["eps"])])
         axes.legend()
         drawn = svg(drawing, alt="robust accuracy of each net over the radius of the attack")
@@ -117,7 +117,7 @@ def _doubts(summary: Summary) -> Section:
     return Section("doubts", "Are the figures evidence?", html, note)
 
 
-def _clean(judged: dict[str, Any]) -> dict[str, Any]:
+def _clean(judged: Model) -> Accuracy:
     return {
         "robust_acc": judged["clean_acc"],
         "low": judged["clean"]["low"],
@@ -125,5 +125,5 @@ def _clean(judged: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rate(point: dict[str, Any]) -> Markup:
+def _rate(point: Accuracy) -> Markup:
     return percent(point["robust_acc"], point["low"], point["high"])

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from markupsafe import Markup
 
+from experiments.explain.result import Score
 from experiments.explain.scores import CONTROLS
-from robustkit.runs.report import PALETTE, house_style, svg
+from robustkit.runs.report import PALETTE, house_style, label, svg
 
 LINES = ("-", "--", ":")
 
 
-def curves_figure(scores: dict[str, Any]) -> Markup:
+def curves_figure(scores: Mapping[str, Score]) -> Markup:
     """Mean probability over the share of pixels deleted, and inserted."""
     from matplotlib.figure import Figure
 
     with house_style():
         drawing = Figure(figsize=(7.6, 3.2), layout="constrained")
-        for place, kind in zip(drawing.subplots(1, 2), ("deletion", "insertion"), strict=True):
-            for number, (name, each) in enumerate(scores.items()):
-                curve = each[kind]["curve"]
+        curves = {
+            "deletion": {name: each["deletion"]["curve"] for name, each in scores.items()},
+            "insertion": {name: each["insertion"]["curve"] for name, each in scores.items()},
+        }
+        for place, (kind, found) in zip(drawing.subplots(1, 2), curves.items(), strict=True):
+            for number, (name, curve) in enumerate(found.items()):
                 share = [100 * step / (len(curve) - 1) for step in range(len(curve))]
                 control = name in CONTROLS
                 place.plot(
                     share,
                     curve,
-                    label=name,
+                    label=label(name),
                     color="0.6" if control else PALETTE[number % len(PALETTE)],
                     linestyle=LINES[1 + CONTROLS.index(name)]
                     if control
@@ -38,7 +42,7 @@ def curves_figure(scores: dict[str, Any]) -> Markup:
         return svg(drawing, alt="deletion and insertion curves")
 
 
-def sanity_figure(scores: dict[str, Any]) -> Markup:
+def sanity_figure(scores: Mapping[str, Score]) -> Markup:
     """Signed rank correlation over the layers drawn anew, from the output back."""
     from matplotlib.figure import Figure
 
@@ -55,9 +59,13 @@ def sanity_figure(scores: dict[str, Any]) -> Markup:
             colour = PALETTE[number % len(PALETTE)]
             line = LINES[number // len(PALETTE) % len(LINES)]
             places = range(len(layers))
-            place.plot(places, values, line, marker="o", markersize=3, label=name, color=colour)
+            place.plot(
+                places, values, line, marker="o", markersize=3, label=label(name), color=colour
+            )
         place.axhline(0, color="0.8", linewidth=0.8)
-        place.set_xticks(range(len(layers)), layers, rotation=60, ha="right", fontsize=7)
+        place.set_xticks(
+            range(len(layers)), map(label, layers), rotation=60, ha="right", fontsize=7
+        )
         place.set(ylabel="Spearman, signed")
         place.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         return svg(drawing, alt="likeness of maps under randomisation")

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from experiments.explain.drawings import curves_figure, sanity_figure
 from experiments.explain.panels import panel_name
+from experiments.explain.result import (
+    Mean,
+    Missed,
+    Scores,
+    Summary,
+    Transfer,
+    read,
+    read_methods,
+)
 from experiments.explain.scores import CONTROLS
-from experiments.pages import finished, settings_section, space_section
+from experiments.pages import settings_section, space_section
+from experiments.pictures import kept_picture
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import Section, figure, render_report, table
-
-Summary = dict[str, Any]
 
 
 def write_report(folder: RunFolder) -> Path:
     """Draw `report.html` from what the folder holds; returns its path.
 
-    Raises `RunError` when the explanation has not finished.
+    Raises `RunError` when the explanation has not finished, and, naming the entry, for
+    what was edited in its files.
     """
-    summary = finished(folder)
+    summary, methods = read(folder), read_methods(folder)
     sections = [
         _images(folder, summary),
         *_masking(summary),
-        *scores_section(summary),
+        *scores_section(summary.get("scores")),
         *_contrast(summary),
         *space_section(summary.get("pixel_space", {})),
         settings_section(folder.config),
@@ -35,9 +42,9 @@ def write_report(folder: RunFolder) -> Path:
     page = render_report(
         "Explanation",
         sections,
-        subtitle=f"{counted(len(summary['images']))}, {', '.join(folder.config['method'])}",
+        subtitle=f"{counted(len(summary['images']))}, {', '.join(methods)}",
         env=folder.env,
-        command=folder.env["command"],
+        command=folder.command,
     )
     path = folder.file("report.html")
     write_text(path, page)
@@ -49,7 +56,6 @@ def _images(folder: RunFolder, summary: Summary) -> Section:
     transfer = summary.get("transfer")
     whom = "the other model" if transfer is None else transfer["target"]
     for row, image in enumerate(summary["images"]):
-        packed = base64.b64encode(folder.file(panel_name(row)).read_bytes()).decode()
         said = f"predicted {image['predicted']}"
         if image["true"] is not None:
             said += f", true {image['true']}"
@@ -63,10 +69,10 @@ def _images(folder: RunFolder, summary: Summary) -> Section:
         if residual is not None:
             said += f"; contributions and biases miss the score by at most {residual:.1e}"
         html += Markup(
-            "<figure><img src='data:image/png;base64,{}' alt='{}' style='max-width:100%'>"
+            "<figure><img src='{}' alt='{}' style='max-width:100%'>"
             "<figcaption>{}: score of {} {:.3f} (probability {:.1%}); {}</figcaption></figure>"
         ).format(
-            packed,
+            kept_picture(folder, panel_name(row)),
             image["index"],
             image["index"],
             image["target"],
@@ -83,7 +89,7 @@ def _images(folder: RunFolder, summary: Summary) -> Section:
     return Section("maps", "Maps", html, note)
 
 
-def _whence(transfer: dict[str, Any]) -> str:
+def _whence(transfer: Transfer) -> str:
     """Which images of a transfer evaluation these are, and of how many."""
     source, target = transfer["source"], transfer["target"]
     shown = "after" if transfer["attacked"] else "before"
@@ -116,9 +122,8 @@ def _masking(summary: Summary) -> list[Section]:
     return [Section("masking", "Masking check", table(headers, rows), note)]
 
 
-def scores_section(summary: Summary) -> list[Section]:
+def scores_section(scores: Scores | None) -> list[Section]:
     """Deletion, insertion, sanity and stability of every map; nothing where it was not checked."""
-    scores = summary.get("scores")
     if scores is None:
         return []
     rows = []
@@ -175,13 +180,13 @@ def _list(names: list[str]) -> Markup:
     return Markup('<small style="white-space:normal">{}</small>').format(", ".join(names))
 
 
-def _gap(found: dict[str, Any] | None) -> str | None:
+def _gap(found: Missed | None) -> str | None:
     if found is None:
         return None
     return f"{found['mean']:.2f}" if found["mean"] >= 0.01 else f"{found['mean']:.0e}"
 
 
-def _brief(found: dict[str, Any]) -> str | None:
+def _brief(found: Mean) -> str | None:
     return None if found["mean"] is None else f"{found['mean']:.2f}"
 
 
@@ -190,7 +195,7 @@ def counted(images: int) -> str:
     return "1 image" if images == 1 else f"{images} images"
 
 
-def mean_text(found: dict[str, Any]) -> str | None:
+def mean_text(found: Mean) -> str | None:
     """{mean, low, high, constant} as `0.12 [0.10, 0.14]`, with how many maps were constant."""
     if found["mean"] is None:
         return None if not found.get("constant") else f"{found['constant']} constant"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.explain.repaired import from_repair
 from experiments.explain.transferred import from_transfer, load_attacked
 from experiments.judged import Judged, load_judged, open_images
 from robustkit import repair
@@ -21,9 +22,6 @@ from robustkit.models import Classifier
 from robustkit.models.specs import parse
 from robustkit.repair.sets import class_index
 from robustkit.runs import RunFolder
-
-KINDS = ("broken", "repaired")
-MOST = 12  # images taken from a repair
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +80,7 @@ def resolve_settings(settings: Mapping[str, Any], given: Collection[str]) -> dic
     for name in ("pair", "clean"):
         if settings[name]:
             raise ConfigError(f"--{name} is of --transfer DIR, which is missing")
-    resolved = _from_repair(dict(settings), given)
+    resolved = from_repair(settings, given)
     if resolved["model"] is None:
         raise ConfigError(
             "--model: name the model to explain, a repair with --repair, or a transfer evaluation "
@@ -158,40 +156,6 @@ def _attacked(settings: Mapping[str, Any]) -> Subject:
     return Subject(
         found.source, found.target, found.images, found.labels, names, classes, found.told, judged
     )
-
-
-def _from_repair(settings: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """With `--repair DIR` its model, data, and broken or repaired images."""
-    if settings["repair"] is None:
-        if settings["which"] is not None:
-            raise ConfigError(
-                "--which names images of --repair DIR or --transfer DIR, which are missing"
-            )
-        return settings
-    which = settings["which"] or KINDS[0]
-    if which not in KINDS:
-        raise ConfigError(f"--which: of --repair it is broken or repaired, not '{which}'")
-    folder = RunFolder.open(settings["repair"], verb="repair")
-    summary = folder.summary()
-    if summary is None:
-        raise ConfigError(f"{folder.path}: not finished, there is nothing to explain yet")
-    config = folder.config
-    on = config["repair_on"] or ("test" if config["protocol"] == "paper" else "val")
-    if on not in ("test", "val"):
-        raise ConfigError(f"{folder.path}: was repaired on {on}, which is no split of its data")
-    chosen = summary[f"{which}_indices"][:MOST]
-    if not chosen:
-        raise ConfigError(f"{folder.path}: no {on} image, which it repaired on, was {which}")
-    taken = {"model": config["model"], "data": config["data"], "root": config["root"]}
-    indices = [str(index) for index in chosen]
-    resolved = {**settings, **taken, "which": which, "split": on, "index": indices}
-    for name in (*taken, "contrast", "index", "image", "split"):
-        # A saved configuration names again what the repair has.
-        if name in given and settings[name] and settings[name] != resolved[name]:
-            raise ConfigError(f"--{name}: --repair has its own; leave one of them out")
-        if name in ("contrast", "image") and settings[name]:
-            raise ConfigError(f"--{name}: --repair has its own; leave one of them out")
-    return resolved
 
 
 def _indices(given: Sequence[str], count: int, split: str) -> list[int]:

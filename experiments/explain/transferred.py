@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from experiments.judged import Judged, name_nets
+from experiments.nets import check_code
+from experiments.options import VerbParser
+from experiments.summaries import read_settings, read_summary
 from experiments.transfer.export import crafted
 from experiments.transfer.pipeline import PLAIN, evaluate, prepare
-from experiments.wording import EDITED
-from robustkit.errors import ConfigError, RunError, did_you_mean
+from experiments.verbs import verb_module
+from robustkit.errors import ConfigError, did_you_mean
 from robustkit.models import Classifier
 from robustkit.runs import RunFolder
 
@@ -22,10 +25,39 @@ MOST = 12  # images taken from an evaluation
 # Options that an evaluation has of its own, and those that name images in another way.
 OWN = ("model", "contrast", "data", "root", "split", "pair")
 OTHERS = ("weights", "index", "image")
-# What is read here of an evaluation's settings.
-_READ: dict[str, Any] = {"sources": list, "targets": list, "data": str, "seed": int}
-_READ |= {"attack": str, "eps": float | int, "weights": list, "download": bool, "import": list}
-_READ |= {"root": str | None, "test_size": int | None, "split": str | None}
+
+
+class Settings(TypedDict):
+    """What is read here of an evaluation's settings, in the types of its own options."""
+
+    sources: list[str]
+    targets: list[str]
+    data: str
+    root: str | None
+    split: str | None
+    cache: str
+
+
+class _Kept(TypedDict):
+    """What an evaluation's own pipeline needs besides."""
+
+    attack: str
+    eps: float
+    seed: int
+    weights: list[str]
+    download: bool
+    export: str
+    test_size: int | None
+
+
+class _Sets(TypedDict):
+    keys: dict[str, str]
+
+
+class Summary(TypedDict):
+    """What is read here of an evaluation's summary."""
+
+    sets: _Sets
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +93,8 @@ def from_transfer(settings: dict[str, Any], given: Collection[str]) -> dict[str,
     for name in OTHERS:
         if settings[name]:
             raise ConfigError(f"--{name}: --transfer has its own; leave one of them out")
-    folder, _ = _finished(settings["transfer"])
-    config = folder.config
-    source, target = _pair(folder, settings["pair"])
+    folder, config, _ = _finished(settings["transfer"])
+    source, target = _pair(folder, config, settings["pair"])
     taken = {
         "model": name_nets(config["sources"])[source],
         "contrast": name_nets(config["targets"])[target],
@@ -79,25 +110,22 @@ def from_transfer(settings: dict[str, Any], given: Collection[str]) -> dict[str,
     return {**settings, **taken, "which": which}
 
 
-def _finished(path: str) -> tuple[RunFolder, Mapping[str, str]]:
-    """The run folder of an evaluation, and the keys of its sets; raises `RunError`."""
+def _finished(path: str) -> tuple[RunFolder, Settings, Mapping[str, str]]:
+    """The run folder of an evaluation, its settings, and the keys of its sets.
+
+    Raises `RunError` or `ConfigError`, naming the file and the entry, for what was edited.
+    """
     folder = RunFolder.open(path, verb="transfer")
-    summary = folder.summary()
-    if summary is None:
+    if folder.summary() is None:
         raise ConfigError(f"{folder.path}: not finished, there is nothing to explain yet")
-    sets = summary.get("sets")
-    keys = sets.get("keys") if isinstance(sets, Mapping) else None
-    if not isinstance(keys, Mapping):
-        raise RunError(f"{folder.file('summary.json')}: 'sets.keys' is missing; {EDITED}")
-    for name, kind in _READ.items():
-        if not isinstance(folder.config.get(name, ...), kind):
-            raise RunError(f"{folder.file('config.yaml')}: '{name}' is missing or wrong; {EDITED}")
-    return folder, keys
+    keys = read_summary(folder, Summary)["sets"]["keys"]
+    read_settings(folder, _Kept)
+    return folder, read_settings(folder, Settings), keys
 
 
-def _pair(folder: RunFolder, named: str | None) -> tuple[str, str]:
+def _pair(folder: RunFolder, config: Settings, named: str | None) -> tuple[str, str]:
     """The source and the target that are meant."""
-    sources, targets = (name_nets(folder.config[each]) for each in ("sources", "targets"))
+    sources, targets = name_nets(config["sources"]), name_nets(config["targets"])
     pairs = {
         f"{source}:{target}": (source, target)
         for source, its_spec in sources.items()
@@ -119,9 +147,16 @@ def load_attacked(settings: Mapping[str, Any]) -> Attacked:
     Raises `ConfigError` where no image is of the kind asked for, and where nets, data or attack
     are no more those of the evaluation.
     """
-    folder, kept = _finished(settings["transfer"])
-    prepared = prepare({**folder.config, "device": settings["device"]})
-    source, target = _pair(folder, settings["pair"])
+    folder, config, kept = _finished(settings["transfer"])
+    specs = [*name_nets(config["sources"]).values(), *name_nets(config["targets"]).values()]
+    check_code(specs, settings["trust"], folder.path)
+    # Of where the work is done, and of what it may do, the folder has no say.
+    own = {name: settings[name] for name in ("device", "trust", "download")}
+    parser = VerbParser("transfer")
+    verb_module("transfer").add_arguments(parser)
+    saved = parser.checked(folder.config, str(folder.file("config.yaml")))
+    prepared = prepare({**saved, **own}, keep=False)
+    source, target = _pair(folder, config, settings["pair"])
     matrix = evaluate(prepared, PLAIN)
     if dict(matrix.keys) != kept:
         raise ConfigError(

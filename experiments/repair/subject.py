@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 
-from experiments.history import kept_checkpoints
+from experiments.history import kept_checkpoints, source_of
 from experiments.judged import Judged, load_judged, open_images
+from experiments.summaries import Epoch, read_summary
 from robustkit.compute import resolve_device
 from robustkit.data import ImageSet, read_image_file
 from robustkit.errors import ConfigError, RepairError
@@ -68,16 +69,17 @@ def with_run(
         if settings[name] not in (None, path):
             raise ConfigError(f"--{name}: --run has its own; leave one of them out")
         filled[name] = path
-    for name in ("data", "root"):
-        if name not in given:
-            filled[name] = folder.config[name]
-    return filled
+    return filled | {name: own for name, own in source_of(folder).items() if name not in given}
+
+
+class _Best(TypedDict):
+    best_epoch: NotRequired[Epoch]
 
 
 def _delivered(folder: RunFolder, found: Mapping[int, str]) -> int:
     """The epoch of the model that the training gave: its best one where it stopped early."""
     last = max(found, default=0)
-    best = (folder.summary() or {}).get("best_epoch", last)
+    best = last if folder.summary() is None else read_summary(folder, _Best).get("best_epoch", last)
     model = folder.file("model.safetensors")
     if best == last or best not in found or not model.exists():
         return last

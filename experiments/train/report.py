@@ -8,9 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from experiments.pages import finished, settings_section
+from experiments.pages import settings_section
+from experiments.summaries import KnownRate
+from experiments.train.result import EpochTold, Summary, read, read_epochs
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import (
+    Cell,
     Section,
     cards,
     duration,
@@ -22,30 +25,29 @@ from robustkit.runs.report import (
     svg,
 )
 
-Epochs = Sequence[dict[str, Any]]
-
 
 def write_report(folder: RunFolder) -> Path:
     """Draw `report.html` from the folder's summary and metrics; returns its path.
 
-    Raises `RunError` when the training has not finished.
+    Raises `RunError` when the training has not finished, and, naming the entry, for
+    what was edited in its files.
     """
-    summary, epochs = finished(folder), folder.metrics()
+    summary, epochs = read(folder), read_epochs(folder)
     page = render_report(
         f"Training of {summary['model']} on {summary['data']}",
         [_result(summary), _course(epochs), settings_section(folder.config)],
         subtitle=f"{summary['epochs']} epochs in {duration(summary['seconds'])}",
         env=folder.env,
-        command=folder.env["command"],
+        command=folder.command,
     )
     path = folder.file("report.html")
     write_text(path, page)
     return path
 
 
-def rates(summary: dict[str, Any]) -> list[tuple[str, Markup]]:
+def rates(summary: Summary) -> list[tuple[str, Markup]]:
     """The measured rates, each as its name and its figure with interval and n."""
-    named = [("clean accuracy, test", summary["clean"])]
+    named: list[tuple[str, KnownRate]] = [("clean accuracy, test", summary["clean"])]
     if summary["robust"] is not None:
         attack = summary["robust"]["attack"]
         how = f"{attack['name']}, {attack['steps']} steps, eps {number(attack['eps'])}"
@@ -55,9 +57,9 @@ def rates(summary: dict[str, Any]) -> list[tuple[str, Markup]]:
     ]
 
 
-def _result(summary: dict[str, Any]) -> Section:
+def _result(summary: Summary) -> Section:
     best = f"epoch {summary['best_epoch']} of {summary['epochs']}"
-    facts = [
+    facts: list[tuple[str, Cell, str]] = [
         *((name, rate, "") for name, rate in rates(summary)),
         ("validation accuracy", percent(summary["val_acc"]), best),
         ("parameters", summary["params"], ""),
@@ -66,7 +68,7 @@ def _result(summary: dict[str, Any]) -> Section:
     return Section("result", "Result", cards(facts))
 
 
-def _course(epochs: Epochs) -> Section:
+def _course(epochs: Sequence[EpochTold]) -> Section:
     """Losses, accuracies and, where there is one, the penalty over the epochs."""
     from matplotlib.figure import Figure
 
@@ -74,14 +76,14 @@ def _course(epochs: Epochs) -> Section:
         ("loss (nats)", ("train_loss", "val_loss")),
         ("accuracy", ("train_acc", "val_acc")),
     ]
-    if any(epoch["penalty"] is not None for epoch in epochs):
+    if any(epoch.get("penalty") is not None for epoch in epochs):
         panels.append(("misalignment penalty", ("penalty",)))
     numbers = [epoch["epoch"] for epoch in epochs]
     with house_style():
         drawing = Figure(figsize=(3.6 * len(panels), 2.8), layout="constrained")
         for axes, (title, names) in zip(drawing.subplots(1, len(panels)), panels, strict=True):
             for name in names:
-                curve = [epoch[name] for epoch in epochs]
+                curve: list[Any] = [epoch.get(name) for epoch in epochs]
                 axes.plot(numbers, curve, marker=".", label=name.replace("_", " "))
             axes.set(title=title, xlabel="epoch")
             axes.legend()

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as unpack
 from safetensors.torch import save as pack
+from torch import Tensor
 
 from experiments.transfer.pipeline import Prepared, Result
 from robustkit import attacks
 from robustkit.attacks import AdversarialSet
 from robustkit.compute import derive_seed
 from robustkit.errors import RunError
+from robustkit.geometry import LARGEST
+from robustkit.reading import open_inside, parse_json, printable
 from robustkit.runs import RunFolder, atomic_path
 
 FORMS = ("none", "npz", "png")
 EXAMPLES = 5  # images of each source
 _FILE = "examples.safetensors"
+_LARGEST = 1024 * 2**20  # bytes of such a file
 
 
 def crafted(prepared: Prepared, name: str) -> AdversarialSet:
@@ -57,7 +62,7 @@ def keep_examples(prepared: Prepared, result: Result, folder: RunFolder) -> None
     Which they are, what the source made of them, and what every target says; for the report.
     """
     images, matrix = prepared.images, result.matrix
-    kept: dict[str, torch.Tensor] = {}
+    kept: dict[str, Tensor] = {}
     for number, source in enumerate(prepared.sources):
         chosen = torch.from_numpy(_telling(matrix, source))
         some = images.subset(chosen) if len(chosen) else None
@@ -75,16 +80,71 @@ def keep_examples(prepared: Prepared, result: Result, folder: RunFolder) -> None
         temporary.write_bytes(pack(kept, metadata={"classes": "\n".join(images.classes)}))
 
 
-def load_examples(folder: RunFolder) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """What `keep_examples` kept, and the names of the classes; raises `RunError` if damaged."""
-    path: Path = folder.file(_FILE)
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """K images of one source: `clean` and `made` uint8 (K,C,H,W), `label` and `index` int64 (K,).
+
+    `misled` is bool (T,K), for each of T targets.
+    """
+
+    clean: Tensor
+    made: Tensor
+    label: Tensor
+    index: Tensor
+    misled: Tensor
+
+
+def load_examples(
+    folder: RunFolder, sources: int, targets: int
+) -> tuple[dict[int, Examples], list[str]]:
+    """What `keep_examples` kept, by the number of the source, and the names of the classes.
+
+    Raises `RunError`, naming the file and the tensor, for what is missing, a link, or no examples
+    of so many sources and targets.
+    """
+    where = str(folder.file(_FILE))
+    with open_inside(folder.path, _FILE, error=RunError, limit=_LARGEST) as file:
+        content = file.read()
     try:
-        with safe_open(path, framework="pt") as file:
-            classes = (file.metadata() or {})["classes"].split("\n")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError) as error:
-        raise RunError(f"{path}: no examples ({str(error).splitlines()[0]})") from None
-    return tensors, classes
+        tensors = unpack(content)
+    except (SafetensorError, KeyError, ValueError) as error:
+        reason = printable(str(error).partition("\n")[0])
+        raise RunError(f"{where}: no examples ({reason})") from None
+    size = int.from_bytes(content[:8], "little")
+    header = parse_json(content[8 : 8 + size], where, error=RunError)
+    classes = header.get("__metadata__", {}).get("classes")
+    if classes is None:
+        raise RunError(f"{where}: no examples (it names no classes)")
+    names = classes.split("\n")
+    numbers = [number for number in range(sources) if f"{number}.clean" in tensors]
+    return {number: _of(tensors, number, targets, len(names), where) for number in numbers}, names
+
+
+def _of(
+    tensors: dict[str, Tensor], number: int, targets: int, classes: int, where: str
+) -> Examples:
+    """The examples of one source; raises `RunError` for tensors of other types and shapes."""
+    shape = tensors[f"{number}.clean"].shape
+    count = shape[0] if shape else 0
+    expected = {
+        "clean": (torch.uint8, shape),
+        "made": (torch.uint8, shape),
+        "label": (torch.int64, (count,)),
+        "index": (torch.int64, (count,)),
+        "misled": (torch.bool, (targets, count)),
+    }
+    found: dict[str, Tensor] = {}
+    for name, (dtype, size) in expected.items():
+        tensor = found[name] = tensors.get(f"{number}.{name}", torch.empty(0))
+        if tensor.dtype != dtype or tensor.shape != torch.Size(size):
+            told = f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise RunError(f"{where}: {number}.{name}: expected {dtype} {tuple(size)}, not {told}")
+    if len(shape) != 4 or shape[1] not in (1, 3) or not all(1 <= side <= LARGEST for side in shape):
+        raise RunError(f"{where}: {number}.clean: {tuple(shape)} is no shape of images")
+    labels = found["label"]
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise RunError(f"{where}: {number}.label: not all are of the {classes} classes")
+    return Examples(**found)
 
 
 def _telling(matrix: Any, source: str) -> np.ndarray[Any, np.dtype[np.int64]]:

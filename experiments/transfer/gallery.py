@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from markupsafe import Markup
-from torch import Tensor
 
 from experiments.pictures import Picture, magnification, perturbation_picture, picture
-from experiments.transfer.export import load_examples
+from experiments.transfer.export import Examples, load_examples
 from robustkit.data import to_unit
 from robustkit.runs import RunFolder
 from robustkit.runs.report import Section, image_uri
@@ -16,32 +15,30 @@ SIDE = 92  # pixels of the page
 
 def examples_section(folder: RunFolder, sources: list[str], targets: list[str]) -> Section:
     """For every source a few images: clean, adversarial, the difference, and who is misled."""
-    kept, classes = load_examples(folder)
+    kept, classes = load_examples(folder, len(sources), len(targets))
     note = (
         "Common images whose adversarial fools its source, first those on which targets disagree: "
         "chosen to show differences, so no fair sample."
     )
     parts = [
-        _source(kept, number, source, targets, classes)
+        _source(kept[number], source, targets, classes)
         for number, source in enumerate(sources)
-        if f"{number}.clean" in kept
+        if number in kept
     ]
     html = Markup().join(parts) if parts else Markup("<p>There are none.</p>")
     return Section("examples", "Examples", html, note)
 
 
-def _source(
-    kept: dict[str, Tensor], number: int, source: str, targets: list[str], classes: list[str]
-) -> Markup:
+def _source(kept: Examples, source: str, targets: list[str], classes: list[str]) -> Markup:
     headers = ["clean", "adversarial", "difference", "mislead"]
     head = Markup().join(Markup('<th scope="col">{}</th>').format(each) for each in headers)
     rows = Markup()
-    for index in range(len(kept[f"{number}.label"])):
-        clean, made = (to_unit(kept[f"{number}.{kind}"][index]) for kind in ("clean", "made"))
+    for index in range(len(kept.label)):
+        clean, made = to_unit(kept.clean[index]), to_unit(kept.made[index])
         factor = magnification(made - clean)
-        truth = classes[int(kept[f"{number}.label"][index])]
-        place = int(kept[f"{number}.index"][index])
-        verdicts = kept[f"{number}.misled"][:, index].tolist()
+        truth = classes[int(kept.label[index])]
+        place = int(kept.index[index])
+        verdicts = kept.misled[:, index].tolist()
         misled = [target for target, wrong in zip(targets, verdicts, strict=True) if wrong]
         spared = [target for target, wrong in zip(targets, verdicts, strict=True) if not wrong]
         rows += Markup("<tr>{}{}{}<td>{}</td></tr>").format(

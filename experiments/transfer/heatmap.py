@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from markupsafe import Markup
 
+from experiments.summaries import Rate
+from experiments.transfer.result import Cell, Denominator
 from robustkit.runs.report import PALETTE, house_style, label, svg
 
 _DARK = 0.42  # from here on a cell is dark enough for white figures
 
 
-def heatmap(matrix: dict[str, dict[str, Any]], kind: str) -> Markup:
+def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Markup:
     """The rates of one denominator as shaded cells with their figures, in percent."""
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
@@ -64,10 +66,11 @@ def heatmap(matrix: dict[str, dict[str, Any]], kind: str) -> Markup:
         return svg(drawing, alt=alt, tips=tips)
 
 
-def _tip(source: str, target: str, rate: dict[str, Any]) -> str:
-    if rate["rate"] is None:
+def _tip(source: str, target: str, rate: Rate) -> str:
+    low, high = rate["low"], rate["high"]
+    if rate["rate"] is None or low is None or high is None:
         return f"{source} → {target}\nno image to count"
     return (
         f"{source} → {target}\n{100 * rate['rate']:.1f} % "
-        f"[{100 * rate['low']:.1f}, {100 * rate['high']:.1f}], n = {rate['n']:,}"
+        f"[{100 * low:.1f}, {100 * high:.1f}], n = {rate['n']:,}"
     )

@@ -67,8 +67,11 @@ class Prepared:
         return trained_on(self.config.make_attack(targeted=targeted), self.train)
 
 
-def prepare(settings: Mapping[str, Any]) -> Prepared:
-    """Load images, nets and imported sets; raises the house's errors for whatever does not fit."""
+def prepare(settings: Mapping[str, Any], *, keep: bool = True) -> Prepared:
+    """Load images, nets and imported sets; raises the house's errors for whatever does not fit.
+
+    Without `keep` the cache is read only, and what it lacks is kept as long as the process.
+    """
     config = config_from(TransferConfig, settings)
     device = resolve_device(settings["device"])
     of_sources, of_targets = name_nets(settings["sources"]), name_nets(settings["targets"])
@@ -101,8 +104,12 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     if clash := imported.keys() & {*sources, *nets}:
         raise ConfigError(f"an imported set and a model are both called '{min(clash)}'")
     # Without a cache sets are kept as long as the run, for they may not fit into memory together.
-    scratch = TemporaryDirectory() if settings["cache"] == "none" else None
-    folder = Path(scratch.name) if scratch else _cache(Path(settings["cache"]).expanduser())
+    cache = None if settings["cache"] == "none" else Path(settings["cache"]).expanduser()
+    scratch = TemporaryDirectory() if cache is None or not keep else None
+    if scratch is not None:
+        store = Store(Path(scratch.name), beside=cache)
+    elif cache is not None:
+        store = Store(_cache(cache))
     train = partial(training_images, settings, judged)
     trained_on(config.make_attack(), train)  # finds out now whether there is anything to train on
     return Prepared(
@@ -112,7 +119,7 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
         sources=sources,
         targets=nets.only(list(of_targets)),
         imported=imported,
-        store=Store(folder),
+        store=store,
         scratch=scratch,
         device=device,
         batch_size=batch_size,

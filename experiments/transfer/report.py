@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from experiments.pages import (
     eps_text,
-    finished,
     settings_section,
     space_section,
     warnings_of,
     warnings_section,
 )
+from experiments.summaries import DataSettings, Rate, read_settings
 from experiments.transfer.gallery import examples_section
 from experiments.transfer.heatmap import heatmap
+from experiments.transfer.result import Attack, Cosines, Denominator, Summary, read
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import (
     Section,
@@ -28,8 +28,7 @@ from robustkit.runs.report import (
     table,
 )
 
-Summary = dict[str, Any]
-MEANINGS = {
+MEANINGS: dict[Denominator, str] = {
     "headline": "over the images that every net classifies correctly, the share the target gets "
     "wrong: one common set, so cells can be compared",
     "fooling": "the same among those of them that fool the source",
@@ -40,9 +39,11 @@ MEANINGS = {
 def write_report(folder: RunFolder) -> Path:
     """Draw `report.html` from what the folder holds; returns its path.
 
-    Raises `RunError` when the evaluation has not finished.
+    Raises `RunError` when the evaluation has not finished, and, naming the entry, for
+    what was edited in its files.
     """
-    summary = finished(folder)
+    summary = read(folder)
+    data = read_settings(folder, DataSettings)["data"]
     attack = summary["attack"]
     sections = [
         *warnings_section(warnings_of(summary["nets"])),
@@ -61,17 +62,17 @@ def write_report(folder: RunFolder) -> Path:
         sections,
         subtitle=f"{attack['name']}{_steps(attack)} at {attack['norm']} "
         f"ε = {eps_text(attack['eps'])}; "
-        f"{summary['n']:,} images of {folder.config['data']}; "
+        f"{summary['n']:,} images of {data}; "
         f"{duration(summary['seconds']['total'])}",
         env=folder.env,
-        command=folder.env["command"],
+        command=folder.command,
     )
     path = folder.file("report.html")
     write_text(path, page)
     return path
 
 
-def _steps(attack: dict[str, Any]) -> str:
+def _steps(attack: Attack) -> str:
     return f", {attack['steps']} steps," if "steps" in attack else ""
 
 
@@ -188,11 +189,11 @@ def _sets(summary: Summary) -> Section:
     return Section("sets", "Adversarial sets", html, note)
 
 
-def _rate(rate: dict[str, Any]) -> Markup:
+def _rate(rate: Rate) -> Markup:
     if rate["rate"] is None:
         return Markup("– <small>n = 0</small>")
     return percent(rate["rate"], rate["low"], rate["high"], rate["n"])
 
 
-def _quartiles(found: dict[str, Any]) -> list[float | None]:
+def _quartiles(found: Cosines) -> list[float] | list[None]:
     return found["cos_quartiles"] or [None, None, None]

@@ -10,6 +10,7 @@ from experiments.launch import add_data_options, add_run_options, run_folder, se
 from experiments.options import Forms, Options, VerbParser, add_config, radii
 from experiments.pages import eps_text
 from robustkit.errors import ConfigError
+from robustkit.reading import printable
 from robustkit.runs import RunFolder
 
 
@@ -36,19 +37,20 @@ def run(options: Options) -> int:
     if not config["model"]:
         raise ConfigError("--model: name at least one model to attack")
     prepared = prepare(config)
-    print("\n".join(prepared.judged.lines()), flush=True)
+    for line in prepared.judged.lines():
+        _say(line)
     with run_folder("attack", options, config, keep_failed=False) as folder:
-        summary = attack_all(prepared, lambda line: print(line, flush=True))
+        summary = attack_all(prepared, _say)
         folder.write_summary(summary)
         write_report(folder)
     for name, judged in summary["models"].items():
-        print(
+        _say(
             f"{name}: clean {judged['clean_acc']:.1%}, robust {judged['robust_acc']:.1%} "
             f"[{judged['low']:.1%}, {judged['high']:.1%}] at {config['norm']} "
             f"{eps_text(summary['eps'][-1])}, n = {judged['n']}"
         )
         for finding in judged["diagnostics"]:
-            print(f"  ! {finding['name']}: {finding['seen']}; {finding['means']}")
+            _say(f"  ! {finding['name']}: {finding['seen']}; {finding['means']}")
     print(f"report: {folder.file('report.html')}")
     return 0
 
@@ -56,3 +58,7 @@ def run(options: Options) -> int:
 def report(folder: RunFolder) -> Path:
     """Draw the report of a finished evaluation anew."""
     return write_report(folder)
+
+
+def _say(line: str) -> None:
+    print(printable(line), flush=True)

@@ -19,6 +19,7 @@ from experiments.explain import (
 from experiments.judged import add_trust_option
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.options import Forms, Options, VerbParser, add_config, config_from, names
+from robustkit.reading import printable
 from robustkit.runs import RunFolder
 
 
@@ -101,9 +102,10 @@ def run(options: Options) -> int:
         folder.write_summary(summary)
         write_report(folder)
     if subject.judged is not None:
-        print("\n".join(subject.judged.lines()))
+        for line in subject.judged.lines():
+            _say(line)
     for image in summary["images"]:
-        print(
+        _say(
             f"{image['index']}: {image['target']} {image['score']:.3f} "
             f"({image['probability']:.1%}), predicted {image['predicted']}"
         )
@@ -123,8 +125,8 @@ def _run_checkpoints(options: Options, config: Mapping[str, Any]) -> int:
             folder.write_summary(checkpoints.run_checkpoints(prepared, folder, _say))
         checkpoints.forget_parts(folder)
         path = checkpoints.write_report(folder)
-    for line in checkpoints.headline(folder.summary() or {}):
-        print(line)
+    for line in checkpoints.headline(checkpoints.read(folder)):
+        _say(line)
     print(f"report: {path}")
     return 0
 
@@ -137,4 +139,4 @@ def report(folder: RunFolder) -> Path:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(printable(line), flush=True)

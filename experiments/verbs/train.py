@@ -9,7 +9,9 @@ from experiments.judged import add_trust_option
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.options import Options, VerbParser, add_config, several
 from experiments.train import HELPS, prepare, rates, train, write_report
+from experiments.train.result import read
 from experiments.train.tracking import Watcher, check_tensorboard, tensorboard
+from robustkit.reading import printable
 from robustkit.runs import RunFolder
 from robustkit.training import EpochRecord, TrainConfig
 
@@ -51,16 +53,17 @@ def run(options: Options) -> int:
         check_tensorboard()
     prepared = prepare(config)
     for note in prepared.model.notes:
-        print(f"model: {note}")
+        print(printable(f"model: {note}"))
     with run_folder("train", options, config) as folder, ExitStack() as stack:
         watchers: list[Watcher] = [_show]
         if config["tensorboard"]:
             watchers.append(stack.enter_context(tensorboard(folder.file("tensorboard"))))
-        summary = train(prepared, folder, watchers)
-        folder.write_summary(summary)
+        folder.write_summary(train(prepared, folder, watchers))
         write_report(folder)
-    print("\n".join(f"{name}: {rate.striptags()}" for name, rate in rates(summary)))
-    for finding in (summary["robust"] or {"diagnostics": []})["diagnostics"]:
+    told = read(folder)
+    for name, rate in rates(told):
+        print(printable(f"{name}: {rate.striptags()}"))
+    for finding in told["robust"]["diagnostics"] if told["robust"] else []:
         print(f"  ! {finding['name']}: {finding['seen']}; {finding['means']}")
     print(f"model: {folder.file('model.safetensors')}")
     print(f"report: {folder.file('report.html')}")

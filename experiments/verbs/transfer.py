@@ -15,6 +15,7 @@ from experiments.transfer import HELPS, TransferConfig, prepare, transfer_all, w
 from experiments.transfer.export import FORMS, export, keep_examples
 from experiments.transfer.rows import fill_cache
 from robustkit.errors import ConfigError
+from robustkit.reading import printable
 from robustkit.runs import RunFolder
 
 CACHE = "runs/cache"
@@ -63,7 +64,8 @@ def run(options: Options) -> int:
     _check(config)
     with executor_of(config):  # one that cannot be had is found out before there is a folder
         prepared = prepare(config)
-    print("\n".join(prepared.judged.lines()), flush=True)
+    for line in prepared.judged.lines():
+        _say(line)
     with run_folder("transfer", options, config, keep_failed=False) as folder:
         fill_cache(prepared, config, _say)
         result = transfer_all(prepared, _say)
@@ -72,11 +74,12 @@ def run(options: Options) -> int:
         folder.write_summary(result.summary)
         write_report(folder)
     for note in result.summary["sets"]["notes"]:
-        print(f"cache: {note}")
-    print(_table(result.summary))
+        _say(f"cache: {note}")
+    for line in _table(result.summary):
+        _say(line)
     for name, net in result.summary["nets"].items():
         for finding in net["diagnostics"]:
-            print(f"  ! {name}: {finding['name']}: {finding['seen']}; {finding['means']}")
+            _say(f"  ! {name}: {finding['name']}: {finding['seen']}; {finding['means']}")
     print(f"report: {folder.file('report.html')}")
     return 0
 
@@ -87,7 +90,7 @@ def report(folder: RunFolder) -> Path:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(printable(line), flush=True)
 
 
 def _check(config: dict[str, Any]) -> None:
@@ -99,7 +102,7 @@ def _check(config: dict[str, Any]) -> None:
         raise ConfigError(f"--export must be {', '.join(FORMS)}, not '{config['export']}'")
 
 
-def _table(summary: dict[str, Any]) -> str:
+def _table(summary: dict[str, Any]) -> list[str]:
     """The headline rates as lines of text."""
     lines = [f"T(source -> target) over the {summary['n_common']} images all nets get right:"]
     for source, row in summary["matrix"].items():
@@ -109,4 +112,4 @@ def _table(summary: dict[str, Any]) -> str:
             if rate["rate"] is not None:
                 shown = f"{rate['rate']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]"
             lines.append(f"  {source} -> {target}: {shown}")
-    return "\n".join(lines)
+    return lines

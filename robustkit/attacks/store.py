@@ -56,11 +56,12 @@ class Store:
     """A folder of results; `None` keeps small ones in memory only.
 
     Whatever cannot be what its name says (cut short, bits flipped, of another model) is computed
-    anew and said in `notes`, one line each. `hits` and `misses` count what was asked for.
+    anew and said in `notes`, one line each. `hits` and `misses` count what was asked for. What a
+    folder `beside` holds is taken from there, and nothing is written to it.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None, beside: Path | None = None) -> None:
+        self.folder, self._beside = folder, beside
         self.hits = self.misses = 0
         self.notes: list[str] = []
         self._small: dict[str, Tensors] = {}
@@ -71,12 +72,9 @@ class Store:
         if name in self._small:
             self.hits += 1
             return self._small[name]
-        if path is not None and path.is_file():
-            kept = _read(path, origin)
-            if not isinstance(kept, str):
-                self.hits += 1
-                return self._remember(name, kept)
-            self.notes.append(f"{path}: {kept}; computed anew")
+        if (kept := self._kept(kind, origin)) is not None:
+            self.hits += 1
+            return self._remember(name, kept)
         self.misses += 1
         made = make()
         if (path := self._writable(path)) is not None:
@@ -92,12 +90,9 @@ class Store:
         if rows.nbytes <= SMALL:
             return self.fetch(kind, origin, lambda: {name: _collect(rows)})[name]
         path = self.path(kind, origin)
-        if path is not None and path.is_file():
-            kept = _read(path, origin)
-            if not isinstance(kept, str):
-                self.hits += 1
-                return kept[name]
-            self.notes.append(f"{path}: {kept}; computed anew")
+        if (kept := self._kept(kind, origin)) is not None:
+            self.hits += 1
+            return kept[name]
         self.misses += 1
         if (path := self._writable(path)) is None:
             return _collect(rows)
@@ -122,6 +117,18 @@ class Store:
             finally:
                 self.hits, self.misses = self.hits + other.hits, self.misses + other.misses
 
+    def _kept(self, kind: str, origin: Origin) -> Tensors | None:
+        """What is kept of this origin, whole and true to its name; else a note of what is not."""
+        for folder in (self.folder, self._beside):
+            path = None if folder is None else folder / _file_name(kind, origin)
+            if path is None or not path.is_file():
+                continue
+            kept = _read(path, origin)
+            if not isinstance(kept, str):
+                return kept
+            self.notes.append(f"{path}: {kept}; computed anew")
+        return None
+
     def _writable(self, path: Path | None) -> Path | None:
         """`path` with its folder made, or None where nothing can be kept."""
         if path is not None and path.exists() and not path.is_file():
@@ -138,12 +145,16 @@ class Store:
 
     def path(self, kind: str, origin: Origin) -> Path | None:
         """Where what depends on `origin` is, or would be, kept."""
-        return None if self.folder is None else self.folder / f"{kind}-{key(origin)}.safetensors"
+        return None if self.folder is None else self.folder / _file_name(kind, origin)
 
 
 def key(origin: Origin) -> str:
     """32 hexadecimal digits for what `origin` says."""
     return hashlib.sha256(_written(origin).encode()).hexdigest()[:32]
+
+
+def _file_name(kind: str, origin: Origin) -> str:
+    return f"{kind}-{key(origin)}.safetensors"
 
 
 def write(path: Path, tensors: Tensors, origin: Origin) -> None:

@@ -107,6 +107,8 @@ def _check(node: Any, depth: int, sizes: dict[int, int], above: set[int]) -> int
         number = node.tag in (_TAG + "int", _TAG + "float")
         if number and len(node.value) > LONGEST_NUMBER:
             raise _Unfit(f"{_line(node)}a number of {len(node.value):,} characters")
+        if node.value.encode(errors="ignore").decode() != node.value:
+            raise _Unfit(f"{_line(node)}a character that UTF-8 lacks")
     else:
         above.add(id(node))
         for each in node.value:

@@ -79,6 +79,17 @@ def _checkpoints(runs: Path, out: Path) -> None:
     _run("explain", "--run", made(runs, "train"), *flags, "--out", out)
 
 
+def _explain_transfer(runs: Path, out: Path) -> None:
+    """A contrast and a masking check, too, of images that fool one net and were to fool another."""
+    weak, strong = made(runs, "train") / "history" / "epoch_0001.safetensors", _model(runs)
+    nets = ["--sources", f"late={strong}", "--targets", f"early={weak}", "--eps", "0.3"]
+    flags = ["--attack", "fgsm", "--gradients", "0", "--no-control", "--cache", "none", *_FEW]
+    _run("transfer", *nets, *flags, "--out", out.with_name(".attacked"))
+    flags = ["--method", "saliency", "--mask", "0,0,4,4", "--steps", "2", *_PLAIN]
+    both = ["--which", "misled", *flags]
+    _run("explain", "--transfer", out.with_name(".attacked"), *both, "--out", out)
+
+
 def _adapt(runs: Path, out: Path) -> None:
     _run("adapt", *SMALL, "--recipe", "source,adversarial", "--seeds", "1", "--out", out)
 
@@ -113,6 +124,7 @@ KINDS: dict[str, Callable[[Path, Path], None]] = {
     "repair": _repair,
     "explain": _explain,
     "checkpoints": _checkpoints,
+    "explain-transfer": _explain_transfer,
     "adapt": _adapt,
     "detect": _detect,
     "shift": _shift,

@@ -7,6 +7,7 @@ from experiments.explain.checkpoints.pipeline import (
     run_checkpoints,
 )
 from experiments.explain.checkpoints.report import headline, write_report
+from experiments.explain.checkpoints.result import read
 from experiments.explain.checkpoints.settings import (
     check_resumable,
     resolve_run,
@@ -19,6 +20,7 @@ __all__ = [
     "forget_parts",
     "headline",
     "prepare",
+    "read",
     "resolve_run",
     "run_checkpoints",
     "without_run",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from experiments.explain.checkpoints.result import Brief, EpochTold, Summary
 from experiments.explain.drawings import LINES
+from experiments.explain.result import Mean
 from experiments.explain.scores import CONTROLS
-from robustkit.runs.report import PALETTE, house_style, svg
+from robustkit.runs.report import PALETTE, house_style, label, svg
 
 NAN = float("nan")
 ANSWERS = {
@@ -19,23 +21,20 @@ ANSWERS = {
 Points = list[tuple[int, float]]
 
 
-def stability_figure(summary: Mapping[str, Any]) -> Markup:
+def stability_figure(summary: Summary) -> Markup:
     """Rank correlation of the maps with the last and with the previous epoch's, and beside them
     validation accuracy where it is known, and the mean probability of the class."""
-    curves: list[dict[str, Points]] = [
-        {
-            name: [(each["epoch"], _mean(each[kind])) for each in found if each[kind] is not None]
-            for name, found in summary["changes"].items()
-        }
-        for kind in ("final", "previous")
-    ]
-    titles = ["Spearman, with the last epoch", "Spearman, with the one before"]
-    return _drawn(
-        [*curves, _answers(summary["epochs"])], [*titles, "the training"], "maps over epochs"
-    )
+    final: dict[str, Points] = {}
+    previous: dict[str, Points] = {}
+    for name, found in summary["changes"].items():
+        final[name] = [(each["epoch"], _mean(each["final"]["signed"])) for each in found]
+        pairs = [(each["epoch"], each["previous"]) for each in found]
+        previous[name] = [(epoch, _mean(each["signed"])) for epoch, each in pairs if each]
+    titles = ["Spearman, with the last epoch", "Spearman, with the one before", "the training"]
+    return _drawn([final, previous, _answers(summary["epochs"])], titles, "maps over epochs")
 
 
-def _answers(epochs: Sequence[Mapping[str, Any]]) -> dict[str, Points]:
+def _answers(epochs: Sequence[EpochTold]) -> dict[str, Points]:
     known = [(each["epoch"], each["val_acc"]) for each in epochs if each["val_acc"] is not None]
     sure = []
     for each in epochs:
@@ -44,22 +43,29 @@ def _answers(epochs: Sequence[Mapping[str, Any]]) -> dict[str, Points]:
     return {name: points for name, points in zip(ANSWERS, (known, sure), strict=True) if points}
 
 
-def scores_figure(epochs: Sequence[Mapping[str, Any]]) -> Markup:
+def scores_figure(epochs: Sequence[EpochTold]) -> Markup:
     """Deletion, insertion, sanity and stability of every map, by epoch."""
-    methods = [name for name in epochs[-1]["scores"] if name not in CONTROLS]
-    kinds = ("deletion", "insertion", "sanity", "stability")
-    curves: list[dict[str, Points]] = []
-    for kind in kinds:
-        names = epochs[-1]["scores"] if kind in ("deletion", "insertion") else methods
-        curves.append(
-            {name: [(e["epoch"], _mean(e["scores"][name][kind])) for e in epochs] for name in names}
-        )
-    return _drawn(curves, list(kinds), "deletion, insertion, sanity and stability by epoch")
+    scores = [(each["epoch"], each["scores"] or {}) for each in epochs]
+    names = list(scores[-1][1])
+    methods = [name for name in names if name not in CONTROLS]
+
+    def curves(chosen: list[str], mean_of: Callable[[Brief], Mean]) -> dict[str, Points]:
+        return {
+            name: [(epoch, _mean(mean_of(told[name]))) for epoch, told in scores] for name in chosen
+        }
+
+    panels = {
+        "deletion": curves(names, lambda brief: brief["deletion"]),
+        "insertion": curves(names, lambda brief: brief["insertion"]),
+        "sanity": curves(methods, lambda brief: brief["sanity"]["signed"]),
+        "stability": curves(methods, lambda brief: brief["stability"]["signed"]),
+    }
+    alt = "deletion, insertion, sanity and stability by epoch"
+    return _drawn(list(panels.values()), list(panels), alt)
 
 
-def _mean(found: Mapping[str, Any]) -> float:
-    mean = found.get("signed", found)["mean"]
-    return NAN if mean is None else float(mean)
+def _mean(found: Mean) -> float:
+    return NAN if found["mean"] is None else found["mean"]
 
 
 def _drawn(panels: Sequence[Mapping[str, Points]], titles: Sequence[str], alt: str) -> Markup:
@@ -80,7 +86,7 @@ def _drawn(panels: Sequence[Mapping[str, Points]], titles: Sequence[str], alt: s
             place.set(title=title, xlabel="epoch", ylim=(min(0.0, lowest) - 0.05, 1.05))
             place.xaxis.set_major_locator(MaxNLocator(integer=True))
         look: Any = {"fontsize": 8, "ncols": 6, "handlelength": 3}
-        drawing.legend(known.values(), known.keys(), loc="outside lower center", **look)
+        drawing.legend(known.values(), map(label, known), loc="outside lower center", **look)
         return svg(drawing, alt=alt)
 
 

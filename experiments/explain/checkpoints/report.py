@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from experiments.explain.checkpoints.drawings import scores_figure, stability_figure
+from experiments.explain.checkpoints.result import Summary, read
 from experiments.explain.checkpoints.strips import MOST, spread, strip_name
 from experiments.explain.report import counted, mean_text, scores_section
 from experiments.history import spans
-from experiments.pages import finished, settings_section
+from experiments.pages import settings_section
+from experiments.pictures import kept_picture
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import Section, figure, percent, render_report, table
 
-Summary = dict[str, Any]
 ROWS = 12  # epochs in a table; of more an even choice is shown
 TOLD = 6  # epochs in a line of the headline
 OPEN = 40  # rows of a table that is open at once
@@ -25,9 +24,10 @@ OPEN = 40  # rows of a table that is open at once
 def write_report(folder: RunFolder) -> Path:
     """Draw `report.html` from what the folder holds; returns its path.
 
-    Raises `RunError` when the explanation has not finished.
+    Raises `RunError` when the explanation has not finished, and, naming the entry, for
+    what was edited in its files.
     """
-    summary = finished(folder)
+    summary = read(folder)
     epochs = [each["epoch"] for each in summary["epochs"]]
     sections = [
         _strips(folder, summary),
@@ -42,7 +42,7 @@ def write_report(folder: RunFolder) -> Path:
         subtitle=f"{counted(len(summary['images']))}, {_epochs(epochs)}, "
         f"{', '.join(summary['changes'])}",
         env=folder.env,
-        command=folder.env["command"],
+        command=folder.command,
     )
     path = folder.file("report.html")
     write_text(path, page)
@@ -74,11 +74,11 @@ def _strips(folder: RunFolder, summary: Summary) -> Section:
         true = "" if image["true"] is None else f", true {image['true']}"
         html += Markup("<h3>{}: score of {}{}</h3>").format(image["index"], image["target"], true)
         for name in summary["changes"]:
-            packed = base64.b64encode(folder.file(strip_name(row, name)).read_bytes()).decode()
             # Smooth where a window is narrow: there is text in the picture.
-            drawn = Markup(
-                "<img src='data:image/png;base64,{}' alt='{}' style='image-rendering:auto'>"
-            ).format(packed, f"{name} of {image['index']} over the epochs")
+            drawn = Markup("<img src='{}' alt='{}' style='image-rendering:auto'>").format(
+                kept_picture(folder, strip_name(row, name)),
+                f"{name} of {image['index']} over the epochs",
+            )
             html += figure(drawn)
     note = (
         f"{_whose(summary)} Over each map: the class's probability, and what the checkpoint says "
@@ -156,7 +156,7 @@ def _folded(title: str, html: Markup) -> Markup:
 
 def _scores(summary: Summary) -> list[Section]:
     """By epoch as curves; the last epoch's as for one model."""
-    sections = scores_section(summary)
+    sections = scores_section(summary.get("scores"))
     if not sections:
         return []
     if len(summary["epochs"]) == 1:

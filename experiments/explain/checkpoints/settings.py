@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.executing import FREE, for_executor
 from experiments.explain.subject import resolve_settings
-from experiments.history import kept_checkpoints, spans
+from experiments.history import kept_checkpoints, source_of, spans
 from experiments.options import Options
 from robustkit.errors import ConfigError
 from robustkit.runs import RunFolder
@@ -32,7 +32,7 @@ def resolve_run(settings: Mapping[str, Any], given: Collection[str]) -> dict[str
         raise ConfigError("--mask is for one model: with --run there is no masking check")
     folder = RunFolder.open(settings["run"], verb="train")
     chosen = _chosen(folder, settings["epochs"])
-    taken = {name: folder.config[name] for name in ("data", "root") if name not in given}
+    taken = {name: value for name, value in source_of(folder).items() if name not in given}
     # The rest is as for the last model alone.
     last = str(kept_checkpoints(folder)[chosen[-1]])
     resolved = resolve_settings({**settings, **taken, "model": last}, given)

@@ -15,10 +15,11 @@ from robustkit.runs.report.figures import (
     svg,
 )
 from robustkit.runs.report.page import Section, render_report
-from robustkit.runs.report.tables import cards, duration, number, percent, table
+from robustkit.runs.report.tables import Cell, cards, duration, number, percent, table
 
 __all__ = [
     "PALETTE",
+    "Cell",
     "Section",
     "cards",
     "drawings",

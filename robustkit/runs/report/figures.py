@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from robustkit.reading import printable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PALETTE = ("#3b7dd8", "#e07b39", "#2f9e77", "#c8506b", "#8a6cc4", "#8b9099")
 """Colours that can be told apart on light and dark ground: blue, orange, green, red, violet, grey.
 """
+
+
+LONGEST = 80  # letters of a name in a figure: more than the page is wide
 
 
 @contextmanager
@@ -63,25 +69,47 @@ def svg(figure: Figure, *, alt: str, tips: Mapping[str, str] | None = None) -> M
 
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "robustkit"}):
+    with (
+        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "robustkit"}),
+        warnings.catch_warnings(),
+    ):
+        # Text stays text: whoever looks at it has a font for it, or sees that there is none.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        # Nor is it news that long names leave little room: the drawing is as large as it has to be.
+        warnings.filterwarnings("ignore", "constrained_layout not applied")
         figure.savefig(
             buffer, format="svg", transparent=True, bbox_inches="tight", metadata=nothing
         )
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     drawn = drawn.replace("#000000", "currentColor").replace("#ffffff", "var(--ground, #fff)")
-    for gid, tip in (tips or {}).items():
-        if f'id="{gid}"' not in drawn:
-            raise ValueError(f"no artist of the figure has the gid '{gid}'")
-        shown = str(escape(tip)).replace("\n", "&#10;")
-        drawn = drawn.replace(f'id="{gid}"', f'id="{gid}" data-tip="{shown}" tabindex="0"')
+    drawn = _with_tips(drawn, tips or {})
     role = f'<svg role="img" aria-label="{escape(alt)}"'
     return Markup(role + _with_own_ids(drawn).removeprefix("<svg"))
 
 
+def _with_tips(drawn: str, tips: Mapping[str, str]) -> str:
+    shown = {gid: str(escape(tip)).replace("\n", "&#10;") for gid, tip in tips.items()}
+    missing = shown.keys() - set(re.findall(r'id="([^"]*)"', drawn))
+    if missing:
+        raise ValueError(f"no artist of the figure has the gid '{min(missing)}'")
+
+    def tipped(match: re.Match[str]) -> str:
+        tip = shown.get(match[1])
+        return match[0] if tip is None else f'{match[0]} data-tip="{tip}" tabindex="0"'
+
+    return re.sub(r'id="([^"]*)"', tipped, drawn) if shown else drawn
+
+
 def label(text: str) -> str:
-    """A text for a figure as it is: matplotlib would read `$…$` as mathematics, and hide `_…`."""
-    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
+    """A text for a figure as it is, in one line: what is longer than 80 letters is shortened.
+
+    matplotlib would read `$…$` as mathematics, and hide `_…`.
+    """
+    told = printable(text)
+    if len(told) > LONGEST:
+        told = f"{told[: LONGEST // 2]}…{told[1 - LONGEST // 2 :]}"
+    return ("\u200b" if told.startswith("_") else "") + told.replace("$", r"\$")
 
 
 def image_uri(image: np.ndarray[Any, Any], scale: int = 1) -> str:

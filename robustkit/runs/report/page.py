@@ -10,6 +10,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+# What is no character of a page, nor of a drawing taken out of it: controls, and halves of pairs.
+_UNSHOWN = dict.fromkeys(
+    (*range(9), 11, 12, *range(14, 32), *range(127, 160), *range(0xD800, 0xE000)), "\ufffd"
+)
+
 
 @dataclass(frozen=True)
 class Section:
@@ -44,13 +49,14 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return jinja.get_template("base.html").render(
+    page: str = jinja.get_template("base.html").render(
         title=title,
         subtitle=subtitle,
         sections=sections,
         command=shlex.join(command),
         facts=list(_facts(env)),
     )
+    return page.translate(_UNSHOWN)
 
 
 def _facts(env: dict[str, Any]) -> Iterable[tuple[str, str]]:
