@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
-
-from msgspec import Meta
+from typing import Any, NotRequired, TypedDict
 
 from experiments.reproduce.registry import find
 from experiments.reproduce.study import SCALES, Exhibit, Study
@@ -20,7 +18,7 @@ class Settings(TypedDict):
     """What the settings of a study say of it."""
 
     name: str
-    seed: Annotated[int, Meta(ge=0)]
+    seed: int
     scale: NotRequired[str]
 
 

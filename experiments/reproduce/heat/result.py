@@ -66,7 +66,7 @@ class Summary(TypedDict):
     """By arm: with and without augmentation."""
 
     study: str
-    arms: dict[str, Arm]
+    arms: Annotated[dict[str, Arm], Meta(max_length=50)]  # a panel each
 
 
 class Shown(TypedDict):

@@ -104,7 +104,7 @@ class Summary(TypedDict):
     """Evolutions and looks by reference."""
 
     study: str
-    evolutions: dict[str, Evolution]
+    evolutions: Annotated[dict[str, Evolution], Meta(max_length=50)]  # a panel each
     attention: dict[str, Attention]
 
 

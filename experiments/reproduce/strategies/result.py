@@ -66,7 +66,7 @@ class Summary(TypedDict):
     """By search and seed; the reference by seed."""
 
     study: str
-    searches: Annotated[dict[str, Seeds], Meta(min_length=1)]
+    searches: Annotated[dict[str, Seeds], Meta(min_length=1, max_length=500)]
     reference: Annotated[dict[str, Reference], Meta(min_length=1)]
 
 

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from robustkit.reading import printable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PALETTE = ("#3b7dd8", "#e07b39", "#2f9e77", "#c8506b", "#8a6cc4", "#8b9099")
 """Colours that can be told apart on light and dark ground: blue, orange, green, red, violet, grey.
 """
+LONGEST_LABEL = 80  # characters
 
 
 @contextmanager
@@ -80,7 +83,13 @@ def svg(figure: Figure, *, alt: str, tips: Mapping[str, str] | None = None) -> M
 
 
 def label(text: str) -> str:
-    """A text for a figure as it is: matplotlib would read `$…$` as mathematics, and hide `_…`."""
+    """A text for a figure as it is: matplotlib would read `$…$` as mathematics, and hide `_…`.
+
+    In one line without control characters, and cut off where it would push all else aside.
+    """
+    text = printable(text)
+    if len(text) > LONGEST_LABEL:
+        text = text[: LONGEST_LABEL - 1] + "…"
     return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
