@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from experiments.executing import executor_of
+from experiments.summaries import check_summary
 from robustkit.compute import Diverged, Ok, Outcome
 from robustkit.compute.executors import Job
 from robustkit.errors import RunError
@@ -22,6 +23,10 @@ class Piece(Job, Protocol):
     def id(self) -> str:
         """Unique in the run."""
 
+    @property
+    def kind(self) -> Any:
+        """What its result is: a `TypedDict`, as `check_kind` takes it."""
+
 
 def carry_out(
     phases: Sequence[Sequence[Piece]],
@@ -30,9 +35,10 @@ def carry_out(
     arm: str,
     say: Say,
 ) -> list[Trial]:
-    """Run what the ledger of `folder` does not yet hold, phase after phase; returns all trials.
+    """Run what the ledger of `folder` does not yet hold, phase after phase; returns their trials.
 
-    Raises `RunError` where a piece ends in anything but a result; what is done stays done.
+    Raises `RunError` where a piece ends in anything but a result, and where the ledger holds a
+    result of another kind; what is done stays done.
     """
     path = folder.file("ledger.sqlite")
     # First the executor: settings that it refuses leave nothing behind.
@@ -40,6 +46,11 @@ def carry_out(
         executor_of(folder.config) as running,
         Ledger.open(path) if path.exists() else Ledger.create(path) as ledger,
     ):
+        asked = {piece.id: piece for pieces in phases for piece in pieces}
+        for trial in ledger.trials():
+            if trial.id in asked:
+                where = f"{path}: the result of '{trial.id}'"
+                check_summary(trial.result, asked[trial.id].kind, where)
         for pieces in phases:
             missing = [piece for piece in pieces if ledger.get(piece.id) is None]
             for piece, outcome in running.run(iter(missing)):
@@ -59,7 +70,7 @@ def carry_out(
                     )
                 )
                 say(f"{piece.id}: {outcome.seconds:.0f} s")
-        return list(ledger.trials())
+        return [trial for trial in ledger.trials() if trial.id in asked]
 
 
 def _hint(outcome: Outcome) -> str:

@@ -6,15 +6,15 @@ kinds here are those that several commands' summaries share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypedDict, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
 
 from msgspec import Meta
 
 from experiments.pages import finished
-from robustkit.errors import RunError
+from robustkit.errors import RobustkitError, RunError
 from robustkit.geometry import LARGEST
-from robustkit.reading import check_kind, printable
+from robustkit.reading import check_kind, is_printable, printable
 from robustkit.runs import RunFolder
 from robustkit.runs.folder import FORMAT
 
@@ -28,7 +28,10 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Real = Annotated[float, Meta(ge=-FLOAT32, le=FLOAT32)]
 Amount = Annotated[float, Meta(ge=0, le=FLOAT32)]
 Cosine = Annotated[float, Meta(ge=-ROUNDING, le=ROUNDING)]
-Probability = Annotated[float, Meta(ge=0, le=ROUNDING)]  # a mean of several
+MeanShare = Annotated[float, Meta(ge=0, le=ROUNDING)]
+Difference = Annotated[float, Meta(ge=-ROUNDING, le=ROUNDING)]  # of two shares
+Points = Annotated[float, Meta(ge=-100, le=100)]  # a difference in percentage points
+Positive = Annotated[float, Meta(gt=0, le=FLOAT32)]
 Radius = Annotated[float, Meta(ge=0, le=1e6)]
 Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 Count = Annotated[int, Meta(ge=0, le=MOST)]
@@ -36,6 +39,7 @@ Number = Annotated[int, Meta(ge=1, le=MOST)]
 Epoch = Annotated[int, Meta(ge=0, le=10**9)]
 Side = Annotated[int, Meta(ge=1, le=LARGEST)]
 Size = Annotated[list[Side], Meta(min_length=2, max_length=2)]
+Digits = Annotated[str, Meta(pattern=r"^[0-9]{1,9}\Z")]  # a whole number as the key of a table
 Quartiles = Annotated[list[Amount], Meta(min_length=3, max_length=3)]
 
 
@@ -57,6 +61,34 @@ class KnownRate(TypedDict):
     high: Share
 
 
+class Gap(TypedDict):
+    """A difference of two rates over the same images; all but `n` None where there is none."""
+
+    points: Points | None
+    low: Points | None
+    high: Points | None
+    p_value: Share | None
+    n: Count
+
+
+class Interval(TypedDict):
+    """A mean with its interval; no ends for one value, nothing without any."""
+
+    mean: Real | None
+    low: Real | None
+    high: Real | None
+    n: NotRequired[Count]
+
+
+class Measured(TypedDict):
+    """The same of one value or more."""
+
+    mean: Real
+    low: Real | None
+    high: Real | None
+    n: NotRequired[Count]
+
+
 class Finding(TypedDict):
     """What casts doubt on a value."""
 
@@ -66,9 +98,10 @@ class Finding(TypedDict):
 
 
 class Published(TypedDict):
-    """The accuracy that others published of a model."""
+    """The accuracy that others published of a model, and on what."""
 
     accuracy: Share
+    on: str
 
 
 class GeometryTold(TypedDict):
@@ -124,19 +157,55 @@ def read_summary(folder: RunFolder, kind: type[Kind]) -> Kind:
     if type(version) is not int or version > FORMAT:
         told = printable(repr(version))
         raise RunError(f"{where}: format: {told}, and this robustkit reads up to {FORMAT}")
-    checked = check_kind(summary, kind, where, error=RunError)
-    for place, found in _intervals(checked, ""):
-        low, high = found["low"], found["high"]
-        if (low is None) != (high is None) or (low is not None and low > high):
-            raise RunError(f"{where}: {place}: low {low} and high {high} are no interval")
-        if "rate" in found and (found["rate"] is None) != (low is None):
-            raise RunError(f"{where}: {place}: rate and interval go together, or are both null")
+    return check_summary(summary, kind, where)
+
+
+def check_summary(value: Any, kind: type[Kind], where: str) -> Kind:
+    """Return plain `value` as `kind`, of whose intervals no end is missing or beyond the other.
+
+    Raises `RunError`, which begins with `where` and names the entry.
+    """
+    checked = check_kind(value, kind, where, error=RunError)
+    check_intervals(checked, where)
     return checked
 
 
+def check_intervals(value: Any, where: str) -> None:
+    """Check every estimate in a plain value that has `low` and `high`: they and it fit together.
+
+    Raises `RunError`, which begins with `where` and names the entry.
+    """
+    for place, found in _inside(value):
+        if not (isinstance(found, Mapping) and "low" in found and "high" in found):
+            continue
+        low, high = found["low"], found["high"]
+        if (low is None) != (high is None) or (low is not None and low > high):
+            raise RunError(f"{where}: {place}: low {low} and high {high} are no interval")
+        for name in ("rate", "points", "p_value"):
+            if name in found and (found[name] is None) != (low is None):
+                raise RunError(f"{where}: {place}: {name} and interval: one is null, one is not")
+        if low is not None and found.get("mean", low) is None:
+            raise RunError(f"{where}: {place}: an interval without a mean")
+
+
 def read_settings(folder: RunFolder, kind: type[Kind]) -> Kind:
-    """Return those of a run's settings that `kind` names; raises `RunError`, naming the entry."""
-    return check_kind(folder.config, kind, f"{folder.file('config.yaml')}: config", error=RunError)
+    """Return those of a run's settings that `kind`, a dataclass or `TypedDict`, names.
+
+    Raises `RunError`, naming `config.yaml` and the entry, for settings that are none.
+    """
+    where = f"{folder.file('config.yaml')}: config"
+    try:
+        return check_kind(folder.config, kind, where, error=RunError)
+    except RunError:
+        raise
+    except RobustkitError as error:  # of a dataclass's own checks, which know of no file
+        raise RunError(f"{where}: {error}") from None
+
+
+def command_of(folder: RunFolder) -> list[str]:
+    """Return the command that made the run; raises `RunError`, naming the file, without one."""
+    told = check_kind(folder.env, _Environment, str(folder.file("env.json")), error=RunError)
+    return told["command"]
 
 
 def where_of(folder: RunFolder) -> str:
@@ -153,24 +222,54 @@ def check_length(what: str, found: Sequence[Any], expected: int, folder: RunFold
         )
 
 
-def check_names(
-    what: str, found: Mapping[str, Any], expected: Sequence[str], folder: RunFolder
-) -> None:
-    """Raise `RunError`, naming the entry, where a table of a summary lacks one of the names."""
-    for name in expected:
+def check_has(found: Mapping[str, Any], names: Iterable[str], where: str) -> None:
+    """Raise `RunError`, which begins with `where`, where a table lacks one of `names`."""
+    for name in names:
         if name not in found:
-            raise RunError(f"{where_of(folder)}: {printable(f'{what}: {name!r}')} is missing")
+            raise RunError(f"{where}: '{printable(name)}' is missing")
 
 
-def _intervals(value: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every mapping with `low` and `high` in a value, with its place."""
+def check_alike(one: Sequence[Any], other: Sequence[Any], where: str, what: str) -> None:
+    """Raise `RunError` where two lists that belong together are not of one length."""
+    if len(one) != len(other):
+        raise RunError(f"{where}: {len(one)} and {len(other)} {what}, which belong together")
+
+
+def check_rates(found: Rate, where: str) -> None:
+    """Raise `RunError` where a rate lies outside its interval."""
+    rate, low, high = found["rate"], found["low"], found["high"]
+    if rate is not None and (low is None or high is None or not low <= rate <= high):
+        raise RunError(f"{where}: the rate {rate} is not within {low} and {high}")
+
+
+def check_lines(value: Any, where: str) -> None:
+    """Check that every name and text in a plain value is one line that a terminal only shows.
+
+    For what is printed as it is. Raises `RunError`, which begins with `where` and names the entry.
+    """
+    for place, each in _inside(value):
+        names = each.keys() if isinstance(each, Mapping) else [each]
+        for text in names:
+            if isinstance(text, str) and not is_printable(text):
+                raise RunError(f"{where}: {place}: not one line of text: {shown(text)}")
+
+
+def shown(text: object) -> str:
+    """Return a text of anyone's for a message: in quotes, printable, its end cut off."""
+    told = printable(repr(text))
+    return told if len(told) <= 60 else f"{told[:60]}…"
+
+
+class _Environment(TypedDict):
+    command: list[str]
+
+
+def _inside(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """A plain value and all values in it, each with its place: `nets.R.clean_acc`."""
+    yield place or "the summary", value
     if isinstance(value, Mapping):
-        if "low" in value and "high" in value:
-            yield place or "the summary", value
-        for name, inner in value.items():
-            if isinstance(inner, Mapping | list):
-                yield from _intervals(inner, f"{place}.{printable(name)}".removeprefix("."))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            if isinstance(inner, Mapping | list):
-                yield from _intervals(inner, f"{place}[{index}]")
+        for name, each in value.items():
+            yield from _inside(each, f"{place}.{printable(name)}" if place else printable(name))
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            yield from _inside(each, f"{place}[{number}]")

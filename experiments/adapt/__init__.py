@@ -10,6 +10,7 @@ from experiments.adapt.config import (
 )
 from experiments.adapt.pipeline import run_adapt
 from experiments.adapt.report import write_report
+from experiments.adapt.result import summary_of
 from experiments.adapt.workspace import load_domains, make_detector
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "load_domains",
     "make_detector",
     "run_adapt",
+    "summary_of",
     "write_report",
 ]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from experiments.adapt.result import Recipe
 from robustkit.runs.report import PALETTE, house_style, label, svg
 
 
-def curves_figure(recipes: Mapping[str, Any]) -> Markup:
+def curves_figure(recipes: Mapping[str, Recipe]) -> Markup:
     """The loss over the steps, a line for each training."""
     from matplotlib.figure import Figure
 
@@ -30,7 +30,7 @@ def curves_figure(recipes: Mapping[str, Any]) -> Markup:
         return svg(drawing, alt="loss over the steps of every training")
 
 
-def classes_figure(recipes: Mapping[str, Any]) -> Markup:
+def classes_figure(recipes: Mapping[str, Recipe]) -> Markup:
     """AP50 of every class on the target, a bar for each recipe, with its interval."""
     from matplotlib.figure import Figure
 

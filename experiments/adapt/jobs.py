@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from adaptation import detectors, shift
 from adaptation.attacks import DetectionAttack
 from adaptation.detectors import Detector
 from adaptation.evaluation import detect, evaluate
 from adaptation.training import train_detector
+from experiments.adapt.result import Shift, Trained
 from experiments.adapt.workspace import Workspace, open_workspace
 from experiments.detections import robust_ap50
 from robustkit.compute import resolve_device
@@ -27,6 +28,8 @@ class TrainRecipe:
     recipe: str
     number: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Trained
 
     def run(self) -> dict[str, Any]:
         """Figures on source and target, robust precision on both, and the curve of the loss."""
@@ -71,6 +74,8 @@ class MeasureShift:
     id: str
     path: str
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Shift
 
     def run(self) -> dict[str, Any]:
         """Distances, ratio and advice, on images that nothing was trained on."""

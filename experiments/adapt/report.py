@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from adaptation import detectors
 from adaptation.evaluation import detect
 from adaptation.recipes import PARTS
+from experiments.adapt.config import AdaptOptions
 from experiments.adapt.drawings import classes_figure, curves_figure
+from experiments.adapt.result import Adapted, Recipe, summary_of
 from experiments.adapt.workspace import open_workspace
 from experiments.detections import SURE, detections_figure, draw_explained, gains_figure
-from experiments.pages import eps_text, finished, settings_section
+from experiments.pages import eps_text, settings_section
+from experiments.summaries import command_of, read_settings
 from experiments.wording import percent
 from robustkit.data.detection import shapes_config
 from robustkit.data.shapes import STYLES
+from robustkit.errors import RunError
+from robustkit.reading import check_regular
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import Section, figure, render_report, table
 
-Summary = dict[str, Any]
 PICTURED = 4
 
 
@@ -32,10 +35,10 @@ def write_report(folder: RunFolder, *, trust: Collection[str] = ()) -> Path:
     Detectors whose backbone a function makes are drawn only where `trust` names it. Raises
     `RunError` when the adaptation has not finished.
     """
-    summary = finished(folder)
-    recipes = summary["recipes"]
+    summary, options = summary_of(folder), read_settings(folder, AdaptOptions)
+    command, recipes = command_of(folder), summary.recipes
     sections = [
-        _precision(summary, folder.config),
+        _precision(summary, options),
         *_notes(summary),
         _shift(summary),
         Section(
@@ -56,20 +59,19 @@ def write_report(folder: RunFolder, *, trust: Collection[str] = ()) -> Path:
     page = render_report(
         "Adaptation",
         sections,
-        subtitle=f"{folder.config['source']} to {folder.config['target']}, "
-        f"{folder.config['detector']}",
+        subtitle=f"{options.source} to {options.target}, {options.detector}",
         env=folder.env,
-        command=folder.env["command"],
+        command=command,
     )
     path = folder.file("report.html")
     write_text(path, page)
     return path
 
 
-def _precision(summary: Summary, config: dict[str, Any]) -> Section:
+def _precision(summary: Adapted, options: AdaptOptions) -> Section:
     rows = []
-    for name, found in summary["recipes"].items():
-        gain = found.get("gain", {}).get("target")
+    for name, found in summary.recipes.items():
+        gain = found["gain"]["target"] if "gain" in found else None
         rows.append(
             [
                 name,
@@ -86,34 +88,34 @@ def _precision(summary: Summary, config: dict[str, Any]) -> Section:
         *("recipe", "target AP50", "gain", "target COCO AP", "source AP50"),
         *("source, attacked", "target, attacked", "seconds"),
     ]
-    first = next(iter(summary["recipes"].values()))
+    first = next(iter(summary.recipes.values()))
     said = "; ".join(
         f"{name}: {' + '.join(PARTS[part].says for part in name.split('+'))}"
-        for name in summary["recipes"]
+        for name in summary.recipes
     )
     note = (
         f"In %, means over {first['seeds']} trainings with Student's 95 % intervals. AP50 by area, "
         f"VOC's rules, {first['target']['images']} test images of the target and "
         f"{first['source']['images']} of the source. Gain: points over `longer` where "
         f"that was asked, else over `source`, training by "
-        f"training. Attacked: PGD-{config['judge_steps']} within {eps_text(config['judge_eps'])}, "
-        f"{config['judge_images']} images. {said}."
+        f"training. Attacked: PGD-{options.judge_steps} within {eps_text(options.judge_eps)}, "
+        f"{options.judge_images} images. {said}."
     )
-    return Section("precision", "Precision", table(headers, rows), note + _texture(config))
+    return Section("precision", "Precision", table(headers, rows), note + _texture(options))
 
 
-def _notes(summary: Summary) -> list[Section]:
+def _notes(summary: Adapted) -> list[Section]:
     """Whose weights the detectors started from, and what was changed of them."""
-    lines = [Markup("<p>{}</p>").format(note) for note in summary.get("notes", [])]
+    lines = [Markup("<p>{}</p>").format(note) for note in summary.notes]
     return [Section("detector", "The detector", Markup("").join(lines), "")] if lines else []
 
 
-def _texture(config: dict[str, Any]) -> str:
+def _texture(options: AdaptOptions) -> str:
     """How strong the classes' texture is, where images are rendered."""
     told = []
-    for name in ("source", "target"):
-        if str(config[name]).startswith("shapes:"):
-            asked = shapes_config(config[name])
+    for name, spec in (("source", options.source), ("target", options.target)):
+        if spec.startswith("shapes:"):
+            asked = shapes_config(spec)
             told.append(f"{name} {eps_text(asked.texture * STYLES[asked.style].kept)}")
     if not told:
         return ""
@@ -123,10 +125,10 @@ def _texture(config: dict[str, Any]) -> str:
     )
 
 
-def _shift(summary: Summary) -> Section:
-    found = summary["shift"]
-    if found["ratio"] is None:
-        return Section("shift", "How far the target is", Markup(), found["advice"])
+def _shift(summary: Adapted) -> Section:
+    found = summary.measured
+    if found is None:
+        return Section("shift", "How far the target is", Markup(), summary.advice)
     rows = [
         ["Fréchet distance", f"{found['frechet']:.4g}"],
         ["between halves of the source", f"{found['within_source']:.4g}"],
@@ -140,14 +142,16 @@ def _shift(summary: Summary) -> Section:
         f"{found['cloud']}; the interval is over random halves."
     )
     html = table(["", ""], rows)
-    points = _points(summary["recipes"], found["ratio"])
+    points = _points(summary.recipes, found["ratio"])
     if points:
         told = "What each training gains on the target; dotted: the threshold of the advice."
         html += figure(Markup(gains_figure(points, found["threshold"])), told)
     return Section("shift", "How far the target is", html, note)
 
 
-def _points(recipes: Summary, ratio: float) -> dict[str, list[tuple[str, float, float]]]:
+def _points(
+    recipes: Mapping[str, Recipe], ratio: float
+) -> dict[str, list[tuple[str, float, float]]]:
     """By recipe, for every training: the target, its distance, and what is gained there."""
     points: dict[str, list[tuple[str, float, float]]] = {}
     for name, found in recipes.items():
@@ -155,24 +159,29 @@ def _points(recipes: Summary, ratio: float) -> dict[str, list[tuple[str, float, 
             continue
         base = recipes[found["gain"]["over"]]["by_seed"]
         for own, plain in zip(found["by_seed"], base, strict=True):
-            values = (own["target"]["ap50_area"], plain["target"]["ap50_area"])
-            if None not in values:
-                gained = ("target", ratio, values[0] - values[1])
-                points.setdefault(name, []).append(gained)
+            now, before = own["target"]["ap50_area"], plain["target"]["ap50_area"]
+            if now is not None and before is not None:
+                points.setdefault(name, []).append(("target", ratio, now - before))
     return points
 
 
 def _pictures(folder: RunFolder, names: list[str], trust: Collection[str]) -> Section:
     space = open_workspace(str(folder.path))
     html = Markup()
-    unnamed = set(detectors.runs_code(space.file(names[0], 0))) - set(trust)
+    files = {name: space.file(name, 0) for name in names}
+    for file in files.values():
+        check_regular(file, error=RunError, follow=False)
+    unnamed = {code for file in files.values() for code in detectors.runs_code(file)} - set(trust)
     if unnamed:
         told = (
             f"Not drawn: the backbone is made by {', '.join(sorted(unnamed))}, which is run only "
             "where it is named, as by adapt --resume."
         )
         return Section("detections", "Detections", html, told)
-    models = {name: detectors.load(space.file(name, 0), trust=trust) for name in names}
+    models = {name: detectors.load(file, trust=trust) for name, file in files.items()}
+    for name, model in models.items():
+        if model.classes != space.source.test.classes:
+            raise RunError(f"{files[name]}: a detector of other classes than those of the images")
     for called, domain in (("source", space.source), ("target", space.target)):
         chosen = domain.test.subset(range(min(PICTURED, len(domain.test))))
         found = {name: detect(model, chosen) for name, model in models.items()}

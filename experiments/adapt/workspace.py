@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from adaptation import detectors
 from adaptation.detectors import Detector
@@ -14,7 +13,7 @@ from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig
 from experiments.adapt.backbones import load_backbone
 from experiments.adapt.config import AdaptOptions
-from experiments.options import config_from
+from experiments.summaries import read_settings
 from robustkit import models
 from robustkit.compute import derive_seed
 from robustkit.data.detection import DetectionSet, load_detection
@@ -22,6 +21,12 @@ from robustkit.errors import DataError
 from robustkit.models import Classifier
 from robustkit.models.weights import fit_weights, read_weights
 from robustkit.runs import RunFolder
+
+
+class Device(TypedDict):
+    """Where a run is carried out."""
+
+    device: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +118,11 @@ def load_domains(options: AdaptOptions) -> tuple[Domain, Domain]:
 @lru_cache(maxsize=1)
 def open_workspace(path: str) -> Workspace:
     """The workspace of a run folder, kept for the next job of this process."""
-    config: Mapping[str, Any] = RunFolder.open(path, verb="adapt").config
-    options = config_from(AdaptOptions, config)
-    base = config_from(DetectionConfig, config)
+    folder = RunFolder.open(path, verb="adapt")
+    options, base = read_settings(folder, AdaptOptions), read_settings(folder, DetectionConfig)
     source, target = load_domains(options)
-    return Workspace(Path(path), options, base, source, target, config["device"])
+    device = read_settings(folder, Device)["device"]
+    return Workspace(Path(path), options, base, source, target, device)
 
 
 def _check_apart(name: str, train: DetectionSet, other: str, test: DetectionSet) -> None:

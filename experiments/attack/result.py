@@ -14,9 +14,10 @@ from experiments.summaries import (
     Radius,
     Share,
     Total,
+    check_has,
     check_length,
-    check_names,
     read_summary,
+    where_of,
 )
 from robustkit.runs import RunFolder
 
@@ -66,5 +67,5 @@ def read(folder: RunFolder) -> Summary:
         check_length(f"models.{name}.curve", model["curve"], len(summary["eps"]), folder)
         for place, point in enumerate(model["curve"]):
             where = f"models.{name}.curve[{place}].per_attack"
-            check_names(where, point["per_attack"], summary["attacks"], folder)
+            check_has(point["per_attack"], summary["attacks"], f"{where_of(folder)}: {where}")
     return summary

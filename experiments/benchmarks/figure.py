@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import math
 import statistics
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
+from msgspec import Meta
+
+from experiments.summaries import Real
 from robustkit.errors import RunError
+from robustkit.reading import check_kind
 
 # With fewer values quartiles say nothing that the ends do not.
 FEWEST_FOR_QUARTILES = 4
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 _BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+
+
+class FigureFile(TypedDict):
+    """A figure as it lies in a file; what else is there is for readers other than us."""
+
+    name: str
+    unit: str
+    values: Annotated[list[Real], Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -74,16 +85,8 @@ class Figure:
     @classmethod
     def from_dict(cls, found: Any) -> Figure:
         """What `to_dict` made; raises `RunError` for anything else."""
-        values = found.get("values") if isinstance(found, Mapping) else None
-        if not isinstance(values, list) or not all(map(is_number, values)):
-            raise RunError("a figure has 'name', 'unit' and 'values', a list of numbers")
-        name, unit = found.get("name"), found.get("unit")
-        if not (isinstance(name, str) and isinstance(unit, str)):
-            raise RunError("'name' and 'unit' of a figure are texts")
-        try:
-            return cls(name, unit, tuple(map(float, values)))
-        except ValueError as error:
-            raise RunError(str(error)) from None
+        told = check_kind(found, FigureFile, "a figure", error=RunError)
+        return cls(told["name"], told["unit"], tuple(map(float, told["values"])))
 
 
 def per_second(name: str, unit: str, count: int, seconds: Sequence[float]) -> Figure:
@@ -95,12 +98,6 @@ def amount(value: float, unit: str) -> str:
     """A value with its unit, in the multiple of it that reads best."""
     scale, shown = _scale(unit, value)
     return f"{_short(value / scale)} {shown}".rstrip()
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value out of a file is a number that a finite float can hold."""
-    most = sys.float_info.max
-    return isinstance(value, int | float) and not isinstance(value, bool) and -most <= value <= most
 
 
 def _scale(unit: str, value: float) -> tuple[float, str]:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypedDict, TypeVar
 
-from experiments.benchmarks.figure import Figure, amount, is_number
+from msgspec import Meta
+
+from experiments.benchmarks.figure import Figure, FigureFile, amount
+from experiments.summaries import Real
 from robustkit.errors import RunError
+from robustkit.reading import check_kind
 
 _T = TypeVar("_T")
 
 OURS_BY_PEER, PEER_BY_OURS = "ours/peer", "peer/ours"
+
+
+class RecordFile(TypedDict):
+    """A record as it lies in a file; what else is there is for readers other than us."""
+
+    what: str
+    ours: FigureFile | None
+    peer: FigureFile | None
+    ratio_of: str
+    higher_is_better: bool
+    bound: Annotated[int, Meta(ge=-(2**53), le=2**53)] | Real | None
+    note: str
+    differs: str
+    skipped: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,44 +139,27 @@ class Record:
         }
 
     @classmethod
-    def from_dict(cls, found: Any) -> Record:
-        """What `to_dict` made; raises `RunError` for anything else."""
-        if not isinstance(found, Mapping):
-            raise RunError("a record is a mapping")
-        missing = [name for name in _KEYS if name not in found]
-        if missing:
-            raise RunError(f"a record without '{missing[0]}'")
-        for name in ("what", "ratio_of", "note", "differs", "skipped"):
-            if not isinstance(found[name], str):
-                raise RunError(f"'{name}' of a record is a text, not {found[name]!r}")
-        bound = found["bound"]
-        if bound is not None and not is_number(bound):
-            raise RunError(f"'bound' of a record is a number or null, not {bound!r:.40}")
-        if not isinstance(found["higher_is_better"], bool):
-            raise RunError("'higher_is_better' of a record is true or false")
+    def from_dict(cls, found: Any, where: str = "a record") -> Record:
+        """What `to_dict` made; raises `RunError`, which begins with `where`, for anything else."""
+        told = check_kind(found, RecordFile, where, error=RunError)
         figures = {
-            name: None if found[name] is None else Figure.from_dict(found[name])
-            for name in ("ours", "peer")
+            name: None if each is None else Figure.from_dict(each)
+            for name, each in (("ours", told["ours"]), ("peer", told["peer"]))
         }
         try:
             return cls(
-                what=found["what"],
+                what=told["what"],
                 ours=figures["ours"],
                 peer=figures["peer"],
-                ratio_of=found["ratio_of"],
-                higher=found["higher_is_better"],
-                bound=bound,
-                note=found["note"],
-                differs=found["differs"],
-                skipped=found["skipped"],
+                ratio_of=told["ratio_of"],
+                higher=told["higher_is_better"],
+                bound=told["bound"],
+                note=told["note"],
+                differs=told["differs"],
+                skipped=told["skipped"],
             )
         except ValueError as error:
-            raise RunError(str(error)) from None
-
-
-_KEYS = (
-    "what", "ours", "peer", "ratio_of", "higher_is_better", "bound", "note", "differs", "skipped",
-)  # fmt: skip
+            raise RunError(f"{where}: {error}") from None
 
 
 def cost(

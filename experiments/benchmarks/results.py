@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
-from experiments.benchmarks.figure import is_number
 from experiments.benchmarks.record import Record
+from experiments.summaries import Amount, Count, check_lines, shown
 from robustkit.errors import RobustkitError, RunError
+from robustkit.reading import check_kind, read_json
 from robustkit.runs import write_json
 from robustkit.runs.environment import environment
 
@@ -21,6 +21,27 @@ FORMAT = 1
 # What a comparison can depend on beside what every run notes.
 _PACKAGES = ("foolbox", "captum", "grad-cam", "zennit", "pycocotools", "ray")
 _MACHINE = ("cpu", "cores", "memory_gib", "os", "device")
+
+
+class SuiteFile(TypedDict):
+    """A suite as it lies in a file."""
+
+    time: str
+    commit: str | None
+    command: list[str]
+    threads: Count
+    seconds: Count | Amount
+    device: str
+    setting: dict[str, Any]
+    records: list[Any]
+
+
+class ResultsFile(TypedDict):
+    """The file."""
+
+    machine: dict[str, Any]
+    versions: dict[str, str | None]
+    suites: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,24 +129,17 @@ def write(path: Path, results: Results) -> None:
 
 def read(path: Path) -> Results:
     """What `write` wrote; raises `RunError`, naming the file and what is wrong in it."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # of JSON and UTF-8, and of brackets without end
-        raise RunError(f"{path}: not JSON: {error}") from None
-    if not isinstance(found, Mapping) or "suites" not in found:
+    found = read_json(path, error=RunError)
+    if not isinstance(found, dict) or "suites" not in found:
         raise RunError(f"{path}: not a file of `robustkit bench`: it has no 'suites'")
     if found.get("format") != FORMAT:
-        raise RunError(f"{path}: format {found.get('format')!r}; this robustkit reads {FORMAT}")
-    for name in ("machine", "versions", "suites"):
-        if not isinstance(found.get(name), Mapping):
-            raise RunError(f"{path}: '{name}' should be a mapping, not {found.get(name)!r}")
-    for name, version in found["versions"].items():
-        if not isinstance(version, str | None):
-            raise RunError(f"{path}: the version of {name} should be a text, not {version!r}")
-    suites = {name: _read_suite(f"{path}: {name}", each) for name, each in found["suites"].items()}
-    return Results(found["machine"], found["versions"], suites)
+        raise RunError(
+            f"{path}: format {shown(found.get('format'))}; this robustkit reads {FORMAT}"
+        )
+    told = check_kind(found, ResultsFile, str(path), error=RunError)
+    check_lines(told, str(path))
+    suites = {name: _read_suite(f"{path}: {name}", each) for name, each in told["suites"].items()}
+    return Results(told["machine"], told["versions"], suites)
 
 
 def _version(package: str) -> tuple[str, str | None]:
@@ -148,34 +162,24 @@ def _as_dict(suite: Measured) -> dict[str, Any]:
     }
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "time": (str,),
-    "commit": (str, type(None)),
-    "command": (list,),
-    "threads": (int,),
-    "seconds": (int, float),
-    "device": (str,),
-    "setting": (dict,),
-    "records": (list,),
-}
-
-
-def _read_suite(where: str, found: Any) -> Measured:
-    if not isinstance(found, Mapping):
-        raise RunError(f"{where}: a suite is a mapping")
+def _read_suite(where: str, value: Any) -> Measured:
     if where.endswith(": "):
         raise RunError(f"{where}a suite without a name")
-    for name, types in _TYPES.items():
-        if name not in found or not isinstance(found[name], types):
-            raise RunError(f"{where}: '{name}' is missing or of a wrong type")
-    for name in ("threads", "seconds"):
-        if not is_number(found[name]):
-            raise RunError(f"{where}: '{name}' is no finite number")
+    found = check_kind(value, SuiteFile, where, error=RunError)
     try:
-        records = tuple(map(Record.from_dict, found["records"]))
-        values = {name: found[name] for name in _TYPES}
+        records = tuple(
+            Record.from_dict(each, f"records[{number}]")
+            for number, each in enumerate(found["records"])
+        )
         return Measured(
-            **{**values, "records": records, "command": tuple(map(str, found["command"]))}
+            records=records,
+            time=found["time"],
+            commit=found["commit"],
+            command=tuple(found["command"]),
+            threads=found["threads"],
+            seconds=found["seconds"],
+            device=found["device"],
+            setting=found["setting"],
         )
     except (RobustkitError, ValueError) as error:
         raise RunError(f"{where}: {error}") from None

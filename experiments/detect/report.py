@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from markupsafe import Markup
 
-from experiments.pages import eps_text, finished, settings_section
+from experiments.detect.config import DetectOptions
+from experiments.detect.result import Evaluated, Summary, summary_of
+from experiments.pages import eps_text, settings_section
+from experiments.summaries import command_of, read_settings
+from robustkit.errors import RunError
+from robustkit.reading import read_bounded
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import Section, render_report, table
 
-Summary = dict[str, Any]
-FIGURES = {
+Models = Mapping[str, Evaluated]
+Figure = Literal["ap50_11pt", "ap50_area", "coco_ap", "coco_ap50", "coco_ap75", "with_difficult"]
+FIGURES: dict[Figure, str] = {
     "ap50_11pt": "VOC AP50, 11 points",
     "ap50_area": "VOC AP50, area",
     "coco_ap": "COCO AP",
@@ -29,43 +36,47 @@ def write_report(folder: RunFolder) -> Path:
 
     Raises `RunError` when the evaluation has not finished.
     """
-    summary = finished(folder)
-    models: list[str] = [name for name in ("detector", "contrast") if name in summary]
+    summary, options = summary_of(folder), read_settings(folder, DetectOptions)
+    command = command_of(folder)
+    models = {"detector": summary["detector"]}
+    if "contrast" in summary:
+        models["contrast"] = summary["contrast"]
     sections = [
-        _precision(summary, models, folder.config),
+        _precision(summary, models, options),
         *_notes(summary, models),
-        _classes(summary, models),
+        _classes(models),
         *_pictures(folder),
         settings_section(folder.config),
     ]
     page = render_report(
         "Detection",
         sections,
-        subtitle=f"{folder.config['model']} on {folder.config['data']}",
+        subtitle=f"{options.model} on {options.data}",
         env=folder.env,
-        command=folder.env["command"],
+        command=command,
     )
     path = folder.file("report.html")
     write_text(path, page)
     return path
 
 
-def _precision(summary: Summary, models: Sequence[str], config: dict[str, Any]) -> Section:
+def _precision(summary: Summary, models: Models, options: DetectOptions) -> Section:
     rows: list[list[str]] = []
     for figure, told in FIGURES.items():
-        rows.append([told, *(_percent(summary[name][figure]) for name in models)])
-    first = summary[models[0]]
+        rows.append([told, *(_percent(each[figure]) for each in models.values())])
+    first = summary["detector"]
     low, high = first["sizes"]["edges"]
-    for size, told in zip(
-        ("small", "medium", "large"),
-        (f"sides under {low:.0f} px", f"{low:.0f} to {high:.0f} px", f"{high:.0f} px and more"),
-        strict=True,
-    ):
-        values = [summary[name]["sizes"]["ap50_area"][size] for name in models]
+    sides: dict[Literal["small", "medium", "large"], str] = {
+        "small": f"sides under {low:.0f} px",
+        "medium": f"{low:.0f} to {high:.0f} px",
+        "large": f"{high:.0f} px and more",
+    }
+    for size, told in sides.items():
+        values = [each["sizes"]["ap50_area"][size] for each in models.values()]
         rows.append([f"VOC AP50, {told}", *map(_percent, values)])
     for eps in first["robust_ap50"]:
-        told = f"VOC AP50 under PGD-{config['attack_steps']} within {eps_text(float(eps))}"
-        rows.append([told, *(_percent(summary[name]["robust_ap50"][eps]) for name in models)])
+        told = f"VOC AP50 under PGD-{options.attack_steps} within {eps_text(float(eps))}"
+        rows.append([told, *(_percent(each["robust_ap50"][eps]) for each in models.values())])
     note = (
         f"{summary['images']} images, {first['objects']} objects that count. Means over classes "
         f"with objects. Attacked: the first {first['attacked_images']} images."
@@ -73,19 +84,19 @@ def _precision(summary: Summary, models: Sequence[str], config: dict[str, Any]) 
     return Section("precision", "Precision, %", table(["", *models], rows), note)
 
 
-def _notes(summary: Summary, models: Sequence[str]) -> list[Section]:
+def _notes(summary: Summary, models: Models) -> list[Section]:
     """Whose weights the detectors have, and what of the data they know nothing of."""
-    lines = [f"{name}: {note}" for name in models for note in summary[name].get("notes", [])]
+    lines = [f"{name}: {note}" for name, each in models.items() for note in each.get("notes", [])]
     if summary.get("left_out"):
         lines.append(f"classes that the detector does not know: {', '.join(summary['left_out'])}")
     html = Markup("").join(Markup("<p>{}</p>").format(line) for line in lines)
     return [Section("detector", "The detector", html, "")] if lines else []
 
 
-def _classes(summary: Summary, models: Sequence[str]) -> Section:
+def _classes(models: Models) -> Section:
     rows = []
-    for name, first in summary[models[0]]["classes"].items():
-        own = [summary[model]["classes"][name] for model in models]
+    for name, first in models["detector"]["classes"].items():
+        own = [each["classes"][name] for each in models.values()]
         cells = [str(first["objects"])]
         for each in own:
             cells += [_percent(each["ap50_area"]), _percent(each["coco_ap"])]
@@ -107,8 +118,9 @@ def _pictures(folder: RunFolder) -> list[Section]:
         ),
     ):
         path = folder.file(file)
-        if path.is_file():
-            packed = base64.b64encode(path.read_bytes()).decode()
+        if os.path.lexists(path):
+            content = read_bounded(path, error=RunError, follow=False)
+            packed = base64.b64encode(content).decode()
             html += Markup(
                 "<figure><img src='data:image/png;base64,{}' alt='{}' style='max-width:100%'>"
                 "<figcaption>{}</figcaption></figure>"

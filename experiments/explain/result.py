@@ -11,13 +11,13 @@ from experiments.explain.scores import CONTROLS
 from experiments.summaries import (
     Amount,
     Count,
+    MeanShare,
     Number,
     PixelSpace,
-    Probability,
     Real,
     Share,
+    check_has,
     check_length,
-    check_names,
     read_settings,
     read_summary,
     where_of,
@@ -68,7 +68,7 @@ class Mean(TypedDict):
 class Area(Mean):
     """The area under a curve of probabilities, and the mean curve."""
 
-    curve: Annotated[list[Probability], Meta(min_length=2)]
+    curve: Annotated[list[MeanShare], Meta(min_length=2)]
 
 
 class Ssim(Mean):
@@ -175,11 +175,15 @@ def check_scores(scores: Scores | None, folder: RunFolder) -> None:
     for name, each in scores.items():
         if name in CONTROLS:
             continue
-        check_names(f"scores.{name}", each, ["sanity", "stability", "completeness"], folder)
+        check_has(
+            each,
+            ["sanity", "stability", "completeness"],
+            f"{where_of(folder)}: scores.{name}",
+        )
         found = each["sanity"]["cascading"]
         layers = found if layers is None else layers
         where = f"scores.{name}.sanity.cascading"
-        check_names(where, found, list(layers), folder)
+        check_has(found, list(layers), f"{where_of(folder)}: {where}")
         check_length(where, list(found), len(layers), folder)
     if layers is None:
         raise RunError(f"{where_of(folder)}: scores: no map but {' and '.join(CONTROLS)}")

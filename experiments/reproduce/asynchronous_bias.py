@@ -9,6 +9,7 @@ from typing import Any
 from adaptation.evaluation import over_seeds
 from experiments.pieces import Piece
 from experiments.reproduce.asynchrony.jobs import Search
+from experiments.reproduce.asynchrony.result import Summary, check
 from experiments.reproduce.claims import Claim, clear_of
 from experiments.reproduce.registry import OURS, enter
 from experiments.reproduce.study import Exhibit, Plan, Results, Study
@@ -51,7 +52,7 @@ def summarise(results: Results) -> dict[str, Any]:
     return {"study": "asynchronous-bias", "log2_ratio": found, "spread": spread}
 
 
-def render(summary: Mapping[str, Any]) -> str:
+def render(summary: Summary) -> str:
     """A table of ratios with their intervals, in Markdown."""
     lines = [
         "# The bias of an asynchronous search to fast nets",
@@ -79,7 +80,7 @@ def _ratio(found: Mapping[str, Any]) -> str:
     return f"{text} [{2 ** found['low']:.2f}, {2 ** found['high']:.2f}]"
 
 
-def judge(summary: Mapping[str, Any]) -> list[Claim]:
+def judge(summary: Summary) -> list[Claim]:
     """Drawn to fast nets where the interval of log₂ of the ratio lies below 0."""
     found = []
     for strategy, cells in summary["log2_ratio"].items():
@@ -112,6 +113,8 @@ enter(
         deviations=(),
         phases=phases,
         summarise=summarise,
+        kind=Summary,
+        check=lambda summary, where: check(summary, where, tuple(map(str, WORKERS))),
         judge=judge,
         render=render,
     )

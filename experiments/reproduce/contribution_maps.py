@@ -9,6 +9,7 @@ from experiments.pieces import Piece
 from experiments.reproduce.claims import Claim, clear_of, everywhere
 from experiments.reproduce.maps.jobs import CoverObjects, MaskMaps, TakeVgg, TrainVgg
 from experiments.reproduce.maps.pictures import PICTURES
+from experiments.reproduce.maps.result import Masks, Summary, Trained, check
 from experiments.reproduce.registry import enter
 from experiments.reproduce.study import Exhibit, Plan, Results, Study
 from experiments.wording import number, percent
@@ -42,9 +43,9 @@ def summarise(results: Results) -> dict[str, Any]:
     return {"study": "contribution-maps", **results}
 
 
-def render(summary: Mapping[str, Any]) -> str:
+def render(summary: Summary) -> str:
     """The masks, the likeness to Grad-CAM, the objects, in Markdown."""
-    trained, masks, objects = (summary[name] for name in ("train", "masks", "objects"))
+    trained, masks, objects = summary["train"], summary["masks"], summary["objects"]
     parts = [
         "# Contribution maps",
         f"`{trained['model']}`, {_accuracy(trained)}; n = {masks['n']:,} images. Means with 95 % "
@@ -66,20 +67,20 @@ def render(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _accuracy(trained: Mapping[str, Any]) -> str:
+def _accuracy(trained: Trained) -> str:
     if trained["test_acc"] is None:
         return "torchvision's weights, targets its own answers"
     share = f"{100 * trained['test_acc']:.2f} % of {trained['n']:,} test images"
     return f"{share}, looked at where it is right"
 
 
-def marked(masks: Mapping[str, Any]) -> dict[str, str]:
+def marked(masks: Masks) -> dict[str, str]:
     """Layers by their numbers: ① the last, then back to the image."""
     layers = list(reversed(masks["layers"]))
     return {**dict(zip(layers, CIRCLED, strict=False)), "input": "pixels"}
 
 
-def _masks(masks: Mapping[str, Any]) -> str:
+def _masks(masks: Masks) -> str:
     lines = ["| layer | masked | share | fall | if linear | answer changes |", "|---" * 6 + "|"]
     for layer, mark in marked(masks).items():
         for kind in ("positive", "random, as positive", "negative", "random, as negative"):
@@ -92,14 +93,14 @@ def _masks(masks: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _alike(masks: Mapping[str, Any]) -> str:
+def _alike(masks: Masks) -> str:
     named = {layer: mark for layer, mark in marked(masks).items() if layer in masks["like_gradcam"]}
     cells = [number(masks["like_gradcam"][layer]) for layer in named]
     head = "| " + " | ".join(named.values()) + " |"
     return "\n".join([head, "|---" * len(cells) + "|", "| " + " | ".join(cells) + " |"])
 
 
-def judge(summary: Mapping[str, Any]) -> list[Claim]:
+def judge(summary: Summary) -> list[Claim]:
     """The publication's claims by rules fixed beforehand.
 
     A mask has an effect where the interval of the difference to a random region of the same size,
@@ -114,6 +115,7 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
     }
     rises = {mark: masks["masks"][f"{layer}/negative"]["drop"] for layer, mark in layers.items()}
     alike = [masks["like_gradcam"][layer]["mean"] for layer in reversed(masks["layers"])]
+    known = [value for value in alike if value is not None]
     several = objects["n"] >= FEW
     return [
         Claim(
@@ -121,7 +123,7 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
             what="at ① CAV is most like Grad-CAM",
             published="the same tendency (Figure 6, two classes)",
             ours=f"Spearman ① to ⑤: {', '.join(map(_rounded, alike))}; {n}",
-            holds=None if None in alike else alike[0] == max(alike),
+            holds=None if len(known) < len(alike) else known[0] == max(known),
         ),
         Claim(
             exhibit=VIEWS,
@@ -198,6 +200,8 @@ enter(
         ),
         phases=phases,
         summarise=summarise,
+        kind=Summary,
+        check=check,
         judge=judge,
         render=render,
         takes=("weights", "images"),

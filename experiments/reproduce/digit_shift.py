@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from adaptation.evaluation import over_seeds
 from experiments.pieces import Piece
 from experiments.reproduce.claims import Claim, clear_of
 from experiments.reproduce.numerals.jobs import COLLECTIONS, TrainNumerals
+from experiments.reproduce.numerals.result import Radii, Summary, check
 from experiments.reproduce.registry import OURS, enter
 from experiments.reproduce.study import Exhibit, Plan, Results, Study
 from experiments.wording import percent
@@ -17,6 +18,8 @@ RADII = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 SEEDS = 5
 CLAIMED = "0.1"
 EXHIBIT = "digit-shift"
+Figure = Literal["source", "robust", "target", "target_adabn"]
+SHOWN: tuple[Figure, ...] = ("source", "robust", "target")
 
 
 def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
@@ -50,12 +53,12 @@ def _order(name: str) -> tuple[str, float, int]:
     return source, float(eps), int(seed)
 
 
-def gain(of: Mapping[str, Any], eps: str, figure: str = "target") -> dict[str, Any]:
+def gain(of: Radii, eps: str, figure: Figure = "target") -> dict[str, Any]:
     """What a radius gains over plain training on the target, seed by seed."""
     return over_seeds([of[eps][seed][figure] - of["0"][seed]["target"] for seed in of[eps]])
 
 
-def render(summary: Mapping[str, Any]) -> str:
+def render(summary: Summary) -> str:
     """Accuracies and gains by radius, the distance and what it advises, in Markdown."""
     parts = [
         "# A shift nobody rendered",
@@ -68,7 +71,7 @@ def render(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def judge(summary: Mapping[str, Any]) -> list[Claim]:
+def judge(summary: Summary) -> list[Claim]:
     """By a rule fixed beforehand, at the radius `CLAIMED`: an interval over seeds clear of 0."""
     found = []
     for source, of in summary["sources"].items():
@@ -101,21 +104,18 @@ def _other(source: str) -> str:
     return next(name for name in COLLECTIONS if name != source)
 
 
-def _table(of: Mapping[str, Any]) -> str:
+def _table(of: Radii) -> str:
     head = ["radius", "source", "source, attacked", "target", "gain", "target, AdaBN"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for eps, runs in of.items():
-        cells = [
-            percent(over_seeds([run[figure] for run in runs.values()]))
-            for figure in ("source", "robust", "target")
-        ]
+        cells = [percent(over_seeds([run[figure] for run in runs.values()])) for figure in SHOWN]
         cells.append("–" if eps == "0" else percent(gain(of, eps), sign=True))
         cells.append(percent(over_seeds([run["target_adabn"] for run in runs.values()])))
         lines.append(f"| {eps} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _advice(of: Mapping[str, Any]) -> str:
+def _advice(of: Radii) -> str:
     runs = list(of["0"].values())
     ratio = over_seeds([run["shift"]["ratio"] for run in runs])["mean"]
     advices = sorted({run["shift"]["advice"] for run in runs})
@@ -136,6 +136,8 @@ enter(
         deviations=(),
         phases=phases,
         summarise=summarise,
+        kind=Summary,
+        check=lambda summary, where: check(summary, where, ("0", CLAIMED)),
         judge=judge,
         render=render,
     )

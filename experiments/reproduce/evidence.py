@@ -15,6 +15,7 @@ from experiments.reproduce.running import judged
 from experiments.reproduce.saved import of_settings, summary_of
 from experiments.reproduce.study import SCALES, Exhibit, Study
 from robustkit.errors import RunError
+from robustkit.reading import printable
 from robustkit.runs import read_config, read_object
 
 HEAD = """# Evidence
@@ -40,7 +41,7 @@ class Result:
     study: Study
     exhibit: Exhibit | None
     seed: int
-    summary: dict[str, Any]
+    summary: Any
 
     @property
     def claims(self) -> list[Claim]:
@@ -88,7 +89,7 @@ def results_in(folder: Path) -> Iterator[Result]:
             config = saved["config"]
             study, exhibit = of_settings(config, beside)
             summary = summary_of(study, found, path)
-            yield Result(path.parent.name, study, exhibit, config["seed"], summary)
+            yield Result(printable(path.parent.name), study, exhibit, config["seed"], summary)
 
 
 def _overview(results: Sequence[Result]) -> str:

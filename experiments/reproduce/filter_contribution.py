@@ -16,6 +16,7 @@ from experiments.reproduce.filters.nets import (
     by_parts,
     trainings_of,
 )
+from experiments.reproduce.filters.result import FilterSummary, Paths, Seeds, check_filters
 from experiments.reproduce.registry import enter
 from experiments.reproduce.study import Exhibit, Plan, Results, Study
 
@@ -42,7 +43,7 @@ def summarise(results: Results) -> dict[str, Any]:
     return by_parts("filter-contribution", results)
 
 
-def render(summary: Mapping[str, Any]) -> str:
+def render(summary: FilterSummary) -> str:
     """The sweep and the counts of paths, in Markdown."""
     parts = [
         "# Filter contribution",
@@ -58,7 +59,7 @@ def render(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _sweep(trainings: Mapping[str, Any]) -> str:
+def _sweep(trainings: Mapping[str, Seeds]) -> str:
     lines = ["| filters | parameters | test accuracy of each training |", "|---|---|---|"]
     for count, runs in trainings.items():
         accuracies = ", ".join(f"{100 * run['test_acc']:.2f} %" for run in runs.values())
@@ -67,7 +68,7 @@ def _sweep(trainings: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def ranked(found: Mapping[str, Any]) -> list[list[tuple[int, int]]]:
+def ranked(found: Paths) -> list[list[tuple[int, int]]]:
     """For each class its pairs (i,j), counted from 1, those that win most often first."""
     order = []
     for counts in found["winners"]:
@@ -76,7 +77,7 @@ def ranked(found: Mapping[str, Any]) -> list[list[tuple[int, int]]]:
     return order
 
 
-def places(found: Mapping[str, Any]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def places(found: Paths) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """For each class the pair that wins most often, and of the others the one that comes second
     most often."""
     chosen = []
@@ -86,7 +87,7 @@ def places(found: Mapping[str, Any]) -> list[tuple[tuple[int, int], tuple[int, i
     return chosen
 
 
-def _paths(seed: str, found: Mapping[str, Any]) -> str:
+def _paths(seed: str, found: Paths) -> str:
     lines = [f"Training {seed}, {found['per_class']:,} images a class:", ""]
     lines += ["| class | first | wins | second | wins |", "|---|---|---|---|---|"]
     for number, pairs in enumerate(ranked(found)):
@@ -100,7 +101,7 @@ def _paths(seed: str, found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def judge(summary: Mapping[str, Any]) -> list[Claim]:
+def judge(summary: FilterSummary) -> list[Claim]:
     """The publication's claims; each must hold in every training.
 
     "Differ" as in the publication: the set of the two paths that win most often is another for
@@ -111,7 +112,7 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
     return [*_filters(summary["train"]), *_ways(list(summary.get("paths", {}).values()))]
 
 
-def _filters(sweep: Mapping[str, Any]) -> Iterator[Claim]:
+def _filters(sweep: Mapping[str, Seeds]) -> Iterator[Claim]:
     claimed = f"{100 * LEAST:g} % or more, with the fewest filters that do"
     known = {
         int(count): [run["test_acc"] for run in runs.values()] for count, runs in sweep.items()
@@ -140,7 +141,7 @@ def _range(accuracies: Sequence[float], n: int) -> str:
     return f"{low} to {high} %, {len(accuracies)} trainings, n = {n:,}"
 
 
-def _ways(found: Sequence[Mapping[str, Any]]) -> Iterator[Claim]:
+def _ways(found: Sequence[Paths]) -> Iterator[Claim]:
     if not found:
         return
     shares = [min(each["share_of_first"]) for each in found]
@@ -195,6 +196,8 @@ enter(
         only_small=ONLY_SMALL,
         phases=phases,
         summarise=summarise,
+        kind=FilterSummary,
+        check=lambda summary, where: check_filters(summary, where, CHOSEN),
         judge=judge,
         render=render,
     )

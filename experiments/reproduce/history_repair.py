@@ -17,6 +17,7 @@ from experiments.reproduce.repairs.claims import BEYOND as VGG16
 from experiments.reproduce.repairs.claims import RQ, judge
 from experiments.reproduce.repairs.jobs import RepairCell, TrainHistory
 from experiments.reproduce.repairs.published import MODELS
+from experiments.reproduce.repairs.result import Summary, check
 from experiments.reproduce.repairs.rows import BEYOND, ROWS, TABLES
 from experiments.reproduce.repairs.tables import render
 from experiments.reproduce.study import Exhibit, Plan, Results, Study
@@ -177,6 +178,8 @@ enter(
         ),
         phases=phases,
         summarise=summarise,
+        kind=Summary,
+        check=check,
         judge=judge,
         render=render,
     )

@@ -22,6 +22,15 @@ from experiments.reproduce.misaligned.claims import (
 )
 from experiments.reproduce.misaligned.figures import transfer_figure
 from experiments.reproduce.misaligned.jobs import CompareAttention
+from experiments.reproduce.misaligned.result import (
+    Attention,
+    Evolution,
+    Kept,
+    Kind,
+    Summary,
+    check,
+    check_evolution,
+)
 from experiments.reproduce.registry import enter
 from experiments.reproduce.study import Exhibit, Plan, Results, Study, VerbRun
 from experiments.wording import number
@@ -66,7 +75,13 @@ def runs(plan: Plan) -> Sequence[VerbRun]:
     """An evolution away from each reference."""
     settings = tuple(f"{COMMON} {SETTINGS[plan.scale]}".split())
     return [
-        VerbRun(name, "evolve", ("--reference", reference, "--surrogate", surrogate, *settings))
+        VerbRun(
+            name,
+            "evolve",
+            ("--reference", reference, "--surrogate", surrogate, *settings),
+            Kept,
+            check_evolution,
+        )
         for name, (reference, surrogate) in REFERENCES[plan.scale].items()
     ]
 
@@ -99,7 +114,7 @@ def summarise(results: Results) -> dict[str, Any]:
     return {"study": "misalignment", "evolutions": evolutions, "attention": attention}
 
 
-def render(summary: Mapping[str, Any]) -> str:
+def render(summary: Summary) -> str:
     """The nets of every evolution, and where they look, in Markdown."""
     parts = [
         "# Low transferability by evolving architectures with misaligned gradients",
@@ -126,7 +141,7 @@ def render(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _nets(evolution: Mapping[str, Any]) -> str:
+def _nets(evolution: Evolution) -> str:
     lines = ["| net | accuracy | under its own attack | T(R→net) | cos with R | MACs |"]
     lines.append("|---" * 6 + "|")
     for player, net in evolution["nets"].items():
@@ -143,8 +158,8 @@ def _nets(evolution: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _looks(attention: Mapping[str, Any]) -> str:
-    kinds = {"gradient": "input gradient", "gradcam": "Grad-CAM"}
+def _looks(attention: Mapping[str, Attention]) -> str:
+    kinds: dict[Kind, str] = {"gradient": "input gradient", "gradcam": "Grad-CAM"}
     heads = [f"{word}: {net}" for word in kinds.values() for net in ("R2", "R′", "E")]
     lines = ["| away from | n | " + " | ".join(heads) + " |", "|---" * (2 + len(heads)) + "|"]
     for name, each in attention.items():
@@ -153,7 +168,7 @@ def _looks(attention: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def draw(summary: Summary) -> Iterator[tuple[str, str]]:
     """Transfer against accuracy, where there is an evolution."""
     if summary["evolutions"]:
         yield "transfer.svg", transfer_figure(summary["evolutions"])
@@ -189,6 +204,8 @@ enter(
         runs=runs,
         phases=phases,
         summarise=summarise,
+        kind=Summary,
+        check=check,
         judge=judge,
         render=render,
         draw=draw,

@@ -17,6 +17,7 @@ from experiments.reproduce.filters.nets import (
     by_parts,
     trainings_of,
 )
+from experiments.reproduce.filters.result import Regions, RegionSummary, check_regions
 from experiments.reproduce.registry import enter
 from experiments.reproduce.study import Exhibit, Plan, Results, Study
 
@@ -42,7 +43,7 @@ def summarise(results: Results) -> dict[str, Any]:
     return by_parts("occlusion", results)
 
 
-def render(summary: Mapping[str, Any]) -> str:
+def render(summary: RegionSummary) -> str:
     """How often a region flips the answer, in Markdown."""
     parts = [
         "# Important regions",
@@ -54,7 +55,7 @@ def render(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _regions(found: Mapping[str, Any]) -> str:
+def _regions(found: Mapping[str, Regions]) -> str:
     lines = ["| training | flipped by one region | regions covered, greedily, to a flip |"]
     lines.append("|---|---|---|")
     for seed, each in found.items():
@@ -67,12 +68,12 @@ def _regions(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _flipped(each: Mapping[str, Any]) -> float:
+def _flipped(each: Regions) -> float:
     """The mean over classes, those with an image that the net gets right."""
     return statistics.mean([float(share) for share in each["flipped_by_one"] if share is not None])
 
 
-def judge(summary: Mapping[str, Any]) -> list[Claim]:
+def judge(summary: RegionSummary) -> list[Claim]:
     """What the text says without figures; its Figure 5 and what follows are missing in our copy.
 
     "Important regions exist" where in every training some image of every class flips by one region.
@@ -120,6 +121,8 @@ enter(
         only_small=ONLY_SMALL,
         phases=phases,
         summarise=summarise,
+        kind=RegionSummary,
+        check=check_regions,
         judge=judge,
         render=render,
     )

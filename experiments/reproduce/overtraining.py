@@ -9,6 +9,7 @@ from typing import Any
 from experiments.pieces import Piece
 from experiments.reproduce.heat.claims import ANSWERS, ERRORS, MAPS, judge, late
 from experiments.reproduce.heat.jobs import GROUPS, Choose, Look, Segment, Setting, Strips
+from experiments.reproduce.heat.result import Arm, Summary, check
 from experiments.reproduce.heat.traces import draw_traces
 from experiments.reproduce.registry import enter
 from experiments.reproduce.study import Exhibit, Plan, Results, Study
@@ -89,7 +90,7 @@ def _rounded(value: Any) -> Any:
     return [_rounded(each) for each in value] if isinstance(value, list) else value
 
 
-def render(summary: Mapping[str, Any]) -> str:
+def render(summary: Summary) -> str:
     """Errors and losses, likeness of the maps at the end, in Markdown."""
     arms = summary["arms"]
     parts = [
@@ -109,7 +110,7 @@ def render(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _training(arms: Mapping[str, Any]) -> str:
+def _training(arms: Mapping[str, Arm]) -> str:
     head = "| arm | checkpoint | train error | test error | test loss | last layer's norm |"
     lines = [head, "|---" * 6 + "|"]
     for arm, of in arms.items():
@@ -124,7 +125,7 @@ def _training(arms: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _maps(of: Mapping[str, Any]) -> str:
+def _maps(of: Arm) -> str:
     kinds = next(iter(of["maps"].values()))["A"]["maps"]
     lines = ["| map | " + " | ".join(f"{group}: Spearman, SSIM" for group in GROUPS) + " |"]
     lines.append("|---" * (1 + len(GROUPS)) + "|")
@@ -171,6 +172,8 @@ enter(
         ),
         phases=phases,
         summarise=summarise,
+        kind=Summary,
+        check=check,
         judge=judge,
         render=render,
         draw=draw_traces,

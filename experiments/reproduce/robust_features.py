@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from experiments.pieces import Piece
 from experiments.reproduce.claims import NOT_GIVEN, Claim, beyond, clear_of, everywhere
 from experiments.reproduce.features.jobs import RADII, Compare, Setting, TrainRole
 from experiments.reproduce.features.nets import ROLES
+from experiments.reproduce.features.result import Compared, Repeat, Summary, check
 from experiments.reproduce.registry import enter
 from experiments.reproduce.study import Exhibit, Plan, Results, Study
 from experiments.wording import number, percent
@@ -20,8 +21,12 @@ REHEARSAL = {"data": "digits", "model": "vgg3?width=8", "epochs": 6}
 PAPER = {"data": "cifar10", "model": "resnet18", "epochs": 60}
 SETTINGS = {"smoke": (REHEARSAL, 40), "small": (SMALL, 1000), "paper": (PAPER, 5000)}
 EXHIBIT = "robust-features"
-FIGURES = ("low", "image", "edges")
+Figure = Literal["low", "image", "edges", "norm", "gradcam_edges"]
+FIGURES: tuple[Figure, ...] = ("low", "image", "edges")
+SHOWN: tuple[Figure, ...] = (*FIGURES, "norm", "gradcam_edges")
 ADVERSARIAL = [role for role, each in ROLES.items() if each.eps]
+# The pairs of nets that are compared.
+ROBUST, PLAIN = "/".join(ADVERSARIAL), "R/R2"
 APART = [role for role, each in ROLES.items() if each.against]
 
 
@@ -57,7 +62,7 @@ def summarise(results: Results) -> dict[str, Any]:
     return {"study": "robust-features", "repeats": repeats}
 
 
-def render(summary: Mapping[str, Any]) -> str:
+def render(summary: Summary) -> str:
     """Every repetition's nets, their likeness to R, in Markdown."""
     repeats = summary["repeats"]
     parts = [
@@ -79,14 +84,18 @@ def render(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def judge(summary: Mapping[str, Any]) -> list[Claim]:
+def judge(summary: Summary) -> list[Claim]:
     """By a rule fixed beforehand: an interval over images clear of the bound, in every repetition.
 
     Nothing can be told where fewer than two images are right in all nets.
     """
     seen = [of["compare"] for of in summary["repeats"].values()]
     n = f"n = {' and '.join(str(each['n']) for each in seen)} images"
-    said = {"low": "smoother", "image": "more like the image", "edges": "more along edges"}
+    said: dict[Figure, str] = {
+        "low": "smoother",
+        "image": "more like the image",
+        "edges": "more along edges",
+    }
     found = []
     for role in (*ADVERSARIAL, *APART):
         for figure, words in said.items():
@@ -113,7 +122,7 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
                 holds=everywhere([clear_of(each, 0.1) for each in shares]),
             )
         )
-    pairs = [(each["pairs"]["/".join(ADVERSARIAL)], each["pairs"]["R/R2"]) for each in seen]
+    pairs = [(each["pairs"][ROBUST], each["pairs"][PLAIN]) for each in seen]
     apart = [beyond(robust["cosine"], plain["cosine"]) for robust, plain in pairs]
     told = [
         f"{number(robust['cosine'])}, plain {number(plain['cosine'])}" for robust, plain in pairs
@@ -142,7 +151,7 @@ def _fine(found: Mapping[str, Any]) -> str:
     return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
 
 
-def _nets(of: Mapping[str, Any]) -> str:
+def _nets(of: Repeat) -> str:
     seen = of["compare"]
     radii = [f"{radius}/255" for radius in RADII]
     head = ["net", "trained", "accuracy", *radii, *FIGURES, "length", "Grad-CAM on edges"]
@@ -154,13 +163,13 @@ def _nets(of: Mapping[str, Any]) -> str:
             each.says,
             f"{100 * of['train'][role]['test_acc']:.1f} %",
             *(f"{100 * robust[str(radius)]:.1f} %" for radius in RADII),
-            *(number(alone[figure]) for figure in (*FIGURES, "norm", "gradcam_edges")),
+            *(number(alone[figure]) for figure in SHOWN),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _alike(seen: Mapping[str, Any]) -> str:
+def _alike(seen: Compared) -> str:
     head = ["pair", "cosine of gradients", "CAV: |Spearman|", "Grad-CAM: Spearman, SSIM"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for pair, each in seen["pairs"].items():
@@ -194,6 +203,10 @@ enter(
         ),
         phases=phases,
         summarise=summarise,
+        kind=Summary,
+        check=lambda summary, where: check(
+            summary, where, ROLES, tuple(map(str, RADII)), (ROBUST, PLAIN)
+        ),
         judge=judge,
         render=render,
     )

@@ -8,10 +8,13 @@ from typing import Any
 
 from experiments.executing import FREE
 from experiments.options import run_verb
+from experiments.pages import finished
 from experiments.pieces import carry_out
 from experiments.reproduce.claims import Claim
 from experiments.reproduce.registry import find
+from experiments.reproduce.saved import checked
 from experiments.reproduce.study import Exhibit, Plan, Study, VerbRun
+from experiments.summaries import check_summary
 from robustkit.errors import RunError
 from robustkit.runs import RunFolder
 
@@ -35,7 +38,8 @@ def run_study(folder: RunFolder, say: Callable[[str], None]) -> dict[str, Any]:
         "exhibit": None if exhibit is None else exhibit.name,
         **study.summarise(results),
     }
-    claims = [each.to_dict() for each in judged(study, exhibit, summary)]
+    told = {**summary, **checked(study, summary, f"{folder.path}: its results")}
+    claims = [each.to_dict() for each in judged(study, exhibit, told)]
     return {**summary, "claims": claims}
 
 
@@ -71,4 +75,7 @@ def _verb_run(run: VerbRun, folder: RunFolder, say: Callable[[str], None]) -> di
         say(f"{run.id}: there already")
     if code != 0:
         raise RunError(f"{run.id}: `robustkit {run.verb}` ended with exit code {code}")
-    return RunFolder.open(path, verb=run.verb).summary() or {}
+    inner = RunFolder.open(path, verb=run.verb)
+    summary, file = finished(inner), str(inner.file("summary.json"))
+    run.check(check_summary(summary, run.kind, file), file)
+    return summary

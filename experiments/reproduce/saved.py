@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from experiments.reproduce.registry import find
 from experiments.reproduce.study import SCALES, Exhibit, Study
-from experiments.wording import EDITED
+from experiments.summaries import check_lines, check_summary, shown
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError, RunError
+from robustkit.reading import check_kind
 
 
-class Summary(dict[str, Any]):
-    """A summary out of the file `path`: a part of it that is missing is no bug of who reads it."""
+class Settings(TypedDict):
+    """What the settings of a study say of it."""
 
-    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
-        super().__init__(values)
-        self._path = path
+    name: str
+    seed: int
+    scale: NotRequired[str]
 
-    def __missing__(self, name: str) -> Any:
-        raise RunError(f"{self._path}: '{name}' is missing; {EDITED}")
+
+class Told(TypedDict):
+    """What every summary of a study says."""
+
+    study: str
+    scale: NotRequired[str]
 
 
 def of_settings(config: Mapping[str, Any], path: Path) -> tuple[Study, Exhibit | None]:
@@ -29,30 +34,43 @@ def of_settings(config: Mapping[str, Any], path: Path) -> tuple[Study, Exhibit |
 
     Raises `RunError`, naming the file, for settings that no study can have.
     """
-    for name, kind in (("name", str), ("seed", int)):
-        if not isinstance(config.get(name), kind):
-            raise RunError(f"{path}: '{name}' is missing or wrong; {EDITED}")
+    told = check_kind(config, Settings, str(path), error=RunError)
     try:
-        study, exhibit = find(config["name"])
-        check_scale(study, config.get("scale", "small"))
-        check_seed(config["seed"])
+        study, exhibit = find(told["name"])
+        check_scale(study, told.get("scale", "small"))
+        check_seed(told["seed"])
     except ConfigError as error:
         raise RunError(f"{path}: {error}") from error
     return study, exhibit
 
 
-def summary_of(study: Study, found: Mapping[str, Any], path: Path) -> Summary:
-    """What the file `path` holds of a finished run of `study`; raises `RunError` for another's."""
-    if found.get("study") != study.name:
-        raise RunError(f"{path}: of the study {found.get('study')!r}, not of '{study.name}'")
+def summary_of(study: Study, found: Mapping[str, Any], path: Path) -> Any:
+    """What the file `path` holds of a finished run of `study`, as its `kind`, and its `scale`.
+
+    Raises `RunError`, naming the file, for another's, and for what cannot be drawn.
+    """
+    told = check_kind(found, Told, str(path), error=RunError)
+    if told["study"] != study.name:
+        raise RunError(f"{path}: of the study {shown(told['study'])}, not of '{study.name}'")
     try:
-        check_scale(study, found.get("scale", "small"))
+        check_scale(study, told.get("scale", "small"))
     except ConfigError as error:
         raise RunError(f"{path}: {error}") from error
-    return Summary(path, found)
+    return {**told, **checked(study, found, str(path))}
 
 
-def check_scale(study: Study, scale: Any) -> None:
+def checked(study: Study, found: Mapping[str, Any], where: str) -> Any:
+    """A summary as the `kind` of `study`: all that it draws is there, and fits together.
+
+    Raises `RunError`, which begins with `where` and names the entry.
+    """
+    summary = check_summary(found, study.kind, where)
+    check_lines(summary, where)
+    study.check(summary, where)
+    return summary
+
+
+def check_scale(study: Study, scale: str) -> None:
     """Raise `ConfigError` for a scale that the study does not have."""
     if scale not in SCALES:
         raise ConfigError(f"--scale {scale}: one of {', '.join(SCALES)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from adaptation.evaluation import over_seeds
 from experiments.pieces import Piece
@@ -12,6 +12,7 @@ from experiments.reproduce.registry import OURS, enter
 from experiments.reproduce.strategies.drawing import courses
 from experiments.reproduce.strategies.hypervolume import hypervolume
 from experiments.reproduce.strategies.jobs import Prepare, SearchAndJudge
+from experiments.reproduce.strategies.result import Measured, Seeds, Summary, check
 from experiments.reproduce.strategies.settings import (
     JUDGED,
     MOMENTS,
@@ -23,8 +24,14 @@ from experiments.reproduce.study import Exhibit, Plan, Results, Study
 
 SEEDS = 3
 FLOOR = 0.05  # accuracy below R's architecture at which a net is worth nothing
-END = f"{MOMENTS[-1]:g}"
+SHARES = tuple(f"{moment:g}" for moment in MOMENTS)
+END = SHARES[-1]
 EXHIBIT = "search-strategies"
+SPENT: tuple[tuple[Literal["trials", "epochs", "time"], int], ...] = (
+    ("trials", 0),
+    ("epochs", 0),
+    ("time", 1),
+)
 RIVALS = ("random", "nsga2")
 
 
@@ -66,7 +73,7 @@ def summarise(results: Results) -> dict[str, Any]:
     }
 
 
-def gain(searches: Mapping[str, Any], search: str, rival: str) -> dict[str, Any]:
+def gain(searches: Mapping[str, Seeds], search: str, rival: str) -> dict[str, Any]:
     """By how much a search ends above another, seed by seed."""
 
     def last(name: str, seed: str) -> float:
@@ -75,7 +82,7 @@ def gain(searches: Mapping[str, Any], search: str, rival: str) -> dict[str, Any]
     return over_seeds([last(search, seed) - last(rival, seed) for seed in searches[search]])
 
 
-def judge(summary: Mapping[str, Any]) -> list[Claim]:
+def judge(summary: Summary) -> list[Claim]:
     """By a rule fixed beforehand: an interval over seeds clear of 0, at the whole cost."""
     searches = summary["searches"]
     gains = {
@@ -96,7 +103,7 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
     ]
 
 
-def render(summary: Mapping[str, Any]) -> str:
+def render(summary: Summary) -> str:
     """Hypervolumes over cost, gains over both rivals, what was spent; in Markdown."""
     searches = summary["searches"]
     judged = [of["judged"] for of in summary["reference"].values()]
@@ -115,11 +122,11 @@ def render(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _told(judged: Sequence[Mapping[str, Any]], what: str) -> str:
+def _told(judged: Sequence[Measured], what: Literal["accuracy", "transfer"]) -> str:
     return f"{100 * over_seeds([each[what] for each in judged])['mean']:.1f} %"
 
 
-def _table(searches: Mapping[str, Any]) -> str:
+def _table(searches: Mapping[str, Seeds]) -> str:
     shares = [f"{100 * moment:g} %" for moment in MOMENTS]
     gains = [f"over {rival}" for rival in RIVALS]
     head = ["search", *shares, *gains, "trials", "epochs", "time"]
@@ -132,7 +139,7 @@ def _table(searches: Mapping[str, Any]) -> str:
         for rival in RIVALS:
             other = search != rival and rival in searches
             cells.append(_points(gain(searches, search, rival), sign=True) if other else "–")
-        for what, digits in (("trials", 0), ("epochs", 0), ("time", 1)):
+        for what, digits in SPENT:
             mean = over_seeds([each[what] for each in of.values()])["mean"]
             cells.append(f"{mean:.{digits}f}")
         lines.append(f"| {search} | " + " | ".join(cells) + " |")
@@ -147,7 +154,7 @@ def _points(found: Mapping[str, Any], *, sign: bool = False, only_mean: bool = F
     return f"{text} [{low}, {high}]"
 
 
-def draw(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def draw(summary: Summary) -> Iterable[tuple[str, str]]:
     """Hypervolume over cost."""
     yield "courses.svg", courses(summary["searches"])
 
@@ -166,6 +173,8 @@ enter(
         deviations=(),
         phases=phases,
         summarise=summarise,
+        kind=Summary,
+        check=lambda summary, where: check(summary, where, RIVALS, SHARES),
         judge=judge,
         render=render,
         draw=draw,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from experiments.pieces import Piece
 from experiments.reproduce.domains.claims import ALIGNED, DISTANCE, GAINS, judge
 from experiments.reproduce.domains.figures import TARGETS, gain, gains_by_seed, values
 from experiments.reproduce.domains.jobs import Distance, TrainOn, World
+from experiments.reproduce.domains.result import Pair, Summary, Worlds, check
+from experiments.reproduce.domains.result import World as SavedWorld
 from experiments.reproduce.domains.threshold import correlated, fitted, left_out
 from experiments.reproduce.registry import enter
 from experiments.reproduce.study import Exhibit, Plan, Results, Study, VerbRun
@@ -54,7 +56,7 @@ def runs(plan: Plan) -> Sequence[VerbRun]:
         "target-test": f"voc:{clipart}:test",
     }
     folders = [f"--{name}={spec}" for name, spec in named.items()]
-    return [VerbRun("voc-clipart", "adapt", (*folders, *flags))]
+    return [VerbRun("voc-clipart", "adapt", (*folders, *flags), Pair)]
 
 
 def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
@@ -134,7 +136,7 @@ def summarise(results: Results) -> dict[str, Any]:
     return {"study": "source-detectors", "worlds": worlds}
 
 
-def render(summary: Mapping[str, Any]) -> str:
+def render(summary: Summary) -> str:
     """The precisions, the gains over as many plain steps, the distances and the claims."""
     if "pair" in summary:
         return "# Source detectors, VOC to Clipart1k\n\nTables: the report in `voc-clipart/`."
@@ -165,7 +167,7 @@ def render(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _threshold(worlds: Mapping[str, Any]) -> str:
+def _threshold(worlds: Worlds) -> str:
     marked = {"texture": worlds["texture"]}
     points = {"all worlds": gains_by_seed(worlds), "with texture": gains_by_seed(marked)}
     head = ["fitted on", "threshold", "signs it predicts", "of a seed left out"]
@@ -183,7 +185,7 @@ def _threshold(worlds: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _precisions(of: Mapping[str, Any]) -> str:
+def _precisions(of: SavedWorld) -> str:
     domains = ("photo", *TARGETS)
     lines = ["| recipe | " + " | ".join(domains) + " | photo, attacked |", "|---" * 7 + "|"]
     for recipe in ("source", *BLIND, *SEEING, "adabn", "oracle"):
@@ -196,7 +198,7 @@ def _precisions(of: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _gains(of: Mapping[str, Any]) -> str:
+def _gains(of: SavedWorld) -> str:
     lines = ["| gain of | " + " | ".join(TARGETS) + " |", "|---" * 5 + "|"]
     for recipe in (*BLIND[1:], *SEEING):
         if recipe in of["recipes"]:
@@ -205,7 +207,7 @@ def _gains(of: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _distances(of: Mapping[str, Any]) -> str:
+def _distances(of: SavedWorld) -> str:
     lines = ["| | " + " | ".join(("photo", *TARGETS)) + " |", "|---" * 6 + "|"]
     cells = []
     for target in ("photo", *TARGETS):
@@ -215,7 +217,7 @@ def _distances(of: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw_gains(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def draw_gains(summary: Summary) -> Iterator[tuple[str, str]]:
     """`gains.svg`: of every recipe on every target of the world with texture, seed by seed."""
     if "pair" in summary:
         return
@@ -264,6 +266,10 @@ enter(
         runs=runs,
         phases=phases,
         summarise=summarise,
+        kind=Summary,
+        check=lambda summary, where: check(
+            summary, where, tuple(WORLDS), (*BLIND[1:], *SEEING), TARGETS
+        ),
         judge=judge,
         render=render,
         draw=draw_gains,

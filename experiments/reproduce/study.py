@@ -40,11 +40,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class VerbRun:
-    """A run of another verb, in the folder `name` inside the study's; its result is its summary."""
+    """A run of another verb, in the folder `name` inside the study's.
+
+    Its result is its summary, of the `kind` that the study reads; `check(summary, where)` raises
+    `RunError` for what no type can say.
+    """
 
     name: str
     verb: str
     arguments: tuple[str, ...]
+    kind: type[Any]
+    check: Callable[[Any, str], None] = lambda summary, where: None
 
     @property
     def id(self) -> str:
@@ -72,13 +78,14 @@ class Study:
 
     `scales` says in a line what each of `SCALES` that it has takes for data and how long.
     `runs(plan)` are runs of other verbs, which come first; `phases(plan)` the pieces, one phase
-    after the other; `summarise` makes a summary of all results by id, `judge` claims of a summary,
-    `render` the comparison in Markdown, `draw` figures, names and SVG. `system` is the published
-    system, `OURS` where the question is this house's own. `deviations` set every run of it apart
-    from the publication, `only_small` those of `small` besides. `takes` are the options it has a
-    use for: "device"; "weights" and "images" of the user, which its paper scale is made of. An
-    exhibit's results are a part of the study's: `summarise`, `judge`, `render` and `draw` make do
-    with any part that has an exhibit.
+    after the other; `summarise` makes a summary of all results by id. It is of the `kind`, a
+    `TypedDict`, and `check(summary, where)` raises `RunError` for what no type can say. Of a
+    checked summary `judge` makes claims, `render` the comparison in Markdown, `draw` figures, names
+    and SVG. `system` is the published system, `OURS` where the question is this house's own.
+    `deviations` set every run of it apart from the publication, `only_small` those of `small`
+    besides. `takes` are the options it has a use for: "device"; "weights" and "images" of the
+    user, which its paper scale is made of. An exhibit's results are a part of the study's:
+    `summarise`, `judge`, `render` and `draw` make do with any part that has an exhibit.
     """
 
     name: str
@@ -90,9 +97,11 @@ class Study:
     deviations: tuple[str, ...]
     phases: Callable[[Plan], Sequence[Sequence[Piece]]]
     summarise: Callable[[Results], dict[str, Any]]
-    judge: Callable[[Mapping[str, Any]], Sequence[Claim]]
-    render: Callable[[Mapping[str, Any]], str]
+    kind: type[Any]
+    judge: Callable[[Any], Sequence[Claim]]
+    render: Callable[[Any], str]
+    check: Callable[[Any, str], None] = lambda summary, where: None
     runs: Callable[[Plan], Sequence[VerbRun]] = lambda plan: ()
-    draw: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]] = lambda summary: ()
+    draw: Callable[[Any], Iterable[tuple[str, str]]] = lambda summary: ()
     takes: tuple[str, ...] = ()
     only_small: tuple[str, ...] = ()

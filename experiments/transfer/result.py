@@ -18,7 +18,7 @@ from experiments.summaries import (
     Rate,
     Share,
     Total,
-    check_names,
+    check_has,
     read_summary,
     where_of,
 )
@@ -113,15 +113,15 @@ def read(folder: RunFolder) -> Summary:
     targets = list(next(iter(summary["matrix"].values())))
     for name, matrix in _matrices(summary):
         for source, row in matrix.items():
-            check_names(f"{name}.{source}", row, targets, folder)
+            check_has(row, targets, f"{where_of(folder)}: {name}.{source}")
             if len(row) != len(targets):
                 where = printable(f"{name}.{source}")
                 raise RunError(f"{where_of(folder)}: {where}: other targets than the first row's")
     if "gradient_images" in summary:
-        check_names("the summary", summary, ["cosines"], folder)
+        check_has(summary, ["cosines"], f"{where_of(folder)}: the summary")
         for name, net in summary["nets"].items():
             norms = ["grad_norm_mean", "grad_norm_quartiles", "grad_zero"]
-            check_names(f"nets.{name}", net, norms, folder)
+            check_has(net, norms, f"{where_of(folder)}: nets.{name}")
     return summary
 
 

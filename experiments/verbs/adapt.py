@@ -16,12 +16,14 @@ from experiments.adapt import (
     load_domains,
     make_detector,
     run_adapt,
+    summary_of,
     write_report,
 )
 from experiments.executing import add_executor_options
 from experiments.launch import add_run_options, run_folder, settings
 from experiments.options import Forms, Options, VerbParser, add_config, config_from, names
 from robustkit.compute import resolve_device
+from robustkit.reading import printable
 from robustkit.runs import RunFolder
 
 
@@ -54,16 +56,17 @@ def run(options: Options) -> int:
         if folder.summary() is None:
             folder.write_summary(run_adapt(folder, lambda line: print(line, flush=True)))
         path = write_report(folder, trust=chosen.trusted)
-    summary = folder.summary() or {}
-    for name, found in summary["recipes"].items():
-        own = {domain: found[domain]["ap50_area"] for domain in ("source", "target")}
+    summary = summary_of(folder)
+    for name, found in summary.recipes.items():
+        own = {"source": found["source"]["ap50_area"], "target": found["target"]["ap50_area"]}
         told = ", ".join(
             f"{domain} –" if ap is None else f"{domain} {100 * ap:.1f} %"
             for domain, ap in own.items()
         )
         print(f"{name}: AP50 {told} ({found['seeds']} trainings)")
-    ratio = summary["shift"]["ratio"]
-    print(summary["shift"]["advice"] + ("" if ratio is None else f" (ratio {ratio:.1f})"))
+    measured = summary.measured
+    ratio = "" if measured is None else f" (ratio {measured['ratio']:.1f})"
+    print(printable(summary.advice) + ratio)
     print(f"report: {path}")
     return 0
 

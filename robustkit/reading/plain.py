@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ Kind = TypeVar("Kind")
 
 DEEPEST = 64
 """How many lists and objects may lie in each other."""
+_STEP = re.compile(r"\.[^.\[]+|\[[0-9]+\]|\[\.\.\.\]")
 
 
 def read_json(
@@ -75,7 +77,58 @@ def check_kind(value: Any, kind: type[Kind], where: str, *, error: type[Robustki
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as failure:
-        raise error(f"{where}: {_told(str(failure))}") from None
+        told = _with_keys(value, kind, str(failure))
+    raise error(f"{where}: {_told(told)}")
+
+
+def _with_keys(value: Any, kind: Any, message: str) -> str:
+    """The message with the keys of tables, which msgspec leaves out: `$[...].x` is `$.a.x`.
+
+    Found by halves: in which of them does the same go wrong?
+    """
+    what, at, place = message.partition(" - at `$")
+    steps = _STEP.findall(place.rstrip("`"))
+    if "[...]" not in steps or "".join(steps) != place.rstrip("`"):
+        return message
+    path: list[Any] = []
+    for step in steps:
+        if step != "[...]":
+            path.append(int(step[1:-1]) if step.startswith("[") else step[1:])
+            continue
+        keys = list(_at(value, path))
+        while len(keys) > 1:
+            half = keys[: len(keys) // 2]
+            fails = _fails_alike(_only(value, path, half), kind, message)
+            keys = half if fails else keys[len(half) :]
+        value = _only(value, path, keys)
+        path.append(keys[0])
+    if not _fails_alike(value, kind, message):
+        return message
+    shown = (f"[{each}]" if isinstance(each, int) else f".{each}" for each in path)
+    return f"{what}{at}{''.join(shown)}`"
+
+
+def _fails_alike(value: Any, kind: Any, message: str) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as failure:
+        return str(failure) == message
+    return False
+
+
+def _at(value: Any, path: list[Any]) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def _only(value: Any, path: list[Any], keys: list[Any]) -> Any:
+    """A copy in which the table at `path` has these keys alone."""
+    if not path:
+        return {key: value[key] for key in keys}
+    copied = value.copy()
+    copied[path[0]] = _only(value[path[0]], path[1:], keys)
+    return copied
 
 
 def _told(message: str) -> str:

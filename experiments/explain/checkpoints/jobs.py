@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -41,6 +41,8 @@ class ExplainCheckpoint:
     epoch: int
     targets: tuple[int, ...]
     timeout: float | None = None
+
+    kind: ClassVar[Any] = dict[str, Any]
 
     def run(self) -> dict[str, Any]:
         """What the checkpoint says of every image, and how good its maps are; writes the maps."""

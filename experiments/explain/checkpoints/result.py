@@ -11,13 +11,12 @@ from experiments.explain.scores import CONTROLS
 from experiments.summaries import (
     Epoch,
     Share,
+    check_has,
     check_length,
-    check_names,
     read_summary,
     where_of,
 )
 from robustkit.errors import RunError
-from robustkit.reading import printable
 from robustkit.runs import RunFolder
 
 
@@ -83,7 +82,7 @@ def read(folder: RunFolder) -> Summary:
         raise RunError(f"{where_of(folder)}: epochs: not each once, in order")
     for name, found in summary["changes"].items():
         if [each["epoch"] for each in found] != epochs:
-            raise RunError(f"{where_of(folder)}: {printable(f'changes.{name}')}: other epochs")
+            raise RunError(f"{where_of(folder)}: changes.{name}: other epochs")
     if "scores" in summary:
         check_scores(summary["scores"], folder)
         _check_brief(summary, folder)
@@ -97,7 +96,7 @@ def _check_brief(summary: Summary, folder: RunFolder) -> None:
         raise RunError(f"{where_of(folder)}: epochs: the last one has no scores, which there are")
     for place, each in enumerate(summary["epochs"]):
         scores, where = each["scores"] or {}, f"epochs[{place}].scores"
-        check_names(where, scores, names, folder)
+        check_has(scores, names, f"{where_of(folder)}: {where}")
         for name, brief in scores.items():
             kinds = [] if name in CONTROLS else ["sanity", "stability"]
-            check_names(f"{where}.{name}", brief, kinds, folder)
+            check_has(brief, kinds, f"{where_of(folder)}: {where}.{name}")

@@ -7,7 +7,7 @@ import random
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from evolution.objectives import parse_objectives
 from evolution.space import SearchSpace
@@ -16,6 +16,7 @@ from experiments.evolve import trying
 from experiments.evolve.agenda import Agenda
 from experiments.evolve.arm import SearchArm
 from experiments.evolve.steady import SteadyArm
+from experiments.reproduce.asynchrony.result import Searched
 from experiments.reproduce.simulated import SimulatedWorkers, macs_of
 from robustkit.compute import Ok
 from robustkit.runs import Ledger
@@ -36,6 +37,8 @@ class Search:
     generations: int
     seed: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Searched
 
     def run(self) -> dict[str, Any]:
         """Geometric means of operations: of the nets that were sampled first, and that were bred;

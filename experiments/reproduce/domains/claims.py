@@ -14,6 +14,7 @@ from typing import Any
 
 from experiments.reproduce.claims import NOT_GIVEN, Claim, clear_of
 from experiments.reproduce.domains.figures import CLAIMED, TARGETS, advised, gain, ratio
+from experiments.reproduce.domains.result import Pair, Summary, World, Worlds
 from experiments.wording import percent
 
 GAINS, ALIGNED, DISTANCE = "source-training", "source-alignment", "domain-distance"
@@ -22,14 +23,14 @@ BELOW = f"a gain of {100 * SLIGHT:g} points is ruled out"
 REPORT = "report, section 4 (2)"
 
 
-def judge(summary: Mapping[str, Any]) -> list[Claim]:
+def judge(summary: Summary) -> list[Claim]:
     """On the published pair of domains where it was run, else on the rendered ones."""
     if "pair" in summary:
         return list(_published(summary["pair"]))
     return list(_rendered(summary["worlds"]))
 
 
-def _rendered(worlds: Mapping[str, Any]) -> Iterator[Claim]:
+def _rendered(worlds: Worlds) -> Iterator[Claim]:
     marked, bare = worlds["texture"], worlds["no texture"]
     rows: list[tuple[str, str, str, dict[str, Any], Any]] = [
         (
@@ -79,7 +80,7 @@ def _rendered(worlds: Mapping[str, Any]) -> Iterator[Claim]:
     yield from _distances(marked)
 
 
-def _distances(marked: Mapping[str, Any]) -> Iterator[Claim]:
+def _distances(marked: World) -> Iterator[Claim]:
     gains = {target: gain(marked, CLAIMED, target)["mean"] for target in TARGETS}
     ratios = {target: ratio(marked, target) for target in TARGETS}
     known = None not in (*gains.values(), *ratios.values())
@@ -107,7 +108,7 @@ def _distances(marked: Mapping[str, Any]) -> Iterator[Claim]:
     )
 
 
-def _published(pair: Mapping[str, Any]) -> Iterator[Claim]:
+def _published(pair: Pair) -> Iterator[Claim]:
     """VOC to Clipart1k: a published gain is met where ours is one, and its interval reaches it."""
     recipes = pair["recipes"]
     plain = "longer" if "longer" in recipes else "source"

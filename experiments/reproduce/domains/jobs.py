@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from adaptation import detectors, shift
 from adaptation.attacks import DetectionAttack
@@ -13,6 +13,7 @@ from adaptation.evaluation import detect, evaluate
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig, train_detector
 from experiments.detections import robust_ap50
+from experiments.reproduce.domains.result import Distances, TrainedOn
 from robustkit.compute import derive_seed
 from robustkit.data.detection import DetectionSet, load_detection
 
@@ -66,6 +67,8 @@ class TrainOn:
     number: int
     timeout: float | None = None
 
+    kind: ClassVar[Any] = TrainedOn
+
     def run(self) -> dict[str, Any]:
         """By domain the four means and AP50 by class, and AP50 on the attacked source."""
         of, config = self.world, self.world.config(self.recipe, self.number)
@@ -103,6 +106,8 @@ class Distance:
     world: World
     number: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Distances
 
     def run(self) -> dict[str, Any]:
         """By target, `photo` itself among them, what `robustkit shift` says."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from experiments.nets import resolve_net
 from experiments.reproduce.features.measures import image_alignment, low_frequency_share
 from experiments.reproduce.features.nets import ROLES, Role, evolved
 from experiments.reproduce.features.pictures import draw_nets
+from experiments.reproduce.features.result import Compared, Trained
 from robustkit import data, explain, models, training
 from robustkit.attacks import alignment, input_gradients, make, predict, survivors
 from robustkit.compute import derive_seed
@@ -53,6 +54,8 @@ class TrainRole:
     role: str
     timeout: float | None = None
 
+    kind: ClassVar[Any] = Trained
+
     def run(self) -> dict[str, Any]:
         """SGD 0.05 with momentum, cosine to 0, batches of 128, flipped images."""
         of, role, splits = self.setting, ROLES[self.role], data.load(self.setting.data)
@@ -88,6 +91,8 @@ class Compare:
     setting: Setting
     count: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Compared
 
     def run(self) -> dict[str, Any]:
         """By net and by pair of nets: see `_alone` and `_together`."""

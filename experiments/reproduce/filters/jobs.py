@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from experiments.nets import resolve_net
 from experiments.reproduce.filters.pictures import draw_paths, draw_regions
+from experiments.reproduce.filters.result import Paths, Regions, Trained
 from robustkit import data, explain, models, training
 from robustkit.attacks import predict
 from robustkit.data import ImageSet
@@ -31,6 +32,8 @@ class TrainNet:
     epochs: int
     seed: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Trained
 
     def run(self) -> dict[str, Any]:
         """Adam, batches of 100, as published; the rate falls to 0 over the epochs."""
@@ -67,6 +70,8 @@ class CountPaths:
     seed: int
     timeout: float | None = None
 
+    kind: ClassVar[Any] = Paths
+
     def run(self) -> dict[str, Any]:
         """Counts of winning and of second paths (K,I,J), and by how much P misses the score."""
         model, splits = models.load(Path(self.path)).eval(), data.load(self.data)
@@ -101,6 +106,8 @@ class CoverRegions:
     greedy: int
     seed: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Regions
 
     def run(self) -> dict[str, Any]:
         """Share of images that any region flips, by class; regions covered greedily to a flip."""

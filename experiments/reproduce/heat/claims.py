@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import Literal
 
 from experiments.reproduce.claims import Claim
+from experiments.reproduce.heat.result import Arm, Summary
 
 ERRORS, ANSWERS, MAPS = "overtraining-errors", "overtraining-answers", "overtraining-maps"
 LATE = 0.1  # of the checkpoints: those that "at the end" is the mean of
 STEADY, SURE = 0.9, 0.9
 
 
-def judge(summary: Mapping[str, Any]) -> list[Claim]:
+def judge(summary: Summary) -> list[Claim]:
     """On group A where the source names none."""
     arms = summary["arms"]
     found = list(_errors(arms["augmented"]))
@@ -23,14 +24,15 @@ def judge(summary: Mapping[str, Any]) -> list[Claim]:
     return found
 
 
-def _errors(of: Mapping[str, Any]) -> Iterator[Claim]:
+def _errors(of: Arm) -> Iterator[Claim]:
     reference, last = of["choice"]["reference"], len(of["train"])
     then, now = (of["train"][str(number)]["test"] for number in (reference, last))
     known = last > reference
-    for figure, what, holds, form in (
+    rows: tuple[tuple[Literal["error", "loss"], str, bool, str], ...] = (
         ("error", "goes on falling", now["error"] < then["error"], ".1%"),
         ("loss", "rises", now["loss"] > then["loss"], ".3f"),
-    ):
+    )
+    for figure, what, holds, form in rows:
         yield Claim(
             exhibit=ERRORS,
             what=f"augmented: past the reference epoch the test {figure} {what}",
@@ -40,10 +42,10 @@ def _errors(of: Mapping[str, Any]) -> Iterator[Claim]:
         )
 
 
-def _answers(arm: str, of: Mapping[str, Any]) -> Iterator[Claim]:
+def _answers(arm: str, of: Arm) -> Iterator[Claim]:
     last = of["maps"][max(of["maps"], key=int)]
-    groups = {group: last.get(group) for group in ("A", "C")}
-    known = None not in groups.values()
+    groups = {group: last[group] for group in ("A", "C") if group in last}
+    known = len(groups) == 2
     told = "a group is empty"
     if known:
         told = ", ".join(
@@ -58,7 +60,7 @@ def _answers(arm: str, of: Mapping[str, Any]) -> Iterator[Claim]:
     )
 
 
-def _maps(arm: str, of: Mapping[str, Any]) -> Iterator[Claim]:
+def _maps(arm: str, of: Arm) -> Iterator[Claim]:
     kinds = ("gradcam", "saliency", "deconvnet", "guided", "guided-minus")
     rank = {kind: late(of, "A", kind, "spearman") for kind in kinds}
     like = {kind: late(of, "A", kind, "ssim") for kind in kinds}
@@ -113,7 +115,7 @@ def _maps(arm: str, of: Mapping[str, Any]) -> Iterator[Claim]:
         )
 
 
-def late(of: Mapping[str, Any], group: str, kind: str, figure: str) -> float:
+def late(of: Arm, group: str, kind: str, figure: Literal["spearman", "ssim"]) -> float:
     """The mean of a likeness over the last tenth of the checkpoints; NaN without any value.
 
     Checkpoints up to the reference are no end: they are left out.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from experiments.nets import resolve_net
 from experiments.reproduce.heat.pictures import draw_strips
+from experiments.reproduce.heat.result import Choice, Seen, Shown, Trained
 from robustkit import data, explain, models, training
 from robustkit.attacks import predict
 from robustkit.compute import derive_seed, device_of, resolve_device
@@ -70,6 +71,8 @@ class Segment:
     number: int
     timeout: float | None = None
 
+    kind: ClassVar[Any] = Trained
+
     def run(self) -> dict[str, Any]:
         """Losses and errors on training, validation and test images, and the last layer's norm."""
         of, splits = self.setting, self.setting.splits()
@@ -108,6 +111,8 @@ class Choose:
     few: int
     timeout: float | None = None
 
+    kind: ClassVar[Any] = Choice
+
     def run(self) -> dict[str, Any]:
         """The reference and the indices of test images by group; also written to a file."""
         of, splits = self.setting, self.setting.splits()
@@ -131,6 +136,8 @@ class Look:
     setting: Setting
     number: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = dict[str, Seen]
 
     def run(self) -> dict[str, Any]:
         """By group: likeness of every kind of map, entropy and the probability of the class."""
@@ -162,6 +169,8 @@ class Strips:
     segments: int
     columns: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Shown
 
     def run(self) -> dict[str, Any]:
         """Draws one strip for saliency and Grad-CAM of one image of each group."""

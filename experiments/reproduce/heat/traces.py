@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from robustkit.runs.report import PALETTE, house_style, svg
+from experiments.reproduce.heat.result import Arm, Summary
+from robustkit.runs.report import PALETTE, house_style, label, svg
 
-Arms = Mapping[str, Any]
 MAPS = ("saliency", "deconvnet", "guided", "guided-minus", "gradcam", "guided-gradcam")
 GROUPS = ("A", "B", "C")
 PARTS = ("train", "test")
@@ -20,7 +20,7 @@ class Row:
     """A row of curves: their unit, and by name where each is in a checkpoint's entry of `kind`."""
 
     unit: str
-    kind: str
+    kind: Literal["train", "maps"]
     curves: Mapping[str, Sequence[str]]
 
 
@@ -40,13 +40,13 @@ LIKENESS = (
 DRAWINGS = {"training": TRAINING, "answers": ANSWERS, "likeness": LIKENESS}
 
 
-def draw_traces(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def draw_traces(summary: Summary) -> Iterator[tuple[str, str]]:
     """`training.svg`, `answers.svg` and `likeness.svg` of a summary, a column for each arm."""
     for name, rows in DRAWINGS.items():
         yield f"{name}.svg", _drawn(summary["arms"], rows, f"{name} over checkpoints")
 
 
-def _drawn(arms: Arms, rows: Sequence[Row], alt: str) -> str:
+def _drawn(arms: Mapping[str, Arm], rows: Sequence[Row], alt: str) -> str:
     from matplotlib.figure import Figure
 
     with house_style():
@@ -54,16 +54,17 @@ def _drawn(arms: Arms, rows: Sequence[Row], alt: str) -> str:
         places: Any = drawing.subplots(len(rows), len(arms), squeeze=False, sharex=True)
         for line, row in zip(places, rows, strict=True):
             for place, of in zip(line, arms.values(), strict=True):
-                numbers = sorted(of[row.kind], key=int)
+                entries: Mapping[str, Any] = of[row.kind]
+                numbers = sorted(entries, key=int)
                 for colour, (name, path) in zip(PALETTE, row.curves.items(), strict=False):
-                    heights = [_at(of[row.kind][number], path) for number in numbers]
+                    heights = [_at(entries[number], path) for number in numbers]
                     place.plot(list(map(int, numbers)), heights, label=name, color=colour, lw=1)
                 place.axvline(of["choice"]["reference"], color="0.6", linestyle=":", lw=1)
             line[0].set_ylabel(row.unit)
             if len(row.curves) > 1:
                 line[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         for place, arm in zip(places[0], arms, strict=True):
-            place.set_title(arm)
+            place.set_title(label(arm))
         for place in places[-1]:
             place.set_xlabel("checkpoint; dotted: the reference")
         return str(svg(drawing, alt=alt))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from experiments.explain.panels import draw_panels
 from experiments.explain.subject import Subject
 from experiments.nets import resolve_net
 from experiments.reproduce.maps.pictures import PICTURES, SIDE, own_pictures
+from experiments.reproduce.maps.result import Masks, Objects, Trained
 from robustkit import data, explain, models, training
 from robustkit.attacks import predict
 from robustkit.compute import torch_generator
@@ -40,6 +41,8 @@ class TrainVgg:
     seed: int
     timeout: float | None = None
 
+    kind: ClassVar[Any] = Trained
+
     def run(self) -> dict[str, Any]:
         """SGD 0.05 with momentum, cosine to 0, batches of 128, flipped images."""
         splits = data.load(self.data)
@@ -63,6 +66,8 @@ class TakeVgg:
     path: str
     weights: str
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Trained
 
     def run(self) -> dict[str, Any]:
         """How accurate it is nobody can say without ImageNet's labels."""
@@ -89,6 +94,8 @@ class MaskMaps:
     count: int
     seed: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Masks
 
     def run(self) -> dict[str, Any]:
         """By layer: masks of both signs and random ones of the same size; CAV against Grad-CAM."""
@@ -162,6 +169,8 @@ class CoverObjects:
     count: int
     seed: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Objects
 
     def run(self) -> dict[str, Any]:
         """Of `count` pairs, those whose picture has both classes highest: covered half by half."""

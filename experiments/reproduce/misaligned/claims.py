@@ -12,6 +12,7 @@ from typing import Any
 from scipy import stats
 
 from experiments.reproduce.claims import Claim, beyond, clear_of, everywhere
+from experiments.reproduce.misaligned.result import Attention, Evolution, Nets, Summary
 from experiments.wording import number
 
 GAP, STRUCTURE, ATTENTION = "misalignment-gap", "misalignment-structure", "misalignment-attention"
@@ -22,7 +23,7 @@ NOTHING = "no image is classified correctly by every net"
 Found = Mapping[str, Any]
 
 
-def judge(summary: Found) -> list[Claim]:
+def judge(summary: Summary) -> list[Claim]:
     """Claims for every reference, then for all together."""
     evolutions, attention = summary["evolutions"], summary["attention"]
     return [
@@ -33,7 +34,7 @@ def judge(summary: Found) -> list[Claim]:
     ]
 
 
-def _gaps(evolutions: Found) -> Iterator[Claim]:
+def _gaps(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
     verdicts = []
     for name, each in evolutions.items():
         gap = each["gap"]
@@ -57,7 +58,7 @@ def _gaps(evolutions: Found) -> Iterator[Claim]:
         )
 
 
-def _kept(evolutions: Found) -> Iterator[Claim]:
+def _kept(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
     for name, each in evolutions.items():
         lost = accuracy_gained(each["nets"])
         yield Claim(
@@ -69,7 +70,7 @@ def _kept(evolutions: Found) -> Iterator[Claim]:
         )
 
 
-def _structure(evolutions: Found) -> Iterator[Claim]:
+def _structure(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
     for name, each in evolutions.items():
         plain, evolved = (transfer(each, player) for player in ("R2", "E0"))
         yield Claim(
@@ -81,7 +82,7 @@ def _structure(evolutions: Found) -> Iterator[Claim]:
         )
 
 
-def _attention(attention: Found) -> Iterator[Claim]:
+def _attention(attention: Mapping[str, Attention]) -> Iterator[Claim]:
     words = {"Rp": "R′", "E": "E"}
     for name, each in attention.items():
         for player, word in words.items():
@@ -97,7 +98,7 @@ def _attention(attention: Found) -> Iterator[Claim]:
             )
 
 
-def transfer(evolution: Found, player: str) -> Found:
+def transfer(evolution: Evolution, player: str) -> Found:
     """T(R→player) over the images that every net gets right."""
     found: Found = evolution["nets"][player]["transfer_from_R"]["headline"]
     return found
@@ -111,14 +112,14 @@ def rate_text(rate: Found) -> str:
     return f"{100 * rate['rate']:.1f} % [{low:.1f}, {high:.1f}]"
 
 
-def gap_text(evolution: Found) -> str:
+def gap_text(evolution: Evolution) -> str:
     """The gap in points, its interval, its n and the largest p over pairs of trainings."""
     gap = evolution["gap"]
     interval = f"[{gap['low']:.1f}, {gap['high']:.1f}]"
     return f"{gap['points']:.1f} {interval}, n = {gap['n']:,}, largest p = {gap['p_value']:.1g}"
 
 
-def accuracy_gained(nets: Found) -> dict[str, Any]:
+def accuracy_gained(nets: Nets) -> dict[str, Any]:
     """{mean, low, high, n}: E's clean accuracy less R2's, Welch's 95 % interval over trainings."""
     evolved, plain = (nets[player]["clean_acc_by_seed"] for player in ("E", "R2"))
     mean = sum(evolved) / len(evolved) - sum(plain) / len(plain)

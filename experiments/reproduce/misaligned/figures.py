@@ -7,10 +7,11 @@ from typing import Any
 
 from experiments.evolve.report.players import COLOURS, SHOWN
 from experiments.reproduce.misaligned.claims import transfer
+from experiments.reproduce.misaligned.result import Evolution
 from robustkit.runs.report import house_style, label, svg
 
 
-def transfer_figure(evolutions: Mapping[str, Any]) -> str:
+def transfer_figure(evolutions: Mapping[str, Evolution]) -> str:
     """T(R→net) with 95 % intervals over clean accuracy, R's own accuracy dotted; SVG."""
     from matplotlib.figure import Figure
 
@@ -32,7 +33,7 @@ def transfer_figure(evolutions: Mapping[str, Any]) -> str:
         return str(svg(drawing, alt=alt))
 
 
-def _net(place: Any, player: str, evolution: Mapping[str, Any]) -> None:
+def _net(place: Any, player: str, evolution: Evolution) -> None:
     rate = transfer(evolution, player)
     if rate["rate"] is None:
         return

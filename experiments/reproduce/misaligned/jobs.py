@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from experiments.reproduce.misaligned.result import Attention
 from robustkit import data, explain, models
 from robustkit.attacks import input_gradients, predict
 from robustkit.data import ImageSet
@@ -30,6 +31,8 @@ class CompareAttention:
     data: str
     count: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Attention
 
     def run(self) -> dict[str, Any]:
         """By map and net: Spearman's correlation with R's map, and that less R2's, over images."""

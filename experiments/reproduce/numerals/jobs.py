@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from adaptation import shift
 from adaptation.training import adapt_classifier
 from experiments.nets import resolve_net
+from experiments.reproduce.numerals.result import Trained
 from robustkit import data, models, training
 from robustkit.attacks import make, predict, survivors
 from robustkit.compute import derive_seed
@@ -38,6 +39,8 @@ class TrainNumerals:
     epochs: int
     number: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Trained
 
     def run(self) -> dict[str, Any]:
         """Accuracies, AdaBN's too, robust accuracy on the source, and the shift as it sees it."""

@@ -14,15 +14,16 @@ from typing import Any
 
 from experiments.reproduce.claims import NOT_GIVEN, Claim, everywhere
 from experiments.reproduce.repairs.published import BEFORE, FOLDS, MODELS, ROWS
-from experiments.reproduce.repairs.tables import Cell, Models, mean_of
+from experiments.reproduce.repairs.result import Cell, Figure, Summary
+from experiments.reproduce.repairs.tables import Models, mean_of
 
 RQ = {number: f"history-repair-rq{number}" for number in range(1, 6)}
 BEYOND = "history-repair-vgg16"
-FIGURES = ("acc_after", "rr", "br")
+FIGURES: tuple[Figure, ...] = ("acc_after", "rr", "br")
 FACTOR, LEAST, BOUND = 10, 0.01, 0.02
 
 
-def judge(summary: Mapping[str, Any]) -> list[Claim]:
+def judge(summary: Summary) -> list[Claim]:
     """All claims of which any figure is there."""
     models: Models = summary["models"]
     paper = {name: of for name, of in models.items() if name in MODELS}
@@ -115,7 +116,7 @@ def _layers(models: Models) -> Iterator[Claim]:
         "ACC is highest with both layers",
         ("acc_after", max, "history"),
     )
-    for figure in ("rr", "br"):
+    for figure in FIGURES[1:]:
         yield from _extremes(
             models,
             4,
@@ -126,7 +127,7 @@ def _layers(models: Models) -> Iterator[Claim]:
 
 
 def _extremes(
-    models: Models, number: int, rows: Sequence[str], what: str, rule: tuple[str, Any, str]
+    models: Models, number: int, rows: Sequence[str], what: str, rule: tuple[Figure, Any, str]
 ) -> Iterator[Claim]:
     """One claim over all models: which of `rows` has the largest or smallest mean of a figure."""
     figure, extreme, expected = rule
@@ -156,7 +157,7 @@ def _alone(rows: Sequence[str], expected: str) -> bool | None:
 
 
 def _winners(
-    models: Models, rows: Sequence[str], figure: str, extreme: Any
+    models: Models, rows: Sequence[str], figure: Figure, extreme: Any
 ) -> dict[str, tuple[str, ...]]:
     """By model the rows with the extreme mean; models that lack a row are left out."""
     found = {}
@@ -186,10 +187,11 @@ def _folds(models: Models) -> Iterator[Claim]:
         if cell is not None and "failed" not in cell
     }
     missing = len(cases) - len(known)
-    for figure, published in (
+    rows: tuple[tuple[Figure, str], ...] = (
         ("br", "at most 2 % (1.8 % in its table)"),
         ("rr", "at least 1 % (0.9 % in its table)"),
-    ):
+    )
+    for figure, published in rows:
         figures = {case: mean_of(cell, figure, "held_out") for case, cell in known.items()}
         verdicts: list[bool | None] = [
             value <= BOUND if figure == "br" else value >= LEAST for value in figures.values()

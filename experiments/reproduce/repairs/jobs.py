@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from experiments.nets import resolve_net
+from experiments.reproduce.repairs.result import Cell, Trained
 from experiments.reproduce.repairs.rows import BEYOND, ROWS
 from robustkit import data, models, repair, training
 from robustkit.compute import derive_seed
@@ -26,6 +27,8 @@ class TrainHistory:
     epochs: int
     seed: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Trained
 
     def run(self) -> dict[str, Any]:
         """Train with SGD 0.01, momentum 0.9, Nesterov, batches of 32, at a constant rate."""
@@ -66,6 +69,8 @@ class RepairCell:
     iterations: int
     seed: int
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Cell
 
     def run(self) -> dict[str, Any]:
         """Repair; a localisation that finds no weight is a result, too: nothing changes."""

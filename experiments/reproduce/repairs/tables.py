@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from experiments.reproduce.repairs.published import FOLDS, MODELS
 from experiments.reproduce.repairs.published import ROWS as PUBLISHED
+from experiments.reproduce.repairs.result import Cell, Figure, Summary, Where
 from experiments.reproduce.repairs.rows import BEYOND, TABLES
 
-Cell = Mapping[str, Any]
 Models = Mapping[str, Mapping[str, Mapping[str, Cell]]]
-FIGURES = ("acc_after", "rr", "br")
+FIGURES: tuple[Figure, ...] = ("acc_after", "rr", "br")
 
 
-def render(summary: Mapping[str, Any]) -> str:
+def render(summary: Summary) -> str:
     """Everything that there is of: the models, Tables 3 to 7, what lies beyond."""
     models: Models = summary["models"]
     parts = [
@@ -65,7 +64,7 @@ def _subjects(models: Models) -> str:
     return "\n".join(lines)
 
 
-def _table(models: Models, rows: Iterable[str], where: str, *, published: bool = True) -> str:
+def _table(models: Models, rows: Iterable[str], where: Where, *, published: bool = True) -> str:
     lines = ["| | " + " | ".join(models) + " |", "|---" * (len(models) + 1) + "|"]
     before = [_before(models, name, where) for name in models]
     lines.append("| before | " + " | ".join(before) + " |")
@@ -97,7 +96,7 @@ def _present(models: Models, rows: Iterable[str]) -> list[str]:
     return [row for row in rows if any(row in _whole(folds) for folds in models.values())]
 
 
-def _before(models: Models, name: str, where: str) -> str:
+def _before(models: Models, name: str, where: Where) -> str:
     cells = (each for each in _whole(models[name]).values() if "failed" not in each)
     cell = next(cells, None)
     if cell is None:
@@ -112,21 +111,21 @@ def _folds(models: Models) -> str:
     lines.append("|---" * (len(models) + 1) + "|")
     for pair, figures in FOLDS.items():
         fold, other = pair.split(" -> ")
-        where = "repaired" if fold == other else "held_out"
+        where: Where = "repaired" if fold == other else "held_out"
         ours = [_with_before(models[name].get(fold, {}).get("history"), where) for name in models]
         lines.append(f"| **{pair}** | " + " | ".join(ours) + " |")
         lines += _theirs(models, figures)
     return "\n".join(lines)
 
 
-def _with_before(cell: Cell | None, where: str) -> str:
+def _with_before(cell: Cell | None, where: Where) -> str:
     if cell is None or "failed" in cell:
         return _shown(cell, where)
     before = cell["before" if where == "repaired" else "held_out_before"]
     return f"{_shown(cell, where)} (before {100 * before:.2f})"
 
 
-def _shown(cell: Cell | None, where: str) -> str:
+def _shown(cell: Cell | None, where: Where) -> str:
     if cell is None:
         return "–"
     if "failed" in cell:
@@ -134,8 +133,8 @@ def _shown(cell: Cell | None, where: str) -> str:
     return " / ".join(_mean(cell, where, figure) for figure in FIGURES)
 
 
-def _mean(cell: Cell, where: str, figure: str) -> str:
-    values = [100 * run[where][figure] for run in cell["runs"] if run[where][figure] is not None]
+def _mean(cell: Cell, where: Where, figure: Figure) -> str:
+    values = [100 * value for value in _values(cell, figure, where)]
     if not values:
         return "–"
     digits = 3 if figure == "br" else 2
@@ -147,10 +146,16 @@ def _triple(figures: Sequence[float]) -> str:
     return " / ".join(f"{each:.3f}" for each in figures)
 
 
-def mean_of(cell: Cell, figure: str, where: str = "repaired") -> float:
+def mean_of(cell: Cell, figure: Figure, where: Where = "repaired") -> float:
     """The mean over a cell's runs, a fraction; NaN, which no claim holds of, without any."""
-    values = [run[where][figure] for run in cell["runs"] if run[where][figure] is not None]
+    values = _values(cell, figure, where)
     return float(statistics.mean(values)) if values else math.nan
+
+
+def _values(cell: Cell, figure: Figure, where: Where) -> list[float]:
+    """A figure of every run that has one."""
+    values = [run[where][figure] for run in cell["runs"]]
+    return [value for value in values if value is not None]
 
 
 def _seconds(models: Models) -> str:
@@ -177,12 +182,12 @@ def _where_reached(rows: Mapping[str, Cell], row: str) -> str:
     )
     if any("failed" in each for each in (cell, history, arachne)):
         return "–"
-    told = {"repaired": "repaired on", "held_out": "held out"}
+    told: dict[Where, str] = {"repaired": "repaired on", "held_out": "held out"}
     found = [words for where, words in told.items() if reaches(cell, history, arachne, where)]
     return ", ".join(found) or "no"
 
 
-def reaches(cell: Cell, history: Cell, arachne: Cell, where: str) -> bool:
+def reaches(cell: Cell, history: Cell, arachne: Cell, where: Where) -> bool:
     """Whether a method repairs as much as Arachne and breaks no more than history, in the mean."""
     repairs = mean_of(cell, "rr", where) >= mean_of(arachne, "rr", where)
     return repairs and mean_of(cell, "br", where) <= mean_of(history, "br", where)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from adaptation.evaluation import over_seeds
-from robustkit.runs.report import PALETTE, house_style, svg
+from experiments.reproduce.strategies.result import Seeds
+from robustkit.runs.report import PALETTE, house_style, label, svg
 
 LINES = ("-", "--", ":")
 
 
-def courses(searches: Mapping[str, Any]) -> str:
+def courses(searches: Mapping[str, Seeds]) -> str:
     """Means over seeds as lines, the seeds as dots beside them."""
     from matplotlib.figure import Figure
 
@@ -26,7 +27,7 @@ def courses(searches: Mapping[str, Any]) -> str:
             aside = 1.2 * (number - (count - 1) / 2)
             at = [100 * float(moment) + aside for moment in moments]
             line = LINES[number // len(PALETTE) % len(LINES)]
-            style = {"color": colour, "linestyle": line, "lw": 1.6, "label": search}
+            style = {"color": colour, "linestyle": line, "lw": 1.6, "label": label(search)}
             place.plot(at, [over_seeds(each)["mean"] for each in values], **style)
             for where, each in zip(at, values, strict=True):
                 place.plot([where] * len(each), each, "o", color=colour, markersize=3, alpha=0.6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from evolution.halving import rungs
 from experiments.evolve.agenda import Agenda
@@ -25,6 +25,7 @@ from experiments.reproduce.strategies.places import (
     prepare_place,
     small_images,
 )
+from experiments.reproduce.strategies.result import Reference, Spent
 from experiments.reproduce.strategies.settings import WORKERS, common, config_of, lowest_epochs
 from robustkit.compute import derive_seed
 from robustkit.compute.executors.base import attempt
@@ -40,6 +41,8 @@ class Prepare:
     seed: int
     smoke: bool
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Reference
 
     def run(self) -> dict[str, Any]:
         """R's architecture on validation by epochs, and retrained and judged as the others are."""
@@ -76,6 +79,8 @@ class SearchAndJudge:
     seed: int
     smoke: bool
     timeout: float | None = None
+
+    kind: ClassVar[Any] = Spent
 
     def run(self) -> dict[str, Any]:
         """What was spent, in trials and in operations; see `judge_moments` for the rest."""

@@ -120,14 +120,20 @@ def test_records_that_say_nothing_are_refused(make: Any, match: str) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"ours": {"name": "x", "unit": "s", "values": ["1"]}}, "a list of numbers"),
-        ({"ours": {"name": "x", "unit": 1, "values": [1]}}, "are texts"),
-        ({"ours": {"name": "x", "unit": "s", "values": []}}, "no finite values"),
-        ({"bound": "3"}, "'bound' of a record is a number or null"),
-        ({"bound": True}, "'bound' of a record is a number or null"),
-        ({"what": None}, "'what' of a record is a text"),
+        (
+            {"ours": {"name": "x", "unit": "s", "values": ["1"]}},
+            r"values\[0\]: expected 'float'",
+        ),
+        ({"ours": {"name": "x", "unit": 1, "values": [1]}}, r"ours\.unit: expected 'str'"),
+        (
+            {"ours": {"name": "x", "unit": "s", "values": []}},
+            "expected 'array' of length >= 1",
+        ),
+        ({"bound": "3"}, r"bound: expected 'int \| float \| null'"),
+        ({"bound": True}, "bound: expected .*, got 'bool'"),
+        ({"what": None}, "what: expected 'str', got 'null'"),
         ({"ours": None}, "either our figure, or a reason"),
-        ({"higher_is_better": "no"}, "'higher_is_better' of a record is true or false"),
+        ({"higher_is_better": "no"}, "higher_is_better: expected 'bool'"),
     ],
 )
 def test_what_is_no_record_is_told(change: dict[str, Any], match: str) -> None:

@@ -52,7 +52,10 @@ CHANGES: list[tuple[Callable[[Path], None], str]] = [
     (_said("{"), "summary.json: not JSON"),
     (_said("[" * 100_000), "summary.json: lists and objects are nested"),
     (_said('"study"'), "summary.json is damaged: it holds no JSON object"),
-    (_said(json.dumps({"study": "digit-shift"})), "summary.json: 'sources' is missing"),
+    (
+        _said(json.dumps({"study": "digit-shift"})),
+        "missing required field 'sources'",
+    ),
     (_said(json.dumps({"study": "occlusion"})), "of the study 'occlusion', not of 'digit-shift'"),
     (_changed(name="nothing"), "config.yaml: unknown experiment 'nothing'"),
     (_changed(name=...), "'name'"),
@@ -95,7 +98,7 @@ def test_what_is_beside_a_summary_has_to_be_its_own(study: Path) -> None:
     with pytest.raises(Exception, match="of a run of 'train', not of 'reproduce'"):
         evidence(place)
     (study / "config.yaml").unlink()
-    with pytest.raises(Exception, match=r"config\.yaml cannot be read: No such file"):
+    with pytest.raises(Exception, match=r"config\.yaml: No such file"):
         evidence(place)
     with pytest.raises(Exception, match="name the folder that this one lies in"):
         evidence(study)
