@@ -38,7 +38,7 @@ def write_report(folder: RunFolder) -> Path:
         subtitle=f"{summary['method']}, {summary['n_neg']:,} failures of {folder.config['data']}; "
         f"{duration(summary['seconds'])}",
         env=folder.env,
-        command=folder.env["command"],
+        command=folder.command,
     )
     path = folder.file("report.html")
     write_text(path, page)

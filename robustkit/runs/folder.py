@@ -17,6 +17,7 @@ import yaml
 
 from robustkit.errors import RunError
 from robustkit.reading import (
+    check_kind,
     check_plain_folder,
     is_printable,
     open_inside,
@@ -84,6 +85,12 @@ class RunFolder:
         if verb is not None and saved["verb"] != verb:
             raise RunError(f"{path} is a run of '{saved['verb']}', not of '{verb}'")
         return cls(path, saved["verb"], saved["config"], read_object(path / "env.json"))
+
+    @property
+    def command(self) -> list[str]:
+        """The command line that made this run; raises `RunError` where env.json tells none."""
+        where = f"{self.file('env.json')}: command"
+        return check_kind(self.env.get("command"), list[str], where, error=RunError)
 
     def file(self, name: str) -> Path:
         """The path of the file `name` in this folder."""
