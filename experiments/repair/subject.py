@@ -9,13 +9,16 @@ from typing import Any
 
 import torch
 
+from experiments.bounded import settings_of
 from experiments.history import kept_checkpoints
 from experiments.judged import Judged, load_judged, open_images
+from experiments.repair.result import TrainResult, TrainSettings
 from robustkit.compute import resolve_device
 from robustkit.data import ImageSet, read_image_file
-from robustkit.errors import ConfigError, RepairError
+from robustkit.errors import ConfigError, RepairError, RunError
 from robustkit.models import Classifier, digest
 from robustkit.models import load as load_model
+from robustkit.reading import check_kind
 from robustkit.repair import drop_shared
 from robustkit.runs import RunFolder
 
@@ -68,16 +71,19 @@ def with_run(
         if settings[name] not in (None, path):
             raise ConfigError(f"--{name}: --run has its own; leave one of them out")
         filled[name] = path
+    taken_over = settings_of(folder, TrainSettings)
     for name in ("data", "root"):
         if name not in given:
-            filled[name] = folder.config[name]
+            filled[name] = taken_over.get(name)
     return filled
 
 
 def _delivered(folder: RunFolder, found: Mapping[int, str]) -> int:
     """The epoch of the model that the training gave: its best one where it stopped early."""
     last = max(found, default=0)
-    best = (folder.summary() or {}).get("best_epoch", last)
+    where = str(folder.file("summary.json"))
+    told = check_kind(folder.summary() or {}, TrainResult, where, error=RunError)
+    best = told.get("best_epoch", last)
     model = folder.file("model.safetensors")
     if best == last or best not in found or not model.exists():
         return last
