@@ -41,7 +41,7 @@ def surroundings(space: Workspace) -> str:
 
 def identity(job: TrainNet, around: str) -> str:
     """The name of a trial: genotype, data, R, settings and seed, as 32 hexadecimal digits."""
-    elsewhere = ("run_path", "heirloom")  # where it is kept is no part of what it is
+    elsewhere = ("run_path", "heirloom", "scratch")  # where it is kept is no part of what it is
     own = {name: value for name, value in asdict(job).items() if name not in elsewhere}
     if job.preprocessing is None:  # as trials are named that know of none
         del own["preprocessing"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from experiments.evolve.players import judged_names
 from experiments.evolve.result import Event, Summary, read_summary
 from experiments.evolve.rows import check_rows
 from experiments.evolve.summary import summarise
-from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace
+from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace, scratch_of
 from experiments.executing import executor_of
 from robustkit.compute import single_thread
 from robustkit.errors import RunError
@@ -27,8 +28,12 @@ GALLERY = "gallery.safetensors"
 DATA = "data.json"
 
 
-def evolve(folder: RunFolder, on_trial: Callable[[Trial], None]) -> Summary:
+def evolve(
+    folder: RunFolder, on_trial: Callable[[Trial], None], scratch: Path | None = None
+) -> Summary:
     """Run until the summary is written; returns it. A finished run is left as it is.
+
+    Its scratch lies in its folder, or in one of its own below the folder `scratch`.
 
     The ledger is the cache and the resume point: whatever it holds is not computed again.
     """
@@ -36,7 +41,7 @@ def evolve(folder: RunFolder, on_trial: Callable[[Trial], None]) -> Summary:
     if finished is not None:
         return finished
     start = time.monotonic()
-    space = Workspace(folder)
+    space = Workspace(folder, scratch_of(folder.path, scratch))
     check_data(space)
     path = folder.file(LEDGER)
     # A run that has nets has had a ledger: without it they would all be made anew.

@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.bounded import settings_of
 from experiments.explain.transferred import from_transfer, load_attacked
 from experiments.judged import Judged, load_judged, open_images
-from robustkit import repair
+from experiments.repair.result import Repaired, read_summary
 from robustkit.attacks import predict, to_levels
 from robustkit.compute import resolve_device
 from robustkit.data import open_files, to_unit
 from robustkit.errors import ConfigError, DataError, ModelError
 from robustkit.models import Classifier
 from robustkit.models.specs import parse
+from robustkit.repair.patch import apply_file
 from robustkit.repair.sets import class_index
 from robustkit.runs import RunFolder
 
@@ -110,7 +112,7 @@ def load_subject(settings: Mapping[str, Any]) -> Subject:
     other = judged.nets["contrast"].to(device) if "contrast" in specs else None
     if settings["repair"] is not None:
         folder = RunFolder.open(settings["repair"], verb="repair")
-        other = repair.Patch.load(folder.file("patch.safetensors")).apply(model)
+        other = apply_file(folder.file("patch.safetensors"), model)
     images, from_files = judged.images, bool(settings["image"])
     names = tuple(
         Path(each).name if from_files else f"{judged.split} {each}"
@@ -172,14 +174,14 @@ def _from_repair(settings: dict[str, Any], given: Collection[str]) -> dict[str, 
     if which not in KINDS:
         raise ConfigError(f"--which: of --repair it is broken or repaired, not '{which}'")
     folder = RunFolder.open(settings["repair"], verb="repair")
-    summary = folder.summary()
-    if summary is None:
+    if folder.summary() is None:
         raise ConfigError(f"{folder.path}: not finished, there is nothing to explain yet")
-    config = folder.config
+    summary, config = read_summary(folder), settings_of(folder, Repaired)
     on = config["repair_on"] or ("test" if config["protocol"] == "paper" else "val")
     if on not in ("test", "val"):
         raise ConfigError(f"{folder.path}: was repaired on {on}, which is no split of its data")
-    chosen = summary[f"{which}_indices"][:MOST]
+    found = {"repaired": summary["repaired_indices"], "broken": summary["broken_indices"]}
+    chosen = found[which][:MOST]
     if not chosen:
         raise ConfigError(f"{folder.path}: no {on} image, which it repaired on, was {which}")
     taken = {"model": config["model"], "data": config["data"], "root": config["root"]}

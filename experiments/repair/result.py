@@ -130,6 +130,16 @@ class Settings(TypedDict):
     data: str
 
 
+class Repaired(TypedDict):
+    """Of config.yaml, what says what was repaired on which images."""
+
+    model: str
+    data: str
+    root: str | None
+    repair_on: str | None
+    protocol: str
+
+
 class TrainSettings(TypedDict):
     """Of a training's config.yaml, what a repair of it takes over."""
 

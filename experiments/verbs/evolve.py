@@ -17,7 +17,7 @@ from experiments.evolve.reference import find_reference, introduced, measured, m
 from experiments.evolve.report import write_report
 from experiments.evolve.result import Summary, compared_net, left_out_of, net_of, rate_of
 from experiments.evolve.run import evolve
-from experiments.evolve.workspace import load_splits
+from experiments.evolve.workspace import check_scratch, load_splits
 from experiments.executing import add_executor_options, executor_of
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.nets import resolve_net
@@ -43,6 +43,11 @@ def add_arguments(parser: VerbParser) -> None:
         help="functions, package.module:factory, that a model file may name and that loading runs",
     )
     add_run_options(parser, resumable=True)
+    parser.add_argument(
+        "--scratch",
+        metavar="DIR",
+        help="existing folder for what is needed until the run has ended; none: in the run folder",
+    )
     group = add_executor_options(parser, "jobs")
     group.add_argument(
         "--timeout",
@@ -57,13 +62,13 @@ def add_arguments(parser: VerbParser) -> None:
 
 def run(options: Options) -> int:
     """Evolve, compare, and leave nets, ledger, summary and report in the run folder."""
-    config = settled(settings("evolve", options))
+    config, scratch = settled(settings("evolve", options)), check_scratch(options.scratch)
     if options.resume is None:
         for line in check(config):
             print(line)
     with run_folder("evolve", options, config) as folder:
         with Live(folder) as live:
-            summary = evolve(folder, live.on_trial)
+            summary = evolve(folder, live.on_trial, scratch)
         path = folder.file("report.html")
         if not path.exists():  # a finished run stays as it is; `robustkit report` draws anew
             report(folder)

@@ -21,14 +21,14 @@ for the same length wherever it is named."""
 
 
 def read_tensors(
-    path: Path, *, error: type[RobustkitError], hint: str = ""
+    path: Path, *, error: type[RobustkitError], hint: str = "", follow: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return all tensors of a safetensors file, and its notes.
 
     Raises `error`, naming the file and ending in `hint`, for one that is missing, no regular file,
-    too large, or damaged. Links are not followed.
+    too large, or damaged; without `follow` also for a link.
     """
-    check_regular(path, error=error, limit=LARGEST, follow=False)
+    check_regular(path, error=error, limit=LARGEST, follow=follow)
     try:
         with safe_open(path, framework="pt") as file:
             notes = dict(file.metadata() or {})
@@ -46,8 +46,9 @@ def check_shapes(
     *,
     error: type[RobustkitError],
     known: Mapping[str, int] | None = None,
+    finite: bool = True,
 ) -> dict[str, int]:
-    """Check that `tensors` are those that `shapes` names, and hold finite numbers.
+    """Check that `tensors` are those that `shapes` names, and, if so asked, of finite numbers.
 
     Returns what each letter stands for; `known` says of some what they must. Raises `error`, which
     begins with `where` and names the tensor.
@@ -67,7 +68,7 @@ def check_shapes(
                 f"{where}: '{name}' is {_told(found.dtype)} {tuple(found.shape)}, not "
                 f"{_told(dtype)} ({told})"
             )
-        if dtype.is_floating_point and not bool(torch.isfinite(found).all()):
+        if finite and dtype.is_floating_point and not bool(torch.isfinite(found).all()):
             raise error(f"{where}: '{name}' holds numbers that are not finite")
     return lengths
 
