@@ -34,6 +34,7 @@ _IDS = {
     "final": re.compile(f"final/{_PLAYER}"),
     "judge": re.compile(f"judge/(R|{_PLAYER})"),
 }
+_NEEDED = ("reference", "baseline", "judge")
 
 
 class CandidateRow(TypedDict):
@@ -104,6 +105,8 @@ def check_rows(trials: Iterable[Trial], path: Path, own: Sequence[str] = ()) -> 
             raise RunError(f"{where}: unknown outcome '{printable(trial.outcome)}'")
         if (trial.outcome == "Ok") != (trial.result is not None):
             raise RunError(f"{where}: {trial.outcome}, and its result is {_there(trial.result)}")
+        if trial.arm in _NEEDED and trial.result is None:
+            raise RunError(f"{where}: {trial.outcome}, which ends a run and is never recorded")
         if trial.arm in CANDIDATES:
             _check_candidate(trial, where)
         elif trial.arm not in _IDS:

@@ -125,6 +125,9 @@ def apply_file(path: Path | str, model: M) -> M:
     result is not the model that the patch says it makes.
     """
     patch = Patch.load(path)
+    for name, change in patch.changes.items():
+        if not bool(torch.isfinite(change.new).all()):
+            raise RepairError(f"{path}: new values of '{printable(name)}' are not finite")
     try:
         changed = patch.apply(model)
     except RepairError as error:
@@ -256,6 +259,3 @@ def _check_shape(path: Path, note: dict[str, Any], tensors: Mapping[str, Tensor]
         fits &= indices.dim() == 1 and bool((indices[1:] > indices[:-1]).all())
     if not fits:
         raise RepairError(f"{path}: not shaped like a patch")
-    for name in names:
-        if not bool(torch.isfinite(tensors[f"new/{name}"]).all()):
-            raise RepairError(f"{path}: new values of '{printable(name)}' are not finite")

@@ -355,6 +355,7 @@ def _from_row(row: tuple[Any, ...], path: Path) -> Trial:
     plain = isinstance(found.payload, dict) and isinstance(found.result, dict | None)
     if not 0 <= found.seconds < math.inf:
         raise RunError(f"{where} is damaged: it took {found.seconds} seconds")
+    plain = plain and isinstance(seconds, int | float)
     if not plain or not all(isinstance(text, str) for text in texts):
         raise RunError(f"{where} is damaged: an entry is of the wrong type")
     return found

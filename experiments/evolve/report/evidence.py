@@ -153,6 +153,11 @@ def read_evidence(folder: RunFolder) -> Evidence:
 def _check_chosen(evidence: Evidence, summary: Path, ledger: Path) -> None:
     """Raise `RunError` unless the chosen are in the ledger, fit the images, and have a family."""
     _, channels, side = evidence.gallery.clean.shape[:3]
+    if evidence.summary["trials"] != len(evidence.entries):
+        raise RunError(
+            f"{summary}: trials: {evidence.summary['trials']}, and {ledger.name} holds "
+            f"{len(evidence.entries)}"
+        )
     for player, choice in (
         ("E", evidence.summary["selection"]["E"]),
         ("RS", evidence.summary["selection"]["RS"]),
