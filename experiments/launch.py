@@ -137,7 +137,7 @@ def _is_empty(path: Path) -> bool:
         return False
     if not ledger.exists():
         return True
-    with Ledger.open(ledger) as opened:
+    with Ledger.read(ledger) as opened:
         return not opened.counts()
 
 

@@ -29,7 +29,7 @@ Config = TypeVar("Config")
 Forms = Mapping[str, Mapping[str, Any]]
 
 # Options about the launch itself: not settings of the experiment, never saved with it.
-HOUSEKEEPING = ("config", "print_config", "out", "resume", "list", "evidence")
+HOUSEKEEPING = ("config", "print_config", "out", "resume", "list", "evidence", "scratch")
 
 
 @dataclass(frozen=True)

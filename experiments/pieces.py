@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.executing import executor_of
 from experiments.summaries import check_summary
+from experiments.wording import EDITED
 from robustkit.compute import Diverged, Ok, Outcome
 from robustkit.compute.executors import Job
 from robustkit.errors import RunError
+from robustkit.reading import printable
 from robustkit.runs import Ledger, RunFolder, Trial
 
 Say = Callable[[str], None]
@@ -44,13 +49,10 @@ def carry_out(
     # First the executor: settings that it refuses leave nothing behind.
     with (
         executor_of(folder.config) as running,
-        Ledger.open(path) if path.exists() else Ledger.create(path) as ledger,
+        Ledger.open(path) if os.path.lexists(path) else Ledger.create(path) as ledger,
     ):
         asked = {piece.id: piece for pieces in phases for piece in pieces}
-        for trial in ledger.trials():
-            if trial.id in asked:
-                where = f"{path}: the result of '{trial.id}'"
-                check_summary(trial.result, asked[trial.id].kind, where)
+        _check(ledger.trials(), asked, arm, path)
         for pieces in phases:
             missing = [piece for piece in pieces if ledger.get(piece.id) is None]
             for piece, outcome in running.run(iter(missing)):
@@ -71,6 +73,30 @@ def carry_out(
                 )
                 say(f"{piece.id}: {outcome.seconds:.0f} s")
         return [trial for trial in ledger.trials() if trial.id in asked]
+
+
+def _check(trials: Sequence[Trial], known: Mapping[str, Piece], arm: str, path: Path) -> None:
+    """Raise `RunError`, naming ledger and trial, for one that none of the pieces has made.
+
+    Of payloads, numbers are compared: paths are others once a folder has been moved.
+    """
+    for trial in trials:
+        where = f"{path}: trial '{printable(trial.id)}'"
+        if trial.id not in known or trial.arm != arm or trial.key != trial.id:
+            raise RunError(f"{where}: none that this run would make: {EDITED}; start the run anew")
+        if trial.outcome != Ok.__name__ or trial.result is None:
+            raise RunError(f"{where}: {printable(trial.outcome)}, and only results are kept here")
+        check_summary(trial.result, known[trial.id].kind, where)
+        for name, value in json.loads(json.dumps(_plain(known[trial.id]))).items():
+            if _numbers(value) and trial.payload.get(name, value) != value:
+                raise RunError(
+                    f"{where}: has another {name} than this run would give it: {EDITED}; "
+                    "start the run anew"
+                )
+
+
+def _numbers(value: object) -> bool:
+    return all(isinstance(x, int | float) for x in (value if isinstance(value, list) else [value]))
 
 
 def _hint(outcome: Outcome) -> str:

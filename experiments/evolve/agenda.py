@@ -6,12 +6,14 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from experiments.wording import EDITED
 from robustkit.compute import Ok, Outcome
 from robustkit.compute.executors import Executor, Job
 from robustkit.errors import RunError
 from robustkit.runs import Ledger, Trial
 
 Then = Callable[[Trial], None]
+_VOLATILE = ("identity", "reused")  # hashes of settings, which versions spell differently
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +57,28 @@ class Agenda:
         self._added = 0
         self._running: dict[str, list[tuple[Task, Then]]] = {}
         self._done: dict[str, Trial] = {}
+        self._asked: set[str] = set()
 
     def add(self, task: Task, then: Then, *, priority: int) -> None:
         """Enter a task that can be run at once; a smaller `priority` goes first."""
+        self._asked.add(task.id)
         heapq.heappush(self._ready, (priority, self._added, task, then))
         self._added += 1
 
     def recall(self, trial: Trial) -> None:
         """Take note of a trial that the ledger has and that whoever asked for it knows of."""
+        self._asked.add(trial.id)
         self._done[trial.key] = trial
         self._on_trial(trial)
+
+    def check(self) -> None:
+        """Raise `RunError` where the ledger holds a trial that nobody has asked for."""
+        for trial in self._ledger.trials():
+            if trial.id not in self._asked:
+                raise RunError(
+                    f"{self._ledger.path}: trial '{trial.id}' is none that this run would make: "
+                    f"{EDITED}; start the run anew"
+                )
 
     def work(self) -> None:
         """Run until nothing is left; bugs in jobs are raised here.
@@ -109,6 +123,13 @@ class Agenda:
                 f"{self._ledger.path}: trial '{task.id}' was of {known.key}, now it would be of "
                 f"{task.key}: another version of robustkit made it; start the run anew"
             )
+        told = {name: value for name, value in task.payload.items() if name not in _VOLATILE}
+        for name, value in told.items():
+            if known is not None and known.payload.get(name, value) != value:
+                raise RunError(
+                    f"{self._ledger.path}: trial '{task.id}' has another {name} than this run "
+                    f"would give it: {EDITED}; start the run anew"
+                )
         return known
 
     def _finish(self, task: Task, outcome: Outcome) -> None:

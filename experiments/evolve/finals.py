@@ -32,6 +32,7 @@ class Finals:
         self._space, self._agenda, self._priority = space, agenda, judging_priority
         self._players = [player for player in PLAYERS if player not in left_out]
         self._run_path = str(space.folder.path)
+        self._scratch = str(space.scratch)
         self._conditions = {"reference", "surrogate"}
         self._waiting: list[str] = []
         self._judges = False
@@ -52,6 +53,7 @@ class Finals:
                 final=True,
                 name=name,
                 preprocessing=recipe.preprocessing,
+                scratch=self._scratch,
             )
             task = Task(id=f"final/{name}", arm="final", key=f"final/{name}", job=job)
             self._agenda.add(task, self._trained, priority=priority)
@@ -77,7 +79,7 @@ class Finals:
                 self._waiting.append(name)
 
     def _judge(self, name: str) -> None:
-        job = JudgeNet(self._run_path, name)
+        job = JudgeNet(self._run_path, name, self._scratch)
         task = Task(id=f"judge/{name}", arm="judge", key=f"judge/{name}", job=job, needed=True)
         self._agenda.add(task, self._judged, priority=self._priority)
 

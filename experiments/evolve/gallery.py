@@ -7,18 +7,27 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as pack
 from torch import Tensor
 
 from experiments.evolve.judging import Verdict, load_verdict, verdict_path
 from experiments.evolve.workspace import Workspace
 from robustkit import attacks
+from robustkit.compute.tensorfiles import Shapes, check_range, check_shapes, read_tensors
 from robustkit.errors import RunError
 from robustkit.runs import atomic_path
 
 SHOWN = 8
+_STEEPEST = ("gradients", -1e30, 1e30)  # beyond it their pictures overflow
+_SHAPES: Shapes = {
+    "index": (torch.int64, ("n",)),
+    "labels": (torch.int64, ("n",)),
+    "clean": (torch.float32, ("n", "c", "h", "w")),
+    "adversarial": (torch.float32, ("n", "c", "h", "w")),
+    "predicted": (torch.int64, ("m", "n")),
+    "predicted_adversarial": (torch.int64, ("m", "n")),
+    "gradients": (torch.float32, ("m", "n", "c", "h", "w")),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +59,8 @@ def make_gallery(space: Workspace, names: Mapping[str, Sequence[str]]) -> Galler
     `names` holds the names of the judged nets by player.
     """
     shown = [names[player][0] for player in shown_nets(names)]
-    index = _most_telling(*(load_verdict(verdict_path(space.folder.path, name)) for name in shown))
+    run, images = space.folder.path, len(space.splits.test)
+    index = _most_telling(*(load_verdict(verdict_path(run, name), images) for name in shown))
     test = space.splits.test.subset(index)
     adversarial = space.adversarials("R", "test", flipped=False).images[index]
     nets = [space.net(name) for name in shown]
@@ -81,10 +91,23 @@ def save_gallery(gallery: Gallery, path: Path) -> None:
         temporary.write_bytes(pack(tensors))
 
 
-def load_gallery(path: Path) -> Gallery:
-    """Read a gallery back; raises `RunError` naming the file if it is missing or damaged."""
-    try:
-        tensors = load_file(path)
-        return Gallery(**{field.name: tensors[field.name] for field in fields(Gallery)})
-    except (OSError, SafetensorError, KeyError) as error:
-        raise RunError(f"{path}: no whole gallery ({error})") from None
+def load_gallery(path: Path, classes: int | None = None) -> Gallery:
+    """Read a gallery back, of nets with so many `classes` where that is known.
+
+    Raises `RunError`, naming the file, if it is missing, damaged or does not fit together.
+    """
+    tensors, _ = read_tensors(path, error=RunError)
+    where = str(path)
+    lengths = check_shapes(
+        tensors, _SHAPES, where, error=RunError, known={"m": len(shown_nets(()))}
+    )
+    if lengths["c"] not in (1, 3) or lengths["n"] > SHOWN or lengths["h"] * lengths["w"] == 0:
+        raise RunError(f"{where}: not up to {SHOWN} images of 1 or 3 channels")
+    for name in ("labels", "predicted", "predicted_adversarial", "index"):
+        end = 2**53 if classes is None or name == "index" else classes
+        check_range(tensors[name], 0, end, f"{where}: '{name}'", error=RunError)
+    for name, least, most in (("clean", 0.0, 1.0), ("adversarial", 0.0, 1.0), _STEEPEST):
+        values = tensors[name]
+        if values.numel() and not least <= float(values.min()) <= float(values.max()) <= most:
+            raise RunError(f"{where}: '{name}': numbers that are not within [{least:g}, {most:g}]")
+    return Gallery(**{field.name: tensors[field.name] for field in fields(Gallery)})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.evolve.jobs import TrainNet
+from experiments.evolve.rows import check_rows
 from experiments.evolve.workspace import REFERENCE, Workspace
 from robustkit import models
 from robustkit.errors import RunError
@@ -40,7 +41,7 @@ def surroundings(space: Workspace) -> str:
 
 def identity(job: TrainNet, around: str) -> str:
     """The name of a trial: genotype, data, R, settings and seed, as 32 hexadecimal digits."""
-    elsewhere = ("run_path", "heirloom")  # where it is kept is no part of what it is
+    elsewhere = ("run_path", "heirloom", "scratch")  # where it is kept is no part of what it is
     own = {name: value for name, value in asdict(job).items() if name not in elsewhere}
     if job.preprocessing is None:  # as trials are named that know of none
         del own["preprocessing"]
@@ -60,8 +61,9 @@ def reusable(path: str | None) -> Mapping[str, Trial]:
     file = folder.file("ledger.sqlite")
     if not Path(file).is_file():
         raise RunError(f"{path}: an evolution without a ledger: nothing to reuse")
-    with Ledger.open(file) as ledger:
+    with Ledger.read(file) as ledger:
         trials = [trial for arm in ARMS for trial in ledger.trials(arm)]
+    check_rows(trials, file)
     found: dict[str, Any] = {}
     for trial in trials:
         name = trial.payload.get("identity")

@@ -1,6 +1,7 @@
 """The three kinds of work in a run: train a net, prepare the reference, judge a finalist.
 
-A job is a few plain values and the path of the run folder; its result depends on them alone.
+A job is a few plain values, the path of the run folder, and that of its scratch where it lies
+elsewhere; its result depends on the former alone.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class TrainNet:
     parents: tuple[str, ...] = ()
     heirloom: str = ""
     preprocessing: models.Preprocessing | None = None
+    scratch: str | None = None
 
     def run(self) -> dict[str, Any]:
         """Train; returns plain, finite numbers.
@@ -51,7 +53,7 @@ class TrainNet:
         Raises `DivergedError` where the net or its gradients are not finite, and
         `InvalidCandidateError` where there is no such net for this data.
         """
-        space = open_workspace(self.run_path)
+        space = open_workspace(self.run_path, self.scratch)
         net = self._fresh_net(space)
         inherited = inherit(net, [space.heirloom(each) for each in self.parents])
         config = space.config.training(penalised=self.penalised, final=self.final, seed=self.seed)
@@ -162,11 +164,12 @@ class PrepareReference:
     """Compute R's gradients on all views and its adversarials on val, for every later job."""
 
     run_path: str
+    scratch: str | None = None
 
     def run(self) -> dict[str, Any]:
         """Returns how many gradients have no direction, R's accuracy on val, and on how much of
         what it gets right its own adversarials fool it."""
-        space = open_workspace(self.run_path)
+        space = open_workspace(self.run_path, self.scratch)
         gradients = space.reference_gradients
         made = space.adversarials("R", "val", flipped=False)
         return {
@@ -183,8 +186,9 @@ class JudgeNet:
 
     run_path: str
     name: str
+    scratch: str | None = None
 
     def run(self) -> dict[str, Any]:
         """Returns scalars; what happened to each image goes to `evaluation/`."""
-        space = open_workspace(self.run_path)
+        space = open_workspace(self.run_path, self.scratch)
         return judge(self.name, space)

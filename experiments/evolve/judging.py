@@ -7,15 +7,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as pack
 from torch import Tensor
 
 from experiments.evolve.workspace import SURROGATE, Workspace
 from robustkit import attacks, models
+from robustkit.compute.tensorfiles import Shapes, check_shapes, read_tensors
 from robustkit.errors import RunError
 from robustkit.runs import atomic_path
+
+_SHAPES: Shapes = {
+    **dict.fromkeys(
+        (
+            "correct",
+            "under_R",
+            "under_flipped",
+            "under_surrogate",
+            "under_own",
+            "R_under_own",
+        ),
+        (torch.bool, ("n",)),
+    ),
+    "cosine": (torch.float64, ("n",)),
+    "norm": (torch.float64, ("n",)),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,13 +97,20 @@ def save_verdict(verdict: Verdict, path: Path) -> None:
         temporary.write_bytes(pack(tensors))
 
 
-def load_verdict(path: Path) -> Verdict:
-    """Read a verdict back; raises `RunError` naming the file if it is missing or damaged."""
-    try:
-        tensors = load_file(path)
-        return Verdict(**{field.name: tensors[field.name] for field in fields(Verdict)})
-    except (OSError, SafetensorError, KeyError) as error:
-        raise RunError(f"{path}: no whole verdict ({error}); start the run anew") from None
+def load_verdict(path: Path, images: int | None = None) -> Verdict:
+    """Read a verdict back, on so many test `images` where that is known.
+
+    Raises `RunError`, naming the file, if it is missing, damaged, or of other images.
+    """
+    tensors, _ = read_tensors(path, error=RunError, hint="; start the run anew")
+    cosine = tensors.get("cosine")
+    if cosine is not None and cosine.is_floating_point():  # NaN where there is none
+        tensors["cosine"] = torch.where(cosine.isnan(), 0.0, cosine)
+    known = {} if images is None else {"n": images}
+    check_shapes(tensors, _SHAPES, str(path), error=RunError, known=known)
+    if cosine is not None:
+        tensors["cosine"] = cosine
+    return Verdict(**{field.name: tensors[field.name] for field in fields(Verdict)})
 
 
 def mean_or_none(values: Tensor) -> float | None:

@@ -21,7 +21,7 @@ from experiments.evolve.jobs import PrepareReference, TrainNet
 from experiments.evolve.players import ARMS, PLAYERS, Recipe, open_reference, recipe
 from experiments.evolve.selection import Choice, Contender, Yardstick, ranked
 from experiments.evolve.trying import Search, promotion_task
-from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace
+from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace, make_scratch
 from robustkit import models
 from robustkit.compute import derive_seed
 from robustkit.compute.executors import Executor
@@ -53,7 +53,7 @@ class Evolution:
         self.choices: dict[str, Choice] = {}
         self._rungs = rungs(self.config.epochs, self.config.halving) if self.config.halving else ()
         self._searches: dict[str, Search] = {}
-        self._path = str(space.folder.path.resolve())
+        self._path, self._scratch = str(space.folder.path.resolve()), str(space.scratch)
         self._executor, self._ledger = executor, ledger
         other = reusable(space.folder.config.get("reuse"))
         self._agenda = Agenda(executor, ledger, on_trial, other)
@@ -64,7 +64,7 @@ class Evolution:
 
     def run(self) -> None:
         """Everything, from wherever the ledger says the run has come to."""
-        self.space.scratch.mkdir(exist_ok=True)
+        make_scratch(self.space.scratch)
         self.space.share_images(self._executor)  # views are written once, before workers map them
         if self.reference.given:
             self._prepare()
@@ -75,6 +75,7 @@ class Evolution:
         if "R2" not in self.reference.left_out:
             self._finals.enter("R2", self._recipe, "reference", priority=FILLER)
         self._agenda.work()
+        self._agenda.check()
         self._finals.check()
 
     def _train(self, name: str, recipe: Recipe, then: Callable[[Trial], None]) -> None:
@@ -88,13 +89,14 @@ class Evolution:
             final=True,
             name=name,
             preprocessing=recipe.preprocessing,
+            scratch=self._scratch,
         )
         task_id = f"reference/{name}"
         task = Task(id=task_id, arm="reference", key=task_id, job=job, needed=True)
         self._agenda.add(task, then, priority=FIRST)
 
     def _prepare(self) -> None:
-        job = PrepareReference(self._path)
+        job = PrepareReference(self._path, self._scratch)
         task = Task(id="prepare", arm="reference", key="prepare", job=job, needed=True)
         self._agenda.add(task, self._after_preparation, priority=FIRST)
 
@@ -135,6 +137,7 @@ class Evolution:
             scored=True,
             epochs=epochs,
             preprocessing=self._recipe.preprocessing,
+            scratch=self._scratch,
         )
         task_id = f"baseline/{name}" if epochs is None else f"baseline/{name}/{epochs}"
         return Task(id=task_id, arm="baseline", key=task_id, job=job, needed=True)
@@ -151,6 +154,7 @@ class Evolution:
             search = Search(
                 arm=arm,
                 run_path=self._path,
+                scratch=self._scratch,
                 seed=config.seed,
                 around=around,
                 inherit=config.inherit,

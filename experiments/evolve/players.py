@@ -11,10 +11,13 @@ from experiments.evolve.reference import (
     left_out,
     own_preprocessing,
 )
+from experiments.evolve.result import ReferenceNote
 from experiments.evolve.workspace import REFERENCE, Workspace
 from experiments.nets import resolve_net
 from robustkit import models
+from robustkit.errors import RunError
 from robustkit.models.specs import is_file
+from robustkit.reading import check_kind
 from robustkit.runs import Trial, read_object
 
 NOTED = "reference.json"
@@ -43,7 +46,8 @@ def open_reference(space: Workspace) -> Reference:
     spec, noted, kept = space.config.reference, space.folder.file(NOTED), space.net_path(REFERENCE)
     kept.parent.mkdir(exist_ok=True)
     if noted.is_file():
-        reference = Reference.from_dict(read_object(noted))
+        told = check_kind(read_object(noted), ReferenceNote, str(noted), error=RunError)
+        reference = Reference.from_dict(told)
         if kept.is_file() or not reference.given:
             return reference
     elif kept.is_file():  # of a run that began before there was such a note

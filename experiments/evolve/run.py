@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import os
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,54 +13,71 @@ from numpy.typing import NDArray
 from experiments.evolve.gallery import make_gallery, save_gallery
 from experiments.evolve.pipeline import Evolution
 from experiments.evolve.players import judged_names
+from experiments.evolve.result import Event, Summary, read_summary
+from experiments.evolve.rows import check_rows
 from experiments.evolve.summary import summarise
-from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace
+from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace, scratch_of
 from experiments.executing import executor_of
 from robustkit.compute import single_thread
 from robustkit.errors import RunError
-from robustkit.runs import Ledger, RunFolder, Trial
+from robustkit.reading import check_kind
+from robustkit.runs import Ledger, RunFolder, Trial, read_object
 
 LEDGER = "ledger.sqlite"
 GALLERY = "gallery.safetensors"
 DATA = "data.json"
 
 
-def evolve(folder: RunFolder, on_trial: Callable[[Trial], None]) -> dict[str, Any]:
+def evolve(
+    folder: RunFolder, on_trial: Callable[[Trial], None], scratch: Path | None = None
+) -> Summary:
     """Run until the summary is written; returns it. A finished run is left as it is.
+
+    Its scratch lies in its folder, or in one of its own below the folder `scratch`.
 
     The ledger is the cache and the resume point: whatever it holds is not computed again.
     """
-    finished = folder.summary()
+    finished = read_summary(folder)
     if finished is not None:
         return finished
     start = time.monotonic()
-    space = Workspace(folder)
+    space = Workspace(folder, scratch_of(folder.path, scratch))
     check_data(space)
     path = folder.file(LEDGER)
     # A run that has nets has had a ledger: without it they would all be made anew.
-    begun = path.exists() or folder.file("nets").exists()
+    begun = os.path.lexists(path) or folder.file("nets").exists()
     ledger = Ledger.open(path) if begun else Ledger.create(path)
     with ledger, executor_of(folder.config) as executor:
+        check_rows(ledger.trials(), path, sorted(space.config.own_measures()))
         evolution = Evolution(space, executor, ledger, on_trial)
         evolution.run()
         folder.append_metrics({"event": "finished", "wall_seconds": time.monotonic() - start})
-        wall = sum(each.get("wall_seconds", 0.0) for each in folder.metrics())
+        wall = wall_seconds(folder)
         with single_thread():  # as in jobs: what is computed here is the same to the bit as well
             save_gallery(make_gallery(space, judged_names(ledger.trials())), folder.file(GALLERY))
             summary = summarise(evolution, ledger, fooled_by(space), wall)
     space.clear_scratch()
     folder.write_summary(summary)  # last: a run that has it has ended
-    return folder.summary() or {}
+    told = read_summary(folder)
+    assert told is not None
+    return told
+
+
+def wall_seconds(folder: RunFolder) -> float:
+    """What all sessions of a run took, by its `metrics.jsonl`; raises `RunError` if edited."""
+    where = str(folder.file("metrics.jsonl"))
+    events = check_kind(folder.metrics(), list[Event], where, error=RunError)
+    return sum(each.get("wall_seconds", 0.0) for each in events)
 
 
 def check_data(space: Workspace) -> None:
     """Note what the data is when a run begins; raise `RunError` if it is other data later."""
     splits, path = space.splits, space.folder.file(DATA)
     digests = {name: getattr(splits, name).digest() for name in ("train", "val", "test")}
-    if not path.exists():
+    if not os.path.lexists(path):
         space.folder.write_json(DATA, digests)
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_object(path)
     for name, digest in digests.items():
         if before.get(name) != digest:
             raise RunError(

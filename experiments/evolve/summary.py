@@ -28,9 +28,9 @@ def summarise(
     """
     trials = ledger.trials()
     names = judged_names(trials)
-    run = evolution.space.folder.path
+    run, images = evolution.space.folder.path, len(evolution.space.splits.test)
     verdicts = {
-        player: [load_verdict(verdict_path(run, name)) for name in names[player]]
+        player: [load_verdict(verdict_path(run, name), images) for name in names[player]]
         for player in ("R", "R2", "Rp", "E", "E0", "RS")
         if player not in evolution.reference.left_out
     }

@@ -25,6 +25,7 @@ class Search:
     arm: str
     run_path: str
     seed: int
+    scratch: str | None = None
     around: str = ""
     inherit: bool = False
 
@@ -100,6 +101,7 @@ def _job(
         epochs=epochs,
         parents=parents,
         heirloom=heirloom,
+        scratch=search.scratch,
     )
 
 

@@ -6,7 +6,10 @@ processes share its memory.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
+import stat
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,8 +35,9 @@ from robustkit.data import (
     stratified_sample,
     unpacked,
 )
-from robustkit.errors import ModelError, RunError
+from robustkit.errors import ConfigError, ModelError, RunError
 from robustkit.models.matching import matched
+from robustkit.reading import check_plain_folder
 from robustkit.runs import RunFolder
 
 REFERENCE, SURROGATE = "R", "S"
@@ -43,11 +47,11 @@ SCRATCH = "scratch"  # needed until the run has ended, then removed
 class Workspace:
     """The data of one run, and the nets and adversarials its jobs have made so far."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, scratch: Path | str | None = None) -> None:
         self.folder = folder
         self.config = config_from(EvolveConfig, folder.config)
         self.device = resolve_device(folder.config["device"])
-        self.scratch = folder.path.resolve() / SCRATCH
+        self.scratch = scratch_of(folder.path) if scratch is None else Path(scratch)
         self._adversarials: dict[str, attacks.AdversarialSet] = {}
 
     @cached_property
@@ -95,7 +99,12 @@ class Workspace:
             config = self.config
             seed = derive_seed(config.seed, "views")
             return fixed_views(self.pool.images, config.views, config.augment, seed, out=path)
-        return map_array(path)
+        views, shape = map_array(path), (self.config.views, *self.pool.images.shape)
+        if views.shape != shape or views.dtype != torch.uint8:
+            raise RunError(
+                f"{path} holds {views.dtype} {tuple(views.shape)}, not uint8 {shape}; delete it"
+            )
+        return views
 
     @cached_property
     def reference_gradients(self) -> training.ReferenceGradients:
@@ -143,7 +152,8 @@ class Workspace:
             return models.load(self._heirloom_path(name))
         except ModelError as error:
             raise RunError(
-                f"the weights that a candidate is to inherit are gone ({error}); start the run anew"
+                f"the weights that a candidate is to inherit are gone ({error}); go on with the "
+                "--scratch they were left in, or start the run anew"
             ) from None
 
     def leave(self, name: str, net: models.Classifier) -> None:
@@ -177,6 +187,8 @@ class Workspace:
     def clear_scratch(self) -> None:
         """Remove what no finished run needs: gradients, views, adversarials, heirlooms."""
         shutil.rmtree(self.scratch)
+        # That of an earlier session, which was told of no other place.
+        shutil.rmtree(scratch_of(self.folder.path), ignore_errors=True)
 
     @cached_property
     def reference_val_gradients(self) -> Tensor:
@@ -187,6 +199,46 @@ class Workspace:
     def val_sample(self) -> ImageSet:
         """The images of val on which trials measure cosines: enough for a mean."""
         return self.splits.val.subset(torch.arange(min(500, len(self.splits.val))))
+
+
+def scratch_of(run: Path, below: Path | None = None) -> Path:
+    """Where the run in the folder `run` keeps its scratch: in it, or in a folder `below` another.
+
+    The latter is told from those of other runs by the run's path.
+    """
+    if below is None:
+        return run.resolve() / SCRATCH
+    told = hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:12]
+    return below.resolve() / f"{run.resolve().name}-{SCRATCH}-{told}"
+
+
+def check_scratch(folder: str | None) -> Path | None:
+    """The folder that `--scratch` names; raises `ConfigError` unless files can be made in it."""
+    if folder is None:
+        return None
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        told = "not a folder" if os.path.lexists(path) else "no such folder; make it first"
+        raise ConfigError(f"--scratch: {path}: {told}")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(f"--scratch: {path}: nothing can be written there")
+    return path
+
+
+def make_scratch(path: Path) -> None:
+    """Make the folder of a run's scratch, or go on with the one that it made.
+
+    Raises `RunError` where something else is in its place, as a link that somebody laid there.
+    """
+    try:
+        path.mkdir(exist_ok=True)
+        status = path.lstat()
+    except OSError as error:
+        raise RunError(f"{path}: {error.strerror}") from None
+    # A folder for everybody's files may hold one that somebody else has laid in wait.
+    if not stat.S_ISDIR(status.st_mode) or (path.name != SCRATCH and status.st_uid != os.geteuid()):
+        raise RunError(f"{path}: not this run's own folder; remove it, or name another --scratch")
+    check_plain_folder(path, error=RunError)
 
 
 def load_splits(options: dict[str, object], config: EvolveConfig) -> Splits:
@@ -209,6 +261,6 @@ def load_splits(options: dict[str, object], config: EvolveConfig) -> Splits:
 
 
 @lru_cache(maxsize=2)
-def open_workspace(path: str) -> Workspace:
+def open_workspace(path: str, scratch: str | None = None) -> Workspace:
     """The workspace of the run folder at `path`, one per process."""
-    return Workspace(RunFolder.open(path))
+    return Workspace(RunFolder.open(path), scratch)

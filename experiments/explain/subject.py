@@ -13,13 +13,13 @@ from torch import Tensor
 from experiments.explain.repaired import from_repair
 from experiments.explain.transferred import from_transfer, load_attacked
 from experiments.judged import Judged, load_judged, open_images
-from robustkit import repair
 from robustkit.attacks import predict, to_levels
 from robustkit.compute import resolve_device
 from robustkit.data import open_files, to_unit
 from robustkit.errors import ConfigError, DataError, ModelError
 from robustkit.models import Classifier
 from robustkit.models.specs import parse
+from robustkit.repair.patch import apply_file
 from robustkit.repair.sets import class_index
 from robustkit.runs import RunFolder
 
@@ -108,7 +108,7 @@ def load_subject(settings: Mapping[str, Any]) -> Subject:
     other = judged.nets["contrast"].to(device) if "contrast" in specs else None
     if settings["repair"] is not None:
         folder = RunFolder.open(settings["repair"], verb="repair")
-        other = repair.Patch.load(folder.file("patch.safetensors")).apply(model)
+        other = apply_file(folder.file("patch.safetensors"), model)
     images, from_files = judged.images, bool(settings["image"])
     names = tuple(
         Path(each).name if from_files else f"{judged.split} {each}"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from experiments.repair.result import Outcome, RunResult, Summary
 from robustkit.runs.report import PALETTE, house_style, svg
 
-Runs = list[dict[str, Any]]
 
-
-def trace_figure(runs: Runs) -> Markup:
+def trace_figure(runs: Sequence[RunResult]) -> Markup:
     """Best fitness over iterations, a line for each run."""
     from matplotlib.figure import Figure
 
@@ -19,28 +19,32 @@ def trace_figure(runs: Runs) -> Markup:
         drawing = Figure(figsize=(6.4, 2.8), layout="constrained")
         axes = drawing.subplots()
         for run in runs:
-            axes.plot(range(1, len(run["trace"]) + 1), run["trace"], color=PALETTE[0], alpha=0.7)
-            axes.axhline(run["fitness_before"], color=PALETTE[-1], linewidth=1, linestyle="--")
+            trace = [math.nan if each is None else each for each in run["trace"]]
+            axes.plot(range(1, len(trace) + 1), trace, color=PALETTE[0], alpha=0.7)
+            if (before := run["fitness_before"]) is not None:
+                axes.axhline(before, color=PALETTE[-1], linewidth=1, linestyle="--")
         axes.set(xlabel="iteration", ylabel="fitness")
         return svg(drawing, alt="best fitness over the iterations of each run")
 
 
-def runs_figure(summary: dict[str, Any]) -> Markup:
+def runs_figure(summary: Summary) -> Markup:
     """RR over BR of every run, and a box of the accuracies, repaired on and held out."""
     from matplotlib.figure import Figure
 
     with house_style():
         drawing = Figure(figsize=(7.2, 3.0), layout="constrained")
         rates, boxes = drawing.subplots(1, 2, width_ratios=(3, 2))
-        sets = {"repaired on": summary["runs"]}
+        sets: dict[str, list[Outcome]] = {"repaired on": [*summary["runs"]]}
         if summary["held_out"] is not None:
-            sets["held out"] = [run["held_out"] for run in summary["runs"]]
+            others = (run["held_out"] for run in summary["runs"])
+            sets["held out"] = [each for each in others if each is not None]
         accuracies, before = [], []
         for colour, (name, runs) in zip(PALETTE, sets.items(), strict=False):
-            known = [run for run in runs if run["rr"] is not None and run["br"] is not None]
+            told = [(run["rr"], run["br"]) for run in runs]
+            known = [(rr, br) for rr, br in told if rr is not None and br is not None]
             rates.scatter(
-                [100 * run["rr"] for run in known],
-                [100 * run["br"] for run in known],
+                [100 * rr for rr, _ in known],
+                [100 * br for _, br in known],
                 color=colour,
                 label=name,
             )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from markupsafe import Markup
 from torch import Tensor
 
 from experiments.pictures import picture
 from experiments.repair.examples import KINDS, load_examples
+from experiments.repair.result import Summary
 from robustkit.data import to_unit
 from robustkit.runs import RunFolder
 from robustkit.runs.report import Section, image_uri
@@ -16,12 +15,16 @@ from robustkit.runs.report import Section, image_uri
 SIDE = 84  # pixels of the page
 
 
-def gallery_section(folder: RunFolder, summary: dict[str, Any]) -> Section:
+def gallery_section(folder: RunFolder, summary: Summary) -> Section:
     """The first images repaired, and the first broken."""
     kept, classes = load_examples(folder)
+    totals = {
+        "repaired": len(summary["repaired_indices"]),
+        "broken": len(summary["broken_indices"]),
+    }
     html = Markup()
     for kind in KINDS:
-        shown, total = len(kept[f"{kind}.index"]), len(summary[f"{kind}_indices"])
+        shown, total = len(kept[f"{kind}.index"]), totals[kind]
         html += Markup("<h3>{}</h3>").format(f"{kind.capitalize()}: {shown} of {total:,}")
         html += _images(kept, kind, classes) if shown else Markup("<p>None.</p>")
     note = "Their class, and what the model said before and after."

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
-from experiments.pages import eps_text, finished, settings_section
+from experiments.pages import eps_text, settings_section
 from experiments.repair.drawings import runs_figure, trace_figure
 from experiments.repair.gallery import gallery_section
+from experiments.repair.result import Interval, Outcome, Settings, Summary, read_summary
+from experiments.summaries import Rate, read_settings
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import Section, cards, duration, figure, percent, render_report, table
-
-Summary = dict[str, Any]
 
 
 def write_report(folder: RunFolder) -> Path:
@@ -21,7 +20,7 @@ def write_report(folder: RunFolder) -> Path:
 
     Raises `RunError` when the repair has not finished.
     """
-    summary = finished(folder)
+    summary, settings = read_summary(folder), read_settings(folder, Settings)
     sections = [
         _figures(summary),
         *_localisation(summary),
@@ -35,10 +34,10 @@ def write_report(folder: RunFolder) -> Path:
     page = render_report(
         "Repair",
         sections,
-        subtitle=f"{summary['method']}, {summary['n_neg']:,} failures of {folder.config['data']}; "
+        subtitle=f"{summary['method']}, {summary['n_neg']:,} failures of {settings['data']}; "
         f"{duration(summary['seconds'])}",
         env=folder.env,
-        command=folder.env["command"],
+        command=folder.command,
     )
     path = folder.file("report.html")
     write_text(path, page)
@@ -46,15 +45,15 @@ def write_report(folder: RunFolder) -> Path:
 
 
 def _figures(summary: Summary) -> Section:
-    sets = {"repaired on": summary, "held out": summary["held_out"]}
+    sets: dict[str, Outcome | None] = {"repaired on": summary, "held out": summary["held_out"]}
     rows = [
         [
             name,
             f"{found['n']:,}",
             _exact(found["acc_before"]),
             _exact(found["acc_after"]),
-            _rate(found, "rr", "n_neg"),
-            _rate(found, "br", "n_pos"),
+            _rate(found["rr"], found["rr_interval"], found["n_neg"]),
+            _rate(found["br"], found["br_interval"], found["n_pos"]),
         ]
         for name, found in sets.items()
         if found is not None
@@ -95,7 +94,12 @@ def _localisation(summary: Summary) -> list[Section]:
     located = summary["localisation"]
     if located is None:
         return []
-    counts = {name: summary[f"n_{name}"] for name in ("neg", "pos", "deg", "imp")}
+    counts = {
+        "neg": summary["n_neg"],
+        "pos": summary["n_pos"],
+        "deg": summary["n_deg"],
+        "imp": summary["n_imp"],
+    }
     meanings = {
         "neg": "failures to be repaired",
         "pos": "right",
@@ -154,7 +158,7 @@ def _runs(summary: Summary) -> list[Section]:
 
 
 def _classes(summary: Summary) -> Section:
-    rows = [
+    rows: list[list[str | float | None]] = [
         [
             name,
             each["n"],
@@ -199,14 +203,14 @@ def _exact(rate: float | None, digits: int = 2) -> str | None:
     return None if rate is None else f"{100 * rate:.{digits}f} %"
 
 
-def _rate(found: dict[str, Any], name: str, among: str) -> Markup | str:
-    if found[name] is None:
+def _rate(rate: float | None, interval: Interval, among: int) -> Markup | str:
+    low, high = interval
+    if rate is None or low is None or high is None:
         return "– (n = 0)"
-    low, high = found[f"{name}_interval"]
     return Markup("{} <small>[{}, {}], n = {}</small>").format(
-        f"{100 * found[name]:.2f} %", f"{100 * low:.2f}", f"{100 * high:.2f}", f"{found[among]:,}"
+        f"{100 * rate:.2f} %", f"{100 * low:.2f}", f"{100 * high:.2f}", f"{among:,}"
     )
 
 
-def _interval(rate: dict[str, Any]) -> Markup:
+def _interval(rate: Rate) -> Markup:
     return percent(rate["rate"], rate["low"], rate["high"], rate["n"])

@@ -84,7 +84,8 @@ def search_run(place: Place, folder: RunFolder, number: int) -> Any:
         return repair.tune_run(subject.model, config, subject.images, place.sets, number)
     assert place.located is not None
     key = search_key(subject, options, place.located.selection)
-    state = load_state(folder, key, number)
+    swarm, weights = options.swarm_config(), len(place.located.selection)
+    state = load_state(folder, key, number, swarm=swarm, weights=weights)
     seconds = [0.0 if state is None else state.seconds]
     watch = Watch(folder, key, number)
 
@@ -98,7 +99,7 @@ def search_run(place: Place, folder: RunFolder, number: int) -> Any:
         place.sets,
         place.located.selection,
         config,
-        options.swarm_config(),
+        swarm,
         runs=[number],
         resume=state,
         on_iteration=on_iteration,

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import time
+from collections.abc import Mapping
 
-from safetensors import SafetensorError, safe_open
+import torch
 from safetensors.torch import save as pack
+from torch import Tensor
 
 from experiments.repair.config import RepairOptions
 from experiments.repair.subject import Subject
 from robustkit import models
+from robustkit.compute.tensorfiles import Shapes, check_shapes, read_tensors
 from robustkit.errors import RunError
-from robustkit.repair import Search, Selection, Swarms
+from robustkit.reading import check_kind
+from robustkit.repair import Search, Selection, SwarmConfig, Swarms
 from robustkit.repair.patch import checksum
 from robustkit.runs import RunFolder, atomic_path
 
+_SHAPES: Shapes = {
+    "position": (torch.float32, ("s", "p", "d")),
+    "velocity": (torch.float32, ("s", "p", "d")),
+    "best": (torch.float32, ("s", "p", "d")),
+    "best_fitness": (torch.float64, ("s", "p")),
+    "stagnant": (torch.int64, ("s",)),
+    "iteration": (torch.int64, ("s",)),
+    "done": (torch.bool, ("s",)),
+    "random": (torch.uint8, ("s", "bytes")),
+}
 EVERY = 5.0  # seconds between two saved states of a search
 
 
@@ -76,33 +92,57 @@ def forget_states(folder: RunFolder) -> None:
         path.unlink(missing_ok=True)
 
 
-def load_state(folder: RunFolder, key: str, number: int) -> Search | None:
-    """The search that was saved, if one was.
+def load_state(
+    folder: RunFolder, key: str, number: int, *, swarm: SwarmConfig, weights: int
+) -> Search | None:
+    """The search of one `swarm` over so many `weights` that was saved, if one was.
 
     Raises `RunError` where it is damaged, or belongs to another model, data or settings.
     """
     path = folder.file(_name(number))
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
+    hint = "; delete it to search anew"
+    tensors, notes = read_tensors(path, error=RunError, hint=hint)
+    told = notes.pop("checksum", None)
+    if told != checksum(tensors, json.dumps(notes, sort_keys=True)):
+        raise RunError(f"{path}: damaged (it does not match its checksum){hint}")
     try:
-        with safe_open(path, framework="pt") as file:
-            notes = file.metadata() or {}
-            traces, seconds = json.loads(notes["traces"]), float(notes["seconds"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        told = notes.pop("checksum")
-        if told != checksum(tensors, json.dumps(notes, sort_keys=True)):
-            raise ValueError("it does not match its checksum")
-        state = Search(Swarms(**tensors), traces, seconds)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{path}: damaged ({str(error).splitlines()[0]}); delete it to search anew"
-        ) from None
+        state = _checked_state(tensors, notes, swarm, weights)
+    except RunError as error:
+        raise RunError(f"{path}: damaged ({error}){hint}") from None
     if notes["key"] != f"{key}/{number}":
         raise RunError(
             f"{path}: the search of another model, other images, weights or settings than "
             "config.yaml names; delete it to search anew"
         )
     return state
+
+
+def _checked_state(
+    tensors: dict[str, Tensor], notes: Mapping[str, str], swarm: SwarmConfig, weights: int
+) -> Search:
+    """Put a state together; a checksum is no proof of who wrote it."""
+    if tensors.keys() != _SHAPES.keys() or not {"key", "traces", "seconds"} <= notes.keys():
+        raise RunError("not the parts of a search")
+    known = {"s": 1, "p": swarm.particles, "d": weights}
+    check_shapes(tensors, _SHAPES, "swarms", error=RunError, known=known, finite=False)
+    try:
+        torch.Generator().set_state(tensors["random"][0].clone())
+    except RuntimeError:
+        raise RunError("swarms: 'random' is no state of a generator") from None
+    try:
+        # The best fitness may be an infinity, which JSON proper lacks.
+        told, seconds = json.loads(notes["traces"]), float(notes["seconds"])
+    except (ValueError, RecursionError):
+        raise RunError("notes that are no numbers") from None
+    traces = check_kind(told, list[list[float]], "traces", error=RunError)
+    iteration = int(tensors["iteration"][0])
+    if not (0 <= iteration <= swarm.iterations and [len(each) for each in traces] == [iteration]):
+        raise RunError(f"iteration {iteration}, and traces of other lengths")
+    if not 0 <= seconds < math.inf:
+        raise RunError(f"{seconds} seconds")
+    return Search(Swarms(**tensors), traces, seconds)
 
 
 def _name(number: int | str) -> str:

@@ -14,19 +14,18 @@ from experiments.evolve.identity import reusable
 from experiments.evolve.live import Live
 from experiments.evolve.reference import find_reference, introduced, measured, missing_words
 from experiments.evolve.report import write_report
+from experiments.evolve.result import Summary, compared_net, left_out_of, net_of, rate_of
 from experiments.evolve.run import evolve
-from experiments.evolve.workspace import load_splits
+from experiments.evolve.workspace import check_scratch, load_splits
 from experiments.executing import add_executor_options, executor_of
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.nets import resolve_net
 from experiments.options import Options, VerbParser, add_config, config_from, real_or_none
+from experiments.summaries import Gap
 from robustkit import models
 from robustkit.compute import resolve_device
 from robustkit.errors import ConfigError, DataError
 from robustkit.runs import RunFolder
-
-# What E is compared with where R' is missing, by the summary's gaps.
-REMAINING = {"penalty_gap": "E0", "search_gap": "RS"}
 
 
 def add_arguments(parser: VerbParser) -> None:
@@ -44,6 +43,11 @@ def add_arguments(parser: VerbParser) -> None:
         help="functions, package.module:factory, that a model file may name and that loading runs",
     )
     add_run_options(parser, resumable=True)
+    parser.add_argument(
+        "--scratch",
+        metavar="DIR",
+        help="existing folder for what is needed until the run has ended; none: in the run folder",
+    )
     group = add_executor_options(parser, "jobs")
     group.add_argument(
         "--timeout",
@@ -58,13 +62,13 @@ def add_arguments(parser: VerbParser) -> None:
 
 def run(options: Options) -> int:
     """Evolve, compare, and leave nets, ledger, summary and report in the run folder."""
-    config = settled(settings("evolve", options))
+    config, scratch = settled(settings("evolve", options)), check_scratch(options.scratch)
     if options.resume is None:
         for line in check(config):
             print(line)
     with run_folder("evolve", options, config) as folder:
         with Live(folder) as live:
-            summary = evolve(folder, live.on_trial)
+            summary = evolve(folder, live.on_trial, scratch)
         path = folder.file("report.html")
         if not path.exists():  # a finished run stays as it is; `robustkit report` draws anew
             report(folder)
@@ -120,29 +124,27 @@ def check(settings: Mapping[str, Any]) -> list[str]:
     return introduced(found, measured(found.net.to(device), splits), splits)
 
 
-def headline(summary: Mapping[str, Any]) -> str:
+def headline(summary: Summary) -> str:
     """The result in a few lines, what speaks against it first."""
     nets = summary["nets"]
     lines = [f"warning: {each}" for each in summary.get("warnings", ())]
     lines += [f"{'net':4} {'clean':>7} {'white-box':>10} {'transfer from R':>34}"]
     for name in (each for each in ("R", "R2", "Rp", "E", "E0", "RS") if each in nets):
-        net = nets[name]
-        rate = net.get("transfer_from_R", {}).get("headline")
-        shown = (
-            ""
-            if rate is None or rate["rate"] is None
-            else (f"{rate['rate']:7.1%} [{rate['low']:.1%}, {rate['high']:.1%}], n = {rate['n']}")
-        )
+        net, shown = net_of(nets, name), ""
+        rate = None if name == "R" else rate_of(compared_net(nets, name), "transfer_from_R")
+        if rate is not None and rate["rate"] is not None:
+            shown = f"{rate['rate']:7.1%} [{rate['low']:.1%}, {rate['high']:.1%}], n = {rate['n']}"
         lines.append(f"{name:4} {net['clean_acc']:7.1%} {net['whitebox_acc']:10.1%} {shown:>34}")
-    if missing := missing_words(summary.get("left_out", {})):
-        lines += [_gap_line(summary[gap], against) for gap, against in REMAINING.items()]
+    if missing := missing_words(left_out_of(summary)):
+        # What E is compared with where R' is missing.
+        lines += [_gap_line(summary["penalty_gap"], "E0"), _gap_line(summary["search_gap"], "RS")]
         lines.append(missing)
-    else:
+    elif summary["gap"] is not None:
         lines.append(_gap_line(summary["gap"], "R'"))
     return "\n".join(line for line in lines if line)
 
 
-def _gap_line(gap: Mapping[str, Any], against: str) -> str:
+def _gap_line(gap: Gap, against: str) -> str:
     """The gap T(R→`against`) - T(R→E) in a line; empty without common images."""
     if gap["points"] is None:
         return ""

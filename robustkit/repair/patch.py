@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as pack
 from torch import Tensor, nn
 
 from robustkit.attacks.store import checksum as checksum_of
+from robustkit.compute.tensorfiles import read_tensors
 from robustkit.errors import RepairError
 from robustkit.models import Classifier, digest
+from robustkit.reading import parse_json, printable
 from robustkit.repair.weights import Selection, net_of
 from robustkit.runs import atomic_path
 
 FORMAT = 1
 _NOTE = "robustkit-patch"
 PARTS = ("indices", "old", "new")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -114,6 +116,25 @@ class Patch:
         names = [name.removeprefix("new/") for name in tensors if name.startswith("new/")]
         changes = {name: Change(*(tensors[f"{part}/{name}"] for part in PARTS)) for name in names}
         return cls(changes, note["parent"], note["child"], note["provenance"])
+
+
+def apply_file(path: Path | str, model: M) -> M:
+    """Return a copy of `model` changed by the patch in the file `path`, which somebody sent.
+
+    Raises `RepairError`, naming the file, as `Patch.load` and `Patch.apply` do, and where the
+    result is not the model that the patch says it makes.
+    """
+    patch = Patch.load(path)
+    for name, change in patch.changes.items():
+        if not bool(torch.isfinite(change.new).all()):
+            raise RepairError(f"{path}: new values of '{printable(name)}' are not finite")
+    try:
+        changed = patch.apply(model)
+    except RepairError as error:
+        raise RepairError(f"{path}: {error}") from None
+    if identity(changed) != patch.child:
+        raise RepairError(f"{path}: it does not make the model that it names; it was edited")
+    return changed
 
 
 def identity(model: nn.Module) -> str:
@@ -208,26 +229,17 @@ def checksum(tensors: Mapping[str, Tensor], text: str) -> str:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise RepairError(f"{path}: no such patch")
-    try:
-        with safe_open(path, framework="pt") as file:
-            notes = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise RepairError(f"{path}: damaged, or not a safetensors file ({error})") from None
+    tensors, notes = read_tensors(path, error=RepairError, follow=True)
     if _NOTE not in notes:
         raise RepairError(f"{path}: no patch, but another kind of safetensors file")
     if checksum(tensors, notes[_NOTE]) != notes.get("sha256"):
         raise RepairError(f"{path}: damaged: it does not match the checksum saved with it")
-    try:
-        note = json.loads(notes[_NOTE])
-    except (ValueError, RecursionError):
-        note = None
+    note = parse_json(notes[_NOTE], f"{path}: its notes", error=RepairError)
     if not isinstance(note, dict):
         raise RepairError(f"{path}: not a patch: its notes are no JSON object")
     if note.get("format") != FORMAT:
-        raise RepairError(
-            f"{path}: patch format {note.get('format')}; this robustkit reads format {FORMAT}"
-        )
+        told = printable(note.get("format"))[:40]
+        raise RepairError(f"{path}: patch format {told}; this robustkit reads format {FORMAT}")
     _check_shape(path, note, tensors)
     return note, tensors
 
@@ -242,7 +254,7 @@ def _check_shape(path: Path, note: dict[str, Any], tensors: Mapping[str, Tensor]
     for name in names if fits else ():
         indices, old, new = (tensors[f"{part}/{name}"] for part in PARTS)
         fits &= indices.dtype == torch.int64 and indices.dim() == 1
-        fits &= old.is_floating_point() and old.shape == new.shape == indices.shape
+        fits &= old.dtype in _FLOATS and old.shape == new.shape == indices.shape
         fits &= old.dtype == new.dtype
         fits &= indices.dim() == 1 and bool((indices[1:] > indices[:-1]).all())
     if not fits:

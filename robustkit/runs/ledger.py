@@ -20,6 +20,8 @@ from robustkit.reading import check_regular, open_bounded, parse_json, printable
 from robustkit.runs.atomic import atomic_path, is_disk_full
 
 FORMAT = 2
+LARGEST = 4 * 2**30
+"""Bytes of a ledger: some ten thousand for each trial."""
 APPLICATION = 0x524B4C47
 """What makes an SQLite file a ledger: "RKLG" in SQLite's application id."""
 
@@ -47,6 +49,10 @@ _JOURNAL_END = bytes.fromhex("d9d505f920a163d7")  # of a journal that names anot
 _LONGEST_ENTRY = 64 * 2**20  # bytes
 _LONGEST_QUERY = 600.0  # seconds
 _STEPS = 100_000  # of SQLite's machine between two looks at the clock
+_STRANGE = (
+    "SELECT count(*) FROM trials "
+    "WHERE typeof(number) IS NOT 'integer' OR number NOT BETWEEN 1 AND 9007199254740992"
+)
 _COLUMNS = "id, arm, key, payload, outcome, reason, result, seconds"
 _OF_ARM = "WHERE arm = coalesce(?, arm)"  # None is any arm
 
@@ -219,6 +225,8 @@ class Ledger:
             held = self._connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
         if application != APPLICATION:
             raise RunError(f"{self.path} is not a ledger of robustkit")
+        if version < 1:
+            raise RunError(f"{self.path} has ledger format {version}, which there never was")
         if version > FORMAT:
             raise RunError(
                 f"{self.path} has ledger format {version}, this robustkit reads up to {FORMAT}; "
@@ -237,9 +245,14 @@ class Ledger:
             (state,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
             (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
             (size,) = self._connection.execute("PRAGMA page_size").fetchone()
+            (strange,) = self._connection.execute(
+                _STRANGE if version > 1 else "SELECT 0"
+            ).fetchone()
         # SQLite reads what a cut file lacks as zeros, and calls a short empty table sound.
         if state == "ok" and self.path.stat().st_size < pages * size:
             state = f"it has {self.path.stat().st_size} bytes of {pages * size}"
+        if state == "ok" and strange:
+            state = f"{strange} trials have no number in the order in which they were recorded"
         if state != "ok":
             raise RunError(f"ledger {self.path} is damaged: {' '.join(state.split())}")
         if version < 2:
@@ -258,10 +271,10 @@ def _found(path: Path | str) -> Path:
     path = Path(path)
     if not os.path.lexists(path):
         raise RunError(f"{path} is missing; a run that was started has a ledger")
-    check_regular(path, error=RunError, follow=False)
+    check_regular(path, error=RunError, follow=False, limit=LARGEST)
     for file in _side_files(path):
         # A journal may name a second one, which SQLite deletes when it has rolled back.
-        with open_bounded(file, error=RunError, follow=False) as opened:
+        with open_bounded(file, error=RunError, follow=False, limit=LARGEST) as opened:
             size = os.fstat(opened.fileno()).st_size
             if size >= len(_JOURNAL_END) and file.name.endswith("-journal"):
                 opened.seek(-len(_JOURNAL_END), os.SEEK_END)
@@ -342,6 +355,7 @@ def _from_row(row: tuple[Any, ...], path: Path) -> Trial:
     plain = isinstance(found.payload, dict) and isinstance(found.result, dict | None)
     if not 0 <= found.seconds < math.inf:
         raise RunError(f"{where} is damaged: it took {found.seconds} seconds")
+    plain = plain and isinstance(seconds, int | float)
     if not plain or not all(isinstance(text, str) for text in texts):
         raise RunError(f"{where} is damaged: an entry is of the wrong type")
     return found

@@ -16,13 +16,15 @@ from experiments.evolve.report.players import (
     present,
 )
 from experiments.evolve.report.words import compact, rate_text
+from experiments.evolve.result import Nets, Summary, compared_net, net_of, rate_of
+from experiments.summaries import Rate
 from robustkit.attacks import wilson
 from robustkit.runs.report import Section, figure, house_style, percent, svg, table
 
 MARKS = {"headline": "o", "fooling": "s", "all": "D"}
 
 
-def comparison_section(summary: dict[str, Any]) -> Section:
+def comparison_section(summary: Summary) -> Section:
     """Tables of all figures, and the transfer rates as a chart."""
     nets = summary["nets"]
     html = [
@@ -43,7 +45,7 @@ def comparison_section(summary: dict[str, Any]) -> Section:
     return Section("comparison", "Comparison", Markup("\n").join(html), note)
 
 
-def _nets_table(nets: dict[str, Any], images: int) -> Markup:
+def _nets_table(nets: Nets, images: int) -> Markup:
     headers = (
         "net",
         Markup("clean<br>accuracy"),
@@ -59,15 +61,15 @@ def _nets_table(nets: dict[str, Any], images: int) -> Markup:
     rows = []
     players = present(nets)
     for name in players:
-        net = nets[name]
-        first = net.get("transfer_from_R", {}).get("headline")
+        net = net_of(nets, name)
+        first = None if name == "R" else rate_of(compared_net(nets, name), "transfer_from_R")
         rows.append(
             (
                 SHOWN[name],
                 _accuracy(net["clean_acc"], images),
                 _accuracy(net["whitebox_acc"], images),
                 _stacked(first) if first else "–",
-                *(_decimal(net[key]) for key in ("cos_mean", "cos_abs_mean", "grad_norm_mean")),
+                *map(_decimal, (net["cos_mean"], net["cos_abs_mean"], net["grad_norm_mean"])),
                 compact(net["params"]),
                 compact(net["macs"]),
                 net["seeds"],
@@ -87,10 +89,13 @@ def _nets_table(nets: dict[str, Any], images: int) -> Markup:
     ).format(meanings)
 
 
-def _transfer_table(nets: dict[str, Any]) -> Markup:
+def _transfer_table(nets: Nets) -> Markup:
     pairs = [(source, name) for source in SOURCES for name in present(nets)[1:]]
     rows = [
-        (ARROWS[source].format(SHOWN[name]), *(_cell(nets[name][source][d]) for d in DENOMINATORS))
+        (
+            ARROWS[source].format(SHOWN[name]),
+            *(_cell(rate_of(compared_net(nets, name), source, each)) for each in DENOMINATORS),
+        )
         for source, name in pairs
     ]
     strong = [index for index, (_, name) in enumerate(pairs) if name == "E"]
@@ -101,20 +106,21 @@ def _transfer_table(nets: dict[str, Any]) -> Markup:
     return table(("transfer", *DENOMINATORS), rows, caption=caption, strong=strong)
 
 
-def _cell(rate: dict[str, Any]) -> Markup:
+def _cell(rate: Rate) -> Markup:
     if rate["rate"] is None:
         return Markup("–")
     return percent(rate["rate"], rate["low"], rate["high"], rate["n"])
 
 
-def _stacked(rate: dict[str, Any]) -> Markup:
+def _stacked(rate: Rate) -> Markup:
     """A rate with its interval below, so that a wide table stays readable."""
-    if rate["rate"] is None:
+    low, high = rate["low"], rate["high"]
+    if low is None or high is None:
         return Markup("–")
     return Markup("{}<br><small>[{}, {}], n = {}</small>").format(
         percent(rate["rate"]),
-        f"{100 * rate['low']:.1f}",
-        f"{100 * rate['high']:.1f}",
+        f"{100 * low:.1f}",
+        f"{100 * high:.1f}",
         f"{rate['n']:,}",
     )
 
@@ -131,7 +137,7 @@ def _decimal(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _chart(nets: dict[str, Any]) -> Markup:
+def _chart(nets: Nets) -> Markup:
     from matplotlib.figure import Figure
 
     tips, others = {}, present(nets)[1:]
@@ -141,12 +147,10 @@ def _chart(nets: dict[str, Any]) -> Markup:
         for axes, (source, title) in zip(panels, SOURCES.items(), strict=True):
             for row, name in enumerate(others):
                 for shift, kind in zip((-0.2, 0.06, 0.26), DENOMINATORS, strict=True):
-                    rate = nets[name][source][kind]
-                    if rate["rate"] is None:
-                        continue
+                    rate = rate_of(compared_net(nets, name), source, kind)
                     gid = f"{source}-{name}-{kind}"
-                    _mark(axes, rate, row + shift, name, kind, gid)
-                    tips[gid] = f"{SHOWN[name]}, {title}\n{kind}: {rate_text(rate)}"
+                    if _mark(axes, rate, row + shift, name, kind, gid):
+                        tips[gid] = f"{SHOWN[name]}, {title}\n{kind}: {rate_text(rate)}"
             axes.set(title=title, xlim=(-4, 104), xlabel="transfer (%)")
             axes.grid(axis="y", visible=False)
         panels[0].set_yticks(range(len(others)), [SHOWN[name] for name in others])
@@ -155,15 +159,18 @@ def _chart(nets: dict[str, Any]) -> Markup:
         return svg(drawing, alt=alt, tips=tips)
 
 
-def _mark(axes: Any, rate: dict[str, Any], y: float, name: str, kind: str, gid: str) -> None:
-    """A dot with its interval; the headline's is filled, the others are quieter."""
+def _mark(axes: Any, rate: Rate, y: float, name: str, kind: str, gid: str) -> bool:
+    """A dot with its interval, quieter unless it is the headline's; return whether there is one."""
+    middle, low, high = rate["rate"], rate["low"], rate["high"]
+    if middle is None or low is None or high is None:
+        return False
     first = kind == "headline"
     colour = COLOURS[name]
     alpha = 1.0 if first else 0.55
-    span = [100 * rate["low"], 100 * rate["high"]]
+    span = [100 * low, 100 * high]
     axes.plot(span, [y, y], color=colour, alpha=alpha, linewidth=2.2 if first else 1.1)
     (dot,) = axes.plot(
-        [100 * rate["rate"]],
+        [100 * middle],
         [y],
         MARKS[kind],
         color=colour,
@@ -172,3 +179,4 @@ def _mark(axes: Any, rate: dict[str, Any], y: float, name: str, kind: str, gid: 
         markerfacecolor=colour if first else "#ffffff",
     )
     dot.set_gid(gid)
+    return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from markupsafe import Markup
@@ -43,8 +43,10 @@ def _curves(trials: Sequence[Trial], player: str) -> Curves:
         made, _, name = trial.id.partition("/")
         if made not in ("reference", "final") or name.split("-")[0] != player or not trial.result:
             continue
-        for curve, values in trial.result.get("curves", {}).items():
-            if values and None not in values:
+        curves = cast(dict[str, list[float | None]], trial.result.get("curves", {}))
+        for curve in TITLES:
+            values = [value for value in curves.get(curve, []) if value is not None]
+            if values and len(values) == len(curves[curve]):
                 found.setdefault(curve, []).append(values)
     return found
 

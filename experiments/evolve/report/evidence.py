@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from pathlib import Path
+from typing import cast
 
 from evolution import MEASURES, Candidate, Genotype, front, parse_objectives
 from evolution.candidate import Scored
 from experiments.evolve.config import EvolveConfig
 from experiments.evolve.gallery import Gallery, load_gallery
+from experiments.evolve.result import Measured, Summary, left_out_of, read_summary
+from experiments.evolve.rows import CandidateRow, Scores, check_rows
 from experiments.evolve.run import GALLERY, LEDGER
 from experiments.evolve.trying import lower_rungs
-from experiments.options import config_from
-from robustkit.errors import RunError
+from experiments.summaries import read_settings
+from robustkit.errors import ModelError, RunError
 from robustkit.models import read_card
+from robustkit.models.blueprint import wire
+from robustkit.reading import printable
 from robustkit.runs import Ledger, RunFolder, Trial
 
 SEARCHES = {"evolve": "evolution", "random": "random search"}
@@ -31,7 +36,7 @@ class Entry:
     trial: Trial
     candidate: Candidate
     key: str
-    result: dict[str, Any] | None
+    result: Scores | None
     moment: float
 
     @property
@@ -42,7 +47,12 @@ class Entry:
     @property
     def epochs(self) -> int | None:
         """How long it was trained on a lower rung; None at trial budget."""
-        return self.trial.payload.get("epochs")
+        return _payload(self.trial).get("epochs")
+
+    def value(self, name: str) -> float:
+        """A measure of the trial, which succeeded: also an objective of a person's own."""
+        assert self.trial.result is not None
+        return float(self.trial.result[name])
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +64,7 @@ class Evidence:
     """
 
     config: EvolveConfig
-    summary: dict[str, Any]
+    summary: Summary
     trials: tuple[Trial, ...]
     entries: tuple[Entry, ...]
     lower: tuple[Entry, ...]
@@ -75,7 +85,7 @@ class Evidence:
     def chosen(self, player: str) -> Entry:
         """The candidate that became `player`: E, E0 or RS."""
         arm = "random" if player == "RS" else "evolve"
-        number = self.summary["selection"][player]["number"]
+        number = self.summary["selection"]["RS" if player == "RS" else "E"]["number"]
         for entry in self.of(arm):
             if entry.candidate.number == number:
                 return entry
@@ -83,13 +93,17 @@ class Evidence:
 
     def baseline(self, name: str, measure: str) -> float | None:
         """A measure of R's architecture at trial budget, as R2 or as Rp."""
-        value = self.summary["baseline"].get(name, {}).get(measure)
-        return None if value is None else float(value)
+        found = cast(dict[str, float] | None, self.at_trial_budget(name))
+        return None if found is None else found[measure]
+
+    def at_trial_budget(self, name: str) -> Measured | None:
+        """All measures of R's architecture at trial budget, as R2 or as Rp."""
+        return cast(dict[str, Measured], self.summary["baseline"]).get(name)
 
     @property
     def left_out(self) -> dict[str, str]:
         """Which of R2 and Rp there is not, and why."""
-        return dict(self.summary.get("left_out", {}))
+        return left_out_of(self.summary)
 
     @property
     def wanted_accuracy(self) -> float | None:
@@ -107,27 +121,61 @@ class Evidence:
 
 def read_evidence(folder: RunFolder) -> Evidence:
     """Read a run folder; raises `RunError` if the run has not finished or a file is damaged."""
-    summary = folder.summary()
+    summary = read_summary(folder)
     if summary is None:
         raise RunError(
             f"{folder.path}: not finished, there is nothing to report yet; "
             f"go on with `robustkit evolve --resume {folder.path}`"
         )
-    with Ledger.open(folder.file(LEDGER)) as ledger:
-        trials = tuple(ledger.trials())
-        spent = _spent(ledger.in_order(), config_from(EvolveConfig, folder.config).epochs)
+    config, path = read_settings(folder, EvolveConfig), folder.file(LEDGER)
+    with Ledger.read(path) as ledger:
+        trials, in_order = tuple(ledger.trials()), ledger.in_order()
+    names = [each.name for each in parse_objectives(config.objectives, MEASURES)]
+    check_rows(trials, path, names)
+    spent = _spent(in_order, config.epochs)
     entries = [_entry(trial, spent) for trial in trials if trial.arm in SEARCHES]
     entries.sort(key=lambda entry: (entry.arm, entry.candidate.number))
     rungs = [lower_rungs(arm) for arm in SEARCHES]
-    return Evidence(
-        config=config_from(EvolveConfig, folder.config),
+    classes = _classes(folder)
+    evidence = Evidence(
+        config=config,
         summary=summary,
         trials=trials,
         entries=tuple(entries),
         lower=tuple(_entry(trial, spent) for trial in trials if trial.arm in rungs),
-        gallery=load_gallery(folder.file(GALLERY)),
-        classes=_classes(folder),
+        gallery=load_gallery(folder.file(GALLERY), None if classes is None else len(classes)),
+        classes=classes,
     )
+    _check_chosen(evidence, folder.file("summary.json"), path)
+    return evidence
+
+
+def _check_chosen(evidence: Evidence, summary: Path, ledger: Path) -> None:
+    """Raise `RunError` unless the chosen are in the ledger, fit the images, and have a family."""
+    _, channels, side = evidence.gallery.clean.shape[:3]
+    if evidence.summary["trials"] != len(evidence.entries):
+        raise RunError(
+            f"{summary}: trials: {evidence.summary['trials']}, and {ledger.name} holds "
+            f"{len(evidence.entries)}"
+        )
+    for player, choice in (
+        ("E", evidence.summary["selection"]["E"]),
+        ("RS", evidence.summary["selection"]["RS"]),
+    ):
+        entry = evidence.chosen(player)
+        if entry.key != choice["key"] or entry.result is None:
+            raise RunError(
+                f"{summary}: selection.{player}: the trial {entry.trial.id} in the ledger is of "
+                f"{entry.key}, {entry.trial.outcome}, not of {printable(choice['key'])}, Ok"
+            )
+        try:
+            wire(entry.candidate.genotype.blueprint(), channels, side)
+        except ModelError as error:
+            raise RunError(f"{ledger}: trial '{entry.trial.id}': {error}") from None
+    known = {entry.candidate.number for entry in evidence.known("evolve")}
+    for entry in evidence.known("evolve"):
+        if not known.issuperset(entry.candidate.parents):
+            raise RunError(f"{ledger}: trial '{entry.trial.id}': it lacks one of its parents")
 
 
 def distinct(entries: Sequence[Entry]) -> list[list[Entry]]:
@@ -146,7 +194,7 @@ def front_keys(evidence: Evidence) -> set[str]:
         bounded = evidence.config.objectives_above(accuracy)
     names = [objective.name for objective in bounded]
     scored = [
-        Scored(each.candidate, "Ok", {name: float(each.result[name]) for name in names})
+        Scored(each.candidate, "Ok", {name: each.value(name) for name in names})
         for each, *_ in distinct([entry for entry in evidence.entries if entry.result])
         if each.result
     ]
@@ -159,24 +207,29 @@ def _spent(trials: Sequence[Trial], epochs: int) -> dict[str, float]:
     for arm in SEARCHES:
         own = [trial for trial in trials if trial.arm in (arm, lower_rungs(arm))]
         if any(trial.arm != arm for trial in own):
-            costs = (trial.payload.get("epochs", epochs) / epochs for trial in own)
+            costs = (_payload(trial).get("epochs", epochs) / epochs for trial in own)
             spent |= zip((trial.id for trial in own), accumulate(costs), strict=True)
     return spent
 
 
 def _entry(trial: Trial, spent: Mapping[str, float]) -> Entry:
-    payload = trial.payload
+    payload = _payload(trial)
     genotype = Genotype.from_dict(payload["genotype"])
     candidate = Candidate(
-        number=int(payload["number"]),
+        number=payload["number"],
         genotype=genotype,
         parents=tuple(payload["parents"]),
-        operator=str(payload["operator"]),
-        generation=int(payload["generation"]),
+        operator=payload["operator"],
+        generation=payload["generation"],
     )
-    result = trial.result if trial.outcome == "Ok" else None
+    result = cast(Scores | None, trial.result)
     moment = spent.get(trial.id, candidate.number + 1)
     return Entry(trial, candidate, genotype.key(), result, moment)
+
+
+def _payload(trial: Trial) -> CandidateRow:
+    """What `check_rows` has found of a candidate's trial."""
+    return cast(CandidateRow, trial.payload)
 
 
 def _classes(folder: RunFolder) -> tuple[str, ...] | None:

@@ -168,7 +168,7 @@ def _table(family: Sequence[Entry], winner: int) -> Markup:
     )
     rows = []
     for entry in family:
-        candidate, result = entry.candidate, entry.result or {}
+        candidate, result = entry.candidate, entry.result
         rows.append(
             (
                 f"{candidate.number}{' = E' if candidate.number == winner else ''}{_fewer(entry)}",
@@ -176,7 +176,7 @@ def _table(family: Sequence[Entry], winner: int) -> Markup:
                 ", ".join(map(str, candidate.parents)) or "–",
                 candidate.operator.replace("+", " + "),
                 share(result["accuracy"]) if result else entry.trial.outcome,
-                share(result.get("transfer")),
+                share(result["transfer"] if result else None),
                 compact(result["macs"]) if result else "–",
                 brief(candidate.genotype),
             )

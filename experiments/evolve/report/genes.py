@@ -50,7 +50,7 @@ def genes_section(evidence: Evidence) -> Section:
 
 def _sample(entries: Sequence[Entry]) -> Sample:
     networks = [
-        (group[0].candidate.genotype, group[0].result)
+        (group[0].candidate.genotype, {name: group[0].value(name) for name in METRICS})
         for group in distinct([entry for entry in entries if entry.result is not None])
         if group[0].result is not None
     ]

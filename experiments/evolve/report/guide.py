@@ -10,6 +10,7 @@ from markupsafe import Markup
 from experiments.evolve.report.evidence import Evidence
 from experiments.evolve.report.players import MEANINGS, SHOWN, present
 from experiments.evolve.report.words import compact, share
+from experiments.evolve.result import Summary
 from robustkit.runs.report import Section, number, table
 
 READING = (
@@ -48,8 +49,7 @@ def selection_section(evidence: Evidence) -> Section:
     """The stated rule, what it chose, and from how many."""
     selection = evidence.summary["selection"]
     rows = []
-    for player in ("E", "RS"):
-        choice = selection[player]
+    for player, choice in (("E", selection["E"]), ("RS", selection["RS"])):
         seen = choice["validation"]
         rows.append(
             (
@@ -80,7 +80,7 @@ def selection_section(evidence: Evidence) -> Section:
     return Section("selection", "Selection", html)
 
 
-def reading_section(summary: dict[str, Any]) -> Section:
+def reading_section(summary: Summary) -> Section:
     """Who the nets are and what a transfer rate is a share of."""
     terms = [(SHOWN[name], MEANINGS[name]) for name in present(summary["nets"])]
     terms.append(("S", "a surrogate that took no part in any penalty, and attacks all others"))

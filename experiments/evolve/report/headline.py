@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from markupsafe import Markup
 
 from experiments.evolve.reference import missing_words, published_words
 from experiments.evolve.report.players import RED, SHOWN
 from experiments.evolve.report.words import rate_text, share
+from experiments.evolve.result import ComparedNet, Summary, compared_net, left_out_of, net_of
+from experiments.summaries import Gap, Rate
 from robustkit.attacks import wilson
 from robustkit.runs.report import Section, cards, percent
-
-Summary = dict[str, Any]
 
 
 def headline_section(summary: Summary) -> Section:
@@ -34,7 +32,7 @@ def _warnings(summary: Summary) -> Markup:
     style = f"border-left:4px solid {RED};padding-left:.9rem"
     one = Markup(f'<p role="note" style="{style}"><strong>{{}}</strong>: {{}}.</p>')
     told = [("Warning", each) for each in summary.get("warnings", ())]
-    if missing := missing_words(summary.get("left_out", {})):
+    if missing := missing_words(left_out_of(summary)):
         told.append(("Incomplete comparison", missing))
     return Markup().join(one.format(*each) for each in told)
 
@@ -46,19 +44,23 @@ def reference_sentence(summary: Summary) -> str:
         return ""
     accuracy = wilson(reference["accuracy"], reference["validation_images"])
     published = published_words(reference["published"])
+    told = Rate(rate=accuracy.rate, n=accuracy.n, low=accuracy.low, high=accuracy.high)
     notes = "".join(f" {note[:1].upper()}{note[1:]}." for note in reference["notes"])
     return (
         "R was given trained and is taken as it is; on validation it is right on "
-        f"{rate_text(accuracy.to_dict())}{published}.{notes}"
+        f"{rate_text(told)}{published}.{notes}"
     )
 
 
 def found(summary: Summary) -> int:
     """+1 where the gap's interval lies above zero, -1 where it lies below, 0 otherwise."""
-    if summary["gap"] is None:
-        return 0
-    low, high = summary["gap"]["low"], summary["gap"]["high"]
-    if low is None:
+    return 0 if summary["gap"] is None else side_of(summary["gap"])
+
+
+def side_of(gap: Gap) -> int:
+    """+1 where an interval lies above zero, -1 where it lies below, 0 otherwise."""
+    low, high = gap["low"], gap["high"]
+    if low is None or high is None:
         return 0
     return int(low > 0) - int(high < 0)
 
@@ -73,7 +75,7 @@ def gap_sentence(summary: Summary) -> str:
             "No test image is classified correctly by every training of every net, so that "
             "transfer cannot be compared on a common set: there is no gap to speak of."
         )
-    rates = {name: share(_headline(nets[name])["rate"]) for name in ("Rp", "E")}
+    rates = {name: share(_headline(compared_net(nets, name))["rate"]) for name in ("Rp", "E")}
     measured = (
         f"Adversarials made on R mislead R′ on {rates['Rp']} and E on {rates['E']} of the "
         f"{gap['n']:,} test images that all nets get right: a gap of {gap['points']:+.1f} points, "
@@ -98,12 +100,12 @@ def penalty_sentence(summary: Summary) -> str:
             "No test image is classified correctly by every training of every net, so that "
             "transfer cannot be compared on a common set."
         )
-    rates = {name: rate_text(_headline(nets[name])) for name in ("E0", "E")}
-    verdict = "it includes zero, so this run does not show that the penalty matters"
-    if gap["low"] > 0:
-        verdict = "on the evolved architecture the penalty lowers the transfer"
-    elif gap["high"] < 0:
-        verdict = "on the evolved architecture the penalty raises the transfer"
+    rates = {"E0": rate_text(_headline(nets["E0"])), "E": rate_text(_headline(nets["E"]))}
+    verdict = {
+        1: "on the evolved architecture the penalty lowers the transfer",
+        0: "it includes zero, so this run does not show that the penalty matters",
+        -1: "on the evolved architecture the penalty raises the transfer",
+    }[side_of(gap)]
     return (
         f"Adversarials made on R mislead E on {rates['E']}; E0, the same architecture without the "
         f"penalty, on {rates['E0']}. T(R→E0) − T(R→E) is {gap['points']:+.1f} points, 95 % "
@@ -114,7 +116,7 @@ def penalty_sentence(summary: Summary) -> str:
 
 def _single(summary: Summary) -> str:
     """Said where the interval cannot know how much trainings differ."""
-    if all(summary["nets"][name]["seeds"] > 1 for name in ("Rp", "E")):
+    if all(net_of(summary["nets"], name)["seeds"] > 1 for name in ("Rp", "E")):
         return ""
     return (
         " With a single training of R′ or E the interval covers the choice of images only, not "
@@ -124,7 +126,7 @@ def _single(summary: Summary) -> str:
 
 def _p_value(summary: Summary) -> str:
     """Said where the strictest test and the interval disagree."""
-    p_value = summary["gap"]["p_value"]
+    p_value = None if summary["gap"] is None else summary["gap"]["p_value"]
     if found(summary) == 0 or p_value is None or p_value < 0.05:
         return ""
     return (
@@ -135,7 +137,7 @@ def _p_value(summary: Summary) -> str:
 
 def accuracy_sentence(summary: Summary) -> str:
     """How much clean accuracy E has beside R."""
-    ours, theirs = (summary["nets"][name]["clean_acc"] for name in ("E", "R"))
+    ours, theirs = summary["nets"]["E"]["clean_acc"], summary["nets"]["R"]["clean_acc"]
     points = 100 * (ours - theirs)
     if points < -1:
         verdict = f"the low transfer is paid for with {-points:.1f} points of accuracy"
@@ -150,7 +152,7 @@ def accuracy_sentence(summary: Summary) -> str:
 
 def robustness_sentence(summary: Summary) -> str:
     """That low transfer is not robustness, with the white-box figures that show it."""
-    evolved, reference = (summary["nets"][name] for name in ("E", "R"))
+    evolved, reference = summary["nets"]["E"], summary["nets"]["R"]
     ours, theirs = evolved["whitebox_acc"], reference["whitebox_acc"]
     direct = (
         f"Low transfer is not robustness. Attacked directly, through its own gradients and with "
@@ -169,10 +171,11 @@ def controls_sentence(summary: Summary) -> str:
     """What architecture and penalty do each on their own."""
     if "Rp" not in summary["nets"]:
         return ""
-    rates = {name: _headline(summary["nets"][name])["rate"] for name in ("R2", "Rp", "E", "E0")}
-    if any(rate is None for rate in rates.values()):
+    players = ("R2", "Rp", "E", "E0")
+    rates = {name: _headline(compared_net(summary["nets"], name))["rate"] for name in players}
+    points = {name: 100 * rate for name, rate in rates.items() if rate is not None}
+    if len(points) < len(players):
         return ""
-    points = {name: 100 * rate for name, rate in rates.items()}
     return (
         f"Of R's adversarials {points['R2']:.1f} % transfer where nothing is changed but the seed "
         f"(R2). The penalty alone brings this to {points['Rp']:.1f} % (R′), the architecture alone "
@@ -188,18 +191,17 @@ def search_sentence(summary: Summary) -> str:
             "The random search chose the very same architecture (RS), so that this run says "
             "nothing for evolution over random sampling."
         )
-    ours, theirs = (_headline(summary["nets"][name]) for name in ("E", "RS"))
+    ours, theirs = _headline(summary["nets"]["E"]), _headline(summary["nets"]["RS"])
     gap = summary["search_gap"]
     if gap["points"] is None:
         return ""
     compared = f"E {rate_text(ours)}; RS, from a random search of equal budget, {rate_text(theirs)}"
-    if gap["low"] > 0:
-        verdict = "evolution found the net that takes over fewer adversarials"
-    elif gap["high"] < 0:
-        verdict = "the random search found the net that takes over fewer adversarials"
-    else:
-        verdict = "that interval includes zero, so neither search can be called the better one"
-    accuracy = [share(summary["nets"][name]["clean_acc"]) for name in ("E", "RS")]
+    verdict = {
+        1: "evolution found the net that takes over fewer adversarials",
+        0: "that interval includes zero, so neither search can be called the better one",
+        -1: "the random search found the net that takes over fewer adversarials",
+    }[side_of(gap)]
+    accuracy = [share(net_of(summary["nets"], name)["clean_acc"]) for name in ("E", "RS")]
     return (
         f"Transfer from R: {compared}; T(R→RS) − T(R→E) is {gap['points']:+.1f} points, 95 % "
         f"interval [{gap['low']:.1f}, {gap['high']:.1f}] over images and trainings: {verdict}. "
@@ -227,7 +229,7 @@ def _cards(summary: Summary) -> Markup:
             (
                 "transfer T(R→E)",
                 percent(transfer["rate"], transfer["low"], transfer["high"], transfer["n"]),
-                f"{SHOWN[control]} {share(_headline(nets[control])['rate'])}",
+                f"{SHOWN[control]} {share(_headline(compared_net(nets, control))['rate'])}",
             ),
             ("clean accuracy, E", share(ours["clean_acc"]), f"R {share(theirs['clean_acc'])}"),
             (
@@ -245,6 +247,5 @@ def _cards(summary: Summary) -> Markup:
     )
 
 
-def _headline(net: dict[str, Any]) -> dict[str, Any]:
-    rate: dict[str, Any] = net["transfer_from_R"]["headline"]
-    return rate
+def _headline(net: ComparedNet) -> Rate:
+    return net["transfer_from_R"]["headline"]

@@ -56,7 +56,7 @@ def best_so_far(entries: Sequence[Entry], measure: str, threshold: float | None)
                 threshold is None or entry.result["accuracy"] >= threshold
             )
             if counts:
-                value = float(entry.result[measure])
+                value = entry.value(measure)
                 best = value if best != best else BETTER[measure](best, value)
         course.append(best)
     return course
@@ -109,7 +109,7 @@ def _course(axes: Any, evidence: Evidence, arm: str, measure: str, tips: dict[st
             where = axes.get_xaxis_transform()
             mark = axes.plot([number], [0.02], "x", color=RED, transform=where, clip_on=False)
         else:
-            value = 100 * entry.result[measure]
+            value = 100 * entry.value(measure)
             style = {"color": colour, "alpha": 0.5, "markersize": 4.5}
             mark = axes.plot(
                 [number], [max(value, bottom)], "o" if value >= bottom else "v", **style
@@ -133,7 +133,7 @@ def _medians(entries: Sequence[Entry], measure: str) -> list[tuple[int, int, flo
         generations.setdefault(entry.candidate.generation, []).append(entry)
     spans = []
     for members in generations.values():
-        values = [float(entry.result[measure]) for entry in members if entry.result is not None]
+        values = [entry.value(measure) for entry in members if entry.result is not None]
         if len(values) > 1:
             numbers = [entry.candidate.number + 1 for entry in members]
             spans.append((min(numbers), max(numbers), median(values)))

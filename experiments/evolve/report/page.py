@@ -51,7 +51,7 @@ def write_report(folder: RunFolder) -> Path:
         sections,
         subtitle=_subtitle(evidence),
         env=folder.env | {"test data": f"sha256 {summary['data_digest']}"},
-        command=folder.env["command"],
+        command=folder.command,
     )
     path = folder.file("report.html")
     write_text(path, page)

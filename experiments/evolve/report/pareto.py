@@ -19,6 +19,7 @@ from experiments.evolve.report.words import (
     plural,
     share,
 )
+from experiments.evolve.rows import Scores
 from robustkit.runs.report import Section, figure, house_style, svg, table
 
 Group = Sequence[Entry]  # the trials of one network
@@ -59,7 +60,7 @@ def _drawn(evidence: Evidence, groups: Sequence[Group], best: set[str]) -> Marku
     from matplotlib.figure import Figure
 
     left = lowest_shown(evidence)
-    most = max(float(_result(group)["macs"]) for group in groups)
+    most = max(1.0, *(float(_result(group)["macs"]) for group in groups))
     chosen = {evidence.chosen(player).key: player for player in ("RS", "E")}
     tips = {}
     with house_style():
@@ -121,10 +122,10 @@ def _references(axes: Any, evidence: Evidence) -> dict[str, str]:
     """R's architecture at trial budget, without and with the penalty."""
     tips = {}
     for name in ("R2", "Rp"):
-        accuracy, transfer = (evidence.baseline(name, key) for key in ("accuracy", "transfer"))
-        if accuracy is None or transfer is None:
+        measured = evidence.at_trial_budget(name)
+        if measured is None:
             continue
-        at = (100 * accuracy, 100 * transfer)
+        at = (100 * measured["accuracy"], 100 * measured["transfer"])
         style = {"facecolors": "#ffffff", "edgecolors": "#000000", "linewidths": 1.4}
         mark = axes.scatter(*([value] for value in at), marker="D", s=44, **style)
         mark.set_gid(f"front-{name}")
@@ -133,8 +134,7 @@ def _references(axes: Any, evidence: Evidence) -> dict[str, str]:
         )
         penalty = "with" if name == "Rp" else "without"
         tips[f"front-{name}"] = (
-            f"R's architecture at trial budget, {penalty} the penalty\n"
-            f"{measures_text(evidence.summary['baseline'][name])}"
+            f"R's architecture at trial budget, {penalty} the penalty\n{measures_text(measured)}"
         )
     return tips
 
@@ -180,7 +180,7 @@ def _table(groups: Sequence[Group], best: set[str]) -> Markup:
     return table(headers, rows)
 
 
-def _result(group: Group) -> dict[str, Any]:
+def _result(group: Group) -> Scores:
     result = group[0].result
     assert result is not None
     return result

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from evolution import Genotype
+from experiments.evolve.result import Measured
+from experiments.summaries import Rate
 from robustkit.models import Block
 from robustkit.models.blueprint import Head
 from robustkit.models.specs import is_file
@@ -87,15 +88,16 @@ def share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
-def rate_text(rate: dict[str, Any]) -> str:
+def rate_text(rate: Rate) -> str:
     """A rate of the summary as plain text, with its interval and n."""
-    if rate["rate"] is None:
+    low, high = rate["low"], rate["high"]
+    if low is None or high is None:
         return "no image to count (n = 0)"
-    span = f"[{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+    span = f"[{100 * low:.1f}, {100 * high:.1f}]"
     return f"{share(rate['rate'])} {span}, n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{rate['n']:,}"
 
 
-def measures_text(result: dict[str, Any]) -> str:
+def measures_text(result: Measured) -> str:
     """What a trial measured on validation, in two lines."""
     return (
         f"accuracy {share(result['accuracy'])}, "

@@ -114,9 +114,9 @@ def test_a_verdict_is_kept_whole_or_refused_by_name(finished: Path, tmp_path: Pa
         one, other = getattr(again, field.name), getattr(verdict, field.name)
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(RunError, match=r"copy\.safetensors: no whole verdict"):
+    with pytest.raises(RunError, match=r"copy\.safetensors: damaged"):
         load_verdict(path)
-    with pytest.raises(RunError, match=r"none\.safetensors: no whole verdict"):
+    with pytest.raises(RunError, match=r"none\.safetensors: No such file"):
         load_verdict(tmp_path / "none.safetensors")
 
 

@@ -193,7 +193,9 @@ def _trainings(seeds: int) -> list[Trial]:
             "penalty": [0.1 * each for each in steps] if penalised else [None] * 6,
             "val_acc": [None] * 6 if name.startswith("final") else [1 - each for each in steps],
         }
-        result = {"curves": curves}
+        result = {"curves": curves, "params": 90_000, "macs": 2_500_000}
+        if name.startswith("judge"):
+            result |= {"clean_acc": 0.7, "whitebox_acc": 0.0}
         arm = name.split("/")[0]
         trials.append(Trial(id=name, arm=arm, key=name, payload={}, outcome="Ok", result=result))
     return trials

@@ -28,7 +28,7 @@ def test_the_best_so_far_is_the_best_of_every_beginning(tmp_path: Path) -> None:
     for measure, better in (("accuracy", max), ("transfer", min)):
         for count, best in enumerate(best_so_far(entries, measure, threshold), start=1):
             values = [
-                entry.result[measure]
+                entry.value(measure)
                 for entry in entries[:count]
                 if entry.result and (measure == "accuracy" or entry.result["accuracy"] >= threshold)
             ]

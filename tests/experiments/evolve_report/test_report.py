@@ -200,5 +200,5 @@ def test_an_unfinished_run_has_no_report(tmp_path: Path) -> None:
 def test_a_missing_gallery_is_named(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     folder.file("gallery.safetensors").unlink()
-    with pytest.raises(RunError, match=r"gallery\.safetensors: no whole gallery"):
+    with pytest.raises(RunError, match=r"gallery\.safetensors: No such file"):
         write_report(folder)

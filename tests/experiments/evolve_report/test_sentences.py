@@ -18,7 +18,7 @@ from tests.experiments.evolve_report.made_run import RATES, net, rate, without_c
 
 
 @pytest.fixture
-def summary() -> dict[str, Any]:
+def summary() -> Any:
     return {
         "nets": {"R": net("R", 1, None)} | {n: net(n, 3, value) for n, value in RATES.items()},
         "gap": {"points": 42.0, "low": 36.5, "high": 47.5, "p_value": 1e-9, "n": 300},
@@ -38,7 +38,7 @@ def summary() -> dict[str, Any]:
     ],
 )
 def test_the_gap_is_claimed_only_where_its_interval_allows(
-    summary: dict[str, Any], low: float, high: float, p_value: float, said: str
+    summary: Any, low: float, high: float, p_value: float, said: str
 ) -> None:
     summary["gap"] |= {"points": (low + high) / 2, "low": low, "high": high, "p_value": p_value}
     sentence = gap_sentence(summary)
@@ -59,7 +59,7 @@ def test_the_gap_is_claimed_only_where_its_interval_allows(
     ],
 )
 def test_accuracy_is_compared_with_the_reference(
-    summary: dict[str, Any], accuracy: float, low: float, said: str
+    summary: Any, accuracy: float, low: float, said: str
 ) -> None:
     summary["gap"]["low"] = low
     summary["nets"]["E"]["clean_acc"] = accuracy
@@ -69,16 +69,14 @@ def test_accuracy_is_compared_with_the_reference(
 @pytest.mark.parametrize(
     ("whitebox", "said"), [(0.0, "fool it as easily as R"), (0.2, "20.0 points more than R")]
 )
-def test_low_transfer_is_never_called_robustness(
-    summary: dict[str, Any], whitebox: float, said: str
-) -> None:
+def test_low_transfer_is_never_called_robustness(summary: Any, whitebox: float, said: str) -> None:
     summary["nets"]["E"]["whitebox_acc"] = whitebox
     sentence = robustness_sentence(summary)
     assert sentence.startswith("Low transfer is not robustness.")
     assert said in sentence
 
 
-def test_the_controls_are_told_apart(summary: dict[str, Any]) -> None:
+def test_the_controls_are_told_apart(summary: Any) -> None:
     sentence = controls_sentence(summary)
     for said in ("97.0 %", "62.0 % (R′)", "45.0 % (E0)", "20.0 % (E)"):
         assert said in sentence
@@ -93,7 +91,7 @@ def test_the_controls_are_told_apart(summary: dict[str, Any]) -> None:
     ],
 )
 def test_evolution_is_credited_only_where_it_beat_random_search(
-    summary: dict[str, Any], low: float, high: float, said: str
+    summary: Any, low: float, high: float, said: str
 ) -> None:
     summary["search_gap"] |= {"points": (low + high) / 2, "low": low, "high": high}
     sentence = search_sentence(summary)
@@ -110,7 +108,7 @@ def test_evolution_is_credited_only_where_it_beat_random_search(
     ],
 )
 def test_without_the_control_e_is_compared_with_itself_unpenalised(
-    summary: dict[str, Any], low: float, high: float, said: str
+    summary: Any, low: float, high: float, said: str
 ) -> None:
     summary |= without_control()
     summary["penalty_gap"] |= {"points": (low + high) / 2, "low": low, "high": high}
@@ -125,7 +123,7 @@ def test_without_the_control_e_is_compared_with_itself_unpenalised(
     )
 
 
-def test_checks_do_without_the_control(summary: dict[str, Any]) -> None:
+def test_checks_do_without_the_control(summary: Any) -> None:
     summary |= without_control()
     assert doubtful(summary) == 0
     assert "than E0" in checks_section(summary).html
@@ -133,48 +131,48 @@ def test_checks_do_without_the_control(summary: dict[str, Any]) -> None:
     assert doubtful(summary) == 1
 
 
-def test_a_single_training_is_said_to_be_one(summary: dict[str, Any]) -> None:
+def test_a_single_training_is_said_to_be_one(summary: Any) -> None:
     assert "single training" not in gap_sentence(summary)
     summary["nets"]["E"]["seeds"] = 1
     assert "single training of R′ or E" in gap_sentence(summary)
 
 
 def test_one_architecture_chosen_by_both_searches_speaks_for_neither(
-    summary: dict[str, Any],
+    summary: Any,
 ) -> None:
     summary["selection"]["RS"]["key"] = "a"
     assert "nothing for evolution over random" in search_sentence(summary)
 
 
-def doubtful(summary: dict[str, Any]) -> int:
+def doubtful(summary: Any) -> int:
     return checks_section(summary).html.count("doubtful")
 
 
-def test_sound_figures_raise_no_doubt(summary: dict[str, Any]) -> None:
+def test_sound_figures_raise_no_doubt(summary: Any) -> None:
     assert doubtful(summary) == 0
 
 
-def test_a_weak_attack_is_doubted(summary: dict[str, Any]) -> None:
+def test_a_weak_attack_is_doubted(summary: Any) -> None:
     summary["reference"]["fooled"] = 0.5
     assert doubtful(summary) == 1
 
 
-def test_white_box_weaker_than_black_box_is_doubted(summary: dict[str, Any]) -> None:
+def test_white_box_weaker_than_black_box_is_doubted(summary: Any) -> None:
     summary["nets"]["E"]["whitebox_acc"] = 0.95
     assert doubtful(summary) == 1
 
 
-def test_vanished_gradients_are_doubted(summary: dict[str, Any]) -> None:
+def test_vanished_gradients_are_doubted(summary: Any) -> None:
     summary["nets"]["Rp"]["zero_gradients"] = 0.3
     assert doubtful(summary) == 1
     assert "30.0\N{NO-BREAK SPACE}% of the gradients are zero (R′)" in checks_section(summary).html
 
 
-def test_a_net_that_follows_the_flipped_gradient_is_doubted(summary: dict[str, Any]) -> None:
+def test_a_net_that_follows_the_flipped_gradient_is_doubted(summary: Any) -> None:
     summary["nets"]["E"]["transfer_from_R_flipped"]["headline"] = rate(0.6)
     assert doubtful(summary) == 1
 
 
-def test_an_easier_prey_for_the_surrogate_is_doubted(summary: dict[str, Any]) -> None:
+def test_an_easier_prey_for_the_surrogate_is_doubted(summary: Any) -> None:
     summary["nets"]["E"]["transfer_from_surrogate"] = {"headline": rate(0.9)}
     assert doubtful(summary) == 1
