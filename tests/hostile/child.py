@@ -85,8 +85,9 @@ def _run(case: Case, place: Place, arguments: list[str], out: Path, err: Path) -
 
     if case.before is not None:
         case.before(place)
+    sys.argv = ["robustkit", *arguments]
     try:
-        code = main(arguments)
+        code = main()
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     except BaseException:
