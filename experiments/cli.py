@@ -7,6 +7,7 @@ traceback is for bugs. Verbs, and with them torch, are imported only when they a
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import signal
@@ -25,7 +26,7 @@ from robustkit.runs import is_disk_full
 from robustkit.usercode import fault
 
 EXIT_USAGE = 2
-_ASKING = ("SIGINT", "SIGTERM", "SIGHUP")  # signals that ask a process to end
+_ASKING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU")  # signals that ask a process to end
 
 _OF_A_PATH = {  # what is wrong with a path that somebody typed
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
@@ -140,13 +141,17 @@ def _prepare_warnings() -> None:
 def _prepare_streams() -> None:
     """Let output take any text, and stand in for a standard stream that was closed.
 
-    A closed one's number would go to the next file that is opened, and stray output into it.
+    A closed one's number would go to the next file that is opened, and stray output into it. One
+    that is open for reading alone, a folder say, is as good as closed.
     """
     for number in range(3):
         try:
-            os.fstat(number)
+            mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+        else:
+            if number and mode == os.O_RDONLY:
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for the whole process
     if sys.stderr is None:

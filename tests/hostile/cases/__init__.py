@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.hostile.case import Case
-from tests.hostile.cases import factories, links
+from tests.hostile.cases import environment, factories, limits, links, signals, streams
 
-MODULES = (factories, links)
+MODULES = (environment, factories, limits, links, signals, streams)
 
 
 def every() -> Iterator[Case]:

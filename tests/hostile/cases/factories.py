@@ -241,7 +241,6 @@ def cases() -> Iterator[Case]:
         yield _refused(f"extend/attack/{name}", used, "own.py")
         used = _with_map(HEAD + MAP.format(what=what))
         yield _refused(f"extend/map/{name}", used, "own.py")
-        if name in OFTEN:
         if name in ("error", "exit", "base"):
             used = _evolved(HEAD + OBJECTIVE.format(what=what), *OWN_OBJECTIVE)
             yield _refused(f"extend/objective/{name}", used, "own.py")
