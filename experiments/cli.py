@@ -7,20 +7,26 @@ traceback is for bugs. Verbs, and with them torch, are imported only when they a
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
 
 import robustkit
 from experiments.verbs import VERBS
 from robustkit.errors import ConfigError, RobustkitError, did_you_mean
 from robustkit.reading import is_printable, printable
 from robustkit.runs import is_disk_full
+from robustkit.usercode import fault
 
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
+_ASKING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU")  # signals that ask a process to end
 
 _OF_A_PATH = {  # what is wrong with a path that somebody typed
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
@@ -32,6 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `robustkit` with `argv` (default: the process's own arguments); returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _prepare_streams()
+    if argv is None:
+        _prepare_warnings()
+    with _prepared_signals():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         for each in arguments:
             if not is_printable(each):
@@ -39,20 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _dispatch(arguments)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt as interrupt:
-        hint = f"; {interrupt}" if str(interrupt) else ""
-        _tell(f"robustkit: interrupted{hint}")
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has left, as in `robustkit runs | head`: not worth a word.
-        _mute(sys.stdout)
-        return 1
-    except Exception as error:
-        reason = _mendable(error)
-        if reason is None:
-            raise
-        _tell(f"robustkit: error: {reason}")
-        return EXIT_USAGE
+    except BaseException as error:
+        return _ended(error)
     finally:
         # What is left in the buffer of a full or closed output is no error of its own.
         try:
@@ -61,16 +62,96 @@ def main(argv: Sequence[str] | None = None) -> int:
             _mute(sys.stdout)
 
 
+def _ended(error: BaseException) -> int:
+    """Say in one line why the command ended, and return its exit code; a bug is raised again."""
+    reason = None if isinstance(error, RobustkitError) else fault(error)
+    if reason is None and isinstance(error, KeyboardInterrupt):
+        hint = f"; {error}" if str(error) else ""
+        number = _number_of(error)
+        how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+        _tell(f"robustkit: {how}{hint}")
+        return 128 + number
+    if reason is None and isinstance(error, BrokenPipeError):
+        # The reader of our output has left, as in `robustkit runs | head`: not worth a word.
+        _mute(sys.stdout)
+        return 1
+    if reason is None and isinstance(error, Exception):
+        reason = _mendable(error)
+    if reason is None:
+        raise error
+    _tell(f"robustkit: error: {reason}")
+    return EXIT_USAGE
+
+
+class Signalled(KeyboardInterrupt):
+    """The user, or the machine, asks the command to end; it tells which signal came."""
+
+    number = signal.SIGINT
+
+
+def _number_of(interrupt: BaseException | None) -> signal.Signals:
+    """The signal at the root of an interrupt, to which hints are added on its way."""
+    while interrupt is not None:
+        if isinstance(interrupt, Signalled):
+            return interrupt.number
+        interrupt = interrupt.__cause__
+    return signal.SIGINT
+
+
+@contextmanager
+def _prepared_signals() -> Iterator[None]:
+    """Let the signals that ask for an end interrupt the command, as Ctrl-C does.
+
+    Those that are ignored, as by `nohup`, stay so; and so does what another program that calls
+    `main` has made of them.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        error = Signalled()
+        error.number = signal.Signals(number)
+        raise error
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in _ASKING:
+            number = getattr(signal, name, None)
+            if number is None:
+                continue
+            handler = signal.getsignal(number)
+            if handler in (signal.SIG_DFL, signal.default_int_handler):
+                before[number] = handler
+                signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _prepare_warnings() -> None:
+    """Silence warnings, which are for developers, here and in worker processes.
+
+    Whoever wants them asks for them as of any Python program: by -W or PYTHONWARNINGS.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"
+
+
 def _prepare_streams() -> None:
     """Let output take any text, and stand in for a standard stream that was closed.
 
-    A closed one's number would go to the next file that is opened, and stray output into it.
+    A closed one's number would go to the next file that is opened, and stray output into it. One
+    that is open for reading alone, a folder say, is as good as closed.
     """
     for number in range(3):
         try:
-            os.fstat(number)
+            mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+        else:
+            if number and mode == os.O_RDONLY:
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for the whole process
     if sys.stderr is None:
@@ -101,6 +182,8 @@ def _mendable(error: Exception) -> str | None:
         return str(error)
     if "torchvision::nms" in str(error):
         return "torch and torchvision disagree; `robustkit doctor` prints the fix"
+    if isinstance(error, Warning):
+        return f"a warning that was made an error by -W or PYTHONWARNINGS: {error}"
     where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
     if is_disk_full(error):
         return f"no space left on the device{where}"

@@ -119,12 +119,12 @@ def run_folder(
                 if not keep_failed and _is_empty(folder.path):
                     shutil.rmtree(folder.path)
                 raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if resumable and "resume" in options.values:
             hint = f"go on with: robustkit {verb} --resume {folder.path}"
         else:
             hint = f"start anew with: robustkit {verb} --config {folder.file('config.yaml')}"
-        raise KeyboardInterrupt(hint) from None
+        raise KeyboardInterrupt(hint) from interrupt
 
 
 def _is_empty(path: Path) -> bool:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 
+from robustkit import usercode
 from robustkit.errors import ConfigError, RobustkitError
 
 _LOADED: dict[str, None] = {}
@@ -36,14 +36,14 @@ def load(*names: str) -> None:
             continue
         if name.startswith(".") or "/" in name:
             raise ConfigError(f"--extend {name}: {_NO_PATH}")
-        try:
-            module = found(name)
-        except RobustkitError as error:
-            raise ConfigError(f"--extend {name}: {error}") from error
-        except SystemExit as error:
-            raise ConfigError(f"--extend {name}: it ends the process (exit {error})") from error
-        except Exception as error:
-            raise ConfigError(f"--extend {name}: {_told(name, error)}") from error
+        with usercode.contained(f"--extend {name}", ConfigError):
+            try:
+                module = found(name)
+            except RobustkitError as error:
+                raise ConfigError(f"--extend {name}: {usercode.words(error)}") from error
+            except (ImportError, SyntaxError) as error:
+                hint = "; a module is named without .py" if name.endswith(".py") else ""
+                raise ConfigError(f"--extend {name}: {usercode.words(error)}{hint}") from error
         _check_meant(name, module)
         _LOADED[name] = None
 
@@ -58,6 +58,7 @@ def found(name: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
+    usercode.belongs_to_user(name)
     return importlib.import_module(name)
 
 
@@ -75,13 +76,3 @@ def _check_meant(name: str, module: ModuleType) -> None:
             f"--extend {name}: {file or 'a module of Python'} has this name and comes first; "
             f"rename {here}"
         )
-
-
-def _told(name: str, error: Exception) -> str:
-    """What went wrong and, where the module itself went wrong, in which line of it."""
-    if isinstance(error, ImportError | SyntaxError):
-        hint = "; a module is named without .py" if name.endswith(".py") else ""
-        return f"{error}{hint}"
-    frames = traceback.extract_tb(error.__traceback__)
-    at = [f" ({frame.filename}:{frame.lineno})" for frame in frames if frame.name == "<module>"]
-    return f"{type(error).__name__}: {error}{at[-1] if at else ''}"

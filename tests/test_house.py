@@ -18,6 +18,7 @@ LONGEST_FILE = 600
 _GROUND = {
     "robustkit.errors",
     "robustkit.registry",
+    "robustkit.usercode",
     "robustkit.extensions",
     "robustkit.geometry",
     "robustkit.naming",
@@ -33,7 +34,8 @@ MAY_IMPORT = {
     "robustkit": set[str](),
     "robustkit.errors": set[str](),
     "robustkit.registry": {"robustkit.errors"},
-    "robustkit.extensions": {"robustkit.errors"},
+    "robustkit.usercode": {"robustkit.errors"},
+    "robustkit.extensions": {"robustkit.errors", "robustkit.usercode"},
     "robustkit.geometry": {"robustkit.errors"},
     "robustkit.naming": set[str](),
     "robustkit.specs": {"robustkit.errors"},

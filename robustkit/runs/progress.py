@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ def open_progress(stream: TextIO | None = None) -> Progress:
     """A `LiveProgress` if `stream` (by default stderr) is a terminal, else a `PlainProgress`."""
     stream = stream or sys.stderr
     return LiveProgress(stream) if stream.isatty() else PlainProgress(stream)
+
+
+@contextmanager
+def _whatever_becomes_of_it() -> Iterator[None]:
+    """Go on where the log is full or its reader has left: no run of hours is lost for a line."""
+    with suppress(OSError, ValueError):  # the latter of a stream that was closed
+        yield
 
 
 class PlainProgress:
@@ -68,7 +76,8 @@ class PlainProgress:
 
     def note(self, text: str) -> None:
         """See `Progress.note`."""
-        print(text, file=self._stream, flush=True)
+        with _whatever_becomes_of_it():
+            print(text, file=self._stream, flush=True)
 
     def __enter__(self) -> Self:
         return self
@@ -105,16 +114,20 @@ class LiveProgress:
     def update(self, done: int, facts: str = "") -> None:
         """See `Progress.update`."""
         if self._task is not None:
-            self._bars.update(self._task, completed=done, facts=facts)
+            with _whatever_becomes_of_it():
+                self._bars.update(self._task, completed=done, facts=facts)
 
     def note(self, text: str) -> None:
         """See `Progress.note`."""
-        self._bars.console.print(text, markup=False, highlight=False)
+        with _whatever_becomes_of_it():
+            self._bars.console.print(text, markup=False, highlight=False)
 
     def __enter__(self) -> Self:
-        self._bars.start()
+        with _whatever_becomes_of_it():
+            self._bars.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Leave the bars as they are and give the terminal back."""
-        self._bars.stop()
+        with _whatever_becomes_of_it():
+            self._bars.stop()

@@ -31,7 +31,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("./leaving.py", "--extend ./leaving.py: not the name of a module"),
         (".leaving", "--extend .leaving: not the name of a module"),
         ("there/leaving", "--extend there/leaving: not the name of a module"),
-        ("leaving", "--extend leaving: it ends the process (exit 3)"),
+        ("leaving", "--extend leaving: raises SystemExit: 3 ("),
         ("hollow", "--extend hollow: a folder without __init__.py, of which nothing is run"),
         ("tabnanny", "tabnanny.py has this name and comes first; rename "),
         ("--print_config", "--extend: expected one argument"),

@@ -64,8 +64,10 @@ class Case:
 
     `prepare` makes what the case needs and returns the command's arguments; `before` runs in the
     child just before the command (limits, closed streams); `after` returns a complaint about what
-    is left, or nothing. `ends` are the exit codes that are right; it may take `seconds` and
-    `memory` bytes more address space than the tests themselves.
+    is left, or nothing; `during` runs beside the command, whose process id it is given. One that is
+    `fresh` begins in a new interpreter, for what only that looks at. `ends` are the exit codes that
+    are right; it may take `seconds` and `memory` bytes more address space than the tests
+    themselves. A `mute` one can write nothing to stderr, so that no line is asked of it.
     """
 
     name: str
@@ -75,5 +77,8 @@ class Case:
     memory: int = 4 * 2**30
     env: Mapping[str, str] = field(default_factory=dict)
     before: Callable[[Place], None] | None = None
+    during: Callable[[Place, int], None] | None = None
+    fresh: bool = False
+    mute: bool = False
     after: Callable[[Place, Ending], str | None] | None = None
     says: str = ""  # what the line of a refusal holds

@@ -22,6 +22,8 @@ from robustkit.compute.allocator import keep_freed_memory
 from robustkit.compute.executors.base import attempt
 from robustkit.compute.held import hold
 from robustkit.compute.outcomes import Outcome, classify
+from robustkit.errors import ConfigError, RobustkitError
+from robustkit.usercode import fault
 
 READY = b""
 """The first message of a worker: it has started and takes jobs."""
@@ -88,6 +90,9 @@ def _answer(request: bytes) -> bytes:
     try:
         return pickle.dumps(attempt(pickle.loads(request)))  # noqa: S301 - from our own parent
     except BaseException as error:
+        said = None if isinstance(error, RobustkitError) else fault(error)
+        if said is not None:
+            error = ConfigError(said)
         answer = classify(error) or Bug(_portable(error), traceback.format_exc())
     # What this job's nets took of a GPU is of use to the workers beside it, not to an idle one.
     torch.cuda.empty_cache()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -14,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustkit import extensions
+from robustkit import extensions, usercode
+from robustkit.compute import device_of
 from robustkit.compute.seeds import isolated_rng
-from robustkit.errors import ModelError, RobustkitError, did_you_mean
+from robustkit.errors import ModelError, did_you_mean
 from robustkit.geometry import Size
 from robustkit.models.card import Card
 from robustkit.models.classifier import Classifier
@@ -52,7 +52,8 @@ def open_factory(request: Request) -> SourceNet:
         preprocessing, classes = made.card.preprocessing, made.card.classes or None
         made = made.net
     wanted = request.num_classes if classes is None else len(classes)
-    count = check_net(made, spec.text, wanted, *seen(preprocessing, shape))
+    bare = preprocessing == Preprocessing()
+    count = check_net(made, spec.text, wanted, *seen(preprocessing, shape), bare=bare)
     file = spec.options.get("weights")
     if file is not None:
         fit_weights(made, read_weights(file), file)
@@ -67,7 +68,8 @@ def make_factory(card: Card) -> nn.Module:
         raise ModelError(f"model card: options of {name} must be texts by name, not {options!r}")
     made = call_factory(name, options, count, shape[0], size_of(shape))
     net = made.net if isinstance(made, Classifier) else made
-    check_net(net, name, count, *seen(card.preprocessing, shape))
+    bare = card.preprocessing == Preprocessing()
+    check_net(net, name, count, *seen(card.preprocessing, shape), bare=bare)
     return net
 
 
@@ -90,25 +92,29 @@ def call_factory(
     offered = {"num_classes": count, "in_channels": channels, "image_size": side}
     if count is None:
         del offered["num_classes"]
-    given = _arguments(spec, factory, offered, options)
-    try:
+    with usercode.contained(spec, ModelError):
+        given = _arguments(spec, factory, offered, options)
         net = factory(**given)
-    except RobustkitError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ModelError(f"{spec}: {_told(error)}") from error
+    if inspect.iscoroutine(net):
+        net.close()
+        raise ModelError(f"{spec}: is an async function, whose network nobody waits for")
     if not isinstance(net, nn.Module):
         raise ModelError(f"{spec}: returns {type(net).__name__}, not a torch.nn.Module")
     return net
 
 
-def check_net(net: nn.Module, spec: str, count: int | None, channels: int, size: Size) -> int:
+def check_net(
+    net: nn.Module, spec: str, count: int | None, channels: int, size: Size, *, bare: bool = False
+) -> int:
     """How many logits `net` gives for a picture (channels, *size).
 
-    Raises `ModelError` where it raises, gives something else than finite logits (N,K) with K as in
-    `count`, or probabilities, of which attacks cannot take the gradients of a loss on logits.
+    Raises `ModelError` where it raises, gives something else than finite float logits (N,K) with K
+    as in `count`, or probabilities, of which attacks cannot take the gradients of a loss on logits;
+    where no gradient leads to the picture; and where it is `bare`, given the pictures themselves,
+    and writes into them.
     """
-    try:
+    takes = f"{spec}: its network cannot take images of {channels}x{size[0]}x{size[1]}"
+    with usercode.contained(takes, ModelError):
         output = dry_run(net, (channels, *size))
         if count is not None:
             check_logits(output, spec, count)
@@ -117,20 +123,18 @@ def check_net(net: nn.Module, spec: str, count: int | None, channels: int, size:
             raise ModelError(f"{spec}: gives {given} for one image, not logits (1, classes)")
         with isolated_rng(0):
             noise = torch.rand(2, channels, *size)
-        seen = torch.cat([output.cpu(), *(_see(net, each) for each in noise)]).float()
-    except RobustkitError:
-        raise
-    except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise ModelError(
-            f"{spec}: its network cannot take images of {channels}x{size[0]}x{size[1]} ({reason})"
-        ) from error
-    check_outputs(seen, spec)
+        found = _see(net, noise, spec, bare=bare)
+        check_outputs(torch.cat([output.cpu(), found]), spec)
     return int(output.shape[1])
 
 
 def check_outputs(outputs: Tensor, where: str) -> None:
-    """Raise `ModelError` where `outputs` (N,K) are not finite, or are probabilities."""
+    """Raise `ModelError` where `outputs` (N,K) are not finite floats, or are probabilities."""
+    if not outputs.is_floating_point() or outputs.layout != torch.strided:
+        kind = outputs.layout if outputs.is_floating_point() else outputs.dtype
+        raise ModelError(
+            f"{where}: gives {str(kind).removeprefix('torch.')} numbers, not float logits"
+        )
     if not bool(torch.isfinite(outputs).all()):
         raise ModelError(f"{where}: its logits are not finite numbers")
     sums = outputs.sum(dim=1)
@@ -144,28 +148,52 @@ def check_outputs(outputs: Tensor, where: str) -> None:
         )
 
 
-def _see(net: nn.Module, picture: Tensor) -> Tensor:
+def _see(net: nn.Module, pictures: Tensor, spec: str, *, bare: bool) -> Tensor:
+    """The logits of `pictures`, on the CPU, once a gradient was seen to lead to them."""
     modes = {module: module.training for module in net.modules()}
     try:
         net.eval()
-        with torch.no_grad(), isolated_rng():
-            found: Tensor = net(picture[None]).cpu()
-            return found
+        with torch.enable_grad(), isolated_rng():
+            leaf = pictures.to(device_of(net)).requires_grad_()
+            shown = leaf.clone()
+            found: Tensor = net(shown)
+            if found.shape[:1] != pictures.shape[:1]:
+                raise ModelError(
+                    f"{spec}: gives {tuple(found.shape)} for {len(pictures)} images, not a row of "
+                    "logits for each"
+                )
+            check_outputs(found.detach(), spec)
+            if bare and not torch.equal(shown, leaf):
+                raise ModelError(
+                    f"{spec}: its network writes into the images it is given; let it work on "
+                    "x.clone()"
+                )
+            if not found.requires_grad or _gradient(found, leaf) is None:
+                raise ModelError(
+                    f"{spec}: no gradient leads from its logits to the images: it detaches them, "
+                    "or computes outside torch"
+                )
+            return found.detach().cpu()
     finally:
         for module, mode in modes.items():
             module.training = mode
 
 
+def _gradient(outputs: Tensor, pictures: Tensor) -> Tensor | None:
+    found: Tensor | None = torch.autograd.grad(outputs.sum(), pictures, allow_unused=True)[0]
+    return found
+
+
 def _find(spec: str) -> Callable[..., object]:
     module_name, _, attribute = spec.rpartition(":")
-    try:
-        module = _file(spec, module_name) if module_name.endswith(".py") else None
-        module = module or extensions.found(module_name)
-    except RobustkitError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ModelError(f"{spec}: cannot import '{module_name}' ({_told(error)})") from error
-    factory: Callable[..., object] | None = getattr(module, attribute, None)
+    with usercode.contained(f"{spec}: cannot import '{module_name}'", ModelError):
+        try:
+            module = _file(spec, module_name) if module_name.endswith(".py") else None
+            module = module or extensions.found(module_name)
+        except (ImportError, SyntaxError) as error:
+            reason = usercode.words(error)
+            raise ModelError(f"{spec}: cannot import '{module_name}' ({reason})") from error
+        factory: Callable[..., object] | None = getattr(module, attribute, None)
     if factory is None or not callable(factory):
         functions = [
             name
@@ -185,6 +213,7 @@ def _file(spec: str, name: str) -> ModuleType:
     key = f"robustkit_factory_{path.stem}_{abs(hash(str(path)))}"
     if key in sys.modules:
         return sys.modules[key]
+    usercode.belongs_to_user(key, path.name)
     found = importlib.util.spec_from_file_location(key, path)
     if found is None or found.loader is None:
         raise ModelError(f"{spec}: {name} cannot be imported")
@@ -248,13 +277,3 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     return text
-
-
-def _told(error: BaseException) -> str:
-    """What went wrong in a user's code, in one line, and where."""
-    text = " ".join(str(error).split())
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    where = "" if isinstance(error, ImportError) else f" ({frame.filename}:{frame.lineno})"
-    if isinstance(error, ImportError):
-        return text
-    return f"raises {type(error).__name__}: {text}{where}"
