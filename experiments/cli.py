@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -36,7 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for each in arguments:
             if not is_printable(each):
                 raise ConfigError(f"not an argument in UTF-8 without control characters: '{each}'")
-        code = _dispatch(arguments)
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                # What Pillow, torch and numpy have to say to programmers; -W default shows it.
+                warnings.simplefilter("ignore")
+            code = _dispatch(arguments)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt as interrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from robustkit.models.card import DETECTOR, Card
 from robustkit.models.classifier import Classifier, takes_grey
 from robustkit.models.families import make_net
 from robustkit.models.weights import check_weights, fit_weights, read_weights
+from robustkit.reading import check_regular
 from robustkit.runs.atomic import atomic_path
 
 RUNS_CODE = ("factory",)  # families whose nets are made by a user's own function
@@ -152,8 +154,9 @@ def _digest(tensors: Mapping[str, Tensor], card: Card) -> str:
 
 
 def _read_notes(path: Path) -> tuple[Card, str]:
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise ModelError(f"{path}: no such model file")
+    check_regular(path, error=ModelError)
     try:
         with safe_open(path, framework="pt") as file:
             notes = file.metadata() or {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.hostile.case import Case
-from tests.hostile.cases import links
+from tests.hostile.cases import arrays, links, pictures, tables
 
-MODULES = (links,)
+MODULES = (arrays, links, pictures, tables)
 
 
 def every() -> Iterator[Case]:
