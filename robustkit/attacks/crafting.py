@@ -83,11 +83,8 @@ class Recipe:
         """What is wrong with a set that somebody may have put there, as `verify` says it."""
         for part in chunks(kept):
             made, clean = kept[part], self.images.images[part]
-            floats = (
-                to_unit(each) if each.dtype == torch.uint8 else each for each in (made, clean)
-            )
             try:
-                verify(*floats, self.attack)
+                verify(_unit(made), _unit(clean), self.attack)
             except AttackError as error:
                 return str(error)
         return None
@@ -135,6 +132,10 @@ class Recipe:
         whole = rounded(made.cpu(), levels, self.attack)
         verify(to_unit(whole), to_unit(levels), self.attack)
         return whole
+
+
+def _unit(pixels: Tensor) -> Tensor:
+    return to_unit(pixels) if pixels.dtype == torch.uint8 else pixels
 
 
 @dataclass(frozen=True, eq=False)

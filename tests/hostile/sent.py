@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ def classes(place: Place, folder: str = "sent") -> Path:
 def voc(place: Place, annotation: str | bytes, image: bytes | None = None) -> str:
     """A folder in VOC layout with one picture; returns its spec."""
     place.write("sent/ImageSets/Main/test.txt", "a\n")
-    place.write("sent/JPEGImages/a.jpg", picture("JPEG", (64, 64), "RGB") if not image else image)
+    place.write("sent/JPEGImages/a.jpg", image or picture("JPEG", (64, 64), "RGB"))
     place.write("sent/Annotations/a.xml", annotation)
     place.write("sent/classes.txt", "circle\nsquare\ntriangle\n")
     return "voc:sent:test"
@@ -209,7 +209,7 @@ def link_to_pipe(path: Path) -> None:
     path.symlink_to("pipe")
 
 
-ODD: Mapping[str, Any] = {
+ODD: dict[str, Callable[[Path], None]] = {
     "pipe": fifo,
     "device": device,
     "link to nowhere": nowhere,

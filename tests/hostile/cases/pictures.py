@@ -236,11 +236,11 @@ def _lying_in_coco(make: Callable[[Path], None]) -> Callable[[Place], Sequence[s
 
 def _named(called: bytes, *, folder: bool) -> Callable[[Place], Sequence[str]]:
     def prepare(place: Place) -> Sequence[str]:
-        there = os.fsencode(classes(place))
+        there, name = classes(place), os.fsdecode(called)
         if folder:
-            os.rename(there + b"/dog", there + b"/" + called)
+            (there / "dog").rename(there / name)
         else:
-            os.rename(there + b"/dog/05.png", there + b"/dog/" + called + b".png")
+            (there / "dog" / "05.png").rename(there / "dog" / f"{name}.png")
         return train("folder:sent")
 
     return prepare
@@ -249,8 +249,7 @@ def _named(called: bytes, *, folder: bool) -> Callable[[Place], Sequence[str]]:
 def _wnid(called: bytes) -> Callable[[Place], Sequence[str]]:
     def prepare(place: Place) -> Sequence[str]:
         place.write("sent/n01440764/a.png", picture())
-        there = os.fsencode(place.here) + b"/sent/"
-        os.rename(there + b"n01440764", there + called)
+        (place.here / "sent/n01440764").rename(place.here / "sent" / os.fsdecode(called))
         return attack(place, "imagenet:sent")
 
     return prepare
