@@ -32,8 +32,9 @@ from robustkit import attacks
 from robustkit.attacks import Attack, ForeignSet, Store, TransferMatrix, diagnosis
 from robustkit.compute import derive_seed, resolve_device, torch_generator
 from robustkit.data import ImageSet, sample
-from robustkit.errors import ConfigError
+from robustkit.errors import AttackError, ConfigError
 from robustkit.models import Classifier
+from robustkit.reading import typed_path
 
 Say = Callable[[str], None]
 PLAIN, CONTROL, TARGETED = "untargeted", "sign-flipped control", "targeted"
@@ -83,7 +84,7 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     check_radius(config.eps, config.norm, judged.images)
     nets = judged.nets
     imported = {
-        name: attacks.import_npz(Path(file).expanduser(), judged.images)
+        name: attacks.import_npz(typed_path(file, error=AttackError), judged.images)
         for name, file in name_nets(settings["import"]).items()
     }
     if config.ensembles and len(of_sources) < 2:
@@ -102,7 +103,7 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
         raise ConfigError(f"an imported set and a model are both called '{min(clash)}'")
     # Without a cache sets are kept as long as the run, for they may not fit into memory together.
     scratch = TemporaryDirectory() if settings["cache"] == "none" else None
-    folder = Path(scratch.name) if scratch else _cache(Path(settings["cache"]).expanduser())
+    folder = Path(scratch.name) if scratch else _cache(settings["cache"])
     train = partial(training_images, settings, judged)
     trained_on(config.make_attack(), train)  # finds out now whether there is anything to train on
     return Prepared(
@@ -126,7 +127,8 @@ def rounds(settings: Mapping[str, Any]) -> bool:
     return settings["export"] != "none" if chosen is None else bool(chosen)
 
 
-def _cache(folder: Path) -> Path:
+def _cache(named: str) -> Path:
+    folder = typed_path(named, error=ConfigError)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -17,7 +18,7 @@ from robustkit.specs import shortened
 MOST_PIXELS = 2**30 // 12
 """Pixels of a picture: a quarter of a gibibyte in three channels. Pillow warns of more."""
 # Others call programs (PostScript) or are no pictures of data sets.
-KINDS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+KINDS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 # Whatever a decoder stumbles over in a damaged file.
 DAMAGED = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, AttributeError, LookupError),
@@ -34,7 +35,7 @@ def opened_picture(path: Path | str) -> Iterator[Image.Image]:
     """
     with open_bounded(path, error=DataError) as file:
         try:
-            image = Image.open(file, formats=KINDS)
+            image = Image.open(file, formats=_kinds())
         except UnidentifiedImageError:
             raise DataError(f"{path} cannot be decoded as an image: of no known kind") from None
         except DAMAGED as error:
@@ -56,6 +57,13 @@ def decode(image: Image.Image, path: Path | str) -> Image.Image:
     except DAMAGED as error:
         raise _undecodable(path, error) from None
     return image
+
+
+@cache
+def _kinds() -> tuple[str, ...]:
+    """Those of `KINDS` that this Pillow was built with."""
+    Image.init()
+    return tuple(kind for kind in KINDS if kind in Image.OPEN)
 
 
 def _undecodable(path: Path | str, error: Exception) -> DataError:

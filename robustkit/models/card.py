@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
+
+import msgspec
 
 from robustkit.errors import ModelError
 from robustkit.geometry import LARGEST
 from robustkit.models.preprocessing import Preprocessing
-from robustkit.reading import is_printable, parse_json, printable
+from robustkit.reading import check_kind, is_printable, parse_json, printable
 from robustkit.specs import shortened
 
 FORMAT = 2  # 1 had `mean` and `std` instead of `preprocessing`
 DETECTOR = "detector"  # the family of cards that the floor of adaptation builds
 WRAPPED = "wrapped"  # that of modules made in Python, which no card can build again
+
+
+class _Published(TypedDict):
+    """The accuracy that was published with weights, and on what."""
+
+    accuracy: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    on: NotRequired[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +57,8 @@ class Card:
             # Something may be looked for without being told from anything else.
             _check_classes(self.classes, 1 if family == DETECTOR else 2)
         _check_shape(self.input_shape, 0 if family == WRAPPED else 1)
+        if (published := self.provenance.get("published")) is not None:
+            check_kind(published, _Published, "model card: published", error=ModelError)
         counted = len(self.preprocessing.mean)
         channels = self.input_shape[0]
         # Grey pictures are shown to a net of three channels in all three.

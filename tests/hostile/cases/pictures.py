@@ -44,7 +44,7 @@ def png(width: int, height: int, rows: bytes = b"", *, depth: int = 8, kind: int
 
 def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
     written = io.BytesIO()
-    image.save(written, kind, **options)  # type: ignore[arg-type]
+    image.save(written, kind, **options)
     return written.getvalue()
 
 
