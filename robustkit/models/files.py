@@ -160,7 +160,7 @@ def _read_notes(path: Path) -> tuple[Card, str]:
     try:
         with safe_open(path, framework="pt") as file:
             notes = file.metadata() or {}
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: damaged, or not a safetensors file ({error})") from None
     if _CARD not in notes or _CHECKSUM not in notes:
         raise ModelError(

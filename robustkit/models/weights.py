@@ -151,7 +151,7 @@ def kind_of(tensor: Tensor) -> str:
 def _safe(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: damaged, or not a safetensors file ({error})") from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from robustkit.attacks.store import checksum as checksum_of
 from robustkit.errors import RepairError
 from robustkit.models import Classifier, digest
+from robustkit.reading import check_regular, parse_json
 from robustkit.repair.weights import Selection, net_of
 from robustkit.runs import atomic_path
 
@@ -206,22 +208,20 @@ def checksum(tensors: Mapping[str, Tensor], text: str) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise RepairError(f"{path}: no such patch")
+    check_regular(path, error=RepairError)
     try:
         with safe_open(path, framework="pt") as file:
             notes = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise RepairError(f"{path}: damaged, or not a safetensors file ({error})") from None
     if _NOTE not in notes:
         raise RepairError(f"{path}: no patch, but another kind of safetensors file")
     if checksum(tensors, notes[_NOTE]) != notes.get("sha256"):
         raise RepairError(f"{path}: damaged: it does not match the checksum saved with it")
-    try:
-        note = json.loads(notes[_NOTE])
-    except (ValueError, RecursionError):
-        note = None
+    note = parse_json(notes[_NOTE], f"{path}: not a patch: its notes", error=RepairError)
     if not isinstance(note, dict):
         raise RepairError(f"{path}: not a patch: its notes are no JSON object")
     if note.get("format") != FORMAT:

@@ -22,7 +22,7 @@ ENDLESS = Path("/dev/zero")
 
 def attack(place: Place, data: str, *more: str, model: Path | str | None = None) -> Sequence[str]:
     """The cheapest evaluation of a model of handwritten digits on `data`."""
-    net = str(model or place.run("train") / "model.safetensors")
+    net = str(place.run("train") / "model.safetensors" if model is None else model)
     flags = ["--attack", "fgsm", "--eps", "0.1", "--probe", "10", "--device", "cpu", "--out", "out"]
     return ["attack", "--model", net, "--data", data, *flags, *more]
 

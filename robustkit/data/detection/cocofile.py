@@ -129,7 +129,7 @@ def _path(folder: Path, entry: Mapping[str, Any], file: Path) -> Path:
     whole, inside = os.path.realpath(folder), os.path.realpath(path)
     if os.path.commonpath([whole, inside]) != whole:
         raise DataError(f"{file}: image '{called}' lies outside {folder}")
-    if not os.path.lexists(path):
+    if path.is_dir() or not os.path.lexists(path):
         raise DataError(f"{path}: no such image, though {file.name} lists it")
     return path
 

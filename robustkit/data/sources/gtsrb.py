@@ -75,7 +75,7 @@ def _test(base: Path) -> Part:
             paths.append(base / TESTING / inside(row["Filename"] or "", where))
             labels.append(_number(row["ClassId"] or "", where))
     except csv.Error as error:
-        raise DataError(f"{table}, line {reader.line_num}: not CSV ({error})") from None
+        raise DataError(f"{table}, line {reader.reader.line_num}: not CSV ({error})") from None
     return _part(paths, labels, None)
 
 

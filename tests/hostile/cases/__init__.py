@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.hostile.case import Case
-from tests.hostile.cases import arrays, links, models, paths, pictures, tables
+from tests.hostile.cases import arrays, caches, links, models, paths, pictures, tables
 
-MODULES = (arrays, links, models, paths, pictures, tables)
+MODULES = (arrays, caches, links, models, paths, pictures, tables)
 
 
 def every() -> Iterator[Case]:
