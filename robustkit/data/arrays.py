@@ -68,9 +68,9 @@ def opened_npz(path: Path, *, error: type[RobustkitError]) -> Iterator[Any]:
     with open_bounded(path, error=error) as file:
         start = file.read(len(_NPY))
         if start == _NPY:
-            raise error(f"{path} is one bare array; a .npz with named arrays is needed")
+            raise error(f"{path}: one bare array; a .npz with named arrays is needed")
         if not start.startswith(_ZIP):
-            raise error(f"{path} is no .npz file, which is a zip archive of arrays")
+            raise error(f"{path}: cannot be read as a .npz, which is a zip archive of arrays")
         file.seek(0)
         try:
             with np.load(file, allow_pickle=False) as archive:
@@ -81,7 +81,7 @@ def opened_npz(path: Path, *, error: type[RobustkitError]) -> Iterator[Any]:
                 yield archive
         except _UNREADABLE as failure:
             raise error(
-                f"{path} cannot be read as a .npz of plain arrays: {one_line(failure)}"
+                f"{path}: cannot be read as a .npz of plain arrays: {one_line(failure)}"
             ) from failure
 
 

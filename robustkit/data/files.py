@@ -72,13 +72,21 @@ def _scan(folder: str, above: tuple[str, ...], found: list[tuple[str, ...]]) -> 
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if is_folder(entry):
                 if not entry.is_symlink():  # which might lead round in a circle
                     check_name(entry.name, folder)
                     _scan(entry.path, (*above, entry.name), found)
             elif is_image(entry.name):
                 check_name(entry.name, folder)
                 found.append((*above, entry.name))
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def is_image(name: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from robustkit.data.files import PictureFiles, is_image
+from robustkit.data.files import PictureFiles, is_folder, is_image
 from robustkit.data.label_table import read_label_table
 from robustkit.data.registry import Part, Request, Source, source
 from robustkit.data.specs import GEOMETRY_OPTIONS
@@ -77,5 +77,5 @@ def _listed(folder: Path, below: set[str]) -> set[str]:
         if not (folder / name).is_dir():
             continue
         with os.scandir(folder / name) as entries:
-            found.update(prefix + entry.name for entry in entries if not entry.is_dir())
+            found.update(prefix + entry.name for entry in entries if not is_folder(entry))
     return found
