@@ -215,8 +215,9 @@ def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
                 raise ValueError(f"of format {found}, this version reads {FORMAT}")
         # What the library has found whole, that is.
         tensors = mapped_tensors(path)
-    except (SafetensorError, RunError, KeyError, TypeError, OSError) as error:
-        raise ValueError(f"damaged ({str(error).splitlines()[0]})") from None
+    except (SafetensorError, RunError, KeyError, TypeError, OSError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"damaged ({reason})") from None
     if checksum(tensors) != expected:
         raise ValueError("damaged (its checksum is not its content's)")
     return tensors, origin
