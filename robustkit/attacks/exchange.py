@@ -101,12 +101,13 @@ def import_npz(path: Path, images: ImageSet) -> ForeignSet:
     must be those of `images`. Without `provenance` (JSON) it is the file's name. The file's SHA-256
     is added to it. Raises `AttackError` naming the file and what is wrong with it.
     """
-    with open_bounded(path, error=AttackError) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    most = 16 * images.images.numel() + CHUNK  # of whatever kind of float
     with opened_npz(path, error=AttackError) as arrays:
         names = list(arrays.files)
-        most = 16 * images.images.numel() + CHUNK  # of whatever kind of float
         kept = {name: _array(arrays, name, most) for name in _READ if name in names}
+    # All of a file is hashed, so it holds no more than a few sets of this size.
+    with open_bounded(path, error=AttackError, limit=4 * most) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     if "images" not in kept:
         held = shortened(printable(", ".join(names))) or "none"
         raise AttackError(f"{path}: no array 'images'; it has {held}")

@@ -76,7 +76,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"images": np.full((5, 1, 8, 8), np.nan)}, r"not in \[0,1\]"),
     ({"images": np.zeros((5, 1, 8, 8), np.int64)}, "images of int64"),
     ({"images": IMAGES.images.numpy(), "labels": np.zeros(5)}, "its labels are not those"),
-    ({"images": IMAGES.images.numpy(), "provenance": np.array("{")}, "'provenance' is not JSON"),
+    ({"images": IMAGES.images.numpy(), "provenance": np.array("{")}, "'provenance': not JSON"),
     ({"images": np.array([{}], dtype=object)}, "Python objects"),
 ]
 
