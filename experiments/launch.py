@@ -18,6 +18,7 @@ from experiments.executing import FREE, for_executor
 from experiments.options import HOUSEKEEPING, Options, VerbParser
 from experiments.wording import EDITED
 from robustkit.errors import ConfigError, RobustkitError, RunError
+from robustkit.reading import typed_path
 from robustkit.runs import Ledger, RunFolder, check_same_config
 
 RUNS = Path("runs")
@@ -144,7 +145,7 @@ def _is_empty(path: Path) -> bool:
 def _folder(verb: str, options: Options, config: Mapping[str, Any]) -> RunFolder:
     if options.values.get("resume") is not None:
         return replace(RunFolder.open(options.resume, verb=verb), config=dict(config))
-    path = Path(options.out) if options.out is not None else next_free(verb)
+    path = next_free(verb) if options.out is None else typed_path(options.out, error=ConfigError)
     return RunFolder.create(path, verb=verb, config=dict(config), command=list(options.command))
 
 

@@ -29,6 +29,7 @@ from adaptation.detectors.published import (
 from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ModelError, did_you_mean
 from robustkit.models.weights import cached_download, check_weights, read_weights
+from robustkit.reading import typed_path
 
 COUNTS = ".num_batches_tracked"
 # What depends on the classes: the last layer of each classifier, and Faster R-CNN's boxes by class.
@@ -95,7 +96,7 @@ def find_weights(architecture: str, asked: str, where: str, *, download: bool) -
         raise ModelError(f"{where}={asked}: no such weights{hint}, nor a file of that name")
     called = Path(asked).name
     entry = next((each for each in enum if _basename(each.url) == called), None)
-    return WeightsFile(Path(asked).expanduser(), asked, entry)
+    return WeightsFile(typed_path(asked, error=ModelError), asked, entry)
 
 
 def _basename(url: str) -> str:

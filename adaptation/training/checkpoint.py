@@ -13,6 +13,7 @@ from safetensors.torch import save as pack
 from torch import Tensor, nn
 
 from robustkit.errors import RunError
+from robustkit.reading import check_regular, parse_json
 from robustkit.runs import atomic_path
 
 NOTES = "training"
@@ -46,6 +47,7 @@ def load_state(
 
     Raises `RunError`, naming the file, for one that is damaged or of another training.
     """
+    check_regular(path, error=RunError)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -64,11 +66,13 @@ def load_state(
 
 def read_notes(path: Path) -> dict[str, Any]:
     """The notes that `save_state` wrote; raises `RunError` for a file that has none."""
+    check_regular(path, error=RunError)
     try:
         with safe_open(path, framework="pt") as file:
-            notes = json.loads((file.metadata() or {})[NOTES])
+            text = (file.metadata() or {})[NOTES]
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise unusable(path, str(error).splitlines()[0]) from None
+    notes = parse_json(text, str(path), error=RunError)
     if not isinstance(notes, dict):
         raise unusable(path, "its notes are none")
     return notes

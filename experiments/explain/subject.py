@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from robustkit.data import open_files, to_unit
 from robustkit.errors import ConfigError, DataError, ModelError
 from robustkit.models import Classifier
 from robustkit.models.specs import parse
+from robustkit.reading import check_regular, typed_path
 from robustkit.repair.patch import apply_file
 from robustkit.repair.sets import class_index
 from robustkit.runs import RunFolder
@@ -132,10 +134,11 @@ def _judged(settings: Mapping[str, Any], specs: Mapping[str, str]) -> Judged:
         opened = open_images(whole)
         chosen = _indices(settings["index"], len(opened), opened.split)
         return load_judged(whole, specs, opened.take(torch.tensor(chosen)))
-    files = [Path(each).expanduser() for each in settings["image"]]
+    files = [typed_path(each, error=DataError) for each in settings["image"]]
     for file in files:
-        if not file.is_file():
+        if not os.path.lexists(file):
             raise DataError(f"{file}: no such file")
+        check_regular(file, error=DataError)
     # Of a net that knows no names of its classes, the data has to tell them.
     nameless = parse(settings["model"]).scheme in ("zoo", "factory")
     try:

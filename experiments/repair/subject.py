@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import torch
@@ -14,9 +13,10 @@ from experiments.judged import Judged, load_judged, open_images
 from experiments.summaries import Epoch, read_summary
 from robustkit.compute import resolve_device
 from robustkit.data import ImageSet, read_image_file
-from robustkit.errors import ConfigError, RepairError
+from robustkit.errors import ConfigError, DataError, RepairError
 from robustkit.models import Classifier, digest
 from robustkit.models import load as load_model
+from robustkit.reading import typed_path
 from robustkit.repair import drop_shared
 from robustkit.runs import RunFolder
 
@@ -105,7 +105,7 @@ def load_subject(settings: Mapping[str, Any], *, paper: bool) -> Subject:
     judged = load_judged({**settings, **own}, named)
     images = judged.images
     if on.endswith(".npz"):
-        images = read_image_file(Path(on).expanduser(), like=judged.images)
+        images = read_image_file(typed_path(on, error=DataError), like=judged.images)
     held_out, dropped = None, 0
     if not paper:
         other = settings["held_out"] or ("val" if on == "test" else "test")
@@ -148,6 +148,6 @@ def _part(named: str, flag: str) -> str | None:
 def _held_out(named: str, settings: Mapping[str, Any], judged: Judged) -> ImageSet:
     split = _part(named, "--held-out")
     if split is None:
-        return read_image_file(Path(named).expanduser(), like=judged.images)
+        return read_image_file(typed_path(named, error=DataError), like=judged.images)
     opened = open_images({**settings, "test_size": None, "split": split})
     return judged.read(opened)

@@ -32,8 +32,9 @@ from robustkit import attacks
 from robustkit.attacks import Attack, ForeignSet, Store, TransferMatrix, diagnosis
 from robustkit.compute import derive_seed, resolve_device, torch_generator
 from robustkit.data import ImageSet, sample
-from robustkit.errors import ConfigError
+from robustkit.errors import AttackError, ConfigError
 from robustkit.models import Classifier
+from robustkit.reading import typed_path
 
 Say = Callable[[str], None]
 PLAIN, CONTROL, TARGETED = "untargeted", "sign-flipped control", "targeted"
@@ -86,7 +87,7 @@ def prepare(settings: Mapping[str, Any], *, keep: bool = True) -> Prepared:
     check_radius(config.eps, config.norm, judged.images)
     nets = judged.nets
     imported = {
-        name: attacks.import_npz(Path(file).expanduser(), judged.images)
+        name: attacks.import_npz(typed_path(file, error=AttackError), judged.images)
         for name, file in name_nets(settings["import"]).items()
     }
     if config.ensembles and len(of_sources) < 2:
@@ -104,7 +105,9 @@ def prepare(settings: Mapping[str, Any], *, keep: bool = True) -> Prepared:
     if clash := imported.keys() & {*sources, *nets}:
         raise ConfigError(f"an imported set and a model are both called '{min(clash)}'")
     # Without a cache sets are kept as long as the run, for they may not fit into memory together.
-    cache = None if settings["cache"] == "none" else Path(settings["cache"]).expanduser()
+    cache = (
+        None if settings["cache"] == "none" else typed_path(settings["cache"], error=ConfigError)
+    )
     scratch = TemporaryDirectory() if cache is None or not keep else None
     if scratch is not None:
         store = Store(Path(scratch.name), beside=cache)

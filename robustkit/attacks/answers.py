@@ -51,7 +51,14 @@ class Answers:
         `DataError` where a label has no logit.
         """
         asked = {"net": self.digest, "images": origin}
-        return self._store.fetch("answers", asked, lambda: self._ask(pictures()))["classes"]
+        kept = self._store.fetch("answers", asked, lambda: self._ask(pictures()), self._fault)
+        return kept["classes"]
+
+    def _fault(self, kept: dict[str, Tensor]) -> str | None:
+        found, count = kept.get("classes"), len(self._images)
+        if found is None or found.dtype != torch.int64 or found.shape != (count,):
+            return f"not a class for each of {count:,} images"
+        return "a negative class" if bool((found < 0).any()) else None
 
     def _ask(self, pictures: Tensor) -> dict[str, Tensor]:
         logits = predict(self._net, pictures, batch_size=self._batch_size, on_note=self._on_note)

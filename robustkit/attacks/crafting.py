@@ -17,6 +17,7 @@ from robustkit.attacks.store import Rows, Store, checksum, key
 from robustkit.compute import Note, fitting_batches, on_device, torch_generator
 from robustkit.compute.batching import warn
 from robustkit.data import ImageSet, as_image_set, to_unit
+from robustkit.data.imageset import chunks
 from robustkit.errors import AttackError
 
 # Images attacked at once where they fit: what committed results were computed with.
@@ -76,7 +77,17 @@ class Recipe:
 
     def fetch(self, source: nn.Module, origin: dict[str, Any], store: Store) -> Tensor:
         """The adversarials (N,C,H,W), float32 in [0,1] or uint8, from `store` or made into it."""
-        return store.fetch_rows("set", origin, "images", self._rows(source))
+        return store.fetch_rows("set", origin, "images", self._rows(source), self._fault)
+
+    def _fault(self, kept: Tensor) -> str | None:
+        """What is wrong with a set that somebody may have put there, as `verify` says it."""
+        for part in chunks(kept):
+            made, clean = kept[part], self.images.images[part]
+            try:
+                verify(_unit(made), _unit(clean), self.attack)
+            except AttackError as error:
+                return str(error)
+        return None
 
     @property
     def nbytes(self) -> int:
@@ -121,6 +132,10 @@ class Recipe:
         whole = rounded(made.cpu(), levels, self.attack)
         verify(to_unit(whole), to_unit(levels), self.attack)
         return whole
+
+
+def _unit(pixels: Tensor) -> Tensor:
+    return to_unit(pixels) if pixels.dtype == torch.uint8 else pixels
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,9 +24,11 @@ from robustkit.attacks.crafting import AdversarialSet
 from robustkit.attacks.levels import to_levels
 from robustkit.attacks.store import SMALL_SETS
 from robustkit.data import ImageSet, read_only
-from robustkit.data.arrays import check_size
+from robustkit.data.arrays import check_size, opened_npz, read_header
 from robustkit.errors import AttackError
+from robustkit.reading import open_bounded, parse_json, printable
 from robustkit.runs import atomic_path, write_text
+from robustkit.specs import shortened
 
 CHUNK = 16 * 2**20  # bytes copied or looked at at once
 _READ = ("images", "labels", "provenance")
@@ -99,23 +101,16 @@ def import_npz(path: Path, images: ImageSet) -> ForeignSet:
     must be those of `images`. Without `provenance` (JSON) it is the file's name. The file's SHA-256
     is added to it. Raises `AttackError` naming the file and what is wrong with it.
     """
-    try:
-        with path.open("rb") as file:
-            if file.read(2) != b"PK":
-                raise ValueError("it is no zip archive")
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        with np.load(path, allow_pickle=False) as arrays:
-            names = list(arrays.files)
-            most = 16 * images.images.numel() + CHUNK  # of whatever kind of float
-            kept = {name: _array(arrays, name, most) for name in _READ if name in names}
-    except (OSError, ValueError, EOFError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise AttackError(f"{path}: not an .npz of adversarials ({reason})") from None
-    except Exception as error:  # zipfile and zlib have errors of their own for what is damaged
-        raise AttackError(f"{path}: damaged ({error})") from None
+    most = 16 * images.images.numel() + CHUNK  # of whatever kind of float
+    with opened_npz(path, error=AttackError) as arrays:
+        names = list(arrays.files)
+        kept = {name: _array(arrays, name, most) for name in _READ if name in names}
+    # All of a file is hashed, so it holds no more than a few sets of this size.
+    with open_bounded(path, error=AttackError, limit=4 * most) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     if "images" not in kept:
-        raise AttackError(f"{path}: no array 'images'; it has {', '.join(names) or 'none'}")
+        held = shortened(printable(", ".join(names))) or "none"
+        raise AttackError(f"{path}: no array 'images'; it has {held}")
     adversarials = _pixels(kept["images"], images, path)
     if "labels" in kept and not np.array_equal(kept["labels"], images.labels.numpy()):
         raise AttackError(f"{path}: its labels are not those of the images it is judged on")
@@ -145,13 +140,7 @@ def _unpacked(packed: IO[bytes], file: IO[bytes]) -> np.ndarray[Any, Any]:
 
     Raises `ValueError` for one of Python objects, or with fewer bytes than its header says.
     """
-    version = np.lib.format.read_magic(packed)
-    read = np.lib.format.read_array_header_1_0
-    if version != (1, 0):
-        read = np.lib.format.read_array_header_2_0
-    shape, by_columns, dtype = read(packed)
-    if dtype.hasobject:
-        raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
+    shape, by_columns, dtype = read_header(packed)
     size = int(np.prod(shape, dtype=object)) * dtype.itemsize
     while content := packed.read(CHUNK):
         file.write(content)
@@ -199,15 +188,8 @@ def _as_float32(found: np.ndarray[Any, Any]) -> Tensor:
     return read_only(copied)
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")
-
-
 def _provenance(written: np.ndarray[Any, Any] | None, path: Path) -> dict[str, Any]:
     if written is None:
         return {"file": path.name}
-    try:
-        read = json.loads(str(written), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise AttackError(f"{path}: 'provenance' is not JSON ({error})") from None
+    read = parse_json(str(written), f"{path}: 'provenance'", error=AttackError)
     return read if isinstance(read, dict) else {"said": read}

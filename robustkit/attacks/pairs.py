@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from tempfile import TemporaryFile
 from typing import Any
@@ -94,8 +95,20 @@ def gradient_pairs(
             "data": images.digest(),
             "loss": loss,
         }
-        made = store.fetch("gradients", origin, compare)
+        made = store.fetch("gradients", origin, compare, partial(_fault, len(names), len(images)))
     return GradientPairs(names, made["cosine"], made["norm"])
+
+
+def _fault(nets: int, count: int, kept: Mapping[str, Tensor]) -> str | None:
+    shapes = {"cosine": (nets, nets, count), "norm": (nets, count)}
+    for name, shape in shapes.items():
+        found = kept.get(name)
+        if found is None or found.dtype != torch.float64 or found.shape != shape:
+            return f"no {name} of {nets} nets and {count:,} images"
+    cosine, norm = kept["cosine"], kept["norm"]
+    if bool((cosine.abs() > 1).any()) or not bool(((norm >= 0) & norm.isfinite()).all()):
+        return "cosines or norms that are none"
+    return None
 
 
 def _compare(

@@ -23,6 +23,8 @@ from safetensors.torch import save as pack
 from torch import Tensor
 
 from robustkit.attacks.tensorfile import mapped_tensors, write_rows
+from robustkit.errors import RunError
+from robustkit.reading import check_regular, parse_json
 from robustkit.runs import atomic_path
 
 FORMAT = 1
@@ -33,6 +35,7 @@ _NOTES = "robustkit_store"
 
 Tensors = dict[str, Tensor]
 Origin = Mapping[str, Any]
+Fault = Callable[[Tensors], str | None]  # what is wrong with tensors, None for nothing
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,23 @@ class Store:
         self.notes: list[str] = []
         self._small: dict[str, Tensors] = {}
 
-    def fetch(self, kind: str, origin: Origin, make: Callable[[], Tensors]) -> Tensors:
-        """The tensors that depend on `origin` (JSON values) alone: those kept, or made and kept."""
+    def fetch(
+        self,
+        kind: str,
+        origin: Origin,
+        make: Callable[[], Tensors],
+        fault: Fault | None = None,
+    ) -> Tensors:
+        """The tensors that depend on `origin` (JSON values) alone: those kept, or made and kept.
+
+        Kept ones are made anew, too, where `fault` says what is wrong with them: a checksum is no
+        proof of who wrote a file.
+        """
         path, name = self.path(kind, origin), f"{kind}-{key(origin)}"
         if name in self._small:
             self.hits += 1
             return self._small[name]
-        if (kept := self._kept(kind, origin)) is not None:
+        if (kept := self._kept(kind, origin, fault)) is not None:
             self.hits += 1
             return self._remember(name, kept)
         self.misses += 1
@@ -81,16 +94,30 @@ class Store:
             write(path, made, origin)
         return self._remember(name, made)
 
-    def fetch_rows(self, kind: str, origin: Origin, name: str, rows: Rows) -> Tensor:
+    def fetch_rows(
+        self,
+        kind: str,
+        origin: Origin,
+        name: str,
+        rows: Rows,
+        fault: Callable[[Tensor], str | None] | None = None,
+    ) -> Tensor:
         """As `fetch`, for one tensor `name` that may be larger than memory.
 
         It is written part by part, and mapped from its file: whoever writes into it is stopped by
         the system. Without a folder it is in memory.
         """
+
+        def unfit(kept: Tensors) -> str | None:
+            found = kept.get(name)
+            if found is None or found.shape != rows.shape or found.dtype != rows.dtype:
+                return f"not {rows.dtype} {rows.shape}"
+            return None if fault is None else fault(found)
+
         if rows.nbytes <= SMALL:
-            return self.fetch(kind, origin, lambda: {name: _collect(rows)})[name]
+            return self.fetch(kind, origin, lambda: {name: _collect(rows)}, unfit)[name]
         path = self.path(kind, origin)
-        if (kept := self._kept(kind, origin)) is not None:
+        if (kept := self._kept(kind, origin, unfit)) is not None:
             self.hits += 1
             return kept[name]
         self.misses += 1
@@ -117,13 +144,13 @@ class Store:
             finally:
                 self.hits, self.misses = self.hits + other.hits, self.misses + other.misses
 
-    def _kept(self, kind: str, origin: Origin) -> Tensors | None:
+    def _kept(self, kind: str, origin: Origin, fault: Fault | None) -> Tensors | None:
         """What is kept of this origin, whole and true to its name; else a note of what is not."""
         for folder in (self.folder, self._beside):
             path = None if folder is None else folder / _file_name(kind, origin)
             if path is None or not path.is_file():
                 continue
-            kept = _read(path, origin)
+            kept = _read(path, origin, fault)
             if not isinstance(kept, str):
                 return kept
             self.notes.append(f"{path}: {kept}; computed anew")
@@ -191,21 +218,23 @@ def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
     Large tensors are mapped, not read: they can be looked at only.
     """
     try:
+        check_regular(path, error=RunError)
         with safe_open(path, framework="pt") as file:
-            notes = json.loads((file.metadata() or {})[_NOTES])
+            notes = parse_json((file.metadata() or {})[_NOTES], "its notes", error=RunError)
             found, origin, expected = notes["format"], notes["origin"], notes["sha256"]
             if found != FORMAT:
                 raise ValueError(f"of format {found}, this version reads {FORMAT}")
         # What the library has found whole, that is.
         tensors = mapped_tensors(path)
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:
-        raise ValueError(f"damaged ({str(error).splitlines()[0]})") from None
+    except (SafetensorError, RunError, KeyError, TypeError, OSError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"damaged ({reason})") from None
     if checksum(tensors) != expected:
         raise ValueError("damaged (its checksum is not its content's)")
     return tensors, origin
 
 
-def _read(path: Path, origin: Origin) -> Tensors | str:
+def _read(path: Path, origin: Origin, fault: Fault | None) -> Tensors | str:
     """The tensors, or why they cannot be used."""
     try:
         tensors, found = read(path)
@@ -213,7 +242,8 @@ def _read(path: Path, origin: Origin) -> Tensors | str:
         return str(error)
     if _written(found) != _written(origin):
         return "of another model, data or attack than its name says"
-    return tensors
+    wrong = None if fault is None else fault(tensors)
+    return tensors if wrong is None else wrong
 
 
 def checksum(tensors: Tensors) -> str:

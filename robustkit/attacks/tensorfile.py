@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from robustkit.data import read_only
+from robustkit.errors import RunError
+from robustkit.reading import open_bounded, parse_json
 
 SMALL = 2**20  # bytes up to which a tensor is read rather than mapped
 # The format's names of types, and numpy's. Others are not written here.
@@ -83,11 +85,11 @@ def write_rows(
 def mapped_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file that is known to be whole; large ones mapped, read-only.
 
-    Raises `KeyError` for a type that is not written here.
+    Raises `KeyError` for a type that is not written here, `RunError` for what is no such file.
     """
-    with path.open("rb") as file:
+    with open_bounded(path, error=RunError) as file:
         length = int.from_bytes(file.read(_LENGTH), "little")
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length), str(path), error=RunError)
     header.pop("__metadata__", None)
     return {
         name: _mapped(path, _LENGTH + length + about["data_offsets"][0], about)
@@ -101,7 +103,7 @@ def _mapped(path: Path, offset: int, about: Mapping[str, Any]) -> Tensor:
     size = int(np.prod(shape)) * dtype.itemsize
     if size > SMALL:
         return read_only(np.memmap(path, kind, "r", offset, shape))
-    with path.open("rb") as file:
+    with open_bounded(path, error=RunError) as file:
         file.seek(offset)
         content = bytearray(file.read(size))
     if not content:

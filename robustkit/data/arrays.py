@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import psutil
@@ -15,10 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustkit.errors import DataError
+from robustkit.errors import DataError, RobustkitError
+from robustkit.reading import open_bounded, printable
+from robustkit.specs import shortened
 
 Array = NDArray[Any]
 CHANNELS = (1, 3)
+GIB = 2**30
+_NPY, _ZIP = b"\x93NUMPY", b"PK"
 # A zip file may ask for what no reader has (NotImplementedError) or be encrypted (RuntimeError).
 _UNREADABLE = (
     *(ValueError, OSError, EOFError, NotImplementedError, RuntimeError),
@@ -35,31 +41,48 @@ def read_npz(
 
     `required` may depend on the names that are there. Nothing is unpickled. Raises DataError for a
     file that is missing, not a .npz, truncated or corrupt, for a missing key and for an array of
-    Python objects.
+    Python objects or records.
     """
-    if not path.is_file():
-        raise DataError(f"no such file: {path}")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} is one bare array; a .npz with named arrays is needed")
-        with loaded as archive:
-            if not isinstance(required, tuple):
-                required = required(set(archive))
-            missing = [key for key in required if key not in archive]
-            if missing:
-                held = " ".join(", ".join(archive).split()) or "nothing"
-                raise DataError(
-                    f"{path} has no '{missing[0]}'; it needs {', '.join(required)} and has {held}"
-                )
-            wanted = [key for key in (*required, *optional) if key in archive]
-            for key in wanted:
-                check_size(archive, key)
-            return {key: archive[key] for key in wanted}
-    except _UNREADABLE as error:
-        raise DataError(
-            f"{path} cannot be read as a .npz of plain arrays: {one_line(error)}"
-        ) from error
+    with opened_npz(path, error=DataError) as archive:
+        if not isinstance(required, tuple):
+            required = required(set(archive))
+        missing = [key for key in required if key not in archive]
+        if missing:
+            held = shortened(printable(", ".join(archive))) or "nothing"
+            raise DataError(
+                f"{path} has no '{missing[0]}'; it needs {', '.join(required)} and has {held}"
+            )
+        wanted = [key for key in (*required, *optional) if key in archive]
+        for key in wanted:
+            check_size(archive, key)
+        return {key: archive[key] for key in wanted}
+
+
+@contextmanager
+def opened_npz(path: Path, *, error: type[RobustkitError]) -> Iterator[Any]:
+    """Open a .npz file, of which nothing is unpickled.
+
+    Raises `error`, naming the file, for one that is none, and for whatever is found to be damaged
+    while it is open.
+    """
+    with open_bounded(path, error=error) as file:
+        start = file.read(len(_NPY))
+        if start == _NPY:
+            raise error(f"{path}: one bare array; a .npz with named arrays is needed")
+        if not start.startswith(_ZIP):
+            raise error(f"{path}: cannot be read as a .npz, which is a zip archive of arrays")
+        file.seek(0)
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                names = archive.zip.namelist()
+                if len(set(names)) < len(names):
+                    twice = next(each for each in names if names.count(each) > 1)
+                    raise ValueError(f"it holds '{printable(twice)}' twice")
+                yield archive
+        except _UNREADABLE as failure:
+            raise error(
+                f"{path}: cannot be read as a .npz of plain arrays: {one_line(failure)}"
+            ) from failure
 
 
 def check_size(archive: Any, key: str) -> None:
@@ -69,23 +92,72 @@ def check_size(archive: Any, key: str) -> None:
     """
     name = key if key in archive.zip.namelist() else f"{key}.npy"
     held = archive.zip.getinfo(name).file_size
-    with archive.zip.open(name) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0
-        if version != (1, 0):
-            read = np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
+    try:
+        with archive.zip.open(name) as file:
+            shape, _, dtype = read_header(file)
+    except ValueError as error:
+        raise ValueError(f"'{key}': {one_line(error)}") from None
     size = math.prod(shape) * dtype.itemsize
-    if not dtype.hasobject and size > held:
-        raise ValueError(f"'{key}' of shape {shape} is said to have more bytes than the {held:,}")
+    if size > held:
+        told = shortened(str(shape))
+        raise ValueError(f"'{key}' of shape {told} is said to have more bytes than the {held:,}")
     free = psutil.virtual_memory().available
     if held > free:
         raise ValueError(f"'{key}' takes {held:,} bytes, of which {free:,} are free")
 
 
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of an array: its shape, whether it lies by columns, and its type.
+
+    Raises `ValueError` for what is none, and for an array of Python objects or records.
+    """
+    version = np.lib.format.read_magic(file)
+    if version not in {(1, 0), (2, 0), (3, 0)}:
+        raise ValueError(f"its format has the version {version}, which nobody knows")
+    read = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        read = np.lib.format.read_array_header_2_0
+    try:
+        shape, by_columns, dtype = read(file)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        # The text in it is evaluated as a literal, which has depths of its own.
+        raise ValueError("its header describes no array") from None
+    if any(side < 0 or side >= 2**63 for side in shape):
+        raise ValueError("its header describes no array: a side is negative, or beyond all numbers")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are never unpickled")
+    if dtype.fields is not None:
+        raise ValueError("it holds records; plain numbers are wanted")
+    return shape, by_columns, dtype
+
+
+def map_npy(path: Path) -> Array:
+    """Map a .npy file, to be looked at only; raises DataError for one that is not a whole one."""
+    with open_bounded(path, error=DataError) as file:
+        try:
+            shape, by_columns, dtype = read_header(file)
+            size, start = math.prod(shape) * dtype.itemsize, file.tell()
+            if size > os.fstat(file.fileno()).st_size - start:
+                raise ValueError(f"an array of shape {shortened(str(shape))} has more bytes")
+            if not size:
+                return np.empty(shape, dtype)
+            return np.memmap(file, dtype, "r", start, shape, "F" if by_columns else "C")
+        except (ValueError, OSError, EOFError) as failure:
+            raise DataError(
+                f"{path} cannot be read as a whole .npy file: {one_line(failure)}"
+            ) from None
+
+
+def read_bytes(path: Path, limit: int = GIB) -> Array:
+    """Read a file as uint8 (n,); raises DataError for one that is none or has beyond `limit`."""
+    with open_bounded(path, error=DataError, limit=limit) as file:
+        found: Array = np.fromfile(file, dtype=np.uint8)
+    return found
+
+
 def one_line(error: Exception) -> str:
-    """Return an error's text without the line breaks that other libraries put into it."""
-    return " ".join(str(error).split())
+    """Return an error's text in one line, without what other libraries put into it at length."""
+    return shortened(printable(" ".join(str(error).split())))
 
 
 def to_nchw(array: Array, where: str) -> Tensor:
@@ -95,7 +167,11 @@ def to_nchw(array: Array, where: str) -> Tensor:
     a shape that could be read both ways.
     """
     if array.dtype != np.uint8:
-        raise DataError(f"{where} must be uint8 images in 0..255, not {_describe(array)}")
+        how = "; floats in [0,1] become so by (255 * x).round().astype('uint8')"
+        raise DataError(
+            f"{where} must be uint8 images in 0..255, not {_describe(array)}"
+            + (how if array.dtype.kind == "f" else "")
+        )
     return torch.from_numpy(np.ascontiguousarray(channels_first(array, where)))
 
 

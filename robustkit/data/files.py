@@ -12,10 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from robustkit.data.arrays import one_line
+from robustkit.data.picturefile import decode, opened_picture
 from robustkit.data.pictures import Format, Pictures, in_threads, shaped_pixels, slices
 from robustkit.data.storage import Pixels, in_memory_or_mapped
 from robustkit.errors import DataError
 from robustkit.geometry import Geometry
+from robustkit.reading import is_printable, printable
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tiff", ".webp"})
 _GREY = frozenset({"1", "L"})
@@ -56,16 +58,35 @@ def image_paths(folder: Path) -> list[str]:
     return [os.path.join(folder, *parts) for parts in found]  # noqa: PTH118 — see above
 
 
+def check_name(name: str, folder: Path | str) -> None:
+    """Raise DataError for a file or folder whose name cannot be told in a report."""
+    if not is_printable(name):
+        raise DataError(
+            f"{folder} holds '{printable(name)}', whose name is not UTF-8 without control "
+            "characters; rename it"
+        )
+
+
 def _scan(folder: str, above: tuple[str, ...], found: list[tuple[str, ...]]) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if is_folder(entry):
                 if not entry.is_symlink():  # which might lead round in a circle
+                    check_name(entry.name, folder)
                     _scan(entry.path, (*above, entry.name), found)
             elif is_image(entry.name):
+                check_name(entry.name, folder)
                 found.append((*above, entry.name))
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def is_image(name: str) -> bool:
@@ -125,31 +146,23 @@ def read_images(paths: Sequence[Path], form: Format, limit: int | None = None) -
 
 
 def _header(path: Path) -> tuple[str, tuple[int, int]]:
-    with _opened(path) as image:
+    with opened_picture(path) as image:
+        _check_mode(image, path)
         return image.mode, image.size
 
 
 def _decode(path: Path, form: Format) -> Pixels:
-    with _opened(path) as image:
+    with opened_picture(path) as image:
+        _check_mode(image, path)
         try:
-            return shaped_pixels(image, form)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise _undecodable(path, error) from error
+            return shaped_pixels(decode(image, path), form)
+        except ValueError as error:
+            raise DataError(f"{path} cannot be decoded as an image: {one_line(error)}") from error
 
 
-def _opened(path: Path) -> Image.Image:
-    try:
-        image = Image.open(path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _undecodable(path, error) from error
+def _check_mode(image: Image.Image, path: Path) -> None:
     if image.mode.startswith(("I", "F")):
-        image.close()
         raise DataError(f"{path} has mode {image.mode}; 8 bits per channel are needed")
-    return image
-
-
-def _undecodable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} cannot be decoded as an image: {one_line(error)}")
 
 
 def _key(paths: Sequence[Path], form: Format) -> str:

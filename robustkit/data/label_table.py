@@ -10,8 +10,11 @@ from pathlib import Path, PurePosixPath
 
 from robustkit.data.arrays import one_line
 from robustkit.errors import DataError, did_you_mean
+from robustkit.reading import is_printable, printable, read_text
 
 FILENAMES = ("filename", "file", "image", "path")
+LARGEST = 256 * 2**20  # bytes of a file of labels: five times that of ImageNet's training set
+_LONGEST = 255  # characters of a name in a path
 LABELS = ("label", "class", "target")
 NAMES = ("name", "class_name")
 
@@ -50,10 +53,19 @@ def read_label_table(
     for line, row in rows:
         for index in (files, labels):
             if index >= len(row) or not row[index]:
-                raise DataError(f"{path}, line {line}: nothing in the column '{header[index]}'")
-        before = lines.setdefault(_inside(row[files], path, line), line)
+                raise DataError(
+                    f"{path}, line {line}: nothing in the column '{_short(header[index])}'"
+                )
+            if not is_printable(row[index]):
+                raise DataError(
+                    f"{path}, line {line}: '{_short(row[index])}' holds control characters, which "
+                    "no name of a picture or class has"
+                )
+        before = lines.setdefault(inside(row[files], f"{path}, line {line}"), line)
         if before != line:
-            raise DataError(f"{path} lists '{row[files]}' twice, in lines {before} and {line}")
+            raise DataError(
+                f"{path} lists '{_short(row[files])}' twice, in lines {before} and {line}"
+            )
     told = [(line, row[labels]) for line, row in rows]
     numbers = _numbers(path, told)
     if numbers is None:
@@ -62,25 +74,27 @@ def read_label_table(
         return LabelTable(tuple(lines), tuple(index_of[label] for _, label in told), classes, {})
     hints: dict[int, str] = {}
     if names is not None and names != labels:
-        for number, (_, row) in zip(numbers, rows, strict=True):
+        for number, (line, row) in zip(numbers, rows, strict=True):
             if names < len(row) and row[names]:
+                if not is_printable(row[names]):
+                    raise DataError(
+                        f"{path}, line {line}: the name '{_short(row[names])}' holds control "
+                        "characters"
+                    )
                 hints.setdefault(number, row[names])
     return LabelTable(tuple(lines), tuple(numbers), None, hints)
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header, and every other row that is not blank with the number of its line."""
+    text = read_text(path, error=DataError, limit=LARGEST, encoding="utf-8-sig")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
-    except UnicodeDecodeError as error:
+    except csv.Error as error:
         raise DataError(
-            f"{path} is not UTF-8 text: byte 0x{error.object[error.start]:02x} at position "
-            f"{error.start}; save it as UTF-8"
+            f"{path} cannot be read as CSV: line {reader.line_num}: {one_line(error)}"
         ) from error
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {one_line(error)}") from error
     if not rows:
         raise DataError(f"{path} is empty; a header row with a file name and a label is needed")
     header = rows[0][1]
@@ -111,17 +125,23 @@ def _columns(given: str, header: Sequence[str]) -> str:
 
 
 def _short(name: str) -> str:
-    return " ".join(name.split())[:60]
+    return printable(" ".join(name.split())[:60])
 
 
-def _inside(name: str, path: Path, line: int) -> str:
-    """`name`, which must lead to a file below the folder of pictures."""
+def inside(name: str, where: str) -> str:
+    """Return `name`, which must lead to a file below the folder of pictures.
+
+    Raises DataError, which begins with `where`, for an absolute one, one with `..` in it, and one
+    that no file system has.
+    """
+    if max(map(len, name.split("/"))) > _LONGEST:
+        raise DataError(f"{where}: '{_short(name)}' is longer than names of files are")
     if "/" not in name and ".." not in name and "\0" not in name:
         return name  # nearly all of them, and a Path each takes seconds for a large set
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\0" in name:
         raise DataError(
-            f"{path}, line {line}: '{_short(name)}' leads out of the folder of pictures; names "
+            f"{where}: '{_short(name)}' leads out of the folder of pictures; names "
             f"are relative to it"
         )
     return str(pure)

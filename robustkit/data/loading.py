@@ -20,6 +20,7 @@ from robustkit.data.specs import check_options, geometry_of, parse_spec
 from robustkit.data.splits import Splits, missing_part
 from robustkit.errors import DataError, did_you_mean
 from robustkit.geometry import Geometry
+from robustkit.reading import is_printable, printable, typed_path
 
 ROOT_VARIABLE = "ROBUSTKIT_DATA"
 VAL_FRACTION = 0.1
@@ -90,7 +91,7 @@ def open_source(source: str, root: Path | str | None, download: bool) -> Source:
     if spec.has_path and not entry.takes_path:
         raise DataError(f"'{spec.name}' takes no path, so '{source}' cannot be; write {spec.name}")
     check_options(spec, entry.options)
-    folder = None if root is None else Path(root).expanduser()
+    folder = None if root is None else typed_path(root, error=DataError)
     geometry = geometry_of(spec)
     return entry.open(Request(spec.name, spec.path, folder, download, spec.options, geometry))
 
@@ -122,7 +123,7 @@ def positions(part: Part | None) -> Tensor:
 def _meant(text: str) -> str:
     """The spec that a bare path was perhaps to be, as a hint, or ""."""
     head, mark, options = text.partition("?")
-    path, rest = Path(head).expanduser(), mark + options
+    path, rest = typed_path(head or ".", error=DataError), mark + options
     if head.endswith(".npz"):
         return f"; did you mean 'npz:{head}'?"
     if not head or not path.is_dir():
@@ -156,9 +157,14 @@ def _check_labels(source: Source, classes: tuple[str, ...]) -> None:
 
 
 def check_classes(classes: tuple[str, ...]) -> None:
-    """Raise DataError for fewer than two classes."""
+    """Raise DataError for fewer than two classes, and for names that cannot be told."""
     if len(classes) < 2:
         raise DataError(f"only one class, {classes}; a classifier needs at least two")
+    for name in classes:
+        if not is_printable(name):
+            raise DataError(
+                f"the class name '{printable(name)}' is not UTF-8 without control characters"
+            )
 
 
 def check_part(split: str, labels: Tensor, classes: tuple[str, ...] | None) -> None:

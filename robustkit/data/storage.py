@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustkit.compute.held import held
-from robustkit.data.arrays import one_line
+from robustkit.data.arrays import map_npy
 from robustkit.errors import DataError
 from robustkit.runs.atomic import atomic_path
 
@@ -157,9 +157,9 @@ def map_array(path: Path) -> Tensor:
     if given is not None:
         return read_only(given)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is not a whole .npy file: {one_line(error)}; delete it") from error
+        array = map_npy(path)
+    except DataError as error:
+        raise DataError(f"{error}; delete it") from error
     return read_only(array)
 
 

@@ -16,6 +16,7 @@ from robustkit.compute import Note, derive_seed, on_device
 from robustkit.data import ImageSet, as_image_set, stratified_sample
 from robustkit.errors import AttackError, ConfigError
 from robustkit.evaluation.accuracy import rate_of
+from robustkit.reading import parse_json
 
 FORMAT = 1
 
@@ -63,7 +64,7 @@ class RobustAccuracy:
     def from_json(cls, text: str) -> RobustAccuracy:
         """The result that `to_json` wrote; raises `ConfigError` for anything else."""
         try:
-            read = json.loads(text)
+            read = parse_json(text, "the text", error=ConfigError)
             if read["format"] != FORMAT:
                 raise ConfigError(
                     f"robust accuracy of format {read['format']}; this version reads {FORMAT}"

@@ -5,15 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
+
+import msgspec
 
 from robustkit.errors import ModelError
 from robustkit.geometry import LARGEST
 from robustkit.models.preprocessing import Preprocessing
+from robustkit.reading import check_kind, is_printable, parse_json, printable
+from robustkit.specs import shortened
 
 FORMAT = 2  # 1 had `mean` and `std` instead of `preprocessing`
 DETECTOR = "detector"  # the family of cards that the floor of adaptation builds
 WRAPPED = "wrapped"  # that of modules made in Python, which no card can build again
+
+
+class _Published(TypedDict):
+    """The accuracy that was published with weights, and on what."""
+
+    accuracy: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    on: NotRequired[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +57,8 @@ class Card:
             # Something may be looked for without being told from anything else.
             _check_classes(self.classes, 1 if family == DETECTOR else 2)
         _check_shape(self.input_shape, 0 if family == WRAPPED else 1)
+        if (published := self.provenance.get("published")) is not None:
+            check_kind(published, _Published, "model card: published", error=ModelError)
         counted = len(self.preprocessing.mean)
         channels = self.input_shape[0]
         # Grey pictures are shown to a net of three channels in all three.
@@ -111,10 +124,7 @@ class Card:
     @classmethod
     def from_json(cls, text: str) -> Card:
         """The inverse of `to_json`; raises `ModelError`, also for a card of a newer format."""
-        try:
-            plain = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"model card: not JSON ({error})") from None
+        plain = parse_json(text, "model card", error=ModelError)
         if not isinstance(plain, dict):
             raise ModelError("model card: not a JSON object")
         _check_format(plain.get("format"))
@@ -145,7 +155,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 
 def _typed(name: str, value: Any) -> Any:
     if not isinstance(value, _TYPES[name]):
-        raise ModelError(f"model card: entry '{name}' is of the wrong type ({value!r})")
+        raise ModelError(f"model card: entry '{name}' is of the wrong type ({_shown(value)})")
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -174,9 +184,13 @@ def _from_format_1(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, "preprocessing": preprocessing, "format": FORMAT}
 
 
+def _shown(value: object) -> str:
+    return shortened(printable(repr(value)))
+
+
 def _check_format(version: Any) -> None:
     if not isinstance(version, int):
-        raise ModelError(f"model card: format must be a whole number, not {version!r}")
+        raise ModelError(f"model card: format must be a whole number, not {_shown(version)}")
     if version < 1:
         raise ModelError(f"model card: format must be 1 to {FORMAT}, not {version}")
     if version > FORMAT:
@@ -189,11 +203,16 @@ def _check_format(version: Any) -> None:
 def _check_classes(classes: tuple[str, ...], least: int) -> None:
     if len(classes) < least or not all(isinstance(name, str) for name in classes):
         count = "one name" if least == 1 else "two names"
-        raise ModelError(f"model card: classes must be {count} or more, not {classes}")
+        raise ModelError(f"model card: classes must be {count} or more, not {_shown(classes)}")
+    for name in classes:
+        if not is_printable(name):
+            raise ModelError(f"model card: the class name '{printable(name)}' cannot be told")
 
 
 def _check_shape(shape: tuple[int, int, int], least: int) -> None:
     if len(shape) != 3 or not all(type(size) is int and size >= least for size in shape):
-        raise ModelError(f"model card: input_shape must be (channels, height, width), not {shape}")
+        raise ModelError(
+            f"model card: input_shape must be (channels, height, width), not {_shown(shape)}"
+        )
     if max(shape) > LARGEST:
         raise ModelError(f"model card: input_shape {shape} has a side beyond {LARGEST}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from robustkit.models.card import DETECTOR, Card
 from robustkit.models.classifier import Classifier, takes_grey
 from robustkit.models.families import make_net
 from robustkit.models.weights import check_weights, fit_weights, read_weights
+from robustkit.reading import check_regular, typed_path
 from robustkit.runs.atomic import atomic_path
 
 RUNS_CODE = ("factory",)  # families whose nets are made by a user's own function
@@ -110,12 +112,12 @@ def load_file(
 
 def read_card(path: Path | str) -> Card:
     """The card of the model file `path`; raises `ModelError` as `load`."""
-    return _read_notes(Path(path))[0]
+    return _read_notes(typed_path(path, error=ModelError))[0]
 
 
 def read(path: Path | str) -> tuple[Card, dict[str, Tensor]]:
     """Card and weights in the file `path`, checked against each other; raises `ModelError`."""
-    card, checksum = _read_notes(Path(path))
+    card, checksum = _read_notes(typed_path(path, error=ModelError))
     tensors = read_weights(path)
     if _digest(tensors, card) != checksum:
         raise ModelError(f"{path}: damaged: its weights do not match the checksum saved with them")
@@ -152,12 +154,13 @@ def _digest(tensors: Mapping[str, Tensor], card: Card) -> str:
 
 
 def _read_notes(path: Path) -> tuple[Card, str]:
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise ModelError(f"{path}: no such model file")
+    check_regular(path, error=ModelError)
     try:
         with safe_open(path, framework="pt") as file:
             notes = file.metadata() or {}
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: damaged, or not a safetensors file ({error})") from None
     if _CARD not in notes or _CHECKSUM not in notes:
         raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from robustkit.errors import ModelError
+from robustkit.reading import check_regular, open_bounded, typed_path
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PARALLEL = "module."
@@ -29,16 +31,19 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     from a `DataParallel` net. Nothing but tensors is ever unpickled. Raises `ModelError` when the
     file is missing, damaged, or holds anything that would have to be run.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file of weights")
+    path = _there(path)
     tensors = _safe(path) if path.suffix == ".safetensors" else _state_dict(path)
     named = {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
     versions = getattr(tensors, _VERSIONS, None)
     if not isinstance(versions, dict):
         return named
     kept = OrderedDict(named)
-    told = {str(name).removeprefix(_PARALLEL): each for name, each in versions.items()}
+    # A file may tell anything here, and modules compare the numbers.
+    told = {
+        str(name).removeprefix(_PARALLEL): each
+        for name, each in versions.items()
+        if isinstance(each, dict) and type(each.get("version", 1)) is int
+    }
     setattr(kept, _VERSIONS, told)
     return kept
 
@@ -49,13 +54,20 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     For libraries with a way of their own to find the weights in it: tensors and, beside them, plain
     numbers, texts, lists and dicts. Raises `ModelError` as `read_weights`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file of weights")
+    path = _there(path)
     held: Any = _safe(path) if path.suffix == ".safetensors" else _plain(path)
     if not isinstance(held, dict):
         raise ModelError(f"{path}: holds {type(held).__name__}, not a dict of weights")
     return held
+
+
+def _there(path: Path | str) -> Path:
+    """The path of a regular file; raises `ModelError`."""
+    path = typed_path(path, error=ModelError)
+    if not os.path.lexists(path):
+        raise ModelError(f"{path}: no such file of weights")
+    check_regular(path, error=ModelError)
+    return path
 
 
 def cached_download(url: str, spec: str, *, download: bool) -> Path:
@@ -127,6 +139,8 @@ def kind_of(tensor: Tensor) -> str:
     """What a tensor holds, in a word: weights of one kind are not to become another silently."""
     if tensor.layout != torch.strided:
         return "sparse"
+    if tensor.is_quantized:
+        return "quantised"
     if tensor.is_complex():
         return "complex"
     if tensor.is_floating_point():
@@ -137,15 +151,18 @@ def kind_of(tensor: Tensor) -> str:
 def _safe(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: damaged, or not a safetensors file ({error})") from None
 
 
 def _plain(path: Path) -> Any:
     """What `torch.save` wrote, if it is made of tensors and plain values."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols: the error says more
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # The warnings are of pickle protocols: the error says more.
+        with warnings.catch_warnings(action="ignore"), open_bounded(path, error=ModelError) as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception:  # what is damaged raises anything at all
         raise ModelError(
             f"{path}: refused: damaged, or more than tensors, which would run code when loaded; "

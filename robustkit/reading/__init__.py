@@ -16,6 +16,7 @@ from robustkit.reading.inside import check_plain_folder, open_inside
 from robustkit.reading.numbers import parse_real
 from robustkit.reading.plain import check_kind, parse_json, read_json
 from robustkit.reading.printable import is_printable, printable
+from robustkit.reading.typed import typed_path
 from robustkit.reading.yamlfile import check_yaml, parse_yaml, read_yaml
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "read_json",
     "read_text",
     "read_yaml",
+    "typed_path",
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from robustkit.errors import RobustkitError
 
@@ -63,7 +63,7 @@ def read_text(
 
 def open_bounded(
     path: Path | str, *, error: type[RobustkitError], limit: int = ENDLESS, follow: bool = True
-) -> BinaryIO:
+) -> BufferedReader:
     """Open the regular file at `path` for reading; raises `error` as `read_bounded` does.
 
     What a library reads is handed over as this open file, so that it is what was looked at.

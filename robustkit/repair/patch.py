@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,7 +228,7 @@ def checksum(tensors: Mapping[str, Tensor], text: str) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise RepairError(f"{path}: no such patch")
     tensors, notes = read_tensors(path, error=RepairError, follow=True)
     if _NOTE not in notes:

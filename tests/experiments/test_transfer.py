@@ -210,7 +210,7 @@ def mistakes(nets: Nets) -> list[tuple[list[str], str]]:  # noqa: F811
         ([*pair, "--ensembles", "loss"], "an ensemble needs at least two sources"),
         ([*pair, "--gradients", "-1"], "gradients must not be negative"),
         ([*pair, "--export", "jpg"], "--export must be none, npz, png, not 'jpg'"),
-        ([*pair, "--import", "no.npz"], "no.npz: not an .npz of adversarials"),
+        ([*pair, "--import", "no.npz"], "no.npz: No such file"),
         (
             [*pair, "--attack", "torchattacks:DeepFool"],
             "which the control and targets need: say --no-control",

@@ -64,6 +64,15 @@ def _transfer(runs: Path, out: Path) -> None:
     _run("transfer", "--sources", *nets, "--targets", *nets, *flags, *_FEW, "--out", out)
 
 
+def _cached(runs: Path, out: Path) -> None:
+    """A folder with the cache of an evaluation in it."""
+    net = _model(runs)
+    flags = ["--attack", "fgsm", "--eps", "0.1", "--data", "digits", "--test-size", "20", *_PLAIN]
+    nets = ["--sources", f"a={net}", "--targets", f"b={net}", "--gradients", "2"]
+    out.mkdir()
+    _run("transfer", *nets, *flags, "--cache", out / "cache", "--out", out / "run")
+
+
 def _repair(runs: Path, out: Path) -> None:
     flags = ["--attack-images", "10", "--iterations", "3", "--on-empty", "grow", *_PLAIN]
     _run("repair", "--run", made(runs, "train"), *flags, "--out", out)
@@ -121,6 +130,7 @@ KINDS: dict[str, Callable[[Path, Path], None]] = {
     "evolve": _evolve,
     "attack": _attack,
     "transfer": _transfer,
+    "cached": _cached,
     "repair": _repair,
     "explain": _explain,
     "checkpoints": _checkpoints,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from robustkit.data.voc_layout import LISTED
 from robustkit.errors import DataError
+from robustkit.reading import is_printable, printable, read_text
 
 VOC = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -23,14 +25,14 @@ def classes_of(folder: Path) -> tuple[str, ...]:
     file that lists none, or one twice.
     """
     file = folder / LISTED
-    if not file.is_file():
+    if not os.path.lexists(file):
         called = folder.name.lower()
         return SIX if called.startswith(("watercolor", "comic")) else VOC
-    try:
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not readable as text ({error})") from None
+    text = read_text(file, error=DataError)
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not names or len(set(names)) < len(names):
         raise DataError(f"{file}: one class a line, each once")
+    for name in names:
+        if not is_printable(name):
+            raise DataError(f"{file}: the class '{printable(name)}' holds control characters")
     return names

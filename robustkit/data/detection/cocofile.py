@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from robustkit.data.detection.boxes import checked
 from robustkit.data.detection.pictures import read_colour, size_of
 from robustkit.data.detection.sets import DetectionSet, Truth, truth
 from robustkit.errors import DataError
+from robustkit.reading import JSON_LIMIT, is_printable, read_json
 
 
 def read_coco(folder: Path, file: Path, *, labelled: bool = True) -> DetectionSet:
@@ -38,6 +39,8 @@ def _found(folder: Path, file: Path, content: Mapping[str, Any]) -> DetectionSet
             raise DataError(
                 f"{file}: category {number!r}: expected a whole id and a name, {name!r}"
             )
+        if not is_printable(name):
+            raise DataError(f"{file}: category {number}: {name!r} holds control characters")
     categories = sorted(listed, key=lambda each: int(each["id"]))
     place = {_get(each, "id", file): index for index, each in enumerate(categories)}
     images = {_get(each, "id", file): each for each in _entries(content, "images", file)}
@@ -61,8 +64,8 @@ def _found(folder: Path, file: Path, content: Mapping[str, Any]) -> DetectionSet
         ids=tuple(str(images[number]["file_name"]) for number in order),
         truths=tuple(_truth(objects[number], sizes[number], place, file) for number in order),
         read=lambda index: read_colour(paths[order[index]]),
-        root=str(folder.resolve()),
-        paths=tuple(str(paths[number].resolve()) for number in order),
+        root=os.path.realpath(folder),
+        paths=tuple(os.path.realpath(paths[number]) for number in order),
     )
 
 
@@ -97,14 +100,7 @@ def _area(given: Any, where: str) -> float:
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{file}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: not JSON ({error})") from None
+    content = read_json(file, error=DataError, limit=JSON_LIMIT)
     if not isinstance(content, dict):
         raise DataError(f"{file}: expected an object with images, annotations and categories")
     return content
@@ -126,10 +122,14 @@ def _get(entry: Mapping[str, Any], key: str, file: Path) -> Any:
 
 def _path(folder: Path, entry: Mapping[str, Any], file: Path) -> Path:
     called = str(_get(entry, "file_name", file))
+    if not is_printable(called):
+        raise DataError(f"{file}: image {called!r} holds control characters")
     path = folder / called
-    if not path.resolve().is_relative_to(folder.resolve()):
+    # The names of links to themselves have an end here, unlike in Path.resolve.
+    whole, inside = os.path.realpath(folder), os.path.realpath(path)
+    if os.path.commonpath([whole, inside]) != whole:
         raise DataError(f"{file}: image '{called}' lies outside {folder}")
-    if not path.is_file():
+    if path.is_dir() or not os.path.lexists(path):
         raise DataError(f"{path}: no such image, though {file.name} lists it")
     return path
 

@@ -11,7 +11,7 @@ from robustkit.data.detection.sets import DetectionSet, joined
 from robustkit.data.detection.voc import read_voc
 from robustkit.data.shapes import ShapesConfig, rendered
 from robustkit.errors import DataError, did_you_mean
-from robustkit.reading import parse_real
+from robustkit.reading import parse_real, typed_path
 
 KINDS = ("voc", "coco", "shapes")
 FORMS = "voc:FOLDER:SPLIT (voc:A+B:SPLIT), coco:IMAGES:JSON or shapes:STYLE[:N]"
@@ -62,12 +62,12 @@ def _voc(rest: str, part: str, spec: str, labelled: bool) -> DetectionSet:
 
 def _folders(path: str, spec: str) -> list[Path]:
     """The folders A and B of A+B; one whose own name has a plus is meant itself."""
-    whole = Path(path).expanduser()
+    whole = typed_path(path, error=DataError)
     if whole.is_dir():
         return [whole]
-    named = [Path(each).expanduser() for each in path.split("+")]
     if "" in path.split("+"):
         raise DataError(f"data '{spec}': expected voc:A+B:SPLIT, a folder on each side of a plus")
+    named = [typed_path(each, error=DataError) for each in path.split("+")]
     places = [each.resolve() for each in named]
     for number, each in enumerate(places):
         if each in places[:number]:
@@ -91,7 +91,8 @@ def _coco(rest: str, part: str, spec: str, labelled: bool) -> DetectionSet:
     images, colon, file = rest.rpartition(":")
     if not colon or not images or not file:
         raise DataError(f"data '{spec}': expected coco:IMAGES:JSON")
-    return read_coco(Path(images).expanduser(), Path(file).expanduser(), labelled=labelled)
+    places = (typed_path(each, error=DataError) for each in (images, file))
+    return read_coco(*places, labelled=labelled)
 
 
 def _shapes(rest: str, part: str, spec: str, labelled: bool) -> DetectionSet:

@@ -7,26 +7,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from robustkit.data.arrays import one_line
+from robustkit.data.picturefile import decode, opened_picture
 from robustkit.errors import DataError
-
-_UNREADABLE = (
-    *(UnidentifiedImageError, OSError, ValueError, SyntaxError),
-    Image.DecompressionBombError,
-)
 
 
 def read_colour(file: Path) -> Tensor:
     """The pixels of an image file as uint8 (3,H,W); raises `DataError` naming the file."""
-    try:
-        with Image.open(file) as opened:
-            pixels = _eight_bit(opened)
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such image") from None
-    except _UNREADABLE as error:
-        raise DataError(f"{file}: not readable as an image ({error})") from None
+    with opened_picture(file) as image:
+        try:
+            pixels = _eight_bit(decode(image, file))
+        except ValueError as error:
+            raise DataError(f"{file}: not readable as an image ({one_line(error)})") from None
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -42,10 +37,5 @@ def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
 
 def size_of(file: Path) -> tuple[int, int]:
     """(width, height) from the header of an image file; raises `DataError` naming the file."""
-    try:
-        with Image.open(file) as opened:
-            return opened.size
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such image") from None
-    except _UNREADABLE as error:
-        raise DataError(f"{file}: not readable as an image ({error})") from None
+    with opened_picture(file) as image:
+        return image.size

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
+import os
 from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
 
+from defusedxml import DefusedXmlException, ElementTree
+
+from robustkit.data.arrays import one_line
 from robustkit.data.detection.boxes import checked
 from robustkit.data.detection.classes import classes_of
 from robustkit.data.detection.pictures import read_colour, size_of
 from robustkit.data.detection.sets import DetectionSet, Truth, truth
 from robustkit.data.voc_layout import ANNOTATIONS, IMAGES, SPLITS
 from robustkit.errors import DataError, did_you_mean
+from robustkit.reading import is_printable, printable, read_bounded, read_text
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 ALL = ("train", "test")  # what "all" means where no all.txt says otherwise, as in Clipart1k
@@ -44,8 +49,8 @@ def read_voc(
         ids=tuple(names),
         truths=truths,
         read=lambda index: read_colour(files[index]),
-        root=str(folder.resolve()),
-        paths=tuple(str(folder.resolve() / file.relative_to(folder)) for file in files),
+        root=os.path.realpath(folder),
+        paths=tuple(f"{os.path.realpath(folder)}/{file.relative_to(folder)}" for file in files),
     )
 
 
@@ -98,8 +103,8 @@ def _listed(folder: Path, split: str, labelled: bool) -> list[str]:
     for each in names:
         if not _is_within(each):
             raise DataError(
-                f"{folder}: split '{split}' lists '{each}', which is neither a bare name nor one "
-                f"in a sub-folder of {IMAGES}, as sub/name"
+                f"{folder}: split '{split}' lists '{printable(each)}', which is neither a bare "
+                f"name nor one in a sub-folder of {IMAGES}, as sub/name"
             )
     return list(names)
 
@@ -107,14 +112,13 @@ def _listed(folder: Path, split: str, labelled: bool) -> list[str]:
 def _is_within(name: str) -> bool:
     """Whether a listed name stays in its folder whatever it is put together with."""
     parts = name.split("/")
-    return not any(part in ("", ".", "..") or "\\" in part or ":" in part for part in parts)
+    return is_printable(name) and not any(
+        part in ("", ".", "..") or "\\" in part or ":" in part for part in parts
+    )
 
 
 def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not readable as text ({error})") from None
+    return read_text(file, error=DataError).splitlines()
 
 
 def _wanted(folder: Path) -> str:
@@ -124,26 +128,20 @@ def _wanted(folder: Path) -> str:
 def _image(folder: Path, name: str) -> Path:
     for suffix in SUFFIXES:
         file = folder / IMAGES / f"{name}{suffix}"
-        if file.is_file():
+        if os.path.lexists(file):
             return file
     raise DataError(f"{folder / IMAGES / name}.jpg: no such image, nor .png")
 
 
-def _parsed(file: Path) -> ET.Element:
+def _parsed(file: Path) -> Element:
+    content = read_bounded(file, error=DataError, limit=LARGEST)
     try:
-        if file.stat().st_size > LARGEST:
-            raise DataError(f"{file}: more than {LARGEST:,} bytes; that is no annotation")
-        content = file.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such annotation") from None
-    except OSError as error:
-        raise DataError(f"{file}: {error.strerror}") from None
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise DataError(f"{file}: defines entities, which annotations have no use for")
-    try:
-        return ET.fromstring(content)
-    except (ET.ParseError, ValueError, LookupError) as error:
-        raise DataError(f"{file}: not XML ({error})") from None
+        root: Element = ElementTree.fromstring(content, forbid_dtd=True)
+    except DefusedXmlException:
+        raise DataError(f"{file}: defines entities, which annotations have no use for") from None
+    except (ParseError, ValueError, LookupError) as error:
+        raise DataError(f"{file}: not XML ({one_line(error)})") from None
+    return root
 
 
 def _flag(text: str | None, where: str) -> bool:

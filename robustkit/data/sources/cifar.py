@@ -6,17 +6,16 @@ here. The binary version holds the same images in the same order.
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from robustkit.data.arrays import Array, to_labels, to_nchw
+from robustkit.data.arrays import Array, read_bytes, to_labels, to_nchw
 from robustkit.data.pictures import StoredPictures
 from robustkit.data.registry import Part, Request, Source, required_root, source
-from robustkit.data.sources.npz import not_found, npz_under_root
+from robustkit.data.sources.npz import check_there, not_found, npz_under_root
 from robustkit.errors import DataError
 from robustkit.naming import CIFAR_10, CIFAR_100
 
@@ -74,8 +73,7 @@ def _from_binary(request: Request, version: BinaryVersion, classes: tuple[str, .
             _download(folder.parent, version)
         train, test = (_part(folder, names, version) for names in (version.train, version.test))
         if train is None and test is None:
-            missing = str(folder / version.train[0])
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), missing)
+            check_there([folder / version.train[0]])
         return Source(train, test, classes)
     except (RuntimeError, OSError) as error:
         raise not_found(request, version.folder, error) from error
@@ -89,8 +87,9 @@ def _download(root: Path, version: BinaryVersion) -> None:
 
 def _part(folder: Path, names: tuple[str, ...], version: BinaryVersion) -> Part | None:
     """The images of some files together, or None where none of these is there."""
-    if not any((folder / name).exists() for name in names):
+    if not any(os.path.lexists(folder / name) for name in names):
         return None
+    check_there(folder / name for name in names)
     records = np.concatenate([_records(folder / name, version.label_bytes) for name in names])
     pixels = records[:, version.label_bytes :].reshape(-1, *IMAGE_SHAPE)
     images = to_nchw(pixels, f"{folder}")
@@ -99,7 +98,7 @@ def _part(folder: Path, names: tuple[str, ...], version: BinaryVersion) -> Part 
 
 
 def _records(path: Path, label_bytes: int) -> Array:
-    data = np.fromfile(path, dtype=np.uint8)
+    data = read_bytes(path)
     record = label_bytes + PIXELS
     if data.size == 0 or data.size % record:
         raise DataError(f"{path} has {data.size} bytes, not a multiple of {record}: cut short?")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustkit.data.arrays import Array, one_line, to_labels
+from robustkit.data.arrays import Array, map_npy, to_labels
 from robustkit.data.pictures import StoredPictures
 from robustkit.data.registry import Part, Request, Source, required_root, source
 from robustkit.data.sources.cifar import CLASSES, IMAGE_SHAPE
@@ -39,7 +39,7 @@ def open_cifar10c(request: Request) -> Source:
         raise DataError(f"no cifar10c in {folder.parent}: no folder {FOLDER}")
     severity = _severity(request.options.get("severity", SEVERITY))
     names = _corruptions(folder, request.options.get("corruption"))
-    labels = _mapped(folder / "labels.npy")
+    labels = map_npy(folder / "labels.npy")
     if labels.ndim != 1 or len(labels) % SEVERITIES or not len(labels):
         raise DataError(
             f"{folder / 'labels.npy'} is {labels.shape}; one label a picture is needed, and as "
@@ -86,17 +86,9 @@ def _corruptions(folder: Path, given: str | None) -> list[str]:
 
 
 def _pixels(path: Path, count: int) -> Array:
-    pixels = _mapped(path)
+    pixels = map_npy(path)
     channels, height, width = IMAGE_SHAPE
     wanted = (count, height, width, channels)
     if pixels.dtype != np.uint8 or pixels.shape != wanted:
         raise DataError(f"{path} is {pixels.dtype} {pixels.shape}, not uint8 {wanted}")
     return pixels
-
-
-def _mapped(path: Path) -> Array:
-    try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as a whole .npy file: {one_line(error)}") from error
-    return array

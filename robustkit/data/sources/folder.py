@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
-from robustkit.data.files import PictureFiles, image_paths
+from robustkit.data.files import PictureFiles, check_name, image_paths
 from robustkit.data.registry import PARTS, Part, Request, Source, source
 from robustkit.data.sampling import stratified_split
 from robustkit.data.specs import GEOMETRY_OPTIONS
 from robustkit.errors import DataError
+from robustkit.reading import typed_path
 
 TEST_FRACTION = 0.2
 
@@ -25,7 +26,7 @@ def open_folder(request: Request) -> Source:
     of `train/`, without it those of the others. Raises DataError naming the folder or file at
     fault.
     """
-    root = Path(request.argument).expanduser()
+    root = typed_path(request.argument, error=DataError)
     names = subfolders(root)
     if not set(names) & set(PARTS):
         train, test, notes = _divided(root, names)
@@ -60,6 +61,8 @@ def subfolders(folder: Path) -> tuple[str, ...]:
     )
     if not names:
         raise DataError(f"{folder} has no class folders")
+    for name in names:
+        check_name(name, folder)
     return names
 
 

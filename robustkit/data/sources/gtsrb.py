@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import torch
 
 from robustkit.data.files import find_images, read_images
+from robustkit.data.label_table import inside
 from robustkit.data.pictures import Format, StoredPictures
 from robustkit.data.registry import Part, Request, Source, required_root, source
-from robustkit.data.sources.npz import not_found, npz_under_root
+from robustkit.data.sources.npz import check_there, not_found, npz_under_root
 from robustkit.errors import DataError
+from robustkit.reading import printable, read_text
+from robustkit.specs import shortened
 
 CLASSES = tuple(f"{number:02d}" for number in range(43))
 FORMAT = Format(channels=3, height=32, width=32)
@@ -19,6 +23,7 @@ FOLDER = "gtsrb"
 TRAINING = Path("GTSRB", "Training")
 TESTING = Path("GTSRB", "Final_Test", "Images")
 TABLE = "GT-final_test.csv"
+_DIGITS = 10  # of a class or a track
 
 
 @source("gtsrb")
@@ -55,15 +60,22 @@ def _train(base: Path) -> Part:
 
 def _test(base: Path) -> Part:
     table = base / TABLE
-    with table.open(newline="") as lines:
-        rows = list(csv.DictReader(lines, delimiter=";", skipinitialspace=True))
+    check_there([table])
+    text = read_text(table, error=DataError, encoding="utf-8-sig")
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";", skipinitialspace=True)
+    paths, labels = [], []
     try:
-        paths = [base / TESTING / row["Filename"] for row in rows]
-        labels = [_number(row["ClassId"], table) for row in rows]
-    except KeyError as error:
-        raise DataError(
-            f"{table} has no column {error}; Filename and ClassId are needed"
-        ) from error
+        for column in ("Filename", "ClassId"):
+            if column not in (reader.fieldnames or ()):
+                raise DataError(
+                    f"{table} has no column '{column}'; Filename and ClassId are needed"
+                )
+        for row in reader:
+            where = f"{table}, line {reader.line_num}"
+            paths.append(base / TESTING / inside(row["Filename"] or "", where))
+            labels.append(_number(row["ClassId"] or "", where))
+    except csv.Error as error:
+        raise DataError(f"{table}, line {reader.reader.line_num}: not CSV ({error})") from None
     return _part(paths, labels, None)
 
 
@@ -78,7 +90,9 @@ def _part(paths: list[Path], labels: list[int], tracks: list[int] | None) -> Par
     )
 
 
-def _number(text: str, where: Path) -> int:
-    if not text.isdecimal():
-        raise DataError(f"{where}: '{text}' should be the number of a class or track")
+def _number(text: str, where: Path | str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < _DIGITS):
+        raise DataError(
+            f"{where}: '{shortened(printable(text))}' should be the number of a class or track"
+        )
     return int(text)

@@ -12,6 +12,7 @@ from robustkit.data.sources.folder import labelled_part, subfolders
 from robustkit.data.specs import GEOMETRY_OPTIONS
 from robustkit.errors import DataError
 from robustkit.naming import imagenet_classes
+from robustkit.reading import typed_path
 
 WNIDS = "imagenet_wnids.txt"  # one a line, in their order
 
@@ -23,7 +24,7 @@ def open_imagenet(request: Request) -> Source:
     PATH holds folders named by wnid, which are for testing, or any of `train/`, `val/` and `test/`
     with such folders. Raises DataError naming the folder at fault.
     """
-    root = Path(request.argument).expanduser()
+    root = typed_path(request.argument, error=DataError)
     names = subfolders(root)
     if set(names) <= set(PARTS):
         parts = {name: _part(root / name) for name in names}

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
-from robustkit.data.files import PictureFiles, is_image
+from robustkit.data.files import PictureFiles, is_folder, is_image
 from robustkit.data.label_table import read_label_table
 from robustkit.data.registry import Part, Request, Source, source
 from robustkit.data.specs import GEOMETRY_OPTIONS
 from robustkit.errors import DataError
+from robustkit.reading import typed_path
 
 
 @source("images", takes_path=True, options=("labels", "column", "filename", *GEOMETRY_OPTIONS))
@@ -22,7 +23,7 @@ def open_images(request: Request) -> Source:
     FILE is looked for in DIR, then in the current folder; see `read_label_table` for what it
     holds. Raises DataError naming the file, column, line or picture at fault.
     """
-    folder = Path(request.argument).expanduser()
+    folder = typed_path(request.argument, error=DataError)
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}")
     file = _label_file(folder, request.options.get("labels"))
@@ -57,9 +58,9 @@ def _label_file(folder: Path, given: str | None) -> Path:
         raise DataError(
             f"{folder}: pictures need their labels; write images:{folder}?labels={name}"
         )
-    path = Path(given).expanduser()
+    path = typed_path(given, error=DataError)
     for found in (folder / path, path):
-        if found.is_file():
+        if os.path.lexists(found):
             return found
     beside = (folder.resolve().parent / path).is_file()
     raise DataError(
@@ -76,5 +77,5 @@ def _listed(folder: Path, below: set[str]) -> set[str]:
         if not (folder / name).is_dir():
             continue
         with os.scandir(folder / name) as entries:
-            found.update(prefix + entry.name for entry in entries if not entry.is_dir())
+            found.update(prefix + entry.name for entry in entries if not is_folder(entry))
     return found

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
-
-from robustkit.data.arrays import Array, to_labels, to_nchw
+from robustkit.data.arrays import Array, read_bytes, to_labels, to_nchw
 from robustkit.data.pictures import StoredPictures
 from robustkit.data.registry import Part, Request, Source, required_root, source
-from robustkit.data.sources.npz import not_found, npz_under_root
+from robustkit.data.sources.npz import check_there, not_found, npz_under_root
 from robustkit.errors import DataError
 
 DIGITS = tuple("0123456789")
@@ -59,6 +57,7 @@ def _download(root: Path, dataset: str) -> None:
 def _part(folder: Path, prefix: str) -> Part:
     images_path = folder / f"{prefix}-images-idx3-ubyte"
     labels_path = folder / f"{prefix}-labels-idx1-ubyte"
+    check_there((images_path, labels_path))
     images = to_nchw(read_idx(images_path, 3), str(images_path))
     labels = to_labels(read_idx(labels_path, 1), len(images), str(labels_path))
     return Part(labels, StoredPictures.of(images))
@@ -69,7 +68,7 @@ def read_idx(path: Path, ndim: int) -> Array:
 
     Raises DataError for another type or rank, or data that is shorter or longer than it says.
     """
-    data = np.fromfile(path, dtype=np.uint8)
+    data = read_bytes(path)
     start = 4 + 4 * ndim
     if len(data) < start or data[:4].tolist() != [0, 0, 8, ndim]:
         raise DataError(f"{path} is no idx file of unsigned bytes with {ndim} dimensions")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from torch import Tensor
@@ -10,6 +13,7 @@ from robustkit.data.arrays import Array, one_line, read_npz, to_labels, to_nchw
 from robustkit.data.pictures import StoredPictures
 from robustkit.data.registry import PARTS, Part, Request, Source, required_root, source
 from robustkit.errors import DataError
+from robustkit.reading import typed_path
 
 OPTIONAL = (*(f"{part}_track" for part in PARTS), "classes")
 
@@ -17,7 +21,7 @@ OPTIONAL = (*(f"{part}_track" for part in PARTS), "classes")
 @source("npz", takes_path=True)
 def open_npz(request: Request) -> Source:
     """Offer `npz:PATH`; see `read_source` for what the file holds."""
-    return read_source(Path(request.argument).expanduser())
+    return read_source(typed_path(request.argument, error=DataError))
 
 
 def read_source(path: Path, classes: tuple[str, ...] | None = None) -> Source:
@@ -39,7 +43,14 @@ def read_source(path: Path, classes: tuple[str, ...] | None = None) -> Source:
 def npz_under_root(request: Request, classes: tuple[str, ...]) -> Source | None:
     """Read `{root}/{name}.npz` with the names of its classes, or return None if it is not there."""
     path = required_root(request) / f"{request.name}.npz"
-    return read_source(path, classes) if path.is_file() else None
+    return read_source(path, classes) if os.path.lexists(path) else None
+
+
+def check_there(files: Iterable[Path]) -> None:
+    """Raise `FileNotFoundError` for the first of `files` that is not there at all."""
+    for file in files:
+        if not os.path.lexists(file):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
 
 
 def not_found(request: Request, files: str, error: Exception) -> DataError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from robustkit.data.pictures import StoredPictures
 from robustkit.data.registry import Part, Request, Source, required_root, source
 from robustkit.data.sources.npz import not_found, npz_under_root
 from robustkit.errors import DataError
+from robustkit.reading import open_bounded
 
 CLASSES = tuple("0123456789")
 FOLDER = "svhn"
@@ -45,7 +47,9 @@ def open_svhn(request: Request) -> Source:
 
 
 def _file(root: Path, name: str) -> Path | None:
-    return next((path for path in (root / FOLDER / name, root / name) if path.is_file()), None)
+    return next(
+        (path for path in (root / FOLDER / name, root / name) if os.path.lexists(path)), None
+    )
 
 
 def _download(folder: Path) -> None:
@@ -70,8 +74,9 @@ def _arrays(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat
 
     try:
-        found = loadmat(path, variable_names=("X", "y"))
-    except OSError:
+        with open_bounded(path, error=DataError) as file:
+            found = loadmat(file, variable_names=("X", "y"))
+    except (OSError, DataError):
         raise
     # A damaged file ends in whatever its bytes happen to lead to.
     except Exception as error:

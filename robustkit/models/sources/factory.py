@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from robustkit.models.fitting import check_logits
 from robustkit.models.preprocessing import Preprocessing
 from robustkit.models.sources.base import SOURCES, Request, SourceNet, size_of
 from robustkit.models.weights import fit_weights, read_weights
+from robustkit.reading import typed_path
 
 FACTORY = "factory"
 _OFFERED = ("num_classes", "in_channels", "image_size")
@@ -207,7 +209,7 @@ def _find(spec: str) -> Callable[..., object]:
 
 def _file(spec: str, name: str) -> ModuleType:
     """The module in a file that the user names; its folder is looked in for what it imports."""
-    path = Path(name).expanduser().resolve()
+    path = Path(os.path.realpath(typed_path(name, error=ModelError)))
     if not path.is_file():
         raise ModelError(f"{spec}: no such file: {name}")
     key = f"robustkit_factory_{path.stem}_{abs(hash(str(path)))}"

@@ -7,7 +7,6 @@ import difflib
 import importlib
 import importlib.util
 import io
-import json
 import os
 import sys
 import tempfile
@@ -38,6 +37,7 @@ from robustkit.models.sources.base import (
 )
 from robustkit.models.weights import cached_download, read_checkpoint, read_weights
 from robustkit.naming import CIFAR_10, CIFAR_100, imagenet_classes
+from robustkit.reading import read_json
 from robustkit.runs.atomic import atomic_path
 
 FOLDER = "ROBUSTBENCH_MODELS"  # the environment's name for RobustBench's model_dir
@@ -471,7 +471,7 @@ def _published(entry: Entry) -> dict[str, Any] | None:
     else:
         return None
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        told = read_json(file, error=ModelError)
         accuracy = float(told["clean_acc"]) / 100
         robust = [
             float(told[key]) / 100

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from robustkit.models.sources.base import (
 )
 from robustkit.models.weights import cached_download, check_weights, read_checkpoint, read_weights
 from robustkit.naming import distinct, imagenet_classes
+from robustkit.reading import read_json
 
 _HUB = "hf-hub:"
 # What timm itself hands to a net, or what would have it read files: never a card's to say.
@@ -182,7 +182,7 @@ def _of_hub(request: Request, hub: str) -> Variant:
     where = request.spec.text
     path = _hub_file(hub, _CONFIG, request)
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        held = read_json(path, error=ModelError)
         name, options = str(held["architecture"]), dict(held.get("model_args") or {})
         plain = dict(held["pretrained_cfg"])
         for entry in ("num_classes", "label_names", "label_descriptions"):  # those outside count

@@ -28,7 +28,7 @@ from tests.experiments.adaptation.runs import SMALL
         (["adapt", "--seeds", "0"], "--seeds must be at least 1"),
         (["adapt", "--replays", "3"], "--replays is of the recipe free"),
         (["adapt", "--recipe", "adabn"], "adabn adapts batch norm"),
-        (["adapt", "--source", "coco:a:b"], "b: no such file"),
+        (["adapt", "--source", "coco:a:b"], "b: No such file"),
         (["adapt", "--batch-size", "5", "--shards", "2"], "cannot be divided into 2 shards"),
         (["adapt", "--eps", "2"], "eps must be in [0,1]"),
         (["adapt", "--backbone", "{detector}"], "holds a detector, where a classifier is needed"),
@@ -158,7 +158,7 @@ def test_the_target_needs_no_labels_and_the_oracle_does(
     flags = [*SMALL, "--seeds", "1"]
     flags[3] = f"voc:{folder}:train"
     assert main(["adapt", *flags, "--recipe", "oracle", "--out", str(out)]) == 2
-    assert "no such annotation" in capsys.readouterr().err
+    assert "No such file" in capsys.readouterr().err
     assert not out.exists()
     assert main(["adapt", *flags, "--recipe", "source,aligned", "--out", str(out)]) == 0
 
@@ -175,7 +175,7 @@ def test_an_image_that_cannot_be_read_is_named_and_nothing_is_left(
     assert main(["adapt", *flags, "--out", str(out)]) == 2
     err = capsys.readouterr().err
     assert "JPEGImages" in err
-    assert "not readable as an image" in err
+    assert "cannot be decoded as an image" in err
     assert not out.exists()
 
 

@@ -76,8 +76,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"images": np.full((5, 1, 8, 8), np.nan)}, r"not in \[0,1\]"),
     ({"images": np.zeros((5, 1, 8, 8), np.int64)}, "images of int64"),
     ({"images": IMAGES.images.numpy(), "labels": np.zeros(5)}, "its labels are not those"),
-    ({"images": IMAGES.images.numpy(), "provenance": np.array("{")}, "'provenance' is not JSON"),
-    ({"images": np.array([{}], dtype=object)}, "not an .npz of adversarials"),
+    ({"images": IMAGES.images.numpy(), "provenance": np.array("{")}, "'provenance': not JSON"),
+    ({"images": np.array([{}], dtype=object)}, "Python objects"),
 ]
 
 
@@ -94,7 +94,7 @@ def test_what_is_no_set_of_these_images_is_refused(
 
 
 def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(AttackError, match=r"none\.npz: not an .npz of adversarials \(No such file"):
+    with pytest.raises(AttackError, match=r"none\.npz: No such file"):
         import_npz(tmp_path / "none.npz", IMAGES)
     path = tmp_path / "half.npz"
     export_npz(craft(classifier(), IMAGES, PGD()), IMAGES, path)

@@ -15,7 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from robustkit.data import evaluation_sets, load, open_evaluation, stratified_sample
+from robustkit.data import (
+    evaluation_sets,
+    load,
+    open_evaluation,
+    picturefile,
+    stratified_sample,
+)
 from robustkit.errors import ConfigError, DataError
 from robustkit.geometry import Geometry
 from tests.robustkit.data.conftest import WriteNpz
@@ -26,13 +32,13 @@ from tests.robustkit.data.pictures import draw_noise, flat_folder, published
 def opened_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the picture files that are opened, in their order."""
     seen: list[str] = []
-    real: Callable[..., Any] = Image.open
+    real: Callable[..., Any] = picturefile.open_bounded
 
-    def recording(path: Path, *given: Any) -> Any:
+    def recording(path: Path, **given: Any) -> Any:
         seen.append(Path(path).name)
-        return real(path, *given)
+        return real(path, **given)
 
-    monkeypatch.setattr(Image, "open", recording)
+    monkeypatch.setattr(picturefile, "open_bounded", recording)
     return seen
 
 

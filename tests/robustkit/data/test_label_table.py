@@ -72,9 +72,12 @@ def test_names_make_classes_and_numbers_make_indices(tmp_path: Path) -> None:
         ("filename,label\n../a.png,1\n", r"line 2: '../a.png' leads out of the folder"),
         ("filename,label\n/etc/a.png,1\n", "'/etc/a.png' leads out of the folder"),
         ("filename,label\nb/../../a.png,1\n", "leads out of the folder"),
-        (b"filename,label\n\xe4.png,1\n", "is not UTF-8 text: byte 0xe4 at position 15"),
-        (b'filename,label\n"a.png,1\n', "cannot be read as CSV: unexpected end of data"),
-        ("filename,label\n" + "a" * 200_000 + ",1\n", "cannot be read as CSV: field larger"),
+        (b"filename,label\n\xe4.png,1\n", r"not text in UTF-8 \(byte 15\)"),
+        (b'filename,label\n"a.png,1\n', "cannot be read as CSV: line 2: unexpected end of data"),
+        (
+            "filename,label\n" + "a" * 200_000 + ",1\n",
+            "cannot be read as CSV: line 2: field larger",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(

@@ -58,7 +58,7 @@ def test_a_damaged_cache_file_says_what_to_do() -> None:
         in_memory_or_mapped((8, 1, 5, 5), "counted", count_up)
     path = cache_folder() / "counted.npy"
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(DataError, match=r"is not a whole .* delete it"):
+    with pytest.raises(DataError, match=r"cannot be read as a whole .* delete it"):
         in_memory_or_mapped(SHAPE, "counted", count_up)
 
 

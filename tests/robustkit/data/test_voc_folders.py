@@ -151,7 +151,7 @@ def write(objects: str) -> Callable[[Path], object]:
             "not XML",
         ),
         (lambda f: (f / "Annotations/000001.xml").write_text("<annotation>"), "not XML"),
-        (lambda f: (f / "Annotations/000001.xml").unlink(), "no such annotation"),
+        (lambda f: (f / "Annotations/000001.xml").unlink(), "No such file"),
         (lambda f: (f / "Annotations/000001.xml").write_text("<!DOCTYPE a>"), "defines entities"),
         (
             lambda f: (f / "JPEGImages/000001.jpg").unlink(),
@@ -185,10 +185,10 @@ def test_an_image_that_cannot_be_read_is_named(voc: Path) -> None:
     file.write_bytes(file.read_bytes()[:700])  # the header is whole, the pixels are not
     found = read_voc(voc, "train")
     assert found.image(0).shape == (3, 40, 50)
-    with pytest.raises(DataError, match=r"000002\.jpg: not readable as an image"):
+    with pytest.raises(DataError, match=r"000002\.jpg cannot be decoded as an image"):
         found.image(1)
     file.write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"000002\.jpg: not readable as an image"):
+    with pytest.raises(DataError, match=r"000002\.jpg cannot be decoded as an image"):
         read_voc(voc, "train")
 
 
@@ -320,7 +320,7 @@ def test_images_may_lie_in_sub_folders(voc: Path, suffix: str) -> None:
         own = read_colour(voc / "JPEGImages" / f"{each}{suffix}")
         assert torch.equal(found.image(number), own)
     (voc / "Annotations" / "cubism" / "0001.xml").unlink()
-    with pytest.raises(DataError, match=r"cubism/0001\.xml: no such annotation"):
+    with pytest.raises(DataError, match=r"cubism/0001\.xml: No such file"):
         read_voc(voc, "art")
 
 
