@@ -1,0 +1,233 @@
+"""Runs of `adapt`, `detect` and `shift`, and files of `bench`, that were edited."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.hostile.case import EITHER, REFUSED, Case, Ending, Place
+from tests.hostile.edits import EXTRA, edits, top_extra
+from tests.hostile.warm import warm
+
+BENCH = Path(__file__).parents[3] / "experiments" / "results" / "benchmarks" / "bench.json"
+
+# Summaries of the runs that are edited, for their paths alone: values are those of the run.
+_MEAN: Any = {"mean": 0.1, "low": None, "high": None, "n": 1}
+_FIGURES: Any = dict.fromkeys(("ap50_11pt", "ap50_area", "coco_ap", "coco_ap50", "coco_ap75"), 0.1)
+_CLASSES = ("disc", "square", "triangle", "star", "cross", "ring")
+_ON_DOMAIN: Any = {
+    **_FIGURES,
+    "intervals": dict.fromkeys(_FIGURES, _MEAN),
+    "classes": {name: {"ap50_area": _MEAN, "objects": 3} for name in ("cross", "disc")},
+    "images": 16,
+    "objects": 30,
+}
+_RECIPE: Any = {
+    "source": _ON_DOMAIN,
+    "target": _ON_DOMAIN,
+    "robust_source_ap50": 0.1,
+    "robust_source_interval": _MEAN,
+    "robust_target_interval": _MEAN,
+    "by_seed": [{"source": _FIGURES, "target": _FIGURES}],
+    "seeds": 1,
+    "steps": 6,
+    "seconds": 1.5,
+    "curves": [[[1, 2.5], [2, 2.4]]],
+}
+_SHIFT: Any = {
+    "frechet": 0.1,
+    "within_source": 0.1,
+    "ratio": 1.2,
+    "low": 0.8,
+    "high": 1.5,
+    "cloud": 4,
+    "images": [16, 16],
+    "threshold": 4.0,
+    "advice": "x",
+}
+ADAPT: Any = {
+    "format": 1,
+    "verb": "adapt",
+    "recipes": {
+        "source": _RECIPE,
+        "adversarial": {**_RECIPE, "gain": {"over": "source", "source": _MEAN, "target": _MEAN}},
+    },
+    "shift": _SHIFT,
+    "notes": ["x"],
+}
+_EVALUATED: Any = {
+    **_FIGURES,
+    "with_difficult": 0.1,
+    "images": 8,
+    "objects": 20,
+    "attacked_images": 4,
+    "classes": {name: {**_FIGURES, "objects": 3} for name in ("disc", "ring")},
+    "sizes": {"edges": [10.0, 20.0], "ap50_area": {"small": 0.1, "medium": 0.1, "large": 0.1}},
+    "robust_ap50": {"0.0078431372549": 0.0},
+    "notes": ["x"],
+}
+DETECT: Any = {
+    "format": 1,
+    "images": 8,
+    "classes": ["disc", "ring"],
+    "detector": _EVALUATED,
+    "contrast": _EVALUATED,
+    "left_out": ["x"],
+}
+SUMMARIES: dict[str, Any] = {
+    "adapt": ADAPT,
+    "detect": DETECT,
+    "shift": {"format": 1, "shift": _SHIFT},
+}
+VERBS = {"adapt": REFUSED, "detect": REFUSED}
+
+
+@cache
+def _bench() -> Any:
+    return json.loads(BENCH.read_text())
+
+
+def _summary(run: str, edit: Callable[[Any], str]) -> Callable[[Place], Sequence[str]]:
+    def prepare(place: Place) -> Sequence[str]:
+        warm("report", "adapt", "detect", "shift")
+        folder = place.copy(run, "sent")
+        (folder / "summary.json").write_text(edit(_whole(run, folder)))
+        return ["report", "sent"]
+
+    return prepare
+
+
+def _whole(run: str, folder: Path) -> Any:
+    """The run's own summary, with what is optional: so that every path above is in it."""
+    told = json.loads((folder / "summary.json").read_text())
+    if run == "detect":
+        told |= {"contrast": told["detector"], "left_out": ["cat"]}
+        told["detector"] = {**told["detector"], "notes": ["a note"]}
+        told["contrast"] = {**told["contrast"], "notes": ["a note"]}
+    if run == "adapt":
+        told["notes"] = ["a note"]
+    return told
+
+
+def _config(run: str, changes: dict[str, Any], verb: str) -> Callable[[Place], Sequence[str]]:
+    def prepare(place: Place) -> Sequence[str]:
+        warm("report", "adapt", "detect", "shift")
+        folder = place.copy(run, "sent")
+        saved = yaml.safe_load((folder / "config.yaml").read_text())
+        config = {**saved["config"], **changes}
+        saved["config"] = {key: value for key, value in config.items() if value is not ...}
+        (folder / "config.yaml").write_text(yaml.safe_dump(saved))
+        return ["report", "sent"] if verb == "report" else [run, "--resume", "sent"]
+
+    return prepare
+
+
+CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
+    "adapt": {
+        "no source": {"source": ...},
+        "source is a number": {"source": 3},
+        "source is a list": {"source": ["shapes:photo"]},
+        "source of nobody": {"source": "shapes:nothing"},
+        "source with escapes": {"source": "shapes:\x1b[2J"},
+        "source is a huge texture": {"source": "shapes:photo:12?texture=1e999999999&side=64"},
+        "source is a huge set": {"source": "shapes:photo:99999999999?side=64"},
+        "target is null": {"target": None},
+        "detector is null": {"detector": None},
+        "detector of nobody": {"detector": "huge_ssd"},
+        "seeds are many": {"seeds": -3},
+        "seeds are a text": {"seeds": "three"},
+        "recipe is a text": {"recipe": "source"},
+        "recipe of nobody": {"recipe": ["source", "../../x"]},
+        "judge_eps is NaN": {"judge_eps": float("nan")},
+        "judge_eps is negative": {"judge_eps": -1},
+        "threshold is infinite": {"threshold": float("inf")},
+        "steps are huge": {"steps": 10**60},
+        "no device": {"device": ...},
+        "device is a list": {"device": []},
+        "an unknown key": {EXTRA: {"a": [1]}},
+    },
+    "detect": {
+        "no model": {"model": ...},
+        "model is empty": {"model": ""},
+        "model is a list": {"model": []},
+        "data is null": {"data": None},
+        "attack_steps are a text": {"attack_steps": "ten"},
+        "attack_steps are negative": {"attack_steps": -1},
+        "attack_loss of nobody": {"attack_loss": "x"},
+        "eps is a text": {"eps": "0.1"},
+        "eps is NaN": {"eps": [float("nan")]},
+        "sure is infinite": {"sure": float("inf")},
+        "seed is negative": {"seed": -1},
+        "an unknown key": {EXTRA: {"a": [1]}},
+    },
+}
+HARMLESS = {("adapt", "threshold is infinite"), ("adapt", "steps are huge")}
+
+
+def _measured(edit: Callable[[Any], str], *flags: str) -> Callable[[Place], Sequence[str]]:
+    def prepare(place: Place) -> Sequence[str]:
+        warm("bench")
+        place.write("b.json", edit(_bench()))
+        place.write("old.json", BENCH.read_bytes())
+        return ["bench", "--measured", "b.json", *flags]
+
+    return prepare
+
+
+def _bench_text(content: str | bytes) -> Callable[[Place], Sequence[str]]:
+    def prepare(place: Place) -> Sequence[str]:
+        place.write("b.json", content)
+        return ["bench", "--measured", "b.json"]
+
+    return prepare
+
+
+def _bench_pipe(place: Place) -> Sequence[str]:
+    os.mkfifo(place.here / "b.json")
+    return ["bench", "--measured", "b.json"]
+
+
+def _report_drawn(place: Place, ending: Ending) -> str | None:
+    drawn = place.here / "sent" / "report.html"
+    return None if ending.code or drawn.stat().st_size > 1000 else "no report.html was drawn"
+
+
+def cases() -> Iterator[Case]:
+    """Summaries, settings, results of benchmarks."""
+    for run, told in SUMMARIES.items():
+        for name, edit in edits(told, 120):
+            yield Case(f"report/{run}/{name}", _summary(run, edit), EITHER, after=_report_drawn)
+        drawn = (0,) if run != "shift" else REFUSED
+        yield Case(f"report/{run}/an unknown key", _summary(run, top_extra), drawn)
+    for run, configs in CONFIGS.items():
+        for name, changes in configs.items():
+            fine = name == "an unknown key"
+            ends = EITHER if (run, name) in HARMLESS else (0,) if fine else REFUSED
+            yield Case(f"report/{run}/settings/{name}", _config(run, changes, "report"), ends)
+            if run == "adapt":
+                prepare = _config(run, changes, "resume")
+                yield Case(f"resume/{run}/settings/{name}", prepare, EITHER)
+    few = {name: _bench()["suites"][name] for name in ("penalty", "robust", "scaling")}
+    for number, (name, edit) in enumerate(edits({**_bench(), "suites": few}, 120)):
+        flags = ("--compare", "old.json") if number % 2 else ("--page", "page.md")
+        yield Case(f"bench/edit/{name}", _measured(edit, *flags), ends=(0, 1, 2))
+    yield Case("bench/an unknown key", _measured(top_extra), ends=(0, 1))
+    files: dict[str, str | bytes] = {
+        "nothing": "",
+        "no JSON": "{",
+        "a list": "[]",
+        "brackets": "[" * 100_000,
+        "no UTF-8": b'{"suites": "\xff"}',
+        "format is a list": '{"format": [], "suites": {}}',
+        "format is huge": '{"format": ' + "9" * 4000 + ', "suites": {}}',
+        "suites are a list": '{"format": 1, "machine": {}, "versions": {}, "suites": []}',
+    }
+    for name, content in files.items():
+        yield Case(f"bench/file/{name}", _bench_text(content))
+    yield Case("bench/file/a pipe", _bench_pipe)
