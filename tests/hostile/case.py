@@ -48,6 +48,11 @@ class Place:
         return path
 
 
+def saying(arguments: Sequence[str]) -> Callable[[Place], Sequence[str]]:
+    """Return what prepares nothing and gives these arguments."""
+    return lambda place: arguments
+
+
 @dataclass(frozen=True)
 class Ending:
     """How a command ended: exit code, None if it had to be killed, and what it wrote."""

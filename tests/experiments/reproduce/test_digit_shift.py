@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -47,16 +47,16 @@ def test_claims_follow_their_rules() -> None:
     plain = runs([0.40, 0.41, 0.39], advice)
     helped = runs([0.50, 0.52, 0.49], advice)
     hurt = runs([0.30, 0.33, 0.31], advice)
-    found = judge({"sources": {"mnist": {"0": plain, "0.1": helped, "0.2": hurt}}})
+    found = judge(cast(Any, {"sources": {"mnist": {"0": plain, "0.1": helped, "0.2": hurt}}}))
     assert [each.holds for each in found] == [True] * 3
     assert gain({"0": plain, "0.1": helped}, "0.1")["mean"] == pytest.approx(0.1033, abs=1e-4)
-    found = judge({"sources": {"mnist": {"0": plain, "0.1": hurt}}})
+    found = judge(cast(Any, {"sources": {"mnist": {"0": plain, "0.1": hurt}}}))
     assert [each.holds for each in found] == [False, False, True]
     mixed = {**plain, "2": {**plain["2"], "shift": {"advice": "it is likely to cost"}}}
-    found = judge({"sources": {"mnist": {"0": mixed, "0.1": hurt}}})
+    found = judge(cast(Any, {"sources": {"mnist": {"0": mixed, "0.1": hurt}}}))
     assert [each.holds for each in found] == [False, None, True]
     undecided = runs([0.3, 0.6, 0.4], advice)
-    found = judge({"sources": {"mnist": {"0": plain, "0.1": undecided}}})
+    found = judge(cast(Any, {"sources": {"mnist": {"0": plain, "0.1": undecided}}}))
     assert [each.holds for each in found] == [None, None, True]
 
 

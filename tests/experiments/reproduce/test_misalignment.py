@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def looks(beyond: float) -> dict[str, Any]:
 
 
 def told(evolutions: dict[str, Any], attention: dict[str, Any]) -> dict[str, str]:
-    found = judge({"evolutions": evolutions, "attention": attention})
+    found = judge(cast(Any, {"evolutions": evolutions, "attention": attention}))
     return {each.what: each.verdict for each in found}
 
 
@@ -115,9 +115,11 @@ def test_nets_that_are_right_on_no_image_together_leave_it_open(tmp_path: Path) 
     assert (splits.test.labels == 0).any()
     found = CompareAttention("attention/x", str(tmp_path), "digits", 20).run()
     assert found["n"] == 0
-    verdicts = {each.verdict for each in judge({"evolutions": {}, "attention": {"x": found}})}
+    verdicts = {
+        each.verdict for each in judge(cast(Any, {"evolutions": {}, "attention": {"x": found}}))
+    }
     assert verdicts == {"not testable here"}
-    page = render({"evolutions": {}, "attention": {"x": found}})
+    page = render(cast(Any, {"evolutions": {}, "attention": {"x": found}}))
     assert "| x | 0 | – | – | – | – | – | – |" in page
 
 

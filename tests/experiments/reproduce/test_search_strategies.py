@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -54,7 +54,7 @@ def ends(**values: list[float]) -> dict[str, Any]:
 
 
 def told(searches: dict[str, Any]) -> dict[str, bool | None]:
-    return {each.what: each.holds for each in judge({"searches": searches})}
+    return {each.what: each.holds for each in judge(cast(Any, {"searches": searches}))}
 
 
 def test_a_claim_needs_an_interval_clear_of_zero() -> None:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.hostile.case import EITHER, REFUSED, Case, Place
+from tests.hostile.case import EITHER, REFUSED, Case, Place, saying
 
 PLAIN = ("--data", "digits", "--test-size", "20", "--device", "cpu", "--probe", "0")
 NOBODY = 65534
@@ -57,8 +57,8 @@ def cases() -> Iterator[Case]:
         for verb, arguments in _READING.items():
             yield Case(
                 f"environment/{verb}/ROBUSTKIT_DATA {name}",
-                lambda place, arguments=arguments: arguments,
-                before=lambda place, root=root: os.environ.update(ROBUSTKIT_DATA=root(place)),
+                saying(arguments),
+                before=_with_root(root),
                 ends=(1,)
                 if verb == "doctor" and name not in ("empty",)
                 else (0, 1)
@@ -247,6 +247,10 @@ def _with(name: str, value: str) -> Callable[[Place], None]:
         os.environ[name] = value
 
     return before
+
+
+def _with_root(root: Callable[[Place], str]) -> Callable[[Place], None]:
+    return lambda place: os.environ.update(ROBUSTKIT_DATA=root(place))
 
 
 def _temporary(folder: str) -> Callable[[Place], None]:

@@ -32,7 +32,7 @@ from tests.robustkit.data.pictures import draw_noise, flat_folder, published
 def opened_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the picture files that are opened, in their order."""
     seen: list[str] = []
-    real: Callable[..., Any] = picturefile.open_bounded
+    real: Callable[..., Any] = vars(picturefile)["open_bounded"]
 
     def recording(path: Path, **given: Any) -> Any:
         seen.append(Path(path).name)
