@@ -176,7 +176,11 @@ def test_another_net_under_the_same_name_is_noticed(
         ("summary.json", "[" * 100_000, "summary.json: lists and objects are nested"),
         ("config.yaml", {"sources": ...}, "config: object missing required field 'sources'"),
         ("config.yaml", {"seed": "x"}, "config.yaml: config: seed: expected 'int', got 'str'"),
-        ("config.yaml", {"targets": "first"}, "config.yaml: config: targets: expected 'array', got 'str'"),
+        (
+            "config.yaml",
+            {"targets": "first"},
+            "config: targets: expected 'array', got 'str'",
+        ),
     ],
 )
 def test_an_evaluation_that_was_edited_is_one_line(
