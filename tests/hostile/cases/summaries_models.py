@@ -143,7 +143,7 @@ def _of_readers() -> Iterator[Case]:
     over = ["explain", "--run", "sent", "--index", "0", *quick]
     repaired = ["explain", "--repair", "sent", "--which", "repaired", *quick]
     again = ["repair", "--run", "sent", "--iterations", "1", "--device", "cpu", "--out", "new"]
-    for name in ("dropped", "null", "text", "no list", "no object", "huge", "deep", "name long"):
+    for name in ("dropped", "text", "no list", "huge", "deep"):
         change = VALUES[name]
         for key in ("sources", "targets", "data", "seed", "attack", "eps", "cache", "gradients"):
             prepare = _then(_configured("transfer", _at(("config", key), change)), attacked)

@@ -120,3 +120,15 @@ def test_the_checksum_sees_names_types_and_shapes() -> None:
         {},
     ]
     assert len({checksum(each) for each in others}) == len(others)
+
+
+def test_a_folder_beside_is_only_read(tmp_path: Path) -> None:
+    beside = tmp_path / "beside"
+    Store(beside).fetch("kind", ORIGIN, numbers)
+    held = sorted(beside.iterdir())
+    store = Store(tmp_path / "own", beside=beside)
+    assert same(store.fetch("kind", ORIGIN, refuse), numbers())
+    store.fetch("other", ORIGIN, numbers)
+    assert (store.hits, store.misses) == (1, 1)
+    assert sorted(beside.iterdir()) == held
+    assert len(list((tmp_path / "own").iterdir())) == 1
