@@ -34,6 +34,12 @@ _OF_A_PATH = {  # what is wrong with a path that somebody typed
 }
 
 
+_NO_MEMORY = (  # what torch says, and the loader of its libraries
+    *("can't allocate memory", "failed to map segment", "annot allocate memory"),
+    *("unable to allocate", "cannot create shared object descriptor"),
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `robustkit` with `argv` (default: the process's own arguments); returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -189,7 +195,9 @@ def _mendable(error: Exception) -> str | None:
         return f"no space left on the device{where}"
     if isinstance(error, OSError) and error.errno in _OF_A_PATH:
         return f"{error.strerror}{where}"
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if "Too many open files" in str(error):  # what native code says of its own
+        return f"too many open files ({error})"
+    if isinstance(error, MemoryError) or any(each in str(error) for each in _NO_MEMORY):
         return f"not enough memory ({error or 'none left'})"
     return None
 

@@ -175,8 +175,12 @@ class _Worker:
         self.connection, far_end = context.Pipe()
         told = (far_end, memory_gib, extensions.loaded())
         self.process = context.Process(target=serve, args=told, daemon=True)
-        _start_deaf_to_interrupts(self.process)
-        far_end.close()
+        try:
+            _start_deaf_to_interrupts(self.process)
+        except OSError as error:  # too many processes or open files, no memory for another
+            raise DeviceError(f"worker processes cannot be started: {error.strerror}") from error
+        finally:
+            far_end.close()
         self.ready = False
         self.job: Job | None = None
         self.deaths = 0

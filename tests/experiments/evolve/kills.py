@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from tests.experiments.evolve.runs import TINY, evolve, rows, summary
+from experiments.cli import main
+from tests.experiments.evolve.runs import TINY, rows, summary
 
 # A fresh process imports torch for seconds, in which there is nothing to disturb. Here a server
 # imports it once, and the processes to be killed are forked from that, having computed nothing.
@@ -21,10 +22,10 @@ SERVER.set_forkserver_preload(["experiments.verbs.evolve", "torch._dynamo"])
 
 
 class Victim:
-    """The command in a process of its own, its output added to a file."""
+    """The command `verb` in a process of its own, its output added to a file."""
 
-    def __init__(self, output: Path, *arguments: str) -> None:
-        self.process = SERVER.Process(target=_command, args=(output, arguments))
+    def __init__(self, output: Path, *arguments: str, verb: str = "evolve") -> None:
+        self.process = SERVER.Process(target=_command, args=(output, verb, arguments))
         self.process.start()
 
     def kill(self, folder: Path, more: int, delay: float) -> bool:
@@ -38,9 +39,9 @@ class Victim:
         return self.process.exitcode == -signal.SIGKILL
 
 
-def _command(output: Path, arguments: Sequence[str]) -> None:
+def _command(output: Path, verb: str, arguments: Sequence[str]) -> None:
     with output.open("a") as file, redirect_stdout(file), redirect_stderr(file):
-        sys.exit(evolve(*arguments))
+        sys.exit(main([verb, *arguments]))
 
 
 def known(folder: Path) -> int:
