@@ -64,7 +64,7 @@ class RobustAccuracy:
     def from_json(cls, text: str) -> RobustAccuracy:
         """The result that `to_json` wrote; raises `ConfigError` for anything else."""
         try:
-            read = parse_json(text, "the text", error=ConfigError)
+            read = parse_json(text, "not a result of robust_accuracy as JSON", error=ConfigError)
             if read["format"] != FORMAT:
                 raise ConfigError(
                     f"robust accuracy of format {read['format']}; this version reads {FORMAT}"

@@ -82,7 +82,7 @@ REFUSED_KINDS: dict[str, Callable[[], bytes]] = {
     "no rows": lambda: png(16, 16),
     "16 bits": lambda: _saved(Image.new("I;16", (16, 16)), "PNG"),
     "floats": lambda: _saved(Image.new("F", (16, 16)), "TIFF"),
-    "cut": lambda: picture()[:50],
+    "cut": lambda: _saved(Image.effect_noise((16, 16), 90), "PNG")[:-150],
     "cut in the header": lambda: picture()[:20],
     "cut JPEG": lambda: _saved(Image.effect_noise((16, 16), 90), "JPEG")[:-90],
     "text": lambda: b"no picture\n",
