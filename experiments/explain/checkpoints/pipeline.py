@@ -78,7 +78,9 @@ def run_checkpoints(prepared: Prepared, folder: RunFolder, say: Say) -> dict[str
         for epoch, file in prepared.files.items()
     ]
     trials = carry_out([jobs], folder, arm="explain", say=say)
-    parts = {job.epoch: _maps(job, folder, methods, say) for job in jobs}
+    images, _, height, width = prepared.subject.pixels.shape
+    shape = (images, height, width)
+    parts = {job.epoch: _maps(job, folder, methods, shape, say) for job in jobs}
     maps = {name: {epoch: parts[epoch][name] for epoch in parts} for name in methods}
     arrays = {"images": prepared.subject.pixels.numpy()}
     for name, found in maps.items():
@@ -129,11 +131,18 @@ def _of(image: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _maps(
-    job: ExplainCheckpoint, folder: RunFolder, methods: tuple[str, ...], say: Say
+    job: ExplainCheckpoint,
+    folder: RunFolder,
+    methods: tuple[str, ...],
+    shape: tuple[int, ...],
+    say: Say,
 ) -> dict[str, Tensor]:
+    """The maps of one checkpoint by method, of this shape (N,H,W) each."""
     file = part(folder.path, job.epoch)
     try:
         saved = read_npz(file, methods, ())
+        if any(each.shape != shape or each.dtype.kind != "f" for each in saved.values()):
+            raise DataError(f"{file}: not maps of {shape}")
     except DataError:
         say(f"{job.id}: its maps are lost or damaged and made anew")
         with single_thread():  # as the job was run

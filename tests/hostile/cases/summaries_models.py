@@ -130,8 +130,8 @@ def _of_files() -> Iterator[Case]:
         for how, change in _KINDS.items():
             yield Case(f"files/{kind}/{name}/{how}", _changed(kind, name, change), ends=ends)
     for number in range(9):
-        for name, edit in VALUES.items():
-            prepare = _with_lines(_nth(number, edit))
+        for name in list(VALUES)[number % 3 :: 3]:
+            prepare = _with_lines(_nth(number, VALUES[name]))
             yield Case(f"metrics/train/{number}/{name}", prepare, ends=EITHER)
     for name, tensors in _examples().items():
         yield Case(f"examples/transfer/{name}", tensors)
