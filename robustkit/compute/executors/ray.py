@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import pickle
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,6 +22,11 @@ from robustkit.compute.executors.worker import Bug, RemoteWorker
 from robustkit.compute.outcomes import Lost, Outcome, OutOfMemory, Timeout, first_line
 from robustkit.errors import ConfigError, DeviceError
 
+ANSWER = 10.0  # seconds within which the head of a cluster has to answer
+# How HTTP/2, and with it gRPC, begins a connection on both sides (RFC 9113, 3.4): with a frame of
+# settings, of which nine bytes are the head and the fourth is the type.
+_SETTINGS, _FRAME = b"\x04", 9
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0" * 5
 PATIENCE = 300.0  # seconds without any worker after which a cluster is taken to have no room
 INSTALL = "pip install 'robustkit[ray]'"
 
@@ -282,10 +288,27 @@ def _start(ray: Any, cluster: Cluster, workers: int) -> None:
             cpus = math.ceil(workers * cluster.cpus_per_trial) or None
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
         else:
+            told = os.environ.get("RAY_ADDRESS") if cluster.address == "auto" else cluster.address
+            _check_answers(told or "")
             ray.init(address=cluster.address, **quiet)
     except (ConnectionError, OSError, ValueError, RuntimeError) as error:
         where = "of this machine" if cluster.address is None else f"at '{cluster.address}'"
         raise DeviceError(f"no Ray cluster {where}: {first_line(error)}") from None
+
+
+def _check_answers(address: str) -> None:
+    """Raise `OSError` unless a gRPC server is at HOST:PORT, as a cluster's head is.
+
+    Ray itself would knock for minutes at a door where nobody is, and write lines about it.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal() or os.environ.get("RAY_USE_TLS") == "1":
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), ANSWER) as connection:
+        connection.sendall(_PREFACE)
+        answer = connection.recv(_FRAME)
+    if answer[3:4] != _SETTINGS:
+        raise ConnectionError("what answers there is no head of a Ray cluster")
 
 
 def _room(ray: Any, cluster: Cluster) -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from tests.experiments.evolve.runs import INLINE, TINY, TWO_WORKERS
@@ -26,9 +29,8 @@ def cases() -> Iterator[Case]:
         for verb, prepare in {"attack": _attack, "runs": _runs, "doctor": _doctor}.items():
             before = _limited(resource.RLIMIT_NOFILE, count)
             yield Case(f"limits/{verb}/{count} open files", prepare, ends=(0, 1, 2), before=before)
-    for count in (14, 24):
-        before = _limited(resource.RLIMIT_NOFILE, count)
-        yield Case(f"limits/processes/{count} open files", _processes, before=before)
+    before = _limited(resource.RLIMIT_NOFILE, 14)
+    yield Case("limits/processes/14 open files", _processes, before=before, seconds=200)
     for mebibytes in (0, 50, 200):
         before = _memory(mebibytes)
         yield Case(f"limits/train/{mebibytes} MiB", _large, ends=EITHER, before=before)
@@ -37,7 +39,7 @@ def cases() -> Iterator[Case]:
         before = _from_start(mebibytes)
         name = f"limits/fresh/{mebibytes} MiB"
         yield Case(name, _train, before=before, fresh=True, seconds=200)
-    yield Case("limits/processes/no process", _processes, before=_no_process)
+    yield Case("limits/processes/no process", _processes, before=_no_process, seconds=200)
     yield Case("limits/runs/no process", _runs, ends=(0,), before=_no_process)
     yield Case("limits/attack/no process", _attack, ends=(0,), before=_no_process)
     yield Case("limits/train/one second", _long, ends=(152,), before=_one_second, after=_said)
@@ -50,9 +52,35 @@ def cases() -> Iterator[Case]:
             seconds=150,
             after=_nothing_made,
         )
+    yield Case("limits/ray/a stub", _stub, seconds=150, after=_nothing_made)
+    yield Case("limits/ray/a silent stub", _silent_stub, seconds=150, after=_nothing_made)
     for name in MISSING:
         yield Case(f"limits/doctor/without {name}", _doctor, ends=(0, 1), before=_without(name))
         yield Case(f"limits/attack/without {name}", _attack, ends=EITHER, before=_without(name))
+
+
+def _answering(answer: bytes) -> str:
+    """The address of a server of this process that says this to whoever comes."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with server, connection:
+            connection.sendall(answer)
+            time.sleep(20)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return "{}:{}".format(*server.getsockname())
+
+
+def _stub(place: Place) -> Sequence[str]:
+    address = _answering(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    return ["evolve", *TINY, "--executor", "ray", "--ray-address", address, "--out", "run"]
+
+
+def _silent_stub(place: Place) -> Sequence[str]:
+    address = _answering(b"")
+    return ["evolve", *TINY, "--executor", "ray", "--ray-address", address, "--out", "run"]
 
 
 def _limited(which: int, most: int) -> Callable[[Place], None]:
