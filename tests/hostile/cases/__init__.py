@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.hostile.case import Case
-from tests.hostile.cases import ledgers, links, summaries_search
+from tests.hostile.cases import ledgers, links, patches, summaries_search
 
-MODULES = (links, summaries_search, ledgers)
+MODULES = (links, summaries_search, ledgers, patches)
 
 
 def every() -> Iterator[Case]:
