@@ -157,14 +157,6 @@ TENSORS: dict[str, Callable[[Tensor], Tensor | None]] = {
     "not a number": lambda each: each * torch.nan,
 }
 GALLERY = ["index", "labels", "clean", "adversarial", "predicted", "gradients"]
-    "index",
-    "labels",
-    "clean",
-    "adversarial",
-    "predicted",
-    "predicted_adversarial",
-    "gradients",
-]
 EXAMPLES = [f"{kind}.{part}" for kind in ("repaired", "broken") for part in ("index", "image")]
 VERDICT = ["correct", "under_R", "under_own", "cosine", "norm"]
 
