@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from experiments.evolve.jobs import TrainNet
 from experiments.evolve.rows import check_rows
@@ -62,11 +61,12 @@ def reusable(path: str | None) -> Mapping[str, Trial]:
     if not Path(file).is_file():
         raise RunError(f"{path}: an evolution without a ledger: nothing to reuse")
     with Ledger.read(file) as ledger:
-        trials = [trial for arm in ARMS for trial in ledger.trials(arm)]
+        trials = ledger.trials()
     check_rows(trials, file)
-    found: dict[str, Any] = {}
-    for trial in trials:
-        name = trial.payload.get("identity")
-        if trial.outcome == "Ok" and isinstance(name, str):
-            found[name] = trial
-    return found
+    # The later of an arm's order wins, as ever.
+    trials.sort(key=lambda trial: (*ARMS, trial.arm).index(trial.arm))
+    return {
+        trial.payload["identity"]: trial
+        for trial in trials
+        if trial.arm in ARMS and trial.outcome == "Ok" and "identity" in trial.payload
+    }
