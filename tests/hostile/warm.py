@@ -1,4 +1,4 @@
-"""Imports that many cases share, done once before the children are forked: each would for itself."""
+"""Imports that many cases share, done once, before children are forked that each would."""
 
 from __future__ import annotations
 

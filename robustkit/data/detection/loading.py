@@ -130,7 +130,8 @@ _READERS: dict[str, Callable[[str, str, str, bool], DetectionSet]] = {
     "shapes": _shapes,
 }
 _OPTIONS: dict[str, Callable[[str], Any]] = {
-    "texture": lambda text: float(Fraction(text)) if len(text) < 16 else float(text),
+    # Only of whole numbers: a fraction of 1e999999999 is a number of as many digits.
+    "texture": lambda text: float(Fraction(text)) if "/" in text else float(text),
     "side": int,
     "seed": int,
 }

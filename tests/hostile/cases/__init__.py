@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.hostile.case import Case
-from tests.hostile.cases import links, summaries_detectors, summaries_studies
+from tests.hostile.cases import detectors, links, summaries_detectors, summaries_studies
 
-MODULES = (links, summaries_detectors, summaries_studies)
+MODULES = (links, detectors, summaries_detectors, summaries_studies)
 
 
 def every() -> Iterator[Case]:
