@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from adaptation.detectors.backbone import (
@@ -162,6 +163,13 @@ def rebuild(card: Card, *, seed: int | None = None, trust: Collection[str] = ())
             )
     with isolated_rng(seed):
         return Detector(_net(entry, card), card)
+
+
+def outline(card: Card) -> nn.Module:
+    """The net of a card without a backbone of others', with shapes alone; errors as `rebuild`."""
+    _check_card(card)
+    with isolated_rng(), torch.device("meta"):
+        return _net(card.architecture, card)
 
 
 def code_of(entry: Mapping[str, Any]) -> tuple[str, ...]:

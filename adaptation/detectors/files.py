@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from adaptation.detectors.build import FAMILY, code_of, rebuild
+from adaptation.detectors.build import FAMILY, code_of, outline, rebuild
 from adaptation.detectors.detector import Detector
 from robustkit.errors import ModelError
 from robustkit.models import files
-from robustkit.models.weights import fit_weights
+from robustkit.models.weights import check_weights, fit_weights
 
 save, digest = files.save, files.digest
 
@@ -28,9 +28,12 @@ def load(path: Path | str, *, trust: Collection[str] = ()) -> Detector:
             "to --backbone"
         )
     try:
+        if card.architecture.get("backbone") is None:
+            # Described first, without memory: a card may ask for a net of any number of classes.
+            check_weights(outline(card), tensors, path)
         model = rebuild(card, seed=0, trust=trust)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ModelError(f"{path}: its card describes no detector ({error})") from error
     fit_weights(model.net, tensors, path)

@@ -17,6 +17,7 @@ from robustkit.reading import check_regular, parse_json
 from robustkit.runs import atomic_path
 
 NOTES = "training"
+_ADAM = {"step", "exp_avg", "exp_avg_sq"}
 
 
 def save_state(
@@ -57,6 +58,7 @@ def load_state(
         for name, value in _under(tensors, "optimizer").items():
             number, _, entry = name.partition("/")
             state.setdefault(int(number), {})[entry] = value
+        _check_state(state, optimizer)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -66,16 +68,31 @@ def load_state(
 
 def read_notes(path: Path) -> dict[str, Any]:
     """The notes that `save_state` wrote; raises `RunError` for a file that has none."""
-    check_regular(path, error=RunError)
+    check_regular(path, error=RunError, follow=False)
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {})[NOTES]
+            told = (file.metadata() or {})[NOTES]
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise unusable(path, str(error).splitlines()[0]) from None
-    notes = parse_json(text, str(path), error=RunError)
+    notes = parse_json(told, f"{path}: its notes", error=RunError)
     if not isinstance(notes, dict):
         raise unusable(path, "its notes are none")
     return notes
+
+
+def _check_state(
+    state: Mapping[int, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer
+) -> None:
+    """Raise `ValueError` where a state is not that of the optimiser's parameters."""
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    names = {"momentum_buffer"} if isinstance(optimizer, torch.optim.SGD) else _ADAM
+    for number, entries in state.items():
+        if not 0 <= number < len(parameters) or entries.keys() != names:
+            raise ValueError(f"a state of the optimiser for parameter {number}, which has none")
+        for name, value in entries.items():
+            shape = torch.Size() if name == "step" else parameters[number].shape
+            if value.shape != shape or not value.is_floating_point():
+                raise ValueError(f"the optimiser's {name} of parameter {number} does not fit")
 
 
 def unusable(path: Path, reason: str) -> RunError:

@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, TypedDict
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from adaptation.detectors import Detector
@@ -23,8 +25,16 @@ from robustkit.compute import DivergedError, device_of, isolated_rng
 from robustkit.data import to_unit
 from robustkit.data.detection import DetectionSet
 from robustkit.errors import ConfigError, RunError
+from robustkit.reading import check_kind
 
 EVERY = 250  # steps between checkpoints
+
+
+class Progress(TypedDict):
+    """How far a training is, in a checkpoint."""
+
+    step: Annotated[int, Meta(ge=0)]
+    losses: list[float]
 
 
 @dataclass(frozen=True)
@@ -208,16 +218,29 @@ class _Training:
                 f"{path}: the state of a training with other settings or data; delete it to train "
                 "this one anew"
             )
-        step, losses = notes.get("step"), notes.get("losses")
-        if type(step) is not int or not isinstance(losses, list) or len(losses) != step:
-            raise unusable(path, "its notes tell no step")
+        told = check_kind(notes, Progress, f"{path}: its notes", error=RunError)
+        step, losses = told["step"], told["losses"]
+        if len(losses) != step:
+            raise unusable(path, f"{len(losses)} losses of {step} steps")
         tensors = load_state(path, self.modules, self.optimizer)
         if step > self.config.steps or (step and not self.optimizer.state):
             raise unusable(path, f"step {step} of {self.config.steps}, or no optimiser's state")
-        self.step, self.losses = step, [float(loss) for loss in losses]
-        self.parts.delta = [
-            tensors[f"delta/{number}"].to(self.device) for number in range(len(tensors))
-        ]
+        self.step, self.losses = step, losses
+        self.parts.delta = self._perturbations(tensors, path)
+
+    def _perturbations(self, tensors: Mapping[str, Tensor], path: Path) -> list[Tensor]:
+        """Those of free training, one for each image of a batch, or none."""
+        images: list[Tensor] = []
+        if self.config.adversary == "free" and self.step:
+            number = (self.step - 1) // self.config.replays
+            size, seed = self.config.batch_size, self.config.seed
+            images = draw_batch(self.source, number, size, seed, flip=False).images
+        found = {f"delta/{number}": image for number, image in enumerate(images)}
+        if {name: each.shape for name, each in tensors.items()} != {
+            name: each.shape for name, each in found.items()
+        }:
+            raise unusable(path, "its perturbations are not those of a batch")
+        return [tensors[name].to(self.device, images[0].dtype) for name in found]
 
 
 def learning_rate(config: DetectionConfig, step: int) -> float:

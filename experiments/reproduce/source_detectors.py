@@ -229,8 +229,8 @@ def draw_gains(summary: Summary) -> Iterator[tuple[str, str]]:
             for seed in own:
                 distance = of["distances"][seed][target]["ratio"]
                 points.setdefault(recipe, []).append((target, distance, own[seed] - plain[seed]))
-    if points:
-        known = [each for own in gains_by_seed(summary["worlds"]).values() for each in own]
+    known = [each for own in gains_by_seed(summary["worlds"]).values() for each in own]
+    if points and known:
         yield "gains.svg", gains_figure(points, fitted(known)[0])
 
 

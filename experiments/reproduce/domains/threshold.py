@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -43,4 +44,6 @@ def left_out(by_seed: Mapping[str, Points]) -> int | None:
 def correlated(points: Points) -> float:
     """Spearman's correlation of distance and gain; NaN where either is constant."""
     ratios, gains = zip(*points, strict=True)
+    if len(set(ratios)) == 1 or len(set(gains)) == 1:
+        return math.nan
     return float(spearmanr(ratios, gains).statistic)

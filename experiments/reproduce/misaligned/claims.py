@@ -6,6 +6,7 @@ disagrees where it lies on the other, and is left open where it holds the bound.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -125,7 +126,10 @@ def accuracy_gained(nets: Nets) -> dict[str, Any]:
     mean = sum(evolved) / len(evolved) - sum(plain) / len(plain)
     if min(len(evolved), len(plain)) < 2 or len({*evolved}) == len({*plain}) == 1:
         return {"mean": mean, "low": None, "high": None, "n": min(len(evolved), len(plain))}
-    interval = stats.ttest_ind(evolved, plain, equal_var=False).confidence_interval(0.95)
+    with warnings.catch_warnings():
+        # Trainings that come out alike are told of as a loss of precision.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        interval = stats.ttest_ind(evolved, plain, equal_var=False).confidence_interval(0.95)
     ends = {"low": float(interval.low), "high": float(interval.high)}
     return {"mean": mean, **ends, "n": min(len(evolved), len(plain))}
 
