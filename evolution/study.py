@@ -15,6 +15,7 @@ from evolution.pareto import front
 from robustkit.compute.outcomes import first_line
 from robustkit.errors import RobustkitError, RunError
 from robustkit.models import Blueprint
+from robustkit.reading import parse_json, printable
 
 FORMAT = 1
 
@@ -74,10 +75,11 @@ class Study:
     def from_json(cls, text: str) -> Study:
         """Return the study that `to_json` wrote; raises `RunError` for anything else."""
         try:
-            plain = json.loads(text)
+            plain = parse_json(text, "no study", error=RunError)
             if plain["format"] != FORMAT:
                 raise RunError(
-                    f"study of format {plain['format']}; this robustkit reads format {FORMAT}"
+                    f"study of format {printable(plain['format'])}; "
+                    f"this robustkit reads format {FORMAT}"
                 )
             objectives = tuple(Objective(**each) for each in plain["objectives"])
             trials = tuple(

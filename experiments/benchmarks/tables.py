@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from experiments.benchmarks.results import Measured, Results
 from experiments.benchmarks.suites import ABOUT
 from experiments.wording import NOTHING
 from robustkit.errors import RunError
+from robustkit.reading import open_bounded
 from robustkit.runs import write_text
 
 HEAD = ("what", "ours", "peer", "ratio", "claim", "note")
@@ -77,8 +79,13 @@ def check_page(path: Path) -> None:
         raise RunError(f"{path}: a folder; name the file of the page, as {path / 'page.md'}")
     if not path.parent.is_dir():
         raise RunError(f"cannot write {path}: {path.parent} is not a folder")
-    if path.exists() and not path.read_bytes().startswith(MARK.encode()):
+    if os.path.lexists(path) and not _is_ours(path):
         raise RunError(f"{path}: not made by `robustkit bench`; it is left as it is")
+
+
+def _is_ours(path: Path) -> bool:
+    with open_bounded(path, error=RunError) as file:
+        return file.read(len(MARK)) == MARK.encode()
 
 
 def write_page(path: Path, results: Results) -> None:

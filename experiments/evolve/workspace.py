@@ -37,7 +37,7 @@ from robustkit.data import (
 )
 from robustkit.errors import ConfigError, ModelError, RunError
 from robustkit.models.matching import matched
-from robustkit.reading import check_plain_folder
+from robustkit.reading import check_plain_folder, typed_path
 from robustkit.runs import RunFolder
 
 REFERENCE, SURROGATE = "R", "S"
@@ -216,7 +216,7 @@ def check_scratch(folder: str | None) -> Path | None:
     """The folder that `--scratch` names; raises `ConfigError` unless files can be made in it."""
     if folder is None:
         return None
-    path = Path(folder).expanduser()
+    path = typed_path(folder, error=ConfigError)
     if not path.is_dir():
         told = "not a folder" if os.path.lexists(path) else "no such folder; make it first"
         raise ConfigError(f"--scratch: {path}: {told}")

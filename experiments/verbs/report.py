@@ -7,6 +7,7 @@ from pathlib import Path
 from experiments.options import Options, VerbParser
 from experiments.verbs import VERBS, verb_module
 from robustkit.errors import RunError
+from robustkit.reading import read_text
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.report import drawings
 
@@ -32,7 +33,7 @@ def run(options: Options) -> int:
     print(path)
     if figures is not None:
         figures.mkdir(parents=True)
-        for name, drawing in drawings(path.read_text(encoding="utf-8")).items():
+        for name, drawing in drawings(read_text(path, error=RunError, follow=False)).items():
             write_text(figures / f"{name}.svg", drawing)
             print(figures / f"{name}.svg")
     return 0

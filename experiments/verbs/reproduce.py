@@ -24,7 +24,8 @@ from experiments.reproduce import (
 from experiments.reproduce.running import run_study
 from robustkit.compute import resolve_device
 from robustkit.compute.seeds import check_seed
-from robustkit.errors import ConfigError
+from robustkit.errors import ConfigError, RunError
+from robustkit.reading import read_text
 from robustkit.runs import RunFolder, write_text
 
 
@@ -77,7 +78,7 @@ def run(options: Options) -> int:
         if folder.summary() is None:
             folder.write_summary(run_study(folder, lambda line: print(line, flush=True)))
         path = report(folder)
-    print(path.read_text(encoding="utf-8"), end="")
+    print(read_text(path, error=RunError, follow=False), end="")
     return 0
 
 

@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from experiments.nets import resolve_net
 from experiments.reproduce.heat.pictures import draw_strips
-from experiments.reproduce.heat.result import Choice, Seen, Shown, Trained
+from experiments.reproduce.heat.result import Choice, Chosen, Seen, Shown, Trained
+from experiments.summaries import check_has
 from robustkit import data, explain, models, training
 from robustkit.attacks import predict
 from robustkit.compute import derive_seed, device_of, resolve_device
 from robustkit.data import ImageSet, Splits
+from robustkit.errors import RunError
 from robustkit.models import Classifier
+from robustkit.reading import check_kind, read_json
 from robustkit.runs import atomic_path
 
 GROUPS = ("A", "B", "C")
@@ -52,6 +55,17 @@ class Setting:
     def choice(self) -> Path:
         """The file of the reference segment and the images that are looked at."""
         return Path(self.path) / f"{self.arm}_choice.json"
+
+    def chosen(self, count: int) -> Chosen:
+        """What that file holds; raises `RunError` where it is not of `count` test images."""
+        path = self.choice()
+        found = check_kind(
+            read_json(path, error=RunError, follow=False), Chosen, str(path), error=RunError
+        )
+        check_has(found["groups"], GROUPS, f"{path}: groups")
+        if any(index >= count for group in GROUPS for index in found["groups"][group]):
+            raise RunError(f"{path}: groups: images beyond the {count} of the test set")
+        return found
 
     def splits(self) -> Splits:
         """The data, its training part cut to `count` images, classes kept even."""
@@ -142,7 +156,7 @@ class Look:
     def run(self) -> dict[str, Any]:
         """By group: likeness of every kind of map, entropy and the probability of the class."""
         of, splits = self.setting, self.setting.splits()
-        choice = json.loads(of.choice().read_text())
+        choice = of.chosen(len(splits.test))
         now, then = of.load(self.number), of.load(choice["reference"])
         groups = {}
         for group, indices in choice["groups"].items():
@@ -175,7 +189,7 @@ class Strips:
     def run(self) -> dict[str, Any]:
         """Draws one strip for saliency and Grad-CAM of one image of each group."""
         of, splits = self.setting, self.setting.splits()
-        choice = json.loads(of.choice().read_text())
+        choice = of.chosen(len(splits.test))
         chosen = [indices[0] for indices in choice["groups"].values() if indices]
         names = [group for group, indices in choice["groups"].items() if indices]
         images = splits.test.subset(torch.tensor(chosen))

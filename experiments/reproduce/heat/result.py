@@ -54,6 +54,12 @@ class Choice(TypedDict):
     reference: Annotated[int, Meta(ge=1, le=10**6)]
 
 
+class Chosen(Choice):
+    """The same, and the indices of the test images that are looked at, by group."""
+
+    groups: dict[str, list[Count]]
+
+
 class Arm(TypedDict):
     """Checkpoints by their numbers from 1, and the maps of each where they were made."""
 

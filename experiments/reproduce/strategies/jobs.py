@@ -89,11 +89,9 @@ class SearchAndJudge:
         prepared = Path(self.path) / f"R-{self.seed}"
         path = Path(self.path) / f"{self.search.replace(' ', '-')}-{self.seed}"
         space = place_beside(prepared, path, config)
-        tried = baseline_of(prepared)
-        baseline = {"R2": tried[str(config.epochs)]}
-        if config.halving is not None:
-            lower = rungs(config.epochs, config.halving)[:-1]
-            baseline |= {f"R2/{epochs}": tried[str(epochs)] for epochs in lower}
+        lower = [] if config.halving is None else rungs(config.epochs, config.halving)[:-1]
+        tried = baseline_of(prepared, [config.epochs, *lower])
+        baseline = {"R2": tried[config.epochs], **{f"R2/{each}": tried[each] for each in lower}}
         with Ledger.create(space.folder.file("ledger.sqlite")) as ledger:
             time = self._search(config, space, baseline, ledger)
             trials = ledger.in_order()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,12 @@ import torch.nn.functional as F
 from experiments.evolve.config import EvolveConfig
 from experiments.evolve.workspace import Workspace
 from experiments.options import plain
+from experiments.reproduce.strategies.result import Baseline
+from experiments.summaries import check_has
 from robustkit import data
 from robustkit.data import ImageSet
+from robustkit.errors import RunError
+from robustkit.reading import check_kind, read_json
 from robustkit.runs import RunFolder, atomic_path
 
 SIDE = 16
@@ -64,7 +68,10 @@ def place_beside(prepared: Path, path: Path, config: EvolveConfig) -> Workspace:
     return space
 
 
-def baseline_of(prepared: Path) -> dict[str, dict[str, Any]]:
-    """Trials of R's architecture by epochs, as text."""
-    found: dict[str, dict[str, Any]] = json.loads((prepared / BASELINE).read_text())
-    return found
+def baseline_of(prepared: Path, epochs: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Trials of R's architecture by `epochs`; raises `RunError` where their file lacks one."""
+    path = prepared / BASELINE
+    told = read_json(path, error=RunError, follow=False)
+    found = check_kind(told, dict[str, Baseline], str(path), error=RunError)
+    check_has(found, map(str, epochs), str(path))
+    return {each: told[str(each)] for each in epochs}

@@ -38,6 +38,13 @@ class Judged(TypedDict):
     transfer: MeanShare | None
 
 
+class Baseline(TypedDict):
+    """What a search asks of a trial of R's architecture."""
+
+    accuracy: MeanShare
+    macs: Annotated[int, Meta(ge=1)]
+
+
 class Reference(TypedDict):
     """R's architecture retrained as the nets that were found are."""
 

@@ -9,10 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.hostile.case import EITHER, REFUSED, Case, Ending, Place
-from tests.hostile.edits import EXTRA, edits, top_extra
+from tests.hostile.edited_runs import BROKEN, REPORT, Prepare, copied, settings, with_edit
+from tests.hostile.edits import DROP, EDITS, EXTRA, NAN, OVERFLOW, Edit, edits, spelt
 from tests.hostile.warm import warm
 
 BENCH = Path(__file__).parents[3] / "experiments" / "results" / "benchmarks" / "bench.json"
@@ -93,21 +92,22 @@ def _bench() -> Any:
     return json.loads(BENCH.read_text())
 
 
-def _summary(run: str, edit: Callable[[Any], str]) -> Callable[[Place], Sequence[str]]:
-    def prepare(place: Place) -> Sequence[str]:
+def _laid(run: str) -> Callable[[Place], Path]:
+    def lay(place: Place) -> Path:
         warm("report", "adapt", "detect", "shift")
-        folder = place.copy(run, "sent")
-        (folder / "summary.json").write_text(edit(_whole(run, folder)))
-        return ["report", "sent"]
+        return copied(run)(place)
 
-    return prepare
+    return lay
 
 
-def _whole(run: str, folder: Path) -> Any:
+def _summary(run: str, edit: Edit) -> Prepare:
+    return with_edit(_laid(run), "summary.json", lambda told: edit(_whole(run, told)))
+
+
+def _whole(run: str, told: Any) -> Any:
     """The run's own summary, with what is optional: so that every path above is in it."""
-    told = json.loads((folder / "summary.json").read_text())
     if run == "detect":
-        told |= {"contrast": told["detector"], "left_out": ["cat"]}
+        told = {**told, "contrast": told["detector"], "left_out": ["cat"]}
         told["detector"] = {**told["detector"], "notes": ["a note"]}
         told["contrast"] = {**told["contrast"], "notes": ["a note"]}
     if run == "adapt":
@@ -115,22 +115,13 @@ def _whole(run: str, folder: Path) -> Any:
     return told
 
 
-def _config(run: str, changes: dict[str, Any], verb: str) -> Callable[[Place], Sequence[str]]:
-    def prepare(place: Place) -> Sequence[str]:
-        warm("report", "adapt", "detect", "shift")
-        folder = place.copy(run, "sent")
-        saved = yaml.safe_load((folder / "config.yaml").read_text())
-        config = {**saved["config"], **changes}
-        saved["config"] = {key: value for key, value in config.items() if value is not ...}
-        (folder / "config.yaml").write_text(yaml.safe_dump(saved))
-        return ["report", "sent"] if verb == "report" else [run, "--resume", "sent"]
-
-    return prepare
+def _config(run: str, changes: dict[str, Any], command: Sequence[str] = REPORT) -> Prepare:
+    return with_edit(_laid(run), "config.yaml", settings(changes), command)
 
 
 CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "adapt": {
-        "no source": {"source": ...},
+        "no source": {"source": DROP},
         "source is a number": {"source": 3},
         "source is a list": {"source": ["shapes:photo"]},
         "source of nobody": {"source": "shapes:nothing"},
@@ -144,16 +135,16 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "seeds are a text": {"seeds": "three"},
         "recipe is a text": {"recipe": "source"},
         "recipe of nobody": {"recipe": ["source", "../../x"]},
-        "judge_eps is NaN": {"judge_eps": float("nan")},
+        "judge_eps is NaN": {"judge_eps": NAN},
         "judge_eps is negative": {"judge_eps": -1},
-        "threshold is infinite": {"threshold": float("inf")},
+        "threshold is infinite": {"threshold": OVERFLOW},
         "steps are huge": {"steps": 10**60},
-        "no device": {"device": ...},
+        "no device": {"device": DROP},
         "device is a list": {"device": []},
         "an unknown key": {EXTRA: {"a": [1]}},
     },
     "detect": {
-        "no model": {"model": ...},
+        "no model": {"model": DROP},
         "model is empty": {"model": ""},
         "model is a list": {"model": []},
         "data is null": {"data": None},
@@ -161,8 +152,8 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "attack_steps are negative": {"attack_steps": -1},
         "attack_loss of nobody": {"attack_loss": "x"},
         "eps is a text": {"eps": "0.1"},
-        "eps is NaN": {"eps": [float("nan")]},
-        "sure is infinite": {"sure": float("inf")},
+        "eps is NaN": {"eps": [NAN]},
+        "sure is infinite": {"sure": OVERFLOW},
         "seed is negative": {"seed": -1},
         "an unknown key": {EXTRA: {"a": [1]}},
     },
@@ -170,17 +161,17 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
 HARMLESS = {("adapt", "threshold is infinite"), ("adapt", "steps are huge")}
 
 
-def _measured(edit: Callable[[Any], str], *flags: str) -> Callable[[Place], Sequence[str]]:
+def _measured(edit: Edit, *flags: str) -> Prepare:
     def prepare(place: Place) -> Sequence[str]:
         warm("bench")
-        place.write("b.json", edit(_bench()))
+        place.write("b.json", spelt(edit(_bench())))
         place.write("old.json", BENCH.read_bytes())
         return ["bench", "--measured", "b.json", *flags]
 
     return prepare
 
 
-def _bench_text(content: str | bytes) -> Callable[[Place], Sequence[str]]:
+def _bench_text(content: str | bytes) -> Prepare:
     def prepare(place: Place) -> Sequence[str]:
         place.write("b.json", content)
         return ["bench", "--measured", "b.json"]
@@ -204,26 +195,22 @@ def cases() -> Iterator[Case]:
         for name, edit in edits(told, 120):
             yield Case(f"report/{run}/{name}", _summary(run, edit), EITHER, after=_report_drawn)
         drawn = (0,) if run != "shift" else REFUSED
-        yield Case(f"report/{run}/an unknown key", _summary(run, top_extra), drawn)
+        yield Case(f"report/{run}/an unknown key", _summary(run, EDITS["extra"]), drawn)
     for run, configs in CONFIGS.items():
         for name, changes in configs.items():
             fine = name == "an unknown key"
             ends = EITHER if (run, name) in HARMLESS else (0,) if fine else REFUSED
-            yield Case(f"report/{run}/settings/{name}", _config(run, changes, "report"), ends)
+            yield Case(f"report/{run}/settings/{name}", _config(run, changes), ends)
             if run == "adapt":
-                prepare = _config(run, changes, "resume")
+                prepare = _config(run, changes, (run, "--resume", "sent"))
                 yield Case(f"resume/{run}/settings/{name}", prepare, EITHER)
     few = {name: _bench()["suites"][name] for name in ("penalty", "robust", "scaling")}
     for number, (name, edit) in enumerate(edits({**_bench(), "suites": few}, 120)):
         flags = ("--compare", "old.json") if number % 2 else ("--page", "page.md")
         yield Case(f"bench/edit/{name}", _measured(edit, *flags), ends=(0, 1, 2))
-    yield Case("bench/an unknown key", _measured(top_extra), ends=(0, 1))
-    files: dict[str, str | bytes] = {
-        "nothing": "",
-        "no JSON": "{",
-        "a list": "[]",
-        "brackets": "[" * 100_000,
-        "no UTF-8": b'{"suites": "\xff"}',
+    yield Case("bench/an unknown key", _measured(EDITS["extra"]), ends=(0, 1))
+    files = {
+        **BROKEN,
         "format is a list": '{"format": [], "suites": {}}',
         "format is huge": '{"format": ' + "9" * 4000 + ', "suites": {}}',
         "suites are a list": '{"format": 1, "machine": {}, "versions": {}, "suites": []}',

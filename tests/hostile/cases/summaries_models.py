@@ -8,24 +8,29 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.hostile.case import EITHER, REFUSED, Case, Ending, Place
-from tests.hostile.tree_edits import NAMES, VALUES, as_json, edited, paths, renamed
-
-# How many keys the summary of each made run has, and tables whose keys are names.
-KEYS = {
-    "train": 17,
-    "attack": 61,
-    "transfer": 60,
-    "explain": 129,
-    "checkpoints": 49,
-    "explain-transfer": 168,
-}
-TABLES = frozenset(
-    {"matrix", "late", "early", "flipped", "targeted", "models", "nets", "per_attack", "mcnemar"}
-    | {"cosines", "keys", "imported", "cascading", "independent", "scores", "changes", "contrast"}
+from tests.hostile.edited_runs import (
+    BROKEN,
+    Prepare,
+    copied,
+    finished,
+    then,
+    with_edit,
+    with_file,
+    with_summary_of,
 )
+from tests.hostile.edits import EDITS, NAMES, Edit, at, edited, nth, numbered_edits, renamed
+
+# How many places there are in the summary of each made run.
+PLACES = {
+    "train": 17,
+    "attack": 65,
+    "transfer": 116,
+    "explain": 258,
+    "checkpoints": 82,
+    "explain-transfer": 300,
+}
+FEW = ("train", "attack")  # kinds whose every place is edited twice
 RENAMED: dict[str, tuple[tuple[str | int, ...], ...]] = {
     "attack": (("models", "model"), ("pixel_space", "models", "model")),
     "transfer": (
@@ -43,20 +48,9 @@ RENAMED: dict[str, tuple[tuple[str | int, ...], ...]] = {
     ),
     "checkpoints": (("changes", "cav"),),
 }
-SETTINGS = {"train": 35, "attack": 23, "transfer": 34, "explain": 36, "checkpoints": 44}
+SETTINGS = {"train": 35, "attack": 24, "transfer": 36, "explain": 38, "checkpoints": 47}
 PICTURES = {"explain": "panel_000.png", "checkpoints": "strip_001_saliency.png"}
 FILES = {**PICTURES, "transfer": "examples.safetensors", "train": "metrics.jsonl"}
-WHOLE: dict[str, str | bytes] = {
-    "empty": "",
-    "no object": "[]",
-    "nothing in it": "{}",
-    "no text": b"\xff\xfe{}",
-    "cut": '{"n": 1',
-    "deep": "[" * 100_000,
-    "deep object": '{"a":' * 100_000,
-    "NaN": "NaN",
-    "long number": "9" * 100_000,
-}
 HEADS: dict[str, dict[str, Any]] = {
     "another verb": {"verb": "juggle"},
     "verb of two lines": {"verb": "train\nattack\x1b[2J"},
@@ -68,46 +62,38 @@ HEADS: dict[str, dict[str, Any]] = {
 
 def cases() -> Iterator[Case]:
     """Reports of edited runs, and whatever else reads them."""
-    for kind, count in KEYS.items():
+    for kind, count in PLACES.items():
         yield Case(f"summary/{kind}/sound", _report(kind, lambda tree: tree), ends=(0,))
         yield Case(f"summary/{kind}/unknown key", _report(kind, _with_unknown), ends=(0,))
-        for number in range(count):
-            for turn in range(1 if kind.startswith("explain") else 2):
-                name = list(VALUES)[(5 * number + 13 * turn) % len(VALUES)]
-                prepare = _report(kind, _nth(number, VALUES[name]))
-                yield Case(f"summary/{kind}/{number}/{name}", prepare, ends=EITHER, seconds=30)
+        for name, edit in numbered_edits(count, turns=2 if kind in FEW else 1):
+            yield Case(f"summary/{kind}/{name}", _report(kind, edit), ends=EITHER, seconds=30)
         for path in RENAMED.get(kind, ()):
             for name, text in NAMES.items():
                 prepare = _report(kind, _renamed(path, text))
                 where = ".".join(map(str, path))
                 yield Case(f"summary/{kind}/{where}/named {name}", prepare, ends=EITHER, seconds=30)
-        for name, content in WHOLE.items():
-            yield Case(f"summary/{kind}/whole/{name}", _written(kind, "summary.json", content))
+        for name, content in BROKEN.items():
+            prepare = with_file(copied(kind), "summary.json", content)
+            yield Case(f"summary/{kind}/whole/{name}", prepare)
         for name, head in HEADS.items():
             yield Case(f"summary/{kind}/head/{name}", _report(kind, _updated(head)))
-        for other in KEYS:
+        for other in PLACES:
             # Nothing drawn of a training's checkpoints is in one model's explanation, or back.
             if other != kind and {other, kind} != {"explain", "explain-transfer"}:
-                yield Case(f"summary/{kind}/that of {other}", _swapped(kind, other))
+                prepare = with_summary_of(copied(kind), finished(other))
+                yield Case(f"summary/{kind}/that of {other}", prepare)
     yield from _of_settings()
     yield from _of_files()
     yield from _of_readers()
 
 
-def key_count(summary: dict[str, Any]) -> int:
-    """How many keys of a summary have their turn."""
-    return len(list(paths(summary, TABLES)))
-
-
 def _of_settings() -> Iterator[Case]:
     for kind, count in SETTINGS.items():
-        for number in range(count):
-            name = list(VALUES)[(7 * number) % len(VALUES)]
-            prepare = _configured(kind, _nth(number, VALUES[name]))
-            yield Case(f"settings/{kind}/{number}/{name}", prepare, ends=EITHER)
-        for name in ("dropped", "null", "no list", "huge", "deep", "name escape"):
+        for name, edit in numbered_edits(count):
+            yield Case(f"settings/{kind}/{name}", _configured(kind, edit), ends=EITHER)
+        for name in ("drop", "null", "empty list", "huge integer", "deep", "escape"):
             key = ("config", "method" if kind in PICTURES else "data")
-            prepare = _configured(kind, _at(key, VALUES[name]))
+            prepare = _configured(kind, at(key, name))
             yield Case(f"settings/{kind}/{key[1]}/{name}", prepare, ends=EITHER)
         for name, command in (
             ("none", {}),
@@ -115,11 +101,10 @@ def _of_settings() -> Iterator[Case]:
             ("numbers", {"command": [1, 2]}),
             ("text", {"command": "robustkit"}),
         ):
-            yield Case(
-                f"env/{kind}/command {name}", _written(kind, "env.json", json.dumps(command))
-            )
+            prepare = with_file(copied(kind), "env.json", json.dumps(command))
+            yield Case(f"env/{kind}/command {name}", prepare)
         strange = {"command": ["robustkit"], "os": "\x1b[2J\x00", "cores": 10**300, "cpu": [[{}]]}
-        prepare = _written(kind, "env.json", json.dumps(strange))
+        prepare = with_file(copied(kind), "env.json", json.dumps(strange))
         yield Case(f"env/{kind}/strange", prepare, ends=(0,), after=_no_controls)
 
 
@@ -130,8 +115,8 @@ def _of_files() -> Iterator[Case]:
         for how, change in _KINDS.items():
             yield Case(f"files/{kind}/{name}/{how}", _changed(kind, name, change), ends=ends)
     for number in range(9):
-        for name in list(VALUES)[number % 3 :: 3]:
-            prepare = _with_lines(_nth(number, VALUES[name]))
+        for name in list(EDITS)[number % 2 :: 2]:
+            prepare = _with_lines(nth(number, name))
             yield Case(f"metrics/train/{number}/{name}", prepare, ends=EITHER)
     for name, tensors in _examples().items():
         yield Case(f"examples/transfer/{name}", tensors)
@@ -143,86 +128,47 @@ def _of_readers() -> Iterator[Case]:
     over = ["explain", "--run", "sent", "--index", "0", *quick]
     repaired = ["explain", "--repair", "sent", "--which", "repaired", *quick]
     again = ["repair", "--run", "sent", "--iterations", "1", "--device", "cpu", "--out", "new"]
-    for name in ("dropped", "text", "no list", "huge", "deep"):
-        change = VALUES[name]
+    for name in ("drop", "text for it", "empty list", "huge integer", "deep"):
         for key in ("sources", "targets", "data", "seed", "attack", "eps", "cache", "gradients"):
-            prepare = _then(_configured("transfer", _at(("config", key), change)), attacked)
+            prepare = then(_configured("transfer", at(("config", key), name)), attacked)
             yield Case(f"read/transfer/{key}/{name}", prepare, ends=EITHER)
         for key in ("sets", "verb"):
-            prepare = _then(_report("transfer", _at((key,), change)), attacked)
+            prepare = then(_report("transfer", at((key,), name)), attacked)
             yield Case(f"read/transfer/summary {key}/{name}", prepare, ends=EITHER)
         for key in ("data", "root"):
             for command, told in ((over, "explain"), (again, "repair")):
-                prepare = _then(_configured("train", _at(("config", key), change)), command)
+                prepare = then(_configured("train", at(("config", key), name)), command)
                 yield Case(f"read/train/{told} {key}/{name}", prepare, ends=EITHER)
-        prepare = _then(_report("train", _at(("best_epoch",), change)), again)
+        prepare = then(_report("train", at(("best_epoch",), name)), again)
         yield Case(f"read/train/best_epoch/{name}", prepare, ends=EITHER)
-        prepare = _then(_with_lines(_at(("val_acc",), change)), over)
+        prepare = then(_with_lines(at(("val_acc",), name)), over)
         yield Case(f"read/train/val_acc/{name}", prepare, ends=EITHER)
         for key in ("model", "data", "root", "repair_on", "protocol"):
-            prepare = _then(_configured("repair", _at(("config", key), change)), repaired)
+            prepare = then(_configured("repair", at(("config", key), name)), repaired)
             yield Case(f"read/repair/{key}/{name}", prepare, ends=EITHER)
-        prepare = _then(_report("repair", _at(("repaired_indices",), change)), repaired)
+        prepare = then(_report("repair", at(("repaired_indices",), name)), repaired)
         yield Case(f"read/repair/repaired_indices/{name}", prepare, ends=EITHER)
     code = "open('../outside/made-by-code', 'w')\n\ndef make():\n    pass\n"
     for kind, key, value, command in (
         ("transfer", "sources", ["late=evil.py:make"], attacked),
         ("repair", "model", "evil.py:make", repaired),
     ):
-        prepare = _then(_configured(kind, _at(("config", key), _constant(value))), command)
+        prepare = then(_configured(kind, _set(("config", key), value)), command)
         yield Case(f"read/{kind}/code", _beside("evil.py", code, prepare), says="")
-    elsewhere = _configured("transfer", _at(("config", "cache"), _constant("../outside/cache")))
-    yield Case("read/transfer/cache elsewhere", _then(elsewhere, attacked), ends=EITHER)
-
-
-Prepare = Callable[[Place], Sequence[str]]
-Edit = Callable[[Any], Any]
+    elsewhere = _configured("transfer", _set(("config", "cache"), "../outside/cache"))
+    yield Case("read/transfer/cache elsewhere", then(elsewhere, attacked), ends=EITHER)
 
 
 def _report(kind: str, edit: Edit) -> Prepare:
-    def prepare(place: Place) -> Sequence[str]:
-        file = place.copy(kind, "sent") / "summary.json"
-        file.write_text(as_json(edit(json.loads(file.read_text()))))
-        return ["report", "sent"]
-
-    return prepare
+    return with_edit(copied(kind), "summary.json", edit)
 
 
 def _configured(kind: str, edit: Edit) -> Prepare:
-    def prepare(place: Place) -> Sequence[str]:
-        file = place.copy(kind, "sent") / "config.yaml"
-        # JSON is YAML, and says what a careful writer of YAML would refuse to.
-        file.write_text(as_json(edit(yaml.safe_load(file.read_text()))))
-        return ["report", "sent"]
-
-    return prepare
+    return with_edit(copied(kind), "config.yaml", edit)
 
 
 def _with_lines(edit: Edit) -> Prepare:
-    def prepare(place: Place) -> Sequence[str]:
-        file = place.copy("train", "sent") / "metrics.jsonl"
-        first, *rest = file.read_text().splitlines()
-        file.write_text("\n".join([as_json(edit(json.loads(first))), *rest, ""]))
-        return ["report", "sent"]
-
-    return prepare
-
-
-def _written(kind: str, name: str, content: str | bytes) -> Prepare:
-    def prepare(place: Place) -> Sequence[str]:
-        place.copy(kind, "sent")
-        place.write(f"sent/{name}", content)
-        return ["report", "sent"]
-
-    return prepare
-
-
-def _swapped(kind: str, other: str) -> Prepare:
-    def prepare(place: Place) -> Sequence[str]:
-        content = (place.run(other) / "summary.json").read_bytes()
-        return _written(kind, "summary.json", content)(place)
-
-    return prepare
+    return with_edit(copied("train"), "metrics.jsonl", edit)
 
 
 def _changed(kind: str, name: str, change: Callable[[Path, Place], None]) -> Prepare:
@@ -235,32 +181,12 @@ def _changed(kind: str, name: str, change: Callable[[Path, Place], None]) -> Pre
     return prepare
 
 
-def _then(prepare: Prepare, command: Sequence[str]) -> Prepare:
-    def prepared(place: Place) -> Sequence[str]:
-        prepare(place)
-        return command
-
-    return prepared
-
-
 def _beside(name: str, content: str, prepare: Prepare) -> Prepare:
     def prepared(place: Place) -> Sequence[str]:
         place.write(name, content)
         return prepare(place)
 
     return prepared
-
-
-def _nth(number: int, change: Edit) -> Edit:
-    def edit(tree: Any) -> Any:
-        found = list(paths(tree, TABLES))
-        return edited(tree, found[number % len(found)], change)
-
-    return edit
-
-
-def _at(path: tuple[str | int, ...], change: Edit) -> Edit:
-    return lambda tree: edited(tree, path, change)
 
 
 def _renamed(path: tuple[str | int, ...], name: str) -> Edit:
@@ -271,8 +197,8 @@ def _updated(head: dict[str, Any]) -> Edit:
     return lambda tree: {**tree, **head}
 
 
-def _constant(value: Any) -> Edit:
-    return lambda _: value
+def _set(path: tuple[str | int, ...], value: Any) -> Edit:
+    return lambda tree: edited(tree, path, lambda _: value)
 
 
 def _with_unknown(tree: Any) -> Any:

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from tests.hostile.case import EITHER, Case, Ending, Place
-from tests.hostile.cases.edits import EDITS, edited, paths, spelt
+from tests.hostile.edited_runs import (
+    BROKEN,
+    REPORT,
+    copied,
+    finished,
+    unfinished,
+    with_edit,
+    with_file,
+    with_summary_of,
+)
+from tests.hostile.edits import EDITS, at, nth, nth_path, numbered_edits, paths
 
 VERBS = ("evolve", "repair")
 # How many places there are in a summary of the kind, rounded up: every one is hit by some edit.
-PLACES = {"evolve": 520, "repair": 230}
+PLACES = {"evolve": 310, "repair": 140}
 # Objects whose keys are names: another one is no key that a reader leaves out.
 OPEN = {"per_class", "localised", "sizes", "robust", "transfer", "seconds"}
 RARELY = 13  # of cases, one in so many is of `--resume` as well
-WHOLE: dict[str, str | bytes] = {
-    "empty": "",
-    "null": "null",
-    "list": "[]",
-    "number": "3",
-    "empty object": "{}",
-    "cut": '{"format": 1, "verb": ',
-    "not UTF-8": b'{"data": "\xff\xfe"}',
-    "byte order mark of UTF-16": '{"format": 1}'.encode("utf-16"),
-    "binary": bytes(range(256)) * 40,
-    "deep": '{"nets": ' + "[" * 100_000 + "]" * 100_000 + "}",
-    "twice": '{"format": 1}{"format": 1}',
-}
+UNFINISHED = unfinished("evolve")
+RESUME = ("evolve", "--resume", "sent")
 CONFIG_EDITS = (
     "drop",
     "null",
@@ -41,7 +37,7 @@ CONFIG_EDITS = (
     "negative",
     "deep",
     "escape",
-    "maths",
+    "mathtext",
     "HTML",
     "10,000 characters",
     "zero",
@@ -62,38 +58,37 @@ def cases() -> Iterator[Case]:
     for verb in VERBS:
         yield from _summaries(verb)
         yield from _settings(verb)
-        for name, content in WHOLE.items():
+        for name, content in BROKEN.items():
             for command in ("report", "resume"):
                 for file in ("summary.json", "env.json"):
                     yield Case(
                         f"summary/{verb}/{command}/{file}/{name}",
-                        _replaced(verb, file, content, command),
+                        with_file(copied(verb), file, content, _command(verb, command)),
                         ends=EITHER if command == "resume" or file == "env.json" else (2,),
                     )
         for other in ("attack", "train", "explain", "adapt", "evolve", "repair"):
             if other != verb:
-                yield Case(f"summary/{verb}/report/of {other}", _swapped(verb, other))
+                prepare = with_summary_of(copied(verb), finished(other))
+                yield Case(f"summary/{verb}/report/of {other}", prepare)
     yield from _notes()
 
 
 def _summaries(verb: str) -> Iterator[Case]:
-    names = list(EDITS)
-    for place in range(PLACES[verb]):
-        name = names[(place + place // len(names)) % len(names)]
+    for turn, (name, edit) in enumerate(numbered_edits(PLACES[verb])):
+        number, _, kind = name.partition("/")
         yield Case(
-            f"summary/{verb}/report/{name}/{place}",
-            _edit(verb, "summary.json", place, name, "report"),
+            f"summary/{verb}/report/{kind}/{number}",
+            with_edit(copied(verb), "summary.json", edit),
             ends=EITHER,
-            after=_works(verb, place) if name == "extra" else _harmless,
+            after=_works(verb, turn) if kind == "extra" else _harmless,
         )
-        if place % RARELY == 0:
-            name = names[place // RARELY % len(names)]
-            yield Case(
-                f"summary/{verb}/resume/{name}/{place}",
-                _edit(verb, "summary.json", place, name, "resume"),
-                ends=EITHER,
-                after=_harmless,
+        if turn % RARELY == 0:
+            kind = list(EDITS)[turn // RARELY % len(EDITS)]
+            prepare = with_edit(
+                copied(verb), "summary.json", nth(turn, kind), _command(verb, "resume")
             )
+            name = f"summary/{verb}/resume/{kind}/{turn}"
+            yield Case(name, prepare, ends=EITHER, after=_harmless)
 
 
 def _settings(verb: str) -> Iterator[Case]:
@@ -103,7 +98,12 @@ def _settings(verb: str) -> Iterator[Case]:
             for command in commands:
                 yield Case(
                     f"settings/{verb}/{command}/{key}/{name}",
-                    _setting(verb, key, name, command),
+                    with_edit(
+                        copied(verb),
+                        "config.yaml",
+                        at(("config", key), name),
+                        _command(verb, command),
+                    ),
                     ends=EITHER,
                     after=_harmless,
                 )
@@ -117,11 +117,10 @@ def _notes() -> Iterator[Case]:
     ):
         for turn, key in enumerate(keys):
             for name in list(EDITS)[turn::4]:
-                yield Case(
-                    f"notes/{file}/{key}/{name}", _note(file, key, name), ends=EITHER, seconds=120
-                )
-        for name, content in WHOLE.items():
-            yield Case(f"notes/{file}/{name}", _unfinished_with(file, content))
+                prepare = with_edit(UNFINISHED, file, at((key,), name), RESUME)
+                yield Case(f"notes/{file}/{key}/{name}", prepare, ends=EITHER, seconds=120)
+        for name, content in BROKEN.items():
+            yield Case(f"notes/{file}/{name}", with_file(UNFINISHED, file, content, RESUME))
     for name, line in {
         "text": '{"event": "finished", "wall_seconds": "long"}',
         "negative": '{"event": "finished", "wall_seconds": -1}',
@@ -132,82 +131,19 @@ def _notes() -> Iterator[Case]:
         "no JSON": "finished",
         "deep": "[" * 1000 + "]" * 1000,
     }.items():
-        yield Case(f"notes/metrics.jsonl/{name}", _unfinished_with("metrics.jsonl", line + "\n"))
+        prepare = with_file(UNFINISHED, "metrics.jsonl", line + "\n", RESUME)
+        yield Case(f"notes/metrics.jsonl/{name}", prepare)
 
 
-def _arguments(verb: str, command: str) -> Sequence[str]:
-    return ["report", "sent"] if command == "report" else [verb, "--resume", "sent"]
-
-
-def _edit(
-    verb: str, file: str, number: int, name: str, command: str
-) -> Callable[[Place], Sequence[str]]:
-    def prepare(place: Place) -> Sequence[str]:
-        path = place.copy(verb, "sent") / file
-        told = json.loads(path.read_text())
-        places = list(paths(told))
-        assert len(places) <= PLACES[verb], len(places)
-        path.write_text(spelt(edited(told, places[number % len(places)], EDITS[name])))
-        return _arguments(verb, command)
-
-    return prepare
-
-
-def _replaced(
-    verb: str, file: str, content: str | bytes, command: str
-) -> Callable[[Place], Sequence[str]]:
-    def prepare(place: Place) -> Sequence[str]:
-        place.copy(verb, "sent")
-        place.write(f"sent/{file}", content)
-        return _arguments(verb, command)
-
-    return prepare
-
-
-def _swapped(verb: str, other: str) -> Callable[[Place], Sequence[str]]:
-    def prepare(place: Place) -> Sequence[str]:
-        path = place.copy(verb, "sent") / "summary.json"
-        path.write_bytes((place.run(other) / "summary.json").read_bytes())
-        return ["report", "sent"]
-
-    return prepare
-
-
-def _setting(verb: str, key: str, name: str, command: str) -> Callable[[Place], Sequence[str]]:
-    def prepare(place: Place) -> Sequence[str]:
-        path = place.copy(verb, "sent") / "config.yaml"
-        told = yaml.safe_load(path.read_text())
-        # JSON is YAML, and has room for what no dumper would write.
-        path.write_text(spelt(edited(told, ("config", key), EDITS[name])))
-        return _arguments(verb, command)
-
-    return prepare
-
-
-def _note(file: str, key: str, name: str) -> Callable[[Place], Sequence[str]]:
-    def prepare(place: Place) -> Sequence[str]:
-        path = place.unfinished("evolve", "sent") / file
-        told: Any = json.loads(path.read_text())
-        path.write_text(spelt(edited(told, (key,), EDITS[name])))
-        return ["evolve", "--resume", "sent"]
-
-    return prepare
-
-
-def _unfinished_with(file: str, content: str | bytes) -> Callable[[Place], Sequence[str]]:
-    def prepare(place: Place) -> Sequence[str]:
-        place.unfinished("evolve", "sent")
-        place.write(f"sent/{file}", content)
-        return ["evolve", "--resume", "sent"]
-
-    return prepare
+def _command(verb: str, command: str) -> tuple[str, ...]:
+    return REPORT if command == "report" else (verb, "--resume", "sent")
 
 
 def _works(verb: str, number: int) -> Callable[[Place, Ending], str | None]:
     def after(place: Place, ending: Ending) -> str | None:
-        places = list(paths(json.loads((place.run(verb) / "summary.json").read_text())))
-        beside = places[number % len(places)][:-1]
-        if ending.code != 0 and not OPEN & set(beside[-1:]):
+        told = json.loads((place.run(verb) / "summary.json").read_text())
+        assert len(list(paths(told))) <= PLACES[verb]
+        if ending.code != 0 and not OPEN & set(nth_path(told, number)[-2:]):
             return "a key that no reader knows was refused"
         return _harmless(place, ending)
 

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.hostile.case import EITHER, REFUSED, Case, Ending, Place
-from tests.hostile.edits import EXTRA, edits, top_extra
+from tests.hostile.edited_runs import (
+    BROKEN,
+    Lay,
+    Prepare,
+    settings,
+    with_edit,
+    with_file,
+    with_summary_of,
+)
+from tests.hostile.edits import DROP, EDITS, EXTRA, edits
 from tests.hostile.warm import warm
 
+COMMANDS = {
+    "report": ("report", "all/sent"),
+    "evidence": ("reproduce", "--evidence", "all"),
+    "resume": ("reproduce", "--resume", "all/sent"),
+}
 RESULTS = Path(__file__).parents[3] / "experiments" / "results"
+DIGITS = RESULTS / "digit-shift"
 MOST = 40  # edits of a summary
-OTHER = {"digit-shift": "occlusion"}
 SETTINGS: dict[str, Any] = {
-    "no name": {"name": ...},
+    "no name": {"name": DROP},
     "name of nobody": {"name": "nothing"},
     "name is a list": {"name": ["digit-shift"]},
     "name with escapes": {"name": "\x1b[2J"},
-    "no seed": {"seed": ...},
+    "no seed": {"seed": DROP},
     "seed is a text": {"seed": "0"},
     "seed is true": {"seed": True},
     "seed is negative": {"seed": -1},
@@ -41,73 +53,33 @@ def _studies() -> Iterator[Path]:
             yield path.parent
 
 
-def _laid(place: Place, study: Path, name: str = "sent") -> Path:
-    """A copy of a committed run, as a run folder that is complete."""
-    warm("report", "reproduce")
-    folder = place.here / "all" / name
-    folder.mkdir(parents=True)
-    for file in ("summary.json", "config.yaml"):
-        shutil.copy(study / file, folder)
-    (folder / "env.json").write_text('{"command": ["robustkit"]}')
-    return folder
+def _laid(study: Path) -> Lay:
+    """Return what copies a committed run to the folder `all/sent`, as one that is complete."""
+
+    def lay(place: Place) -> Path:
+        warm("report", "reproduce")
+        folder = place.here / "all" / "sent"
+        folder.mkdir(parents=True)
+        for file in ("summary.json", "config.yaml"):
+            shutil.copy(study / file, folder)
+        (folder / "env.json").write_text('{"command": ["robustkit"]}')
+        return folder
+
+    return lay
 
 
-def _summary(
-    study: Path, edit: Callable[[Any], str], *, page: bool
-) -> Callable[..., Sequence[str]]:
-    def prepare(place: Place) -> Sequence[str]:
-        folder = _laid(place, study)
-        told = json.loads((study / "summary.json").read_text())
-        (folder / "summary.json").write_text(edit(told))
-        return ["reproduce", "--evidence", "all"] if page else ["report", "all/sent"]
-
-    return prepare
+def _committed(study: Path) -> Lay:
+    return lambda place: study
 
 
-def _settings(study: Path, changes: dict[str, Any], verb: str) -> Callable[..., Sequence[str]]:
-    def prepare(place: Place) -> Sequence[str]:
-        folder = _laid(place, study)
-        saved = yaml.safe_load((folder / "config.yaml").read_text())
-        config = {**saved["config"], **changes}
-        saved["config"] = {key: value for key, value in config.items() if value is not ...}
-        (folder / "config.yaml").write_text(yaml.safe_dump(saved))
-        if verb == "evidence":
-            return ["reproduce", "--evidence", "all"]
-        return ["report", "all/sent"] if verb == "report" else ["reproduce", "--resume", "all/sent"]
-
-    return prepare
-
-
-def _text(text: str | bytes) -> Callable[..., Sequence[str]]:
-    def prepare(place: Place) -> Sequence[str]:
-        folder = _laid(place, RESULTS / "digit-shift")
-        content = text.encode() if isinstance(text, str) else text
-        (folder / "summary.json").write_bytes(content)
-        return ["report", "all/sent"]
-
-    return prepare
-
-
-def _swapped(study: Path, other: Path) -> Callable[..., Sequence[str]]:
-    def prepare(place: Place) -> Sequence[str]:
-        folder = _laid(place, study)
-        shutil.copy(other / "summary.json", folder)
-        return ["report", "all/sent"]
-
-    return prepare
-
-
-def _renamed(study: Path, other: Path) -> Callable[..., Sequence[str]]:
+def _renamed(study: Path, other: Path) -> Prepare:
     """Another study's summary that says it is of this one."""
+    told = json.loads((other / "summary.json").read_text())
 
-    def prepare(place: Place) -> Sequence[str]:
-        folder = _laid(place, study)
-        own = json.loads((study / "summary.json").read_text())
-        told = json.loads((other / "summary.json").read_text())
-        (folder / "summary.json").write_text(json.dumps({**told, "study": own["study"]}))
-        return ["report", "all/sent"]
+    def edit(own: Any) -> Any:
+        return {**told, "study": own["study"]}
 
-    return prepare
+    return with_edit(_laid(study), "summary.json", edit, COMMANDS["report"])
 
 
 def _drawn(place: Place, ending: Ending) -> str | None:
@@ -121,39 +93,36 @@ def cases() -> Iterator[Case]:
     for study in studies:
         told = json.loads((study / "summary.json").read_text())
         for number, (name, edit) in enumerate(edits(told, MOST)):
-            page = number % 4 == 3
-            verb = "evidence" if page else "report"
-            prepare = _summary(study, edit, page=page)
+            verb = "evidence" if number % 4 == 3 else "report"
+            prepare = with_edit(_laid(study), "summary.json", edit, COMMANDS[verb])
             yield Case(f"{verb}/study/{study.name}/{name}", prepare, ends=EITHER)
-        prepare = _summary(study, top_extra, page=False)
+        extra = EDITS["extra"]
+        prepare = with_edit(_laid(study), "summary.json", extra, COMMANDS["report"])
         yield Case(f"report/study/{study.name}/an unknown key", prepare, (0,), after=_drawn)
     for study, other in zip(studies, [*studies[1:], studies[0]], strict=True):
         same = json.loads((study / "summary.json").read_text())["study"]
         alike = same == json.loads((other / "summary.json").read_text())["study"]
         ends = EITHER if alike else REFUSED
         name = f"{study.name}/the summary of {other.name}"
-        yield Case(f"report/study/{name}", _swapped(study, other), ends)
+        prepare = with_summary_of(_laid(study), _committed(other), COMMANDS["report"])
+        yield Case(f"report/study/{name}", prepare, ends)
         yield Case(f"report/study/{name}, renamed", _renamed(study, other), ends)
     for name, changes in SETTINGS.items():
         for verb in ("report", "evidence", "resume"):
-            prepare = _settings(RESULTS / "digit-shift", changes, verb)
+            edit = settings(changes)
+            prepare = with_edit(_laid(DIGITS), "config.yaml", edit, COMMANDS[verb])
             fine = name == "an unknown key" and verb != "resume"
             # What is resumed is read as options are: "0" is a number there.
             text = name == "seed is a text" and verb == "resume"
             ends = (0,) if fine else EITHER if text else REFUSED
             yield Case(f"{verb}/study/settings/{name}", prepare, ends)
-    files: dict[str, str | bytes] = {
-        "nothing": "",
-        "no JSON": "{",
-        "a list": "[]",
-        "a text": '"study"',
-        "brackets": "[" * 100_000,
-        "no UTF-8": b'{"study": "\xff"}',
-        "a lone surrogate": '{"study": "\\ud800"}',
+    files = {
+        **BROKEN,
         "nothing but its name": '{"study": "digit-shift"}',
         "study is a list": '{"study": ["digit-shift"]}',
         "study has escapes": '{"study": "\\u001b[2J"}',
         "scale is a list": '{"study": "digit-shift", "scale": []}',
     }
     for name, content in files.items():
-        yield Case(f"report/study/summary/{name}", _text(content))
+        prepare = with_file(_laid(DIGITS), "summary.json", content, COMMANDS["report"])
+        yield Case(f"report/study/summary/{name}", prepare)
