@@ -158,7 +158,11 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "an unknown key": {EXTRA: {"a": [1]}},
     },
 }
-HARMLESS = {("adapt", "threshold is infinite"), ("adapt", "steps are huge")}
+# What no drawing needs is not looked at.
+HARMLESS = {
+    *(("adapt", "threshold is infinite"), ("adapt", "steps are huge")),
+    *(("adapt", "no source"), ("adapt", "detector of nobody")),
+}
 
 
 def _measured(edit: Edit, *flags: str) -> Prepare:
