@@ -57,13 +57,9 @@ def cases() -> Iterator[Case]:
         for verb, arguments in _READING.items():
             yield Case(
                 f"environment/{verb}/ROBUSTKIT_DATA {name}",
-                lambda place, arguments=arguments: arguments,
-                before=lambda place, root=root: os.environ.update(ROBUSTKIT_DATA=root(place)),
-                ends=(1,)
-                if verb == "doctor" and name not in ("empty",)
-                else (0, 1)
-                if verb == "doctor"
-                else REFUSED,
+                given(*arguments),
+                before=_root(root),
+                ends=(0, 1) if verb == "doctor" else REFUSED,
             )
     for name, folder in {"missing": "/nowhere", "a file": "/dev/null", "full": "/dev/full"}.items():
         before = _temporary(folder)
@@ -240,6 +236,14 @@ def _attack(place: Place) -> Sequence[str]:
 
 def _doctor(place: Place) -> Sequence[str]:
     return ["doctor"]
+
+
+def given(*arguments: str) -> Callable[[Place], Sequence[str]]:
+    return lambda place: arguments
+
+
+def _root(root: Callable[[Place], str]) -> Callable[[Place], None]:
+    return lambda place: os.environ.update(ROBUSTKIT_DATA=root(place))
 
 
 def _with(name: str, value: str) -> Callable[[Place], None]:
