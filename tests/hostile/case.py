@@ -13,6 +13,10 @@ REFUSED = (2,)
 EITHER = (0, 2)
 
 
+Send = Callable[[int], None]
+"""Sends a signal to the command of a case; raises `ProcessLookupError` when it has ended."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a case happens.
@@ -48,11 +52,6 @@ class Place:
         return path
 
 
-def saying(arguments: Sequence[str]) -> Callable[[Place], Sequence[str]]:
-    """Return what prepares nothing and gives these arguments."""
-    return lambda place: arguments
-
-
 @dataclass(frozen=True)
 class Ending:
     """How a command ended: exit code, None if it had to be killed, and what it wrote."""
@@ -69,7 +68,7 @@ class Case:
 
     `prepare` makes what the case needs and returns the command's arguments; `before` runs in the
     child just before the command (limits, closed streams); `after` returns a complaint about what
-    is left, or nothing; `during` runs beside the command, whose process id it is given. One that is
+    is left, or nothing; `during` runs beside the command, to which it can send signals. One that is
     `fresh` begins in a new interpreter, for what only that looks at. `ends` are the exit codes that
     are right; it may take `seconds` and `memory` bytes more address space than the tests
     themselves. A `mute` one can write nothing to stderr, so that no line is asked of it.
@@ -82,7 +81,7 @@ class Case:
     memory: int = 4 * 2**30
     env: Mapping[str, str] = field(default_factory=dict)
     before: Callable[[Place], None] | None = None
-    during: Callable[[Place, int], None] | None = None
+    during: Callable[[Place, Send], None] | None = None
     fresh: bool = False
     mute: bool = False
     after: Callable[[Place, Ending], str | None] | None = None

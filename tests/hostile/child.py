@@ -14,12 +14,12 @@ import time
 import traceback
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 
-from tests.hostile.case import Case, Ending, Place
+from tests.hostile.case import Case, Ending, Place, Send
 
 ROOT = Path(__file__).parents[2]
 _QUIET = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
@@ -49,7 +49,9 @@ def _carried_out(case: Case, place: Place, arguments: list[str]) -> Ending:
         finally:
             os._exit(code)
     if case.during is not None:
-        threading.Thread(target=case.during, args=(place, child), daemon=True).start()
+        # By its descriptor: a number is given to somebody else once its process has ended.
+        descriptor = os.pidfd_open(child)
+        threading.Thread(target=_beside, args=(case.during, place, descriptor), daemon=True).start()
     ended = None
     while ended is None and time.monotonic() < start + case.seconds:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -64,6 +66,15 @@ def _carried_out(case: Case, place: Place, arguments: list[str]) -> Ending:
     seconds = time.monotonic() - start
     said, wrong = (each.read_bytes().decode("utf-8", "backslashreplace") for each in (out, err))
     return Ending(ended, said, wrong, seconds)
+
+
+def _beside(during: Callable[[Place, Send], None], place: Place, descriptor: int) -> None:
+    def send(number: int) -> None:
+        signal.pidfd_send_signal(descriptor, number)
+
+    with contextlib.suppress(ProcessLookupError):
+        during(place, send)
+    os.close(descriptor)
 
 
 def _run(case: Case, place: Place, arguments: list[str], out: Path, err: Path) -> int:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.hostile.case import EITHER, REFUSED, Case, Place, saying
+from tests.hostile.case import EITHER, REFUSED, Case, Place
 
 PLAIN = ("--data", "digits", "--test-size", "20", "--device", "cpu", "--probe", "0")
 NOBODY = 65534
@@ -57,13 +57,9 @@ def cases() -> Iterator[Case]:
         for verb, arguments in _READING.items():
             yield Case(
                 f"environment/{verb}/ROBUSTKIT_DATA {name}",
-                saying(arguments),
-                before=_with_root(root),
-                ends=(1,)
-                if verb == "doctor" and name not in ("empty",)
-                else (0, 1)
-                if verb == "doctor"
-                else REFUSED,
+                given(*arguments),
+                before=_root(root),
+                ends=(0, 1) if verb == "doctor" else REFUSED,
             )
     for name, folder in {"missing": "/nowhere", "a file": "/dev/null", "full": "/dev/full"}.items():
         before = _temporary(folder)
@@ -242,15 +238,19 @@ def _doctor(place: Place) -> Sequence[str]:
     return ["doctor"]
 
 
+def given(*arguments: str) -> Callable[[Place], Sequence[str]]:
+    return lambda place: arguments
+
+
+def _root(root: Callable[[Place], str]) -> Callable[[Place], None]:
+    return lambda place: os.environ.update(ROBUSTKIT_DATA=root(place))
+
+
 def _with(name: str, value: str) -> Callable[[Place], None]:
     def before(place: Place) -> None:
         os.environ[name] = value
 
     return before
-
-
-def _with_root(root: Callable[[Place], str]) -> Callable[[Place], None]:
-    return lambda place: os.environ.update(ROBUSTKIT_DATA=root(place))
 
 
 def _temporary(folder: str) -> Callable[[Place], None]:

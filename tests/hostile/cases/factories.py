@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from tests.experiments.evolve.runs import INLINE, TINY
+from tests.experiments.evolve.runs import INLINE, ONE_WORKER, TINY
 from tests.hostile.case import Case, Ending, Place
 
 RAISED = {
@@ -246,6 +246,8 @@ def cases() -> Iterator[Case]:
             yield _refused(f"extend/objective/{name}", used, "own.py")
             used = _evolved(HEAD + BLOCK.format(what=what), *OWN_BLOCK)
             yield _refused(f"extend/block/{name}", used, "own.py")
+    used = _evolved(HEAD + OBJECTIVE.format(what=RAISED["base"]), *OWN_OBJECTIVE, *ONE_WORKER)
+    yield _refused("extend/objective beside a worker/base", used, "own.py", seconds=200)
     for name, (what, says) in RETURNED.items():
         text = HEAD + NET + _function(what)
         yield _refused(f"factory/returns/{name}", _attacked(text), "net.py:make", says)
@@ -264,14 +266,16 @@ def _function(body: str) -> str:
     return f"def make():\n    {body}\n"
 
 
-def _refused(name: str, prepare: Callable[[Place], Sequence[str]], *says: str) -> Case:
+def _refused(
+    name: str, prepare: Callable[[Place], Sequence[str]], *says: str, seconds: float = 60.0
+) -> Case:
     def after(place: Place, ending: Ending) -> str | None:
         missing = [each for each in says if each and each not in ending.err]
         if ending.code == 2 and missing:
             return f"it does not say {missing}: {ending.err}"
         return None
 
-    return Case(name, prepare, after=after)
+    return Case(name, prepare, after=after, seconds=seconds)
 
 
 def _allowed(name: str, prepare: Callable[[Place], Sequence[str]]) -> Case:

@@ -10,16 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.experiments.evolve.runs import INLINE, TINY, TWO_WORKERS
-from tests.hostile.case import Case, Ending, Place
+from tests.hostile.case import Case, Ending, Place, Send
 
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Files whose appearance says how far a run is.
-MOMENTS = ("config.yaml", "metrics.jsonl", "ledger.sqlite", "checkpoint", "report.html")
 GO_ON = {
     "train": "start anew with: robustkit train --config run/config.yaml",
     "evolve": "go on with: robustkit evolve --resume run",
     "repair": "go on with: robustkit repair --resume run",
-    "checkpoints": "go on with: robustkit explain --resume run",
     "transfer": "start anew with: robustkit transfer --config run/config.yaml",
 }
 
@@ -47,6 +44,7 @@ def cases() -> Iterator[Case]:
                 f"signals/{verb}/after {delay:g} s",
                 _COMMANDS[verb],
                 ends=(0, 130),
+                seconds=200,
                 during=_at("metrics.jsonl", delay, signal.SIGINT),
             )
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -90,6 +88,7 @@ def cases() -> Iterator[Case]:
         _COMMANDS["evolve"],
         ends=(0,),
         before=_clocked(CLOCKS["back"]),
+        seconds=200,
         after=_no_negative,
     )
 
@@ -139,34 +138,31 @@ _COMMANDS: dict[str, Callable[[Place], Sequence[str]]] = {
 }
 
 
-def _at(file: str, delay: float, number: signal.Signals) -> Callable[[Place, int], None]:
+def _at(file: str, delay: float, number: signal.Signals) -> Callable[[Place, Send], None]:
     """Send a signal so many seconds after the run has written a file."""
 
-    def during(place: Place, process: int) -> None:
-        while not (place.here / "run" / file).exists():
+    def during(place: Place, send: Send) -> None:
+        while place.here.exists() and not (place.here / "run" / file).exists():
             time.sleep(0.01)
         time.sleep(delay)
-        os.kill(process, number)
+        send(number)
 
     return during
 
 
-def _twice(place: Place, process: int) -> None:
-    _at("config.yaml", 0.3, signal.SIGINT)(place, process)
+def _twice(place: Place, send: Send) -> None:
+    _at("config.yaml", 0.3, signal.SIGINT)(place, send)
     time.sleep(0.002)
-    os.kill(process, signal.SIGINT)
+    send(signal.SIGINT)
 
 
-def _stopped(place: Place, process: int) -> None:
+def _stopped(place: Place, send: Send) -> None:
     draw = random.Random(0)
-    try:
-        for _ in range(20):
-            time.sleep(draw.uniform(0.01, 0.1))
-            os.kill(process, signal.SIGSTOP)
-            time.sleep(draw.uniform(0.001, 0.05))
-            os.kill(process, signal.SIGCONT)
-    except ProcessLookupError:
-        return
+    for _ in range(20):
+        time.sleep(draw.uniform(0.01, 0.1))
+        send(signal.SIGSTOP)
+        time.sleep(draw.uniform(0.001, 0.05))
+        send(signal.SIGCONT)
 
 
 def _slow_start(number: signal.Signals) -> Callable[[Place], None]:

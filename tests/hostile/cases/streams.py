@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
-from tests.hostile.case import Case, Ending, Place, saying
-from tests.hostile.cases.environment import PLAIN
+from tests.hostile.case import Case, Ending, Place
+from tests.hostile.cases.environment import PLAIN, given
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "help": ("--help",),
@@ -32,7 +32,7 @@ def cases() -> Iterator[Case]:
                 where = "+".join(NAMES[number] for number in numbers)
                 yield Case(
                     f"streams/{name}/{where} {way}",
-                    saying(arguments),
+                    given(*arguments),
                     ends=(0, 1, 2),
                     before=_broken(way, *numbers),
                     mute=2 in numbers,
