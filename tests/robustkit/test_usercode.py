@@ -100,7 +100,7 @@ def test_what_it_changes_is_put_back(tmp_path: Path) -> None:
         torch.set_default_dtype(torch.float64)
         torch.set_num_threads(torch.get_num_threads() + 1)
         torch.set_grad_enabled(False)
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         warnings.simplefilter("error")
     assert state() == before
