@@ -74,8 +74,12 @@ def _ended(error: BaseException) -> int:
     if reason is None and isinstance(error, KeyboardInterrupt):
         hint = f"; {error}" if str(error) else ""
         number = _number_of(error)
-        how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
-        _tell(f"robustkit: {how}{hint}")
+        by_hand = number == signal.SIGINT
+        _tell(
+            f"robustkit: interrupted{hint}"
+            if by_hand
+            else f"robustkit: ended by {number.name}{hint}"
+        )
         return 128 + number
     if reason is None and isinstance(error, BrokenPipeError):
         # The reader of our output has left, as in `robustkit runs | head`: not worth a word.
@@ -188,6 +192,10 @@ def _mendable(error: Exception) -> str | None:
         return str(error)
     if "torchvision::nms" in str(error):
         return "torch and torchvision disagree; `robustkit doctor` prints the fix"
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        package = error.name.partition(".")[0]
+        if package not in _OURS:
+            return f"the package '{package}' is not installed; `robustkit doctor` prints the fix"
     if isinstance(error, Warning):
         return f"a warning that was made an error by -W or PYTHONWARNINGS: {error}"
     where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""

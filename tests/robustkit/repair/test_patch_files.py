@@ -50,8 +50,8 @@ def test_a_patch_is_saved_and_loaded(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(RepairError, match=f"{path}: no such patch"):
+    for path, said in ((tmp_path / "none.safetensors", "no such patch"), (tmp_path, "a folder")):
+        with pytest.raises(RepairError, match=f"{path}: {said}"):
             Patch.load(path)
 
 

@@ -133,7 +133,9 @@ def cached_files(folder: Path) -> tuple[Path, Path]:
 def test_a_damaged_file_is_named(tmp_path: Path, which: int, kept: int) -> None:
     path = cached_files(tmp_path)[which]
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(DataError, match=rf"{path.name} is not a whole \.npy file: .*; delete it"):
+    with pytest.raises(
+        DataError, match=rf"{path.name} cannot be read as a whole \.npy file: .*; delete it"
+    ):
         cached_reference(classifier(), views(), labels(), tmp_path)
 
 

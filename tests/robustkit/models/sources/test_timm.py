@@ -200,7 +200,7 @@ def test_a_description_that_is_not_timms(hub: Path) -> None:
     folder = snapshot(hub, "someone/other")
     spec = "timm:hf-hub:someone/other?pretrained=true"
     for written, said in (
-        ("{", "config.json is not timm's"),
+        ("{", "config.json: not JSON"),
         ("{}", "config.json is not timm's .it has no entry 'architecture'"),
         ('{"architecture": "resnet99", "pretrained_cfg": {}}', "timm has no model 'resnet99'"),
         (
