@@ -26,6 +26,7 @@ from robustkit.runs import is_disk_full
 from robustkit.usercode import fault
 
 EXIT_USAGE = 2
+_OURS = ("robustkit", "evolution", "adaptation", "experiments")
 _ASKING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU")  # signals that ask a process to end
 
 _OF_A_PATH = {  # what is wrong with a path that somebody typed
