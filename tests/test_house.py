@@ -134,7 +134,7 @@ MAY_READ = {
     "robustkit/runs/atomic.py": "os.open makes a folder's new names last",
     "robustkit/runs/ledger.py": "sqlite3.connect opens a file that was looked at",
     "robustkit/runs/folder.py": "json.loads is given what json.dumps has just made",
-    "robustkit/models/files.py": "json.loads is given the header that was just packed",
+    "robustkit/compute/tensorfiles.py": "json.loads is given the header that was just packed",
     "robustkit/models/blueprint/spec.py": "json.loads is given what json.dumps has just made",
     "robustkit/usercode.py": "os.open keeps the folder that a call of somebody's begins in",
     "experiments/pieces.py": "json.loads is given what json.dumps has just made",

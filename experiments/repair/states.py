@@ -10,13 +10,12 @@ import time
 from collections.abc import Mapping
 
 import torch
-from safetensors.torch import save as pack
 from torch import Tensor
 
 from experiments.repair.config import RepairOptions
 from experiments.repair.subject import Subject
 from robustkit import models
-from robustkit.compute.tensorfiles import Shapes, check_shapes, read_tensors
+from robustkit.compute.tensorfiles import Shapes, check_shapes, packed, read_tensors
 from robustkit.errors import RunError
 from robustkit.reading import check_kind
 from robustkit.repair import Search, Selection, SwarmConfig, Swarms
@@ -83,7 +82,7 @@ def save_state(folder: RunFolder, search: Search, key: str, number: int) -> None
     }
     notes["checksum"] = checksum(tensors, json.dumps(notes, sort_keys=True))
     with atomic_path(folder.file(_name(number))) as temporary:
-        temporary.write_bytes(pack(tensors, metadata=notes))
+        temporary.write_bytes(packed(tensors, notes))
 
 
 def forget_states(folder: RunFolder) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as pack
 from torch import Tensor
 
 from robustkit.errors import RobustkitError
@@ -18,6 +20,19 @@ LARGEST = 4 * 2**30
 Shapes = Mapping[str, tuple[torch.dtype, tuple[str | int, ...]]]
 """By the tensors' names: their type, and their lengths as numbers or as letters; one letter stands
 for the same length wherever it is named."""
+
+
+def packed(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> bytes:
+    """Return a safetensors file of `tensors` and `notes`, the same bytes in every process.
+
+    The library's own header lists notes in another order each time.
+    """
+    made = pack(dict(tensors), metadata=dict(notes))
+    size = int.from_bytes(made[:8], "little")
+    header = json.dumps(json.loads(made[8 : 8 + size]), sort_keys=True, separators=(",", ":"))
+    text = header.encode()
+    text += b" " * (-len(text) % 8)  # as the format wants tensors aligned
+    return len(text).to_bytes(8, "little") + text + made[8 + size :]
 
 
 def read_tensors(

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as pack
 from torch import Tensor, nn
 
 from robustkit.compute.seeds import isolated_rng
+from robustkit.compute.tensorfiles import packed
 from robustkit.errors import ModelError
 from robustkit.models.card import DETECTOR, Card
 from robustkit.models.classifier import Classifier, takes_grey
@@ -57,16 +57,7 @@ def save(
     notes = {_CARD: card.to_json(), _CHECKSUM: _digest(tensors, card)}
     with atomic_path(path) as temporary:
         # Written by python, not by safetensors, so that a full disk is an OSError.
-        temporary.write_bytes(_in_order(pack(tensors, metadata=notes)))
-
-
-def _in_order(packed: bytes) -> bytes:
-    """A safetensors file whose header has an order of its own: the library's differs by process."""
-    size = int.from_bytes(packed[:8], "little")
-    header = json.dumps(json.loads(packed[8 : 8 + size]), sort_keys=True, separators=(",", ":"))
-    text = header.encode()
-    text += b" " * (-len(text) % 8)  # as the format wants tensors aligned
-    return len(text).to_bytes(8, "little") + text + packed[8 + size :]
+        temporary.write_bytes(packed(tensors, notes))
 
 
 def load_file(

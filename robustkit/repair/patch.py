@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import save as pack
 from torch import Tensor, nn
 
 from robustkit.attacks.store import checksum as checksum_of
-from robustkit.compute.tensorfiles import read_tensors
+from robustkit.compute.tensorfiles import packed, read_tensors
 from robustkit.errors import RepairError
 from robustkit.models import Classifier, digest
 from robustkit.reading import parse_json, printable
@@ -104,7 +103,7 @@ class Patch:
         text = json.dumps(note, sort_keys=True, allow_nan=False)
         notes = {_NOTE: text, "sha256": checksum(tensors, text)}
         with atomic_path(path) as temporary:
-            temporary.write_bytes(pack(tensors, metadata=notes))
+            temporary.write_bytes(packed(tensors, notes))
 
     @classmethod
     def load(cls, path: Path | str) -> Patch:
