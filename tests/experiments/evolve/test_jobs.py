@@ -33,7 +33,7 @@ def run(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def space(run: Path) -> Workspace:
-    return open_workspace(str(run))
+    return open_workspace(str(run), None)
 
 
 def job(run: Path, **changes: Any) -> TrainNet:
