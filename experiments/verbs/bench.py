@@ -87,8 +87,9 @@ def _measure(names: list[str], options: Options, *, named: bool) -> Results:
     for name in names:
         try:
             measured = measure(name, device, environment)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"the suites that had ended are in {path}") from None
+        except KeyboardInterrupt as interrupt:
+            hint = f"the suites that had ended are in {path}"
+            raise KeyboardInterrupt(hint) from interrupt
         found = found.with_suite(name, measured)
         results.write(path, found)
         print(f"{name}: {len(measured.records)} records in {measured.seconds:.0f} s", flush=True)
