@@ -28,7 +28,7 @@ PLACES = {
     "transfer": 116,
     "explain": 258,
     "checkpoints": 82,
-    "explain-transfer": 300,
+    "explain-transfer": 201,
 }
 FEW = ("train", "attack")  # kinds whose every place is edited twice
 RENAMED: dict[str, tuple[tuple[str | int, ...], ...]] = {
