@@ -21,9 +21,9 @@ from evolution.strategies import SearchSettings, open_strategy
 from evolution.study import Study, StudyTrial, described
 from robustkit.compute import InvalidCandidateError, Ok, Outcome, classify, derive_seed
 from robustkit.compute.executors import open_executor
-from robustkit.compute.outcomes import DivergedError, first_line
+from robustkit.compute.outcomes import DivergedError
 from robustkit.compute.seeds import check_seed, isolated_rng
-from robustkit.errors import ConfigError, RunError, did_you_mean
+from robustkit.errors import ConfigError, RunError, did_you_mean, first_line
 from robustkit.models import Blueprint
 from robustkit.runs import Ledger, Trial
 

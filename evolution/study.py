@@ -12,8 +12,7 @@ from evolution.candidate import Candidate, Scored
 from evolution.genotype import Genotype
 from evolution.objectives import Objective
 from evolution.pareto import front
-from robustkit.compute.outcomes import first_line
-from robustkit.errors import RobustkitError, RunError
+from robustkit.errors import RobustkitError, RunError, first_line
 from robustkit.models import Blueprint
 from robustkit.reading import parse_json, printable
 

@@ -5,13 +5,10 @@ They may be given anew when a run is resumed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from experiments.options import VerbParser, real
-from robustkit.compute import Ok
-from robustkit.compute.executors import Cluster, Executor, Job, open_executor
-from robustkit.errors import RunError
 
 # What a resumed run may be given differently: results are the same to the bit whichever it is.
 FREE = ("executor", "workers", "ray_address", "cpus_per_trial", "gpus_per_trial")
@@ -48,44 +45,3 @@ def for_executor(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[st
     able = {"workers": 1, "timeout": None}
     changed = {name: given.get(name, value) for name, value in able.items() if name in config}
     return {**config, **changed}
-
-
-def executor_of(config: Mapping[str, Any]) -> Executor:
-    """The executor that a run's settings ask for; raises `ConfigError` for what it cannot do."""
-    return open_executor(
-        config["executor"],
-        workers=config["workers"],
-        timeout=config.get("timeout"),
-        memory_gib=config.get("memory_gib"),
-        cluster=Cluster(
-            address=config["ray_address"],
-            cpus_per_trial=config["cpus_per_trial"],
-            gpus_per_trial=config["gpus_per_trial"],
-        ),
-    )
-
-
-class Named(Job, Protocol):
-    """A job that says in a few words what it does."""
-
-    @property
-    def id(self) -> str:
-        """For a person."""
-
-
-def results_of(
-    jobs: Sequence[Named], config: Mapping[str, Any], say: Callable[[str], None]
-) -> list[Any]:
-    """What the jobs return, in their order, on the executor that the settings ask for.
-
-    `say` is told of each when it has ended. Raises `RunError` where one ends in anything but a
-    result.
-    """
-    found: dict[int, Any] = {}
-    with executor_of(config) as executor:
-        for job, outcome in executor.run(iter(jobs)):
-            if not isinstance(outcome, Ok):
-                raise RunError(f"{job.id}: {outcome.kind} ({outcome.reason})")
-            found[id(job)] = outcome.value
-            say(f"{job.id}: {outcome.seconds:.0f} s")
-    return [found[id(job)] for job in jobs]

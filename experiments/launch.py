@@ -16,10 +16,10 @@ from typing import Any
 
 from experiments.executing import FREE, for_executor
 from experiments.options import HOUSEKEEPING, Options, VerbParser
-from experiments.wording import EDITED
 from robustkit.errors import ConfigError, RobustkitError, RunError
 from robustkit.reading import typed_path
 from robustkit.runs import Ledger, RunFolder, check_same_config
+from robustkit.runs.folder import EDITED
 
 RUNS = Path("runs")
 LATER = ("extend", "trust", "download")  # options that folders of older versions may lack

@@ -7,18 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from robustkit.errors import RunError
 from robustkit.geometry import Geometry
-from robustkit.runs import RunFolder
 from robustkit.runs.report import Section, number, table
-
-
-def finished(folder: RunFolder) -> dict[str, Any]:
-    """The summary of a run; raises `RunError` when it has not finished."""
-    summary = folder.summary()
-    if summary is None:
-        raise RunError(f"{folder.path}: not finished, there is nothing to report yet")
-    return summary
 
 
 def settings_section(config: Mapping[str, Any]) -> Section:

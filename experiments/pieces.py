@@ -9,16 +9,56 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments.executing import executor_of
 from experiments.summaries import check_summary
-from experiments.wording import EDITED
 from robustkit.compute import Diverged, Ok, Outcome
-from robustkit.compute.executors import Job
+from robustkit.compute.executors import Cluster, Executor, Job, open_executor
 from robustkit.errors import RunError
 from robustkit.reading import printable
 from robustkit.runs import Ledger, RunFolder, Trial
+from robustkit.runs.folder import EDITED
 
 Say = Callable[[str], None]
+
+
+def executor_of(config: Mapping[str, Any]) -> Executor:
+    """The executor that a run's settings ask for; raises `ConfigError` for what it cannot do."""
+    return open_executor(
+        config["executor"],
+        workers=config["workers"],
+        timeout=config.get("timeout"),
+        memory_gib=config.get("memory_gib"),
+        cluster=Cluster(
+            address=config["ray_address"],
+            cpus_per_trial=config["cpus_per_trial"],
+            gpus_per_trial=config["gpus_per_trial"],
+        ),
+    )
+
+
+class Named(Job, Protocol):
+    """A job that says in a few words what it does."""
+
+    @property
+    def id(self) -> str:
+        """For a person."""
+
+
+def results_of(
+    jobs: Sequence[Named], config: Mapping[str, Any], say: Callable[[str], None]
+) -> list[Any]:
+    """What the jobs return, in their order, on the executor that the settings ask for.
+
+    `say` is told of each when it has ended. Raises `RunError` where one ends in anything but a
+    result.
+    """
+    found: dict[int, Any] = {}
+    with executor_of(config) as executor:
+        for job, outcome in executor.run(iter(jobs)):
+            if not isinstance(outcome, Ok):
+                raise RunError(f"{job.id}: {outcome.kind} ({outcome.reason})")
+            found[id(job)] = outcome.value
+            say(f"{job.id}: {outcome.seconds:.0f} s")
+    return [found[id(job)] for job in jobs]
 
 
 class Piece(Job, Protocol):

@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
 
 from msgspec import Meta
 
-from experiments.pages import finished
 from robustkit.errors import RobustkitError, RunError
 from robustkit.geometry import LARGEST
 from robustkit.reading import check_kind, is_printable, printable
 from robustkit.runs import RunFolder
-from robustkit.runs.folder import FORMAT
+from robustkit.runs.folder import FORMAT, finished
 
 Kind = TypeVar("Kind")
 

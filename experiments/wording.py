@@ -7,9 +7,6 @@ from typing import Any
 
 NOTHING = "–"
 
-# Of a file of a run that lacks what this version writes into it.
-EDITED = "it was edited, or written by another version of robustkit"
-
 
 def number(found: Mapping[str, Any]) -> str:
     """{mean, low, high} as `0.12 [0.10, 0.14]`; a dash without a mean."""

@@ -56,3 +56,9 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"{hint} (known: {', '.join(known)})"
+
+
+def first_line(error: BaseException) -> str:
+    """What `error` says, in one line; its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

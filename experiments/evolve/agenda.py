@@ -6,11 +6,11 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from experiments.wording import EDITED
 from robustkit.compute import Ok, Outcome
 from robustkit.compute.executors import Executor, Job
 from robustkit.errors import RunError
 from robustkit.runs import Ledger, Trial
+from robustkit.runs.folder import EDITED
 
 Then = Callable[[Trial], None]
 _VOLATILE = ("identity", "reused")  # hashes of settings, which versions spell differently

@@ -17,7 +17,7 @@ from experiments.evolve.result import Event, Summary, read_summary
 from experiments.evolve.rows import check_rows
 from experiments.evolve.summary import summarise
 from experiments.evolve.workspace import REFERENCE, SURROGATE, Workspace, scratch_of
-from experiments.executing import executor_of
+from experiments.pieces import executor_of
 from robustkit.compute import single_thread
 from robustkit.errors import RunError
 from robustkit.reading import check_kind

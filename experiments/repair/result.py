@@ -6,7 +6,6 @@ from typing import Annotated, TypedDict
 
 from msgspec import Meta
 
-from experiments.pages import finished
 from experiments.summaries import (
     Count,
     Number,
@@ -19,6 +18,7 @@ from experiments.summaries import (
 from robustkit.errors import RunError
 from robustkit.reading import check_kind, printable
 from robustkit.runs import RunFolder
+from robustkit.runs.folder import finished
 
 Interval = tuple[Share | None, Share | None]
 

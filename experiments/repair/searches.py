@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from experiments.executing import results_of
 from experiments.options import config_from
+from experiments.pieces import results_of
 from experiments.repair.config import RepairOptions
 from experiments.repair.states import Watch, load_state, search_key
 from experiments.repair.subject import Subject, load_subject

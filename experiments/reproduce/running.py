@@ -8,7 +8,6 @@ from typing import Any
 
 from experiments.executing import FREE
 from experiments.options import run_verb
-from experiments.pages import finished
 from experiments.pieces import carry_out
 from experiments.reproduce.claims import Claim
 from experiments.reproduce.registry import find
@@ -17,6 +16,7 @@ from experiments.reproduce.study import Exhibit, Plan, Study, VerbRun
 from experiments.summaries import check_summary
 from robustkit.errors import RunError
 from robustkit.runs import RunFolder
+from robustkit.runs.folder import finished
 
 
 def run_study(folder: RunFolder, say: Callable[[str], None]) -> dict[str, Any]:

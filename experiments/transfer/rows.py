@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from experiments.executing import results_of
+from experiments.pieces import results_of
 from experiments.transfer.pipeline import Prepared, Say, evaluate, kinds, prepare
 from robustkit.errors import ConfigError
 

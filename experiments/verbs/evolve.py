@@ -17,10 +17,11 @@ from experiments.evolve.report import write_report
 from experiments.evolve.result import Summary, compared_net, left_out_of, net_of, rate_of
 from experiments.evolve.run import evolve
 from experiments.evolve.workspace import check_scratch, load_splits
-from experiments.executing import add_executor_options, executor_of
+from experiments.executing import add_executor_options
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.nets import resolve_net
 from experiments.options import Options, VerbParser, add_config, config_from, real_or_none
+from experiments.pieces import executor_of
 from experiments.summaries import Gap
 from robustkit import models
 from robustkit.compute import resolve_device

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.executing import add_executor_options, executor_of
+from experiments.executing import add_executor_options
 from experiments.judged import add_trust_option
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.options import Forms, Options, VerbParser, add_config, config_from, names
+from experiments.pieces import executor_of
 from experiments.repair import (
     HELPS,
     RepairOptions,

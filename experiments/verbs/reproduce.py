@@ -8,7 +8,6 @@ from typing import Any
 from experiments.executing import add_executor_options
 from experiments.launch import run_folder, settings
 from experiments.options import Options, VerbParser
-from experiments.pages import finished
 from experiments.reproduce import (
     EXPERIMENTS,
     SCALES,
@@ -27,6 +26,7 @@ from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError, RunError
 from robustkit.reading import read_text
 from robustkit.runs import RunFolder, write_text
+from robustkit.runs.folder import finished
 
 
 def add_arguments(parser: VerbParser) -> None:

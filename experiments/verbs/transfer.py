@@ -7,10 +7,11 @@ from typing import Any
 
 from jsonargparse import ActionYesNo
 
-from experiments.executing import add_executor_options, executor_of
+from experiments.executing import add_executor_options
 from experiments.judged import add_judged_options
 from experiments.launch import add_data_options, add_run_options, run_folder, settings
 from experiments.options import Options, VerbParser, add_config
+from experiments.pieces import executor_of
 from experiments.transfer import HELPS, TransferConfig, prepare, transfer_all, write_report
 from experiments.transfer.export import FORMS, export, keep_examples
 from experiments.transfer.rows import fill_cache

@@ -6,7 +6,13 @@ Executors, which run jobs, live in `robustkit.compute.executors`.
 
 from robustkit.compute.allocator import keep_freed_memory
 from robustkit.compute.batching import Batches, Footprint, Note, fitting_batches, footprint
-from robustkit.compute.device import device_of, on_device, resolve_device, synchronize
+from robustkit.compute.device import (
+    device_of,
+    is_out_of_memory,
+    on_device,
+    resolve_device,
+    synchronize,
+)
 from robustkit.compute.outcomes import (
     Diverged,
     DivergedError,
@@ -19,7 +25,6 @@ from robustkit.compute.outcomes import (
     OutOfMemory,
     Timeout,
     classify,
-    is_out_of_memory,
 )
 from robustkit.compute.placement import FreeMemory, free_memory, handed, placed
 from robustkit.compute.precision import exact_products

@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from robustkit.compute.outcomes import first_line, is_out_of_memory
+from robustkit.compute.device import is_out_of_memory
 from robustkit.compute.placement import free_memory
-from robustkit.errors import ConfigError, DeviceError
+from robustkit.errors import ConfigError, DeviceError, first_line
 
 # What a batch may take on a CPU: a constant, so that batches, and with them the last digits of
 # results, are the same on every machine.

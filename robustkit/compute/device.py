@@ -10,6 +10,16 @@ from torch import nn
 
 from robustkit.errors import DeviceError
 
+# What torch's allocators say when they raise a plain RuntimeError.
+_OUT_OF_MEMORY_TEXTS = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "MPS backend out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",  # the driver's own, when another process has the rest
+)
+
 
 def resolve_device(name: str = "auto") -> torch.device:
     """The device called `name`: "auto", "cpu", "cuda", "cuda:1", "mps".
@@ -85,3 +95,14 @@ def _count(kind: str) -> int:
     if kind == "mps":
         return int(torch.backends.mps.is_available())
     return 1
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that an allocator, of python or of any device, had no memory left.
+
+    >>> is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
+    True
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(t in str(error) for t in _OUT_OF_MEMORY_TEXTS)

@@ -5,17 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-# What torch's allocators say when they raise a plain RuntimeError.
-_OUT_OF_MEMORY_TEXTS = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "DefaultCPUAllocator: not enough memory",
-    "MPS backend out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUDA error: out of memory",  # the driver's own, when another process has the rest
-)
+from robustkit.compute.device import is_out_of_memory
+from robustkit.errors import first_line
 
 
 class DivergedError(ArithmeticError):
@@ -88,20 +79,3 @@ def classify(error: BaseException, seconds: float = 0.0) -> Outcome | None:
     if isinstance(error, InvalidCandidateError):
         return Invalid(reason, seconds)
     return OutOfMemory(reason, seconds) if is_out_of_memory(error) else None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that an allocator, of python or of any device, had no memory left.
-
-    >>> is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
-    True
-    """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(t in str(error) for t in _OUT_OF_MEMORY_TEXTS)
-
-
-def first_line(error: BaseException) -> str:
-    """What `error` says, in one line; its type where it says nothing."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

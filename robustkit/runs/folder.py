@@ -31,6 +31,10 @@ from robustkit.runs.environment import environment
 FORMAT = 1
 
 
+# Of a file of a run that lacks what this version writes into it.
+EDITED = "it was edited, or written by another version of robustkit"
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """A folder with `config.yaml`, `env.json`, and what the verb adds to them.
@@ -222,3 +226,11 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RunError(f"{path} is damaged: it holds no JSON object")
     return value
+
+
+def finished(folder: RunFolder) -> dict[str, Any]:
+    """The summary of a run; raises `RunError` when it has not finished."""
+    summary = folder.summary()
+    if summary is None:
+        raise RunError(f"{folder.path}: not finished, there is nothing to report yet")
+    return summary

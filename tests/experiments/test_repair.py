@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from experiments.cli import main
-from experiments.executing import results_of
+from experiments.pieces import results_of
 from robustkit import data, models
 from robustkit.attacks import predict
 from robustkit.errors import RunError
@@ -123,7 +123,7 @@ KILLED = """
 import os, signal, sys
 import experiments.repair.states as states
 from experiments.cli import main
-from experiments.executing import results_of
+from experiments.pieces import results_of
 
 states.EVERY = 0.0
 save = states.save_state

@@ -21,9 +21,9 @@ from safetensors.torch import load as unpack
 from safetensors.torch import save as pack
 
 from experiments.evolve.config import EvolveConfig
-from experiments.executing import executor_of
 from experiments.launch import settings
 from experiments.options import VerbParser, config_from, plain
+from experiments.pieces import executor_of
 from experiments.verbs import evolve
 from robustkit import data, models
 from robustkit.data.detection import read_coco

@@ -19,8 +19,8 @@ from robustkit.compute.executors.base import NOTHING_RUNS, TRIES, J, Job
 from robustkit.compute.executors.cluster import Cluster
 from robustkit.compute.executors.registry import EXECUTORS
 from robustkit.compute.executors.worker import Bug, RemoteWorker
-from robustkit.compute.outcomes import Lost, Outcome, OutOfMemory, Timeout, first_line
-from robustkit.errors import ConfigError, DeviceError
+from robustkit.compute.outcomes import Lost, Outcome, OutOfMemory, Timeout
+from robustkit.errors import ConfigError, DeviceError, first_line
 
 ANSWER = 10.0  # seconds within which the head of a cluster has to answer
 # How HTTP/2, and with it gRPC, begins a connection on both sides (RFC 9113, 3.4): with a frame of
