@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from adaptation.detectors import DetectionLoss, Detector
-from robustkit.attacks import pure
 from robustkit.compute import isolated_rng
 from robustkit.data.detection import Truth
 from robustkit.errors import AttackError, did_you_mean
+from robustkit.models.state import pure
 
 LOSSES = ("cls", "loc", "all", "mtd")
 

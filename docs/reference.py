@@ -28,7 +28,7 @@ MODULES = (
     "robustkit.repair",
     "robustkit.explain",
     "robustkit.compute",
-    "robustkit.compute.executors",
+    "robustkit.jobs",
     "robustkit.runs",
     "robustkit.errors",
     "robustkit.extensions",

@@ -4,17 +4,13 @@ Stands on `robustkit` and below `experiments`, where training, scoring and the r
 a search here only proposes networks and is told how they did; `optimize` runs one for any function.
 """
 
-from evolution.candidate import Candidate, Scored
 from evolution.genes import GeneEffect, gene_effects
-from evolution.genotype import Genotype
-from evolution.objectives import MEASURES, Objective, fitness_of, parse_objectives
-from evolution.optimize import optimize
-from evolution.pareto import front
-from evolution.pedigree import pedigree
+from evolution.genotype import Candidate, Genotype, Scored, pedigree
+from evolution.objectives import MEASURES, Objective, fitness_of, front, parse_objectives
+from evolution.optimize import Study, StudyTrial, optimize
 from evolution.sampling import sample
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES, SearchSettings, Strategy, open_strategy
-from evolution.study import Study, StudyTrial
 from evolution.variation import crossover, mutate
 
 __all__ = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -128,3 +128,43 @@ def _bypass(blocks: tuple[Block, ...], node: int) -> tuple[Block, ...] | None:
             return None
         kept.append(replace(block, inputs=tuple(ordered)))
     return tuple(kept)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to be evaluated.
+
+    `number` counts from 0 in the order asked; `parents` are the numbers it was bred from, none
+    for a sampled one; `operator` says how ("sample", "crossover", "crossover+gene", …).
+    """
+
+    number: int
+    genotype: Genotype
+    parents: tuple[int, ...]
+    operator: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A candidate with the kind of its outcome ("Ok", "Diverged", …) and, if Ok, its numbers."""
+
+    candidate: Candidate
+    outcome_kind: str
+    values: Mapping[str, float] | None = None
+
+
+def pedigree(candidates: Iterable[Candidate], number: int) -> list[Candidate]:
+    """Candidate `number` and all its ancestors, each once, oldest first.
+
+    Raises `KeyError` where it or an ancestor is not among `candidates`.
+    """
+    known = {candidate.number: candidate for candidate in candidates}
+    family: dict[int, Candidate] = {}
+    waiting = [number]
+    while waiting:
+        member = known[waiting.pop()]
+        if member.number not in family:
+            family[member.number] = member
+            waiting.extend(member.parents)
+    return [family[each] for each in sorted(family)]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from evolution.candidate import Candidate, Scored
+from evolution.genotype import Candidate, Scored
 from evolution.objectives import Objective, fitness_of
 from robustkit.errors import ConfigError
 

@@ -15,8 +15,8 @@ import torch
 
 from adaptation import detectors
 from adaptation.attacks import DetectionAttack
-from experiments.cli import main
 from robustkit import attacks, data, explain, models, training
+from robustkit.cli.main import main
 from robustkit.compute import exact_products
 from robustkit.data.detection import load_detection
 from tests.experiments.adaptation.runs import SMALL

@@ -17,9 +17,9 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from experiments.cli import main
 from robustkit import data, evaluation, models
 from robustkit.attacks import predict
+from robustkit.cli.main import main
 from tests import lite
 
 FOLDER = Path(os.environ.get("ROBUSTKIT_DATA", "")) / "imagenet1000"

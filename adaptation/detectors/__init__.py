@@ -1,9 +1,8 @@
 """Detectors: torchvision's, tiny ones, and tiny ones on any classifier."""
 
 from adaptation.detectors.backbone import automatic_taps, take_weights
-from adaptation.detectors.build import build, rebuild
+from adaptation.detectors.build import build, digest, load, rebuild, runs_code, save
 from adaptation.detectors.detector import DetectionLoss, Detector, Found
-from adaptation.detectors.files import digest, load, runs_code, save
 from adaptation.detectors.published import PUBLISHED, coco_classes, in_words_of, statistics_of
 from adaptation.detectors.tiny import TINY
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,9 +35,10 @@ from adaptation.detectors.published import (
 from adaptation.detectors.tiny import LEVELS, NORMS, TINY, TinyBackbone
 from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ModelError, did_you_mean
-from robustkit.models import Classifier
+from robustkit.models import Classifier, files
 from robustkit.models.card import Card
 from robustkit.models.files import RUNS_CODE
+from robustkit.models.weights import check_weights, fit_weights
 
 FAMILY = "detector"
 TORCHVISION = "torchvision:"
@@ -310,3 +312,40 @@ def _starts(spec: str, written: str) -> dict[str, Any]:
             raise ModelError(f"'{spec}': {key}: expected a name such as DEFAULT, or a file")
         options[key] = value
     return options
+
+
+save, digest = files.save, files.digest
+
+
+def load(path: Path | str, *, trust: Collection[str] = ()) -> Detector:
+    """The detector in the file `path`, in evaluation mode and on the CPU.
+
+    One whose backbone a user's function makes is refused unless `trust` names that function,
+    "package.module:factory", because it is run. Raises `ModelError`, naming the file, when it
+    is missing, damaged or holds a classifier.
+    """
+    card, tensors = files.read(path)
+    if card.architecture["family"] != FAMILY:
+        raise ModelError(
+            f"{path}: holds a classifier where a detector is needed; as a backbone it can be given "
+            "to --backbone"
+        )
+    try:
+        if card.architecture.get("backbone") is None:
+            # Described first, without memory: a card may ask for a net of any number of classes.
+            check_weights(outline(card), tensors, path)
+        model = rebuild(card, seed=0, trust=trust)
+    except ModelError as error:
+        raise ModelError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ModelError(f"{path}: its card describes no detector ({error})") from error
+    fit_weights(model.net, tensors, path)
+    return model.eval()
+
+
+def runs_code(path: Path | str) -> tuple[str, ...]:
+    """The functions of a user's that loading the detector in the file `path` runs.
+
+    Raises `ModelError` as `load`, without running anything.
+    """
+    return code_of(files.read_card(path).architecture)

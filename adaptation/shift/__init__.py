@@ -1,8 +1,14 @@
 """How far two domains are apart, and what to do about it."""
 
-from adaptation.shift.features import classifier_features, detector_features
-from adaptation.shift.frechet import frechet
-from adaptation.shift.measure import DRAWS, THRESHOLD, Shift, measure_shift
+from adaptation.shift.measure import (
+    DRAWS,
+    THRESHOLD,
+    Shift,
+    classifier_features,
+    detector_features,
+    frechet,
+    measure_shift,
+)
 
 __all__ = [
     "DRAWS",

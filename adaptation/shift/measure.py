@@ -5,13 +5,105 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy import linalg
+from sklearn.covariance import ledoit_wolf
+from torch import nn
 
-from adaptation.shift.frechet import frechet
-from robustkit.compute import derive_seed
-from robustkit.errors import DataError
+from adaptation.detectors import Detector
+from robustkit.compute import derive_seed, device_of
+from robustkit.data import ImageSet, batches, to_unit
+from robustkit.data.detection import DetectionSet
+from robustkit.errors import DataError, ModelError
+from robustkit.models import Classifier
+from robustkit.models.state import pure
 
 Floats = NDArray[np.float64]
+ENOUGH = 4  # images for each feature: with fewer the covariance is shrunk
+
+
+def frechet(first: Floats, second: Floats) -> float:
+    """The squared Fréchet distance between normal distributions fitted to features (n,d), (m,d).
+
+    |μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½) (Dowson and Landau 1982; as FID, Heusel et al. 2017), in
+    float64. Covariances of few images are shrunk (Ledoit and Wolf 2004). Raises `DataError` for
+    fewer than two images, or features that do not go together or are not finite.
+
+    >>> features = np.random.default_rng(0).normal(size=(64, 2))
+    >>> round(frechet(features, features + [3.0, 4.0]), 6)  # moved, not changed: 3² + 4²
+    25.0
+    """
+    if first.ndim != 2 or first.shape[1:] != second.shape[1:]:
+        raise DataError(f"features {first.shape} and {second.shape} cannot be compared")
+    if min(len(first), len(second)) < 2:
+        raise DataError("a distance between domains needs two images of each at least")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise DataError("features are not finite")
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    apart = first.mean(axis=0) - second.mean(axis=0)
+    a, b = covariance(first), covariance(second)
+    # tr (AB)^½ = Σ √λ of A^½ B A^½, which is symmetric and has no complex parts to lose.
+    root = _root(a)
+    values = linalg.eigvalsh(root @ b @ root, driver="evd")
+    cross = np.sqrt(values.clip(min=0)).sum()
+    return float(max(apart @ apart + np.trace(a) + np.trace(b) - 2 * cross, 0.0))
+
+
+def covariance(features: Floats) -> Floats:
+    """The covariance (d,d), shrunk where there are few images for its size."""
+    count, size = features.shape
+    if count >= ENOUGH * size:
+        return np.atleast_2d(np.cov(features, rowvar=False))
+    shrunk, _ = ledoit_wolf(features)
+    return np.asarray(shrunk)
+
+
+def _root(matrix: Floats) -> Floats:
+    # Shrunk covariances have hundreds of equal eigenvalues, on which the default driver may fail.
+    values, vectors = linalg.eigh(matrix, driver="evd")
+    return np.asarray((vectors * np.sqrt(values.clip(min=0))) @ vectors.T)
+
+
+BATCH = 32
+
+
+def detector_features(model: Detector, images: DetectionSet) -> NDArray[np.float64]:
+    """Means over places of the coarsest maps of the backbone, (N,C), the model left as it was."""
+    parts = []
+    with pure(model), torch.no_grad():
+        for start in range(0, len(images), BATCH):
+            rows = range(start, min(start + BATCH, len(images)))
+            pixels = [to_unit(images.image(row)).to(device_of(model)) for row in rows]
+            maps = list(model.features(pixels).values())[-1]
+            parts.append(maps.mean(dim=(2, 3)).double().cpu())
+    return torch.cat(parts).numpy()
+
+
+def classifier_features(model: Classifier, images: ImageSet) -> NDArray[np.float64]:
+    """What goes into the last linear layer of a classifier, (N,d), the model left as it was.
+
+    Raises `ModelError` for one that has none.
+    """
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise ModelError("a classifier without a linear layer: no telling what its features are")
+    last = linear[-1]
+    kept: list[torch.Tensor] = []
+
+    def keep(_: nn.Module, given: tuple[torch.Tensor, ...], __: torch.Tensor) -> None:
+        kept.append(given[0].flatten(1).double().cpu())
+
+    handle = last.register_forward_hook(keep)
+    try:
+        with pure(model), torch.no_grad():
+            for rows in batches(len(images), BATCH):
+                model(images.floats(rows).to(device_of(model)))
+    finally:
+        handle.remove()
+    return torch.cat(kept).numpy()
+
+
 DRAWS = 100
 CLOUD = 100  # images of each cloud: the distance depends on it, and so must be the same everywhere
 PARTITIONS = 5

@@ -1,8 +1,8 @@
 """The training of detectors: plain, adversarial, aligned, taught; composable and resumable."""
 
-from adaptation.training.adabn import adapt_classifier, adapt_statistics, batch_norms
 from adaptation.training.config import DetectionConfig
 from adaptation.training.loop import StepRecord, train_detector
+from adaptation.training.methods import adapt_classifier, adapt_statistics, batch_norms
 from adaptation.training.processes import process_group
 
 __all__ = [

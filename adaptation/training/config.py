@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from adaptation.attacks import LOSSES
+from robustkit.checks import check_at_least, check_choice
 from robustkit.compute.seeds import check_seed
-from robustkit.compute.settings import check_at_least, check_choice
 from robustkit.errors import ConfigError
 
 ADVERSARIES = ("pgd", "free")

@@ -14,17 +14,22 @@ from torch import Tensor, nn
 
 from adaptation.detectors import Detector
 from adaptation.training import processes
-from adaptation.training.adabn import adapt_statistics
-from adaptation.training.alignment import DomainClassifiers, ends
 from adaptation.training.batches import DetectionBatch, draw_batch
 from adaptation.training.checkpoint import load_state, read_notes, save_state, unusable
 from adaptation.training.config import DetectionConfig
+from adaptation.training.methods import (
+    DomainClassifiers,
+    adapt_statistics,
+    ends,
+    follow,
+    make_teacher,
+)
 from adaptation.training.step import Parts, radius, shard_loss
-from adaptation.training.teacher import follow, make_teacher
-from robustkit.compute import DivergedError, device_of, isolated_rng
+from robustkit.compute import device_of, isolated_rng
 from robustkit.data import to_unit
 from robustkit.data.detection import DetectionSet
 from robustkit.errors import ConfigError, RunError
+from robustkit.jobs import DivergedError
 from robustkit.reading import check_kind
 
 EVERY = 250  # steps between checkpoints

@@ -10,10 +10,15 @@ from torch import Tensor
 
 from adaptation.attacks import DetectionAttack
 from adaptation.detectors import Detector
-from adaptation.training.alignment import SOURCE, TARGET, DomainClassifiers
 from adaptation.training.batches import DetectionBatch
 from adaptation.training.config import DetectionConfig
-from adaptation.training.teacher import pseudo_truths, strongly_changed
+from adaptation.training.methods import (
+    SOURCE,
+    TARGET,
+    DomainClassifiers,
+    pseudo_truths,
+    strongly_changed,
+)
 from robustkit.compute import derive_seed, isolated_rng, torch_generator
 
 

@@ -5,11 +5,10 @@ run folders.
 """
 
 from evolution.strategies.ageing import Ageing
-from evolution.strategies.base import SearchSettings, Strategy
+from evolution.strategies.base import STRATEGIES, SearchSettings, Strategy, open_strategy
 from evolution.strategies.mu_plus_lambda import MuPlusLambda
 from evolution.strategies.nsga2 import NSGA2
 from evolution.strategies.random_search import RandomSearch
-from evolution.strategies.registry import STRATEGIES, open_strategy
 
 __all__ = [
     "NSGA2",

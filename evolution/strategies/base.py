@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar, NamedTuple
 
 from deap import base
 
-from evolution.candidate import Candidate, Scored
-from evolution.forecast import Forecast
-from evolution.genotype import Genotype
-from evolution.objectives import Objective
-from evolution.pareto import Individual, individuals
+from evolution.genotype import Candidate, Genotype, Scored
+from evolution.objectives import Individual, Objective, individuals
 from evolution.sampling import sample
 from evolution.space import SearchSpace
+from evolution.surrogate import Forecast
 from evolution.variation import crossover, mutate
 from robustkit.compute.seeds import derive_seed, isolated_rng
 from robustkit.errors import ConfigError
+from robustkit.registry import Registry
 
 _ATTEMPTS = 600
 _FEWEST_KNOWN = 5  # scored candidates without which there is no forecast
@@ -239,3 +238,28 @@ class _Birth(NamedTuple):
     genotype: Genotype
     parents: list[Individual]
     operator: str
+
+
+STRATEGIES: Registry[type[Strategy]] = Registry("strategy", ConfigError)
+
+
+def open_strategy(name: str, settings: SearchSettings) -> Strategy:
+    """A fresh strategy; raises `ConfigError` for an unknown name."""
+    return STRATEGIES.find(name)(settings)
+
+
+def rate(scored: Sequence[Individual], objectives: Sequence[Objective]) -> None:
+    """Set every individual's `rating` to (-violation, weighted sum); larger is better.
+
+    Accuracies and MACs share no unit, so each objective is first brought to 0 (the worst of
+    `scored`) … 1 (the best): weights then compare what networks differ by.
+    """
+    sums = [0.0] * len(scored)
+    for place, objective in enumerate(objectives):
+        merits = [objective.sign * each.fitness.values[place] for each in scored]
+        low, high = min(merits, default=0.0), max(merits, default=0.0)
+        span = (high - low) or 1.0
+        for index, merit in enumerate(merits):
+            sums[index] += objective.weight * (merit - low) / span
+    for each, total in zip(scored, sums, strict=True):
+        each.rating = (-each.fitness.violation, total)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from deap import tools
 
-from evolution.pareto import Individual
-from evolution.strategies.base import SearchSettings, Strategy
-from evolution.strategies.rating import rate
-from evolution.strategies.registry import STRATEGIES
+from evolution.objectives import Individual
+from evolution.strategies.base import STRATEGIES, SearchSettings, Strategy, rate
 
 
 @STRATEGIES.register("mu_plus_lambda")

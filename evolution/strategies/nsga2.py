@@ -6,9 +6,8 @@ import random
 
 from deap import tools
 
-from evolution.pareto import Individual
-from evolution.strategies.base import SearchSettings, Strategy
-from evolution.strategies.registry import STRATEGIES
+from evolution.objectives import Individual
+from evolution.strategies.base import STRATEGIES, SearchSettings, Strategy
 
 
 @STRATEGIES.register("nsga2")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from evolution.pareto import Individual
-from evolution.strategies.base import Strategy
-from evolution.strategies.registry import STRATEGIES
+from evolution.objectives import Individual
+from evolution.strategies.base import STRATEGIES, Strategy
 
 
 @STRATEGIES.register("random")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +20,79 @@ from adaptation.detectors import Found
 from adaptation.evaluation import coco_precision, evaluate, voc_precision
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig, StepRecord, train_detector
-from experiments.benchmarks import coco
-from experiments.benchmarks.figure import Figure
 from experiments.benchmarks.peers import Agreement, Peer, versus
-from experiments.benchmarks.record import Record, alone, cost
+from experiments.benchmarks.record import Figure, Record, alone, cost
 from experiments.benchmarks.timing import timed
 from robustkit.data.detection import DetectionSet, Truth, load_detection, truth
+
+
+def prepare(
+    found: Sequence[Found], truths: Sequence[Truth], classes: int, *, only_half: bool = False
+) -> Callable[[], list[float]]:
+    """The work of loading and evaluating; writing the two files is left out of it.
+
+    It comes to AP, AP50 and AP75 or, with `only_half`, to the AP at IoU 0.5 alone, for which no
+    other threshold, size or number of detections is evaluated.
+    """
+    import numpy as np
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    folder = tempfile.TemporaryDirectory()
+    known_file = Path(folder.name) / "truths.json"
+    found_file = Path(folder.name) / "found.json"
+    known_file.write_text(json.dumps(_truths(truths, classes)), encoding="utf-8")
+    found_file.write_text(json.dumps(_found(found)), encoding="utf-8")
+
+    def work() -> list[float]:
+        assert folder  # the files live as long as the work does
+        with contextlib.redirect_stdout(io.StringIO()):
+            known = COCO(str(known_file))
+            evaluation = COCOeval(known, known.loadRes(str(found_file)), "bbox")
+            if only_half:
+                evaluation.params.iouThrs = np.array([0.5])
+                evaluation.params.areaRng = evaluation.params.areaRng[:1]
+                evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
+                evaluation.params.maxDets = evaluation.params.maxDets[-1:]
+            evaluation.evaluate()
+            evaluation.accumulate()
+            if only_half:  # its summary insists on all thresholds
+                precision = evaluation.eval["precision"]
+                return [float(precision[precision > -1].mean())]
+            evaluation.summarize()
+        return [float(value) for value in evaluation.stats[:3]]
+
+    return work
+
+
+def _truths(truths: Sequence[Truth], classes: int) -> dict[str, Any]:
+    annotations: list[dict[str, Any]] = []
+    for image, each in enumerate(truths, start=1):
+        for box, label, area in zip(
+            each.boxes.tolist(), each.labels.tolist(), each.area.tolist(), strict=True
+        ):
+            place = {"id": len(annotations) + 1, "image_id": image, "category_id": label + 1}
+            annotations.append({**place, "bbox": _corner(box), "area": area, "iscrowd": 0})
+    return {
+        "images": [{"id": image} for image in range(1, len(truths) + 1)],
+        "categories": [{"id": label} for label in range(1, classes + 1)],
+        "annotations": annotations,
+    }
+
+
+def _found(found: Sequence[Found]) -> list[dict[str, Any]]:
+    return [
+        {"image_id": image, "category_id": label + 1, "bbox": _corner(box), "score": score}
+        for image, each in enumerate(found, start=1)
+        for box, score, label in zip(
+            each.boxes.tolist(), each.scores.tolist(), each.labels.tolist(), strict=True
+        )
+    ]
+
+
+def _corner(box: list[float]) -> list[float]:
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
 
 STEPS, ROUNDS = 10, 3
 # Every image of a batch adversarial, as the publications on each of these count.
@@ -67,7 +139,7 @@ def _evaluation(found: list[Found], truths: list[Truth]) -> Iterator[Record]:
             Peer(
                 "pycocotools",
                 "pycocotools",
-                lambda: coco.prepare(found, truths, CLASSES, only_half=True),
+                lambda: prepare(found, truths, CLASSES, only_half=True),
             )
         ],
         _near,
@@ -77,7 +149,7 @@ def _evaluation(found: list[Found], truths: list[Truth]) -> Iterator[Record]:
     yield from versus(
         f"COCO's AP of {shown}",
         lambda: _coco(found, truths),
-        [Peer("pycocotools", "pycocotools", lambda: coco.prepare(found, truths, CLASSES))],
+        [Peer("pycocotools", "pycocotools", lambda: prepare(found, truths, CLASSES))],
         _equal,
         rounds=5,
         note="ours runs pycocotools on lists in memory, theirs loads files of JSON",

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from experiments.benchmarks.record import Record, cost
-from experiments.benchmarks.steps import CLASSES, noise, stepper
-from experiments.benchmarks.timing import timed
+from experiments.benchmarks.timing import CLASSES, noise, stepper, timed
 from robustkit import models
 from robustkit.training import TrainConfig
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.benchmarks.record import Record, speedup
 from experiments.benchmarks.timing import timed
-from robustkit import attacks, data, models
+from robustkit import attacks, data, evaluation, models
 
 IMAGES, EPS = 300, 0.1
 
@@ -28,18 +28,18 @@ def records() -> Iterator[Record]:
     attack = attacks.MIFGSM(eps=EPS)
 
     def once() -> None:
-        attacks.transfer_matrix(nets, nets, some, attack)
+        evaluation.transfer_matrix(nets, nets, some, attack)
 
     def pair_by_pair() -> None:
         for source, target in itertools.product(nets.items(), repeat=2):
-            attacks.transfer_matrix(dict([source]), dict([target]), some, attack)
+            evaluation.transfer_matrix(dict([source]), dict([target]), some, attack)
 
     whole, pairs = timed({"once a source": once, "once a pair": pair_by_pair}, rounds=5)
     yield speedup(f"4 x 4 matrix, {IMAGES} images: crafting per pair", whole, pairs, at_least=3.5)
     with tempfile.TemporaryDirectory() as folder:
 
         def kept() -> None:
-            attacks.transfer_matrix(nets, nets, some, attack, store=attacks.Store(Path(folder)))
+            evaluation.transfer_matrix(nets, nets, some, attack, store=attacks.Store(Path(folder)))
 
         kept()
         fresh, again = timed({"computed": once, "from the cache": kept}, rounds=5)

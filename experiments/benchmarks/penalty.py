@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from experiments.benchmarks.record import Record, cost, speedup
-from experiments.benchmarks.steps import CLASSES, noise, stepper
-from experiments.benchmarks.timing import timed
+from experiments.benchmarks.timing import CLASSES, noise, stepper, timed
 from robustkit import models
 from robustkit.attacks import loss_gradient
 from robustkit.training import TrainConfig

@@ -12,10 +12,8 @@ from tempfile import TemporaryDirectory
 import torch
 import torch.nn.functional as F
 
-from experiments.benchmarks.figure import Figure, amount
-from experiments.benchmarks.memory import in_fresh_process
-from experiments.benchmarks.record import Record, alone, speedup
-from experiments.benchmarks.timing import timed
+from experiments.benchmarks.record import Figure, Record, alone, amount, speedup
+from experiments.benchmarks.timing import in_fresh_process, timed
 from robustkit import data, models, training
 from robustkit.attacks import predict
 from robustkit.data import ImageSet, Splits

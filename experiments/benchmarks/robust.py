@@ -11,7 +11,7 @@ from torch import Tensor
 from experiments.benchmarks.peers import Agreement, Peer, same_images, versus
 from experiments.benchmarks.record import Record, speedup
 from experiments.benchmarks.timing import timed
-from robustkit import attacks, data, models, training
+from robustkit import attacks, data, evaluation, models, training
 from robustkit.attacks import Attack
 from robustkit.data import ImageSet
 
@@ -72,7 +72,7 @@ def _accuracy(
 
     yield from versus(
         f"PGD-{STEPS} robust accuracy, {kind} ResNet-18",
-        lambda: _share(attacks.survivors(net, test, pgd)),
+        lambda: _share(evaluation.survivors(net, test, pgd)),
         [
             Peer(
                 "torchattacks",

@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from evolution.objectives import parse_objectives
+from evolution.protocol.trials import Search
+from evolution.runner.scheduler import Agenda
+from evolution.runner.searches import SearchArm, SteadyArm
 from evolution.space import SearchSpace
 from evolution.strategies import SearchSettings
-from experiments.benchmarks.figure import Figure, amount
-from experiments.benchmarks.memory import in_fresh_process, resident
 from experiments.benchmarks.peers import absent
-from experiments.benchmarks.record import Record, alone, cost, skipped
-from experiments.evolve.agenda import Agenda
-from experiments.evolve.arm import SearchArm
-from experiments.evolve.steady import SteadyArm
-from experiments.evolve.trying import Search
-from robustkit.compute.executors import Executor, open_executor
+from experiments.benchmarks.record import Figure, Record, alone, amount, cost, skipped
+from experiments.benchmarks.timing import in_fresh_process, resident
+from robustkit.jobs import Executor, open_executor
 from robustkit.runs import Ledger, Trial
 
 NOTHINGS, TRIALS, ROUNDS = 2000, 3200, 3

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from experiments.benchmarks.comparing import Change
 from experiments.benchmarks.record import Record
-from experiments.benchmarks.results import Measured, Results
+from experiments.benchmarks.results import Change, Measured, Results
 from experiments.benchmarks.suites import ABOUT
-from experiments.wording import NOTHING
 from robustkit.errors import RunError
 from robustkit.reading import open_bounded
+from robustkit.report.format import NOTHING
 from robustkit.runs import write_text
 
 HEAD = ("what", "ours", "peer", "ratio", "claim", "note")

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from typing import TypeVar
 
+import psutil
 import torch
+from torch import nn
 
-from experiments.benchmarks.figure import Figure
+from experiments.benchmarks.record import Figure
 from robustkit.compute import synchronize
+from robustkit.training import TrainConfig
+from robustkit.training.examples import Batch
+from robustkit.training.references import unit_rows
+from robustkit.training.step import step_loss
 
 CPU = torch.device("cpu")
 
@@ -44,3 +56,57 @@ def timings(
             synchronize(device)
             seconds[place].append(time.perf_counter() - start)
     return seconds
+
+
+Result = TypeVar("Result")
+
+
+def in_fresh_process(work: Callable[[], Result]) -> Result:
+    """What `work`, a function of a module, returns in a process of its own, on one thread.
+
+    Suites keep the memory that they have freed: what came after them would seem to take none.
+    """
+    with ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as fresh:
+        return fresh.submit(work).result()
+
+
+def resident() -> int:
+    """The bytes that this process holds in memory now."""
+    return int(psutil.Process(os.getpid()).memory_info().rss)
+
+
+CLASSES = 10
+
+
+def noise(count: int, size: int, device: torch.device = CPU) -> Batch:
+    """A batch of `count` images 3×`size`×`size` of noise, with one reference's directions."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(count, 3, size, size, generator=generator)
+    labels = torch.randint(CLASSES, (count,), generator=generator)
+    directions, _ = unit_rows(torch.randn(images.shape, generator=generator))
+    usable = torch.ones(1, count, dtype=torch.bool)
+    return Batch(
+        images.to(device), labels.to(device), directions[None].half().to(device), usable.to(device)
+    )
+
+
+def stepper(net: nn.Module, config: TrainConfig) -> Callable[[Batch], None]:
+    """A step of a copy of `net` as `config` has it, on whatever batch it is given."""
+    own = copy.deepcopy(net).train()
+    if config.channels_last:
+        own = own.to(memory_format=torch.channels_last)
+    parameters = list(own.parameters())
+    optimizer = torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+    generator = torch.Generator().manual_seed(0)
+
+    def step(batch: Batch) -> None:
+        # A copy, as every batch is a fresh one: the penalty asks for its images' gradients.
+        fresh = replace(batch, images=batch.images.clone())
+        optimizer.zero_grad(set_to_none=True)
+        loss = step_loss(own, fresh, config, None, generator).total
+        torch.autograd.backward(loss, inputs=parameters)
+        optimizer.step()
+
+    return step

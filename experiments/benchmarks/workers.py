@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from experiments.benchmarks.record import Record, speedup
 from experiments.benchmarks.timing import timed
 from robustkit import data, models, training
-from robustkit.compute.executors import open_executor
+from robustkit.jobs import open_executor
 
 
 @dataclass(frozen=True)

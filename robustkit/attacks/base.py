@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.norms import NORMS, Norm
-from robustkit.attacks.purity import pure
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError
+from robustkit.models.state import pure
 
 # Adversarials may leave the ball by float32 rounding of x + δ, never by more than this.
 TOLERANCE = 1e-6

@@ -11,8 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from robustkit.compute.device import is_out_of_memory
-from robustkit.compute.placement import free_memory
+from robustkit.compute.devices import free_memory, is_out_of_memory
 from robustkit.errors import ConfigError, DeviceError, first_line
 
 # What a batch may take on a CPU: a constant, so that batches, and with them the last digits of

@@ -8,17 +8,14 @@ Images in memory are uint8 (N,C,H,W), or float32 in [0,1] where they lie between
 from robustkit.data.augment import AUGMENTATIONS, crop_flip, fixed_views
 from robustkit.data.conversion import as_image_set
 from robustkit.data.evaluation_sets import EvaluationSet, open_evaluation, open_files
-from robustkit.data.files import find_images, read_images, survey
-from robustkit.data.imagefile import read_image_file
 from robustkit.data.imageset import ImageSet, channel_stats, to_unit
-from robustkit.data.loading import load
-from robustkit.data.packing import packed, unpacked
-from robustkit.data.registry import SOURCES
+from robustkit.data.loading import load, read_image_file
+from robustkit.data.pictures import find_images, read_images, survey
 from robustkit.data.sampling import batches, sample, stratified_sample, stratified_split
-from robustkit.data.sources.imagenet import imagenet_wnids
-from robustkit.data.splits import Splits
+from robustkit.data.sources.base import SOURCES
+from robustkit.data.sources.folder import imagenet_wnids
+from robustkit.data.splits import Splits, packed, unpacked
 from robustkit.data.storage import map_array, read_only, write_array
-from robustkit.naming import distinct, imagenet_classes
 
 __all__ = [
     "AUGMENTATIONS",
@@ -30,10 +27,8 @@ __all__ = [
     "batches",
     "channel_stats",
     "crop_flip",
-    "distinct",
     "find_images",
     "fixed_views",
-    "imagenet_classes",
     "imagenet_wnids",
     "load",
     "map_array",

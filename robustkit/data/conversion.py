@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from robustkit.class_names import distinct
 from robustkit.compute.seeds import isolated_rng
 from robustkit.data.arrays import Array, channels_first
 from robustkit.data.evaluation_sets import IN_MEMORY, EvaluationSet
@@ -20,7 +21,6 @@ from robustkit.data.imageset import ImageSet, check_unit, chunks, numbered_class
 from robustkit.data.splits import Splits
 from robustkit.data.storage import Spool
 from robustkit.errors import DataError
-from robustkit.naming import distinct
 
 _AT_ONCE = 64  # items of a dataset that are put together before they are kept
 _GREY = frozenset({"1", "L"})

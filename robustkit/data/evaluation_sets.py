@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from robustkit.compute.seeds import check_seed
-from robustkit.data.files import PictureFiles
 from robustkit.data.imageset import CHUNK_BYTES, ImageSet
 from robustkit.data.loading import (
     VAL_FRACTION,
@@ -22,9 +21,9 @@ from robustkit.data.loading import (
     open_source,
     positions,
 )
-from robustkit.data.pictures import Format, Pictures, with_channels
-from robustkit.data.registry import PARTS, Part, Source
+from robustkit.data.pictures import Format, PictureFiles, Pictures, with_channels
 from robustkit.data.sampling import sample
+from robustkit.data.sources.base import PARTS, Part, Source
 from robustkit.data.splits import missing_part
 from robustkit.errors import ConfigError, DataError
 from robustkit.geometry import Geometry

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustkit.class_names import distinct
 from robustkit.errors import DataError
-from robustkit.naming import distinct
 
 MOST_CLASSES = 1_000_000  # beyond, a label without a name is no index of a class
 CHUNK_BYTES = 64 * 2**20  # pixels handled at once where a set may be larger than memory

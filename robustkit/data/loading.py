@@ -5,18 +5,27 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from robustkit.compute.seeds import check_seed
-from robustkit.data import sources  # noqa: F401 — importing it fills SOURCES
-from robustkit.data.files import SUFFIXES, PictureFiles, joined
+from robustkit.data import sources  # noqa: F401
+from robustkit.data.arrays import read_npz, to_labels, to_nchw
 from robustkit.data.imageset import ImageSet, numbered_classes
-from robustkit.data.pictures import Format
-from robustkit.data.registry import PARTS, SOURCES, Part, Request, Source
+from robustkit.data.pictures import SUFFIXES, Format, PictureFiles, joined
 from robustkit.data.sampling import stratified_sample, stratified_split
-from robustkit.data.sources.imagenet import is_wnid
-from robustkit.data.specs import check_options, geometry_of, parse_spec
+from robustkit.data.sources.base import (
+    PARTS,
+    SOURCES,
+    Part,
+    Request,
+    Source,
+    check_options,
+    geometry_of,
+    parse_spec,
+)
+from robustkit.data.sources.folder import is_wnid
 from robustkit.data.splits import Splits, missing_part
 from robustkit.errors import DataError, did_you_mean
 from robustkit.geometry import Geometry
@@ -199,3 +208,28 @@ def _read(
     tracks = None if part.tracks is None else part.tracks[indices]
     pixels = part.pictures.read(indices, form or part.pictures.form(indices, geometry))
     return ImageSet(pixels, part.labels[indices], classes, tracks)
+
+
+def read_image_file(path: Path, like: ImageSet) -> ImageSet:
+    """The `images` and `labels` of a .npz file, with the image shape and classes of `like`.
+
+    Images are uint8, or float in [0,1], which is rounded to the nearest of 256 levels; (N,C,H,W),
+    (N,H,W,C) or (N,H,W). Raises DataError naming the file and what does not fit.
+    """
+    arrays = read_npz(path, ("images", "labels"), ())
+    pixels = arrays["images"]
+    if pixels.dtype.kind == "f":
+        low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 0.0)
+        if not (low >= 0 and high <= 1):
+            raise DataError(f"{path}: float images must lie in [0,1], not in [{low:g}, {high:g}]")
+        pixels = np.round(255 * pixels).astype(np.uint8)
+    images = to_nchw(pixels, f"{path}: images")
+    labels = to_labels(arrays["labels"], len(images), f"{path}: labels")
+    if tuple(images.shape[1:]) != like.shape:
+        raise DataError(f"{path}: images are {tuple(images.shape[1:])}, the data's {like.shape}")
+    if int(labels.max()) >= like.num_classes:
+        raise DataError(
+            f"{path}: label {int(labels.max())}; the data's {like.num_classes} classes allow 0 to "
+            f"{like.num_classes - 1}"
+        )
+    return ImageSet(images, labels, like.classes)

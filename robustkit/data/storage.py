@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustkit.compute.held import held
 from robustkit.data.arrays import map_npy
 from robustkit.errors import DataError
+from robustkit.jobs.shared import held
 from robustkit.runs.atomic import atomic_path
 
 Pixels = NDArray[np.uint8]
@@ -150,7 +150,7 @@ def write_array(
 def map_array(path: Path) -> Tensor:
     """Map a .npy file as a read-only tensor. Raises DataError if it is not a whole one.
 
-    Where this process was given the array to hold (see `robustkit.compute.held`), it is taken
+    Where this process was given the array to hold (see `robustkit.jobs.shared`), it is taken
     instead of the file.
     """
     given = held(str(path))

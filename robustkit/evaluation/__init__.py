@@ -4,14 +4,37 @@ Stands on attacks; below training. Takes any module from images in [0,1] to logi
 `data.as_image_set` takes.
 """
 
-from robustkit.attacks import transfer_matrix as transfer
-from robustkit.evaluation.accuracy import accuracy, check_clean
-from robustkit.evaluation.robust import RobustAccuracy, robust_accuracy
+from robustkit.attacks.predictions import predict
+from robustkit.evaluation.accuracy import RobustAccuracy, accuracy, check_clean, robust_accuracy
+from robustkit.evaluation.diagnosis import Finding, diagnose
+from robustkit.evaluation.gradient_similarity import (
+    GradientAlignment,
+    GradientPairs,
+    alignment,
+    gradient_pairs,
+    input_gradients,
+)
+from robustkit.evaluation.robustness import Robustness, survivors, worst_case
+from robustkit.evaluation.transferability import TransferMatrix, transfer_matrix
+from robustkit.evaluation.transferability import transfer_matrix as transfer
 
 __all__ = [
+    "Finding",
+    "GradientAlignment",
+    "GradientPairs",
     "RobustAccuracy",
+    "Robustness",
+    "TransferMatrix",
     "accuracy",
+    "alignment",
     "check_clean",
+    "diagnose",
+    "gradient_pairs",
+    "input_gradients",
+    "predict",
     "robust_accuracy",
+    "survivors",
     "transfer",
+    "transfer_matrix",
+    "worst_case",
 ]

@@ -1,20 +1,32 @@
 """Trace a model once, read many maps."""
 
-from robustkit.explain.averages import integrated_gradients, smoothgrad
-from robustkit.explain.cav import Contribution, cav
-from robustkit.explain.faithfulness import Curve, deletion, edges, insertion, random_maps
-from robustkit.explain.filters import Paths, filter_paths, filter_ranking
+from robustkit.explain.cav import Contribution, Paths, cav, filter_paths, filter_ranking
+from robustkit.explain.faithfulness import SIGNS as MASK_SIGNS
+from robustkit.explain.faithfulness import (
+    Curve,
+    Masked,
+    Similarity,
+    deletion,
+    disable,
+    edges,
+    insertion,
+    maps_under_randomisation,
+    random_maps,
+    randomised,
+    signed_region,
+    spearman,
+    ssim,
+)
 from robustkit.explain.gradients import (
     enlarged,
     gradcam,
     gradient_x_input,
     guided_gradcam,
+    integrated_gradients,
     rectified,
     saliency,
+    smoothgrad,
 )
-from robustkit.explain.intervals import mean_interval
-from robustkit.explain.masking import SIGNS as MASK_SIGNS
-from robustkit.explain.masking import Masked, disable, signed_region
 from robustkit.explain.methods import METHODS, Maps, MapSettings, make_maps
 from robustkit.explain.occlusion import (
     Greedy,
@@ -24,10 +36,7 @@ from robustkit.explain.occlusion import (
     occlusion_regions,
 )
 from robustkit.explain.rules import RELU_RULES
-from robustkit.explain.sanity import maps_under_randomisation, randomised
-from robustkit.explain.similarity import Similarity, spearman, ssim
-from robustkit.explain.targets import Target
-from robustkit.explain.trace import Trace, trace
+from robustkit.explain.trace import Target, Trace, trace
 
 __all__ = [
     "MASK_SIGNS",
@@ -59,7 +68,6 @@ __all__ = [
     "integrated_gradients",
     "make_maps",
     "maps_under_randomisation",
-    "mean_interval",
     "occlusion",
     "occlusion_regions",
     "random_maps",

@@ -2,15 +2,206 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.stats import rankdata
+from skimage.metrics import structural_similarity
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from robustkit.attacks import predict
-from robustkit.compute import torch_generator
-from robustkit.errors import ExplainError
+from robustkit.compute import derive_seed, device_of, isolated_rng, torch_generator
+from robustkit.errors import ExplainError, did_you_mean
+from robustkit.explain.cav import Contribution
+from robustkit.explain.trace import INPUT
+from robustkit.models.state import pure
+
+WINDOW = 7
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Of N pairs of maps: one value for each pair that has one, and how many have none.
+
+    A constant map has no ranks to correlate; it is counted in `constant`, never a NaN.
+    """
+
+    values: tuple[float, ...]
+    constant: int
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over pairs that have a value, None without any."""
+        return float(np.mean(self.values)) if self.values else None
+
+
+def spearman(a: Tensor, b: Tensor, *, absolute: bool = False) -> Similarity:
+    """Spearman's rank correlation of each of N maps of `a` with that of `b`, (N,…) each.
+
+    Pearson's correlation of average ranks; the shorter formula of squared differences of ranks is
+    wrong under ties, and rectified maps are mostly ties. `absolute` compares magnitudes.
+
+    >>> import torch
+    >>> a, b = torch.tensor([[0.0, 0.0, 1.0, 2.0]]), torch.tensor([[0.0, 1.0, 2.0, 3.0]])
+    >>> round(spearman(a, b).values[0], 4)  # by squared differences it would be 0.95
+    0.9487
+    """
+    first, second = _rows(a, b, absolute)
+    values, constant = [], 0
+    for x, y in zip(first, second, strict=True):
+        if not _varied(x) or not _varied(y):
+            constant += 1
+            continue
+        values.append(float(np.corrcoef(rankdata(x), rankdata(y))[0, 1]))
+    return Similarity(tuple(values), constant)
+
+
+def ssim(a: Tensor, b: Tensor, *, window: int = WINDOW, absolute: bool = False) -> Similarity:
+    """Structural similarity (Wang et al. 2004) of N maps (N,H,W), `window` pixels square, uniform.
+
+    Each map is divided by its largest magnitude and, with signs, laid into [0,1] with nothing at
+    1/2; the range is 1. (Left around 0, opposite maps would look alike: the signs of luminance and
+    structure cancel.) Constant maps are counted. Raises `ExplainError` for a window
+    that is even or larger than the maps.
+    """
+    if window % 2 == 0 or not 3 <= window <= min(a.shape[-2:]):
+        raise ExplainError(
+            f"an SSIM window of {window} pixels: odd, from 3 to {min(a.shape[-2:])} here"
+        )
+    first, second = (each.reshape(a.shape) for each in _rows(a, b, absolute))
+    values, constant = [], 0
+    for x, y in zip(first, second, strict=True):
+        if not _varied(x) or not _varied(y):
+            constant += 1
+            continue
+        sizes = [np.abs(each).max() for each in (x, y)]
+        pair = [each / size for each, size in zip((x, y), sizes, strict=True)]
+        if not absolute:
+            pair = [(each + 1) / 2 for each in pair]
+        found = structural_similarity(*pair, win_size=window, data_range=1)  # type: ignore[no-untyped-call]
+        values.append(float(found))
+    return Similarity(tuple(values), constant)
+
+
+def _varied(values: np.ndarray) -> bool:
+    """Whether there is anything to compare: all finite, and not all alike."""
+    return bool(np.isfinite(values).all()) and float(np.ptp(values)) > 0
+
+
+def _rows(a: Tensor, b: Tensor, absolute: bool) -> list[np.ndarray]:
+    if a.shape != b.shape:
+        raise ExplainError(f"maps of {tuple(a.shape)} and {tuple(b.shape)} cannot be compared")
+    rows = [each.detach().cpu().double().flatten(1).numpy() for each in (a, b)]
+    return [np.abs(each) for each in rows] if absolute else rows
+
+
+SIGNS = ("positive", "negative")
+
+
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """Logits (N,K) `before` and `after` activations were disabled, and what was expected.
+
+    `targets` int64 (N,); `predicted` (N,) is the target's score if it were linear in what was
+    disabled: score - Σ slope · (activation - fill) there, which with 0 is score - Σ R; None where
+    CAV has no convention. `share` (N,) is how much of the layer was disabled.
+    """
+
+    before: Tensor
+    after: Tensor
+    targets: Tensor
+    predicted: Tensor | None
+    share: Tensor
+
+    def scores(self) -> tuple[Tensor, Tensor]:
+        """The target's logit before and after, (N,) each."""
+        chosen = self.targets[:, None]
+        return self.before.gather(1, chosen)[:, 0], self.after.gather(1, chosen)[:, 0]
+
+    def top(self, count: int = 10) -> tuple[Tensor, Tensor]:
+        """The classes of highest logits before and after, best first: int64 (N,count) each."""
+        count = min(count, self.before.shape[1])
+        return self.before.topk(count).indices, self.after.topk(count).indices
+
+
+def signed_region(contribution: Contribution, sign: str, quantile: float = 0.0) -> Tensor:
+    """Bool (N,H,W): where the layer's map is positive, or negative.
+
+    With a `quantile` q above 0 only where it is beyond the q-quantile of its own part of that sign:
+    the "high" contributions. Raises `ExplainError` for another sign or quantile.
+    """
+    if sign not in SIGNS:
+        raise ExplainError(f"unknown sign '{sign}'{did_you_mean(sign, SIGNS)}")
+    if not 0 <= quantile < 1:
+        raise ExplainError(f"quantile must be in [0,1), not {quantile:g}")
+    maps = contribution.map if sign == "positive" else -contribution.map
+    chosen = maps > 0
+    if quantile:
+        for row, each in enumerate(maps):
+            part = each[chosen[row]]
+            if len(part):
+                chosen[row] &= each > torch.quantile(part, quantile)
+    return chosen
+
+
+def disable(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    contribution: Contribution | None,
+    region: Tensor,
+    layer: str = INPUT,
+    *,
+    fill: float = 0.0,
+) -> Masked:
+    """Set `layer` to `fill` in `region`, bool (N,H,W) over its maps, all channels, and look again.
+
+    `contribution` is the layer's, of these images and targets, or None: then nothing is predicted,
+    and the region is taken to be of the layer's maps. `layer` is "input", for the pixels,
+    or a module that is called once. `predicted` is exact where the net is linear in what was
+    disabled. Raises `ExplainError` for a layer that is no module.
+    """
+    if contribution is not None and region.shape != contribution.raw[:, 0].shape:
+        raise ExplainError(
+            f"the region is {tuple(region.shape)}, the maps of '{layer}' are "
+            f"{tuple(contribution.raw[:, 0].shape)}"
+        )
+    modules = {name: module for name, module in model.named_modules() if name}
+    if layer != INPUT and layer not in modules:
+        raise ExplainError(f"'{layer}' is no module{did_you_mean(layer, [INPUT, *modules])}")
+    x = images.to(device_of(model))
+    with pure(model), torch.no_grad():
+        before = model(x)
+        if layer == INPUT:
+            after = model(x.masked_fill(region[:, None].to(x.device), fill))
+        else:
+
+            def hook(_: nn.Module, __: object, output: Tensor) -> Tensor:
+                return output.masked_fill(region[:, None].to(output.device), fill)
+
+            handle = modules[layer].register_forward_hook(hook)
+            try:
+                after = model(x)
+            finally:
+                handle.remove()
+    predicted = None
+    if contribution is not None:
+        change = contribution.slope * (contribution.activation - fill)
+        removed = change.sum(dim=1) * region.to(change.device)
+        predicted = contribution.score - removed.flatten(1).sum(dim=1)
+    return Masked(
+        before=before,
+        after=after,
+        targets=targets.to(before.device),
+        predicted=predicted,
+        share=region.cpu().double().flatten(1).mean(dim=1),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,3 +305,63 @@ def _curve(
         said = predict(model, shown).softmax(dim=1)
         columns.append(said.gather(1, targets[:, None].to(said.device))[:, 0])
     return Curve(torch.stack(columns, dim=1))
+
+
+Make = Callable[[nn.Module], Tensor]
+
+
+def layers_with_weights(model: nn.Module, order: Sequence[str] = ()) -> list[str]:
+    """Modules that have parameters of their own, from the output back; see `randomised`."""
+    names = [name for name, module in model.named_modules() if _own(module)]
+    met = {name: place for place, name in enumerate(order)}
+    # Stable: those that the forward pass never met stay where they are defined.
+    place = -1
+    places = {}
+    for name in names:
+        place = met.get(name, place)
+        places[name] = place
+    return sorted(names, key=places.__getitem__)[::-1]
+
+
+def randomised(
+    model: nn.Module,
+    *,
+    cascading: bool = True,
+    seed: int = 0,
+    order: Sequence[str] = (),
+) -> Iterator[tuple[str, nn.Module]]:
+    """Copies of `model` with layers drawn anew: all from the last to each, or each alone.
+
+    Model-parameter randomisation of Adebayo et al. 2018. `order` are the names of modules as the
+    forward pass meets them (`Trace.modules`); without it, as the model defines them. A layer that
+    knows how is reset to a fresh one; whatever parameters stay as they were are shuffled. Yields
+    the layer's name and the copy, of which cascading there is one that changes from yield to
+    yield; the model given is not touched.
+    """
+    changed = copy.deepcopy(model)
+    for name in layers_with_weights(model, order):
+        if not cascading:
+            changed = copy.deepcopy(model)
+        with isolated_rng(derive_seed("sanity", seed, name)), torch.no_grad():
+            module: Any = changed.get_submodule(name)
+            before = [parameter.clone() for parameter in _own(module)]
+            if hasattr(module, "reset_parameters") and not is_parametrized(module):
+                module.reset_parameters()
+            for parameter, old in zip(_own(module), before, strict=True):
+                # A weight norm computes the weight that was reset from these.
+                if torch.equal(parameter, old):
+                    places = torch.randperm(parameter.numel(), device=parameter.device)
+                    parameter.copy_(parameter.flatten()[places].view(parameter.shape))
+        yield name, changed
+
+
+def _own(module: nn.Module) -> list[nn.Parameter]:
+    return list(module.parameters(recurse=False))
+
+
+def maps_under_randomisation(
+    model: nn.Module, make: Make, *, cascading: bool = True, seed: int = 0
+) -> Iterator[tuple[str, Tensor]]:
+    """What `make(model)` gives of each of the `randomised` copies, by the layer's name."""
+    for name, copied in randomised(model, cascading=cascading, seed=seed):
+        yield name, make(copied)

@@ -9,15 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustkit.errors import ExplainError
-from robustkit.explain.averages import integrated_gradients, smoothgrad
 from robustkit.explain.cav import cav
 from robustkit.explain.gradients import (
     enlarged,
     gradcam,
     gradient_x_input,
     guided_gradcam,
+    integrated_gradients,
     rectified,
     saliency,
+    smoothgrad,
 )
 from robustkit.explain.occlusion import occlusion
 from robustkit.explain.trace import Trace, trace

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustkit.attacks import predict
 from robustkit.errors import ExplainError
-from robustkit.explain.targets import Target, class_targets
+from robustkit.explain.trace import Target, class_targets
 
 BATCH = 256
 

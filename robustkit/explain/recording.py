@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,117 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from robustkit.errors import ExplainError
-from robustkit.explain import operations as known
-from robustkit.explain.axes import channel_axes, row_axis
-from robustkit.explain.frozen import frozen_statistics
+from robustkit.explain import rules as known
 from robustkit.explain.rules import SECANT, Frozen, Gate, Pass, Relu, Smooth
 
 Call = Callable[..., Any]
+_T = Tensor
+
+
+def channel_axes(
+    known: Mapping[int, int],
+    func: Call,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    given: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+) -> dict[int, int]:
+    """By identity, the axis of the channels of those `outputs` that do not have them at 1.
+
+    `known` tells the same of what was `given`. A convolution gives channels at 1.
+    """
+    axis = next((known[id(each)] for each in given if id(each) in known), 1)
+    dims = permutation(func, args, kwargs, given[0].dim())
+    if dims is not None and given[0].dim() == 4:
+        axis = dims.index(axis)
+    elif getattr(func, "__name__", "").startswith("conv"):
+        axis = 1
+    if axis == 1:
+        return {}
+    return {id(each): axis for each in outputs if each.dim() == 4}
+
+
+def row_axis(
+    known: Mapping[int, int],
+    func: Call,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    given: Sequence[Tensor],
+) -> int | None:
+    """The axis of the images in what `func` gives; None: it is not followed through this function.
+
+    `known` tells it of what was `given`, where it is not 0. Attention's code puts queries, keys and
+    values, or positions, before images, and takes them apart again.
+    """
+    axis = known.get(id(given[0]), 0)
+    dims = permutation(func, args, kwargs, given[0].dim())
+    if dims is not None:
+        return dims.index(axis)
+    if func is F.multi_head_attention_forward:
+        return axis if given[0].dim() == 3 and axis == 1 else None
+    if not any(id(each) in known for each in given):
+        return 0
+    if func in (torch.unbind, _T.unbind):
+        taken = int(args[1] if len(args) > 1 else kwargs.get("dim", 0)) % given[0].dim()
+    elif func is _T.__getitem__ and type(args[1]) is int:
+        taken = 0
+    else:
+        return axis if func in (_T.contiguous, _T.clone, torch.clone) else None
+    return None if taken == axis else axis - (taken < axis)
+
+
+def permutation(
+    func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], dim: int
+) -> list[int] | None:
+    """The axes of the output in terms of the input's, where a function reorders them."""
+    order = list(range(dim))
+    if func in (torch.permute, _T.permute):
+        given = args[1:] if len(args) > 2 else args[1] if len(args) > 1 else kwargs["dims"]
+        return [int(each) % dim for each in given]
+    if func in (torch.transpose, _T.transpose, torch.swapaxes, _T.swapaxes):
+        a, b = (*args[1:], kwargs.get("dim0"), kwargs.get("dim1"))[:2]
+        order[int(a)], order[int(b)] = order[int(b)], order[int(a)]
+        return order
+    if func in (torch.movedim, _T.movedim) and len(args) == 3:
+        moved = torch.empty([1 + each for each in order]).movedim(args[1], args[2])
+        return [each - 1 for each in moved.shape]
+    return None
+
+
+def frozen_statistics(
+    func: Call, x: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift that make the normalisation of these very `x` affine."""
+    plain = {"eps": 1e-5, **kwargs}
+    if func is F.layer_norm:
+        shape = args[0] if args else plain["normalized_shape"]
+        axes = tuple(range(-len(shape), 0))
+        weight, bias, eps = _given(args[1:], plain, ("weight", "bias", "eps"))
+        mean, var = x.mean(axes, keepdim=True), x.var(axes, unbiased=False, keepdim=True)
+        scale = (var + eps).rsqrt().expand_as(x)
+    else:
+        if func is F.group_norm:
+            groups = args[0] if args else plain["num_groups"]
+            weight, bias, eps = _given(args[1:], plain, ("weight", "bias", "eps"))
+        else:
+            groups = x.shape[1]
+            names = ("mean", "var", "weight", "bias", "use_input_stats", "momentum", "eps")
+            _, _, weight, bias, _, _, eps = _given(args, plain, names)
+        grouped = x.reshape(len(x), groups, -1)
+        mean = grouped.mean(2, keepdim=True).expand_as(grouped).reshape(x.shape)
+        var = grouped.var(2, unbiased=False, keepdim=True)
+        scale = (var + eps).rsqrt().expand_as(grouped).reshape(x.shape)
+        spread = (1, -1, *[1] * (x.dim() - 2))
+        weight, bias = (None if each is None else each.view(spread) for each in (weight, bias))
+    shift = -mean * scale
+    if weight is not None:
+        scale, shift = scale * weight, shift * weight
+    return scale, shift if bias is None else shift + bias
+
+
+def _given(args: tuple[Any, ...], kwargs: Mapping[str, Any], names: tuple[str, ...]) -> list[Any]:
+    found = dict(zip(names, args, strict=False))
+    return [found.get(name, kwargs.get(name)) for name in names]
 
 
 @dataclass(frozen=True, eq=False)

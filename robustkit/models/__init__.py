@@ -7,14 +7,12 @@ here.
 from robustkit.models.blueprint import Block, Blueprint, Head
 from robustkit.models.build import build, new_card, rebuild
 from robustkit.models.card import Card
-from robustkit.models.classifier import Classifier, reordered, resizing
+from robustkit.models.classifier import Classifier, matched, reordered, resizing, wrap
 from robustkit.models.cost import Cost, cost
 from robustkit.models.files import digest, read_card, save
-from robustkit.models.matching import matched
 from robustkit.models.preprocessing import Normalise, Preprocess, Preprocessing
 from robustkit.models.resolve import load, resolve
 from robustkit.models.sources import SOURCES
-from robustkit.models.wrapping import wrap
 from robustkit.models.zoo import ZOO
 
 __all__ = [

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from robustkit.models.blueprint import Blueprint, BlueprintNet
 from robustkit.models.classifier import Classifier
-from robustkit.models.dryrun import dry_run
+from robustkit.models.fitting import dry_run
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from robustkit.compute.seeds import isolated_rng
 from robustkit.compute.tensorfiles import packed
 from robustkit.errors import ModelError
+from robustkit.models.build import make_net
 from robustkit.models.card import DETECTOR, Card
 from robustkit.models.classifier import Classifier, takes_grey
-from robustkit.models.families import make_net
 from robustkit.models.weights import check_weights, fit_weights, read_weights
 from robustkit.reading import check_regular, typed_path
 from robustkit.runs.atomic import atomic_path

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from robustkit.class_names import numbered
 from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ModelError
 from robustkit.geometry import Size
@@ -20,9 +21,60 @@ from robustkit.models.files import load_file
 from robustkit.models.preprocessing import Preprocessing
 from robustkit.models.sources.base import SOURCES, Request, SourceNet, Spec
 from robustkit.models.sources.factory import FACTORY, takes
-from robustkit.models.specs import FILE, PREPROCESSING, ZOO_NAME, parse, untrained
 from robustkit.models.weights import fit_weights, read_weights
-from robustkit.naming import numbered
+from robustkit.specs import split_options
+
+FILE, ZOO_NAME = "file", "zoo"
+SUFFIX = ".safetensors"
+# Options about preprocessing that any source takes, unless it has one of that name itself.
+PREPROCESSING = ("mean", "std", "input_size", "interpolation", "channel_order")
+
+
+def parse(text: str) -> Spec:
+    """The parts of a spec; raises `ModelError` for options that are none or stand twice.
+
+    >>> parse("torchvision:resnet50?weights=DEFAULT").options
+    {'weights': 'DEFAULT'}
+    >>> parse("my_nets.resnet:make?width=16").scheme
+    'factory'
+    """
+    if is_file(text):
+        return Spec(text, FILE, text, {})
+    whole, options = split_options(text, ModelError)
+    scheme, colon, name = whole.partition(":")
+    if not colon and whole.endswith(".py"):
+        raise ModelError(f"{text}: which function of it? write {whole}:FUNCTION")
+    if not colon:
+        scheme, name = ZOO_NAME, whole
+    elif scheme not in SOURCES or scheme == FACTORY:
+        scheme, name = FACTORY, whole
+    if not name:
+        raise ModelError(f"'{text}': a name is missing behind {scheme}:")
+    return Spec(text, scheme, name, options)
+
+
+def names_untrained(text: str) -> bool:
+    """`untrained` of the parts of a spec."""
+    return untrained(parse(text))
+
+
+def untrained(spec: Spec) -> bool:
+    """Whether a spec names an architecture alone: of the zoo, torchvision or timm, and no weights.
+
+    Of a user's function nobody can tell before it is called.
+    """
+    if spec.options.get("weights", "none") != "none":
+        return False
+    if spec.scheme == "timm":
+        return spec.options.get("pretrained", "false").lower() == "false"
+    if spec.scheme == "torchvision":  # which says what it thinks of other options
+        return not spec.options.keys() - {"weights", *PREPROCESSING}
+    return spec.scheme == ZOO_NAME
+
+
+def is_file(text: str) -> bool:
+    """Whether a spec is the path of a model file, and not a name with options."""
+    return text.endswith(SUFFIX) and ("?" not in text or Path(text).exists())
 
 
 def resolve(
@@ -177,7 +229,7 @@ def _classifier(
     own = found.preprocessing
     shape = request.shape
     if own is None:
-        from robustkit.models.families import FAMILIES
+        from robustkit.models.build import FAMILIES
 
         shape = request.wanted_shape()
         usual = FAMILIES[found.architecture["family"]].statistics(shape[0])

@@ -4,19 +4,18 @@ On the ground floor: whoever opens a file that a person names, or that lies in a
 sent, does it through here. Errors are of the class that the caller gives, and say the file.
 """
 
-from robustkit.reading.bounded import (
+from robustkit.reading.files import (
     JSON_LIMIT,
     LIMIT,
+    check_plain_folder,
     check_regular,
     open_bounded,
+    open_inside,
     read_bounded,
     read_text,
 )
-from robustkit.reading.inside import check_plain_folder, open_inside
-from robustkit.reading.numbers import parse_real
-from robustkit.reading.plain import check_kind, parse_json, read_json
-from robustkit.reading.printable import is_printable, printable
-from robustkit.reading.typed import typed_path
+from robustkit.reading.jsonfile import check_kind, parse_json, read_json
+from robustkit.reading.text import is_printable, parse_real, printable, typed_path
 from robustkit.reading.yamlfile import check_yaml, parse_yaml, read_yaml
 
 __all__ = [

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from robustkit.errors import RobustkitError
-from robustkit.reading.bounded import read_text
-from robustkit.reading.printable import printable
+from robustkit.reading.files import read_text
+from robustkit.reading.text import printable
 
 LARGEST = 256 * 2**10
 """Bytes of a YAML file: a run's configuration has some 3 KB."""

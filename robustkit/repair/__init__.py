@@ -7,16 +7,13 @@ and neither imports the other.
 
 from robustkit.repair.config import ARACHNE, HISTORY, RepairConfig
 from robustkit.repair.fitness import FITNESS
-from robustkit.repair.heldout import drop_shared, gather
-from robustkit.repair.impacts import Impacts, impacts
-from robustkit.repair.localise import Localisation, localise
+from robustkit.repair.localise import Impacts, Localisation, impacts, localise
 from robustkit.repair.methods import METHODS, Method
-from robustkit.repair.metrics import Verdict, accuracy_after
 from robustkit.repair.patch import Patch, difference, make_patch
-from robustkit.repair.repair import Repair, Run, conclude, locate, repair
+from robustkit.repair.repair import Repair, Run, Verdict, accuracy_after, conclude, locate, repair
 from robustkit.repair.scoring import Scorer, make_scorer
 from robustkit.repair.search import Found, Search, search
-from robustkit.repair.sets import RepairSets, repair_sets
+from robustkit.repair.sets import RepairSets, drop_shared, gather, repair_sets
 from robustkit.repair.swarm import PRESETS, SwarmConfig, Swarms, preset
 from robustkit.repair.tuning import TuneConfig, Tuned, conclude_tuning, tune, tune_run
 from robustkit.repair.weights import Selection, repairable, select

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+
+from robustkit.repair.weights import Selection
 
 Function = Callable[[Tensor], Tensor]
 ELEMENTWISE = (
@@ -96,3 +98,200 @@ def _function(node: fx.Node, module: nn.Module | None) -> Function | None:
         method: Function = getattr(torch, str(node.target))
         return method
     return None
+
+
+# Floats of the largest tensor of a chunk: what fits beside its result into a core's own cache.
+CHUNK = 1 << 19
+LEAST_IMAGES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class _Bucket:
+    """Rows with about equally many changed entries: `rows` (B,), `columns` and `places` (B,E).
+
+    `rows` are places in the stage's output as computed, a slice where they lie together;
+    `columns` its inputs; `places` say where an entry's value stands in (D + 1), the last place
+    being a zero that fills up short rows.
+    """
+
+    rows: Tensor | slice
+    columns: Tensor
+    places: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """One stage, ready: what changes in it, given what changed before it.
+
+    `inputs` (in, n) are the stage's unchanged inputs; `base` (rows, n) what does not depend on
+    the particle; `arriving` the columns whose inputs change, None for none; `crossing` (row,
+    place among arriving, place in D) of changed weights on those columns.
+    """
+
+    stage: Stage
+    inputs: Tensor
+    base: Tensor
+    shared: Tensor | None
+    buckets: tuple[_Bucket, ...]
+    crossing: tuple[Tensor, Tensor, Tensor] | None
+
+
+class Products:
+    """Logits of P particles on n images from `held` (n,d), the input of the first stage."""
+
+    def __init__(self, stages: Sequence[Stage], selection: Selection, held: Tensor) -> None:
+        self.size = len(selection)
+        self.images = len(held)
+        self.steps: list[_Step] = []
+        inputs, changed = held, None
+        offsets = _offsets(selection)
+        for number, stage in enumerate(stages):
+            last = number == len(stages) - 1
+            outputs = torch.addmm(stage.bias, inputs, stage.weight.T)
+            flat = selection.indices.get(stage.name, torch.empty(0, dtype=torch.int64))
+            entries = _Entries(stage, flat, offsets.get(stage.name, 0))
+            prepared, rows = _prepare(stage, inputs, outputs, entries, changed, last, self.size)
+            self.steps.append(prepared)
+            inputs, changed = stage.activate(outputs), rows
+        self.widest = max(len(each.base) for each in self.steps)
+
+    def work(self) -> float:
+        """Multiplications and memory accesses per particle and image, roughly."""
+        total = 0.0
+        for each in self.steps:
+            padded = sum(bucket.places.numel() for bucket in each.buckets)
+            products = 0 if each.shared is None else each.shared.numel()
+            total += 4 * padded + products + 8 * len(each.base)
+        return total
+
+    def chunks(self, particles: int) -> tuple[int, int]:
+        """How many particles and images at a time keep the largest tensor within `CHUNK`."""
+        images = max(min(self.images, CHUNK // (self.widest * particles)), 1)
+        images = min(max(images, LEAST_IMAGES), self.images)
+        return max(min(particles, CHUNK // (self.widest * images)), 1), images
+
+    def logits(self, delta: Tensor, images: slice) -> Tensor:
+        """Logits (K,P,n) on `images`, for changes `delta` (P,D) of the selected weights."""
+        padded = torch.cat([delta, delta.new_zeros(len(delta), 1)], dim=1)
+        values: Tensor | None = None
+        for each in self.steps:
+            z = _through(each, padded, values, images)
+            values = each.stage.activate(z)
+        assert values is not None
+        return values
+
+
+class _Entries:
+    """The changed weights of one stage: `rows`, `columns` and `places` in (D,), all int64."""
+
+    def __init__(self, stage: Stage, flat: Tensor, offset: int) -> None:
+        width = stage.weight.shape[1]
+        flat = flat.to(stage.weight.device)
+        self.rows, self.columns = flat // width, flat % width
+        self.places = offset + torch.arange(len(flat), device=flat.device)
+
+    def at(self, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, columns and places of the entries where `mask` is True."""
+        return self.rows[mask], self.columns[mask], self.places[mask]
+
+
+def _offsets(selection: Selection) -> dict[str, int]:
+    offsets, start = {}, 0
+    for name, count in selection.counts().items():
+        offsets[name] = start
+        start += count
+    return offsets
+
+
+def _prepare(
+    stage: Stage,
+    inputs: Tensor,
+    outputs: Tensor,
+    entries: _Entries,
+    changed: Tensor | None,
+    last: bool,
+    size: int,
+) -> tuple[_Step, Tensor]:
+    """The step, and which of the stage's outputs change, in the order it computes them."""
+    everything = torch.arange(len(stage.weight), device=inputs.device)
+    if changed is None:
+        rows = everything if last else _by_count(entries.rows)
+        buckets = _buckets(rows, entries.at(entries.rows >= 0), size, len(everything))
+        return _Step(stage, inputs.T, outputs.T[rows].contiguous(), None, buckets, None), rows
+    arrived = torch.full((stage.weight.shape[1],), -1, device=inputs.device)
+    arrived[changed] = torch.arange(len(changed), device=inputs.device)
+    crosses = arrived[entries.columns] >= 0
+    shared = stage.weight[:, changed].contiguous()
+    base = outputs.T - shared @ inputs.T[changed]
+    buckets = _buckets(everything, entries.at(~crosses), size, len(everything))
+    crossing = None
+    if bool(crosses.any()):
+        row, column, place = entries.at(crosses)
+        crossing = (row, arrived[column], place)
+    return _Step(stage, inputs.T, base, shared, buckets, crossing), everything
+
+
+def _by_count(rows: Tensor) -> Tensor:
+    """The distinct rows, those with most entries first, so that buckets are slices."""
+    found, counts = torch.unique(rows, return_counts=True)
+    ordered: Tensor = found[torch.argsort(counts, descending=True, stable=True)]
+    return ordered
+
+
+def _buckets(
+    rows: Tensor, entries: tuple[Tensor, Tensor, Tensor], size: int, height: int
+) -> tuple[_Bucket, ...]:
+    """The entries by rows, rows by how many entries they have, up to a factor of two."""
+    row, column, place = entries
+    if not len(row):
+        return ()
+    where = torch.full((height,), -1, device=rows.device)
+    where[rows] = torch.arange(len(rows), device=rows.device)
+    counts = torch.bincount(row, minlength=height)[rows]
+    order = torch.argsort(where[row], stable=True)
+    row, column, place = where[row][order], column[order], place[order]
+    # The rank of each entry within its row.
+    start = torch.searchsorted(row, row)
+    rank = torch.arange(len(row), device=row.device) - start
+    kinds = torch.ceil(torch.log2(counts.clamp_min(1).double())).long()
+    kinds[counts == 0] = -1
+    buckets = []
+    for kind in torch.unique(kinds[kinds >= 0]).tolist():
+        members = torch.nonzero(kinds == kind).squeeze(1)
+        longest = int(counts[members].max())
+        columns = torch.zeros(len(members), longest, dtype=torch.int64, device=row.device)
+        places = torch.full_like(columns, size)
+        inverse = torch.full((len(rows),), -1, device=row.device)
+        inverse[members] = torch.arange(len(members), device=row.device)
+        mine = inverse[row] >= 0
+        at = (inverse[row[mine]], rank[mine])
+        columns[at], places[at] = column[mine], place[mine]
+        first, final = int(members[0]), int(members[-1])
+        together = final - first + 1 == len(members)
+        buckets.append(_Bucket(slice(first, final + 1) if together else members, columns, places))
+    return tuple(buckets)
+
+
+def _through(step: _Step, padded: Tensor, values: Tensor | None, images: slice) -> Tensor:
+    """Pre-activations (rows,P,n) of one stage; `values` (R,P,n) are its changed inputs."""
+    count = len(padded)
+    base = step.base[:, images]
+    if step.shared is None or values is None:
+        z = base[:, None, :].repeat(1, count, 1)
+    elif step.crossing is None:
+        z = (step.shared @ values.reshape(len(values), -1)).view(len(base), count, -1)
+        z += base[:, None, :]
+    else:
+        row, column, place = step.crossing
+        weights = step.shared.repeat(count, 1, 1)
+        weights[:, row, column] += padded[:, place]
+        z = torch.bmm(weights, values.transpose(0, 1)).transpose(0, 1).contiguous()
+        z += base[:, None, :]
+    for bucket in step.buckets:
+        delta = padded[:, bucket.places].transpose(0, 1).contiguous()
+        seen = step.inputs[bucket.columns, images]
+        if isinstance(bucket.rows, slice):
+            z[bucket.rows].baddbmm_(delta, seen)
+        else:
+            z[bucket.rows] += torch.bmm(delta, seen)
+    return z

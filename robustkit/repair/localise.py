@@ -3,19 +3,186 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from robustkit.compute import torch_generator
-from robustkit.data import ImageSet
+from robustkit.compute import device_of, torch_generator
+from robustkit.data import ImageSet, batches
 from robustkit.errors import RepairError
+from robustkit.models.state import pure
 from robustkit.repair.config import RepairConfig
-from robustkit.repair.impacts import Impacts, impacts
-from robustkit.repair.ranking import Masks, both, divided, pareto_front, size, top, without
 from robustkit.repair.sets import RepairSets
-from robustkit.repair.weights import Layer, Selection, net_of, repairable, select, weight_of
+from robustkit.repair.weights import (
+    Layer,
+    Selection,
+    net_of,
+    repairable,
+    seen_by_net,
+    select,
+    weight_of,
+)
+
+BATCH = 250
+
+
+@dataclass(frozen=True, eq=False)
+class Impacts:
+    """By layer name, float32 tensors of the layer's weight's shape, on the CPU.
+
+    `backward` is |∂L/∂w|, L the mean cross-entropy of the set; `forward` the set's mean of
+    |o·w|, o what the weight is multiplied with. In a convolution the mean is over the positions of
+    its kernel, too.
+    """
+
+    backward: Mapping[str, Tensor]
+    forward: Mapping[str, Tensor]
+
+
+def impacts(model: nn.Module, images: ImageSet, layers: Mapping[str, Layer]) -> Impacts:
+    """Both impacts of the weights of `layers` on `images`, in evaluation mode.
+
+    o·w is linear in w, so its mean magnitude is mean|o|·|w|: one forward and one backward pass
+    serve both, and nothing of the size of images times weights is ever made.
+    """
+    device = device_of(model)
+    gradients = {name: torch.zeros_like(layer.weight) for name, layer in layers.items()}
+    inputs: dict[str, Tensor] = {}
+    with pure(model), ExitStack() as hooks:
+        for name, layer in layers.items():
+            hook = layer.register_forward_pre_hook(_adding(name, inputs))
+            hooks.callback(hook.remove)
+        leaves = {
+            f"{name}.weight": layer.weight.detach().requires_grad_(True)
+            for name, layer in layers.items()
+        }
+        for part in batches(len(images), BATCH):
+            pixels, labels = images.floats(part).to(device), images.labels[part].to(device)
+            logits = functional_call(net_of(model), leaves, (seen_by_net(model, pixels),))
+            loss = F.cross_entropy(logits, labels, reduction="sum") / len(images)
+            found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+            for name, gradient in zip(layers, found, strict=True):
+                if gradient is not None:
+                    gradients[name] += gradient
+    forward = {
+        name: spread(layer, inputs[name] / len(images)) * layer.weight.detach().abs()
+        if name in inputs
+        else torch.zeros_like(layer.weight)
+        for name, layer in layers.items()
+    }
+    return Impacts(
+        backward={name: each.abs().cpu() for name, each in gradients.items()},
+        forward={name: each.cpu() for name, each in forward.items()},
+    )
+
+
+def _adding(name: str, sums: dict[str, Tensor]) -> Any:
+    """A hook that adds up what each of the layer's weights is multiplied with, in magnitude."""
+
+    def hook(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        with torch.no_grad():
+            seen = _magnitude(layer, arguments[0].detach().abs())
+            sums[name] = seen if name not in sums else sums[name] + seen
+
+    return hook
+
+
+def _magnitude(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """Per input (d,) or per kernel entry (C·kh·kw,): the sum over images of the mean of `inputs`
+    over positions."""
+    if isinstance(layer, nn.Conv2d):
+        # The mean is linear: of the images' sum alone, patches are as many as of one image.
+        return patches(layer, inputs.sum(dim=0, keepdim=True)).mean(dim=2)[0]
+    return inputs.reshape(len(inputs), -1, inputs.shape[-1]).mean(dim=1).sum(dim=0)
+
+
+def patches(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """What the kernel lies over at each position: (n,C,H,W) to (n, C·kh·kw, positions)."""
+    padding = layer._reversed_padding_repeated_twice
+    if any(padding):
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        x = F.pad(x, padding, mode=mode)
+    return F.unfold(x, layer.kernel_size, layer.dilation, stride=layer.stride)
+
+
+def spread(layer: Layer, inputs: Tensor) -> Tensor:
+    """A number per input of the layer as one per weight: the weight's shape, or one that spreads.
+
+    In a grouped convolution every output sees the inputs of its own group alone.
+    """
+    if isinstance(layer, nn.Linear):
+        return inputs.expand_as(layer.weight)
+    shape = layer.weight.shape
+    grouped = inputs.reshape(layer.groups, 1, *shape[1:])
+    return grouped.expand(layer.groups, shape[0] // layer.groups, *shape[1:]).reshape(shape)
+
+
+Scores = Mapping[str, Tensor]
+Masks = dict[str, Tensor]
+
+
+def top(scores: Scores, count: int, *, per_layer: bool = False) -> Masks:
+    """Bool masks of the `count` weights of highest score; of each layer's, if `per_layer`.
+
+    `scores` are float tensors by layer name. A score of zero is never among the top: such a weight
+    has nothing to do with the matter. Ties go by layer name, then by index.
+    """
+    if per_layer:
+        return {name: _top({name: each}, count)[name] for name, each in scores.items()}
+    return _top(scores, count)
+
+
+def _top(scores: Scores, count: int) -> Masks:
+    names = sorted(scores)
+    flat = torch.cat([scores[name].flatten() for name in names])
+    chosen = torch.zeros_like(flat, dtype=torch.bool)
+    chosen[torch.sort(flat, descending=True, stable=True).indices[:count]] = True
+    chosen &= flat > 0
+    found = divided(chosen, {name: scores[name] for name in names})
+    return {name: found[name] for name in scores}
+
+
+def divided(flat: Tensor, like: Scores) -> Masks:
+    """One long vector cut into tensors of the shapes of `like`, in its order."""
+    parts = torch.split(flat, [each.numel() for each in like.values()])
+    return {name: part.view_as(like[name]) for name, part in zip(like, parts, strict=True)}
+
+
+def both(first: Masks, second: Masks) -> Masks:
+    """What is in both sets of weights."""
+    return {name: mask & second[name] for name, mask in first.items()}
+
+
+def without(first: Masks, second: Masks) -> Masks:
+    """What is in the first set of weights and not in the second."""
+    return {name: mask & ~second[name] for name, mask in first.items()}
+
+
+def size(masks: Masks) -> int:
+    """How many weights are in the set."""
+    return sum(int(mask.sum()) for mask in masks.values())
+
+
+def pareto_front(first: Tensor, second: Tensor) -> Tensor:
+    """Bool (N,): the points that no other exceeds in one of two scores (N,) and reaches in both.
+
+    Both are to be large. Equal points stand or fall together.
+    """
+    order = torch.argsort(second, descending=True, stable=True)
+    order = order[torch.argsort(first[order], descending=True, stable=True)]
+    high, level = first[order], second[order]
+    # The best second score among points of a higher first one, and among those of the same.
+    start = torch.searchsorted(-high, -high)
+    best = level.cummax(dim=0).values
+    before = torch.where(start > 0, best[(start - 1).clamp_min(0)], -torch.inf)
+    front = torch.zeros_like(first, dtype=torch.bool)
+    front[order] = (level > before) & (level == level[start])
+    return front
 
 
 @dataclass(frozen=True, eq=False)

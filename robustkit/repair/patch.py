@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks.store import checksum as checksum_of
+from robustkit.attacks.cache import checksum as checksum_of
 from robustkit.compute.tensorfiles import packed, read_tensors
 from robustkit.errors import RepairError
 from robustkit.models import Classifier, digest

@@ -63,7 +63,7 @@ class Trial:
 
     `id` is unique in the run; `arm` is the part of the run it belongs to; `key` is equal for
     trials of the same thing. `payload` (what was tried) and `result` are JSON objects without NaN
-    and infinities. `outcome` is the name of an outcome, as in `robustkit.compute.outcomes`.
+    and infinities. `outcome` is the name of an outcome, as in `robustkit.jobs.outcomes`.
     """
 
     id: str

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from robustkit.errors import RunError
+from robustkit.runs.atomic import write_text
 from robustkit.runs.folder import RunFolder
 
 
@@ -74,3 +79,65 @@ def _describe(path: Path) -> RunInfo:
     }
     created = str(run.env.get("time", ""))
     return RunInfo(path, run.verb, created, summary is not None, single)
+
+
+Plain = str | int | float | bool | None
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+LISTED = 12  # longer lists are no single values
+
+
+def as_row(run: RunFolder) -> dict[str, Plain]:
+    """`config.NAME` and `summary.NAME`, names of nested values dotted; long lists are left out."""
+    row: dict[str, Plain] = {"run": str(run.path), "verb": run.verb}
+    row["commit"] = str(run.env.get("commit") or "")
+    _flatten(run.config, "config", row)
+    summary = {k: v for k, v in (run.summary() or {}).items() if k not in ("format", "verb")}
+    _flatten(summary, "summary", row)
+    return row
+
+
+def differing(rows: Sequence[Mapping[str, Plain]]) -> list[str]:
+    """The names whose values are not the same in all rows, settings first."""
+    names = dict.fromkeys(name for row in rows for name in row if name != "run")
+    found = [name for name in names if len({_key(row.get(name)) for row in rows}) > 1]
+    return sorted(found, key=lambda name: name.startswith("summary."))
+
+
+def export(rows: Sequence[Mapping[str, Plain]], path: Path, *, replace: bool = False) -> None:
+    """Write rows as .csv or .json, whole or not at all.
+
+    Raises `RunError` for another suffix and, unless it is to be replaced, for a file that exists.
+    """
+    if os.path.lexists(path) and not replace:
+        raise RunError(f"{path} exists already and is not overwritten; --force replaces it")
+    if path.suffix == ".json":
+        write_text(path, json.dumps(list(rows), indent=2, allow_nan=False) + "\n")
+        return
+    if path.suffix != ".csv":
+        raise RunError(f"{path}: runs are exported as .csv or .json")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    written = io.StringIO()
+    writer = csv.DictWriter(written, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _as_text(value) for name, value in row.items()} for row in rows)
+    write_text(path, written.getvalue())
+
+
+def _as_text(value: Plain) -> Plain:
+    """A cell that no spreadsheet takes for a formula, whatever a stranger's run calls itself."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
+
+
+def _key(value: Plain) -> str:
+    return json.dumps(value)
+
+
+def _flatten(value: Any, name: str, row: dict[str, Plain]) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _flatten(inner, f"{name}.{key}", row)
+    elif isinstance(value, list):
+        if len(value) <= LISTED and all(isinstance(each, str | int | float) for each in value):
+            row[name] = ",".join(map(str, value))
+    else:
+        row[name] = value

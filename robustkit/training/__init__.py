@@ -5,10 +5,8 @@ does it here.
 """
 
 from robustkit.training.config import TrainConfig
-from robustkit.training.evaluate import Evaluation, evaluate
 from robustkit.training.examples import Examples, make_examples
-from robustkit.training.fit import fit, fit_examples
-from robustkit.training.history import EpochRecord, History
+from robustkit.training.fit import EpochRecord, Evaluation, History, evaluate, fit, fit_examples
 from robustkit.training.misalignment import PHI, Misalignment, misalignment
 from robustkit.training.references import (
     ReferenceGradients,

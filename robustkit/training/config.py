@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robustkit.attacks import LOSSES
+from robustkit.checks import check_at_least, check_choice
 from robustkit.compute.seeds import check_seed
-from robustkit.compute.settings import check_at_least, check_choice
 from robustkit.data import AUGMENTATIONS
 from robustkit.errors import ConfigError
 from robustkit.training.misalignment import PHI

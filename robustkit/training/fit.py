@@ -5,26 +5,110 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustkit import models
-from robustkit.attacks import Attack, make
-from robustkit.compute import DivergedError, isolated_rng, torch_generator
+from robustkit.attacks import Attack, make, predict
+from robustkit.compute import isolated_rng, torch_generator
 from robustkit.data import ImageSet, Splits, as_image_set, batches
 from robustkit.errors import ConfigError, DataError
+from robustkit.jobs import DivergedError
 from robustkit.training.config import TrainConfig
-from robustkit.training.evaluate import evaluate
 from robustkit.training.examples import Examples, make_examples
-from robustkit.training.history import EpochRecord, History
-from robustkit.training.layout import in_layout
-from robustkit.training.optimisation import learning_rate, make_optimizer, set_learning_rate
 from robustkit.training.references import ReferenceGradients
-from robustkit.training.step import step_loss
+from robustkit.training.step import in_layout, step_loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One epoch, counted from 1.
+
+    Accuracies are fractions in [0,1]; losses are cross-entropies in nats; `penalty` is the mean
+    misalignment (None without references), `masked` counts the rows it had to leave out; `val_…`
+    are None where nothing was watched; `lr` is the last step's.
+    """
+
+    epoch: int
+    train_loss: float
+    train_acc: float
+    val_loss: float | None
+    val_acc: float | None
+    penalty: float | None
+    masked: int
+    lr: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class History:
+    """Every epoch's record, in order; `best` is the one whose weights the model was left with."""
+
+    records: tuple[EpochRecord, ...]
+    best: EpochRecord
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """The records as plain values, ready for JSON."""
+        return [asdict(record) for record in self.records]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`accuracy` in [0,1], mean cross-entropy `loss` in nats, `n` images, `correct` bool (n,)."""
+
+    accuracy: float
+    loss: float
+    n: int
+    correct: Tensor
+
+
+def evaluate(model: nn.Module, images: Any) -> Evaluation:
+    """Accuracy and loss of `model` on `images`, whatever `data.as_image_set` takes; the model is
+    left as it was."""
+    images = as_image_set(images)
+    logits = predict(model, images.images)
+    correct = logits.argmax(dim=1) == images.labels
+    loss = F.cross_entropy(logits.double(), images.labels).item()
+    return Evaluation(float(correct.double().mean()), loss, len(images), correct)
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """SGD or Adam over all parameters, with weight decay on all of them (for Adam decoupled)."""
+    if config.optimizer == "adam":
+        return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
+    )
+
+
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """The rate of step `step` (from 0): linear warm-up, then the schedule over what remains."""
+    total = config.epochs * steps_per_epoch
+    warmup = min(round(config.warmup * steps_per_epoch), total // 2)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    done = (step - warmup) / max(total - warmup, 1)
+    if config.schedule == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+    if config.schedule == "step":
+        return config.lr * 0.1 ** ((done >= 0.5) + (done >= 0.75))
+    return config.lr
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group the rate `rate`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
 
 OnEpoch = Callable[[EpochRecord], None]
 

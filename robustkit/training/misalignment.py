@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustkit.attacks.gradients import cross_entropy_cotangent
-from robustkit.attacks.losses import LOSSES
+from robustkit.attacks.gradients import LOSSES, cross_entropy_cotangent
 from robustkit.errors import ConfigError
 from robustkit.registry import Registry
 

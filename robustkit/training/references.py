@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks import LOSSES, loss_gradient, pure
-from robustkit.attacks.answers import source_digest
+from robustkit.attacks import LOSSES, loss_gradient
+from robustkit.attacks.predictions import source_digest
 from robustkit.compute import device_of
 from robustkit.data import map_array, to_unit, write_array
 from robustkit.errors import DataError
+from robustkit.models.state import pure
 from robustkit.training.misalignment import MIN_NORM
 
 BATCH = 250

@@ -12,12 +12,12 @@ from adaptation.evaluation import (
     coco_precision,
     detect,
     evaluate,
-    over_seeds,
     size_edges,
     voc_precision,
     with_difficult,
 )
 from robustkit.data.detection import load_detection, truth
+from robustkit.stats import over_seeds
 from tests.adaptation.test_voc_precision import found
 
 BOX = [10.0, 10.0, 50.0, 50.0]

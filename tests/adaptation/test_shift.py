@@ -8,13 +8,8 @@ import torch
 from scipy import linalg
 
 from adaptation import detectors
-from adaptation.shift import (
-    classifier_features,
-    detector_features,
-    frechet,
-    measure_shift,
-)
-from adaptation.shift.frechet import covariance
+from adaptation.shift import classifier_features, detector_features, frechet, measure_shift
+from adaptation.shift.measure import covariance
 from robustkit import data, models
 from robustkit.data.detection import load_detection
 from robustkit.errors import DataError, ModelError

@@ -15,14 +15,13 @@ from adaptation import detectors
 from adaptation.evaluation import detect, evaluate
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig, StepRecord, adapt_statistics, loop, train_detector
-from adaptation.training.alignment import DomainClassifiers, reversed_gradient
 from adaptation.training.batches import draw_batch, mirrored
 from adaptation.training.loop import learning_rate
+from adaptation.training.methods import DomainClassifiers, follow, make_teacher, reversed_gradient
 from adaptation.training.step import radius
-from adaptation.training.teacher import follow, make_teacher
-from robustkit.compute import DivergedError
 from robustkit.data.detection import DetectionSet, load_detection, truth
 from robustkit.errors import ConfigError, ModelError, RunError
+from robustkit.jobs import DivergedError
 from tests.adaptation.small import SPEC, fresh
 
 RECIPES = ("source", "adversarial", "fast", "free", "aligned", "teacher", "adversarial+aligned",

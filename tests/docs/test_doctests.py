@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import main
+from robustkit.cli.main import main
 
 PACKAGES = ("robustkit", "evolution", "adaptation")
 FLAGS = doctest.ELLIPSIS
@@ -53,7 +53,7 @@ def test_examples_of_docstrings_come_out_as_told(test: doctest.DocTest) -> None:
 def test_there_are_examples_in_every_part_and_a_wrong_one_is_noticed() -> None:
     rooms = {".".join(test.name.split(".")[:2]) for test in EXAMPLES}
     wanted = {f"robustkit.{room}" for room in ("data", "models", "attacks", "repair", "explain")}
-    assert rooms >= wanted | {"robustkit.training", "robustkit.compute", "evolution.pareto"}
+    assert rooms >= wanted | {"robustkit.training", "robustkit.compute", "evolution.objectives"}
     assert len(EXAMPLES) >= 25
     wrong = doctest.DocTestParser().get_doctest(">>> 1 + 1\n3\n", {}, "wrong", None, None)
     assert "Expected:" in failures(wrong)

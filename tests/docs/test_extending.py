@@ -17,14 +17,20 @@ import torch
 import evolution
 from adaptation import detectors, recipes
 from adaptation.training import DetectionConfig, train_detector
-from evolution import Genotype, SearchSettings, SearchSpace, open_strategy, parse_objectives, sample
-from evolution.candidate import Scored
-from experiments.cli import main
+from evolution import (
+    Genotype,
+    SearchSettings,
+    SearchSpace,
+    open_strategy,
+    parse_objectives,
+    sample,
+)
+from evolution.genotype import Scored
 from robustkit import attacks, data, explain, extensions, models
-from robustkit.compute import Ok
-from robustkit.compute.executors import EXECUTORS, open_executor
+from robustkit.cli.main import main
 from robustkit.data.detection import load_detection
 from robustkit.errors import ModelError
+from robustkit.jobs import EXECUTORS, Ok, open_executor
 from robustkit.models.blueprint import BLOCKS, Block
 from robustkit.runs import Ledger
 from tests.experiments.evolve.runs import INLINE, TINY, evolve

@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
+from adaptation.adapt import AdaptOptions
+from adaptation.detect import DetectOptions
 from adaptation.training import DetectionConfig
-from experiments.adapt import AdaptOptions
-from experiments.attack import AttackConfig
-from experiments.detect import DetectOptions
-from experiments.evolve.config import EvolveConfig
-from experiments.explain import ExplainOptions
-from experiments.options import VerbParser, config_from
-from experiments.repair import RepairOptions
-from experiments.reproduce import find
-from experiments.transfer import TransferConfig
-from experiments.verbs import VERBS, verb_module
+from evolution.protocol.config import EvolveConfig
+from experiments.studies import find
+from robustkit.cli.commands import find_commands, load_command
+from robustkit.cli.parser import CommandParser, config_from
+from robustkit.commands.attack import AttackConfig
+from robustkit.commands.explain import ExplainOptions
+from robustkit.commands.repair import RepairOptions
+from robustkit.commands.transfer import TransferConfig
 from robustkit.training import TrainConfig
 from tests.docs.reading import (
     PAGES,
@@ -71,16 +71,16 @@ LATER = {
 
 
 @cache
-def parser_of(verb: str) -> VerbParser:
-    parser = VerbParser(verb)
-    verb_module(verb).add_arguments(parser)
+def parser_of(verb: str) -> CommandParser:
+    parser = CommandParser(verb)
+    load_command(verb).add_arguments(parser)
     return parser
 
 
 def check_command(arguments: list[str]) -> None:
     """Raise what the command line would, but for files that are not there."""
     verb, *rest = arguments
-    assert verb in VERBS, f"no verb '{verb}'"
+    assert verb in find_commands(), f"no verb '{verb}'"
     if "--extend" in rest:  # with names that those modules register: test_extending runs these
         return
     if "--config" in rest:
@@ -107,7 +107,7 @@ def test_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_in_the_text_have_real_verbs_and_options(page: Path) -> None:
     for verb, *rest in inline_commands(page.read_text()):
-        assert verb in VERBS, f"robustkit {verb}"
+        assert verb in find_commands(), f"robustkit {verb}"
         flags = {flag for action in parser_of(verb)._actions for flag in action.option_strings}
         wrong = {word for word in rest if word.startswith("--")} - flags
         assert not wrong, f"robustkit {verb} {' '.join(rest)}"
@@ -148,7 +148,7 @@ def test_pages_named_in_sources_exist() -> None:
     assert not {pair for pair in real if not (ROOT / pair[1]).is_file()}
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", find_commands())
 def test_every_verb_has_a_page_of_four_parts(verb: str) -> None:
     text = (ROOT / "docs" / "verbs" / f"{verb}.md").read_text()
     parts = [words for level, words in headings(text) if level == 2]
@@ -201,10 +201,10 @@ def has_path(value: Any, parts: list[str]) -> bool:
     return any(has_path(each, rest) for each in below)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", find_commands())
 def test_summary_keys_are_real(verb: str) -> None:
     keys = list(summary_keys((ROOT / "docs" / "verbs" / f"{verb}.md").read_text()))
-    own = verb_module(verb)
+    own = load_command(verb)
     assert keys or not hasattr(own, "report")
     parts = {part.removesuffix("[]") for key in keys for part in key.split(".")}
     known = keys_in_code()

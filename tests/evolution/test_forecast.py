@@ -7,14 +7,12 @@ import random
 import numpy as np
 import pytest
 
-from evolution.candidate import Candidate, Scored
-from evolution.forecast import Forecast, ridge
 from evolution.genes import Feature, gene_features
-from evolution.genotype import Genotype
-from evolution.objectives import Objective, parse_objectives
-from evolution.pareto import Individual, individuals
+from evolution.genotype import Candidate, Genotype, Scored
+from evolution.objectives import Individual, Objective, individuals, parse_objectives
 from evolution.sampling import sample
 from evolution.space import SearchSpace
+from evolution.surrogate import Forecast, ridge
 
 PENALTIES = np.logspace(-1, 3, 9)
 SMOOTH = Feature("activation", "smooth")

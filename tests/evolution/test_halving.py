@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolution.candidate import Candidate, Scored
-from evolution.genotype import Genotype
+from evolution.genotype import Candidate, Genotype, Scored
 from evolution.halving import Halving, rungs
-from evolution.objectives import parse_objectives
-from evolution.pareto import Fitness
+from evolution.objectives import Fitness, parse_objectives
 from robustkit.errors import ConfigError
 from robustkit.models.blueprint import Block
 

@@ -16,8 +16,8 @@ import torch
 
 from evolution import Objective, SearchSpace, Study, StudyTrial, optimize
 from evolution.strategies import STRATEGIES
-from robustkit.compute import DivergedError
 from robustkit.errors import ConfigError, RunError
+from robustkit.jobs import DivergedError
 from robustkit.models import Blueprint, build, cost
 from robustkit.runs import Ledger
 

@@ -8,10 +8,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolution.candidate import Candidate, Scored
-from evolution.genotype import Genotype
-from evolution.objectives import Objective, parse_objectives
-from evolution.pareto import front
+from evolution.genotype import Candidate, Genotype, Scored
+from evolution.objectives import Objective, front, parse_objectives
 from robustkit.models.blueprint import Block
 
 GENOTYPE = Genotype((Block(),))

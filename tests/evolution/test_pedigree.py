@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolution.candidate import Candidate
-from evolution.genotype import Genotype
-from evolution.pedigree import pedigree
+from evolution.genotype import Candidate, Genotype, pedigree
 from robustkit.models.blueprint import Block
 
 GENOTYPE = Genotype((Block(),))

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from evolution.candidate import Candidate, Scored
-from evolution.objectives import Objective, parse_objectives
-from evolution.pareto import front
+from evolution.genotype import Candidate, Scored
+from evolution.objectives import Objective, front, parse_objectives
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES, SearchSettings, Strategy, open_strategy
 from robustkit.errors import ConfigError

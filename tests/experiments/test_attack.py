@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.cli import main
-from experiments.judged import name_nets
 from robustkit import attacks, data, models
+from robustkit.cli.main import main
+from robustkit.cli.models import name_nets
 from robustkit.errors import ConfigError
 from robustkit.training import TrainConfig, fit
 

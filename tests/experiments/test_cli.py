@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-import experiments.options
-from experiments.cli import main
-from experiments.options import Options, VerbParser
-from experiments.verbs import VERBS, verb_module
+import robustkit.cli.parser
+from robustkit.cli.commands import find_commands, load_command
+from robustkit.cli.main import main
+from robustkit.cli.parser import CommandParser, Options
 from robustkit.errors import DataError
 
 Install = Callable[[Callable[[Options], int]], None]
@@ -23,11 +23,11 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     """Puts a made-up `run` behind the verb `train`."""
 
     def replace(run: Callable[[Options], int]) -> None:
-        def add_arguments(parser: VerbParser) -> None:
+        def add_arguments(parser: CommandParser) -> None:
             parser.add_argument("--seed", type=int, default=0)
 
         module = SimpleNamespace(add_arguments=add_arguments, run=run)
-        monkeypatch.setattr(experiments.options, "verb_module", lambda verb: module)
+        monkeypatch.setattr(robustkit.cli.parser, "load_command", lambda verb: module)
 
     return replace
 
@@ -42,7 +42,7 @@ def raising(error: BaseException) -> Callable[[Options], int]:
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert all(f"  {verb} " in printed for verb in VERBS)
+    assert all(f"  {verb} " in printed for verb in find_commands())
 
 
 def test_without_a_verb_the_usage_is_an_error() -> None:
@@ -52,7 +52,9 @@ def test_without_a_verb_the_usage_is_an_error() -> None:
 def test_a_misspelt_verb_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evolv"]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith("robustkit: error: unknown verb 'evolv'; did you mean 'evolve'?")
+    assert captured.err.startswith(
+        "robustkit: error: unknown command 'evolv'; did you mean 'evolve'?"
+    )
     assert captured.err.count("\n") == 1
     assert captured.out == ""
 
@@ -116,7 +118,7 @@ def test_a_reader_that_left_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.run(
-        [sys.executable, "-m", "experiments.cli", "--help"],
+        [sys.executable, "-m", "robustkit.cli.main", "--help"],
         stdout=writer,
         stderr=subprocess.PIPE,
         check=False,
@@ -126,9 +128,9 @@ def test_a_reader_that_left_is_no_error() -> None:
     assert process.returncode == 1
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", find_commands())
 def test_every_verb_keeps_the_contract(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    module = verb_module(verb)
+    module = load_command(verb)
     assert callable(module.run)
     with pytest.raises(SystemExit) as left:
         main([verb, "--help"])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import diagnosis
-from experiments.cli import main
-from experiments.diagnosis import Finding
+from robustkit.cli.main import main
+from robustkit.commands import doctor as diagnosis
+from robustkit.commands.doctor import Finding
 
 
 def test_this_installation_is_usable(

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import launch
-from experiments.cli import main
-from experiments.options import VerbParser
-from experiments.verbs import evolve
+from evolution import command as evolve
 from robustkit import models
+from robustkit.cli import context as launch
+from robustkit.cli.main import main
+from robustkit.cli.parser import CommandParser
 from robustkit.runs import Ledger
 
 TINY = ["--population", "4", "--generations", "2", "--executor", "inline", "--train-size", "60"]
@@ -23,7 +23,7 @@ PARTS = ("train", "test")
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """The folder of a run that was stopped before its first trial."""
-    parser = VerbParser("evolve")
+    parser = CommandParser("evolve")
     evolve.add_arguments(parser)
     options = parser.parse([*TINY, "--out", str(tmp_path / "run")])
     assert options is not None

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.cli import main
 from robustkit import data, explain, models
 from robustkit.attacks import predict
+from robustkit.cli.main import main
 from robustkit.runs import RunFolder
 
 ALL = "cav,gradcam,saliency,gradxinput,deconvnet,guided,guided-minus,guided-gradcam"

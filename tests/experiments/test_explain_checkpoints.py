@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from experiments.cli import main
-from experiments.explain.checkpoints.jobs import ExplainCheckpoint
-from experiments.explain.checkpoints.strips import spread
-from experiments.history import spans
 from robustkit import data, models
 from robustkit.attacks import predict
+from robustkit.cli.main import main
+from robustkit.commands.explain.checkpoints.pipeline import ExplainCheckpoint
+from robustkit.commands.explain.checkpoints.strips import spread
 from robustkit.runs import Ledger, RunFolder
+from robustkit.training.checkpoints import spans
 
 METHODS = ["cav", "saliency"]
 QUICK = ["--index", "0,5,9", "--method", ",".join(METHODS), "--no-check"]

@@ -12,9 +12,9 @@ import pytest
 import torch
 import yaml
 
-from experiments.cli import main
 from robustkit import data, models
 from robustkit.attacks import predict
+from robustkit.cli.main import main
 from robustkit.runs import RunFolder
 from tests.experiments.test_attack import nets  # noqa: F401 - the fixture
 from tests.experiments.test_transfer import Nets, transfer

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import main
 from robustkit import extensions
+from robustkit.cli.main import main
 
 
 @pytest.fixture(autouse=True)

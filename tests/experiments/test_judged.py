@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.cli import main
-from experiments.judged import check_clean, load_judged
 from robustkit import models
+from robustkit.cli.main import main
+from robustkit.cli.models import check_clean, load_judged
 
 SETTINGS: dict[str, Any] = {
     "split": None,

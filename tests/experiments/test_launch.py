@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.launch import add_run_options, next_free, run_folder, settings
-from experiments.options import Options, VerbParser
+from robustkit.cli.context import add_run_options, next_free, run_folder, settings
+from robustkit.cli.parser import CommandParser, Options
 from robustkit.errors import ConfigError, RunError
 from robustkit.runs import RunFolder
 
 
 def parse(*arguments: str, resumable: bool = True) -> Options:
-    parser = VerbParser("evolve")
+    parser = CommandParser("evolve")
     parser.add_argument("--population", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     add_run_options(parser, resumable=resumable)

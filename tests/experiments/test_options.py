@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.options import VerbParser, add_config, config_from, real, several
+from robustkit.cli.parser import CommandParser, add_config, config_from, real, several
 from robustkit.errors import ConfigError
 
 
@@ -27,8 +27,8 @@ HELPS = dict.fromkeys(("epochs", "batch_size", "eps", "clip", "bf16", "patience"
 
 
 @pytest.fixture
-def parser() -> VerbParser:
-    parser = VerbParser("train")
+def parser() -> CommandParser:
+    parser = CommandParser("train")
     add_config(parser, Settings, HELPS, title="settings")
     parser.add_argument("--against", action="append", type=several, default=[])
     parser.add_argument("--out")
@@ -41,7 +41,7 @@ def write(folder: Path, text: str) -> str:
     return str(file)
 
 
-def test_no_flags_give_the_dataclass_defaults(parser: VerbParser) -> None:
+def test_no_flags_give_the_dataclass_defaults(parser: CommandParser) -> None:
     options = parser.parse([])
     assert options is not None
     assert config_from(Settings, options.values) == Settings()
@@ -49,7 +49,7 @@ def test_no_flags_give_the_dataclass_defaults(parser: VerbParser) -> None:
 
 
 def test_flags_override_the_file_and_the_file_the_defaults(
-    parser: VerbParser, tmp_path: Path
+    parser: CommandParser, tmp_path: Path
 ) -> None:
     file = write(
         tmp_path, "epochs: 7\nbatch_size: 8\neps: 8/255\nkinds: [dense]\nagainst: [a, b]\n"
@@ -64,14 +64,14 @@ def test_flags_override_the_file_and_the_file_the_defaults(
     assert options.command[:2] == ("robustkit", "train")
 
 
-def test_a_repeated_flag_collects_its_values(parser: VerbParser) -> None:
+def test_a_repeated_flag_collects_its_values(parser: CommandParser) -> None:
     options = parser.parse(["--against", "a", "--against=b"])
     assert options is not None
     assert options.against == ["a", "b"]
 
 
 def test_the_printed_config_can_be_given_back(
-    parser: VerbParser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    parser: CommandParser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--eps", "8/255", "--patience", "5", "--against", "a"]
     assert parser.parse([*flags, "--out", "here", "--print_config"]) is None
@@ -87,7 +87,7 @@ def test_the_printed_config_can_be_given_back(
     }
 
 
-def test_a_run_folders_config_is_a_config_file(parser: VerbParser, tmp_path: Path) -> None:
+def test_a_run_folders_config_is_a_config_file(parser: CommandParser, tmp_path: Path) -> None:
     file = write(tmp_path, "format: 1\nverb: train\nconfig:\n  epochs: 11\n")
     options = parser.parse(["--config", file])
     assert options is not None
@@ -109,7 +109,9 @@ def test_a_run_folders_config_is_a_config_file(parser: VerbParser, tmp_path: Pat
         (["stray"], "[Uu]nrecognized arguments: stray"),
     ],
 )
-def test_a_wrong_flag_is_one_line(parser: VerbParser, arguments: list[str], message: str) -> None:
+def test_a_wrong_flag_is_one_line(
+    parser: CommandParser, arguments: list[str], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         parser.parse(arguments)
     assert "\n" not in str(caught.value)
@@ -132,19 +134,21 @@ def test_a_wrong_flag_is_one_line(parser: VerbParser, arguments: list[str], mess
         ("eps: !!python/object/apply:os.system [true]", "none of plain values"),
     ],
 )
-def test_a_wrong_file_is_named(parser: VerbParser, tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_file_is_named(
+    parser: CommandParser, tmp_path: Path, text: str, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         parser.parse(["--config", write(tmp_path, text)])
 
 
-def test_a_missing_file_is_named(parser: VerbParser) -> None:
+def test_a_missing_file_is_named(parser: CommandParser) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: No such file"):
         parser.parse(["--config", "nowhere.yaml"])
 
 
 def test_a_field_without_help_is_a_bug() -> None:
     with pytest.raises(KeyError, match="eps"):
-        add_config(VerbParser("train"), Settings, {"epochs": "", "batch_size": ""}, title="t")
+        add_config(CommandParser("train"), Settings, {"epochs": "", "batch_size": ""}, title="t")
 
 
 @given(st.integers(-255, 255), st.integers(1, 255))

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from experiments.cli import main
-from experiments.pieces import results_of
 from robustkit import data, models
 from robustkit.attacks import predict
+from robustkit.cli.main import main
 from robustkit.errors import RunError
+from robustkit.jobs.run import results_of
 from robustkit.repair import Patch
 
 
@@ -121,9 +121,9 @@ def test_a_previous_model_of_another_architecture_is_refused(
 
 KILLED = """
 import os, signal, sys
-import experiments.repair.states as states
-from experiments.cli import main
-from experiments.pieces import results_of
+import robustkit.commands.repair.search as states
+from robustkit.cli.main import main
+from robustkit.jobs.run import results_of
 
 states.EVERY = 0.0
 save = states.save_state
@@ -188,7 +188,7 @@ def test_a_worker_that_localised_other_weights_is_found_out(
     def elsewhere(*arguments: Any) -> list[Any]:
         return [replace(found, key="another") for found in results_of(*arguments)]
 
-    monkeypatch.setattr("experiments.repair.searches.results_of", elsewhere)
+    monkeypatch.setattr("robustkit.commands.repair.search.results_of", elsewhere)
     flags = ["--iterations", "2", "--on-empty", "grow", "--executor", "processes"]
     assert mend(trained, tmp_path / "run", *flags) == 2
     assert "a worker localised other weights" in capsys.readouterr().err
@@ -284,7 +284,7 @@ def test_what_was_found_is_kept_when_a_report_cannot_be_written(
     def full(*_: object) -> None:
         raise RunError("no space left")
 
-    monkeypatch.setattr("experiments.verbs.repair.write_report", full)
+    monkeypatch.setattr("robustkit.commands.repair.command.write_report", full)
     out = tmp_path / "run"
     assert mend(trained, out, "--iterations", "2", "--on-empty", "grow") == 2
     assert (out / "patch.safetensors").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import main
+from robustkit.cli.main import main
 from robustkit.runs import RunFolder
 
 

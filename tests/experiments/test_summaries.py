@@ -9,14 +9,14 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import yaml
 
-from experiments.attack import result as of_attack
-from experiments.nets import check_code
-from experiments.summaries import GeometryTold
-from experiments.transfer import result as of_transfer
+from robustkit.cli.models import check_code
+from robustkit.commands.attack import result as of_attack
+from robustkit.commands.transfer import result as of_transfer
 from robustkit.errors import ModelError, RunError
 from robustkit.geometry import INTERPOLATIONS
+from robustkit.report import label
 from robustkit.runs import RunFolder
-from robustkit.runs.report import label
+from robustkit.runs.summaries import GeometryTold
 from tests.hostile.cases.summaries_models import PLACES
 from tests.hostile.edits import paths
 from tests.hostile.made import made

@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from adaptation import detectors
-from experiments.adapt import AdaptOptions, make_detector
-from experiments.cli import main
-from experiments.options import config_from
+from adaptation.adapt import AdaptOptions, make_detector
 from robustkit import data, models, repair
 from robustkit.attacks import predict
+from robustkit.cli.main import main
+from robustkit.cli.parser import config_from
 from robustkit.errors import RobustkitError
 from robustkit.runs import RunFolder
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.cli import main
 from robustkit import models
+from robustkit.cli.main import main
 
 Images = Callable[..., str]
 QUICK = ["--epochs", "1", "--batch-size", "16", "--model", "small", "--device", "cpu"]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.cli import main
 from robustkit.attacks import crafting
+from robustkit.cli.main import main
 from tests.experiments.test_attack import nets  # noqa: F401 - the fixture
 
 FEW = ["--test-size", "80", "--gradients", "40", "--device", "cpu", "--eps", "0.15"]
@@ -188,7 +188,7 @@ def test_without_a_cache_nothing_is_kept_and_nothing_made_twice(
         return original(*arguments)
 
     monkeypatch.setattr(crafting.Recipe, "_made", count)
-    monkeypatch.setattr("robustkit.attacks.store.SMALL", 0)
+    monkeypatch.setattr("robustkit.attacks.cache.SMALL", 0)
     few = ["--no-control", "--export", "npz", "--cache", "none"]
     assert transfer(tmp_path / "run", *both(nets), *few) == 0
     assert len(made) == 2

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from evolution.objectives import parse_objectives
+from evolution.protocol.trials import Search
+from evolution.runner.scheduler import Agenda
+from evolution.runner.searches import SearchArm
 from evolution.space import SearchSpace
 from evolution.strategies import SearchSettings
-from experiments.evolve.agenda import Agenda
-from experiments.evolve.arm import SearchArm
-from experiments.evolve.trying import Search
-from robustkit.compute.executors import Executor, open_executor
 from robustkit.errors import RobustkitError
+from robustkit.jobs import Executor, open_executor
 from robustkit.runs import Ledger, RunFolder
 
 SECONDS = 0.004  # of a trial
@@ -40,7 +40,7 @@ class MadeUp:
     seed: int
 
     def run(self) -> dict[str, float]:
-        from robustkit.compute import DivergedError
+        from robustkit.jobs import DivergedError
 
         rng = random.Random(self.seed)
         time.sleep(SECONDS * (0.2 + rng.random()))

@@ -22,7 +22,7 @@ SERVER.set_forkserver_preload(
     [
         "tests.faults.standin",
         "tests.faults.real",
-        "experiments.verbs.evolve",
+        "evolution.command",
         "torch._dynamo",
         "matplotlib.figure",
         "matplotlib.backends.backend_svg",

@@ -20,14 +20,14 @@ from safetensors import safe_open
 from safetensors.torch import load as unpack
 from safetensors.torch import save as pack
 
-from experiments.evolve.config import EvolveConfig
-from experiments.launch import settings
-from experiments.options import VerbParser, config_from, plain
-from experiments.pieces import executor_of
-from experiments.verbs import evolve
+from evolution import command as evolve
+from evolution.protocol.config import EvolveConfig
 from robustkit import data, models
+from robustkit.cli.context import settings
+from robustkit.cli.parser import CommandParser, config_from, plain
 from robustkit.data.detection import read_coco
 from robustkit.data.detection.voc import read_annotation
+from robustkit.jobs.run import executor_of
 from robustkit.models import Blueprint
 from robustkit.models.files import _digest
 from robustkit.repair.patch import Patch, checksum, difference
@@ -110,7 +110,7 @@ def _models(folder: Path) -> Format:
 
 
 def _configs(folder: Path) -> Format:
-    parser = VerbParser("evolve")
+    parser = CommandParser("evolve")
     evolve.add_arguments(parser)
     given = parser.parse([])
     assert given is not None

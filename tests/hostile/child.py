@@ -96,13 +96,13 @@ def _run(case: Case, place: Place, arguments: list[str], out: Path, err: Path) -
     room = psutil.Process().memory_info().vms + case.memory
     resource.setrlimit(resource.RLIMIT_AS, (room, resource.RLIM_INFINITY))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    from experiments.cli import main
+    from robustkit.cli.main import main
 
     if case.before is not None:
         case.before(place)
     if case.fresh:
         os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT), *filter(None, sys.path)))
-        os.execv(sys.executable, [sys.executable, "-m", "experiments.cli", *arguments])
+        os.execv(sys.executable, [sys.executable, "-m", "robustkit.cli.main", *arguments])
     sys.argv = ["robustkit", *arguments]
     try:
         code = main()

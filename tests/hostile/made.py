@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from experiments.cli import main
+from robustkit.cli.main import main
 from tests.experiments.adaptation.runs import SMALL
 from tests.experiments.evolve.runs import INLINE, TINY
 

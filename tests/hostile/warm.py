@@ -11,5 +11,5 @@ _DRAWING = ("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2", "s
 @cache
 def warm(*verbs: str) -> None:
     """Import the modules of these verbs, and what draws."""
-    for name in (*_DRAWING, *(f"experiments.verbs.{verb}" for verb in verbs)):
+    for name in (*_DRAWING, *(f"robustkit.commands.{verb}" for verb in verbs)):
         importlib.import_module(name)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.mutants.mutant import Mutant, of
 
-MATRIX = "robustkit/attacks/transfer.py"
-RATES = "robustkit/attacks/rates.py"
+MATRIX = "robustkit/evaluation/transferability.py"
+RATES = "robustkit/stats.py"
 COUNT_TESTS = ("tests/robustkit/attacks/test_denominators.py",)
 NET_TESTS = of(
     "robustkit/attacks/test_transfer.py",

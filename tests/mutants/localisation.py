@@ -6,8 +6,8 @@ from tests.mutants.mutant import Mutant, of
 
 CHOICE = "robustkit/repair/localise.py"
 SETS = "robustkit/repair/sets.py"
-RANKING = "robustkit/repair/ranking.py"
-IMPACTS = "robustkit/repair/impacts.py"
+RANKING = "robustkit/repair/localise.py"
+IMPACTS = "robustkit/repair/localise.py"
 CHOICE_TESTS = ("tests/robustkit/repair/test_localise.py",)
 ARACHNE_TESTS = of("robustkit/repair/test_localise_rivals.py", "arachne_is_the_front_of_the_pool")
 SET_TESTS = ("tests/robustkit/repair/test_sets_defined.py",)

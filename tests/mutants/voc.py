@@ -123,7 +123,7 @@ VOC = (
     ),
     Mutant(
         "classes without objects pull a breakdown's mean down",
-        "adaptation/evaluation/breakdown.py",
+        "adaptation/evaluation/voc.py",
         "return sum(values) / len(values) if values else None",
         "return sum(values) / len(known) if values else None",
         MEAN_TESTS,

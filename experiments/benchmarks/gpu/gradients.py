@@ -6,14 +6,12 @@ from collections.abc import Iterator
 
 import torch
 
-from experiments.benchmarks.figure import Figure, per_second
 from experiments.benchmarks.gpu.setting import Setting
-from experiments.benchmarks.record import Record, cost
-from experiments.benchmarks.steps import CLASSES
-from experiments.benchmarks.timing import timings
+from experiments.benchmarks.record import Figure, Record, cost, per_second
+from experiments.benchmarks.timing import CLASSES, timings
 from robustkit import models, training
 from robustkit.compute import free_memory
-from robustkit.compute.placement import SHARE
+from robustkit.compute.devices import SHARE
 
 
 def records(setting: Setting, device: torch.device) -> Iterator[Record]:

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 import torch
 
-from experiments.benchmarks.figure import per_second
 from experiments.benchmarks.gpu.setting import Setting
-from experiments.benchmarks.record import Record
-from experiments.benchmarks.steps import CLASSES
-from experiments.benchmarks.timing import timings
+from experiments.benchmarks.record import Record, per_second
+from experiments.benchmarks.timing import CLASSES, timings
 from robustkit import attacks, explain, models
 from robustkit.data import ImageSet
 

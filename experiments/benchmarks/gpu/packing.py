@@ -8,15 +8,13 @@ from functools import partial
 
 import torch
 
-from experiments.benchmarks.figure import per_second
 from experiments.benchmarks.gpu.setting import Setting
-from experiments.benchmarks.record import Record
-from experiments.benchmarks.steps import CLASSES
-from experiments.benchmarks.timing import timings
+from experiments.benchmarks.record import Record, per_second
+from experiments.benchmarks.timing import CLASSES, timings
 from robustkit import models, training
-from robustkit.compute import Ok, resolve_device
-from robustkit.compute.executors import Executor, open_executor
+from robustkit.compute import resolve_device
 from robustkit.errors import DeviceError
+from robustkit.jobs import Executor, Ok, open_executor
 from robustkit.training.references import unit_rows
 
 

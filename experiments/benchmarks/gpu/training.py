@@ -9,8 +9,7 @@ import torch
 
 from experiments.benchmarks.gpu.setting import Setting
 from experiments.benchmarks.record import Record, alone, cost
-from experiments.benchmarks.steps import CLASSES, noise, stepper
-from experiments.benchmarks.timing import timed
+from experiments.benchmarks.timing import CLASSES, noise, stepper, timed
 from robustkit import models
 from robustkit.training import TrainConfig
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from robustkit.data.detection.cocofile import read_coco
+from robustkit.data.detection.coco import read_coco
 from robustkit.data.detection.sets import DetectionSet, joined
+from robustkit.data.detection.shapes import ShapesConfig, rendered
 from robustkit.data.detection.voc import read_voc
-from robustkit.data.shapes import ShapesConfig, rendered
 from robustkit.errors import DataError, did_you_mean
 from robustkit.reading import parse_real, typed_path
 

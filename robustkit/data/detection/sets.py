@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
+from robustkit.data.arrays import one_line
+from robustkit.data.pictures import decode, opened_picture
 from robustkit.errors import DataError
+from robustkit.reading import is_printable, printable, read_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,3 +191,94 @@ def joined(sets: Mapping[str, DetectionSet], name: str) -> DetectionSet:
         root="+".join(part.root for part in told),
         paths=paths,
     )
+
+
+THINNEST = 0.01  # pixels: thinner ones vanish in float32, above all when images are mirrored
+SLACK = 1.0  # pixels beyond the image that are rounding, and are cut off
+
+
+def checked(
+    box: tuple[float, float, float, float], size: tuple[int, int], where: str
+) -> tuple[float, float, float, float]:
+    """The box (x1, y1, x2, y2) within an image of `size` (width, height).
+
+    Raises `DataError`, beginning with `where`, for a box without area or one that leaves the image
+    by more than a pixel.
+    """
+    if not all(map(math.isfinite, box)):
+        raise DataError(f"{where}: box {_told(box)} is not finite")
+    x1, y1, x2, y2 = box
+    width, height = size
+    if not (x1 < x2 and y1 < y2):
+        raise DataError(f"{where}: box {_told(box)} has no area; x1 < x2 and y1 < y2")
+    if min(x1, y1) < -SLACK or x2 > width + SLACK or y2 > height + SLACK:
+        raise DataError(f"{where}: box {_told(box)} leaves the image of {width} x {height} pixels")
+    inside = (max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height))
+    if not (inside[0] < inside[2] and inside[1] < inside[3]):
+        raise DataError(f"{where}: box {_told(box)} lies outside the image of {width} x {height}")
+    if min(inside[2] - inside[0], inside[3] - inside[1]) < THINNEST:
+        raise DataError(f"{where}: box {_told(box)} is less than {THINNEST:g} pixels across")
+    return inside
+
+
+def _told(box: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{edge:g}" for edge in box) + ")"
+
+
+def read_colour(file: Path) -> Tensor:
+    """The pixels of an image file as uint8 (3,H,W); raises `DataError` naming the file."""
+    with opened_picture(file) as image:
+        try:
+            pixels = _eight_bit(decode(image, file))
+        except ValueError as error:
+            raise DataError(f"{file}: not readable as an image ({one_line(error)})") from None
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
+    """(H,W,3); PIL itself cuts grey of more than 8 bits off at white."""
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535
+        return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ValueError(f"grey of 32 bits ({image.mode}); 8 or 16 bits a channel are wanted")
+    return np.array(image.convert("RGB"))
+
+
+def size_of(file: Path) -> tuple[int, int]:
+    """(width, height) from the header of an image file; raises `DataError` naming the file."""
+    with opened_picture(file) as image:
+        return image.size
+
+
+VOC = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+SIX = ("bicycle", "bird", "car", "cat", "dog", "person")  # of Watercolor2k and Comic2k
+
+
+def classes_of(folder: Path) -> tuple[str, ...]:
+    """The classes of a set in VOC layout, in their order.
+
+    Those in its `classes.txt`, one a line; without that file Watercolor2k's and Comic2k's six where
+    the folder is called so, and VOC's twenty, which are Clipart1k's too. Raises `DataError` for a
+    file that lists none, or one twice.
+    """
+    file = folder / LISTED
+    if not os.path.lexists(file):
+        called = folder.name.lower()
+        return SIX if called.startswith(("watercolor", "comic")) else VOC
+    text = read_text(file, error=DataError)
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"{file}: one class a line, each once")
+    for name in names:
+        if not is_printable(name):
+            raise DataError(f"{file}: the class '{printable(name)}' holds control characters")
+    return names
+
+
+IMAGES, ANNOTATIONS, SPLITS = "JPEGImages", "Annotations", "ImageSets/Main"
+LISTED = "classes.txt"  # ours: the classes in their order, one a line

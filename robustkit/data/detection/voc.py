@@ -9,11 +9,18 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException, ElementTree
 
 from robustkit.data.arrays import one_line
-from robustkit.data.detection.boxes import checked
-from robustkit.data.detection.classes import classes_of
-from robustkit.data.detection.pictures import read_colour, size_of
-from robustkit.data.detection.sets import DetectionSet, Truth, truth
-from robustkit.data.voc_layout import ANNOTATIONS, IMAGES, SPLITS
+from robustkit.data.detection.sets import (
+    ANNOTATIONS,
+    IMAGES,
+    SPLITS,
+    DetectionSet,
+    Truth,
+    checked,
+    classes_of,
+    read_colour,
+    size_of,
+    truth,
+)
 from robustkit.errors import DataError, did_you_mean
 from robustkit.reading import is_printable, printable, read_bounded, read_text
 

@@ -2,15 +2,19 @@
 
 from robustkit.data.sources import (
     cifar,
-    cifar10c,
     digits,
     folder,
     gtsrb,
-    imagenet,
     images,
     mnist,
     npz,
     svhn,
+)
+from robustkit.data.sources import (
+    cifar as cifar10c,
+)
+from robustkit.data.sources import (
+    folder as imagenet,
 )
 
 __all__ = [

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustkit.data.pictures import StoredPictures
-from robustkit.data.registry import Part, Request, Source, source
 from robustkit.data.sampling import stratified_split
+from robustkit.data.sources.base import Part, Request, Source, source
 
 FILE = "datasets/data/digits.csv.gz"
 TEST_FRACTION = 0.25

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import torch
 
-from robustkit.data.files import find_images, read_images
 from robustkit.data.label_table import inside
-from robustkit.data.pictures import Format, StoredPictures
-from robustkit.data.registry import Part, Request, Source, required_root, source
+from robustkit.data.pictures import Format, StoredPictures, find_images, read_images
+from robustkit.data.sources.base import Part, Request, Source, required_root, source
 from robustkit.data.sources.npz import check_there, not_found, npz_under_root
 from robustkit.errors import DataError
 from robustkit.reading import printable, read_text

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import torch
 
-from robustkit.data.files import PictureFiles, is_folder, is_image
 from robustkit.data.label_table import read_label_table
-from robustkit.data.registry import Part, Request, Source, source
-from robustkit.data.specs import GEOMETRY_OPTIONS
+from robustkit.data.pictures import PictureFiles, is_folder, is_image
+from robustkit.data.sources.base import GEOMETRY_OPTIONS, Part, Request, Source, source
 from robustkit.errors import DataError
 from robustkit.reading import typed_path
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from robustkit.data.arrays import Array, read_bytes, to_labels, to_nchw
 from robustkit.data.pictures import StoredPictures
-from robustkit.data.registry import Part, Request, Source, required_root, source
+from robustkit.data.sources.base import Part, Request, Source, required_root, source
 from robustkit.data.sources.npz import check_there, not_found, npz_under_root
 from robustkit.errors import DataError
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustkit.data.arrays import Array, one_line, read_npz, to_labels, to_nchw
 from robustkit.data.pictures import StoredPictures
-from robustkit.data.registry import PARTS, Part, Request, Source, required_root, source
+from robustkit.data.sources.base import PARTS, Part, Request, Source, required_root, source
 from robustkit.errors import DataError
 from robustkit.reading import typed_path
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from robustkit.data.arrays import one_line, to_labels, to_nchw
 from robustkit.data.pictures import StoredPictures
-from robustkit.data.registry import Part, Request, Source, required_root, source
+from robustkit.data.sources.base import Part, Request, Source, required_root, source
 from robustkit.data.sources.npz import not_found, npz_under_root
 from robustkit.errors import DataError
 from robustkit.reading import open_bounded

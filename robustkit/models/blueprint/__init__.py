@@ -4,12 +4,10 @@
 the network itself. Nothing here knows how blueprints are found.
 """
 
-from robustkit.models.blueprint.graph import BlueprintNet
-from robustkit.models.blueprint.kinds import BLOCKS, Kind
-from robustkit.models.blueprint.modules import activation, norm
-from robustkit.models.blueprint.shapes import Maps, Wiring, wire
+from robustkit.models.blueprint.modules import BlueprintNet, activation, norm
 from robustkit.models.blueprint.spec import (
     ACTIVATIONS,
+    BLOCKS,
     HEAD_POOLS,
     KINDS,
     MERGES,
@@ -18,6 +16,10 @@ from robustkit.models.blueprint.spec import (
     Block,
     Blueprint,
     Head,
+    Kind,
+    Maps,
+    Wiring,
+    wire,
 )
 
 __all__ = [

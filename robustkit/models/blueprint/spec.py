@@ -8,12 +8,14 @@ Every block names the earlier nodes that feed it, so a blueprint is acyclic by c
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from torch import nn
+
 from robustkit.errors import ModelError, did_you_mean
-from robustkit.models.blueprint.kinds import BLOCKS
+from robustkit.registry import Registry
 
 # What a search draws from unless told otherwise; `BLOCKS` holds these and a person's own.
 KINDS = ("conv", "separable", "residual", "dense", "inception", "pool", "identity")
@@ -145,3 +147,90 @@ def _choice(where: str, what: str, value: object, options: Collection[str]) -> N
 def _whole(where: str, what: str, value: int, allowed: range, said: str) -> None:
     if type(value) is not int or value not in allowed:
         raise ModelError(f"{where}: {what} must be {said}, not {value!r}")
+
+
+OF_A_LAYER = ("channels", "kernel", "norm", "activation")
+
+
+def own_channels(block: Block, joined: Maps) -> int:
+    """A block gives as many channels as its gene says."""
+    return block.channels
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What `block.kind` stands for.
+
+    `make(wiring)` is a module from maps (N, joined.channels, joined.side, joined.side) to
+    (N, out.channels, out.side, out.side), where out.side is joined.side / stride, rounded up, and
+    out.channels what `channels(block, joined)` says. `learned` kinds have weights; their
+    convolutions, if any, give maps of the block's own side, which costs are counted by. `genes` are
+    those of a block, beside its kind, stride and inputs, that change what `make` makes.
+    """
+
+    make: Callable[[Wiring], nn.Module]
+    channels: Callable[[Block, Maps], int] = own_channels
+    learned: bool = True
+    genes: tuple[str, ...] = OF_A_LAYER
+
+
+BLOCKS: Registry[Kind] = Registry("kind of block", ModelError)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Feature maps (N, channels, side, side)."""
+
+    channels: int
+    side: int
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """One live node: its number, its block, the maps it is fed, joined and gives."""
+
+    node: int
+    block: Block
+    sources: tuple[Maps, ...]
+    joined: Maps
+    out: Maps
+
+
+def wire(blueprint: Blueprint, in_channels: int, image_size: int) -> tuple[Wiring, ...]:
+    """The nodes that feed the head, directly or not, in order; the last one is the head's source.
+
+    Blocks from which no path leads to the last block compute nothing that is used, so they are
+    left out.
+
+    >>> blocks = (Block(channels=8, stride=2), Block(kind="dense", channels=4, inputs=(1,)))
+    >>> wire(Blueprint(blocks=blocks), in_channels=3, image_size=15)[-1].out
+    Maps(channels=12, side=8)
+    """
+    maps = {0: Maps(in_channels, image_size)}
+    nodes = []
+    for node in sorted(_live(blueprint)):
+        block = blueprint.blocks[node - 1]
+        sources = tuple(maps[source] for source in block.inputs)
+        joined = _join(sources, block.merge)
+        maps[node] = _after(block, joined)
+        nodes.append(Wiring(node, block, sources, joined, maps[node]))
+    return tuple(nodes)
+
+
+def _live(blueprint: Blueprint) -> set[int]:
+    live = {len(blueprint.blocks)}
+    for node in range(len(blueprint.blocks), 0, -1):
+        if node in live:
+            live.update(source for source in blueprint.blocks[node - 1].inputs if source > 0)
+    return live
+
+
+def _join(sources: tuple[Maps, ...], merge: str) -> Maps:
+    channels = [source.channels for source in sources]
+    side = min(source.side for source in sources)
+    return Maps(sum(channels) if merge == "concat" else max(channels), side)
+
+
+def _after(block: Block, joined: Maps) -> Maps:
+    side = -(-joined.side // block.stride)
+    return Maps(BLOCKS[block.kind].channels(block, joined), side)

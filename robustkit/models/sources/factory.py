@@ -21,8 +21,7 @@ from robustkit.errors import ModelError, did_you_mean
 from robustkit.geometry import Size
 from robustkit.models.card import Card
 from robustkit.models.classifier import Classifier
-from robustkit.models.dryrun import dry_run
-from robustkit.models.fitting import check_logits
+from robustkit.models.fitting import check_logits, dry_run
 from robustkit.models.preprocessing import Preprocessing
 from robustkit.models.sources.base import SOURCES, Request, SourceNet, size_of
 from robustkit.models.weights import fit_weights, read_weights

@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustkit.class_names import CIFAR_10, CIFAR_100, imagenet_classes
 from robustkit.errors import ModelError, RobustkitError, did_you_mean
 from robustkit.geometry import Geometry, Size
-from robustkit.models.dryrun import dry_run
+from robustkit.models.fitting import dry_run
 from robustkit.models.preprocessing import Preprocessing
 from robustkit.models.sources.base import (
     SOURCES,
@@ -36,7 +37,6 @@ from robustkit.models.sources.base import (
     need_package,
 )
 from robustkit.models.weights import cached_download, read_checkpoint, read_weights
-from robustkit.naming import CIFAR_10, CIFAR_100, imagenet_classes
 from robustkit.reading import read_json
 from robustkit.runs.atomic import atomic_path
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustkit.class_names import distinct, imagenet_classes
 from robustkit.errors import ConfigError, ModelError
 from robustkit.geometry import Geometry, Size
 from robustkit.models.fitting import make_fitting
@@ -28,7 +29,6 @@ from robustkit.models.sources.base import (
     size_of,
 )
 from robustkit.models.weights import cached_download, check_weights, read_checkpoint, read_weights
-from robustkit.naming import distinct, imagenet_classes
 from robustkit.reading import read_json
 
 _HUB = "hf-hub:"

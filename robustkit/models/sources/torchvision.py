@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustkit.class_names import distinct
 from robustkit.errors import ModelError, did_you_mean
 from robustkit.geometry import Geometry, Size
 from robustkit.models.fitting import make_fitting
@@ -26,7 +27,6 @@ from robustkit.models.sources.base import (
     size_of,
 )
 from robustkit.models.weights import cached_download, fit_weights, read_weights
-from robustkit.naming import distinct
 
 # Their auxiliary classifiers would make the output in train mode something else than logits.
 _WITH_AUXILIARIES = ("googlenet", "inception_v3")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from experiments.cli import main
+from robustkit.cli.main import main
 
 RECIPES = "source,adversarial,aligned,teacher+free,oracle"
 SMALL = [

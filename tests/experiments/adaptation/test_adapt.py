@@ -10,11 +10,11 @@ import pytest
 
 from adaptation import detectors
 from adaptation.evaluation import detect, evaluate
-from experiments.cli import main
 from robustkit import models
+from robustkit.cli.main import main
 from robustkit.data.detection import load_detection
-from robustkit.data.shapes import ShapesConfig
-from robustkit.data.shapes.write import write_shapes
+from robustkit.data.detection.shapes import ShapesConfig
+from robustkit.data.detection.shapes.write import write_shapes
 from tests.experiments.adaptation.runs import RECIPES, SMALL, summary_of
 
 
@@ -65,7 +65,7 @@ def test_recipes_start_from_the_sources_weights(adapted: Path) -> None:
 def test_an_interrupted_adaptation_goes_on(
     adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from experiments.adapt import jobs
+    from adaptation.adapt import pipeline as jobs
 
     out = tmp_path / "adapt"
     run = jobs.TrainRecipe.run

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from adaptation import detectors
-from experiments.cli import main
+from robustkit.cli.main import main
 from robustkit.data.detection import load_detection
 from tests.experiments.adaptation.runs import summary_of
 
@@ -33,7 +33,7 @@ def test_a_detector_is_judged_and_its_boxes_explained(adapted: Path, tmp_path: P
 def test_the_score_of_a_box_is_the_detections(adapted: Path) -> None:
     import torch
 
-    from experiments.detections.boxes import BoxScore
+    from adaptation.report.pictures import BoxScore
     from robustkit.data import to_unit
     from robustkit.errors import ExplainError
 
@@ -58,7 +58,7 @@ def test_the_score_of_a_box_is_the_detections(adapted: Path) -> None:
 def test_published_weights_speak_the_datas_words(tmp_path: Path) -> None:
     import torch
 
-    from experiments.detect.models import resolve_detector
+    from adaptation.detectors.resolve import resolve_detector
     from robustkit.data.detection import SIX, VOC
     from robustkit.errors import ModelError
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.adapt import AdaptOptions, load_domains
-from experiments.cli import main
+from adaptation.adapt import AdaptOptions, load_domains
 from robustkit import models
-from robustkit.data.shapes import ShapesConfig
-from robustkit.data.shapes.write import write_shapes
+from robustkit.cli.main import main
+from robustkit.data.detection.shapes import ShapesConfig
+from robustkit.data.detection.shapes.write import write_shapes
 from tests.experiments.adaptation.runs import SMALL
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from adaptation import detectors
+from adaptation.adapt import AdaptOptions, make_detector
 from adaptation.detectors.published import BATCH, WEIGHTS, Start, published
-from experiments.adapt import AdaptOptions, make_detector
-from experiments.cli import main
 from robustkit import models
-from robustkit.data.shapes import ShapesConfig
-from robustkit.data.shapes.write import write_shapes
+from robustkit.cli.main import main
+from robustkit.data.detection.shapes import ShapesConfig
+from robustkit.data.detection.shapes.write import write_shapes
 from robustkit.errors import ModelError
 from tests.adaptation import factories
 from tests.adaptation.test_pretrained import random_state

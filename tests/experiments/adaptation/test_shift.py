@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from adaptation.shift import THRESHOLD
-from experiments.cli import main
 from robustkit import models
+from robustkit.cli.main import main
 from tests.experiments.adaptation.runs import summary_of
 
 

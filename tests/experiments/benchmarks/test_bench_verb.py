@@ -15,7 +15,7 @@ from experiments.benchmarks import suites
 from experiments.benchmarks.peers import Agreement, Peer, versus
 from experiments.benchmarks.record import Record, cost
 from experiments.benchmarks.timing import timed
-from experiments.cli import main
+from robustkit.cli.main import main
 
 
 def counting() -> Iterator[Record]:

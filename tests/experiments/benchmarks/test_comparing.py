@@ -6,10 +6,18 @@ from collections.abc import Sequence
 
 import pytest
 
-from experiments.benchmarks.comparing import BETTER, SAME, UNKNOWN, WORSE, changes, unmatched
-from experiments.benchmarks.figure import Figure
-from experiments.benchmarks.record import Record, alone, cost, skipped, speedup
-from experiments.benchmarks.results import Measured, Results, differences
+from experiments.benchmarks.record import Figure, Record, alone, cost, skipped, speedup
+from experiments.benchmarks.results import (
+    BETTER,
+    SAME,
+    UNKNOWN,
+    WORSE,
+    Measured,
+    Results,
+    changes,
+    differences,
+    unmatched,
+)
 
 BASE = Figure("peer", "s", (1.0, 1.0, 1.0))
 

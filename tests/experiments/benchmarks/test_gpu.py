@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiments.benchmarks.gpu.setting import FULL, REHEARSAL
-from experiments.cli import main
+from robustkit.cli.main import main
 
 STEPS = ("plain step", "penalised step")
 WAYS = (", bf16", ", channels last", ", bf16 and channels last")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from experiments.benchmarks.memory import in_fresh_process, resident
 from experiments.benchmarks.scaling import cost_of_ledger, cost_of_trials
+from experiments.benchmarks.timing import in_fresh_process, resident
 
 
 def held() -> tuple[int, int]:

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from experiments.benchmarks.figure import Figure, per_second
-from experiments.benchmarks.record import Record, alone, cost, skipped, speedup
+from experiments.benchmarks.record import Figure, Record, alone, cost, per_second, skipped, speedup
 from robustkit.errors import RunError
 
 SLOW = Figure("slow", "s", (4.0, 2.0, 3.0))

@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from robustkit.compute import Outcome
-from robustkit.compute.executors.base import J, attempt
+from robustkit.jobs import Outcome
+from robustkit.jobs.executors import J, attempt
 
 
 class Shuffled:

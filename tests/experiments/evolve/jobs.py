@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from robustkit.compute import DivergedError, InvalidCandidateError
+from robustkit.jobs import DivergedError, InvalidCandidateError
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from experiments.cli import main
+from robustkit.cli.main import main
 from tests.experiments.evolve.runs import TINY, rows, summary
 
 # A fresh process imports torch for seconds, in which there is nothing to disturb. Here a server
 # imports it once, and the processes to be killed are forked from that, having computed nothing.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["experiments.verbs.evolve", "torch._dynamo"])
+SERVER.set_forkserver_preload(["evolution.command", "torch._dynamo"])
 
 
 class Victim:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.cli import main
-from experiments.evolve.workspace import open_workspace
-from experiments.launch import settings
-from experiments.options import VerbParser
-from experiments.verbs.evolve import add_arguments
+from evolution.command import add_arguments
+from evolution.protocol.workspace import open_workspace
+from robustkit.cli.context import settings
+from robustkit.cli.main import main
+from robustkit.cli.parser import CommandParser
 from robustkit.runs import Ledger, RunFolder, Trial
 
 TEXT = (
@@ -32,7 +32,7 @@ def evolve(*arguments: str) -> int:
 
 def settings_of(*arguments: str) -> dict[str, Any]:
     """What a run of the command with these arguments would do."""
-    parser = VerbParser("evolve")
+    parser = CommandParser("evolve")
     add_arguments(parser)
     options = parser.parse(arguments)
     assert options is not None

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.evolve.agenda import Agenda, Task
-from robustkit.compute.executors import Executor, Job, open_executor
+from evolution.runner.scheduler import Agenda, Task
 from robustkit.errors import RunError
+from robustkit.jobs import Executor, Job, open_executor
 from robustkit.runs import Ledger, Trial
 from tests.experiments.evolve.executor import Shuffled
 from tests.experiments.evolve.jobs import BUG, DIVERGED, INVALID, Allocate, Answer, Die, Hang, Raise

@@ -10,20 +10,18 @@ from typing import Any
 
 import pytest
 
-from evolution.candidate import Scored
-from evolution.objectives import parse_objectives
-from evolution.pareto import front
+from evolution.genotype import Scored
+from evolution.objectives import front, parse_objectives
+from evolution.protocol.jobs import TrainNet
+from evolution.protocol.trials import Search, candidate_task, promotion_task
+from evolution.runner import searches as arm
+from evolution.runner.scheduler import Agenda
+from evolution.runner.searches import Contender, SearchArm, SteadyArm
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES, SearchSettings, Strategy, open_strategy
-from experiments.evolve import arm
-from experiments.evolve.agenda import Agenda
-from experiments.evolve.arm import SearchArm
-from experiments.evolve.jobs import TrainNet
-from experiments.evolve.selection import Contender
-from experiments.evolve.steady import SteadyArm
-from experiments.evolve.trying import Search, candidate_task, promotion_task
-from robustkit.compute import Diverged, Lost, Ok, Outcome, OutOfMemory, Timeout, derive_seed
+from robustkit.compute import derive_seed
 from robustkit.errors import RunError
+from robustkit.jobs import Diverged, Lost, Ok, Outcome, OutOfMemory, Timeout
 from robustkit.runs import Ledger, Trial
 from tests.experiments.evolve.executor import Shuffled
 

@@ -11,8 +11,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from experiments.evolve.comparison import Mask, compare
-from experiments.evolve.judging import Verdict
+from evolution.protocol.jobs import Verdict
+from evolution.protocol.summary import Mask, compare
 
 PLAYERS = ("R", "R2", "Rp", "E", "E0", "RS")
 Z = 1.959963984540054

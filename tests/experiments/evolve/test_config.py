@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.evolve.config import EvolveConfig
+from evolution.protocol.config import EvolveConfig
 
 
 @pytest.mark.parametrize("name", ["bf16", "channels_last"])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import main
-from experiments.evolve.workspace import Workspace
+from evolution.protocol.workspace import Workspace
+from robustkit.cli.main import main
 from robustkit.errors import RunError
 from robustkit.runs import Ledger, RunFolder, Trial
 from tests.experiments.evolve.kills import compare, torment

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.evolve.identity import identity
-from experiments.evolve.jobs import TrainNet
-from experiments.evolve.workspace import Workspace, open_workspace
-from robustkit import attacks, models, training
-from robustkit.compute import Diverged, Invalid, Ok, Outcome
-from robustkit.compute.executors.base import attempt
+from evolution.protocol.jobs import TrainNet
+from evolution.protocol.trials import identity
+from evolution.protocol.workspace import Workspace, open_workspace
+from robustkit import evaluation, models, training
+from robustkit.jobs import Diverged, Invalid, Ok, Outcome
+from robustkit.jobs.executors import attempt
 from tests.experiments.evolve.runs import trials
 
 SMALL = {"family": "zoo", "name": "small", "options": {}}
@@ -63,8 +63,8 @@ def test_a_trial_scores_what_it_says(run: Path, space: Workspace) -> None:
     assert result["accuracy"] == pytest.approx(right / len(val))
     assert result["transfer_n"] == both
     assert result["transfer"] == pytest.approx(misled / both)
-    own = attacks.input_gradients(net, val).flatten(1).double()
-    others = attacks.input_gradients(reference, val).flatten(1).double()
+    own = evaluation.input_gradients(net, val).flatten(1).double()
+    others = evaluation.input_gradients(reference, val).flatten(1).double()
     cosines = torch.nn.functional.cosine_similarity(own, others, eps=1e-30)
     assert result["cos_abs"] == pytest.approx(float(cosines.abs().mean()), rel=1e-5)
     assert result["grad_norm"] == pytest.approx(float(own.norm(dim=1).mean()), rel=1e-5)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from experiments.evolve.judging import (
+from evolution.protocol.jobs import (
     Verdict,
     judge,
     load_verdict,
@@ -19,7 +19,7 @@ from experiments.evolve.judging import (
     save_verdict,
     verdict_path,
 )
-from experiments.evolve.workspace import Workspace
+from evolution.protocol.workspace import Workspace
 from robustkit import models
 from robustkit.compute import derive_seed, single_thread, torch_generator
 from robustkit.errors import RunError

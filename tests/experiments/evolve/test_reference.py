@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from experiments.evolve.config import EvolveConfig
-from experiments.evolve.reference import (
+from evolution.command import check
+from evolution.protocol.config import EvolveConfig
+from evolution.protocol.reference import (
     Reference,
     find_reference,
     left_out,
@@ -22,15 +23,15 @@ from experiments.evolve.reference import (
     own_preprocessing,
     warnings_about,
 )
-from experiments.evolve.workspace import Workspace, load_splits, open_workspace
-from experiments.verbs.evolve import check
+from evolution.protocol.workspace import Workspace, load_splits, open_workspace
 from robustkit import models
-from robustkit.attacks import predict, wilson
+from robustkit.attacks import predict
 from robustkit.data import Splits
 from robustkit.errors import ModelError
-from robustkit.models.matching import matched
+from robustkit.models.classifier import matched
 from robustkit.models.sources import torchvision as source
 from robustkit.runs import RunFolder
+from robustkit.stats import wilson
 from tests.experiments.evolve.runs import (
     INLINE,
     TINY,

@@ -7,10 +7,10 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolution.candidate import Candidate
+from evolution.genotype import Candidate
+from evolution.runner.searches import Choice, Contender, Yardstick, ranked
 from evolution.sampling import sample
 from evolution.space import SearchSpace
-from experiments.evolve.selection import Choice, Contender, Yardstick, ranked
 
 GENOTYPE = sample(random.Random(0), space=SearchSpace(min_blocks=1, max_blocks=2))
 # Few values, so that equals are common and the threshold is often met exactly.

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from evolution import Genotype, SearchSpace, crossover, mutate, sample
-from experiments.evolve.gallery import Gallery, save_gallery
-from robustkit.attacks import wilson
+from evolution.protocol.gallery import Gallery, save_gallery
 from robustkit.runs import Ledger, RunFolder, Trial
+from robustkit.stats import wilson
 
 SPACE = SearchSpace(min_blocks=2, max_blocks=6)
 RATES = {"R2": 0.97, "Rp": 0.62, "E": 0.2, "E0": 0.45, "RS": 0.3}

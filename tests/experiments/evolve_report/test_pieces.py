@@ -7,17 +7,12 @@ import pytest
 import torch
 
 from evolution import Genotype
-from experiments.evolve.report.evidence import distinct, front_keys, read_evidence
-from experiments.evolve.report.history import best_so_far
-from experiments.evolve.report.words import architecture_lines, brief, compact, reference_name
-from experiments.pages import eps_text
-from experiments.pictures import (
-    gradient_picture,
-    magnification,
-    perturbation_picture,
-    picture,
-)
+from evolution.report.format import architecture_lines, brief, compact, reference_name
+from evolution.report.history import best_so_far
+from evolution.report.run_data import distinct, front_keys, read_evidence
 from robustkit.models import Block, Head
+from robustkit.report.pictures import gradient_picture, magnification, perturbation_picture, picture
+from robustkit.report.sections import eps_text
 from tests.experiments.evolve_report.made_run import make_run
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from experiments.evolve.report import write_report
+from evolution.report import write_report
 from robustkit.errors import RunError
 from robustkit.runs import Ledger, RunFolder
 from tests.experiments.evolve_report.made_run import RATES, make_run, net, without_control

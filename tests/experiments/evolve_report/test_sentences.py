@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from experiments.evolve.report.checks import checks_section
-from experiments.evolve.report.headline import (
+from evolution.report.comparison import checks_section
+from evolution.report.headline import (
     accuracy_sentence,
     controls_sentence,
     gap_sentence,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import main
-from experiments.evolve.jobs import TrainNet
-from experiments.reproduce.asynchronous_bias import STRATEGIES, WORKERS, render
-from experiments.reproduce.asynchrony.jobs import Search, cost, geometric_mean, noise
-from experiments.reproduce.simulated import SimulatedWorkers
+from evolution.protocol.jobs import TrainNet
+from experiments.studies.asynchronous_bias.jobs import Search, cost, geometric_mean, noise
+from experiments.studies.asynchronous_bias.study import STRATEGIES, WORKERS, render
+from experiments.studies.simulated import SimulatedWorkers
+from robustkit.cli.main import main
 from robustkit.models import Block, Blueprint, Head
 
 

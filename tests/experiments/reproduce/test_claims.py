@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from experiments.cli import main
-from experiments.reproduce import EXPERIMENTS, comparison
-from experiments.reproduce.claims import Claim, beyond, clear_of, counted, everywhere, table
-from experiments.reproduce.evidence import evidence, results_in
-from experiments.reproduce.heat.claims import judge as judge_heat
-from experiments.reproduce.repairs.claims import judge as judge_repairs
-from experiments.reproduce.repairs.published import FOLDS, MODELS, ROWS
+from experiments.studies import EXPERIMENTS, comparison
+from experiments.studies.base import Claim, beyond, clear_of, counted, everywhere, table
+from experiments.studies.evidence import evidence, results_in
+from experiments.studies.history_repair.claims import judge as judge_repairs
+from experiments.studies.history_repair.tables import FOLDS, MODELS, PUBLISHED_ROWS
+from experiments.studies.overtraining.claims import judge as judge_heat
+from robustkit.cli.main import main
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "experiments" / "results"
@@ -60,7 +60,7 @@ def published_as_ours() -> Any:
     befores = {"gtsrb(5)": 96.120, "gtsrb(10)": 96.572, "cifar(5)": 67.430, "cifar(10)": 74.290}
     models: dict[str, Any] = {}
     for column, (name, before) in enumerate(befores.items()):
-        whole = {row: cell(before, of[column], of[column]) for row, of in ROWS.items()}
+        whole = {row: cell(before, of[column], of[column]) for row, of in PUBLISHED_ROWS.items()}
         folds = {
             half: {"history": cell(before, FOLDS[f"{half} -> {half}"][column], other[column])}
             for half, other in (("1", FOLDS["1 -> 2"]), ("2", FOLDS["2 -> 1"]))

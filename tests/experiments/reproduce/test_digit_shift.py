@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 import torch
 
-from experiments.cli import main
-from experiments.reproduce.digit_shift import gain, judge
-from experiments.reproduce.numerals.jobs import collection, resized
+from experiments.studies.digit_shift.jobs import collection, resized
+from experiments.studies.digit_shift.study import gain, judge
 from robustkit import data
+from robustkit.cli.main import main
 from robustkit.data import ImageSet
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from experiments.benchmarks.tables import check_page
-from experiments.reproduce.heat.jobs import Setting
-from experiments.reproduce.strategies.places import baseline_of
+from experiments.studies.overtraining.jobs import Setting
+from experiments.studies.search_strategies.jobs import baseline_of
 from robustkit.errors import RunError
 
 GROUPS = {"A": [0], "B": [], "C": [1]}

@@ -10,12 +10,12 @@ import pytest
 import torch
 from scipy import stats
 
-from experiments.cli import main
-from experiments.reproduce import find
-from experiments.reproduce.misaligned.claims import accuracy_gained, judge
-from experiments.reproduce.misaligned.jobs import NETS, CompareAttention
-from experiments.reproduce.misalignment import render
+from experiments.studies import find
+from experiments.studies.misalignment.claims import accuracy_gained, judge
+from experiments.studies.misalignment.jobs import NETS, CompareAttention
+from experiments.studies.misalignment.study import render
 from robustkit import data, models
+from robustkit.cli.main import main
 
 
 def rate(value: float, half: float = 0.05) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import main
-from experiments.reproduce import EXPERIMENTS, find
-from experiments.reproduce.registry import enter
+from experiments.studies import EXPERIMENTS, find
+from experiments.studies.base import enter
 from robustkit import models
+from robustkit.cli.main import main
 
 INLINE = ["--scale=smoke", "--executor", "inline", "--workers", "1"]
 

@@ -9,9 +9,15 @@ import pytest
 import torch
 
 from evolution.genotype import Genotype
-from experiments.cli import main
-from experiments.reproduce.features.measures import image_alignment, low_frequency_share
-from experiments.reproduce.features.nets import EVOLVED, EVOLVED_KEY, ROLES, evolved
+from experiments.studies.robust_features.jobs import (
+    EVOLVED,
+    EVOLVED_KEY,
+    ROLES,
+    evolved,
+    image_alignment,
+    low_frequency_share,
+)
+from robustkit.cli.main import main
 
 RESULTS = Path(__file__).parents[3] / "experiments" / "results"
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.cli import main
-from experiments.reproduce.evidence import evidence
+from experiments.studies.evidence import evidence
+from robustkit.cli.main import main
 
 COMMITTED = Path(__file__).parents[3] / "experiments" / "results" / "digit-shift" / "summary.json"
 

@@ -10,16 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.cli import main
-from experiments.reproduce.search_strategies import judge, render
-from experiments.reproduce.strategies.hypervolume import hypervolume
-from experiments.reproduce.strategies.settings import (
+from experiments.studies.search_strategies.jobs import (
     SEARCHES,
     SMOKE,
     common,
     config_of,
     lowest_epochs,
 )
+from experiments.studies.search_strategies.study import hypervolume, judge, render
+from robustkit.cli.main import main
 
 TENTHS = st.integers(0, 10)
 

@@ -8,11 +8,16 @@ from typing import Any, cast
 
 import pytest
 
-from experiments.cli import main
-from experiments.reproduce.domains.claims import judge
-from experiments.reproduce.domains.figures import TARGETS, gain, gains_by_seed
-from experiments.reproduce.domains.threshold import correlated, fitted, left_out
-from experiments.reproduce.source_detectors import (
+from experiments.studies.source_detectors.claims import (
+    TARGETS,
+    correlated,
+    fitted,
+    gain,
+    gains_by_seed,
+    judge,
+    left_out,
+)
+from experiments.studies.source_detectors.study import (
     BLIND,
     FULL,
     SEEING,
@@ -20,6 +25,7 @@ from experiments.reproduce.source_detectors import (
     draw_gains,
     render,
 )
+from robustkit.cli.main import main
 
 SEEDS = ("0", "1", "2")
 

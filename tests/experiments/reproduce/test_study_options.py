@@ -6,15 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.cli import main
-from experiments.reproduce import EXPERIMENTS, SCALES
-from experiments.reproduce.maps.jobs import taps
-from experiments.reproduce.maps.pictures import own_pictures
-from experiments.reproduce.registry import OURS, SYSTEMS
-from experiments.reproduce.study import Plan
+from experiments.studies import EXPERIMENTS, SCALES
+from experiments.studies.base import OURS, SYSTEMS, Plan
+from experiments.studies.contribution_maps.jobs import own_pictures, taps
 from robustkit import models
+from robustkit.class_names import imagenet_classes
+from robustkit.cli.main import main
 from robustkit.errors import DataError
-from robustkit.naming import imagenet_classes
 
 
 @pytest.mark.parametrize(

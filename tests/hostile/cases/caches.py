@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save as pack
 from torch import Tensor
 
-from robustkit.attacks import store
+from robustkit.attacks import cache as store
 from tests.hostile.case import EITHER, Case, Place
 from tests.hostile.sent import ODD, transfer
 

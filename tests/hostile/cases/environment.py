@@ -293,10 +293,10 @@ def _nobody(name: str, mode: int) -> Callable[[Place], None]:
 
 def enter_as_nobody(place: Place) -> None:
     """Be an ordinary user from here on, who may write at this place."""
-    from experiments.verbs import VERBS, verb_module
+    from robustkit.cli.commands import find_commands, load_command
 
-    for verb in VERBS:
-        verb_module(verb)  # from files that may be of this user alone
+    for verb in find_commands():
+        load_command(verb)  # from files that may be of this user alone
     for folder in (place.here, place.runs):
         for each in (folder, *folder.parents[:-2]):
             each.chmod(each.stat().st_mode | 0o111)

@@ -308,7 +308,7 @@ def _scratched(make: Callable[[Path], object]) -> Callable[[Place], Sequence[str
 
 def _laid_in_wait(place: Place) -> Sequence[str]:
     """A link where the run would make its own folder, as in a folder for everybody's files."""
-    from experiments.evolve.workspace import scratch_of
+    from evolution.protocol.workspace import scratch_of
 
     folder = place.unfinished("evolve", "sent")
     (place.here / "tmp").mkdir()

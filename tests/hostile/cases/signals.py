@@ -169,15 +169,15 @@ def _slow_start(number: signal.Signals) -> Callable[[Place], None]:
     """The signal comes while options are read, before there is anything."""
 
     def before(place: Place) -> None:
-        import experiments.options
+        import robustkit.cli.parser
 
-        parse = experiments.options.VerbParser.parse
+        parse = robustkit.cli.parser.CommandParser.parse
 
         def late(*arguments: object) -> object:
             os.kill(os.getpid(), number)
             return parse(*arguments)  # type: ignore[arg-type]
 
-        experiments.options.VerbParser.parse = late  # type: ignore[assignment]
+        robustkit.cli.parser.CommandParser.parse = late  # type: ignore[assignment]
 
     return before
 

@@ -10,23 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks import (
-    FGSM,
-    PGD,
-    Ensemble,
-    Store,
-    craft,
-    diagnose,
-    gradient_pairs,
-    input_gradients,
-    make,
-    predict,
-    transfer_matrix,
-    worst_case,
-)
-from robustkit.attacks.answers import source_digest
+from robustkit.attacks import FGSM, PGD, Ensemble, Store, craft, make, predict
+from robustkit.attacks.predictions import source_digest
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError, DataError, ModelError, RobustkitError
+from robustkit.evaluation.diagnosis import diagnose
+from robustkit.evaluation.gradient_similarity import gradient_pairs, input_gradients
+from robustkit.evaluation.robustness import worst_case
+from robustkit.evaluation.transferability import transfer_matrix
 from tests.robustkit.attacks.nets import CLASSES, batch, classifier, smooth_net, striped
 
 IMAGES = striped(12)
@@ -192,7 +183,7 @@ class Shelf(Mapping[str, nn.Module]):
 def test_each_net_is_loaded_once_as_a_source_and_once_as_a_target(
     tmp_path: Path, folder: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustkit.attacks.store.SMALL_SETS", 0)
+    monkeypatch.setattr("robustkit.attacks.cache.SMALL_SETS", 0)
     attack = PGD(eps=0.2, steps=3)
     sources, targets = Shelf("a", "b"), Shelf("c", "b", "a")
     store = Store(tmp_path) if folder else None

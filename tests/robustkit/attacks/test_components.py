@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustkit.attacks import COMPONENTS, DIFGSM, MIFGSM, NIFGSM, PGD, TIFGSM, Attack, make
-from robustkit.attacks.components import ComponentSettings, gaussian
-from robustkit.attacks.diversity import DRAWS
+from robustkit.attacks.components import DRAWS, ComponentSettings, gaussian
 from tests.robustkit.attacks.nets import batch, smooth_net
 from tests.robustkit.attacks.test_variants import slow_view
 

@@ -7,18 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from robustkit.attacks import (
-    FGSM,
-    PGD,
-    AdversarialSet,
-    Attack,
-    Store,
-    craft,
-    crafting,
-    robustness,
-    survivors,
-)
+from robustkit.attacks import FGSM, PGD, AdversarialSet, Attack, Store, craft, crafting
 from robustkit.errors import AttackError
+from robustkit.evaluation import robustness
+from robustkit.evaluation.robustness import survivors
 from tests.robustkit.attacks.nets import classifier, striped
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from robustkit.attacks import TransferMatrix
-from robustkit.attacks.rates import Rate
+from robustkit.evaluation.transferability import TransferMatrix
+from robustkit.stats import Rate
 
 # Of each image: what a, b and the source s get right; whether s is fooled; whether a and b err on
 # the adversarial; whether a takes it for the label steered to.

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks import Robustness, diagnose, make
-from robustkit.attacks.diagnosis import is_probability, read, read_curve
+from robustkit.attacks import make
+from robustkit.evaluation.diagnosis import diagnose, is_probability, read, read_curve
+from robustkit.evaluation.robustness import Robustness
 from tests.robustkit.attacks.nets import striped, trained
 
 Change = Callable[[Tensor], Tensor]

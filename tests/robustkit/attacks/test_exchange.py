@@ -108,8 +108,8 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
 @pytest.fixture
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is small enough for memory, and chunks hold one image."""
-    monkeypatch.setattr("robustkit.attacks.exchange.SMALL_SETS", -1)
-    monkeypatch.setattr("robustkit.attacks.exchange.CHUNK", 64)
+    monkeypatch.setattr("robustkit.attacks.files.SMALL_SETS", -1)
+    monkeypatch.setattr("robustkit.attacks.files.CHUNK", 64)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float16, np.float32, np.float64])

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks import LOSSES, alignment, input_gradients, loss_gradient
+from robustkit.attacks import LOSSES, loss_gradient
 from robustkit.attacks.gradients import loss_cotangent
 from robustkit.errors import AttackError
+from robustkit.evaluation.gradient_similarity import alignment, input_gradients
 from tests.robustkit.attacks.nets import batch, classifier, smooth_net, striped
 
 

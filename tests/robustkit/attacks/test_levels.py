@@ -9,10 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustkit.attacks import FGSM, PGD, Store, craft, predict, transfer_matrix, violations
-from robustkit.attacks.levels import rounded
+from robustkit.attacks import FGSM, PGD, Store, craft, predict, violations
+from robustkit.attacks.crafting import rounded
 from robustkit.data import to_unit
 from robustkit.errors import AttackError
+from robustkit.evaluation.transferability import transfer_matrix
 from tests.robustkit.attacks.nets import classifier, smooth_net, striped
 
 IMAGES = striped(9)

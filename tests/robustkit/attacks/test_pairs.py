@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks import gradient_pairs, input_gradients
-from robustkit.attacks.alignment import unit_rows
 from robustkit.errors import ModelError
+from robustkit.evaluation.gradient_similarity import gradient_pairs, input_gradients, unit_rows
 from tests.robustkit.attacks.nets import smooth_net, striped
 
 IMAGES = striped(17)
@@ -38,9 +37,9 @@ def oracle(nets: dict[str, nn.Module]) -> tuple[Tensor, Tensor]:
 def test_cosines_are_those_of_float64(
     on_disk: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustkit.attacks.pairs.CHUNK", chunk)
+    monkeypatch.setattr("robustkit.evaluation.gradient_similarity.CHUNK", chunk)
     if on_disk:
-        monkeypatch.setattr("robustkit.attacks.pairs.SMALL_SETS", 0)
+        monkeypatch.setattr("robustkit.evaluation.gradient_similarity.SMALL_SETS", 0)
     nets: dict[str, nn.Module] = {
         "a": smooth_net(),
         "b": smooth_net(seed=1),

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks import ATTACKS, input_gradients, make, predict, pure
+from robustkit.attacks import ATTACKS, make, predict
+from robustkit.evaluation.gradient_similarity import input_gradients
+from robustkit.models.state import pure
 from tests.robustkit.attacks.nets import batch, classifier, smooth_net, striped
 
 

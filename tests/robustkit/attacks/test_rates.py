@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from robustkit.attacks import mcnemar, paired_gap, pooled_rate, wilson
-from robustkit.attacks.rates import Rate
+from robustkit.stats import Rate, mcnemar, paired_gap, pooled_rate, wilson
 
 
 def bounds(rate: Rate) -> list[float | None]:

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks import FGSM, PGD, craft, predict, robustness, worst_case
+from robustkit.attacks import FGSM, PGD, craft, predict
+from robustkit.evaluation import robustness
+from robustkit.evaluation.robustness import worst_case
 from tests.robustkit.attacks.nets import striped, trained
 
 IMAGES = striped(30)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from robustkit.attacks import Store
-from robustkit.attacks.store import checksum, write
+from robustkit.attacks.cache import checksum, write
 
 ORIGIN = {"net": "abc", "n": 3}
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from robustkit.attacks import Store
-from robustkit.attacks.store import SMALL_SETS, Rows, read, write
+from robustkit.attacks.cache import SMALL_SETS, Rows, read, write
 
 ORIGIN = {"net": "abc", "n": 3}
 WHOLE = torch.rand(7, 2, 3, 3, generator=torch.Generator().manual_seed(0))
@@ -21,8 +21,8 @@ WHOLE = torch.rand(7, 2, 3, 3, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(autouse=True)
 def _everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustkit.attacks.store.SMALL", -1)
-    monkeypatch.setattr("robustkit.attacks.tensorfile.SMALL", -1)
+    monkeypatch.setattr("robustkit.attacks.cache.SMALL", -1)
+    monkeypatch.setattr("robustkit.attacks.cache.SMALL", -1)
 
 
 def rows(whole: Tensor, *sizes: int) -> Rows:

@@ -17,12 +17,11 @@ from robustkit.attacks import (
     Ensemble,
     ForeignSet,
     Store,
-    TransferMatrix,
     craft,
-    gradient_pairs,
     loss_gradient,
-    transfer_matrix,
 )
+from robustkit.evaluation.gradient_similarity import gradient_pairs
+from robustkit.evaluation.transferability import TransferMatrix, transfer_matrix
 from robustkit.models import Classifier
 from tests.robustkit.attacks.nets import classifier, striped, trained
 

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustkit.attacks import DIFGSM, MIFGSM, NIFGSM, TIFGSM, loss_gradient, make
-from robustkit.attacks.components import gaussian
-from robustkit.attacks.diversity import DRAWS, resized_and_padded
+from robustkit.attacks.components import DRAWS, gaussian, resized_and_padded
 from robustkit.errors import AttackError
 from tests.robustkit.attacks.nets import batch, smooth_net
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from robustkit.compute.device import resolve_device
+from robustkit.compute.devices import resolve_device
 from robustkit.errors import DeviceError
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from robustkit.compute.outcomes import (
+from robustkit.jobs import (
     Diverged,
     DivergedError,
     Invalid,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustkit.compute import free_memory, handed, placed
-from robustkit.compute.placement import SHARE
+from robustkit.compute.devices import SHARE
 
 ELSEWHERE = torch.device("meta")  # another device that every machine has
 

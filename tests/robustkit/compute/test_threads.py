@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from robustkit.compute.threads import single_thread
+from robustkit.compute.devices import single_thread
 
 
 def test_one_thread_inside_and_as_many_as_before_after_it() -> None:

@@ -19,8 +19,10 @@ from robustkit.data import (
     evaluation_sets,
     load,
     open_evaluation,
-    picturefile,
     stratified_sample,
+)
+from robustkit.data import (
+    pictures as picturefile,
 )
 from robustkit.errors import ConfigError, DataError
 from robustkit.geometry import Geometry

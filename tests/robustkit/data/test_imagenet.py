@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustkit.data import distinct, imagenet_classes, imagenet_wnids, load, open_evaluation
+from robustkit.class_names import distinct, imagenet_classes
+from robustkit.data import imagenet_wnids, load, open_evaluation
 from robustkit.errors import DataError
 from tests.robustkit.data.pictures import draw_noise, published
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustkit.data import SOURCES, load
-from robustkit.data.registry import source
+from robustkit.data.sources.base import source
 from robustkit.errors import ConfigError, DataError
 from tests.robustkit.data.conftest import WriteNpz
 

@@ -9,8 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from robustkit.data.files import PictureFiles, find_images, read_images, survey
-from robustkit.data.pictures import CHUNK, Format, StoredPictures, slices, with_channels
+from robustkit.data.pictures import (
+    CHUNK,
+    Format,
+    PictureFiles,
+    StoredPictures,
+    find_images,
+    read_images,
+    slices,
+    survey,
+    with_channels,
+)
 from robustkit.errors import DataError
 from robustkit.geometry import Geometry
 from tests.robustkit.data.pictures import draw_noise, published

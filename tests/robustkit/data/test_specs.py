@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from robustkit.data.specs import check_options, geometry_of, parse_spec
+from robustkit.data.sources.base import check_options, geometry_of, parse_spec
 from robustkit.errors import DataError
 from robustkit.geometry import Geometry
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from robustkit.data.detection import SIX, VOC, DetectionSet, load_detection, read_voc
-from robustkit.data.detection.pictures import read_colour
+from robustkit.data.detection.sets import read_colour
 from robustkit.errors import DataError
 
 ANNOTATION = """<annotation>

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from robustkit import evaluation
-from robustkit.attacks import MIFGSM, Store, gradient_pairs
+from robustkit.attacks import MIFGSM, Store
 from robustkit.data import ImageSet
+from robustkit.evaluation.gradient_similarity import gradient_pairs
 
 SHAPE, BATCH = (3, 64, 64), 20
 WEIGHTS = 5 * 2**20  # of a net, 4 bytes each

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from robustkit import evaluation
-from robustkit.attacks import wilson
 from robustkit.errors import DataError
+from robustkit.stats import wilson
 from tests.robustkit.attacks.nets import smooth_net, striped
 
 IMAGES = striped(30)

@@ -10,22 +10,14 @@ import torch
 from torch import nn
 
 from robustkit import evaluation
-from robustkit.attacks import (
-    FGSM,
-    PGD,
-    Attack,
-    Finding,
-    diagnose,
-    diagnosis,
-    make,
-    predict,
-    wilson,
-    worst_case,
-)
+from robustkit.attacks import FGSM, PGD, Attack, make, predict
 from robustkit.compute import derive_seed
 from robustkit.data import stratified_sample
 from robustkit.errors import AttackError, ConfigError
-from robustkit.evaluation import RobustAccuracy
+from robustkit.evaluation import RobustAccuracy, diagnosis
+from robustkit.evaluation.diagnosis import Finding, diagnose
+from robustkit.evaluation.robustness import worst_case
+from robustkit.stats import wilson
 from tests.robustkit.attacks.nets import smooth_net, striped, trained
 
 IMAGES = striped(60, seed=3)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from robustkit import evaluation
-from robustkit.attacks import MIFGSM, Store, transfer_matrix
+from robustkit.attacks import MIFGSM, Store
+from robustkit.evaluation.transferability import transfer_matrix
 from tests.robustkit.attacks.nets import classifier, smooth_net, striped
 
 IMAGES = striped(24)

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from robustkit import explain
 from robustkit.errors import ExplainError
-from robustkit.explain.faithfulness import blurred
-from robustkit.explain.sanity import layers_with_weights
+from robustkit.explain.faithfulness import blurred, layers_with_weights
 from tests.robustkit.explain.nets import cnn, images, made, mlp
 
 # --------------------------------------------------------------------------------------- similarity

@@ -13,7 +13,7 @@ from torch.nn.utils import weight_norm
 
 from robustkit import explain
 from robustkit.errors import ExplainError
-from robustkit.explain.sanity import layers_with_weights, randomised
+from robustkit.explain.faithfulness import layers_with_weights, randomised
 
 CLASSES = 5
 

@@ -9,7 +9,7 @@ import torch
 
 from robustkit.errors import ModelError
 from robustkit.models import Normalise, build, rebuild
-from robustkit.models.dryrun import dry_run
+from robustkit.models.fitting import dry_run
 
 SITE: dict[str, Any] = {"num_classes": 3, "in_channels": 1, "image_size": 8}
 

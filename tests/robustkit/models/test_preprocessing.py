@@ -23,7 +23,7 @@ from robustkit.models import (
     save,
     wrap,
 )
-from robustkit.models.matching import matched
+from robustkit.models.classifier import matched
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from robustkit.models import Classifier, build
-from robustkit.repair import Selection, make_scorer, products
+from robustkit.repair import Selection, make_scorer
+from robustkit.repair import dense as products
 from tests.robustkit.attacks.test_purity import Restless, mixed, same, state
 from tests.robustkit.repair.nets import (
     CLASSES,

@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from robustkit.errors import RepairError
-from robustkit.repair import (
-    drop_shared,
-)
+from robustkit.repair import drop_shared
 from tests.robustkit.repair.nets import (
     noise,
 )

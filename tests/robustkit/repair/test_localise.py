@@ -15,12 +15,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from robustkit.errors import ConfigError, RepairError
-from robustkit.repair import (
-    RepairConfig,
-    localise,
-    repairable,
-)
-from robustkit.repair.ranking import pareto_front, top
+from robustkit.repair import RepairConfig, localise, repairable
+from robustkit.repair.localise import pareto_front, top
 from tests.robustkit.repair.cases import (
     NAMED,
     SIZES,

@@ -9,11 +9,7 @@ import pytest
 import torch
 
 from robustkit.errors import RepairError
-from robustkit.repair import (
-    RepairConfig,
-    impacts,
-    repairable,
-)
+from robustkit.repair import RepairConfig, impacts, repairable
 from tests.robustkit.repair.cases import (
     at,
     found,

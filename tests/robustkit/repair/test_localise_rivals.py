@@ -9,13 +9,7 @@ import torch
 from torch import nn
 
 from robustkit.errors import RepairError
-from robustkit.repair import (
-    ARACHNE,
-    RepairConfig,
-    impacts,
-    localise,
-    repairable,
-)
+from robustkit.repair import ARACHNE, RepairConfig, impacts, localise, repairable
 from tests.robustkit.repair.cases import (
     NAMED,
     SIZES,

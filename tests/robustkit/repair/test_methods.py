@@ -7,15 +7,7 @@ from dataclasses import replace
 import pytest
 
 from robustkit.errors import RepairError
-from robustkit.repair import (
-    ARACHNE,
-    HISTORY,
-    METHODS,
-    RepairConfig,
-    TuneConfig,
-    repairable,
-    tune,
-)
+from robustkit.repair import ARACHNE, HISTORY, METHODS, RepairConfig, TuneConfig, repairable, tune
 from tests.robustkit.repair.nets import (
     mlp,
 )

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from robustkit import models
 from robustkit.data import ImageSet
-from robustkit.repair import Selection, make_scorer, products, repairable, select
+from robustkit.repair import Selection, make_scorer, repairable, select
+from robustkit.repair import dense as products
 from robustkit.repair.scoring import TailScorer
 
 CLASSES, SIDE, COUNT = 5, 8, 70

@@ -7,11 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from robustkit.repair import (
-    RepairConfig,
-    RepairSets,
-    repair_sets,
-)
+from robustkit.repair import RepairConfig, RepairSets, repair_sets
 from robustkit.repair.search import choose_positives, siblings_of
 from tests.robustkit.repair.nets import (
     chosen,

@@ -9,12 +9,7 @@ import torch
 
 from robustkit.data import ImageSet
 from robustkit.errors import RepairError
-from robustkit.repair import (
-    RepairConfig,
-    TuneConfig,
-    repair_sets,
-    tune,
-)
+from robustkit.repair import RepairConfig, TuneConfig, repair_sets, tune
 from tests.robustkit.repair.trained import (
     ARACHNE_1,
     BOTH,

@@ -8,7 +8,7 @@ from torch import nn
 
 from robustkit.errors import ConfigError
 from robustkit.training import TrainConfig
-from robustkit.training.optimisation import learning_rate, make_optimizer
+from robustkit.training.fit import learning_rate, make_optimizer
 
 
 @pytest.mark.parametrize(

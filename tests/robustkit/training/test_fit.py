@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from robustkit.compute import DivergedError
 from robustkit.data import ImageSet, Splits
 from robustkit.errors import ConfigError, DataError
+from robustkit.jobs import DivergedError
 from robustkit.models import Classifier, load
 from robustkit.training import (
     EpochRecord,

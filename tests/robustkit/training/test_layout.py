@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from robustkit import attacks, models
 from robustkit.training import Examples, TrainConfig, fit_examples
 from robustkit.training.examples import Batch
-from robustkit.training.layout import in_layout, laid_out
 from robustkit.training.references import unit_rows
-from robustkit.training.step import step_loss
+from robustkit.training.step import in_layout, laid_out, step_loss
 from tests.robustkit.attacks.nets import striped
 
 SETTINGS: list[dict[str, Any]] = [

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks import LOSSES, alignment, loss_gradient
+from robustkit.attacks import LOSSES, loss_gradient
 from robustkit.errors import ConfigError
+from robustkit.evaluation.gradient_similarity import alignment
 from robustkit.training import PHI, misalignment
 from robustkit.training.misalignment import differentiable_gradient
 from robustkit.training.references import unit_rows

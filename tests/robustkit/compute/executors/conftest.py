@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from robustkit.compute.executors import Executor, open_executor
+from robustkit.jobs import Executor, open_executor
 
 
 @pytest.fixture(scope="session")

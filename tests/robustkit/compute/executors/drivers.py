@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SCRIPT = """
-from robustkit.compute.executors import open_executor
+from robustkit.jobs import open_executor
 from tests.robustkit.compute.executors.jobs import Process, Sleep
 if __name__ == "__main__":
     with open_executor("{executor}", workers=1) as executor:

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustkit.compute.executors import Executor
-from robustkit.compute.held import held
-from robustkit.compute.outcomes import DivergedError, InvalidCandidateError
+from robustkit.jobs import DivergedError, Executor, InvalidCandidateError
+from robustkit.jobs.shared import held
 
 
 @dataclass(frozen=True)

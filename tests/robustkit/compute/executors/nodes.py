@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.cluster_utils import Cluster as Machines
 
-from robustkit.compute.executors import Cluster, open_executor
+from robustkit.jobs import Cluster, open_executor
 from tests.robustkit.compute.executors.jobs import Sleep
 
 JOBS = 24

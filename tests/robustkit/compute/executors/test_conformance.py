@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustkit.compute.executors import Executor, open_executor
-from robustkit.compute.outcomes import Diverged, Failure, Invalid, Ok, OutOfMemory
+from robustkit.jobs import Diverged, Executor, Failure, Invalid, Ok, OutOfMemory, open_executor
 from tests.robustkit.compute.executors.jobs import (
     DIVERGED,
     INVALID,

@@ -9,9 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from robustkit.compute.executors import Executor, ProcessExecutor, open_executor, processes
-from robustkit.compute.outcomes import Lost, Ok, Timeout
 from robustkit.errors import DeviceError
+from robustkit.jobs import Executor, Lost, Ok, ProcessExecutor, Timeout, open_executor, processes
 from tests.robustkit.compute.executors.drivers import driver, end
 from tests.robustkit.compute.executors.jobs import (
     Allocate,

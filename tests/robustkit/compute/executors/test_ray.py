@@ -14,9 +14,8 @@ import psutil
 import pytest
 import torch
 
-from robustkit.compute.executors import Cluster, Executor, open_executor
-from robustkit.compute.outcomes import Lost, Ok, Timeout
 from robustkit.errors import ConfigError, DeviceError
+from robustkit.jobs import Cluster, Executor, Lost, Ok, Timeout, open_executor
 from tests.robustkit.compute.executors.drivers import driver, end
 from tests.robustkit.compute.executors.jobs import (
     Die,
@@ -93,7 +92,7 @@ def test_no_gpu_is_told_at_once(two_actors: Executor) -> None:
 def test_a_cluster_without_room_is_told_after_a_while(
     two_actors: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustkit.compute.executors.ray.PATIENCE", 2.0)
+    monkeypatch.setattr("robustkit.jobs.ray.PATIENCE", 2.0)
     own = open_executor("ray", workers=1, cluster=Cluster(cpus_per_trial=64))
     with own, pytest.raises(DeviceError, match="each needs 64 CPUs"):
         run_all(own, Square(1))

@@ -1,7 +1,7 @@
 import pytest
 
-from robustkit.compute.executors import EXECUTORS, InlineExecutor, open_executor
 from robustkit.errors import ConfigError
+from robustkit.jobs import EXECUTORS, InlineExecutor, open_executor
 
 
 def test_both_executors_are_known() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import transforms
 
+from robustkit.class_names import CIFAR_10, CIFAR_100, imagenet_classes
 from robustkit.errors import ModelError
 from robustkit.geometry import Geometry
 from robustkit.models import Classifier, load, resolve, save
@@ -22,7 +23,6 @@ from robustkit.models.sources.robustbench import (
     _imported,
     make_robustbench,
 )
-from robustkit.naming import CIFAR_10, CIFAR_100, imagenet_classes
 from tests.robustkit.models.sources.pictures import fed_to, photographs, shown
 
 if importlib.util.find_spec("robustbench") is None:

@@ -11,11 +11,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from robustkit.class_names import imagenet_classes
 from robustkit.errors import ModelError
 from robustkit.geometry import Geometry
 from robustkit.models import Classifier, load, resolve, save
 from robustkit.models.sources.timm import timm_preprocessing
-from robustkit.naming import imagenet_classes
 from tests.robustkit.models.sources.conftest import snapshot
 from tests.robustkit.models.sources.pictures import fed_to, photographs, shown
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from matplotlib.figure import Figure
 
-from robustkit.runs.report import drawings, svg
+from robustkit.report import drawings, svg
 
 
 def drawing(alt: str) -> str:

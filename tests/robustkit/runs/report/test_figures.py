@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
-from robustkit.runs.report import PALETTE, figure, house_style, image, image_uri, svg
+from robustkit.report import PALETTE, figure, house_style, image, image_uri, svg
 
 
 def draw(title: str = "a < b") -> Figure:
@@ -103,6 +103,6 @@ def test_captions_and_descriptions_are_escaped() -> None:
 
 
 def test_importing_the_report_imports_neither_torch_nor_matplotlib() -> None:
-    code = "import robustkit.runs.report, sys; print({'torch', 'matplotlib'} & set(sys.modules))"
+    code = "import robustkit.report, sys; print({'torch', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

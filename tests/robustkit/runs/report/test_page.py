@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 import pytest
 from markupsafe import Markup
 
-from robustkit.runs.report import Section, render_report
+from robustkit.report import Section, render_report
 
 VOID = {"meta", "img", "br", "link", "input"}
 

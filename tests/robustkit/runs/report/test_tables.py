@@ -3,8 +3,8 @@ import re
 import pytest
 from markupsafe import Markup
 
-from robustkit.runs.report import cards, duration, number, percent, table
-from robustkit.runs.report.tables import Cell
+from robustkit.report import cards, duration, number, percent, table
+from robustkit.report.tables import Cell
 
 
 @pytest.mark.parametrize(

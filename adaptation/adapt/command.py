@@ -1,0 +1,75 @@
+"""`robustkit adapt`: train detectors for a domain without labels, recipe by recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adaptation.adapt import (
+    HELPS,
+    SET_BY_RECIPES,
+    TRAINING_HELPS,
+    AdaptOptions,
+    check_named,
+    check_recipes,
+    load_domains,
+    make_detector,
+    run_adapt,
+    summary_of,
+    write_report,
+)
+from adaptation.recipes import recipe
+from adaptation.training import DetectionConfig, batch_norms
+from robustkit.cli.context import add_executor_options, add_run_options, run_folder, settings
+from robustkit.cli.parser import CommandParser, Forms, Options, add_config, config_from, names
+from robustkit.compute import resolve_device
+from robustkit.reading import printable
+from robustkit.runs import RunFolder
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """The two domains, the detector, the recipes and their training."""
+    forms: Forms = {name: {"type": names} for name in ("recipe", "taps", "trust")}
+    add_config(parser, AdaptOptions, HELPS, title="adaptation", forms=forms)
+    add_config(parser, DetectionConfig, TRAINING_HELPS, title="training", leave_out=SET_BY_RECIPES)
+    add_executor_options(parser, "trainings")
+    add_run_options(parser, resumable=True)
+
+
+def run(options: Options) -> int:
+    """Train and judge every recipe; leaves detectors, summary and report in the run folder."""
+    config = settings("adapt", options)
+    chosen, base = config_from(AdaptOptions, config), config_from(DetectionConfig, config)
+    check_recipes(chosen, base)
+    resolve_device(config["device"])
+    if options.resume is None:
+        # Mistakes in what is named show before there is a folder.
+        source, _ = load_domains(chosen)
+        made = make_detector(chosen, source.train.classes, 0)
+        if any(recipe(name).adabn for name in chosen.recipes):
+            batch_norms(made)
+        print("".join(f"{note}\n" for note in made.notes), end="", flush=True)
+    else:
+        check_named(chosen, options.given, options.resume)
+    kept = options.resume is not None
+    with run_folder("adapt", options, config, keep_failed=kept) as folder:
+        if folder.summary() is None:
+            folder.write_summary(run_adapt(folder, lambda line: print(line, flush=True)))
+        path = write_report(folder, trust=chosen.trusted)
+    summary = summary_of(folder)
+    for name, found in summary.recipes.items():
+        own = {"source": found["source"]["ap50_area"], "target": found["target"]["ap50_area"]}
+        told = ", ".join(
+            f"{domain} –" if ap is None else f"{domain} {100 * ap:.1f} %"
+            for domain, ap in own.items()
+        )
+        print(f"{name}: AP50 {told} ({found['seeds']} trainings)")
+    measured = summary.measured
+    ratio = "" if measured is None else f" (ratio {measured['ratio']:.1f})"
+    print(printable(summary.advice) + ratio)
+    print(f"report: {path}")
+    return 0
+
+
+def report(folder: RunFolder) -> Path:
+    """Draw the report of a finished adaptation anew."""
+    return write_report(folder)

@@ -1,0 +1,186 @@
+"""The settings of an adaptation, checked where they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adaptation.recipes import PARTS, recipe
+from adaptation.shift import THRESHOLD
+from adaptation.training import DetectionConfig
+from robustkit import models
+from robustkit.errors import ConfigError
+from robustkit.models import Classifier
+from robustkit.models.resolve import names_untrained, parse
+from robustkit.models.sources.factory import FACTORY
+
+CLASSES, SIDE = 1000, 224  # of a net that nothing tells about: a backbone has no use for its head
+
+
+def factory_of(spec: str | None) -> str | None:
+    """The user's function that a spec names, package.module:factory or FILE.py:factory."""
+    parsed = None if spec is None else parse(spec)
+    return parsed.name if parsed is not None and parsed.scheme == FACTORY else None
+
+
+def load_backbone(
+    spec: str, *, download: bool = False, trust: Collection[str] = ()
+) -> tuple[Classifier, tuple[str, ...]]:
+    """The classifier that `spec` names, in evaluation mode, and lines for the user about it.
+
+    Any source of models will do, also without trained weights, which is said. A model file whose
+    net a user's function makes is refused unless `trust` names the function; a function that `spec`
+    itself names is run. Raises `ModelError` for what cannot be loaded.
+    """
+    if names_untrained(spec):
+        made = models.resolve(spec, num_classes=CLASSES, in_channels=3, image_size=SIDE, seed=0)
+        note = f"backbone: {spec} has fresh weights, which nobody trained"
+        return made.eval(), (*made.notes, note)
+    made = models.load(spec, download=download, trust=tuple(trust))
+    if factory_of(spec) is None:
+        return made, made.notes
+    return made, (*made.notes, f"backbone: {spec}, with the weights that its function gives it")
+
+
+HELPS = {
+    "source": "labelled images: shapes:STYLE[:N], voc:FOLDER:SPLIT (voc:A+B:SPLIT joins folders) "
+    "or coco:IMAGES:JSON",
+    "target": "images of the other domain; labels serve the oracle and the judgement alone",
+    "source_test": "what is judged on; none: the test part of --source",
+    "target_test": "what is judged on; none: the test part of --target",
+    "detector": "tiny_ssd, tiny_fcos, tiny_fasterrcnn (?norm=batch&width=32&side=128) or "
+    "torchvision:NAME (?weights=COCO_V1 or FILE; ?weights_backbone=IMAGENET1K_V1 or FILE)",
+    "backbone": "a classifier, as the backbone of a tiny detector: a model file, "
+    "torchvision:NAME?weights=DEFAULT, timm:NAME?pretrained=true, package.module:factory, …",
+    "taps": "blocks of the backbone that the detector reads; none: the last of each stage",
+    "weights": "state dict that the source's training starts from",
+    "download": "allow torchvision's weights to be fetched into the cache of torch's hub",
+    "trust": "functions, package.module:factory, that a model file may have run",
+    "recipe": f"between commas: {', '.join(PARTS)}; parts go together by a plus",
+    "seeds": "trainings of each recipe",
+    "judge_eps": "radius of the attack that judges robust precision",
+    "judge_steps": "its steps",
+    "judge_images": "images it is made on",
+    "threshold": "ratio of distances above which adversarial training is advised",
+}
+TRAINING_HELPS = {
+    "steps": "of every training; recipes that start from the source's weights add as many",
+    "batch_size": "images of a step",
+    "optimizer": "adamw or sgd",
+    "lr": "peak learning rate",
+    "momentum": "of sgd",
+    "weight_decay": "on the weights",
+    "warmup": "steps of growing learning rate",
+    "clip": "largest norm of the gradient",
+    "flip": "mirror half of the images",
+    "shards": "equal parts of a batch, which several processes may share",
+    "adv_loss": "what adversaries attack, free ones aside: cls, loc, all or mtd",
+    "eps": "their radius, in units of images in [0,1]",
+    "alpha": "their step; none: 2.5 eps / steps",
+    "adv_steps": "their steps in 'adversarial'",
+    "replays": "steps on each batch in 'free'",
+    "mix": "share of a batch that is adversarial",
+    "eps_warmup": "share of the steps over which the radius grows",
+    "local_weight": "weight of alignment place by place",
+    "global_weight": "weight of alignment of whole images",
+    "ema": "how slowly the teacher follows",
+    "sure": "score above which the teacher's boxes count",
+    "pseudo": "weight of the loss on them",
+    "seed": "of everything random; trainings count on from it",
+}
+SET_BY_RECIPES = ("start", "domain", "adversary", "align", "teacher", "adabn")
+# Which recipes have a use for a setting that they do not set themselves.
+Uses = Callable[[DetectionConfig], bool]
+USED: Mapping[str, Uses] = {
+    "replays": lambda config: config.adversary == "free",
+    # Free training goes along the training's own gradient.
+    **dict.fromkeys(("adv_steps", "alpha", "adv_loss"), lambda config: config.adversary == "pgd"),
+    **dict.fromkeys(("eps", "mix", "eps_warmup"), lambda config: config.adversary is not None),
+    **dict.fromkeys(("local_weight", "global_weight"), lambda config: config.align),
+    **dict.fromkeys(("ema", "sure", "pseudo"), lambda config: config.teacher),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptOptions:
+    """From where to where, by which recipes; see `HELPS` for each field."""
+
+    source: str = "shapes:photo"
+    target: str = "shapes:clipart"
+    source_test: str | None = None
+    target_test: str | None = None
+    detector: str = "tiny_ssd"
+    backbone: str | None = None
+    taps: tuple[str, ...] = ()
+    weights: str | None = None
+    download: bool = False
+    trust: tuple[str, ...] = ()
+    recipe: tuple[str, ...] = ("source", "longer", "adversarial")
+    seeds: int = 3
+    judge_eps: float = 2 / 255
+    judge_steps: int = 10
+    judge_images: int = 200
+    threshold: float = THRESHOLD
+
+    def __post_init__(self) -> None:
+        for name in self.recipe:
+            recipe(name)
+        if len({frozenset(name.split("+")) for name in self.recipe}) < len(self.recipe):
+            raise ConfigError("--recipe: the same recipe twice")
+        for name in ("seeds", "judge_steps", "judge_images"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.judge_eps <= 1:
+            raise ConfigError(f"--judge-eps must be in [0,1], not {self.judge_eps:g}")
+        if not self.threshold > 0:
+            raise ConfigError(f"--threshold must be positive, not {self.threshold:g}")
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The functions that may be run: those trusted by name, and the backbone's own."""
+        named = factory_of(self.backbone)
+        return (*self.trust, *([] if named is None else [named]))
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """The recipes with the source's, which others start from, first."""
+        return ("source", *(name for name in self.recipe if name != "source"))
+
+
+def check_recipes(options: AdaptOptions, base: DetectionConfig) -> None:
+    """Raise `ConfigError` where the settings do not go with a recipe."""
+    for name in options.recipes:
+        recipe(name, base)
+    for setting, used in USED.items():
+        asked = getattr(base, setting) != getattr(DetectionConfig(), setting)
+        users = [
+            name
+            for name, part in PARTS.items()
+            if setting not in part.changes and used(recipe(name))
+        ]
+        if asked and not any(user in name.split("+") for name in options.recipes for user in users):
+            flag = setting.replace("_", "-")
+            raise ConfigError(f"--{flag} is of the recipe {' or '.join(users)}, which is not asked")
+    if options.taps and options.backbone is None:
+        raise ConfigError("--taps are blocks of --backbone, which is missing")
+    if options.weights is not None and "weights" in options.detector.partition("?")[2]:
+        raise ConfigError(
+            f"--weights {options.weights}: --detector {options.detector} names its weights, too; "
+            "leave one out"
+        )
+    if base.momentum != DetectionConfig().momentum and base.optimizer != "sgd":
+        raise ConfigError("--momentum is of --optimizer sgd")
+
+
+def check_named(options: AdaptOptions, given: Mapping[str, Any], folder: str) -> None:
+    """Raise `ConfigError` where resuming `folder` would run code that only the folder names."""
+    flags = {"backbone": options.backbone if factory_of(options.backbone) else None}
+    flags["trust"] = ",".join(options.trust) or None
+    for name, value in flags.items():
+        if value is not None and name not in given:
+            raise ConfigError(
+                f"{folder} was made with --{name} {value}, whose code is run only where you name "
+                f"it: give --{name} {value} again"
+            )

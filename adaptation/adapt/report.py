@@ -1,0 +1,252 @@
+"""The report of an adaptation: what each recipe is worth on both domains."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+
+from adaptation import detectors
+from adaptation.adapt.config import AdaptOptions
+from adaptation.adapt.result import Adapted, Recipe, summary_of
+from adaptation.adapt.workspace import open_workspace
+from adaptation.evaluation import detect
+from adaptation.recipes import PARTS
+from adaptation.report import SURE, detections_figure, draw_explained, gains_figure
+from robustkit.data.detection import shapes_config
+from robustkit.data.detection.shapes import STYLES
+from robustkit.errors import RunError
+from robustkit.reading import check_regular
+from robustkit.report import PALETTE, Section, figure, house_style, label, render_report, svg, table
+from robustkit.report.format import percent
+from robustkit.report.sections import eps_text, settings_section
+from robustkit.runs import RunFolder, write_text
+from robustkit.runs.summaries import command_of, read_settings
+
+
+def curves_figure(recipes: Mapping[str, Recipe]) -> Markup:
+    """The loss over the steps, a line for each training."""
+    from matplotlib.figure import Figure
+
+    with house_style():
+        drawing = Figure(figsize=(7.6, 3.2), layout="constrained")
+        place = drawing.subplots()
+        for number, (name, found) in enumerate(recipes.items()):
+            for run, curve in enumerate(found["curves"]):
+                if curve:
+                    steps, losses = zip(*curve, strict=True)
+                    colour = PALETTE[number % len(PALETTE)]
+                    place.plot(steps, losses, color=colour, lw=1, label=None if run else name)
+        place.set(xlabel="steps of its own", ylabel="loss")
+        if place.lines:
+            place.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        return svg(drawing, alt="loss over the steps of every training")
+
+
+def classes_figure(recipes: Mapping[str, Recipe]) -> Markup:
+    """AP50 of every class on the target, a bar for each recipe, with its interval."""
+    from matplotlib.figure import Figure
+
+    names = list(next(iter(recipes.values()))["target"]["classes"])
+    width = 0.8 / len(recipes)
+    with house_style():
+        drawing = Figure(figsize=(max(7.6, 0.5 * len(names)), 3.2), layout="constrained")
+        place = drawing.subplots()
+        for number, (name, found) in enumerate(recipes.items()):
+            known = [found["target"]["classes"][each]["ap50_area"] for each in names]
+            heights = [100 * (each["mean"] or 0) for each in known]
+            across = np.arange(len(names)) + (number - (len(recipes) - 1) / 2) * width
+            colour = PALETTE[number % len(PALETTE)]
+            place.bar(across, heights, width, label=name, color=colour)
+        place.set_xticks(
+            range(len(names)), [label(each) for each in names], rotation=45 if len(names) > 8 else 0
+        )
+        place.set(ylabel="AP50 on the target, %", ylim=(0, 100))
+        place.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        return svg(drawing, alt="precision of every class on the target by recipe")
+
+
+PICTURED = 4
+
+
+def write_report(folder: RunFolder, *, trust: Collection[str] = ()) -> Path:
+    """Draw `report.html` from what the folder holds; returns its path.
+
+    Detectors whose backbone a function makes are drawn only where `trust` names it. Raises
+    `RunError` when the adaptation has not finished.
+    """
+    summary, options = summary_of(folder), read_settings(folder, AdaptOptions)
+    command, recipes = command_of(folder), summary.recipes
+    sections = [
+        _precision(summary, options),
+        *_notes(summary),
+        _shift(summary),
+        Section(
+            "classes",
+            "Class by class",
+            figure(classes_figure(recipes), "AP50 by area on the target, means over trainings."),
+            "",
+        ),
+        _pictures(folder, list(recipes), trust),
+        Section(
+            "training",
+            "Training",
+            figure(curves_figure(recipes), "Means over a hundredth of the steps each."),
+            "What is descended: recipes add parts to the detector's own loss.",
+        ),
+        settings_section(folder.config),
+    ]
+    page = render_report(
+        "Adaptation",
+        sections,
+        subtitle=f"{options.source} to {options.target}, {options.detector}",
+        env=folder.env,
+        command=command,
+    )
+    path = folder.file("report.html")
+    write_text(path, page)
+    return path
+
+
+def _precision(summary: Adapted, options: AdaptOptions) -> Section:
+    rows = []
+    for name, found in summary.recipes.items():
+        gain = found["gain"]["target"] if "gain" in found else None
+        rows.append(
+            [
+                name,
+                percent(found["target"]["intervals"]["ap50_area"]),
+                "–" if gain is None else percent(gain, sign=True),
+                percent(found["target"]["intervals"]["coco_ap"]),
+                percent(found["source"]["intervals"]["ap50_area"]),
+                percent(found["robust_source_interval"]),
+                percent(found["robust_target_interval"]),
+                f"{found['seconds']:.0f}",
+            ]
+        )
+    headers = [
+        *("recipe", "target AP50", "gain", "target COCO AP", "source AP50"),
+        *("source, attacked", "target, attacked", "seconds"),
+    ]
+    first = next(iter(summary.recipes.values()))
+    said = "; ".join(
+        f"{name}: {' + '.join(PARTS[part].says for part in name.split('+'))}"
+        for name in summary.recipes
+    )
+    note = (
+        f"In %, means over {first['seeds']} trainings with Student's 95 % intervals. AP50 by area, "
+        f"VOC's rules, {first['target']['images']} test images of the target and "
+        f"{first['source']['images']} of the source. Gain: points over `longer` where "
+        f"that was asked, else over `source`, training by "
+        f"training. Attacked: PGD-{options.judge_steps} within {eps_text(options.judge_eps)}, "
+        f"{options.judge_images} images. {said}."
+    )
+    return Section("precision", "Precision", table(headers, rows), note + _texture(options))
+
+
+def _notes(summary: Adapted) -> list[Section]:
+    """Whose weights the detectors started from, and what was changed of them."""
+    lines = [Markup("<p>{}</p>").format(note) for note in summary.notes]
+    return [Section("detector", "The detector", Markup("").join(lines), "")] if lines else []
+
+
+def _texture(options: AdaptOptions) -> str:
+    """How strong the classes' texture is, where images are rendered."""
+    told = []
+    for name, spec in (("source", options.source), ("target", options.target)):
+        if spec.startswith("shapes:"):
+            asked = shapes_config(spec)
+            told.append(f"{name} {eps_text(asked.texture * STYLES[asked.style].kept)}")
+    if not told:
+        return ""
+    return (
+        f" Amplitude of the texture that tells classes apart: {', '.join(told)} (0 in both: only "
+        "shapes do, and adversarial training has nothing to take away)."
+    )
+
+
+def _shift(summary: Adapted) -> Section:
+    found = summary.measured
+    if found is None:
+        return Section("shift", "How far the target is", Markup(), summary.advice)
+    rows = [
+        ["Fréchet distance", f"{found['frechet']:.4g}"],
+        ["between halves of the source", f"{found['within_source']:.4g}"],
+        ["ratio", f"{found['ratio']:.1f} [{found['low']:.1f}, {found['high']:.1f}]"],
+        ["threshold", f"{found['threshold']:g}"],
+        ["advice", found["advice"]],
+    ]
+    note = (
+        "Of the backbone's coarsest maps, as the first source detector sees "
+        f"{found['images'][0]} and {found['images'][1]} test images, in clouds of "
+        f"{found['cloud']}; the interval is over random halves."
+    )
+    html = table(["", ""], rows)
+    points = _points(summary.recipes, found["ratio"])
+    if points:
+        told = "What each training gains on the target; dotted: the threshold of the advice."
+        html += figure(Markup(gains_figure(points, found["threshold"])), told)
+    return Section("shift", "How far the target is", html, note)
+
+
+def _points(
+    recipes: Mapping[str, Recipe], ratio: float
+) -> dict[str, list[tuple[str, float, float]]]:
+    """By recipe, for every training: the target, its distance, and what is gained there."""
+    points: dict[str, list[tuple[str, float, float]]] = {}
+    for name, found in recipes.items():
+        if "gain" not in found:
+            continue
+        base = recipes[found["gain"]["over"]]["by_seed"]
+        for own, plain in zip(found["by_seed"], base, strict=True):
+            now, before = own["target"]["ap50_area"], plain["target"]["ap50_area"]
+            if now is not None and before is not None:
+                points.setdefault(name, []).append(("target", ratio, now - before))
+    return points
+
+
+def _pictures(folder: RunFolder, names: list[str], trust: Collection[str]) -> Section:
+    space = open_workspace(str(folder.path))
+    html = Markup()
+    files = {name: space.file(name, 0) for name in names}
+    for file in files.values():
+        check_regular(file, error=RunError, follow=False)
+    unnamed = {code for file in files.values() for code in detectors.runs_code(file)} - set(trust)
+    if unnamed:
+        told = (
+            f"Not drawn: the backbone is made by {', '.join(sorted(unnamed))}, which is run only "
+            "where it is named, as by adapt --resume."
+        )
+        return Section("detections", "Detections", html, told)
+    models = {name: detectors.load(file, trust=trust) for name, file in files.items()}
+    for name, model in models.items():
+        if model.classes != space.source.test.classes:
+            raise RunError(f"{files[name]}: a detector of other classes than those of the images")
+    for called, domain in (("source", space.source), ("target", space.target)):
+        chosen = domain.test.subset(range(min(PICTURED, len(domain.test))))
+        found = {name: detect(model, chosen) for name, model in models.items()}
+        drawn = detections_figure(chosen, found, range(len(chosen)))
+        html += _picture(
+            drawn,
+            f"The first test images of the {called}: what is there, and what each recipe's first "
+            "training finds.",
+        )
+    chosen = space.target.test.subset(range(min(PICTURED, len(space.target.test))))
+    found = {name: detect(model, chosen) for name, model in models.items()}
+    maps = draw_explained(models, chosen, found, range(len(chosen)), 0.0)
+    html += _picture(
+        maps,
+        "The same target images: the gradient of each detector's loss, and, for detectors of one "
+        "stage, CAV and Grad-CAM of its surest box's class (red for, blue against).",
+    )
+    return Section("detections", "Detections", html, f"Drawn with a score of {SURE:g} or more.")
+
+
+def _picture(drawn: bytes, told: str) -> Markup:
+    return Markup(
+        "<figure><img src='data:image/png;base64,{}' alt='{}' style='max-width:100%'>"
+        "<figcaption>{}</figcaption></figure>"
+    ).format(base64.b64encode(drawn).decode(), told, told)

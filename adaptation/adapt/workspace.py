@@ -1,0 +1,148 @@
+"""What the jobs of an adaptation share: data, detectors and files, found again from the folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TypedDict
+
+from adaptation import detectors
+from adaptation.adapt.config import AdaptOptions, load_backbone
+from adaptation.detectors import Detector
+from adaptation.recipes import recipe
+from adaptation.training import DetectionConfig
+from robustkit import models
+from robustkit.compute import derive_seed
+from robustkit.data.detection import DetectionSet, load_detection
+from robustkit.errors import DataError
+from robustkit.models import Classifier
+from robustkit.models.weights import fit_weights, read_weights
+from robustkit.runs import RunFolder
+from robustkit.runs.summaries import read_settings
+
+
+class Device(TypedDict):
+    """Where a run is carried out."""
+
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """One domain: what is trained on, and what is judged on, told in the source's classes."""
+
+    train: DetectionSet
+    test: DetectionSet
+
+
+@dataclass(frozen=True, eq=False)
+class Workspace:
+    """The settings of a run, its data and its folder."""
+
+    path: Path
+    options: AdaptOptions
+    base: DetectionConfig
+    source: Domain
+    target: Domain
+    device: str
+
+    def config(self, name: str, number: int) -> DetectionConfig:
+        """The settings of one training of a recipe."""
+        seed = derive_seed("adapt", self.base.seed, number)
+        values = {field.name: getattr(self.base, field.name) for field in fields(DetectionConfig)}
+        return recipe(name, DetectionConfig(**{**values, "seed": seed}))
+
+    def file(self, name: str, number: int) -> Path:
+        """The trained detector."""
+        return self.path / f"{name}-{number}.safetensors"
+
+    def checkpoint(self, name: str, number: int) -> Path:
+        """The state of its training."""
+        return self.path / "checkpoint" / f"{name}-{number}.safetensors"
+
+    def fresh(self, seed: int) -> Detector:
+        """A new detector; its backbone may be a trained classifier's, or all weights a user's."""
+        return make_detector(self.options, self.source.train.classes, seed)
+
+    def trained(self, name: str, number: int) -> Detector:
+        """A detector trained here; a backbone that a function makes is one that was named."""
+        return detectors.load(self.file(name, number), trust=self.options.trusted)
+
+
+def make_detector(options: AdaptOptions, classes: tuple[str, ...], seed: int) -> Detector:
+    """The detector that the options name, for these classes."""
+    body: Classifier | None = None
+    notes: tuple[str, ...] = ()
+    if options.backbone is not None:
+        body, notes = load_backbone(
+            options.backbone, download=options.download, trust=options.trusted
+        )
+    made = detectors.build(
+        options.detector,
+        classes,
+        backbone=body,
+        taps=options.taps,
+        seed=seed,
+        download=options.download,
+    )
+    if body is not None:
+        # The file that is saved tells whose weights it started from.
+        told = {"backbone": options.backbone, "notes": [*notes, *made.notes]}
+        provenance = {**made.card.provenance, **told}
+        made.card = replace(made.card, parent=models.digest(body), provenance=provenance)
+    if options.weights is not None:
+        fit_weights(made.net, read_weights(options.weights), options.weights)
+    return made
+
+
+def load_domains(options: AdaptOptions) -> tuple[Domain, Domain]:
+    """Both domains in the source's classes; raises `DataError` where they have none in common."""
+    oracle = any(recipe(name).domain == "target" for name in options.recipes)
+    source = _domain(options.source, options.source_test)
+    target = _domain(options.target, options.target_test, labelled=oracle)
+    trained = {"--source": source.train, **({"--target": target.train} if oracle else {})}
+    for name, train in trained.items():
+        if not any(len(each.trained_on()) for each in train.truths):
+            raise DataError(f"{name} {train.name}: no object in any image: nothing to learn from")
+        _check_apart(name, train, "--source-test", source.test)
+        _check_apart(name, train, "--target-test", target.test)
+    classes = source.train.classes
+    # Images without labels have no classes of their own.
+    unlabelled = target.train if oracle else replace(target.train, classes=classes)
+    moved = Domain(unlabelled.with_classes(classes), target.test.with_classes(classes))
+    return Domain(source.train, source.test.with_classes(classes)), moved
+
+
+@lru_cache(maxsize=1)
+def open_workspace(path: str) -> Workspace:
+    """The workspace of a run folder, kept for the next job of this process."""
+    folder = RunFolder.open(path, verb="adapt")
+    options, base = read_settings(folder, AdaptOptions), read_settings(folder, DetectionConfig)
+    source, target = load_domains(options)
+    device = read_settings(folder, Device)["device"]
+    return Workspace(Path(path), options, base, source, target, device)
+
+
+def _check_apart(name: str, train: DetectionSet, other: str, test: DetectionSet) -> None:
+    """Raise `DataError` where images whose labels are trained on are judged on, too."""
+    judged = set(test.paths)
+    shared = [each for each, path in zip(train.ids, train.paths, strict=True) if path in judged]
+    if shared:
+        raise DataError(
+            f"{len(shared)} images, such as {min(shared)}, are trained on with their labels and "
+            f"judged on: name parts that share none, {name} and {other}"
+        )
+
+
+def _domain(spec: str, test: str | None, *, labelled: bool = True) -> Domain:
+    train = load_detection(spec, "train", labelled=labelled)
+    if test is not None:
+        return Domain(train, load_detection(test, "test"))
+    kind, _, rest = spec.partition(":")
+    if kind == "shapes":
+        return Domain(train, load_detection(spec, "test"))
+    if kind == "voc":
+        folder, colon, _ = rest.rpartition(":")
+        return Domain(train, load_detection(f"voc:{folder if colon else rest}:test", "test"))
+    raise DataError(f"'{spec}' has no test part: name it, --source-test or --target-test")

@@ -1,0 +1,70 @@
+"""`robustkit detect`: measure the precision of a detector, and what is left of it under attack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from adaptation.detect import HELPS, DetectOptions, run_detect, write_report
+from adaptation.detectors.resolve import resolve_detector
+from robustkit.cli.context import add_run_options, run_folder, settings
+from robustkit.cli.parser import (
+    CommandParser,
+    Forms,
+    Options,
+    add_config,
+    config_from,
+    names,
+    radii,
+)
+from robustkit.compute import resolve_device
+from robustkit.data.detection import load_detection
+from robustkit.errors import ConfigError
+from robustkit.runs import RunFolder
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """The detector, the images, the attack, and where to put the result."""
+    forms: Forms = {"eps": {"type": radii}, "trust": {"type": names}}
+    add_config(parser, DetectOptions, HELPS, title="detection", forms=forms)
+    add_run_options(parser, resumable=False)
+
+
+def run(options: Options) -> int:
+    """Evaluate, and leave pictures, summary and report in the run folder."""
+    config = settings("detect", options)
+    chosen = config_from(DetectOptions, config)
+    device = resolve_device(config["device"])
+    images = load_detection(chosen.data, "test")
+    allowed: dict[str, Any] = {"download": chosen.download, "trust": chosen.trust}
+    model = resolve_detector(chosen.model, chosen.weights, images.classes, device, **allowed)
+    other = None
+    if chosen.contrast is not None:
+        other = resolve_detector(chosen.contrast, None, images.classes, device, **allowed)
+    told = images.with_classes(model.classes)
+    left_out = [name for name in images.classes if name not in model.classes]
+    for note in model.notes:
+        print(note)
+    if left_out:
+        print(f"not evaluated, as the detector does not know them: {', '.join(left_out)}")
+    if other is not None and other.classes != model.classes:
+        raise ConfigError(
+            f"--contrast {chosen.contrast}: its classes are {', '.join(other.classes)}, the "
+            f"detector's {', '.join(model.classes)}: they must be the same, in the same order"
+        )
+    with run_folder("detect", options, config, keep_failed=False) as folder:
+        summary = run_detect(
+            model, other, told, chosen, folder, lambda line: print(line, flush=True)
+        )
+        folder.write_summary({**summary, "left_out": left_out})
+        path = write_report(folder)
+    found = summary["detector"]
+    for name in ("ap50_11pt", "ap50_area", "coco_ap"):
+        print(f"{name} {100 * found[name]:.1f} %" if found[name] is not None else f"{name} –")
+    print(f"report: {path}")
+    return 0
+
+
+def report(folder: RunFolder) -> Path:
+    """Draw the report of a finished evaluation anew."""
+    return write_report(folder)

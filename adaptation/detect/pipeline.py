@@ -1,0 +1,116 @@
+"""Detections, their precision, what is left of it under attack, and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from adaptation.attacks import LOSSES, DetectionAttack
+from adaptation.detectors import Detector, Found
+from adaptation.evaluation import detect, evaluate
+from adaptation.evaluation.evaluate import robust_ap50
+from adaptation.report import detections_figure, draw_explained
+from robustkit.compute.seeds import check_seed
+from robustkit.data.detection import DetectionSet
+from robustkit.errors import ConfigError, did_you_mean
+from robustkit.runs import RunFolder, atomic_path
+
+HELPS = {
+    "model": "a detector's file, torchvision:NAME?weights=COCO_V1, or torchvision:NAME with "
+    "--weights",
+    "weights": "a state dict for torchvision:NAME",
+    "download": "allow torchvision's weights to be fetched into the cache of torch's hub",
+    "trust": "functions, package.module:factory, that a detector's file may have run",
+    "data": "voc:FOLDER:SPLIT, coco:IMAGES:JSON or shapes:STYLE[:N]",
+    "contrast": "another detector's file: detections and input gradients side by side",
+    "eps": "radii of the attack that measures robust precision, between commas; 0: none",
+    "attack_loss": "what it attacks: cls, loc, all or mtd",
+    "attack_steps": "its steps",
+    "attack_images": "images it is made on, the first ones",
+    "pictures": "images drawn with their detections",
+    "sure": "least score of a detection that is drawn",
+    "seed": "of the attack",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectOptions:
+    """Which detector on which images; see `HELPS` for each field."""
+
+    model: str = ""
+    weights: str | None = None
+    download: bool = False
+    trust: tuple[str, ...] = ()
+    data: str = "shapes:photo"
+    contrast: str | None = None
+    eps: tuple[float, ...] = (2 / 255,)
+    attack_loss: str = "all"
+    attack_steps: int = 10
+    attack_images: int = 200
+    pictures: int = 8
+    sure: float = 0.4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if not self.model:
+            raise ConfigError("--model: name a detector's file, or torchvision:NAME")
+        if self.attack_loss not in LOSSES:
+            hint = did_you_mean(self.attack_loss, LOSSES)
+            raise ConfigError(f"--attack-loss: unknown '{self.attack_loss}'{hint}")
+        for name in ("attack_steps", "attack_images"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} must be at least 1, not {getattr(self, name)}")
+        if self.pictures < 0:
+            raise ConfigError(f"--pictures must not be negative: {self.pictures}")
+        if not all(0 <= each <= 1 for each in (*self.eps, self.sure)):
+            raise ConfigError("--eps and --sure must be in [0,1]")
+
+    def attacks(self) -> dict[float, DetectionAttack]:
+        """An attack for each radius above 0."""
+        return {
+            eps: DetectionAttack(loss=self.attack_loss, eps=eps, steps=self.attack_steps)
+            for eps in sorted(set(self.eps))
+            if eps > 0
+        }
+
+
+Say = Callable[[str], None]
+
+
+def run_detect(
+    model: Detector,
+    other: Detector | None,
+    images: DetectionSet,
+    options: DetectOptions,
+    folder: RunFolder,
+    say: Say,
+) -> dict[str, Any]:
+    """Evaluate, attack and draw; returns the summary. `images` are in the detector's classes."""
+    models = {"detector": model} if other is None else {"detector": model, "contrast": other}
+    summary: dict[str, Any] = {}
+    found: dict[str, list[Found]] = {}
+    chosen = images.subset(range(min(options.attack_images, len(images))))
+    for name, each in models.items():
+        say(f"{name}: {len(images)} images")
+        found[name] = detect(each, images)
+        summary[name] = {
+            **evaluate(found[name], images.truths, images.classes),
+            "robust_ap50": {
+                f"{eps:.12g}": robust_ap50(each, chosen, attack, options.seed)
+                for eps, attack in options.attacks().items()
+            },
+            "attacked_images": len(chosen),
+            "notes": list(each.notes),
+        }
+    rows = range(min(options.pictures, len(images)))
+    if rows:
+        drawn = detections_figure(images, found, rows, options.sure)
+        with atomic_path(folder.file("detections.png")) as temporary:
+            temporary.write_bytes(drawn)
+        explained = draw_explained(models, images, found, rows, options.sure)
+        with atomic_path(folder.file("maps.png")) as temporary:
+            temporary.write_bytes(explained)
+    return {"images": len(images), "classes": list(images.classes), **summary}

@@ -1,0 +1,44 @@
+"""What a recipe gains against the distance of the target: a point for each seed and target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from robustkit.report import PALETTE, house_style, svg
+
+MARKS = "osD^v*"  # one for each target
+Gain = Mapping[str, Sequence[tuple[str, float, float]]]
+
+
+def gains_figure(points: Gain, threshold: float) -> str:
+    """`points` are, by recipe, target, distance in that of halves of the source, and gain in AP50.
+
+    Distances on a logarithmic axis, the threshold dotted.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+    with house_style():
+        drawing = Figure(figsize=(7.0, 3.8), layout="constrained")
+        place: Any = drawing.subplots()
+        targets = list(dict.fromkeys(target for found in points.values() for target, _, _ in found))
+        for colour, (recipe, found) in zip(PALETTE, points.items(), strict=False):
+            place.plot([], [], "o", color=colour, markersize=4, label=recipe)
+            for target, distance, gain in found:
+                mark = MARKS[targets.index(target) % len(MARKS)]
+                place.plot(distance, 100 * gain, mark, color=colour, markersize=5, alpha=0.8)
+        for target, mark in zip(targets, MARKS, strict=False):
+            place.plot([], [], mark, color="0.4", markersize=5, label=target)
+        place.axhline(0, color="0.7", lw=0.8)
+        place.axvline(threshold, color="0.6", linestyle=":", lw=1)
+        place.set_xscale("log")
+        place.set_xticks([1, 2, 3, 5, 7, 10, 15, 20, 30])
+        place.xaxis.set_major_formatter(ScalarFormatter())
+        place.xaxis.set_minor_formatter(NullFormatter())
+        distances = [distance for found in points.values() for _, distance, _ in found]
+        place.set_xlim(min(*distances, threshold) / 1.2, max(*distances, threshold) * 1.2)
+        place.set(xlabel="Fréchet distance, in that of halves of the source (dotted: threshold)")
+        place.set_ylabel("gain in AP50, points")
+        place.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        return str(svg(drawing, alt="gain of each recipe against the distance of the target"))

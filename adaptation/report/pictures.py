@@ -1,0 +1,191 @@
+"""One detected box as a score that maps can be made of."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptation.detectors import Detector, Found, statistics_of
+from robustkit import explain
+from robustkit.compute import device_of, isolated_rng
+from robustkit.data import to_unit
+from robustkit.data.detection import DetectionSet, Truth
+from robustkit.errors import ExplainError
+from robustkit.models import Normalise
+from robustkit.models.state import pure
+from robustkit.report import PALETTE, house_style, label
+from robustkit.report.pictures import show_image
+
+
+class BoxScore(nn.Module):
+    """From images of the detector's own size to the class logits of one of its anchors.
+
+    The anchor is the one whose score for the class is the detection's: logits (N,K), the detector's
+    classes without background. Raises `ExplainError` for a detector without anchors in a single
+    stage, and where no anchor has that score.
+    """
+
+    def __init__(self, model: Detector, image: Tensor, found: Found, number: int) -> None:
+        super().__init__()
+        net: Any = model.net
+        if not hasattr(net, "head") or hasattr(net, "roi_heads"):
+            raise ExplainError("maps of a box need a detector of one stage (ssd, fcos, retinanet)")
+        self.normalise = Normalise(*statistics_of(net)).to(image.device)
+        self.backbone, self.head = net.backbone, net.head
+        label, score = int(found.labels[number]), float(found.scores[number].detach())
+        with torch.no_grad():
+            given = self._outputs(image[None])
+            scores = _scores(given)[0, :, label + 1]
+        self.anchor = int((scores - score).abs().argmin())
+        if abs(float(scores[self.anchor]) - score) > 1e-4:
+            raise ExplainError(f"no anchor of the detector has the score {score:.4f}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits of the anchor."""
+        logits: Tensor = self._outputs(x)["cls_logits"][:, self.anchor, 1:]
+        return logits
+
+    def _outputs(self, x: Tensor) -> dict[str, Tensor]:
+        features = list(self.backbone(self.normalise(x)).values())
+        outputs: dict[str, Tensor] = self.head(features)
+        return outputs
+
+
+def _scores(given: dict[str, Tensor]) -> Tensor:
+    """What each kind of detector makes of its logits (N,A,K+1)."""
+    if "bbox_ctrness" in given:
+        return (given["cls_logits"].sigmoid() * given["bbox_ctrness"].sigmoid()).sqrt()
+    return given["cls_logits"].softmax(dim=-1)
+
+
+SURE = 0.4  # detections below are not drawn
+
+
+def detections_figure(
+    images: DetectionSet,
+    found: Mapping[str, Sequence[Found]],
+    rows: Sequence[int],
+    sure: float = SURE,
+) -> bytes:
+    """A PNG: images in rows, the truth and every recipe's detections in columns."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = 1 + len(found)
+    with house_style():
+        size = (1.9 * columns, 1.9 * len(rows) + 0.3)
+        drawing = Figure(figsize=size, layout="constrained")
+        places: Any = drawing.subplots(len(rows), columns, squeeze=False)
+        for line, row in zip(places, rows, strict=True):
+            pixels = images.image(row).permute(1, 2, 0).numpy()
+            for place in line:
+                place.imshow(pixels)
+                place.set_axis_off()
+            _draw(line[0], images.truths[row], None, images.classes, sure)
+            for place, each in zip(line[1:], found.values(), strict=True):
+                _draw(place, each[row], each[row].scores.tolist(), images.classes, sure)
+        for place, name in zip(places[0], ("truth", *found), strict=True):
+            place.set_title(label(name), fontsize=8)
+        packed = io.BytesIO()
+        FigureCanvasAgg(drawing).print_png(packed)  # type: ignore[no-untyped-call]
+    return packed.getvalue()
+
+
+def _draw(
+    place: Any,
+    what: Found | Truth,
+    scores: list[float] | None,
+    classes: Sequence[str],
+    sure: float,
+) -> None:
+    for number, (box, kind) in enumerate(
+        zip(what.boxes.tolist(), what.labels.tolist(), strict=True)
+    ):
+        if scores is not None and scores[number] < sure:
+            continue
+        x1, y1, x2, y2 = box
+        colour = PALETTE[kind % len(PALETTE)]
+        place.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=1)
+        told = classes[kind] if scores is None else f"{classes[kind]} {scores[number]:.2f}"
+        place.text(x1, y1 - 1, label(told), fontsize=5, color=colour)
+
+
+SPREAD = 3.0  # standard deviations from grey to the end of the scale
+
+
+def input_gradient(model: Detector, image: Tensor, truth: Truth) -> Tensor:
+    """∂loss/∂image (3,H,W) at what is there, on the CPU; the model is left as it was."""
+    with pure(model), isolated_rng(0), torch.enable_grad():
+        leaf = image.detach().to(device_of(model)).requires_grad_(True)
+        (slope,) = torch.autograd.grad(model.losses([leaf], [truth]).total, leaf)
+    return slope.cpu()
+
+
+def box_maps(model: Detector, image: Tensor, found: Found) -> dict[str, Tensor] | None:
+    """CAV at the pixels and Grad-CAM (H,W) of the surest box's class, or None.
+
+    None where nothing is found, where the image is not of the detector's own size, and for
+    detectors of which no single anchor tells a box's score.
+    """
+    if not len(found) or tuple(image.shape) != model.card.input_shape:
+        return None
+    home = image.to(device_of(model))
+    try:
+        score = BoxScore(model, home, found, 0).eval()
+        with explain.trace(score, home[None], int(found.labels[0])) as trace:
+            cams = explain.gradcam(trace)
+            maps = {"cav": explain.cav(trace)["input"].map[0]}
+    except ExplainError:
+        return None
+    if cams:
+        last = list(cams.values())[-1]
+        maps["gradcam"] = explain.enlarged(last, (image.shape[1], image.shape[2]))[0]
+    return {name: each.cpu() for name, each in maps.items()}
+
+
+def draw_explained(
+    models: Mapping[str, Detector],
+    images: DetectionSet,
+    found: Mapping[str, Sequence[Found]],
+    rows: Sequence[int],
+    sure: float,
+) -> bytes:
+    """A PNG: images in rows; of every detector its gradient and the maps of its surest box."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    kinds = ("input gradient", "cav", "gradcam")
+    columns = 1 + len(kinds) * len(models)
+    with house_style():
+        size = (1.7 * columns, 1.7 * len(rows) + 0.3)
+        drawing = Figure(figsize=size, layout="constrained")
+        places: Any = drawing.subplots(len(rows), columns, squeeze=False)
+        for place in places.ravel():
+            place.set_axis_off()
+        for line, row in zip(places, rows, strict=True):
+            pixels = images.image(row)
+            show_image(line[0], pixels)
+            for number, (name, model) in enumerate(models.items()):
+                own = line[1 + len(kinds) * number :]
+                gradient = input_gradient(model, to_unit(pixels), images.truths[row])
+                spread = float(gradient.std()) or 1.0
+                laid = (0.5 + gradient / spread / (2 * SPREAD)).clamp(0, 1)
+                own[0].imshow(laid.permute(1, 2, 0).numpy())
+                each = found[name][row]
+                maps = box_maps(model, to_unit(pixels), each) or {}
+                for place, kind in zip(own[1:], kinds[1:], strict=False):
+                    if kind in maps and float(each.scores[0]) >= sure:
+                        largest = float(maps[kind].abs().max()) or 1.0
+                        shown = maps[kind].numpy()
+                        place.imshow(shown, cmap="bwr", vmin=-largest, vmax=largest)
+                        told = f"{images.classes[int(each.labels[0])]} {float(each.scores[0]):.2f}"
+                        place.set_title(label(told), fontsize=6)
+                if row == rows[0]:
+                    own[0].set_title(label(f"{name}: gradient"), fontsize=7)
+        packed = io.BytesIO()
+        FigureCanvasAgg(drawing).print_png(packed)  # type: ignore[no-untyped-call]
+    return packed.getvalue()

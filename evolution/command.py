@@ -1,0 +1,216 @@
+"""`robustkit evolve`: evolve a network that attacks on a reference do not transfer to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evolution.protocol.config import EvolveConfig
+from evolution.protocol.reference import find_reference, introduced, measured, missing_words
+from evolution.protocol.result import Summary, compared_net, left_out_of, net_of, rate_of
+from evolution.protocol.run import evolve
+from evolution.protocol.trials import reusable
+from evolution.protocol.workspace import check_scratch, load_splits
+from evolution.report import write_report
+from evolution.runner.progress import Live
+from evolution.runner.searches import search_settings
+from evolution.strategies import open_strategy
+from robustkit import models
+from robustkit.cli.context import (
+    add_data_options,
+    add_executor_options,
+    add_run_options,
+    run_folder,
+    settings,
+)
+from robustkit.cli.models import resolve_net
+from robustkit.cli.parser import CommandParser, Options, add_config, config_from, real_or_none
+from robustkit.compute import resolve_device
+from robustkit.errors import ConfigError, DataError
+from robustkit.jobs.run import executor_of
+from robustkit.runs import RunFolder
+from robustkit.runs.summaries import Gap
+
+HELPS = {
+    "reference": "R: a trained model, taken as it is (a .safetensors file, "
+    "torchvision:NAME?weights=DEFAULT or FILE, a factory that returns a trained net), or an "
+    "architecture, to be trained (a name in the zoo, torchvision:NAME, package.module:factory)",
+    "surrogate": "net that takes no part in the penalty and attacks all others",
+    "population": "candidates of a generation",
+    "generations": "generations, the first, sampled one included",
+    "strategy": "nsga2, mu_plus_lambda, ageing or random",
+    "mode": "generational, or steady: no worker waits for a generation to end",
+    "in_flight": "candidates under way in steady mode; none: as many as --workers",
+    "halving": "of so many candidates one goes on to so many times more epochs, up to --epochs, in "
+    "steady mode; as many epochs in all as without; none: all have --epochs",
+    "inherit": "trials of the search start from weights of their parents; promoted candidates and "
+    "finalists from scratch",
+    "screen": "possible children, of which the one with the best forecast is tried; 1 leaves the "
+    "strategy as published",
+    "objectives": "NAME:max|min[:WEIGHT][>=BOUND|<=BOUND],... over accuracy, transfer, macs, "
+    "params, cos_abs, grad_norm",
+    "floor": "accuracy a candidate may lie below R's architecture at trial budget and still be "
+    "feasible for the search",
+    "tolerance": "accuracy that E may lie below its yardstick when it is chosen",
+    "promote": "how many of each search are trained again at the finalists' budget before one is "
+    "chosen; 0 chooses from the trials",
+    "train_size": "training images of a trial, classes kept even; null: all",
+    "epochs": "epochs of a trial",
+    "final_epochs": "epochs of the reference, promoted candidates and finalists",
+    "final_seeds": "trainings of every finalist",
+    "test_size": "test images of the final comparison, classes kept even; null: all",
+    "lam": "weight of the misalignment penalty",
+    "phi": "square, abs, relu or logsumexp of the cosine",
+    "grad_loss": "loss whose gradients are compared: ce or margin",
+    "penalty_stats": "batch norm in the penalty's gradients: batch (cheap) or running (uncoupled)",
+    "attack": "fgsm, pgd or mifgsm",
+    "norm": "linf or l2",
+    "eps": "radius of the attack, in units of images in [0,1]; fractions such as 8/255 are read",
+    "attack_steps": "steps of the attack",
+    "batch_size": "images of a training step",
+    "bf16": "forward passes of trainings in bfloat16, for GPUs; R's gradients, attacks and scores "
+    "stay in float32",
+    "channels_last": "weights and batches of trainings in memory with channels innermost, for GPUs",
+    "optimizer": "sgd or adam",
+    "lr": "peak learning rate",
+    "weight_decay": "weight decay",
+    "augment": "none, flip, crop or crop_flip; as stored views, since R's gradients are",
+    "views": "stored views of each image, the first being the image itself",
+    "min_blocks": "fewest blocks with weights",
+    "max_blocks": "most blocks",
+    "max_params": "most parameters",
+    "max_macs": "most multiply-accumulates per image; null: as many as R takes",
+    "kinds": "kinds of blocks",
+    "norms": "normalisations",
+    "activations": "activations",
+    "channels": "widths of blocks, ascending",
+    "kernels": "kernel sizes, odd and ascending",
+    "seed": "seed of everything",
+}
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Data, every setting of the experiment, and where it runs."""
+    add_data_options(parser)
+    add_config(parser, EvolveConfig, HELPS, title="experiment")
+    parser.add_argument(
+        "--reuse", metavar="DIR", help="take over the same trials from the evolution in this folder"
+    )
+    parser.add_argument(
+        "--trust",
+        nargs="+",
+        metavar="FUNCTION",
+        default=[],
+        help="functions, package.module:factory, that a model file may name and that loading runs",
+    )
+    add_run_options(parser, resumable=True)
+    parser.add_argument(
+        "--scratch",
+        metavar="DIR",
+        help="existing folder for what is needed until the run has ended; none: in the run folder",
+    )
+    group = add_executor_options(parser, "jobs")
+    group.add_argument(
+        "--timeout",
+        type=real_or_none,
+        default=1800.0,
+        help="seconds a job may take; null: no limit",
+    )
+    group.add_argument(
+        "--memory-gib", type=real_or_none, help="GiB of memory a job may add; none: no limit"
+    )
+
+
+def run(options: Options) -> int:
+    """Evolve, compare, and leave nets, ledger, summary and report in the run folder."""
+    config, scratch = settled(settings("evolve", options)), check_scratch(options.scratch)
+    if options.resume is None:
+        for line in check(config):
+            print(line)
+    with run_folder("evolve", options, config) as folder:
+        with Live(folder) as live:
+            summary = evolve(folder, live.on_trial, scratch)
+        path = folder.file("report.html")
+        if not path.exists():  # a finished run stays as it is; `robustkit report` draws anew
+            report(folder)
+    print(headline(summary))
+    print(f"summary: {folder.file('summary.json')}")
+    print(f"report: {path}")
+    return 0
+
+
+def report(folder: RunFolder) -> Path:
+    """Draw the report of a finished evolution anew."""
+    return write_report(folder)
+
+
+def settled(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings; a steady search has as many candidates under way as workers, and keeps to it.
+
+    Raises `ConfigError` where the number of workers is the cluster's, which is not yet known.
+    """
+    if config["mode"] != "steady" or config["in_flight"] is not None:
+        return config
+    if config["workers"] == 0:
+        raise ConfigError("--mode steady with --workers 0: say how many with --in-flight N")
+    return config | {"in_flight": config["workers"]}
+
+
+def check(settings: Mapping[str, Any]) -> list[str]:
+    """Find everything that can be wrong before there is a run folder; what R is, in lines."""
+    config = config_from(EvolveConfig, settings)
+    device = resolve_device(settings["device"])
+    if config.inherit and settings["reuse"]:
+        raise ConfigError(
+            "--inherit with --reuse: a ledger has no weights to inherit; leave one of them out"
+        )
+    reusable(settings["reuse"])
+    with executor_of(settings):
+        splits = load_splits(dict(settings), config)
+    _, height, width = splits.train.shape
+    if height != width:
+        raise DataError(
+            f"{splits.name}: images are {width}x{height} pixels, and evolved networks take square "
+            f"ones; crop them or, in a folder of images, add '?size={min(height, width)}' to its "
+            "path"
+        )
+    leave = {"download": bool(settings["download"]), "trust": settings["trust"]}
+    resolve_net(config.surrogate, splits, seed=0, **leave)
+    found = find_reference(config.reference, splits, **leave)
+    macs = models.cost(found.net, splits.train.shape).macs
+    # A space in which no network fits is found out here, not after R has been trained.
+    open_strategy("random", search_settings(config, splits, baseline=0.0, macs=macs)).ask()
+    if not found.reference.given:
+        return [f"R: {note}" for note in found.reference.notes]
+    return introduced(found, measured(found.net.to(device), splits), splits)
+
+
+def headline(summary: Summary) -> str:
+    """The result in a few lines, what speaks against it first."""
+    nets = summary["nets"]
+    lines = [f"warning: {each}" for each in summary.get("warnings", ())]
+    lines += [f"{'net':4} {'clean':>7} {'white-box':>10} {'transfer from R':>34}"]
+    for name in (each for each in ("R", "R2", "Rp", "E", "E0", "RS") if each in nets):
+        net, shown = net_of(nets, name), ""
+        rate = None if name == "R" else rate_of(compared_net(nets, name), "transfer_from_R")
+        if rate is not None and rate["rate"] is not None:
+            shown = f"{rate['rate']:7.1%} [{rate['low']:.1%}, {rate['high']:.1%}], n = {rate['n']}"
+        lines.append(f"{name:4} {net['clean_acc']:7.1%} {net['whitebox_acc']:10.1%} {shown:>34}")
+    if missing := missing_words(left_out_of(summary)):
+        # What E is compared with where R' is missing.
+        lines += [_gap_line(summary["penalty_gap"], "E0"), _gap_line(summary["search_gap"], "RS")]
+        lines.append(missing)
+    elif summary["gap"] is not None:
+        lines.append(_gap_line(summary["gap"], "R'"))
+    return "\n".join(line for line in lines if line)
+
+
+def _gap_line(gap: Gap, against: str) -> str:
+    """The gap T(R→`against`) - T(R→E) in a line; empty without common images."""
+    if gap["points"] is None:
+        return ""
+    return (
+        f"gap T(R→{against}) - T(R→E): {gap['points']:.1f} points "
+        f"[{gap['low']:.1f}, {gap['high']:.1f}], n = {gap['n']}, p = {gap['p_value']:.2g}"
+    )

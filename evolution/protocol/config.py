@@ -1,0 +1,203 @@
+"""Every setting of an evolution run, checked where it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from evolution.halving import rungs
+from evolution.objectives import MEASURES, Measure, Objective, own_measures, parse_objectives
+from evolution.space import SearchSpace
+from evolution.strategies import STRATEGIES
+from robustkit.attacks import Attack, make
+from robustkit.checks import check_choice
+from robustkit.errors import ConfigError
+from robustkit.training import TrainConfig
+
+MODES = ("generational", "steady")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvolveConfig:
+    """One experiment: evolve nets away from a reference, and compare them with their controls.
+
+    Budgets are in epochs and images, never seconds. Trials train on `train_size` images of the
+    training split (None: all of it) for `epochs`; the reference trains on all of it, finalists on
+    training and validation split together, for `final_epochs`. `eps` is in units of images in
+    [0,1]; `lam`, `phi`, `grad_loss` and `penalty_stats` are the penalty's, `bf16` and
+    `channels_last` for speed (see `TrainConfig`).
+
+    The evolved net E is the one with the least transfer among those whose validation accuracy is
+    at least that of R's architecture trained alike, without the penalty, minus `tolerance`. With
+    `promote` > 0 the best so many of the search are first trained again at `final_epochs` on the
+    whole training split, and compared with R itself.
+
+    `mode` "steady" has no generations: `in_flight` candidates are under way at any time, each bred
+    from what is known when it is asked for. Faster with trials of different lengths, and no longer
+    the same on any number of workers, but a stopped run goes on as it was.
+
+    With `halving` a steady search spends the same epochs on more candidates: each is trained for
+    few, one of so many goes on to so many times more, up to `epochs`. With `inherit` the trials of
+    the search start from weights of their parents; whatever is compared is trained from scratch.
+    """
+
+    reference: str = "small"
+    surrogate: str = "vgg3"
+    population: int = 8
+    generations: int = 3
+    strategy: str = "nsga2"
+    mode: str = "generational"
+    in_flight: int | None = None
+    halving: int | None = None
+    inherit: bool = False
+    screen: int = 32
+    objectives: str = "accuracy:max,transfer:min,macs:min"
+    floor: float = 0.05
+    tolerance: float = 0.01
+    promote: int = 2
+    train_size: int | None = None
+    epochs: int = 3
+    final_epochs: int = 5
+    final_seeds: int = 3
+    test_size: int | None = None
+    lam: float = 1.0
+    phi: str = "square"
+    grad_loss: str = "ce"
+    penalty_stats: str = "batch"
+    attack: str = "pgd"
+    norm: str = "linf"
+    eps: float = 8 / 255
+    attack_steps: int = 10
+    batch_size: int = 64
+    bf16: bool = False
+    channels_last: bool = False
+    optimizer: str = "sgd"
+    lr: float = 0.05
+    weight_decay: float = 5e-4
+    augment: str = "none"
+    views: int = 1
+    min_blocks: int = 2
+    max_blocks: int = 8
+    max_params: int = 400_000
+    max_macs: int | None = None
+    kinds: tuple[str, ...] = SearchSpace().kinds
+    norms: tuple[str, ...] = SearchSpace().norms
+    activations: tuple[str, ...] = SearchSpace().activations
+    channels: tuple[int, ...] = SearchSpace().channels
+    kernels: tuple[int, ...] = SearchSpace().kernels
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("population", 2),
+            ("generations", 1),
+            ("screen", 1),
+            ("final_seeds", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        for name in ("floor", "tolerance"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be in [0,1], not {getattr(self, name):g}")
+        if self.promote < 0:
+            raise ConfigError(f"promote must not be negative, not {self.promote}")
+        if self.views < 1:
+            raise ConfigError(
+                f"views must be at least 1 (the penalty's are fixed), not {self.views}"
+            )
+        STRATEGIES.find(self.strategy)
+        check_choice("mode", self.mode, MODES)
+        if self.in_flight is not None and self.in_flight < 1:
+            raise ConfigError(f"in_flight must be at least 1, not {self.in_flight}")
+        if self.in_flight is not None and self.mode != "steady":
+            raise ConfigError("in_flight is of mode 'steady' alone")
+        if self.halving is not None:
+            if self.mode != "steady":
+                raise ConfigError("halving goes with mode 'steady': its rungs wait for nobody")
+            self._check_budget(rungs(self.epochs, self.halving), self.halving)
+        if self.inherit and self.halving is None and self.promote < 1:
+            raise ConfigError(
+                "inherit is for screening alone: promote must be at least 1, so that E is chosen "
+                "from nets trained from scratch"
+            )
+        if not 0 <= self.eps <= 1:
+            raise ConfigError(f"eps must be in [0,1], in units of images, not {self.eps:g}")
+        parse_objectives(self.objectives, MEASURES)
+        self.space(reference_macs=1)
+        self.make_attack()
+        self.training(penalised=True, final=True, seed=0)
+
+    def _check_budget(self, epochs: tuple[int, ...], rate: int) -> None:
+        """Raise `ConfigError` where the epochs are too few for anybody to get to the last rung.
+
+        While one climbs, whoever else is under way spends as much on others. That is an estimate:
+        where short trials end long after long ones, it may take more.
+        """
+        last, others = len(epochs) - 1, (self.in_flight or 1) - 1
+        least = sum(each * rate ** (last - rung) for rung, each in enumerate(epochs))
+        least += others * sum(epochs)
+        if self.search_epochs < least:
+            raise ConfigError(
+                f"halving by {rate}: the last of {len(epochs)} rungs is reached after {least} "
+                f"epochs with {others + 1} under way, and {self.population} x {self.generations} "
+                f"candidates have {self.search_epochs}; raise generations, or lower epochs or "
+                "in_flight"
+            )
+
+    @property
+    def search_epochs(self) -> int:
+        """What a search may spend on its trials, in epochs."""
+        return self.population * self.generations * self.epochs
+
+    def space(self, *, reference_macs: int) -> SearchSpace:
+        """The networks that may be proposed; by default none costs more than R does."""
+        return SearchSpace(
+            min_blocks=self.min_blocks,
+            max_blocks=self.max_blocks,
+            max_params=self.max_params,
+            max_macs=reference_macs if self.max_macs is None else self.max_macs,
+            kinds=tuple(self.kinds),
+            norms=tuple(self.norms),
+            activations=tuple(self.activations),
+            channels=tuple(self.channels),
+            kernels=tuple(self.kernels),
+        )
+
+    def objectives_above(self, baseline: float) -> tuple[Objective, ...]:
+        """The objectives, accuracy bounded from below at `baseline` (in [0,1]) minus `floor`.
+
+        A bound that the objectives state themselves stays.
+        """
+        return tuple(
+            replace(each, bound=max(0.0, baseline - self.floor))
+            if each.name == "accuracy" and each.bound is None
+            else each
+            for each in parse_objectives(self.objectives, MEASURES)
+        )
+
+    def own_measures(self) -> dict[str, Measure]:
+        """What trials measure of a net for this run alone: objectives of a person's own."""
+        return own_measures(parse_objectives(self.objectives, MEASURES))
+
+    def make_attack(self, *, flipped: bool = False) -> Attack:
+        """The attack; `flipped` descends the loss of the true label: the sign-flipped gradient."""
+        steps = {} if self.attack == "fgsm" else {"steps": self.attack_steps}
+        return make(self.attack, eps=self.eps, norm=self.norm, targeted=flipped, **steps)
+
+    def training(self, *, penalised: bool, final: bool, seed: int) -> TrainConfig:
+        """How a net of this run is trained."""
+        return TrainConfig(
+            epochs=self.final_epochs if final else self.epochs,
+            batch_size=self.batch_size,
+            bf16=self.bf16,
+            channels_last=self.channels_last,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            augment=self.augment,
+            views=self.views,
+            lam=self.lam if penalised else 0.0,
+            phi=self.phi,
+            grad_loss=self.grad_loss,
+            penalty_stats=self.penalty_stats,
+            seed=seed,
+        )

@@ -1,0 +1,299 @@
+"""The three kinds of work in a run: train a net, prepare the reference, judge a finalist.
+
+A job is a few plain values, the path of the run folder, and that of its scratch where it lies
+elsewhere; its result depends on the former alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as pack
+from torch import Tensor
+
+from evolution.inheritance import inherit
+from evolution.protocol.workspace import SURROGATE, Workspace, open_workspace
+from robustkit import attacks, evaluation, models, training
+from robustkit.compute.tensorfiles import Shapes, check_shapes, read_tensors
+from robustkit.errors import ModelError, RunError
+from robustkit.jobs import DivergedError, InvalidCandidateError
+from robustkit.runs import atomic_path
+
+_SHAPES: Shapes = {
+    **dict.fromkeys(
+        (
+            "correct",
+            "under_R",
+            "under_flipped",
+            "under_surrogate",
+            "under_own",
+            "R_under_own",
+        ),
+        (torch.bool, ("n",)),
+    ),
+    "cosine": (torch.float64, ("n",)),
+    "norm": (torch.float64, ("n",)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """One net on the N test images; every entry (N,), bool but for the last two.
+
+    `correct`: right on the clean image. `under_R`, `under_flipped`, `under_surrogate`,
+    `under_own`: right on the adversarial of R, of R's sign-flipped gradient, of the surrogate, of
+    itself. `R_under_own`: R is right on the net's own adversarial. `cosine` (float64, NaN where a
+    gradient is zero) and `norm` are of the net's input gradient, the cosine against R's.
+    """
+
+    correct: Tensor
+    under_R: Tensor  # noqa: N815 - R is the reference's name throughout
+    under_flipped: Tensor
+    under_surrogate: Tensor
+    under_own: Tensor
+    R_under_own: Tensor
+    cosine: Tensor
+    norm: Tensor
+
+
+def judge(name: str, space: Workspace) -> dict[str, Any]:
+    """Judge the net `name`, keep its verdict in `evaluation/`; returns its cost and accuracies."""
+    net, reference, test = space.net(name), space.net("R"), space.splits.test
+    own = space.adversarials(name, "test", flipped=False)
+
+    def right(model: models.Classifier, images: Tensor) -> Tensor:
+        return attacks.predict(model, images).argmax(dim=1) == test.labels
+
+    loss = space.config.grad_loss
+    gradients = evaluation.input_gradients(net, test, loss)
+    found = evaluation.alignment(gradients, evaluation.input_gradients(reference, test, loss))
+    verdict = Verdict(
+        correct=own.correct,
+        under_R=right(net, space.adversarials("R", "test", flipped=False).images),
+        under_flipped=right(net, space.adversarials("R", "test", flipped=True).images),
+        under_surrogate=right(net, space.adversarials(SURROGATE, "test", flipped=False).images),
+        under_own=~own.fooled,
+        R_under_own=right(reference, own.images),
+        cosine=found.cosine,
+        norm=found.norm,
+    )
+    save_verdict(verdict, verdict_path(space.folder.path, name))
+    size = models.cost(net, test.shape)
+    return {
+        "params": size.params,
+        "macs": size.macs,
+        "clean_acc": float(verdict.correct.double().mean()),
+        "whitebox_acc": float((verdict.correct & verdict.under_own).double().mean()),
+    }
+
+
+def verdict_path(run: Path, name: str) -> Path:
+    """Where the verdict on the net `name` is kept."""
+    return run / "evaluation" / f"{name}.safetensors"
+
+
+def save_verdict(verdict: Verdict, path: Path) -> None:
+    """Write a verdict, whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    tensors = {name: value.contiguous() for name, value in asdict(verdict).items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(pack(tensors))
+
+
+def load_verdict(path: Path, images: int | None = None) -> Verdict:
+    """Read a verdict back, on so many test `images` where that is known.
+
+    Raises `RunError`, naming the file, if it is missing, damaged, or of other images.
+    """
+    tensors, _ = read_tensors(path, error=RunError, hint="; start the run anew")
+    cosine = tensors.get("cosine")
+    if cosine is not None and cosine.is_floating_point():  # NaN where there is none
+        tensors["cosine"] = torch.where(cosine.isnan(), 0.0, cosine)
+    known = {} if images is None else {"n": images}
+    check_shapes(tensors, _SHAPES, str(path), error=RunError, known=known)
+    if cosine is not None:
+        tensors["cosine"] = cosine
+    return Verdict(**{field.name: tensors[field.name] for field in fields(Verdict)})
+
+
+def mean_or_none(values: Tensor) -> float | None:
+    """The mean of the entries that are numbers; None where there is none."""
+    kept = values[~torch.isnan(values)]
+    return float(kept.mean()) if len(kept) else None
+
+
+@dataclass(frozen=True)
+class TrainNet:
+    """Train a fresh net of `architecture` (as on a card) and keep it under `name`.
+
+    `part` is what it trains on (see `Workspace.examples`). With `scored`, the result tells its
+    accuracy, transferability and gradients on val. Without a `name` nothing is kept.
+
+    `epochs` are those of the config unless given. `parents` are heirlooms whose weights it starts
+    from, `heirloom` the name under which it leaves its own. With a `preprocessing` it does that
+    with pictures instead of normalising by the data's statistics.
+    """
+
+    run_path: str
+    architecture: dict[str, Any]
+    seed: int
+    part: str
+    penalised: bool
+    final: bool
+    name: str = ""
+    scored: bool = False
+    epochs: int | None = None
+    parents: tuple[str, ...] = ()
+    heirloom: str = ""
+    preprocessing: models.Preprocessing | None = None
+    scratch: str | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Train; returns plain, finite numbers.
+
+        Raises `DivergedError` where the net or its gradients are not finite, and
+        `InvalidCandidateError` where there is no such net for this data.
+        """
+        space = open_workspace(self.run_path, self.scratch)
+        net = self._fresh_net(space)
+        inherited = inherit(net, [space.heirloom(each) for each in self.parents])
+        config = space.config.training(penalised=self.penalised, final=self.final, seed=self.seed)
+        if self.epochs is not None:
+            config = replace(config, epochs=self.epochs)
+        examples = space.examples(self.part, penalised=self.penalised)
+        val = None if self.part == "all" else space.splits.val
+        history = training.fit_examples(net, examples, val, config, device=space.device)
+        gradients = finite_gradients(net, space)
+        if self.name:
+            space.net_path(self.name).parent.mkdir(exist_ok=True)
+            models.save(net, space.net_path(self.name), training=repr(config))
+        if self.heirloom:
+            space.leave(self.heirloom, net)
+        size = models.cost(net, space.splits.train.shape)
+        result = {"params": size.params, "macs": size.macs, **_summary(history)}
+        if self.parents:
+            result["inherited"] = inherited
+        if not self.scored:
+            return result
+        return {**result, **score(net, space, gradients), **_own(net, space)}
+
+    def _fresh_net(self, space: Workspace) -> models.Classifier:
+        train, (mean, std) = space.splits.train, space.stats
+        if self.preprocessing is None:
+            card = models.new_card(self.architecture, train.classes, train.shape, mean, std)
+        else:
+            card = models.Card(
+                architecture=self.architecture,
+                classes=train.classes,
+                input_shape=train.shape,
+                preprocessing=self.preprocessing,
+            )
+        try:
+            return models.rebuild(card, seed=self.seed)
+        except ModelError as error:
+            raise InvalidCandidateError(str(error)) from error
+
+
+def _summary(history: training.History) -> dict[str, Any]:
+    """The numbers of a training; its seconds are the ledger's, results must not vary."""
+    records = [replace(record, seconds=0.0) for record in history.records]
+    curves = {
+        "train_loss": [record.train_loss for record in records],
+        "val_acc": [record.val_acc for record in records],
+        "penalty": [record.penalty for record in records],
+    }
+    return {
+        "epochs": len(records),
+        "train_acc": records[-1].train_acc,
+        "masked": sum(record.masked for record in records),
+        "curves": curves,
+    }
+
+
+def finite_gradients(net: models.Classifier, space: Workspace) -> Tensor:
+    """Input gradients of a trained net on `val_sample`, float32 (n,C,H,W).
+
+    The last step of a training is followed by no loss that would show where it led, and attacks
+    need gradients. Raises `DivergedError` unless all weights and gradients are finite.
+    """
+    gradients = evaluation.input_gradients(net, space.val_sample, space.config.grad_loss)
+    for what, tensors in (("weights", net.state_dict().values()), ("gradients", [gradients])):
+        if not all(bool(torch.isfinite(each).all()) for each in tensors):
+            raise DivergedError(f"training diverged in its last step: {what} are not finite")
+    return gradients
+
+
+def score(net: models.Classifier, space: Workspace, gradients: Tensor) -> dict[str, Any]:
+    """What a search sees of a net, all of it on val, nothing on test.
+
+    `gradients` are the net's input gradients on `val_sample`.
+    `transfer` is the share of R's adversarials that the net gets wrong among the `transfer_n`
+    images that both classify correctly when clean.
+    """
+    made = space.adversarials("R", "val", flipped=False)
+    labels = space.splits.val.labels
+    right = attacks.predict(net, space.splits.val.images).argmax(dim=1) == labels
+    misled = attacks.predict(net, made.images).argmax(dim=1) != labels
+    common = right & made.correct
+    found = evaluation.alignment(gradients, space.reference_val_gradients)
+    cosine = found.cosine[~found.cosine.isnan()]
+    # A net right on nothing that R is right on has no transferability: it counts as the worst.
+    return {
+        "accuracy": float(right.double().mean()),
+        "transfer": float(misled[common].double().mean()) if bool(common.any()) else 1.0,
+        "transfer_n": int(common.sum()),
+        "cos": float(cosine.mean()) if len(cosine) else 0.0,
+        "cos_abs": float(cosine.abs().mean()) if len(cosine) else 0.0,
+        "grad_norm": float(found.norm.mean()),
+    }
+
+
+def _own(net: models.Classifier, space: Workspace) -> dict[str, float]:
+    """The objectives of a person's own; raises `DivergedError` for one that is no finite number."""
+    values = {
+        name: float(measure(net, space.splits.val))
+        for name, measure in space.config.own_measures().items()
+    }
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"objective '{name}' is {value}")
+    return values
+
+
+@dataclass(frozen=True)
+class PrepareReference:
+    """Compute R's gradients on all views and its adversarials on val, for every later job."""
+
+    run_path: str
+    scratch: str | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Returns how many gradients have no direction, R's accuracy on val, and on how much of
+        what it gets right its own adversarials fool it."""
+        space = open_workspace(self.run_path, self.scratch)
+        gradients = space.reference_gradients
+        made = space.adversarials("R", "val", flipped=False)
+        return {
+            "gradients": gradients.norms.numel(),
+            "masked": gradients.masked,
+            "accuracy": float(made.correct.double().mean()),
+            "fooled": float(made.fooled[made.correct].double().mean()),
+        }
+
+
+@dataclass(frozen=True)
+class JudgeNet:
+    """Judge the net `name` on test, against adversarials of R, of the surrogate and its own."""
+
+    run_path: str
+    name: str
+    scratch: str | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Returns scalars; what happened to each image goes to `evaluation/`."""
+        space = open_workspace(self.run_path, self.scratch)
+        return judge(self.name, space)

@@ -1,0 +1,317 @@
+"""R: a net that the run trains itself, or somebody's trained one, frozen as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from evolution.protocol.result import ReferenceNote
+from evolution.protocol.workspace import REFERENCE, Workspace
+from robustkit import models
+from robustkit.attacks import predict
+from robustkit.cli.models import fitted, resolve_net
+from robustkit.data import Splits, channel_stats
+from robustkit.errors import ModelError, RunError
+from robustkit.evaluation import check_clean
+from robustkit.models.resolve import ZOO_NAME, is_file, parse
+from robustkit.models.sources.factory import FACTORY
+from robustkit.reading import check_kind
+from robustkit.runs import Trial, read_object
+from robustkit.stats import Rate, wilson
+
+# Those of R's architecture, trained by us.
+CONTROLS = ("R2", "Rp")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is known of R before the run.
+
+    `given`: it is trained already, and taken as it is. `left_out` says of R2 and Rp why they cannot
+    be made, where they cannot. `published` is the accuracy published with R's weights, a fraction,
+    as `accuracy`, and on what, as `on`. `notes` are lines for the user.
+    """
+
+    given: bool
+    notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    published: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Reference:
+        """The inverse of `to_dict`."""
+        return cls(**{**plain, "notes": tuple(plain["notes"])})
+
+
+class Found(NamedTuple):
+    """R, and what is known of it; where it is not given, R is one with fresh weights."""
+
+    net: models.Classifier
+    reference: Reference
+
+
+def find_reference(
+    spec: str, splits: Splits, *, download: bool = False, trust: Sequence[str] = ()
+) -> Found:
+    """The reference that `spec` names, for the images of `splits`.
+
+    It is given where `spec` is a model file, names weights, or is a function whose net has the same
+    weights under two seeds; everything else is an architecture that the run trains. Raises
+    `ModelError` where a given one has other classes than the data, does not take its images, or has
+    weights that are not there and must not be fetched (without `download`).
+    """
+    if is_file(spec):
+        net = models.load(spec, num_classes=splits.train.num_classes, trust=trust)
+        return _given(net, spec, splits, ())
+    parsed = parse(spec)
+    built = resolve_net(spec, splits, seed=0, download=download)
+    notes: tuple[str, ...] = ()
+    if parsed.scheme in (FACTORY, ZOO_NAME):
+        trained = "weights" in parsed.options
+    else:
+        trained = bool(built.card.provenance)  # a source tells where trained weights are from
+    if parsed.scheme == FACTORY and not trained:
+        again = resolve_net(spec, splits, seed=1, download=download)
+        trained = _same(built, again) and not _constant(built)
+        if trained:
+            notes = (f"{spec} has the same weights under any seed: taken as trained",)
+        elif shared := _shared(built, again):
+            notes = (f"{shared} of {spec} are the same under any seed: R, R2 and R′ start there",)
+    if not trained:
+        return Found(built, Reference(given=False, notes=(*notes, *built.notes)))
+    if parsed.scheme != ZOO_NAME:
+        # Built to be trained it would have got a new head for the data's classes.
+        train = splits.train
+        built = models.load(
+            spec, input_shape=train.shape, classes=train.classes, download=download, trust=trust
+        )
+    return _given(built, spec, splits, notes)
+
+
+def left_out(net: models.Classifier) -> dict[str, str]:
+    """Why R's architecture cannot be built again without R's weights, for R2 and for Rp; or {}."""
+    reason = _built_again(net)[0]
+    return dict.fromkeys(CONTROLS, reason) if reason else {}
+
+
+def own_preprocessing(
+    card: models.Card, splits: Splits, *, given: bool
+) -> models.Preprocessing | None:
+    """With what a net of `card`'s architecture is to be trained; None: the data's statistics.
+
+    R's own where R is `given`; else what was asked for beside normalising by the data.
+    """
+    train, own = splits.train, card.preprocessing
+    mean, std = channel_stats(train)
+    usual = models.new_card(card.architecture, train.classes, train.shape, mean, std)
+    if own == usual.preprocessing:
+        return None
+    if not given and (own == models.Preprocessing() or card.is_plain):
+        return None
+    return own
+
+
+def measured(net: models.Classifier, splits: Splits) -> Rate:
+    """The accuracy of `net` on validation, with its interval."""
+    right = predict(net, splits.val.images).argmax(dim=1) == splits.val.labels
+    return wilson(float(right.double().mean()), len(splits.val))
+
+
+def warnings_about(
+    accuracy: Rate, classes: int, published: Mapping[str, Any] | None = None
+) -> list[str]:
+    """What R's `accuracy` on validation says against the whole run.
+
+    It may be at chance, or ten points below the one that was `published` with its weights.
+    """
+    known = None if published is None else published["accuracy"]
+    return [
+        f"R is not what it should be: {each.seen}; {each.means} Attacks on it, and what transfers "
+        "from it, mean nothing"
+        for each in check_clean(accuracy, num_classes=classes, published=known)
+    ]
+
+
+def rate_words(rate: Rate) -> str:
+    """A rate with its interval and n as plain text."""
+    if rate.rate is None or rate.low is None or rate.high is None:
+        return "no image (n = 0)"
+    return f"{rate.rate:.1%} [{rate.low:.1%}, {rate.high:.1%}], n = {rate.n:,}"
+
+
+def published_words(published: Mapping[str, Any] | None) -> str:
+    """The published accuracy as plain text, empty where there is none."""
+    if published is None:
+        return ""
+    return f"; published: {published['accuracy']:.1%} on {published['on']}"
+
+
+def missing_words(missing: Mapping[str, str]) -> str:
+    """Which nets are left out and why, and which claim falls with them; empty where none is."""
+    if not missing:
+        return ""
+    return (
+        f"R2 and R′ are left out: {next(iter(missing.values()))}. The published claim, "
+        "T(R→R′) − T(R→E) > 0, cannot be tested; what remains is E against E0 and RS"
+    )
+
+
+def introduced(found: Found, accuracy: Rate, splits: Splits) -> list[str]:
+    """What there is to say of a given R before anything is computed, in lines."""
+    reference = found.reference
+    suspect = warnings_about(accuracy, splits.train.num_classes, reference.published)
+    lines = [f"warning: {each}" for each in suspect]
+    lines += [f"R: {note}" for note in reference.notes]
+    published = published_words(reference.published)
+    lines.append(f"R: given trained, right on {rate_words(accuracy)}, of validation{published}")
+    missing = missing_words(reference.left_out)
+    return [*lines, missing] if missing else lines
+
+
+def _given(net: models.Classifier, spec: str, splits: Splits, notes: tuple[str, ...]) -> Found:
+    net = fitted(net.eval(), splits.train, spec, splits.name)
+    _check_runs(net, spec, splits)
+    reason, shared = _built_again(net)
+    missing = dict.fromkeys(CONTROLS, reason) if reason else {}
+    if shared:
+        notes = (*notes, f"{shared} are the same under any seed: R2 and R′ start there")
+    published = net.card.provenance.get("published")
+    return Found(net, Reference(True, (*notes, *net.notes), missing, published))
+
+
+def _check_runs(net: models.Classifier, spec: str, splits: Splits) -> None:
+    """Raise `ModelError` unless finite logits come of the data's images."""
+    shape = "x".join(map(str, splits.train.shape))
+    try:
+        logits = predict(net, splits.val.images[:8])
+    except (ModelError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0].removeprefix("model: ")
+        raise ModelError(f"{spec}: cannot take the data's images of {shape} ({reason})") from error
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError(f"{spec}: its logits are not finite; its training diverged")
+
+
+def _built_again(net: models.Classifier) -> tuple[str, str]:
+    """Why there is no net like `net` with fresh weights, found out by building two, else "".
+
+    And, where there is one, which weights all such nets have in common, else "".
+    """
+    try:
+        first, second = (models.rebuild(net.card, seed=seed) for seed in (0, 1))
+    except ModelError as error:
+        return f"R's architecture cannot be built again ({error})", ""
+    what = net.card.architecture.get("factory", "what builds R")
+    if _same(first, second):  # R's own, or others that are no more by chance
+        return f"{what} gives the same weights under any seed, never R's untrained architecture", ""
+    return "", _shared(first, second)
+
+
+def _shared(first: models.Classifier, second: models.Classifier) -> str:
+    """How many weight tensors are equal in both though not constant; empty where none is."""
+    others = dict(second.net.named_parameters())
+    own = [(name, each) for name, each in first.net.named_parameters() if each.requires_grad]
+    equal = [
+        each
+        for name, each in own
+        if name in others and torch.equal(each, others[name]) and not _flat(each)
+    ]
+    return f"{len(equal)} of {len(own)} weight tensors" if equal else ""
+
+
+def _same(first: models.Classifier, second: models.Classifier) -> bool:
+    """Whether two nets have equal state dicts."""
+    one, other = first.net.state_dict(), second.net.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _constant(net: models.Classifier) -> bool:
+    """Whether every tensor of weights holds one number: nothing that a training would leave."""
+    return all(_flat(each) for each in net.net.parameters())
+
+
+def _flat(tensor: torch.Tensor) -> bool:
+    return tensor.numel() < 2 or bool((tensor == tensor.reshape(-1)[0]).all())
+
+
+NOTED = "reference.json"
+
+# Nets of the final comparison beside R: name, and whether it is trained with the penalty.
+PLAYERS = {"R2": False, "Rp": True, "E": True, "E0": False, "RS": True}
+# Which of them come from which search.
+ARMS = {"evolve": ("E", "E0"), "random": ("RS",)}
+
+
+class Recipe(NamedTuple):
+    """What a net is built of: its architecture as on a card, and its own preprocessing.
+
+    None: it normalises by the statistics of the run's data.
+    """
+
+    architecture: dict[str, Any]
+    preprocessing: models.Preprocessing | None = None
+
+
+def open_reference(space: Workspace) -> Reference:
+    """What is known of R; a given one is copied into the run the first time.
+
+    From then on the copy is R, whatever becomes of its source before the run is resumed.
+    """
+    spec, noted, kept = space.config.reference, space.folder.file(NOTED), space.net_path(REFERENCE)
+    kept.parent.mkdir(exist_ok=True)
+    if noted.is_file():
+        told = check_kind(read_object(noted), ReferenceNote, str(noted), error=RunError)
+        reference = Reference.from_dict(told)
+        if kept.is_file() or not reference.given:
+            return reference
+    elif kept.is_file():  # of a run that began before there was such a note
+        given = is_file(spec)
+        return Reference(given, left_out=left_out(space.net(REFERENCE)) if given else {})
+    found = find_reference(spec, space.splits, **_leave(space))
+    # The note first: R without it would be taken for one that the run has trained.
+    space.folder.write_json(NOTED, found.reference.to_dict())
+    if found.reference.given:
+        models.save(found.net, kept)
+    return found.reference
+
+
+def architecture(name: str, spec: str, space: Workspace) -> dict[str, Any]:
+    """The architecture, as on a card, of the kept net `name`, else of the net `spec` names."""
+    return dict(_card(name, spec, space).architecture)
+
+
+def recipe(name: str, spec: str, space: Workspace, *, given: bool = False) -> Recipe:
+    """What the kept net `name`, else the net `spec` names, is built of; `given` as of R."""
+    card = _card(name, spec, space)
+    return Recipe(dict(card.architecture), own_preprocessing(card, space.splits, given=given))
+
+
+def _card(name: str, spec: str, space: Workspace) -> models.Card:
+    kept = space.net_path(name)
+    if kept.is_file():
+        return models.read_card(kept)
+    height, width = space.splits.train.shape[1:]
+    net = resolve_net(spec, space.splits, seed=0, **_leave(space))
+    return models.resizing(net, (height, width)).card
+
+
+def _leave(space: Workspace) -> dict[str, Any]:
+    """What the run's options allow: to fetch weights, and to run functions that files name."""
+    settings = space.folder.config
+    return {"download": bool(settings["download"]), "trust": settings.get("trust") or ()}
+
+
+def judged_names(trials: Iterable[Trial]) -> dict[str, list[str]]:
+    """Names of the judged nets by player, in order: {"R": ["R"], "E": ["E-0", "E-1"], …}."""
+    names: dict[str, list[str]] = {}
+    for trial in trials:
+        if trial.arm == "judge" and trial.outcome == "Ok":
+            name = trial.id.split("/")[1]
+            names.setdefault(name.split("-")[0], []).append(name)
+    return names

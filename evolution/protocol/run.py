@@ -1,0 +1,98 @@
+"""Carry out an evolution run in its folder, from its start or from wherever it was stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evolution.protocol.gallery import make_gallery, save_gallery
+from evolution.protocol.pipeline import Evolution
+from evolution.protocol.reference import judged_names
+from evolution.protocol.result import Event, Summary, check_rows, read_summary
+from evolution.protocol.summary import summarise
+from evolution.protocol.workspace import REFERENCE, SURROGATE, Workspace, scratch_of
+from robustkit.compute import single_thread
+from robustkit.errors import RunError
+from robustkit.jobs.run import executor_of
+from robustkit.reading import check_kind
+from robustkit.runs import Ledger, RunFolder, Trial, read_object
+
+LEDGER = "ledger.sqlite"
+GALLERY = "gallery.safetensors"
+DATA = "data.json"
+
+
+def evolve(
+    folder: RunFolder, on_trial: Callable[[Trial], None], scratch: Path | None = None
+) -> Summary:
+    """Run until the summary is written; returns it. A finished run is left as it is.
+
+    Its scratch lies in its folder, or in one of its own below the folder `scratch`.
+
+    The ledger is the cache and the resume point: whatever it holds is not computed again.
+    """
+    finished = read_summary(folder)
+    if finished is not None:
+        return finished
+    start = time.monotonic()
+    space = Workspace(folder, scratch_of(folder.path, scratch))
+    check_data(space)
+    path = folder.file(LEDGER)
+    # A run that has nets has had a ledger: without it they would all be made anew.
+    begun = os.path.lexists(path) or folder.file("nets").exists()
+    ledger = Ledger.open(path) if begun else Ledger.create(path)
+    with ledger, executor_of(folder.config) as executor:
+        check_rows(ledger.trials(), path, sorted(space.config.own_measures()))
+        evolution = Evolution(space, executor, ledger, on_trial)
+        evolution.run()
+        folder.append_metrics({"event": "finished", "wall_seconds": time.monotonic() - start})
+        wall = wall_seconds(folder)
+        with single_thread():  # as in jobs: what is computed here is the same to the bit as well
+            save_gallery(make_gallery(space, judged_names(ledger.trials())), folder.file(GALLERY))
+            summary = summarise(evolution, ledger, fooled_by(space), wall)
+    space.clear_scratch()
+    folder.write_summary(summary)  # last: a run that has it has ended
+    told = read_summary(folder)
+    assert told is not None
+    return told
+
+
+def wall_seconds(folder: RunFolder) -> float:
+    """What all sessions of a run took, by its `metrics.jsonl`; raises `RunError` if edited."""
+    where = str(folder.file("metrics.jsonl"))
+    events = check_kind(folder.metrics(), list[Event], where, error=RunError)
+    return sum(each.get("wall_seconds", 0.0) for each in events)
+
+
+def check_data(space: Workspace) -> None:
+    """Note what the data is when a run begins; raise `RunError` if it is other data later."""
+    splits, path = space.splits, space.folder.file(DATA)
+    digests = {name: getattr(splits, name).digest() for name in ("train", "val", "test")}
+    if not os.path.lexists(path):
+        space.folder.write_json(DATA, digests)
+        return
+    before = read_object(path)
+    for name, digest in digests.items():
+        if before.get(name) != digest:
+            raise RunError(
+                f"{splits.name}: the {name} images have changed since {space.folder.path} began; "
+                "put the old data back, or start a new run"
+            )
+
+
+def fooled_by(space: Workspace) -> dict[str, NDArray[np.bool_]]:
+    """Which test images' adversarials fool the net they were made on, bool (N,).
+
+    An image that this net gets wrong anyway was not needed to fool it.
+    """
+    surrogate = space.adversarials(SURROGATE, "test", flipped=False)
+    flipped = space.adversarials(REFERENCE, "test", flipped=True)
+    return {
+        "surrogate": (surrogate.correct & surrogate.fooled).numpy(),
+        "flipped": (flipped.correct & flipped.fooled).numpy(),
+    }

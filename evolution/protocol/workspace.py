@@ -1,0 +1,266 @@
+"""The files a run's jobs share, and what they find in them.
+
+Every process opens the workspace for itself; whatever is large is memory-mapped, so that
+processes share its memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evolution.protocol.config import EvolveConfig
+from robustkit import attacks, evaluation, models, training
+from robustkit.cli.parser import config_from
+from robustkit.compute import derive_seed, resolve_device
+from robustkit.data import (
+    ImageSet,
+    Splits,
+    channel_stats,
+    fixed_views,
+    load,
+    map_array,
+    packed,
+    read_only,
+    stratified_sample,
+    unpacked,
+)
+from robustkit.errors import ConfigError, ModelError, RunError
+from robustkit.jobs import Executor
+from robustkit.jobs.shared import held
+from robustkit.models.classifier import matched
+from robustkit.reading import check_plain_folder, typed_path
+from robustkit.runs import RunFolder
+
+REFERENCE, SURROGATE = "R", "S"
+SCRATCH = "scratch"  # needed until the run has ended, then removed
+
+
+class Workspace:
+    """The data of one run, and the nets and adversarials its jobs have made so far."""
+
+    def __init__(self, folder: RunFolder, scratch: Path | str | None = None) -> None:
+        self.folder = folder
+        self.config = config_from(EvolveConfig, folder.config)
+        self.device = resolve_device(folder.config["device"])
+        self.scratch = scratch_of(folder.path) if scratch is None else Path(scratch)
+        self._adversarials: dict[str, attacks.AdversarialSet] = {}
+
+    @cached_property
+    def splits(self) -> Splits:
+        """Train, val and test; test cut to `test_size` images, classes kept even."""
+        shared = held(self._name("splits"))
+        return unpacked(shared) if shared else load_splits(self.folder.config, self.config)
+
+    def share_images(self, executor: Executor) -> None:
+        """Give the workers the images and their views, so that none has to load them."""
+        executor.share(self._name("splits"), lambda: packed(self.splits))
+        executor.share(str(self.scratch / "views.npy"), self.views.numpy)
+
+    def share_gradients(self, executor: Executor) -> None:
+        """Give the workers R's gradients, once they have been computed."""
+        executor.share(self._name("gradients"), self._gradients)
+
+    def _gradients(self) -> tuple[Any, Any]:
+        found = self.reference_gradients
+        return found.directions.numpy(), found.norms.numpy()
+
+    def _name(self, what: str) -> str:
+        return f"{self.folder.path.resolve()}/{what}"
+
+    @cached_property
+    def pool(self) -> ImageSet:
+        """Train and val in one set, in this order: what finalists train on."""
+        train, val = self.splits.train, self.splits.val
+        return ImageSet(
+            torch.cat([train.images, val.images]),
+            torch.cat([train.labels, val.labels]),
+            train.classes,
+        )
+
+    @cached_property
+    def stats(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the training split's channels, in [0,1] units."""
+        return channel_stats(self.splits.train)
+
+    @cached_property
+    def views(self) -> Tensor:
+        """Fixed views of the pool, uint8 (K,N,C,H,W)."""
+        path = self.scratch / "views.npy"
+        if not path.is_file() and held(str(path)) is None:
+            config = self.config
+            seed = derive_seed(config.seed, "views")
+            return fixed_views(self.pool.images, config.views, config.augment, seed, out=path)
+        views, shape = map_array(path), (self.config.views, *self.pool.images.shape)
+        if views.shape != shape or views.dtype != torch.uint8:
+            raise RunError(
+                f"{path} holds {views.dtype} {tuple(views.shape)}, not uint8 {shape}; delete it"
+            )
+        return views
+
+    @cached_property
+    def reference_gradients(self) -> training.ReferenceGradients:
+        """Unit gradients of R on all views; computed the first time, mapped from then on."""
+        shared = held(self._name("gradients"))
+        if shared is not None:
+            return training.ReferenceGradients(*map(read_only, shared))
+        return training.cached_reference(
+            self.net("R"), self.views, self.pool.labels, self.scratch, self.config.grad_loss
+        )
+
+    def examples(self, part: str, *, penalised: bool) -> training.Examples:
+        """What a net trains on: `part` "trial", "train" (the split) or "all" (with val)."""
+        references = (self.reference_gradients,) if penalised else ()
+        everything = training.Examples(self.views, self.pool.labels, references)
+        if part == "all":
+            return everything
+        count = len(self.splits.train)
+        size = self.config.train_size
+        if part == "train" or size is None:
+            return everything.subset(torch.arange(count))
+        chosen = stratified_sample(
+            self.splits.train.labels, size, derive_seed(self.config.seed, "trial images")
+        )
+        return everything.subset(chosen)
+
+    def net(self, name: str) -> models.Classifier:
+        """The trained net called `name`, on the run's device."""
+        # The architecture may be the user's own function: naming it for this run was consent.
+        net = models.load(self.net_path(name), allow_code=True)
+        # A file keeps its own order of classes; a given R's may differ from the data's.
+        splits = self.splits
+        return matched(net, splits.train.classes, name, splits.name).to(self.device)
+
+    def net_path(self, name: str) -> Path:
+        """Where the net called `name` is kept."""
+        return self.folder.file("nets") / f"{name}.safetensors"
+
+    def heirloom(self, name: str) -> models.Classifier:
+        """A trained parent that has left its weights to its children.
+
+        Raises `RunError` where they are gone: they are no result, but nothing makes them again.
+        """
+        try:
+            return models.load(self._heirloom_path(name))
+        except ModelError as error:
+            raise RunError(
+                f"the weights that a candidate is to inherit are gone ({error}); go on with the "
+                "--scratch they were left in, or start the run anew"
+            ) from None
+
+    def leave(self, name: str, net: models.Classifier) -> None:
+        """Leave the weights of a trained candidate to its children, until the run has ended."""
+        path = self._heirloom_path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        models.save(net, path)
+
+    def _heirloom_path(self, name: str) -> Path:
+        return self.scratch / "heirlooms" / f"{name}.safetensors"
+
+    def adversarials(self, source: str, split: str, *, flipped: bool) -> attacks.AdversarialSet:
+        """Adversarials of the net `source` on val or test, crafted once and kept on the disk.
+
+        Those of R and of the surrogate, which every net meets, are kept in memory as well.
+        """
+        name = f"{source}/{split}/{flipped}"
+        if name in self._adversarials:
+            return self._adversarials[name]
+        made = attacks.craft(
+            self.net(source),
+            self.splits.val if split == "val" else self.splits.test,
+            self.config.make_attack(flipped=flipped),
+            seed=derive_seed(self.config.seed, "craft", split),
+            store=attacks.Store(self.scratch / "adversarials"),
+        )
+        if source in (REFERENCE, SURROGATE):
+            self._adversarials[name] = made
+        return made
+
+    def clear_scratch(self) -> None:
+        """Remove what no finished run needs: gradients, views, adversarials, heirlooms."""
+        shutil.rmtree(self.scratch)
+        # That of an earlier session, which was told of no other place.
+        shutil.rmtree(scratch_of(self.folder.path), ignore_errors=True)
+
+    @cached_property
+    def reference_val_gradients(self) -> Tensor:
+        """R's input gradients on the first images of val, float32 (n,C,H,W)."""
+        return evaluation.input_gradients(self.net("R"), self.val_sample, self.config.grad_loss)
+
+    @cached_property
+    def val_sample(self) -> ImageSet:
+        """The images of val on which trials measure cosines: enough for a mean."""
+        return self.splits.val.subset(torch.arange(min(500, len(self.splits.val))))
+
+
+def scratch_of(run: Path, below: Path | None = None) -> Path:
+    """Where the run in the folder `run` keeps its scratch: in it, or in a folder `below` another.
+
+    The latter is told from those of other runs by the run's path.
+    """
+    if below is None:
+        return run.resolve() / SCRATCH
+    told = hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:12]
+    return below.resolve() / f"{run.resolve().name}-{SCRATCH}-{told}"
+
+
+def check_scratch(folder: str | None) -> Path | None:
+    """The folder that `--scratch` names; raises `ConfigError` unless files can be made in it."""
+    if folder is None:
+        return None
+    path = typed_path(folder, error=ConfigError)
+    if not path.is_dir():
+        told = "not a folder" if os.path.lexists(path) else "no such folder; make it first"
+        raise ConfigError(f"--scratch: {path}: {told}")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(f"--scratch: {path}: nothing can be written there")
+    return path
+
+
+def make_scratch(path: Path) -> None:
+    """Make the folder of a run's scratch, or go on with the one that it made.
+
+    Raises `RunError` where something else is in its place, as a link that somebody laid there.
+    """
+    try:
+        path.mkdir(exist_ok=True)
+        status = path.lstat()
+    except OSError as error:
+        raise RunError(f"{path}: {error.strerror}") from None
+    # A folder for everybody's files may hold one that somebody else has laid in wait.
+    if not stat.S_ISDIR(status.st_mode) or (path.name != SCRATCH and status.st_uid != os.geteuid()):
+        raise RunError(f"{path}: not this run's own folder; remove it, or name another --scratch")
+    check_plain_folder(path, error=RunError)
+
+
+def load_splits(options: dict[str, object], config: EvolveConfig) -> Splits:
+    """The splits that a run's options name, the test split cut to `test_size`."""
+    splits = load(
+        str(options["data"]),
+        root=options["root"],  # type: ignore[arg-type]
+        download=bool(options["download"]),
+        seed=config.seed,
+    )
+    if config.train_size is not None:
+        # Checked here, before there is a run folder, rather than in the first trial.
+        stratified_sample(splits.train.labels, config.train_size, 0)
+    if config.test_size is None:
+        return splits
+    chosen = stratified_sample(
+        splits.test.labels, config.test_size, derive_seed(config.seed, "test images")
+    )
+    return Splits(splits.train, splits.val, splits.test.subset(chosen), splits.name)
+
+
+@lru_cache(maxsize=2)
+def open_workspace(path: str, scratch: str | None = None) -> Workspace:
+    """The workspace of the run folder at `path`, one per process."""
+    return Workspace(RunFolder.open(path), scratch)

@@ -1,0 +1,287 @@
+"""The comparison of all nets: every rate with its interval and the number of images behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from markupsafe import Markup
+
+from evolution.protocol.result import ComparedNet, Nets, Summary, compared_net, net_of, rate_of
+from evolution.report.format import compact, rate_text, share
+from robustkit.report import PALETTE, Section, figure, house_style, percent, svg, table
+from robustkit.runs.summaries import Rate
+from robustkit.stats import wilson
+
+BLUE, ORANGE, GREEN, RED, VIOLET, GREY = PALETTE
+
+PLAYERS = ("R", "R2", "Rp", "E", "E0", "RS")
+SHOWN = {"R": "R", "R2": "R2", "Rp": "R′", "E": "E", "E0": "E0", "RS": "RS", "S": "S"}
+COLOURS = {"R": GREY, "R2": VIOLET, "Rp": RED, "E": BLUE, "E0": GREEN, "RS": ORANGE, "S": GREY}
+MEANINGS = {
+    "R": "the reference: every penalty and most attacks here are made on it",
+    "R2": "R's architecture from other seeds, no penalty",
+    "Rp": "R's architecture, trained with the penalty",
+    "E": "the evolved architecture, trained with the penalty",
+    "E0": "the evolved architecture, no penalty",
+    "RS": "the best of an equal-budget random search, with the penalty",
+}
+ARROWS = {
+    "transfer_from_R": "R → {}",
+    "transfer_from_surrogate": "S → {}",
+    "transfer_from_R_flipped": "R flipped → {}",
+    "transfer_to_R": "{} → R",
+}
+SOURCES = {
+    "transfer_from_R": "from R",
+    "transfer_from_surrogate": "from the surrogate",
+    "transfer_from_R_flipped": "from R, gradient flipped",
+    "transfer_to_R": "to R, from the net itself",
+}
+DENOMINATORS = ("headline", "fooling", "all")
+
+
+def present(nets: Iterable[str]) -> list[str]:
+    """The players among `nets`, in their usual order; R2 and R′ may have been left out."""
+    return [name for name in PLAYERS if name in set(nets)]
+
+
+MARKS = {"headline": "o", "fooling": "s", "all": "D"}
+
+
+def comparison_section(summary: Summary) -> Section:
+    """Tables of all figures, and the transfer rates as a chart."""
+    nets = summary["nets"]
+    html = [
+        _nets_table(nets, summary["test_images"]),
+        figure(
+            _chart(nets),
+            "Share of adversarials that mislead each net, with 95 % Wilson intervals. Filled dots: "
+            "headline; open squares: fooling; open diamonds: all. Point at a mark for its figures.",
+        ),
+        Markup("<h3>Transfer, in all three denominators</h3>"),
+        _transfer_table(nets),
+    ]
+    note = (
+        f"Every net is judged on the same {summary['test_images']:,} test images; "
+        f"{summary['common_images']:,} of them are classified correctly by every training of every "
+        "net. Lower transfer is better; higher accuracy is better."
+    )
+    return Section("comparison", "Comparison", Markup("\n").join(html), note)
+
+
+def _nets_table(nets: Nets, images: int) -> Markup:
+    headers = (
+        "net",
+        Markup("clean<br>accuracy"),
+        Markup("white-box<br>accuracy"),
+        Markup("transfer<br>from R"),
+        Markup("cos<br>with R"),
+        "|cos|",
+        Markup("gradient<br>norm"),
+        "parameters",
+        "MACs",
+        "seeds",
+    )
+    rows = []
+    players = present(nets)
+    for name in players:
+        net = net_of(nets, name)
+        first = None if name == "R" else rate_of(compared_net(nets, name), "transfer_from_R")
+        rows.append(
+            (
+                SHOWN[name],
+                _accuracy(net["clean_acc"], images),
+                _accuracy(net["whitebox_acc"], images),
+                _stacked(first) if first else "–",
+                *map(_decimal, (net["cos_mean"], net["cos_abs_mean"], net["grad_norm_mean"])),
+                compact(net["params"]),
+                compact(net["macs"]),
+                net["seeds"],
+            )
+        )
+    caption = (
+        f"Accuracies on {images:,} test images, transfer in the headline denominator, both as "
+        "means over seeds with 95 % Wilson intervals; cosines and norms of input gradients, means "
+        "over images and seeds."
+    )
+    strong = [players.index("E")]
+    meanings = Markup("; ").join(
+        Markup("<b>{}</b> {}").format(SHOWN[name], MEANINGS[name]) for name in players
+    )
+    return table(headers, rows, caption=caption, strong=strong) + Markup(
+        "<p><small>{}.</small></p>"
+    ).format(meanings)
+
+
+def _transfer_table(nets: Nets) -> Markup:
+    pairs = [(source, name) for source in SOURCES for name in present(nets)[1:]]
+    rows = [
+        (
+            ARROWS[source].format(SHOWN[name]),
+            *(_cell(rate_of(compared_net(nets, name), source, each)) for each in DENOMINATORS),
+        )
+        for source, name in pairs
+    ]
+    strong = [index for index, (_, name) in enumerate(pairs) if name == "E"]
+    caption = (
+        "S: the surrogate. R flipped: adversarials that follow R's gradient with its sign turned. "
+        "–: no image to count, n = 0."
+    )
+    return table(("transfer", *DENOMINATORS), rows, caption=caption, strong=strong)
+
+
+def _cell(rate: Rate) -> Markup:
+    if rate["rate"] is None:
+        return Markup("–")
+    return percent(rate["rate"], rate["low"], rate["high"], rate["n"])
+
+
+def _stacked(rate: Rate) -> Markup:
+    """A rate with its interval below, so that a wide table stays readable."""
+    low, high = rate["low"], rate["high"]
+    if low is None or high is None:
+        return Markup("–")
+    return Markup("{}<br><small>[{}, {}], n = {}</small>").format(
+        percent(rate["rate"]),
+        f"{100 * low:.1f}",
+        f"{100 * high:.1f}",
+        f"{rate['n']:,}",
+    )
+
+
+def _accuracy(value: float, images: int) -> Markup:
+    rate = wilson(value, images)
+    if rate.low is None or rate.high is None:
+        return Markup("–")
+    span = f"[{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
+    return Markup("{}<br><small>{}</small>").format(percent(value), span)
+
+
+def _decimal(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _chart(nets: Nets) -> Markup:
+    from matplotlib.figure import Figure
+
+    tips, others = {}, present(nets)[1:]
+    with house_style():
+        drawing = Figure(figsize=(10, 3.3), layout="constrained")
+        panels = drawing.subplots(1, len(SOURCES), sharey=True)
+        for axes, (source, title) in zip(panels, SOURCES.items(), strict=True):
+            for row, name in enumerate(others):
+                for shift, kind in zip((-0.2, 0.06, 0.26), DENOMINATORS, strict=True):
+                    rate = rate_of(compared_net(nets, name), source, kind)
+                    gid = f"{source}-{name}-{kind}"
+                    if _mark(axes, rate, row + shift, name, kind, gid):
+                        tips[gid] = f"{SHOWN[name]}, {title}\n{kind}: {rate_text(rate)}"
+            axes.set(title=title, xlim=(-4, 104), xlabel="transfer (%)")
+            axes.grid(axis="y", visible=False)
+        panels[0].set_yticks(range(len(others)), [SHOWN[name] for name in others])
+        panels[0].set_ylim(len(others) - 0.4, -0.6)
+        alt = "Transfer to each net from R, the surrogate and R's flipped gradient, and to R"
+        return svg(drawing, alt=alt, tips=tips)
+
+
+def _mark(axes: Any, rate: Rate, y: float, name: str, kind: str, gid: str) -> bool:
+    """A dot with its interval, quieter unless it is the headline's; return whether there is one."""
+    middle, low, high = rate["rate"], rate["low"], rate["high"]
+    if middle is None or low is None or high is None:
+        return False
+    first = kind == "headline"
+    colour = COLOURS[name]
+    alpha = 1.0 if first else 0.55
+    span = [100 * low, 100 * high]
+    axes.plot(span, [y, y], color=colour, alpha=alpha, linewidth=2.2 if first else 1.1)
+    (dot,) = axes.plot(
+        [100 * middle],
+        [y],
+        MARKS[kind],
+        color=colour,
+        alpha=alpha,
+        markersize=7 if first else 4,
+        markerfacecolor=colour if first else "#ffffff",
+    )
+    dot.set_gid(gid)
+    return True
+
+
+Row = tuple[str, str, str]
+FINE, DOUBTFUL = "fine", "doubtful"
+
+
+def checks_section(summary: Summary) -> Section:
+    """The checks without which figures about robustness are no evidence (Croce & Hein 2020)."""
+    nets = summary["nets"]
+    rows = [_attack(summary), _black_box(nets)]
+    rows += [_zero_gradients(nets), _flipped(nets["E"]), _surrogate(nets)]
+    note = (
+        "A net can seem to resist transfer because its gradients vanish, because the attack is "
+        "weak, or because it answers R's gradient with the opposite sign."
+    )
+    html = table(("check", "verdict", "measured"), rows)
+    return Section("checks", "Can the figures be trusted?", html, note)
+
+
+def _attack(summary: Summary) -> Row:
+    fooled = summary["reference"].get("fooled")
+    weak = fooled is None or fooled < 0.9
+    measured = f"{share(fooled)} of R's own adversarials on validation fool R"
+    return ("the attack works on R itself", _verdict(weak), measured)
+
+
+def _black_box(nets: Nets) -> Row:
+    """A net must not do worse under another's adversarials than under its own."""
+    right = {}
+    for name in present(nets)[1:]:
+        transfer = rate_of(compared_net(nets, name), "transfer_from_R", "all")["rate"]
+        right[name] = (
+            net_of(nets, name)["whitebox_acc"],
+            1.0 if transfer is None else 1 - transfer,
+        )
+    masked = any(own > other for own, other in right.values())
+    each = [f"{SHOWN[n]} {share(own)} and {share(other)}" for n, (own, other) in right.items()]
+    measured = f"accuracy under its own and under R's: {'; '.join(each)}"
+    return (
+        "every net is hurt more by its own adversarials than by R's",
+        _verdict(masked),
+        measured,
+    )
+
+
+def _zero_gradients(nets: Nets) -> Row:
+    zeros = {name: net_of(nets, name).get("zero_gradients") or 0.0 for name in present(nets)}
+    most = max(zeros, key=lambda name: zeros[name])
+    worst = zeros[most]
+    measured = f"at most {share(worst)} of the gradients are zero ({SHOWN[most]})"
+    if worst == 0:
+        measured = "no gradient of any net is zero"
+    return ("input gradients do not vanish", _verdict(worst > 0.05), measured)
+
+
+def _flipped(evolved: ComparedNet) -> Row:
+    """A net driven to a cosine of -1 is fooled by the opposite step."""
+    flipped = evolved["transfer_from_R_flipped"]["headline"]
+    turned, plain = flipped["rate"], evolved["transfer_from_R"]["headline"]["rate"]
+    bad = turned is None or plain is None or turned > max(plain, 0.05)
+    title = "E has not merely turned R's gradient round"
+    measured = f"transfer from the flipped gradient: {rate_text(flipped)}"
+    return (title, _verdict(bad), measured)
+
+
+def _surrogate(nets: Nets) -> Row:
+    """What was learnt against R should hold against a net that took no part in the penalty."""
+    other = "Rp" if "Rp" in nets else "E0"
+    rates = {
+        name: rate_of(compared_net(nets, name), "transfer_from_surrogate") for name in (other, "E")
+    }
+    low, high = rates["E"]["low"], rates[other]["high"]
+    worse = low is None or high is None or low > high
+    measured = f"E {rate_text(rates['E'])}; {SHOWN[other]} {rate_text(rates[other])}"
+    title = f"E is no easier prey for a surrogate than {SHOWN[other]}"
+    return (title, _verdict(worse), measured)
+
+
+def _verdict(doubtful: bool) -> str:
+    return DOUBTFUL if doubtful else FINE

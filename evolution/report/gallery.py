@@ -1,0 +1,117 @@
+"""Adversarial images of R: what each net says to them, and where each net looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from markupsafe import Markup
+from torch import Tensor
+
+from evolution.protocol.gallery import shown_nets
+from evolution.report.comparison import RED, SHOWN
+from evolution.report.run_data import Evidence
+from robustkit.report import Section, image_uri
+from robustkit.report.pictures import (
+    Picture,
+    gradient_picture,
+    magnification,
+    perturbation_picture,
+    picture,
+)
+from robustkit.report.sections import eps_text
+
+SIDE = 92  # pixels of the page
+
+
+def gallery_section(evidence: Evidence) -> Section:
+    """A row per image: clean, adversarial, the difference, and a map for R, R′ and E each."""
+    players = _players(evidence)
+    control = players[1]
+    note = (
+        f"Test images that R, {control} and E classify correctly and whose adversarial fools R, "
+        f"first those that fool {control} and not E: chosen to show the difference, so no fair "
+        "sample of it. "
+        "The maps show where the input gradient of each net is large on the clean image."
+    )
+    count = len(evidence.gallery.labels)
+    if count == 0:
+        return Section("gallery", "Adversarial images", Markup("<p>There are none.</p>"), note)
+    name = _namer(evidence.classes)
+    rows = Markup().join(_row(evidence, index, name) for index in range(count))
+    headers = ["clean image", "adversarial of R", "difference"]
+    headers += [f"where {player} looks" for player in players]
+    head = Markup().join(Markup('<th scope="col">{}</th>').format(each) for each in headers)
+    caption = (
+        f"Attack: {evidence.config.attack}, {evidence.config.norm}, ε = "
+        f"{eps_text(evidence.config.eps)} in units of images in [0,1]. Below each map: what the "
+        "net says to the clean image and to the adversarial, and the cosine of its gradient with "
+        f"R's. {control} and E are the first of their trainings."
+    )
+    whole = Markup(
+        '<div class="scroll"><table><caption>{}</caption><thead><tr>{}</tr></thead>'
+        "<tbody>{}</tbody></table></div>"
+    )
+    return Section("gallery", "Adversarial images", whole.format(caption, head, rows), note)
+
+
+def _players(evidence: Evidence) -> list[str]:
+    """The nets of the gallery as they are called, in order."""
+    return [SHOWN[name] for name in shown_nets(evidence.summary["nets"])]
+
+
+def _row(evidence: Evidence, index: int, name: Callable[[int], str]) -> Markup:
+    shown = evidence.gallery
+    truth = int(shown.labels[index])
+    difference = shown.adversarial[index] - shown.clean[index]
+    factor = magnification(difference)
+    largest = float(difference.abs().max())
+    cells = [
+        _cell(picture(shown.clean[index]), f"test image of {name(truth)}", name(truth)),
+        _cell(picture(shown.adversarial[index]), "its adversarial", ""),
+        _cell(
+            perturbation_picture(difference, factor),
+            "the difference, magnified",
+            Markup("× {}<br>at most {}").format(factor, eps_text(largest)),
+        ),
+    ]
+    for net, player in enumerate(_players(evidence)):
+        before = int(shown.predicted[net, index])
+        after = int(shown.predicted_adversarial[net, index])
+        said = _said(name, truth, before, after)
+        cosine = _cosine(shown.gradients[net, index], shown.gradients[0, index]) if net else None
+        below = said if cosine is None else said + Markup("<br>cos {:+.2f}").format(cosine)
+        picture_of = gradient_picture(shown.gradients[net, index])
+        cells.append(_cell(picture_of, f"where {player} looks", below))
+    return Markup("<tr>") + Markup().join(cells) + Markup("</tr>")
+
+
+def _cell(pixels: Picture, alt: str, below: str) -> Markup:
+    scale = max(1, round(2 * SIDE / max(pixels.shape[:2])))
+    return Markup(
+        '<td style="vertical-align:top"><img src="{}" alt="{}" width="{}" height="{}">'
+        "<small>{}</small></td>"
+    ).format(image_uri(pixels, scale), alt, SIDE, SIDE, below)
+
+
+def _said(name: Callable[[int], str], truth: int, before: int, after: int) -> Markup:
+    right = Markup("{} ✓")
+    wrong = Markup(f'<span style="color:{RED}">{{}} ✗</span>')
+    first, second = (
+        (right if each == truth else wrong).format(name(each)) for each in (before, after)
+    )
+    return Markup("{} → {}").format(first, second)
+
+
+def _cosine(first: Tensor, second: Tensor) -> float | None:
+    """The cosine of two gradients; None where one is zero."""
+    a, b = first.double().flatten(), second.double().flatten()
+    norms = float(a.norm() * b.norm())
+    return float(torch.dot(a, b)) / norms if norms > 0 else None
+
+
+def _namer(classes: tuple[str, ...] | None) -> Callable[[int], str]:
+    def name(label: int) -> str:
+        return str(label) if classes is None else classes[label]
+
+    return name

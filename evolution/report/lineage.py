@@ -1,0 +1,178 @@
+"""The family tree of the winner: who was bred from whom, by which operator, with what outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from evolution import pedigree
+from evolution.report.comparison import BLUE, RED
+from evolution.report.format import architecture_lines, brief, compact, measures_text, plural, share
+from evolution.report.graph import box, path, sketch, text
+from evolution.report.run_data import Entry, Evidence
+from robustkit.report import Section, figure, table
+
+WIDE, HIGH, ACROSS, DOWN, LEFT = 150, 60, 12, 46, 96
+
+
+def family_section(evidence: Evidence) -> Section:
+    """The winner's ancestors by generation; its offspring where it was sampled itself."""
+    members = {entry.candidate.number: entry for entry in evidence.known("evolve")}
+    winner = evidence.chosen("E")
+    number = winner.candidate.number
+    line = pedigree([entry.candidate for entry in members.values()], number)
+    family = [members[each.number] for each in line]
+    if len(family) > 1:
+        note = (
+            f"E is candidate {number}, of generation {winner.candidate.generation + 1}: "
+            f"{plural(len(family) - 1, 'ancestor')}, {_sampled(family)} of them sampled at random."
+        )
+    else:
+        children = [e for e in members.values() if number in e.candidate.parents]
+        family += children
+        note = (
+            f"E is candidate {number}, sampled at random in the first generation: it has no "
+            f"parents, and variation took no part in making it. {_offspring(children)}"
+        )
+    caption = (
+        f"Accuracy and transfer (T) are validation's, {_budget(evidence)}. Lines run from "
+        "parent to child; the operator is what made the child of them. Point at or click a box for "
+        "the architecture."
+    )
+    details = Markup("<details><summary>The family as a table</summary>{}</details>")
+    html = figure(_drawn(family, number), caption) + details.format(_table(family, number))
+    return Section("family", "Family tree of the winner", html, note)
+
+
+def _budget(evidence: Evidence) -> str:
+    if not evidence.lower:
+        return "at the budget of a trial"
+    return "after as many epochs as a candidate got, in brackets where fewer than a trial's"
+
+
+def _sampled(family: Sequence[Entry]) -> int:
+    return sum(not entry.candidate.parents for entry in family[:-1])
+
+
+def _offspring(children: Sequence[Entry]) -> str:
+    if not children:
+        return "Nothing was bred from it."
+    return f"Shown with it: {plural(len(children), 'candidate')} bred from it."
+
+
+def _drawn(family: Sequence[Entry], winner: int) -> Markup:
+    rows = _rows(family)
+    widest = max(len(row) for row in rows)
+    width = LEFT + max(widest * (WIDE + ACROSS), 260)
+    height = len(rows) * (HIGH + DOWN) - DOWN + 8
+    at: dict[int, tuple[float, float]] = {}
+    for index, row in enumerate(rows):
+        start = LEFT + (width - LEFT - len(row) * (WIDE + ACROSS) + ACROSS) / 2
+        for place, entry in enumerate(row):
+            at[entry.candidate.number] = (
+                start + place * (WIDE + ACROSS),
+                4 + index * (HIGH + DOWN),
+            )
+    parts = [
+        _edge(at[p], at[e.candidate.number]) for e in family for p in e.candidate.parents if p in at
+    ]
+    for index, row in enumerate(rows):
+        label = f"generation {row[0].candidate.generation + 1}"
+        middle = 4 + index * (HIGH + DOWN) + HIGH / 2 + 4
+        parts.append(text(0, middle, label, quiet=True, anchor="start"))
+    parts += [_person(entry, at[entry.candidate.number], winner) for entry in family]
+    return sketch(width, height, parts, alt=f"Family tree of candidate {winner}")
+
+
+def _rows(family: Sequence[Entry]) -> list[list[Entry]]:
+    """The family by generation, every member near the middle of its parents."""
+    generations: dict[int, list[Entry]] = {}
+    for entry in family:
+        generations.setdefault(entry.candidate.generation, []).append(entry)
+    place: dict[int, float] = {}
+
+    def pull(entry: Entry) -> tuple[float, int]:
+        known = [place[parent] for parent in entry.candidate.parents if parent in place]
+        return (sum(known) / len(known) if known else 0.5, entry.candidate.number)
+
+    rows = []
+    for _, members in sorted(generations.items()):
+        row = sorted(members, key=pull)
+        place.update({e.candidate.number: (i + 0.5) / len(row) for i, e in enumerate(row)})
+        rows.append(row)
+    return rows
+
+
+def _edge(parent: tuple[float, float], child: tuple[float, float]) -> Markup:
+    x0, y0 = parent[0] + WIDE / 2, parent[1] + HIGH
+    x1, y1 = child[0] + WIDE / 2, child[1]
+    middle = (y1 - y0) / 2
+    return path(
+        f"M{x0:.1f},{y0:.1f} C{x0:.1f},{y0 + middle:.1f} {x1:.1f},{y1 - middle:.1f} "
+        f"{x1:.1f},{y1:.1f}"
+    )
+
+
+def _person(entry: Entry, at: tuple[float, float], winner: int) -> Markup:
+    candidate = entry.candidate
+    result = entry.result
+    name = f"{candidate.number}{' = E' if candidate.number == winner else ''}{_fewer(entry)}"
+    numbers = (
+        entry.trial.outcome
+        if result is None
+        else f"{share(result['accuracy'])} · T {share(result['transfer'])}"
+    )
+    operator = candidate.operator
+    shown = operator if len(operator) <= 22 else f"{operator[:21]}…"
+    measured = entry.trial.reason if result is None else measures_text(result)
+    tip = "\n".join(
+        [
+            f"candidate {name}, by {operator}{_from(entry)}",
+            measured,
+            "",
+            *architecture_lines(candidate.genotype),
+        ]
+    )
+    strong = candidate.number == winner
+    colour = BLUE if strong else RED if result is None else "var(--line)"
+    return box(*at, WIDE, HIGH, [name, numbers, shown], tip=tip, colour=colour, strong=strong)
+
+
+def _fewer(entry: Entry) -> str:
+    return "" if entry.epochs is None else f" ({plural(entry.epochs, 'epoch')})"
+
+
+def _from(entry: Entry) -> str:
+    parents = entry.candidate.parents
+    return f" from {' and '.join(map(str, parents))}" if parents else ""
+
+
+def _table(family: Sequence[Entry], winner: int) -> Markup:
+    headers = (
+        "candidate",
+        "generation",
+        "parents",
+        "operator",
+        "accuracy",
+        "transfer",
+        "MACs",
+        "blocks",
+    )
+    rows = []
+    for entry in family:
+        candidate, result = entry.candidate, entry.result
+        rows.append(
+            (
+                f"{candidate.number}{' = E' if candidate.number == winner else ''}{_fewer(entry)}",
+                candidate.generation + 1,
+                ", ".join(map(str, candidate.parents)) or "–",
+                candidate.operator.replace("+", " + "),
+                share(result["accuracy"]) if result else entry.trial.outcome,
+                share(result["transfer"] if result else None),
+                compact(result["macs"]) if result else "–",
+                brief(candidate.genotype),
+            )
+        )
+    strong = [i for i, entry in enumerate(family) if entry.candidate.number == winner]
+    return table(headers, rows, strong=strong)

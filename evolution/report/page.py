@@ -1,0 +1,164 @@
+"""The page: every section in the order in which a reader asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from evolution.protocol.result import Summary
+from evolution.report.comparison import MEANINGS, SHOWN, checks_section, comparison_section, present
+from evolution.report.format import compact, plural, reference_name, share
+from evolution.report.gallery import gallery_section
+from evolution.report.genes import genes_section
+from evolution.report.graph import graph_section
+from evolution.report.headline import headline_section
+from evolution.report.history import curves_section, history_section
+from evolution.report.lineage import family_section
+from evolution.report.outcomes import outcomes_section
+from evolution.report.pareto import pareto_section
+from evolution.report.run_data import Evidence, read_evidence
+from robustkit.report import Section, duration, number, render_report, table
+from robustkit.report.sections import eps_text
+from robustkit.runs import RunFolder, write_text
+
+READING = (
+    (
+        "headline",
+        "of the images that every training of every net classifies correctly when clean: one "
+        "common set, so that differences between nets are paired. The gap is on this set",
+    ),
+    (
+        "fooling",
+        "of those images whose adversarial fools the net it was made on: how far a success "
+        "carries over. Empty (n = 0) where the source is never fooled, as with a flipped gradient",
+    ),
+    (
+        "all",
+        "of all test images, also those that a net gets wrong without any attack: what a user of "
+        "the net would see. Cannot fall below the clean error by much",
+    ),
+)
+
+TRANSFER = (
+    "T(S→M), the transfer from S to M, is the share of adversarials made on S alone, at fixed ε "
+    "and never stopped early, that M gets wrong. It is a share of three sets:",
+)
+REST = (
+    "White-box accuracy is the share of all test images that a net gets right both clean and under "
+    "its own adversarials. An adversarial from R's flipped gradient steps the other way: a net "
+    "whose gradient is minus R's would fall for it.",
+    "Intervals are Wilson's, over images. The gap's resamples images and trainings together; its "
+    "p-value is the largest of McNemar's over pairs of trainings.",
+    "The nets:",
+)
+
+
+def selection_section(evidence: Evidence) -> Section:
+    """The stated rule, what it chose, and from how many."""
+    selection = evidence.summary["selection"]
+    rows = []
+    for player, choice in (("E", selection["E"]), ("RS", selection["RS"])):
+        seen = choice["validation"]
+        rows.append(
+            (
+                SHOWN[player],
+                f"candidate {choice['number']}",
+                f"{choice['considered']}",
+                share(seen["accuracy"]),
+                share(seen["transfer"]),
+                f"{seen['cos_abs']:.3f}",
+                compact(seen["macs"]),
+                choice["key"],
+            )
+        )
+    headers = (
+        "net",
+        "chosen",
+        "out of",
+        "accuracy",
+        "transfer from R",
+        "|cos|",
+        "MACs",
+        "key of the architecture",
+    )
+    html = Markup("<p>The rule: {}.</p>").format(selection["E"]["rule"])
+    if selection["RS"]["rule"] != selection["E"]["rule"]:
+        html += Markup("<p>For RS: {}.</p>").format(selection["RS"]["rule"])
+    html += table(headers, rows, caption="Validation figures, which the rule saw. It saw no test.")
+    return Section("selection", "Selection", html)
+
+
+def reading_section(summary: Summary) -> Section:
+    """Who the nets are and what a transfer rate is a share of."""
+    terms = [(SHOWN[name], MEANINGS[name]) for name in present(summary["nets"])]
+    terms.append(("S", "a surrogate that took no part in any penalty, and attacks all others"))
+    html = [*_paragraphs(TRANSFER), _terms(READING), *_paragraphs(REST), _terms(terms)]
+    return Section("reading", "How to read the figures", Markup("\n").join(html))
+
+
+def settings_section(config: dict[str, Any]) -> Section:
+    """Every setting, and what the data were."""
+    rows = [(name, _value(value)) for name, value in config.items()]
+    whole = Markup("<details><summary>All settings</summary>{}</details>")
+    return Section("settings", "Settings", whole.format(table(("option", "value"), rows)))
+
+
+def _paragraphs(texts: Sequence[str]) -> list[Markup]:
+    return [Markup("<p>{}</p>").format(each) for each in texts]
+
+
+def _terms(terms: Iterable[tuple[str, str]]) -> Markup:
+    item = Markup("<li><b>{}</b>: {}.</li>")
+    return Markup("<ul>{}</ul>").format(Markup().join(item.format(*term) for term in terms))
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else number(value)
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Draw `report.html` of a finished run from its folder; returns its path.
+
+    Raises `RunError` when the run has not finished, or its ledger or gallery is damaged.
+    """
+    evidence = read_evidence(folder)
+    summary = evidence.summary
+    sections = [
+        headline_section(summary),
+        comparison_section(summary),
+        checks_section(summary),
+        gallery_section(evidence),
+        history_section(evidence),
+        pareto_section(evidence),
+        graph_section(evidence),
+        family_section(evidence),
+        genes_section(evidence),
+        selection_section(evidence),
+        curves_section(evidence),
+        outcomes_section(evidence),
+        reading_section(summary),
+        settings_section(folder.config),
+    ]
+    page = render_report(
+        f"Evolution away from “{reference_name(evidence.config.reference)}” on {summary['data']}",
+        sections,
+        subtitle=_subtitle(evidence),
+        env=folder.env | {"test data": f"sha256 {summary['data_digest']}"},
+        command=folder.command,
+    )
+    path = folder.file("report.html")
+    write_text(path, page)
+    return path
+
+
+def _subtitle(evidence: Evidence) -> str:
+    config, summary = evidence.config, evidence.summary
+    return (
+        f"{config.strategy}, {plural(config.generations, 'generation')} of {config.population} "
+        f"and as many random candidates; λ = {config.lam:g}, {config.attack} with "
+        f"ε = {eps_text(config.eps)}; {plural(config.final_seeds, 'seed')}; "
+        f"{duration(summary['seconds']['wall'])}"
+    )

@@ -1,0 +1,1 @@
+"""Run a search: strategies, scheduler and trials over an executor."""

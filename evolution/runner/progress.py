@@ -1,0 +1,70 @@
+"""What a person sees while an evolution runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+from typing import Self
+
+from evolution.protocol.trials import lower_rungs
+from robustkit.runs import RunFolder, Trial
+from robustkit.runs.progress import open_progress
+
+SEARCHES = ("evolve", "random")
+
+
+class Live:
+    """Shows how far the search is: generation, best accuracy, lowest transfer, outcomes, time left.
+
+    The search and its random control count as one phase, because they are interleaved; what else
+    is trained or judged meanwhile is noted line by line.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        config = folder.config
+        # Where a search has rungs its trials are of different lengths: it is counted in epochs.
+        self._halved = config["halving"] is not None
+        self._epochs = config["epochs"] if self._halved else 1
+        self._total = 2 * config["population"] * config["generations"] * self._epochs
+        self._spent = 0
+        self._generations = folder.config["generations"]
+        self._progress = open_progress()
+        self._stack = ExitStack()
+        self._outcomes: Counter[str] = Counter()
+        self._accuracy, self._transfer, self._generation = 0.0, 1.0, 0
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._progress)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def on_trial(self, trial: Trial) -> None:
+        """Take note of a finished trial."""
+        if trial.arm not in (*SEARCHES, *map(lower_rungs, SEARCHES)):
+            self._progress.note(f"{trial.id}: {trial.outcome}, {trial.seconds:.0f} s")
+            return
+        if not self._outcomes:
+            counted = ", in epochs" if self._halved else ""
+            self._progress.phase(f"search and random control{counted}", self._total)
+        self._outcomes[trial.outcome] += 1
+        self._spent += trial.payload.get("epochs", self._epochs)
+        if trial.result and trial.arm in SEARCHES:
+            self._accuracy = max(self._accuracy, trial.result["accuracy"])
+            self._transfer = min(self._transfer, trial.result["transfer"])
+        if trial.arm == "evolve":
+            self._generation = max(self._generation, int(trial.payload["generation"]) + 1)
+        self._progress.update(self._spent, self._facts())
+
+    def _facts(self) -> str:
+        outcomes = ", ".join(f"{count} {kind}" for kind, count in sorted(self._outcomes.items()))
+        generation = (
+            "" if self._halved else f"generation {self._generation} of {self._generations}, "
+        )
+        if self._transfer == 1.0 and self._accuracy == 0.0:
+            return f"{generation}{outcomes}"
+        return (
+            f"{generation}best accuracy "
+            f"{self._accuracy:.3f}, lowest transfer {self._transfer:.3f}, {outcomes}"
+        )

@@ -1,0 +1,125 @@
+"""One simulated search as a job."""
+
+from __future__ import annotations
+
+import math
+import random
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypedDict
+
+from msgspec import Meta
+
+from evolution.objectives import parse_objectives
+from evolution.protocol import trials as trying
+from evolution.runner.scheduler import Agenda
+from evolution.runner.searches import SearchArm, SteadyArm
+from evolution.space import SearchSpace
+from evolution.strategies import SearchSettings
+from experiments.studies.simulated import SimulatedWorkers, macs_of
+from robustkit.jobs import Ok
+from robustkit.runs import Ledger
+from robustkit.runs.summaries import Amount, Positive, check_has
+
+Log2 = Annotated[float, Meta(ge=-64, le=64)]
+Seeds = Annotated[dict[str, Log2], Meta(min_length=1)]
+Cells = dict[str, Seeds]
+"""By number of workers."""
+
+
+class Summary(TypedDict):
+    """log₂ of ratios by strategy, workers and seed; the largest spread of a search's operations."""
+
+    study: str
+    log2_ratio: dict[str, Cells]
+    spread: Amount
+
+
+def check(summary: Summary, where: str, workers: tuple[str, ...]) -> None:
+    """Raise `RunError` where a strategy lacks one of the numbers of workers."""
+    for strategy, cells in summary["log2_ratio"].items():
+        check_has(cells, workers, f"{where}: log2_ratio.{strategy}")
+
+
+class Searched(TypedDict):
+    """What a search gives: mean operations of the nets it bred, and their spread."""
+
+    bred: Positive
+    spread: Amount
+
+
+SHAPE, CLASSES = (3, 32, 32), 10
+NOISE = ("accuracy", "transfer", "cos_abs", "grad_norm")
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search by `strategy` in `mode` with so many workers, its objectives being noise."""
+
+    id: str
+    strategy: str
+    mode: str
+    workers: int
+    population: int
+    generations: int
+    seed: int
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = Searched
+
+    def run(self) -> dict[str, Any]:
+        """Geometric means of operations: of the nets that were sampled first, and that were bred;
+        and how much longer the largest trial lasted than the smallest."""
+        settings = SearchSettings(
+            space=SearchSpace(max_params=400_000),
+            input_shape=SHAPE,
+            num_classes=CLASSES,
+            objectives=parse_objectives("accuracy:max,transfer:min"),
+            population=self.population,
+            generations=self.generations,
+            seed=self.seed,
+            screen=1,
+        )
+        workers = SimulatedWorkers(self.workers, cost, noise)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Ledger.create(Path(folder) / "ledger.sqlite") as ledger,
+        ):
+            agenda = Agenda(workers, ledger, lambda trial: None)
+            search = trying.Search(arm="evolve", run_path="run", seed=self.seed)
+            place = (search, self.strategy, settings, agenda)
+            common: dict[str, Any] = {"priority": 0, "done": lambda found: None}
+            if self.mode == "steady":
+                SteadyArm(*place, in_flight=self.workers, recorded=(), **common).advance()
+            else:
+                SearchArm(*place, **common).advance()
+            agenda.work()
+            trials = ledger.trials()
+        macs = {trial.payload["number"]: int((trial.result or {})["macs"]) for trial in trials}
+        bred = [value for number, value in macs.items() if number >= self.population]
+        sampled = [value for number, value in macs.items() if number < self.population]
+        return {
+            "sampled": geometric_mean(sampled),
+            "bred": geometric_mean(bred),
+            "spread": max(macs.values()) / min(macs.values()),
+        }
+
+
+def cost(job: Any) -> int:
+    """A trial takes as long as its net computes."""
+    return macs_of(job, SHAPE, CLASSES)
+
+
+def noise(job: Any) -> Ok:
+    """What a trial reports depends on its seed alone, and not on the net.
+
+    So whatever a search prefers in nets, it has from when trials end.
+    """
+    rng = random.Random(job.seed)
+    return Ok({name: rng.random() for name in NOISE} | {"macs": cost(job), "params": 1})
+
+
+def geometric_mean(values: list[int]) -> float:
+    """exp of the mean logarithm."""
+    return math.exp(sum(map(math.log, values)) / len(values))

@@ -1,0 +1,267 @@
+"""The work of the study as jobs: train a VGG, disable what its maps point at, cover objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from experiments.studies.contribution_maps.result import Masks, Objects, Trained
+from robustkit import data, explain, models, training
+from robustkit.attacks import predict
+from robustkit.class_names import imagenet_classes
+from robustkit.cli.models import resolve_net
+from robustkit.commands.explain.panels import draw_panels
+from robustkit.commands.explain.subject import Subject
+from robustkit.compute import torch_generator
+from robustkit.data import ImageSet, find_images, read_images, survey
+from robustkit.errors import DataError
+from robustkit.explain import Contribution
+from robustkit.explain.methods import MapSettings, make_maps
+from robustkit.models import Classifier
+from robustkit.runs import atomic_path
+from robustkit.stats import mean_interval
+
+PICTURES = "pictures:"  # how a folder of them is told from a data set
+SIDE = 224
+
+
+def own_pictures(model: Classifier, folder: Path, count: int) -> ImageSet:
+    """The first `count` pictures in `folder` as the model's input, labelled by its own answers.
+
+    They are resized to its square without keeping their aspect. Raises `DataError` for a folder
+    without any, and for a file that cannot be read.
+    """
+    files = find_images(folder)[:count]
+    if not files:
+        raise DataError(f"{folder}: no pictures there")
+    images = read_images(files, survey(files, model.card.input_shape[1]))
+    if images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1).contiguous()
+    return ImageSet(images, predict(model, images).argmax(dim=1), model.card.classes)
+
+
+PLACES = 256_000  # pixels of a batch
+PANELS = 8
+
+
+@dataclass(frozen=True)
+class TrainVgg:
+    """Train `model` on `data`; the model goes to `path`."""
+
+    id: str
+    path: str
+    data: str
+    model: str
+    epochs: int
+    seed: int
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = Trained
+
+    def run(self) -> dict[str, Any]:
+        """SGD 0.05 with momentum, cosine to 0, batches of 128, flipped images."""
+        splits = data.load(self.data)
+        net = resolve_net(self.model, splits, seed=self.seed)
+        flip = "flip" if splits.train.shape[0] == 3 else "none"
+        config = training.TrainConfig(epochs=self.epochs, augment=flip, seed=self.seed)
+        training.fit(net, splits, config)
+        models.save(net, Path(self.path))
+        right = predict(net, splits.test.images).argmax(dim=1) == splits.test.labels
+        return {"model": self.model, "test_acc": float(right.double().mean()), "n": len(right)}
+
+
+@dataclass(frozen=True)
+class TakeVgg:
+    """torchvision's VGG-16 with the user's file of its ImageNet weights; the model goes to `path`.
+
+    Nothing is downloaded. Raises `ModelError` for a file that does not fit.
+    """
+
+    id: str
+    path: str
+    weights: str
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = Trained
+
+    def run(self) -> dict[str, Any]:
+        """How accurate it is nobody can say without ImageNet's labels."""
+        classes = imagenet_classes()
+        net = models.resolve(
+            "torchvision:vgg16",
+            num_classes=len(classes),
+            in_channels=3,
+            image_size=SIDE,
+            classes=classes,
+            weights=self.weights,
+        )
+        models.save(net, Path(self.path))
+        return {"model": "torchvision:vgg16", "test_acc": None, "n": 0}
+
+
+@dataclass(frozen=True)
+class MaskMaps:
+    """On `count` test images that are right: what is left of the score without what CAV marks."""
+
+    id: str
+    path: str
+    data: str
+    count: int
+    seed: int
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = Masks
+
+    def run(self) -> dict[str, Any]:
+        """By layer: masks of both signs and random ones of the same size; CAV against Grad-CAM."""
+        model = models.load(Path(self.path)).eval()
+        images = recognised(model, self.data, self.count)
+        layers = taps(model)
+        scores: dict[str, dict[str, list[Tensor]]] = {}
+        alike: dict[str, list[float]] = {}
+        residual = 0.0
+        for number, rows in enumerate(data.batches(len(images), batch_of(images))):
+            x = images.floats(rows)
+            with explain.trace(model, x, images.labels[rows], layers) as trace:
+                found, cams = explain.cav(trace), explain.gradcam(trace)
+            residual = max(residual, *(float(each.residual.abs().max()) for each in found.values()))
+            for layer, each in found.items():
+                for kind, region in _regions(each, self.seed, number):
+                    masked = explain.disable(model, x, trace.targets, each, region, layer)
+                    kept = scores.setdefault(f"{layer}/{kind}", {})
+                    before, after = masked.scores()
+                    assert masked.predicted is not None
+                    for name, values in (
+                        ("drop", before - after),
+                        ("expected", before - masked.predicted),
+                        ("share", masked.share),
+                        ("lost", (masked.after.argmax(1) != trace.targets).double()),
+                    ):
+                        kept.setdefault(name, []).append(values)
+                if layer in cams:
+                    same = explain.spearman(each.map.clamp_min(0), cams[layer])
+                    alike.setdefault(layer, []).extend(same.values)
+        for name, kept in scores.items():
+            control = scores.get(_control(name))
+            if control is not None:  # image by image
+                kept["beyond"] = [
+                    ours - theirs
+                    for ours, theirs in zip(kept["drop"], control["drop"], strict=True)
+                ]
+        self._draw(model, images, layers)
+        return {
+            "n": len(images),
+            "layers": layers,
+            "residual_max": residual,
+            "masks": {
+                name: {
+                    figure: mean_interval(torch.cat(parts).tolist())
+                    for figure, parts in kept.items()
+                }
+                for name, kept in scores.items()
+            },
+            "like_gradcam": {layer: mean_interval(values) for layer, values in alike.items()},
+        }
+
+    def _draw(self, model: Classifier, images: ImageSet, layers: list[str]) -> None:
+        first = images.subset(torch.arange(min(PANELS, len(images))))
+        names = tuple(f"test image {number}" for number in range(len(first)))
+        subject = Subject(model, None, first.images, first.labels, names, images.classes)
+        settings = MapSettings(layers=tuple(layers))
+        maps = make_maps(model, first.floats(), first.labels, ("cav", "gradcam"), settings)
+        for name, drawn in draw_panels(subject, first.labels, maps, None):
+            with atomic_path(Path(self.path).with_name(name)) as temporary:
+                temporary.write_bytes(drawn)
+
+
+@dataclass(frozen=True)
+class CoverObjects:
+    """Pictures of two objects side by side: does each class's score belong to its own half?"""
+
+    id: str
+    path: str
+    data: str
+    count: int
+    seed: int
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = Objects
+
+    def run(self) -> dict[str, Any]:
+        """Of `count` pairs, those whose picture has both classes highest: covered half by half."""
+        model = models.load(Path(self.path)).eval()
+        images = recognised(model, self.data, 2 * self.count)
+        order = torch.randperm(len(images), generator=torch_generator("pairs", self.seed))
+        left, right = order[: len(order) // 2], order[len(order) // 2 :][: len(order) // 2]
+        half = images.shape[2] // 2
+        # Each image shrunk to half its width, so that all of both is in the picture.
+        shrunk = nn.functional.interpolate(
+            images.floats(), size=(images.shape[1], half), mode="bilinear", antialias=True
+        )
+        pictures = torch.cat([shrunk[left], shrunk[right]], dim=3)
+        a, b = images.labels[left], images.labels[right]
+        if not len(pictures):
+            return {"pairs": 0, "n": 0, "own": mean_interval([])}
+        top = predict(model, pictures).topk(2).indices.sort(dim=1).values
+        both = (top == torch.stack([a, b], dim=1).sort(dim=1).values).all(dim=1) & (a != b)
+        pictures, a, b = pictures[both], a[both], b[both]
+        if not len(pictures):
+            return {"pairs": len(both), "n": 0, "own": mean_interval([])}
+        halves = []
+        plain = predict(model, pictures)
+        for mine, other, part in ((a, b, slice(0, half)), (b, a, slice(half, 2 * half))):
+            covered = pictures.clone()
+            covered[:, :, :, part] = 0.5
+            fall = plain - predict(model, covered)
+            lost, kept = (fall.gather(1, each[:, None])[:, 0] for each in (mine, other))
+            halves.append((lost > kept).double())
+        own = torch.stack(halves).mean(dim=0)  # the two halves of a picture are no two samples
+        return {"pairs": len(both), "n": len(pictures), "own": mean_interval(own.tolist())}
+
+
+def recognised(model: Classifier, source: str, count: int) -> ImageSet:
+    """The first `count` test images that the model gets right; of pictures without labels the first
+    `count`, labelled by its answers."""
+    if source.startswith(PICTURES):
+        return own_pictures(model, Path(source.removeprefix(PICTURES)), count)
+    images = data.load(source).test
+    right = predict(model, images.images).argmax(dim=1) == images.labels
+    return images.subset(torch.nonzero(right).squeeze(1)[:count])
+
+
+def taps(model: Classifier) -> list[str]:
+    """What is pooled at the end of each stage: the ReLU before its pool, first stage first."""
+    found, before = [], ""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MaxPool2d) and before:
+            found.append(before)
+        before = name if isinstance(module, nn.ReLU) else ""
+    return found
+
+
+def batch_of(images: ImageSet) -> int:
+    """Images of a batch, so that large ones fit into memory."""
+    _, height, width = images.shape
+    return max(1, PLACES // (height * width))
+
+
+def _regions(found: Contribution, seed: int, batch: int) -> Iterator[tuple[str, Tensor]]:
+    """Where the map is positive, where negative, and as many places of each at random."""
+    generator = torch_generator("regions", seed, batch)
+    for sign in explain.MASK_SIGNS:
+        region = explain.signed_region(found, sign)
+        yield sign, region
+        rank = torch.rand(region.shape, generator=generator).flatten(1).argsort(1).argsort(1)
+        size = region.flatten(1).sum(dim=1, keepdim=True)
+        yield f"random, as {sign}", (rank < size).view(region.shape)
+
+
+def _control(name: str) -> str:
+    """The random mask beside the one called LAYER/SIGN."""
+    layer, _, sign = name.rpartition("/")
+    return f"{layer}/random, as {sign}"

@@ -1,0 +1,73 @@
+"""The summary of the study of contribution maps."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Annotated, NotRequired, TypedDict
+
+from msgspec import Meta
+
+from robustkit.errors import RunError
+from robustkit.runs.summaries import Amount, Count, Interval, MeanShare, Measured, check_has
+
+SIGNS = ("positive", "negative")
+
+
+class Trained(TypedDict):
+    """A net, and how accurate it is where that can be told."""
+
+    model: str
+    test_acc: MeanShare | None
+    n: Count
+
+
+class Mask(TypedDict):
+    """What a mask does to the score: to how much of a layer, how far, beyond a random one."""
+
+    drop: Interval
+    expected: Measured
+    share: Measured
+    lost: Interval
+    beyond: NotRequired[Interval]
+
+
+class Masks(TypedDict):
+    """Masks by `LAYER/KIND`, likeness to Grad-CAM by layer."""
+
+    n: Count
+    layers: Annotated[list[str], Meta(min_length=1)]
+    residual_max: Amount
+    masks: dict[str, Mask]
+    like_gradcam: dict[str, Interval]
+
+
+class Objects(TypedDict):
+    """Of pictures of two objects: how many have both on top, and whose half counts."""
+
+    pairs: Count
+    n: Count
+    own: Interval
+
+
+class Summary(TypedDict):
+    """The three results by name."""
+
+    study: str
+    train: Trained
+    masks: Masks
+    objects: Objects
+
+
+def check(summary: Summary, where: str) -> None:
+    """Raise `RunError` where a layer has no masks, or no likeness to Grad-CAM."""
+    check_masks(summary["masks"], f"{where}: masks")
+
+
+def check_masks(found: Masks, where: str) -> None:
+    """The same for that part alone."""
+    check_has(found["like_gradcam"], found["layers"], f"{where}.like_gradcam")
+    for layer, sign in product((*found["layers"], "input"), SIGNS):
+        names = (f"{layer}/{sign}", f"{layer}/random, as {sign}")
+        check_has(found["masks"], names, f"{where}.masks")
+        if "beyond" not in found["masks"][names[0]]:
+            raise RunError(f"{where}.masks.{names[0]}: 'beyond' is missing")

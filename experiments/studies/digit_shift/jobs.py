@@ -1,0 +1,154 @@
+"""The work of the study as jobs: one classifier, judged on both collections."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
+
+import torch
+import torch.nn.functional as F
+from msgspec import Meta
+
+from adaptation import shift
+from adaptation.training import adapt_classifier
+from robustkit import data, models, training
+from robustkit.attacks import make, predict
+from robustkit.cli.models import resolve_net
+from robustkit.compute import derive_seed
+from robustkit.data import ImageSet, Splits, to_unit
+from robustkit.errors import RunError
+from robustkit.evaluation.robustness import survivors
+from robustkit.models import Classifier
+from robustkit.runs.summaries import Amount, MeanShare, Positive, check_has, shown
+
+
+class Shift(TypedDict):
+    """What is read of a measured shift."""
+
+    ratio: Amount
+    threshold: Positive
+    advice: str
+
+
+class Trained(TypedDict):
+    """Accuracies of one training on both collections, and the shift as it sees it."""
+
+    source: MeanShare
+    target: MeanShare
+    robust: MeanShare
+    target_adabn: MeanShare
+    shift: Shift
+
+
+Seeds = Annotated[dict[str, Trained], Meta(min_length=1)]
+Radii = dict[str, Seeds]
+
+
+class Summary(TypedDict):
+    """Trainings by source, radius and seed."""
+
+    study: str
+    sources: dict[Literal["digits", "mnist"], Radii]
+
+
+def check(summary: Summary, where: str, needed: tuple[str, ...]) -> None:
+    """Raise `RunError` where a radius, or plain training of a seed, is missing."""
+    for source, of in summary["sources"].items():
+        check_has(of, needed, f"{where}: sources.{source}")
+        for eps, runs in of.items():
+            lacking = [seed for seed in runs if seed not in of["0"]]
+            if lacking:
+                raise RunError(
+                    f"{where}: sources.{source}.0: the seed {shown(lacking[0])} of {shown(eps)} "
+                    "is missing"
+                )
+
+
+SIDE = 16
+COLLECTIONS = ("mnist", "digits")
+MODEL = "vgg3?width=16"  # with batch norm, for AdaBN
+JUDGED = 0.1  # radius of the attack that judges
+ATTACKED = 300
+
+
+@dataclass(frozen=True)
+class TrainNumerals:
+    """Train on `source`, adversarially where `eps` is above 0; judge on both collections."""
+
+    id: str
+    path: str
+    source: str
+    eps: float
+    count: int
+    epochs: int
+    number: int
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = Trained
+
+    def run(self) -> dict[str, Any]:
+        """Accuracies, AdaBN's too, robust accuracy on the source, and the shift as it sees it."""
+        target = next(name for name in COLLECTIONS if name != self.source)
+        own, other = collection(self.source, self.count), collection(target, self.count)
+        seed = derive_seed("numerals", self.source, self.number)
+        net = resolve_net(MODEL, own, seed=seed)
+        config = training.TrainConfig(
+            epochs=self.epochs,
+            batch_size=64,
+            adversarial="pgd" if self.eps else None,
+            eps=self.eps,
+            attack_steps=5,
+            seed=seed,
+        )
+        training.fit(net, own, config)
+        name = f"{self.source}-{self.eps:g}-{self.number}.safetensors"
+        models.save(net, Path(self.path) / name)
+        features = [shift.classifier_features(net, each.test) for each in (own, other)]
+        found = {
+            "source": accuracy(net, own.test),
+            "target": accuracy(net, other.test),
+            "robust": robust(net, own.test),
+            "shift": asdict(shift.measure_shift(*features, draws=50)),
+        }
+        adapt_classifier(net, other.train)
+        return {**found, "target_adabn": accuracy(net, other.test)}
+
+
+@lru_cache(maxsize=2)
+def collection(name: str, count: int) -> Splits:
+    """One of the two, 16 pixels square, at most `count` images to train on and to test on."""
+    splits = data.load(name)
+    train, val, test = (
+        resized(first(part, count)) for part in (splits.train, splits.val, splits.test)
+    )
+    return splits.replaced(train=train, val=val, test=test)
+
+
+def first(images: ImageSet, count: int) -> ImageSet:
+    """`count` of the images, classes kept even."""
+    if len(images) <= count:
+        return images
+    return images.subset(data.stratified_sample(images.labels, count, 0))
+
+
+def resized(images: ImageSet) -> ImageSet:
+    """Images of `SIDE` pixels, averaged; classes named by their digits."""
+    pixels = images.images
+    if pixels.shape[-1] != SIDE:
+        small = F.interpolate(to_unit(pixels), size=(SIDE, SIDE), mode="bilinear", antialias=True)
+        pixels = (255 * small).round().clamp(0, 255).to(torch.uint8)
+    return ImageSet(pixels, images.labels, tuple(map(str, range(10))))
+
+
+def accuracy(net: Classifier, images: ImageSet) -> float:
+    """The share of images that the net gets right."""
+    right = predict(net, images.images).argmax(dim=1) == images.labels
+    return float(right.double().mean())
+
+
+def robust(net: Classifier, images: ImageSet) -> float:
+    """Accuracy under PGD on the first images."""
+    few = images.subset(torch.arange(min(ATTACKED, len(images))))
+    return float(survivors(net, few, make("pgd", eps=JUDGED, steps=10)).double().mean())

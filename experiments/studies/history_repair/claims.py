@@ -1,0 +1,250 @@
+"""The answers to RQ1 to RQ5, model by model, by rules on means over runs.
+
+The publication compares means of ten runs without intervals, and so do these rules; spreads are in
+the tables. Where two means are the same, neither is the larger: such a model decides nothing. What
+the paper says of its four models is asked of its two nets' data sets here; other nets have the
+claims of RQ1, the publication's future work, without a published figure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from experiments.studies.base import NOT_GIVEN, Claim, everywhere
+from experiments.studies.history_repair.result import Cell, Figure, Summary
+from experiments.studies.history_repair.tables import (
+    BEFORE,
+    FOLDS,
+    MODELS,
+    PUBLISHED_ROWS,
+    Models,
+    mean_of,
+)
+
+RQ = {number: f"history-repair-rq{number}" for number in range(1, 6)}
+BEYOND = "history-repair-vgg16"
+FIGURES: tuple[Figure, ...] = ("acc_after", "rr", "br")
+FACTOR, LEAST, BOUND = 10, 0.01, 0.02
+
+
+def judge(summary: Summary) -> list[Claim]:
+    """All claims of which any figure is there."""
+    models: Models = summary["models"]
+    paper = {name: of for name, of in models.items() if name in MODELS}
+    return [
+        *_against_arachne(models),
+        *_impacts(paper),
+        *_data(paper),
+        *_layers(paper),
+        *_folds(paper),
+    ]
+
+
+def _against_arachne(models: Models) -> Iterator[Claim]:
+    """RQ1: "BR at most a tenth of Arachne's, accuracy not lower, 1 to 10 % of the failures"."""
+    for name, folds in models.items():
+        history, arachne = _cell(folds, "history"), _cell(folds, "arachne")
+        if history is None or arachne is None:
+            continue
+        ours, theirs = (_triple(each) for each in (history, arachne))
+        rows = (
+            (f"BR is at most 1/{FACTOR} of Arachne's", "br", ours[2] <= theirs[2] / FACTOR),
+            ("ACC is not below that before", "acc", ours[0] >= history["before"]),
+            ("ACC is above Arachne's", "acc", ours[0] > theirs[0]),
+            (f"RR is at least {100 * LEAST:g} %", "rr", ours[1] >= LEAST),
+        )
+        for what, figure, holds in rows:
+            place = {"acc": 0, "rr": 1, "br": 2}[figure]
+            told = f"{figure.upper()} {_percent(ours[place])}, Arachne {_percent(theirs[place])}"
+            published = _published(name, ("history", "arachne"), place)
+            if "before" in what:
+                told = f"{_percent(history['before'])} → {_percent(ours[0])}"
+                published = _course(name)
+            yield Claim(
+                exhibit=RQ[1] if name in MODELS else BEYOND,
+                what=f"{name}: {what}",
+                published=published,
+                ours=f"{told} ({_counted(history)})",
+                holds=bool(holds),
+            )
+
+
+def _impacts(models: Models) -> Iterator[Claim]:
+    """RQ2: with the backward impact alone BR is highest; no variant is best everywhere."""
+    yield from _extremes(
+        models,
+        2,
+        ("history", "forward", "backward"),
+        "BR is highest with the backward impact alone",
+        ("br", max, "backward"),
+    )
+    best = _winners(models, ("history", "forward", "backward"), "acc_after", max)
+    if best:
+        yield Claim(
+            exhibit=RQ[2],
+            what="no choice of impact has the best ACC on every model",
+            published="history on gtsrb(5), backward on the others",
+            ours=_listed(best),
+            holds=not set.intersection(*map(set, best.values()))
+            if len(best) == len(MODELS)
+            else None,
+        )
+
+
+def _data(models: Models) -> Iterator[Claim]:
+    """RQ3: all data together break least but on one model; without the difference RR is highest."""
+    rows = ("history", "deg - imp", "deg & diff")
+    least = _winners(models, rows, "br", min)
+    if least:
+        verdicts = [_alone(each, "history") for each in least.values()]
+        count, possible = verdicts.count(True), len(verdicts) - verdicts.count(False)
+        decided = len(least) == len(MODELS) and (count >= 3 or possible < 3)
+        yield Claim(
+            exhibit=RQ[3],
+            what="all data together break least on most models",
+            published="on three of four",
+            ours=f"{count} of {len(least)}: {_listed(least)}",
+            holds=count >= 3 if decided else None,
+        )
+    yield from _extremes(
+        models, 3, rows, "RR is highest without the weights' difference", ("rr", max, "deg - imp")
+    )
+
+
+def _layers(models: Models) -> Iterator[Claim]:
+    """RQ4: both layers have the best ACC; the last has more RR and BR than the one before."""
+    yield from _extremes(
+        models,
+        4,
+        ("history", "last", "before-last"),
+        "ACC is highest with both layers",
+        ("acc_after", max, "history"),
+    )
+    for figure in FIGURES[1:]:
+        yield from _extremes(
+            models,
+            4,
+            ("last", "before-last"),
+            f"{figure.upper()} is higher in the last layer than in the one before",
+            (figure, max, "last"),
+        )
+
+
+def _extremes(
+    models: Models, number: int, rows: Sequence[str], what: str, rule: tuple[Figure, Any, str]
+) -> Iterator[Claim]:
+    """One claim over all models: which of `rows` has the largest or smallest mean of a figure."""
+    figure, extreme, expected = rule
+    found = _winners(models, rows, figure, extreme)
+    if not found:
+        return
+    verdicts = [_alone(each, expected) for each in found.values()]
+    place = FIGURES.index(figure)
+    theirs = {
+        name: extreme(rows, key=lambda row: PUBLISHED_ROWS[row][column][place])
+        for column, name in enumerate(MODELS)
+    }
+    yield Claim(
+        exhibit=RQ[number],
+        what=f"{what}, on every model",
+        published=f"{sum(row == expected for row in theirs.values())} of {len(theirs)}",
+        ours=f"{verdicts.count(True)} of {len(verdicts)}: {_listed(found)}",
+        holds=everywhere(verdicts) if len(found) == len(MODELS) else None,
+    )
+
+
+def _alone(rows: Sequence[str], expected: str) -> bool | None:
+    """Whether `expected` is the extreme one; None where it shares that with another row."""
+    if expected not in rows:
+        return False
+    return True if len(rows) == 1 else None
+
+
+def _winners(
+    models: Models, rows: Sequence[str], figure: Figure, extreme: Any
+) -> dict[str, tuple[str, ...]]:
+    """By model the rows with the extreme mean; models that lack a row are left out."""
+    found = {}
+    for name, folds in models.items():
+        cells = {row: _cell(folds, row) for row in rows}
+        known = {row: mean_of(cell, figure) for row, cell in cells.items() if cell is not None}
+        if len(known) == len(rows) and not any(map(math.isnan, known.values())):
+            end = extreme(known.values())
+            found[name] = tuple(row for row, value in known.items() if value == end)
+    return found
+
+
+def _folds(models: Models) -> Iterator[Claim]:
+    """RQ5, on the half that was not repaired on: BR at most 2 %, RR at least 1 %, in every case."""
+    across = [(pair, *pair.split(" -> ")) for pair in FOLDS]
+    cases = [
+        (name, pair, folds.get(fold, {}).get("history"))
+        for name, folds in models.items()
+        for pair, fold, other in across
+        if fold != other
+    ]
+    if all(cell is None for _, _, cell in cases):
+        return
+    known = {
+        f"{name} {pair}": cell
+        for name, pair, cell in cases
+        if cell is not None and "failed" not in cell
+    }
+    missing = len(cases) - len(known)
+    rows: tuple[tuple[Figure, str], ...] = (
+        ("br", "at most 2 % (1.8 % in its table)"),
+        ("rr", "at least 1 % (0.9 % in its table)"),
+    )
+    for figure, published in rows:
+        figures = {case: mean_of(cell, figure, "held_out") for case, cell in known.items()}
+        verdicts: list[bool | None] = [
+            value <= BOUND if figure == "br" else value >= LEAST for value in figures.values()
+        ]
+        ends = [_percent(end(figures.values())) for end in (min, max)] if figures else ["–", "–"]
+        right = sum(each is True for each in verdicts)
+        without = f", {missing} without a repair" if missing else ""
+        yield Claim(
+            exhibit=RQ[5],
+            what=f"{figure.upper()} on the other half is {published.split(' (')[0]}, in every case",
+            published=published,
+            ours=f"{right} of {len(figures)}, {ends[0]} to {ends[1]}{without}",
+            holds=everywhere([*verdicts, *[None] * missing]),
+        )
+
+
+def _cell(folds: Mapping[str, Mapping[str, Cell]], row: str) -> Cell | None:
+    cell = folds.get("all", {}).get(row)
+    return None if cell is None or "failed" in cell else cell
+
+
+def _triple(cell: Cell) -> tuple[float, ...]:
+    return tuple(mean_of(cell, figure) for figure in FIGURES)
+
+
+def _published(model: str, rows: Sequence[str], place: int) -> str:
+    if model not in MODELS:
+        return NOT_GIVEN
+    column = MODELS.index(model)
+    ours, theirs = (PUBLISHED_ROWS[row][column][place] for row in rows)
+    return f"{ours:g} %, Arachne {theirs:g} %"
+
+
+def _course(model: str) -> str:
+    """The published accuracy before and after."""
+    if model not in MODELS:
+        return NOT_GIVEN
+    return f"{BEFORE[model]:g} % → {PUBLISHED_ROWS['history'][MODELS.index(model)][0]:g} %"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _counted(cell: Cell) -> str:
+    return f"n = {cell['n']:,}, {len(cell['runs'])} runs"
+
+
+def _listed(found: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(f"{name} {' = '.join(rows)}" for name, rows in found.items())

@@ -1,0 +1,139 @@
+"""The work of the study as jobs: train a history, repair one of its checkpoints in one way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from experiments.studies.history_repair.result import Cell, Trained
+from experiments.studies.history_repair.tables import BEYOND, ROWS
+from robustkit import data, models, repair, training
+from robustkit.cli.models import resolve_net
+from robustkit.compute import derive_seed
+from robustkit.data import ImageSet, Splits
+from robustkit.errors import RepairError
+from robustkit.repair import Repair, RepairConfig, TuneConfig
+
+
+@dataclass(frozen=True)
+class TrainHistory:
+    """Train `model` on `data`, a checkpoint per epoch, in the folder at `path`."""
+
+    id: str
+    path: str
+    data: str
+    model: str
+    epochs: int
+    seed: int
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = Trained
+
+    def run(self) -> dict[str, Any]:
+        """Train with SGD 0.01, momentum 0.9, Nesterov, batches of 32, at a constant rate."""
+        splits = data.load(self.data)
+        net = resolve_net(self.model, splits, seed=self.seed)
+        config = training.TrainConfig(
+            epochs=self.epochs,
+            lr=0.01,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=0.0,
+            batch_size=32,
+            schedule="constant",
+            warmup=0.0,
+            seed=self.seed,
+        )
+        folder = Path(self.path)
+        folder.mkdir(parents=True, exist_ok=True)
+        history = training.fit(net, splits, config, checkpoint_dir=folder)
+        return {"val_acc": [record.val_acc for record in history.records]}
+
+
+@dataclass(frozen=True)
+class RepairCell:
+    """One cell of a table: a checkpoint repaired as a row says, `runs` times.
+
+    `fold` "all" repairs and scores on all test images, with the validation images held out;
+    "1" and "2" repair on one half of the test images and hold out the other.
+    """
+
+    id: str
+    path: str
+    data: str
+    epoch: int
+    row: str
+    fold: str
+    runs: int
+    iterations: int
+    seed: int
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = Cell
+
+    def run(self) -> dict[str, Any]:
+        """Repair; a localisation that finds no weight is a result, too: nothing changes."""
+        splits = data.load(self.data)
+        images, held_out = folded(splits, self.fold, self.seed)
+        model, previous = (
+            models.load(Path(self.path) / f"epoch_{epoch:04}.safetensors")
+            for epoch in (self.epoch, self.epoch - 1)
+        )
+        try:
+            return _result(self._repaired(model, previous, images, held_out))
+        except RepairError as error:
+            return {"failed": str(error)}
+
+    def _repaired(
+        self,
+        model: models.Classifier,
+        previous: models.Classifier,
+        images: ImageSet,
+        held_out: ImageSet,
+    ) -> Repair:
+        method = {**ROWS, **BEYOND}[self.row].settings(self.runs, self.seed)
+        if isinstance(method.config, TuneConfig):
+            return repair.tune(model, method.config, images, held_out)
+        assert isinstance(method.config, RepairConfig)
+        # The same budget for all; the source's 100 iterations but for rehearsals.
+        swarm = replace(method.swarm, iterations=self.iterations)
+        return repair.repair(model, method.config, images, held_out, previous=previous, swarm=swarm)
+
+
+def folded(splits: Splits, fold: str, seed: int) -> tuple[ImageSet, ImageSet]:
+    """The images to repair on and those held out."""
+    if fold == "all":
+        return splits.test, splits.val
+    halves = data.stratified_split(splits.test.labels, 0.5, derive_seed("folds", seed))
+    first, second = (splits.test.subset(half) for half in halves)
+    return (first, second) if fold == "1" else (second, first)
+
+
+def _result(found: Repair) -> dict[str, Any]:
+    report = found.report
+    located = found.localisation
+    return {
+        "before": report["acc_before"],
+        "n": report["n"],
+        "sets": {name: report[f"n_{name}"] for name in ("pos", "neg", "deg", "imp")},
+        "held_out_n": 0 if report["held_out"] is None else report["held_out"]["n"],
+        "held_out_before": None if report["held_out"] is None else report["held_out"]["acc_before"],
+        "localised": report["localised"],
+        "top": None if located is None else located.top,
+        "scored_by": found.how,
+        "seconds": found.seconds / len(found.runs),
+        "runs": [_run(run) for run in found.runs],
+    }
+
+
+def _run(run: repair.Run) -> dict[str, Any]:
+    figures = {"repaired": run.verdict.to_dict()}
+    if run.held_out is not None:
+        figures["held_out"] = run.held_out.to_dict()
+    kept = ("acc_after", "rr", "br")
+    return {
+        **{where: {name: each[name] for name in kept} for where, each in figures.items()},
+        "changed": len(run.patch),
+        "iterations": run.iterations,
+    }

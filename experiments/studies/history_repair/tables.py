@@ -1,0 +1,348 @@
+"""Our tables beside the published ones, in Markdown."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from experiments.studies.history_repair.result import Cell, Figure, Summary, Where
+from robustkit.repair import METHODS, Method, SwarmConfig, preset
+
+Triple = tuple[float, float, float]
+MODELS = ("gtsrb(5)", "gtsrb(10)", "cifar(5)", "cifar(10)")
+
+# Table 1: accuracy before, and sizes of pos, neg, deg, imp.
+BEFORE = {"gtsrb(5)": 96.120, "gtsrb(10)": 96.572, "cifar(5)": 67.430, "cifar(10)": 74.290}
+SETS = {
+    "gtsrb(5)": (12_140, 490, 151, 241),
+    "gtsrb(10)": (12_197, 433, 173, 221),
+    "cifar(5)": (6_743, 3_257, 882, 1_057),
+    "cifar(10)": (7_429, 2_571, 806, 653),
+}
+
+# Tables 3 to 6, by the name of our row, in the order of MODELS.
+PUBLISHED_ROWS: dict[str, tuple[Triple, ...]] = {
+    "history": (
+        (96.425, 9.776, 0.077),
+        (96.779, 7.691, 0.058),
+        (67.556, 0.869, 0.233),
+        (74.447, 1.225, 0.213),
+    ),
+    "arachne": (
+        (95.559, 10.225, 0.997),
+        (96.070, 11.778, 0.938),
+        (64.210, 8.299, 8.784),
+        (71.924, 12.653, 7.564),
+    ),
+    "forward": (
+        (96.371, 10.551, 0.165),
+        (96.774, 8.845, 0.104),
+        (67.558, 0.470, 0.037),
+        (74.354, 0.568, 0.110),
+    ),
+    "backward": (
+        (96.388, 13.000, 0.246),
+        (96.816, 10.092, 0.106),
+        (67.642, 1.756, 0.534),
+        (74.618, 2.707, 0.495),
+    ),
+    "deg - imp": (
+        (96.379, 16.571, 0.400),
+        (96.923, 13.718, 0.123),
+        (67.442, 3.433, 1.640),
+        (74.489, 3.201, 0.840),
+    ),
+    "deg & diff": (
+        (96.438, 11.816, 0.147),
+        (96.805, 8.291, 0.052),
+        (67.616, 1.142, 0.276),
+        (74.492, 1.715, 0.322),
+    ),
+    "last": (
+        (96.413, 10.245, 0.110),
+        (96.755, 6.236, 0.032),
+        (67.533, 0.669, 0.171),
+        (74.433, 2.205, 0.571),
+    ),
+    "before-last": (
+        (96.367, 8.306, 0.079),
+        (96.712, 4.804, 0.025),
+        (67.514, 0.384, 0.061),
+        (74.412, 0.720, 0.085),
+    ),
+}
+
+# Table 7: repaired on one half of the test images, scored on one half.
+FOLDS: dict[str, tuple[Triple, ...]] = {
+    "1 -> 2": (
+        (96.356, 5.438, 0.126),
+        (96.549, 1.374, 0.092),
+        (67.894, 1.297, 0.569),
+        (73.864, 2.592, 1.792),
+    ),
+    "2 -> 1": (
+        (96.166, 6.034, 0.214),
+        (96.708, 2.713, 0.137),
+        (67.460, 2.711, 0.865),
+        (74.290, 0.873, 0.314),
+    ),
+    "1 -> 1": (
+        (96.358, 8.320, 0.104),
+        (96.751, 4.313, 0.111),
+        (67.184, 1.887, 0.568),
+        (73.670, 4.060, 2.050),
+    ),
+    "2 -> 2": (
+        (96.314, 9.472, 0.166),
+        (96.793, 11.802, 0.110),
+        (68.366, 5.673, 2.023),
+        (74.516, 1.346, 0.360),
+    ),
+}
+
+
+TABLES = {
+    "3": ("RQ1: history against Arachne", ("history", "arachne")),
+    "4": ("RQ2: which impact", ("history", "forward", "backward")),
+    "5": ("RQ3: which data", ("history", "deg - imp", "deg & diff")),
+    "6": ("RQ4: which layer", ("history", "last", "before-last")),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method, `changes` to its settings, its swarm's design, and how many runs it gets."""
+
+    method: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    swarm: SwarmConfig | None = None
+    runs: int = 3
+
+    def settings(self, runs: int | None = None, seed: int = 0) -> Method:
+        """The method as this row wants it."""
+        base = METHODS[self.method]
+        config = replace(base.config, **self.changes, runs=runs or self.runs, seed=seed)
+        return Method(config, self.swarm or base.swarm)
+
+
+ROWS: dict[str, Row] = {
+    "history": Row("history", runs=10),
+    "arachne": Row("arachne", runs=10),
+    "forward": Row("history", {"impacts": "forward"}),
+    "backward": Row("history", {"impacts": "backward"}),
+    "deg - imp": Row("history", {"use_diff": False}),
+    "deg & diff": Row("history", {"use_imp": False}),
+    "last": Row("history", {"layers": ("last",)}),
+    "before-last": Row("history", {"layers": ("before-last",)}),
+}
+
+# Not of the paper: what it leaves open, its list of future work, and methods of this house.
+BEYOND: dict[str, Row] = {
+    "history, swarm as printed": Row("history", swarm=preset("paper-literal")),
+    "arachne, swarm as printed": Row("arachne", swarm=preset("paper-literal")),
+    "history, 200 positives": Row("history", {"n_positives": 200}),
+    "history, all positives": Row("history", {"positives": "all"}),
+    "history, ring": Row("history", swarm=preset("constricted", topology="ring")),
+    "history, 30 particles": Row("history", swarm=preset("constricted", particles=30)),
+    "history, start at the weights": Row("history", swarm=preset("constricted", start="current")),
+    "history, N_g x 5": Row("history", {"per_image": 5}),
+    "history, N_g x 20": Row("history", {"per_image": 20}),
+    "random weights": Row("random"),
+    "finetune": Row("finetune"),
+    "retrain": Row("retrain"),
+    "guarded": Row("guarded"),
+    "guarded, 0 %": Row("guarded", {"budget": 0.0}),
+    "guarded, 1 %": Row("guarded", {"budget": 0.01}),
+    "anchored": Row("anchored"),
+    "anchored, 1 %": Row("anchored", {"budget": 0.01}),
+    "anchored, all layers": Row(
+        "anchored",
+        {"scope": "all", "lr": 1e-4, "steps": 200, "checks": 4, "halvings": 3, "budget": 0.01},
+        runs=1,
+    ),
+}
+
+
+Models = Mapping[str, Mapping[str, Mapping[str, Cell]]]
+FIGURES: tuple[Figure, ...] = ("acc_after", "rr", "br")
+
+
+def render(summary: Summary) -> str:
+    """Everything that there is of: the models, Tables 3 to 7, what lies beyond."""
+    models: Models = summary["models"]
+    parts = [
+        "# Repair by training history",
+        "ACC / RR / BR in percent: the mean over runs, ± one standard deviation of the runs; as in "
+        "the publication, repaired and scored on the same test images (Table 7 apart). *published* "
+        "stands below ours.",
+        _subjects(models),
+    ]
+    for number, (title, rows) in TABLES.items():
+        parts += [f"## Table {number}. {title}", _table(models, rows, "repaired")]
+    if any(set(folds) - {"all"} for folds in models.values()):
+        parts += ["## Table 7. RQ5: two-fold", _folds(models)]
+    parts += [
+        "## On images not repaired on",
+        "The same patches on the validation images, which no repair has seen.",
+        _table(models, [*PUBLISHED_ROWS, *BEYOND], "held_out", published=False),
+        "## Beyond the paper",
+        "Repaired and scored on the test images, as in Tables 3 to 6.",
+        _table(models, ["history", "arachne", *BEYOND], "repaired", published=False),
+        "## Seconds of a run",
+        "Localisation and search, on one core that other work shares.",
+        _seconds(models),
+        "## Arachne's repair rate at the history method's break rate",
+        "Which methods repair no less than Arachne and break no more than the history method, on "
+        "the images repaired on and on those held out.",
+        _reached(models),
+    ]
+    return "\n\n".join(parts)
+
+
+def _subjects(models: Models) -> str:
+    lines = [
+        "| model | images | ACC before | pos | neg | deg | imp |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, folds in models.items():
+        cells = [each for each in _whole(folds).values() if "failed" not in each]
+        if not cells:
+            lines.append(f"| {name} | – | – | – | – | – | – |")
+            continue
+        # Gradient descent does not look at the previous checkpoint, and knows of no such sets.
+        cell = max(cells, key=lambda each: (each["sets"]["deg"] or 0) + (each["sets"]["imp"] or 0))
+        sets = " | ".join(f"{cell['sets'][key] or 0:,}" for key in ("pos", "neg", "deg", "imp"))
+        lines.append(f"| {name} | {cell['n']:,} | {100 * cell['before']:.2f} | {sets} |")
+    return "\n".join(lines)
+
+
+def _table(models: Models, rows: Iterable[str], where: Where, *, published: bool = True) -> str:
+    lines = ["| | " + " | ".join(models) + " |", "|---" * (len(models) + 1) + "|"]
+    before = [_before(models, name, where) for name in models]
+    lines.append("| before | " + " | ".join(before) + " |")
+    for row in _present(models, rows):
+        ours = [_shown(_whole(models[name]).get(row), where) for name in models]
+        lines.append(f"| **{row}** | " + " | ".join(ours) + " |")
+        if published:
+            lines += _theirs(models, PUBLISHED_ROWS[row])
+    return "\n".join(lines)
+
+
+def _whole(folds: Mapping[str, Mapping[str, Cell]]) -> Mapping[str, Cell]:
+    """The rows repaired on all test images: an exhibit may have none."""
+    return folds.get("all", {})
+
+
+def _theirs(models: Models, figures: Sequence[Sequence[float]]) -> list[str]:
+    """The published line, where any model has one."""
+    if not set(models) & set(MODELS):
+        return []
+    cells = [
+        f"*{_triple(figures[MODELS.index(name)])}*" if name in MODELS else "–" for name in models
+    ]
+    return ["| *published* | " + " | ".join(cells) + " |"]
+
+
+def _present(models: Models, rows: Iterable[str]) -> list[str]:
+    """The rows that any model has: a rehearsal has few."""
+    return [row for row in rows if any(row in _whole(folds) for folds in models.values())]
+
+
+def _before(models: Models, name: str, where: Where) -> str:
+    cells = (each for each in _whole(models[name]).values() if "failed" not in each)
+    cell = next(cells, None)
+    if cell is None:
+        return "–"
+    value = cell["before" if where == "repaired" else "held_out_before"]
+    count = cell["n" if where == "repaired" else "held_out_n"]
+    return f"{100 * value:.2f} (n = {count:,})"
+
+
+def _folds(models: Models) -> str:
+    lines = ["| repaired on -> scored on | " + " | ".join(models) + " |"]
+    lines.append("|---" * (len(models) + 1) + "|")
+    for pair, figures in FOLDS.items():
+        fold, other = pair.split(" -> ")
+        where: Where = "repaired" if fold == other else "held_out"
+        ours = [_with_before(models[name].get(fold, {}).get("history"), where) for name in models]
+        lines.append(f"| **{pair}** | " + " | ".join(ours) + " |")
+        lines += _theirs(models, figures)
+    return "\n".join(lines)
+
+
+def _with_before(cell: Cell | None, where: Where) -> str:
+    if cell is None or "failed" in cell:
+        return _shown(cell, where)
+    before = cell["before" if where == "repaired" else "held_out_before"]
+    return f"{_shown(cell, where)} (before {100 * before:.2f})"
+
+
+def _shown(cell: Cell | None, where: Where) -> str:
+    if cell is None:
+        return "–"
+    if "failed" in cell:
+        return f"no repair: {cell['failed'].split(':')[0]}"
+    return " / ".join(_mean(cell, where, figure) for figure in FIGURES)
+
+
+def _mean(cell: Cell, where: Where, figure: Figure) -> str:
+    values = [100 * value for value in _values(cell, figure, where)]
+    if not values:
+        return "–"
+    digits = 3 if figure == "br" else 2
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
+
+
+def _triple(figures: Sequence[float]) -> str:
+    return " / ".join(f"{each:.3f}" for each in figures)
+
+
+def mean_of(cell: Cell, figure: Figure, where: Where = "repaired") -> float:
+    """The mean over a cell's runs, a fraction; NaN, which no claim holds of, without any."""
+    values = _values(cell, figure, where)
+    return float(statistics.mean(values)) if values else math.nan
+
+
+def _values(cell: Cell, figure: Figure, where: Where) -> list[float]:
+    """A figure of every run that has one."""
+    values = [run[where][figure] for run in cell["runs"]]
+    return [value for value in values if value is not None]
+
+
+def _seconds(models: Models) -> str:
+    lines = ["| | " + " | ".join(models) + " |", "|---" * (len(models) + 1) + "|"]
+    for row in _present(models, [*PUBLISHED_ROWS, *BEYOND]):
+        cells = [_whole(models[name]).get(row, {}) for name in models]
+        shown = [f"{cell['seconds']:.0f}" if "seconds" in cell else "–" for cell in cells]
+        lines.append(f"| {row} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def _reached(models: Models) -> str:
+    lines = ["| | " + " | ".join(models) + " |", "|---" * (len(models) + 1) + "|"]
+    for row in _present(models, [*PUBLISHED_ROWS, *BEYOND]):
+        if row not in ("history", "arachne"):
+            shown = [_where_reached(_whole(models[name]), row) for name in models]
+            lines.append(f"| {row} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def _where_reached(rows: Mapping[str, Cell], row: str) -> str:
+    cell, history, arachne = (
+        rows.get(name, {"failed": ""}) for name in (row, "history", "arachne")
+    )
+    if any("failed" in each for each in (cell, history, arachne)):
+        return "–"
+    told: dict[Where, str] = {"repaired": "repaired on", "held_out": "held out"}
+    found = [words for where, words in told.items() if reaches(cell, history, arachne, where)]
+    return ", ".join(found) or "no"
+
+
+def reaches(cell: Cell, history: Cell, arachne: Cell, where: Where) -> bool:
+    """Whether a method repairs as much as Arachne and breaks no more than history, in the mean."""
+    repairs = mean_of(cell, "rr", where) >= mean_of(arachne, "rr", where)
+    return repairs and mean_of(cell, "br", where) <= mean_of(history, "br", where)

@@ -1,0 +1,133 @@
+"""What the source says of over-training, by rules; which are younger than the run, it is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+from experiments.studies.base import Claim
+from experiments.studies.overtraining.result import Arm, Summary
+
+ERRORS, ANSWERS, MAPS = "overtraining-errors", "overtraining-answers", "overtraining-maps"
+LATE = 0.1  # of the checkpoints: those that "at the end" is the mean of
+STEADY, SURE = 0.9, 0.9
+
+
+def judge(summary: Summary) -> list[Claim]:
+    """On group A where the source names none."""
+    arms = summary["arms"]
+    found = list(_errors(arms["augmented"]))
+    for arm, of in arms.items():
+        if of["maps"]:
+            found += [*_answers(arm, of), *_maps(arm, of)]
+    return found
+
+
+def _errors(of: Arm) -> Iterator[Claim]:
+    reference, last = of["choice"]["reference"], len(of["train"])
+    then, now = (of["train"][str(number)]["test"] for number in (reference, last))
+    known = last > reference
+    rows: tuple[tuple[Literal["error", "loss"], str, bool, str], ...] = (
+        ("error", "goes on falling", now["error"] < then["error"], ".1%"),
+        ("loss", "rises", now["loss"] > then["loss"], ".3f"),
+    )
+    for figure, what, holds, form in rows:
+        yield Claim(
+            exhibit=ERRORS,
+            what=f"augmented: past the reference epoch the test {figure} {what}",
+            published="so it does (Figure 2, curves)",
+            ours=f"{then[figure]:{form}} at {reference}, {now[figure]:{form}} at {last}, one run",
+            holds=holds if known else None,
+        )
+
+
+def _answers(arm: str, of: Arm) -> Iterator[Claim]:
+    last = of["maps"][max(of["maps"], key=int)]
+    groups = {group: last[group] for group in ("A", "C") if group in last}
+    known = len(groups) == 2
+    told = "a group is empty"
+    if known:
+        told = ", ".join(
+            f"{g} {each['p_class']:.2f} (n = {each['n']})" for g, each in groups.items()
+        )
+    yield Claim(
+        exhibit=ANSWERS,
+        what=f"{arm}: A stays confident (p above {SURE}), C does not",
+        published="A near 1 throughout, C swings (Figure 4)",
+        ours=f"p at the last checkpoint: {told}",
+        holds=groups["A"]["p_class"] > SURE > groups["C"]["p_class"] if known else None,
+    )
+
+
+def _maps(arm: str, of: Arm) -> Iterator[Claim]:
+    kinds = ("gradcam", "saliency", "deconvnet", "guided", "guided-minus")
+    rank = {kind: late(of, "A", kind, "spearman") for kind in kinds}
+    like = {kind: late(of, "A", kind, "ssim") for kind in kinds}
+    n = of["maps"][max(of["maps"], key=int)]["A"]["n"]
+    simple = ("deconvnet", "guided", "guided-minus")
+    rows = (
+        (
+            "Grad-CAM's Spearman exceeds saliency's",
+            "it does (Figure 5)",
+            ("gradcam", "saliency"),
+            rank,
+            rank["gradcam"] > rank["saliency"],
+        ),
+        (
+            "saliency's Spearman falls to 0.1",
+            "at most 0.1 throughout",
+            ("saliency",),
+            rank,
+            rank["saliency"] <= 0.1,
+        ),
+        (
+            "SSIM of saliency and Grad-CAM falls to 0.4",
+            "at most 0.4, 0.3 past 1,000 epochs",
+            ("saliency", "gradcam"),
+            like,
+            max(like["saliency"], like["gradcam"]) <= 0.4,
+        ),
+        (
+            "Spearman of Grad-CAM falls to 0.4",
+            "at most 0.4, 0.3 past 1,000 epochs",
+            ("gradcam",),
+            rank,
+            rank["gradcam"] <= 0.4,
+        ),
+        (
+            f"deconvnet, guided and guided-minus hardly change (Spearman above {STEADY})",
+            "little change, by eye (section 5.1)",
+            simple,
+            rank,
+            min(rank[kind] for kind in simple) > STEADY,
+        ),
+    )
+    for what, published, named, figures, holds in rows:
+        values = [figures[kind] for kind in named]
+        told = ", ".join(f"{k} {_text(v)}" for k, v in zip(named, values, strict=True))
+        yield Claim(
+            exhibit=MAPS,
+            what=f"{arm}: {what}",
+            published=published,
+            ours=f"{told}; group A, n = {n}",
+            holds=None if any(map(math.isnan, values)) else bool(holds),
+        )
+
+
+def late(of: Arm, group: str, kind: str, figure: Literal["spearman", "ssim"]) -> float:
+    """The mean of a likeness over the last tenth of the checkpoints; NaN without any value.
+
+    Checkpoints up to the reference are no end: they are left out.
+    """
+    numbers = sorted(of["maps"], key=int)
+    count = max(1, round(LATE * len(numbers)))
+    after = [number for number in numbers[-count:] if int(number) > of["choice"]["reference"]]
+    seen = [of["maps"][number].get(group) for number in after]
+    values = [each["maps"][kind][figure] for each in seen if each is not None]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _text(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"

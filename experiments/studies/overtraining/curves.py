@@ -1,0 +1,76 @@
+"""What changed over the training, as curves: one SVG of what was trained, one of its maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from experiments.studies.overtraining.result import Arm, Summary
+from robustkit.report import PALETTE, house_style, label, svg
+
+MAPS = ("saliency", "deconvnet", "guided", "guided-minus", "gradcam", "guided-gradcam")
+GROUPS = ("A", "B", "C")
+PARTS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of curves: their unit, and by name where each is in a checkpoint's entry of `kind`."""
+
+    unit: str
+    kind: Literal["train", "maps"]
+    curves: Mapping[str, Sequence[str]]
+
+
+TRAINING = (
+    Row("error", "train", {part: (part, "error") for part in PARTS}),
+    Row("loss", "train", {part: (part, "loss") for part in PARTS}),
+    Row("last layer's norm", "train", {"norm": ("last_layer_norm",)}),
+)
+ANSWERS = (
+    Row("probability of the class", "maps", {group: (group, "p_class") for group in GROUPS}),
+    Row("entropy, nats", "maps", {group: (group, "entropy") for group in GROUPS}),
+)
+LIKENESS = (
+    Row("Spearman, images A", "maps", {kind: ("A", "maps", kind, "spearman") for kind in MAPS}),
+    Row("SSIM, images A", "maps", {kind: ("A", "maps", kind, "ssim") for kind in MAPS}),
+)
+DRAWINGS = {"training": TRAINING, "answers": ANSWERS, "likeness": LIKENESS}
+
+
+def draw_traces(summary: Summary) -> Iterator[tuple[str, str]]:
+    """`training.svg`, `answers.svg` and `likeness.svg` of a summary, a column for each arm."""
+    for name, rows in DRAWINGS.items():
+        yield f"{name}.svg", _drawn(summary["arms"], rows, f"{name} over checkpoints")
+
+
+def _drawn(arms: Mapping[str, Arm], rows: Sequence[Row], alt: str) -> str:
+    from matplotlib.figure import Figure
+
+    with house_style():
+        drawing = Figure(figsize=(4.4 * len(arms), 2.2 * len(rows) + 0.4), layout="constrained")
+        places: Any = drawing.subplots(len(rows), len(arms), squeeze=False, sharex=True)
+        for line, row in zip(places, rows, strict=True):
+            for place, of in zip(line, arms.values(), strict=True):
+                entries: Mapping[str, Any] = of[row.kind]
+                numbers = sorted(entries, key=int)
+                for colour, (name, path) in zip(PALETTE, row.curves.items(), strict=False):
+                    heights = [_at(entries[number], path) for number in numbers]
+                    place.plot(list(map(int, numbers)), heights, label=name, color=colour, lw=1)
+                place.axvline(of["choice"]["reference"], color="0.6", linestyle=":", lw=1)
+            line[0].set_ylabel(row.unit)
+            if len(row.curves) > 1:
+                line[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        for place, arm in zip(places[0], arms, strict=True):
+            place.set_title(label(arm))
+        for place in places[-1]:
+            place.set_xlabel("checkpoint; dotted: the reference")
+        return str(svg(drawing, alt=alt))
+
+
+def _at(entry: Any, path: Sequence[str]) -> float:
+    for name in path:
+        entry = None if entry is None else entry.get(name)
+    return math.nan if entry is None else float(entry)

@@ -1,0 +1,317 @@
+"""The work of the study as jobs: a segment of a long training, a choice of images, maps of a
+checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from experiments.studies.overtraining.result import Choice, Chosen, Seen, Shown, Trained
+from robustkit import data, explain, models, training
+from robustkit.attacks import predict
+from robustkit.cli.models import resolve_net
+from robustkit.compute import derive_seed, device_of, resolve_device
+from robustkit.data import ImageSet, Splits
+from robustkit.errors import RunError
+from robustkit.models import Classifier
+from robustkit.reading import check_kind, read_json
+from robustkit.report import house_style
+from robustkit.report.pictures import show_image
+from robustkit.runs import atomic_path
+from robustkit.runs.summaries import check_has
+
+SHOWN = ("saliency", "guided", "gradcam")
+
+
+def draw_strips(
+    images: ImageSet,
+    names: list[str],
+    maps: Mapping[int, Mapping[str, Tensor]],
+    reference: int,
+    epochs: int,
+    file: Path,
+) -> None:
+    """A row for each image and kind of map, a column for each checkpoint; the reference marked."""
+    from matplotlib.figure import Figure
+
+    rows, columns = len(images) * len(SHOWN), 1 + len(maps)
+    with house_style():
+        drawing = Figure(figsize=(0.9 * columns, 0.95 * rows), layout="constrained")
+        places: Any = drawing.subplots(rows, columns, squeeze=False)
+        for place in places.ravel():
+            place.set_axis_off()
+        for number in range(len(images)):
+            for offset, kind in enumerate(SHOWN):
+                row = number * len(SHOWN) + offset
+                show_image(places[row, 0], images.images[number])
+                places[row, 0].set_title(f"{names[number]}: {kind}", fontsize=7)
+                for column, (segment, made) in enumerate(maps.items(), start=1):
+                    values = made[kind][number]
+                    size = float(values.abs().max()) or 1.0
+                    place = places[row, column]
+                    place.imshow(values.numpy(), cmap="bwr", vmin=-size, vmax=size)
+                    if row == 0:
+                        mark = " ref." if segment == reference else ""
+                        place.set_title(f"{segment * epochs}{mark}", fontsize=7)
+        with atomic_path(file) as temporary:
+            drawing.savefig(temporary, format="png", dpi=90)
+
+
+GROUPS = ("A", "B", "C")
+WINDOW = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One arm of the study: `count` training images of `data`, with or without augmentation."""
+
+    path: str
+    data: str
+    model: str
+    arm: str
+    augment: str
+    count: int
+    lr: float
+    epochs: int  # of a segment
+    seed: int
+    device: str = "cpu"
+
+    def file(self, segment: int) -> Path:
+        """The model after this segment, counted from 1."""
+        return Path(self.path) / f"{self.arm}_{segment:04}.safetensors"
+
+    def load(self, segment: int) -> Classifier:
+        """The model after this segment, on its device, in evaluation mode."""
+        return models.load(self.file(segment)).to(resolve_device(self.device)).eval()
+
+    def choice(self) -> Path:
+        """The file of the reference segment and the images that are looked at."""
+        return Path(self.path) / f"{self.arm}_choice.json"
+
+    def chosen(self, count: int) -> Chosen:
+        """What that file holds; raises `RunError` where it is not of `count` test images."""
+        path = self.choice()
+        found = check_kind(
+            read_json(path, error=RunError, follow=False), Chosen, str(path), error=RunError
+        )
+        check_has(found["groups"], GROUPS, f"{path}: groups")
+        if any(index >= count for group in GROUPS for index in found["groups"][group]):
+            raise RunError(f"{path}: groups: images beyond the {count} of the test set")
+        return found
+
+    def splits(self) -> Splits:
+        """The data, its training part cut to `count` images, classes kept even."""
+        splits = data.load(self.data)
+        if self.count >= len(splits.train):
+            return splits
+        chosen = data.stratified_sample(splits.train.labels, self.count, self.seed)
+        return splits.replaced(train=splits.train.subset(chosen))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Go on training where the segment before ended; momentum starts anew."""
+
+    id: str
+    setting: Setting
+    number: int
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = Trained
+
+    def run(self) -> dict[str, Any]:
+        """Losses and errors on training, validation and test images, and the last layer's norm."""
+        of, splits = self.setting, self.setting.splits()
+        if self.number == 1:
+            net = resolve_net(of.model, splits, seed=of.seed)
+        else:
+            net = of.load(self.number - 1)
+        config = training.TrainConfig(
+            epochs=of.epochs,
+            lr=of.lr,
+            schedule="constant",
+            warmup=0.0,
+            weight_decay=0.0,
+            augment=of.augment,
+            seed=derive_seed("segment", of.seed, self.number),
+        )
+        training.fit(net, splits, config, device=resolve_device(of.device))
+        models.save(net, of.file(self.number))
+        parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+        figures = {name: _loss_and_error(net, part) for name, part in parts.items()}
+        return {**figures, "last_layer_norm": float(_last_layer(net).weight.detach().norm())}
+
+
+@dataclass(frozen=True)
+class Choose:
+    """The segment of lowest validation loss, and the images of A, B and C there.
+
+    Per class of the test images: A the `each` surest right, B the `each` surest wrong, C the `few`
+    least sure, right ones and wrong ones.
+    """
+
+    id: str
+    setting: Setting
+    segments: int
+    each: int
+    few: int
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = Choice
+
+    def run(self) -> dict[str, Any]:
+        """The reference and the indices of test images by group; also written to a file."""
+        of, splits = self.setting, self.setting.splits()
+        losses = [
+            _loss_and_error(of.load(number), splits.val)["loss"]
+            for number in range(1, self.segments + 1)
+        ]
+        reference = 1 + min(range(len(losses)), key=losses.__getitem__)
+        groups = choose_images(of.load(reference), splits.test, self.each, self.few)
+        found = {"reference": reference, "groups": groups}
+        with atomic_path(of.choice()) as temporary:
+            temporary.write_text(json.dumps(found))
+        return found
+
+
+@dataclass(frozen=True)
+class Look:
+    """The maps of a segment's model, against those of the reference: one job, one checkpoint."""
+
+    id: str
+    setting: Setting
+    number: int
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = dict[str, Seen]
+
+    def run(self) -> dict[str, Any]:
+        """By group: likeness of every kind of map, entropy and the probability of the class."""
+        of, splits = self.setting, self.setting.splits()
+        choice = of.chosen(len(splits.test))
+        now, then = of.load(self.number), of.load(choice["reference"])
+        groups = {}
+        for group, indices in choice["groups"].items():
+            if not indices:  # a net may be right about everything
+                continue
+            images = splits.test.subset(torch.tensor(indices))
+            said = predict(now, images.images).softmax(dim=1)
+            maps, before = (heat_maps(net, images) for net in (now, then))
+            groups[group] = {
+                "n": len(images),
+                "entropy": float(torch.special.entr(said).sum(dim=1).mean()),
+                "p_class": float(said.gather(1, images.labels[:, None]).mean()),
+                "maps": {name: likeness(maps[name], before[name]) for name in maps},
+            }
+        return groups
+
+
+@dataclass(frozen=True)
+class Strips:
+    """A picture: some images of every group, their maps over the checkpoints."""
+
+    id: str
+    setting: Setting
+    segments: int
+    columns: int
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = Shown
+
+    def run(self) -> dict[str, Any]:
+        """Draws one strip for saliency and Grad-CAM of one image of each group."""
+        of, splits = self.setting, self.setting.splits()
+        choice = of.chosen(len(splits.test))
+        chosen = [indices[0] for indices in choice["groups"].values() if indices]
+        names = [group for group, indices in choice["groups"].items() if indices]
+        images = splits.test.subset(torch.tensor(chosen))
+        shown = _spaced(self.segments, self.columns, choice["reference"])
+        maps = {number: heat_maps(of.load(number), images) for number in shown}
+        file = Path(of.path) / f"{of.arm}_strips.png"
+        draw_strips(images, names, maps, choice["reference"], of.epochs, file)
+        return {"shown": shown}
+
+
+def choose_images(model: Classifier, images: ImageSet, each: int, few: int) -> dict[str, list[int]]:
+    """Indices of A, B and C: see `Choose`. Sureness is the highest probability."""
+    said = predict(model, images.images).softmax(dim=1)
+    sure, answer = said.max(dim=1)
+    right = answer == images.labels
+    groups: dict[str, list[int]] = {group: [] for group in GROUPS}
+    for number in range(images.num_classes):
+        own = images.labels == number
+        for group, mask in (("A", own & right), ("B", own & ~right)):
+            groups[group] += _most(sure, mask, each)
+        for mask in (own & right, own & ~right):
+            groups["C"] += _most(-sure, mask, few)
+    return groups
+
+
+def heat_maps(model: Classifier, images: ImageSet) -> dict[str, Tensor]:
+    """Maps (N,H,W) of the true class by every method; Grad-CAM of the last stage, enlarged, and as
+    "gradcam, native" at the size it has."""
+    x = images.floats().to(device_of(model))
+    with explain.trace(model, x, images.labels) as trace:
+        cams = explain.gradcam(trace)
+        last = list(cams)[-1]
+        height, width = x.shape[2:]
+        rectified = {rule: explain.rectified(trace, rule) for rule in explain.RELU_RULES}
+        maps = {
+            "saliency": explain.saliency(trace).sum(dim=1),
+            **{rule: each.sum(dim=1) for rule, each in rectified.items()},
+            "guided x input": (rectified["guided"] * x).sum(dim=1),
+            "gradcam": explain.enlarged(cams[last], (height, width)),
+            "gradcam, native": cams[last],
+            "guided-gradcam": explain.guided_gradcam(trace, last).sum(dim=1),
+        }
+        return {name: each.cpu() for name, each in maps.items()}
+
+
+def likeness(now: Tensor, then: Tensor) -> dict[str, Any]:
+    """Spearman and SSIM of maps with those of the reference; constant maps counted."""
+    window = min(WINDOW, 2 * ((min(now.shape[-2:]) - 1) // 2) + 1)
+    ranks = explain.spearman(now, then)
+    # Maps of fewer than 3 x 3 have no structure.
+    structure = explain.ssim(now, then, window=window).mean if window > 1 else None
+    return {
+        "spearman": ranks.mean,
+        "ssim": structure,
+        "n": len(ranks.values),
+        "constant": ranks.constant,
+        "window": window,
+    }
+
+
+def _most(values: Tensor, mask: Tensor, count: int) -> list[int]:
+    """Indices of the `count` largest values where `mask` is True, ties by index."""
+    among = torch.nonzero(mask).squeeze(1)
+    order = torch.sort(values[among], descending=True, stable=True).indices
+    found: list[int] = among[order[:count]].tolist()
+    return found
+
+
+def _loss_and_error(net: Classifier, images: ImageSet) -> dict[str, float]:
+    logits = predict(net, images.images)
+    wrong = logits.argmax(dim=1) != images.labels
+    return {
+        "loss": float(F.cross_entropy(logits, images.labels)),
+        "error": float(wrong.double().mean()),
+    }
+
+
+def _last_layer(net: Classifier) -> nn.Linear:
+    return [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
+
+
+def _spaced(segments: int, columns: int, reference: int) -> list[int]:
+    """About `columns` segments, evenly spread, the reference among them."""
+    count = min(columns, segments)
+    even = {1 + round(place * (segments - 1) / max(count - 1, 1)) for place in range(count)}
+    return sorted(even | {reference})

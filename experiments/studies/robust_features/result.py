@@ -1,0 +1,89 @@
+"""The summary of the study of robust and non-robust features."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, TypedDict
+
+from msgspec import Meta
+
+from robustkit.runs.summaries import Count, Interval, MeanShare, check_has
+
+
+class Trained(TypedDict):
+    """Accuracy on n test images."""
+
+    test_acc: MeanShare
+    n: Count
+
+
+class Alone(TypedDict):
+    """What a net's gradients look like."""
+
+    low: Interval
+    image: Interval
+    edges: Interval
+    norm: Interval
+    gradcam_edges: Interval
+
+
+class Similar(TypedDict):
+    """Likeness of two nets' maps."""
+
+    signed: Interval
+    absolute: Interval
+    ssim: Interval
+
+
+class Pair(TypedDict):
+    """Two nets beside each other."""
+
+    cosine: Interval
+    cav: Similar
+    gradcam: Similar
+
+
+class Compared(TypedDict):
+    """What was seen of all nets on n images, accuracies on the first `judged`."""
+
+    n: Count
+    judged: Count
+    noise_low: MeanShare
+    robust: dict[str, dict[str, MeanShare]]  # by net and radius, in 1/255
+    alone: dict[str, Alone]
+    beyond: dict[str, Alone]
+    pairs: dict[str, Pair]
+
+
+class Repeat(TypedDict):
+    """One repetition."""
+
+    train: dict[str, Trained]
+    compare: Compared
+
+
+class Summary(TypedDict):
+    """Repetitions by their seeds."""
+
+    study: str
+    repeats: Annotated[dict[str, Repeat], Meta(min_length=1)]
+
+
+def check(
+    summary: Summary,
+    where: str,
+    nets: Collection[str],
+    radii: Collection[str],
+    pairs: Collection[str],
+) -> None:
+    """Raise `RunError` where a net, a radius or one of `pairs` of nets is missing."""
+    others = [net for net in nets if net != "R"]
+    for repeat, of in summary["repeats"].items():
+        place, seen = f"{where}: repeats.{repeat}", of["compare"]
+        check_has(of["train"], nets, f"{place}.train")
+        check_has(seen["alone"], nets, f"{place}.compare.alone")
+        check_has(seen["beyond"], others, f"{place}.compare.beyond")
+        check_has(seen["robust"], nets, f"{place}.compare.robust")
+        for net in nets:
+            check_has(seen["robust"][net], radii, f"{place}.compare.robust.{net}")
+        check_has(seen["pairs"], pairs, f"{place}.compare.pairs")

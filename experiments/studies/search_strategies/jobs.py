@@ -1,0 +1,367 @@
+"""The work of the study as jobs: prepare R for a seed; a whole search, and its nets judged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from deap import tools
+
+from evolution import Genotype
+from evolution.genotype import Candidate, Scored
+from evolution.halving import rungs
+from evolution.objectives import individuals
+from evolution.protocol.config import EvolveConfig
+from evolution.protocol.jobs import PrepareReference, TrainNet
+from evolution.protocol.reference import architecture
+from evolution.protocol.trials import Search, surroundings
+from evolution.protocol.workspace import Workspace
+from evolution.runner.scheduler import Agenda
+from evolution.runner.searches import open_arm
+from experiments.studies.search_strategies.result import Baseline, Reference, Spent
+from experiments.studies.simulated import SimulatedWorkers, macs_of
+from robustkit import attacks, data, models
+from robustkit.cli.parser import plain
+from robustkit.compute import derive_seed
+from robustkit.data import ImageSet
+from robustkit.errors import RunError
+from robustkit.jobs import DivergedError
+from robustkit.jobs.executors import attempt
+from robustkit.reading import check_kind, read_json
+from robustkit.runs import Ledger, RunFolder, Trial, atomic_path
+from robustkit.runs.summaries import check_has
+
+WORKERS = 4
+MOMENTS = (0.25, 0.5, 0.75, 1.0)  # shares of the cost at which the nets found so far are judged
+JUDGED = 4  # nets judged at each
+
+_STEADY = {"mode": "steady", "in_flight": WORKERS}
+# Every search by what it has of its own; "short" is the control of inheritance.
+SEARCHES: dict[str, dict[str, object]] = {
+    "random": {"strategy": "random"},
+    "nsga2": {},
+    "mu_plus_lambda": {"strategy": "mu_plus_lambda"},
+    "ageing": {"strategy": "ageing"},
+    "steady": _STEADY,
+    "halving": _STEADY | {"halving": 2},
+    "halving of random": _STEADY | {"halving": 2, "strategy": "random"},
+    "short": {"epochs": 1},
+    "inheritance": {"epochs": 1, "inherit": True},
+}
+SMOKE = ("random", "halving", "inheritance")
+
+
+def common(seed: int, *, smoke: bool) -> EvolveConfig:
+    """R, space, data and budget of all searches of a seed."""
+    if smoke:
+        return EvolveConfig(
+            reference="small",
+            population=4,
+            generations=2,
+            epochs=2,
+            final_epochs=2,
+            train_size=200,
+            eps=0.15,
+            max_params=30_000,
+            max_macs=600_000,
+            seed=seed,
+        )
+    return EvolveConfig(
+        reference="vgg5?width=16",
+        population=8,
+        generations=4,
+        objectives="accuracy:max,transfer:min",
+        epochs=4,
+        final_epochs=6,
+        train_size=4000,
+        test_size=3000,
+        augment="flip",
+        views=2,
+        max_blocks=6,
+        max_macs=800_000,
+        # Depthwise convolutions take up to ten times as long a step on these cores, and the
+        # budget is in epochs.
+        kinds=("conv", "residual", "dense", "inception", "pool", "identity"),
+        channels=(16, 24, 32, 48, 64, 96, 128),
+        kernels=(3, 5),
+        seed=seed,
+    )
+
+
+def config_of(search: str, base: EvolveConfig) -> EvolveConfig:
+    """The settings of one search; fewer epochs a trial make for as many more generations."""
+    own = replace(base, **SEARCHES[search])  # type: ignore[arg-type]
+    return replace(own, generations=base.search_epochs // (own.population * own.epochs))
+
+
+def lowest_epochs(base: EvolveConfig) -> tuple[int, ...]:
+    """Every number of epochs for which some search wants to know how R's architecture does."""
+    found = [base.epochs]
+    while found[-1] > 1:
+        found.append(found[-1] // 2)
+    return tuple(reversed(found))
+
+
+SIDE = 16
+BASELINE = "baseline.json"
+
+
+def small_images(path: Path) -> str:
+    """CIFAR-10 at half its resolution, as a `--data` argument; written to `path` the first time."""
+    if not path.exists():
+        splits = data.load("cifar10", seed=0)
+        train = [splits.train, splits.val]
+        arrays = {
+            "x_train": np.concatenate([_halved(each) for each in train]),
+            "y_train": np.concatenate([each.labels.numpy() for each in train]),
+            "x_test": _halved(splits.test),
+            "y_test": splits.test.labels.numpy(),
+        }
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
+    return f"npz:{path}"
+
+
+def _halved(images: ImageSet) -> Any:
+    pixels = F.interpolate(images.images.float(), size=(SIDE, SIDE), mode="area")
+    return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def prepare_place(path: Path, config: EvolveConfig, source: str) -> Workspace:
+    """A fresh run folder at `path`; what an earlier attempt left is removed."""
+    shutil.rmtree(path, ignore_errors=True)
+    options = {"data": source, "root": None, "download": False, "device": "cpu"}
+    folder = RunFolder.create(path, verb="evolve", config=options | plain(config), command=[])
+    space = Workspace(folder)
+    space.scratch.mkdir()
+    space.net_path("R").parent.mkdir()
+    return space
+
+
+def place_beside(prepared: Path, path: Path, config: EvolveConfig) -> Workspace:
+    """A run folder of its own for one search, with R and what was derived from it linked."""
+    source = RunFolder.open(prepared).config["data"]
+    space = prepare_place(path, config, str(source))
+    for part in (space.net_path("R").parent, space.scratch):
+        shutil.copytree(prepared / part.name, part, copy_function=os.link, dirs_exist_ok=True)
+    return space
+
+
+def baseline_of(prepared: Path, epochs: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Trials of R's architecture by `epochs`; raises `RunError` where their file lacks one."""
+    path = prepared / BASELINE
+    told = read_json(path, error=RunError, follow=False)
+    found = check_kind(told, dict[str, Baseline], str(path), error=RunError)
+    check_has(found, map(str, epochs), str(path))
+    return {each: told[str(each)] for each in epochs}
+
+
+def judge_moments(
+    trials: Sequence[Trial],
+    config: EvolveConfig,
+    base: EvolveConfig,
+    baseline: Mapping[str, Mapping[str, Any]],
+    space: Workspace,
+) -> dict[str, list[dict[str, Any]]]:
+    """By share of the cost, the nets that the search would have named then, judged.
+
+    `trials` are in the order of their endings. Named are the `JUDGED` best by constrained
+    domination and crowding (NSGA-II's selection) among those tried longest. Each is trained from
+    scratch for the epochs of `base`, from a seed that no search knows, and tested: so no net
+    profits from having been lucky in its trial, or from inherited weights.
+    """
+    known: dict[str, dict[str, Any]] = {}
+    moments: dict[str, list[dict[str, Any]]] = {}
+    total = config.search_epochs
+    for moment in MOMENTS:
+        spent, seen = 0, []
+        for trial in trials:
+            spent += trial.payload.get("epochs", config.epochs)
+            if spent > moment * total:
+                break
+            seen.append(trial)
+        named = _best(seen, config, baseline)
+        for trial in named:
+            key = trial.payload["genotype_key"]
+            if key not in known:
+                known[key] = _judged(Genotype.from_dict(trial.payload["genotype"]), base, space)
+        moments[f"{moment:g}"] = [known[trial.payload["genotype_key"]] for trial in named]
+    return moments
+
+
+def _best(
+    trials: Sequence[Trial],
+    config: EvolveConfig,
+    baseline: Mapping[str, Mapping[str, Any]],
+) -> list[Trial]:
+    """Of the trials of most epochs that there are, the best."""
+    ended = [trial for trial in trials if trial.outcome == "Ok"]
+    longest = max((_epochs(trial, config) for trial in ended), default=0)
+    by_number = {t.payload["number"]: t for t in ended if _epochs(t, config) == longest}
+    whole = longest == config.epochs
+    objectives = config.objectives_above(baseline["R2" if whole else f"R2/{longest}"]["accuracy"])
+    scored = [
+        Scored(
+            Candidate(number, Genotype.from_dict(trial.payload["genotype"]), (), "", 0),
+            "Ok",
+            trial.result,
+        )
+        for number, trial in by_number.items()
+    ]
+    chosen = tools.selNSGA2(individuals(scored, objectives), JUDGED)
+    return [by_number[each.scored.candidate.number] for each in chosen]
+
+
+def _epochs(trial: Trial, config: EvolveConfig) -> int:
+    return int(trial.payload.get("epochs", config.epochs))
+
+
+def _judged(genotype: Genotype, base: EvolveConfig, space: Workspace) -> dict[str, Any]:
+    """Accuracy and transfer from R on test of a net trained from scratch; None where it fails."""
+    key, name = genotype.key(), "judged"
+    job = TrainNet(
+        run_path=str(space.folder.path),
+        architecture={"family": "blueprint", "blueprint": genotype.blueprint().to_dict()},
+        seed=derive_seed(base.seed, key, "judged"),
+        part="trial",
+        penalised=True,
+        final=False,
+        name=name,
+        epochs=base.epochs,
+    )
+    try:
+        job.run()
+    except DivergedError:
+        return {"key": key, "accuracy": None, "transfer": None}
+    return {"key": key, **measured(space.net(name), space)}
+
+
+def measured(net: models.Classifier, space: Workspace) -> dict[str, Any]:
+    """Accuracy, and the share of R's adversarials it gets wrong of what both get right, on test."""
+    made, labels = space.adversarials("R", "test", flipped=False), space.splits.test.labels
+    right = attacks.predict(net, space.splits.test.images).argmax(dim=1) == labels
+    misled = attacks.predict(net, made.images).argmax(dim=1) != labels
+    common = right & made.correct
+    return {
+        "accuracy": float(right.double().mean()),
+        "transfer": float(misled[common].double().mean()) if bool(common.any()) else 1.0,
+        "n": int(common.sum()),
+    }
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Train R, keep its gradients and adversarials, try its architecture at every budget."""
+
+    id: str
+    path: str
+    seed: int
+    smoke: bool
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = Reference
+
+    def run(self) -> dict[str, Any]:
+        """R's architecture on validation by epochs, and retrained and judged as the others are."""
+        root = Path(self.path)
+        source = "digits" if self.smoke else small_images(root / f"cifar10-{self.seed}.npz")
+        config = common(self.seed, smoke=self.smoke)
+        space = prepare_place(root / f"R-{self.seed}", config, source)
+        own, run_path = architecture("R", config.reference, space), str(space.folder.path)
+
+        def train(part: str, **of: Any) -> dict[str, Any]:
+            seed = derive_seed(self.seed, "reference", part)
+            return TrainNet(run_path, own, seed, part, penalised=False, **of).run()
+
+        train("train", final=True, name="R")
+        PrepareReference(run_path).run()
+        found = {
+            str(epochs): train("trial", final=False, scored=True, epochs=epochs)
+            for epochs in lowest_epochs(config)
+        }
+        space.folder.write_json(BASELINE, found)
+        train("trial", final=False, name="R2", epochs=config.epochs)
+        names = ("accuracy", "transfer", "macs")
+        validation = {epochs: {name: of[name] for name in names} for epochs, of in found.items()}
+        return {"validation": validation, "judged": measured(space.net("R2"), space)}
+
+
+@dataclass(frozen=True)
+class SearchAndJudge:
+    """One search beside the prepared R, on simulated workers, and its nets judged on the way."""
+
+    id: str
+    path: str
+    search: str
+    seed: int
+    smoke: bool
+    timeout: float | None = None
+
+    kind: ClassVar[Any] = Spent
+
+    def run(self) -> dict[str, Any]:
+        """What was spent, in trials and in operations; see `judge_moments` for the rest."""
+        base = common(self.seed, smoke=self.smoke)
+        config = config_of(self.search, base)
+        prepared = Path(self.path) / f"R-{self.seed}"
+        path = Path(self.path) / f"{self.search.replace(' ', '-')}-{self.seed}"
+        space = place_beside(prepared, path, config)
+        lower = [] if config.halving is None else rungs(config.epochs, config.halving)[:-1]
+        tried = baseline_of(prepared, [config.epochs, *lower])
+        baseline = {"R2": tried[config.epochs], **{f"R2/{each}": tried[each] for each in lower}}
+        with Ledger.create(space.folder.file("ledger.sqlite")) as ledger:
+            time = self._search(config, space, baseline, ledger)
+            trials = ledger.in_order()
+        spent = sum(trial.payload.get("epochs", config.epochs) for trial in trials)
+        found = {
+            "trials": len(trials),
+            "failed": sum(trial.outcome != "Ok" for trial in trials),
+            "epochs": spent,
+            "time": time,
+            "moments": judge_moments(trials, config, base, baseline, space),
+        }
+        space.clear_scratch()
+        return found
+
+    def _search(
+        self,
+        config: EvolveConfig,
+        space: Workspace,
+        baseline: Mapping[str, Mapping[str, Any]],
+        ledger: Ledger,
+    ) -> float:
+        """Run it; the simulated time it took, in epochs of R's operations."""
+        shape, classes = space.splits.train.shape, space.splits.train.num_classes
+
+        def duration(job: TrainNet) -> float:
+            epochs = config.epochs if job.epochs is None else job.epochs
+            return epochs * macs_of(job, shape, classes) / float(baseline["R2"]["macs"])
+
+        workers = SimulatedWorkers(WORKERS, duration, attempt)
+        agenda = Agenda(workers, ledger, lambda trial: None)
+        search = Search(
+            arm="evolve",
+            run_path=str(space.folder.path),
+            seed=derive_seed(self.seed, "search"),
+            around=surroundings(space),
+            inherit=config.inherit,
+        )
+        open_arm(
+            search,
+            config,
+            space.splits,
+            baseline,
+            agenda,
+            ledger,
+            priority=0,
+            done=lambda found: None,
+        ).advance()
+        agenda.work()
+        return workers.now

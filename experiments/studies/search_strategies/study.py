@@ -1,0 +1,232 @@
+"""How much a set of nets dominates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from experiments.studies.base import OURS, Claim, Exhibit, Plan, Results, Study, clear_of, enter
+from experiments.studies.search_strategies.jobs import (
+    JUDGED,
+    MOMENTS,
+    SEARCHES,
+    SMOKE,
+    WORKERS,
+    Prepare,
+    SearchAndJudge,
+)
+from experiments.studies.search_strategies.result import Measured, Seeds, Summary, check
+from robustkit.jobs.run import Piece
+from robustkit.report import PALETTE, house_style, label, svg
+from robustkit.stats import over_seeds
+
+
+def hypervolume(nets: Iterable[Mapping[str, Any]], accuracy: float) -> float:
+    """The area that judged nets dominate, in points of accuracy times the share not transferred.
+
+    From the corner where accuracy is `accuracy` (in [0,1]) and all adversarials transfer. Nets
+    that failed, and those no better than the corner, add nothing.
+    """
+    points = sorted(
+        (
+            (net["accuracy"] - accuracy, 1 - net["transfer"])
+            for net in nets
+            if net["accuracy"] is not None and net["accuracy"] > accuracy
+        ),
+        reverse=True,
+    )
+    area, reached = 0.0, 0.0
+    for gained, kept in points:
+        if kept > reached:
+            area += gained * (kept - reached)
+            reached = kept
+    return 100 * area
+
+
+LINES = ("-", "--", ":")
+
+
+def courses(searches: Mapping[str, Seeds]) -> str:
+    """Means over seeds as lines, the seeds as dots beside them."""
+    from matplotlib.figure import Figure
+
+    with house_style():
+        drawing = Figure(figsize=(7.5, 4.2), layout="constrained")
+        place: Any = drawing.subplots()
+        count = len(searches)
+        for number, (search, of) in enumerate(searches.items()):
+            colour = PALETTE[number % len(PALETTE)]
+            moments = list(next(iter(of.values()))["hypervolume"])
+            values = [[each["hypervolume"][moment] for each in of.values()] for moment in moments]
+            aside = 1.2 * (number - (count - 1) / 2)
+            at = [100 * float(moment) + aside for moment in moments]
+            line = LINES[number // len(PALETTE) % len(LINES)]
+            style = {"color": colour, "linestyle": line, "lw": 1.6, "label": label(search)}
+            place.plot(at, [over_seeds(each)["mean"] for each in values], **style)
+            for where, each in zip(at, values, strict=True):
+                place.plot([where] * len(each), each, "o", color=colour, markersize=3, alpha=0.6)
+        # Searches stand side by side at each moment, so that their seeds can be told apart.
+        place.set_xticks([100 * float(moment) for moment in moments])
+        place.set(xlabel="share of the epochs spent (%)", ylabel="hypervolume, points")
+        place.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        return str(svg(drawing, alt="Hypervolume of every search over what it has spent"))
+
+
+SEEDS = 3
+FLOOR = 0.05  # accuracy below R's architecture at which a net is worth nothing
+SHARES = tuple(f"{moment:g}" for moment in MOMENTS)
+END = SHARES[-1]
+EXHIBIT = "search-strategies"
+SPENT: tuple[tuple[Literal["trials", "epochs", "time"], int], ...] = (
+    ("trials", 0),
+    ("epochs", 0),
+    ("time", 1),
+)
+RIVALS = ("random", "nsga2")
+
+
+def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+    """R of every seed, then every search."""
+    seeds = range(plan.seed, plan.seed + (1 if plan.smoke else SEEDS))
+    place = (str(plan.folder),)
+    searches = SMOKE if plan.smoke else tuple(SEARCHES)
+    return [
+        [Prepare(f"R/{seed}", *place, seed, plan.smoke) for seed in seeds],
+        [
+            SearchAndJudge(f"{search}/{seed}", *place, search, seed, plan.smoke)
+            for seed in seeds
+            for search in searches
+        ],
+    ]
+
+
+def summarise(results: Results) -> dict[str, Any]:
+    """By search and seed the hypervolume at every moment, with what was spent for it."""
+    found: dict[str, Any] = {}
+    for name, own in results.items():
+        search, seed = name.split("/")
+        if search != "R":
+            accuracy = results[f"R/{seed}"]["judged"]["accuracy"] - FLOOR
+            volumes = {
+                moment: hypervolume(nets, accuracy) for moment, nets in own["moments"].items()
+            }
+            nets = own["moments"][END]
+            spent = {key: own[key] for key in ("trials", "failed", "epochs", "time")}
+            cell = found.setdefault(search, {})
+            cell[seed] = {"hypervolume": volumes, "nets": nets, **spent}
+    reference = {name.split("/")[1]: own for name, own in results.items() if name.startswith("R/")}
+    order = [search for search in SEARCHES if search in found]
+    return {
+        "study": "search-strategies",
+        "searches": {search: found[search] for search in order},
+        "reference": reference,
+    }
+
+
+def gain(searches: Mapping[str, Seeds], search: str, rival: str) -> dict[str, Any]:
+    """By how much a search ends above another, seed by seed."""
+
+    def last(name: str, seed: str) -> float:
+        return float(searches[name][seed]["hypervolume"][END])
+
+    return over_seeds([last(search, seed) - last(rival, seed) for seed in searches[search]])
+
+
+def judge(summary: Summary) -> list[Claim]:
+    """By a rule fixed beforehand: an interval over seeds clear of 0, at the whole cost."""
+    searches = summary["searches"]
+    gains = {
+        (search, rival): gain(searches, search, rival)
+        for search in searches
+        for rival in RIVALS
+        if search != rival and rival in searches
+    }
+    return [
+        Claim(
+            exhibit=EXHIBIT,
+            what=f"{search} finds more than {rival}",
+            published="ours",
+            ours=f"{_points(gained, sign=True)} points, {gained['n']} seeds",
+            holds=clear_of(gained, 0.0),
+        )
+        for (search, rival), gained in gains.items()
+    ]
+
+
+def render(summary: Summary) -> str:
+    """Hypervolumes over cost, gains over both rivals, what was spent; in Markdown."""
+    searches = summary["searches"]
+    judged = [of["judged"] for of in summary["reference"].values()]
+    parts = [
+        "# Search strategies at equal cost",
+        f"The {JUDGED} nets that each search would have named after a share of its epochs, trained "
+        "from scratch with a seed that no search knows and tested: the area they dominate in "
+        f"accuracy and in what does not transfer, in points of accuracy above R's architecture "
+        f"minus {100 * FLOOR:g} points ({_told(judged, 'accuracy')} retrained alike, of R's "
+        f"adversarials {_told(judged, 'transfer')} transfer to it). Means over seeds with "
+        "Student's 95 % intervals; gains are seed by seed.",
+        _table(searches),
+        f"Time is that of {WORKERS} simulated workers whose trials last as long as their nets "
+        "compute, in epochs of R's architecture.",
+    ]
+    return "\n\n".join(parts)
+
+
+def _told(judged: Sequence[Measured], what: Literal["accuracy", "transfer"]) -> str:
+    return f"{100 * over_seeds([each[what] for each in judged])['mean']:.1f} %"
+
+
+def _table(searches: Mapping[str, Seeds]) -> str:
+    shares = [f"{100 * moment:g} %" for moment in MOMENTS]
+    gains = [f"over {rival}" for rival in RIVALS]
+    head = ["search", *shares, *gains, "trials", "epochs", "time"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for search, of in searches.items():
+        cells = []
+        for moment in MOMENTS:
+            volumes = [each["hypervolume"][f"{moment:g}"] for each in of.values()]
+            cells.append(_points(over_seeds(volumes), only_mean=moment != MOMENTS[-1]))
+        for rival in RIVALS:
+            other = search != rival and rival in searches
+            cells.append(_points(gain(searches, search, rival), sign=True) if other else "–")
+        for what, digits in SPENT:
+            mean = over_seeds([each[what] for each in of.values()])["mean"]
+            cells.append(f"{mean:.{digits}f}")
+        lines.append(f"| {search} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _points(found: Mapping[str, Any], *, sign: bool = False, only_mean: bool = False) -> str:
+    text = f"{found['mean']:+.2f}" if sign else f"{found['mean']:.2f}"
+    if only_mean or found["low"] is None:
+        return text
+    low, high = (f"{found[end]:+.2f}" if sign else f"{found[end]:.2f}" for end in ("low", "high"))
+    return f"{text} [{low}, {high}]"
+
+
+def draw(summary: Summary) -> Iterable[tuple[str, str]]:
+    """Hypervolume over cost."""
+    yield "courses.svg", courses(summary["searches"])
+
+
+enter(
+    Study(
+        name="search-strategies",
+        system=OURS,
+        title="Search strategies at equal training cost on CIFAR-10",
+        source="what generations, rungs, inherited weights and ageing are worth here",
+        scales={
+            "smoke": "digits, two searches of few candidates; seconds",
+            "small": "CIFAR-10 at 16 × 16, nine searches of 128 epochs, 3 seeds; two core-hours",
+        },
+        exhibits=(Exhibit(name=EXHIBIT, shows="hypervolume at equal cost, judged on test"),),
+        deviations=(),
+        phases=phases,
+        summarise=summarise,
+        kind=Summary,
+        check=lambda summary, where: check(summary, where, RIVALS, SHARES),
+        judge=judge,
+        render=render,
+        draw=draw,
+    )
+)

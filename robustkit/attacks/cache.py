@@ -1,0 +1,358 @@
+"""Safetensors files written row by row and mapped from the disk, where memory would not do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as pack
+from torch import Tensor
+
+from robustkit.data import read_only
+from robustkit.errors import RunError
+from robustkit.reading import check_regular, open_bounded, parse_json
+from robustkit.runs import atomic_path
+
+SMALL_RUN = 2**20  # bytes up to which a tensor is read rather than mapped
+# The format's names of types, and numpy's. Others are not written here.
+_TYPES: dict[str, tuple[torch.dtype, Any]] = {
+    "BOOL": (torch.bool, np.bool_),
+    "U8": (torch.uint8, np.uint8),
+    "I8": (torch.int8, np.int8),
+    "I16": (torch.int16, np.int16),
+    "I32": (torch.int32, np.int32),
+    "I64": (torch.int64, np.int64),
+    "F16": (torch.float16, np.float16),
+    "F32": (torch.float32, np.float32),
+    "F64": (torch.float64, np.float64),
+}
+_NAMES = {dtype: name for name, (dtype, _) in _TYPES.items()}
+_LENGTH = 8  # bytes that say how long the header is
+
+
+class Digest(Protocol):
+    """What `hashlib` makes."""
+
+    def update(self, data: Any, /) -> None:
+        """Go on with these bytes."""
+
+    def hexdigest(self) -> str:
+        """The digest so far, as text."""
+
+
+def write_rows(
+    path: Path,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    rows: Iterable[Tensor],
+    digest: Digest,
+    notes: Callable[[str], Mapping[str, str]],
+) -> None:
+    """Write one tensor to a new file as its `rows` (n,...) come, and its digest into the header.
+
+    `notes(hexdigest)` is the header's metadata; its length must not depend on the digest. `digest`
+    is updated with the tensor's bytes. Raises `ValueError` where the rows are not what `shape` and
+    `dtype` say.
+    """
+    size = dtype.itemsize * int(np.prod(shape))
+    about = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [0, size]}
+
+    def header(hexdigest: str) -> bytes:
+        text = json.dumps({"__metadata__": notes(hexdigest), name: about}).encode()
+        text += b" " * (-len(text) % 8)  # as the format wants tensors aligned
+        return len(text).to_bytes(_LENGTH, "little") + text
+
+    blank = header("0" * len(digest.hexdigest()))
+    written = 0
+    with path.open("wb") as file:
+        file.write(blank)
+        for part in rows:
+            if part.dtype != dtype or part.shape[1:] != shape[1:]:
+                raise ValueError(f"rows of {part.dtype} {tuple(part.shape)} in {dtype} {shape}")
+            content = part.contiguous().flatten().view(torch.uint8).numpy().data
+            digest.update(content)
+            file.write(content)
+            written += len(content)
+        if written != size:
+            raise ValueError(f"{written} bytes of rows, where {dtype} {shape} has {size}")
+        file.seek(0)
+        file.write(header(digest.hexdigest()))
+
+
+def mapped_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that is known to be whole; large ones mapped, read-only.
+
+    Raises `KeyError` for a type that is not written here, `RunError` for what is no such file.
+    """
+    with open_bounded(path, error=RunError) as file:
+        length = int.from_bytes(file.read(_LENGTH), "little")
+        header = parse_json(file.read(length), str(path), error=RunError)
+    header.pop("__metadata__", None)
+    return {
+        name: _mapped(path, _LENGTH + length + about["data_offsets"][0], about)
+        for name, about in header.items()
+    }
+
+
+def _mapped(path: Path, offset: int, about: Mapping[str, Any]) -> Tensor:
+    dtype, kind = _TYPES[about["dtype"]]
+    shape = tuple(about["shape"])
+    size = int(np.prod(shape)) * dtype.itemsize
+    if size > SMALL_RUN:
+        return read_only(np.memmap(path, kind, "r", offset, shape))
+    with open_bounded(path, error=RunError) as file:
+        file.seek(offset)
+        content = bytearray(file.read(size))
+    if not content:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(content, dtype=dtype).view(shape)
+
+
+FORMAT = 1
+SMALL = 2**20  # bytes of what is kept in memory besides
+# Bytes of sets that a computation without a folder keeps in memory; more goes to a temporary one.
+SMALL_SETS = 16 * 2**20
+_NOTES = "robustkit_store"
+
+Tensors = dict[str, Tensor]
+Origin = Mapping[str, Any]
+Fault = Callable[[Tensors], str | None]  # what is wrong with tensors, None for nothing
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tensor to be made row by row: its whole `shape`, its `dtype`, and what makes it.
+
+    `make` yields consecutive parts (n,...) on the CPU, N rows in all.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    make: Callable[[], Iterable[Tensor]]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the whole tensor."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+class Store:
+    """A folder of results; `None` keeps small ones in memory only.
+
+    Whatever cannot be what its name says (cut short, bits flipped, of another model) is computed
+    anew and said in `notes`, one line each. `hits` and `misses` count what was asked for. What a
+    folder `beside` holds is taken from there, and nothing is written to it.
+    """
+
+    def __init__(self, folder: Path | None, beside: Path | None = None) -> None:
+        self.folder, self._beside = folder, beside
+        self.hits = self.misses = 0
+        self.notes: list[str] = []
+        self._small: dict[str, Tensors] = {}
+
+    def fetch(
+        self,
+        kind: str,
+        origin: Origin,
+        make: Callable[[], Tensors],
+        fault: Fault | None = None,
+    ) -> Tensors:
+        """The tensors that depend on `origin` (JSON values) alone: those kept, or made and kept.
+
+        Kept ones are made anew, too, where `fault` says what is wrong with them: a checksum is no
+        proof of who wrote a file.
+        """
+        path, name = self.path(kind, origin), f"{kind}-{key(origin)}"
+        if name in self._small:
+            self.hits += 1
+            return self._small[name]
+        if (kept := self._kept(kind, origin, fault)) is not None:
+            self.hits += 1
+            return self._remember(name, kept)
+        self.misses += 1
+        made = make()
+        if (path := self._writable(path)) is not None:
+            write(path, made, origin)
+        return self._remember(name, made)
+
+    def fetch_rows(
+        self,
+        kind: str,
+        origin: Origin,
+        name: str,
+        rows: Rows,
+        fault: Callable[[Tensor], str | None] | None = None,
+    ) -> Tensor:
+        """As `fetch`, for one tensor `name` that may be larger than memory.
+
+        It is written part by part, and mapped from its file: whoever writes into it is stopped by
+        the system. Without a folder it is in memory.
+        """
+
+        def unfit(kept: Tensors) -> str | None:
+            found = kept.get(name)
+            if found is None or found.shape != rows.shape or found.dtype != rows.dtype:
+                return f"not {rows.dtype} {rows.shape}"
+            return None if fault is None else fault(found)
+
+        if rows.nbytes <= SMALL:
+            return self.fetch(kind, origin, lambda: {name: _collect(rows)}, unfit)[name]
+        path = self.path(kind, origin)
+        if (kept := self._kept(kind, origin, unfit)) is not None:
+            self.hits += 1
+            return kept[name]
+        self.misses += 1
+        if (path := self._writable(path)) is None:
+            return _collect(rows)
+        _stream(path, name, rows, origin)
+        return mapped_tensors(path)[name]
+
+    @contextmanager
+    def room(self, size: int) -> Iterator[Store]:
+        """A store for sets of `size` bytes in all: this one, or a temporary one on the disk.
+
+        The latter where this one has no folder and the sets would not be small in memory; it is
+        removed on leaving. Hits, misses and notes are this one's.
+        """
+        if self.folder is not None or size <= SMALL_SETS:
+            yield self
+            return
+        with TemporaryDirectory(prefix="robustkit-") as scratch:
+            other = Store(Path(scratch))
+            other.notes = self.notes
+            try:
+                yield other
+            finally:
+                self.hits, self.misses = self.hits + other.hits, self.misses + other.misses
+
+    def _kept(self, kind: str, origin: Origin, fault: Fault | None) -> Tensors | None:
+        """What is kept of this origin, whole and true to its name; else a note of what is not."""
+        for folder in (self.folder, self._beside):
+            path = None if folder is None else folder / _file_name(kind, origin)
+            if path is None or not path.is_file():
+                continue
+            kept = _read(path, origin, fault)
+            if not isinstance(kept, str):
+                return kept
+            self.notes.append(f"{path}: {kept}; computed anew")
+        return None
+
+    def _writable(self, path: Path | None) -> Path | None:
+        """`path` with its folder made, or None where nothing can be kept."""
+        if path is not None and path.exists() and not path.is_file():
+            self.notes.append(f"{path}: not a file, so this is not kept")
+            return None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _remember(self, name: str, tensors: Tensors) -> Tensors:
+        if sum(value.nbytes for value in tensors.values()) <= SMALL:
+            self._small[name] = tensors
+        return tensors
+
+    def path(self, kind: str, origin: Origin) -> Path | None:
+        """Where what depends on `origin` is, or would be, kept."""
+        return None if self.folder is None else self.folder / _file_name(kind, origin)
+
+
+def key(origin: Origin) -> str:
+    """32 hexadecimal digits for what `origin` says."""
+    return hashlib.sha256(_written(origin).encode()).hexdigest()[:32]
+
+
+def _file_name(kind: str, origin: Origin) -> str:
+    return f"{kind}-{key(origin)}.safetensors"
+
+
+def write(path: Path, tensors: Tensors, origin: Origin) -> None:
+    """Write tensors with their origin and checksum, whole or not at all."""
+    plain = {name: value.contiguous() for name, value in tensors.items()}
+    notes = {"format": FORMAT, "origin": origin, "sha256": checksum(plain)}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(pack(plain, metadata={_NOTES: json.dumps(notes)}))
+
+
+def _stream(path: Path, name: str, rows: Rows, origin: Origin) -> None:
+    """Write one tensor as `write` does, without ever having it in memory."""
+    digest = hashlib.sha256(_header(name, rows.dtype, rows.shape))
+
+    def notes(sha256: str) -> dict[str, str]:
+        return {_NOTES: json.dumps({"format": FORMAT, "origin": origin, "sha256": sha256})}
+
+    with atomic_path(path) as temporary:
+        write_rows(temporary, name, rows.shape, rows.dtype, rows.make(), digest, notes)
+
+
+def _collect(rows: Rows) -> Tensor:
+    whole = torch.empty(rows.shape, dtype=rows.dtype)
+    start = 0
+    for part in rows.make():
+        whole[start : start + len(part)] = part
+        start += len(part)
+    return whole
+
+
+def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    """Tensors and origin of a file; raises `ValueError` saying what is wrong with it.
+
+    Large tensors are mapped, not read: they can be looked at only.
+    """
+    try:
+        check_regular(path, error=RunError)
+        with safe_open(path, framework="pt") as file:
+            notes = parse_json((file.metadata() or {})[_NOTES], "its notes", error=RunError)
+            found, origin, expected = notes["format"], notes["origin"], notes["sha256"]
+            if found != FORMAT:
+                raise ValueError(f"of format {found}, this version reads {FORMAT}")
+        # What the library has found whole, that is.
+        tensors = mapped_tensors(path)
+    except (SafetensorError, RunError, KeyError, TypeError, OSError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"damaged ({reason})") from None
+    if checksum(tensors) != expected:
+        raise ValueError("damaged (its checksum is not its content's)")
+    return tensors, origin
+
+
+def _read(path: Path, origin: Origin, fault: Fault | None) -> Tensors | str:
+    """The tensors, or why they cannot be used."""
+    try:
+        tensors, found = read(path)
+    except ValueError as error:
+        return str(error)
+    if _written(found) != _written(origin):
+        return "of another model, data or attack than its name says"
+    wrong = None if fault is None else fault(tensors)
+    return tensors if wrong is None else wrong
+
+
+def checksum(tensors: Tensors) -> str:
+    """SHA-256 over names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].contiguous().cpu()
+        digest.update(_header(name, value.dtype, value.shape))
+        if value.numel():
+            # As bytes first: numpy does not know every type that weights have.
+            digest.update(value.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _header(name: str, dtype: torch.dtype, shape: Iterable[int]) -> bytes:
+    return f"{name} {dtype} {list(shape)};".encode()
+
+
+def _written(origin: Origin) -> str:
+    return json.dumps(origin, sort_keys=True)

@@ -1,0 +1,194 @@
+"""Adversarial sets to and from other tools: `.npz` with their provenance, and PNG to look at.
+
+Sets may be larger than memory: they are written and read part by part.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustkit.attacks.cache import SMALL_SETS
+from robustkit.attacks.crafting import AdversarialSet, to_levels
+from robustkit.data import ImageSet, read_only
+from robustkit.data.arrays import check_size, opened_npz, read_header
+from robustkit.errors import AttackError
+from robustkit.reading import open_bounded, parse_json, printable
+from robustkit.runs import atomic_path, write_text
+from robustkit.specs import shortened
+
+CHUNK = 16 * 2**20  # bytes copied or looked at at once
+_READ = ("images", "labels", "provenance")
+
+
+@dataclass(frozen=True, eq=False)
+class ForeignSet:
+    """Adversarials made elsewhere: `images` (N,C,H,W), and where they are from.
+
+    Float32 in [0,1] or uint8. A large set is mapped from a temporary file and can be looked at
+    only.
+    """
+
+    images: Tensor
+    provenance: dict[str, Any]
+
+
+def export_npz(made: AdversarialSet, images: ImageSet, path: Path) -> None:
+    """Write `images` (N,C,H,W), float32 or uint8 where they were rounded, `labels`, `correct`,
+    `fooled` and `provenance` (JSON).
+
+    Nothing is lost: `import_npz` reads the same numbers back. Raises `RunError` when the file
+    cannot be written.
+    """
+    arrays = {
+        "images": made.images.numpy(),
+        "labels": images.labels.numpy(),
+        "correct": made.correct.numpy(),
+        "fooled": made.fooled.numpy(),
+        "provenance": np.array(json.dumps(made.origin)),
+    }
+    with (
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name, array in arrays.items():
+            # As `np.savez_compressed` does, which needs an array of the file in memory.
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def export_png(made: AdversarialSet, images: ImageSet, folder: Path) -> None:
+    """Write one PNG an image into a new `folder`, pixels rounded to the nearest of 256 levels.
+
+    `index.csv` says of each its label and whether the source is right and fooled;
+    `provenance.json` what the set depends on. Rounding may take a fooling image's success.
+    """
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["file", "label", "class", "correct", "fooled"])
+    for index, whole in enumerate(made.images):
+        image = to_levels(whole)
+        name = f"{index:05}.png"
+        shown = image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()
+        Image.fromarray(shown).save(folder / name)
+        label = int(images.labels[index])
+        verdict = (bool(made.correct[index]), bool(made.fooled[index]))
+        rows.writerow([name, label, images.classes[label], *verdict])
+    write_text(folder / "index.csv", table.getvalue())
+    write_text(folder / "provenance.json", json.dumps(made.origin, indent=2) + "\n")
+
+
+def import_npz(path: Path, images: ImageSet) -> ForeignSet:
+    """Read adversarials of `images`, in their order, that this or another tool wrote.
+
+    `images` in the file is float in [0,1] or uint8, (N,C,H,W) or (N,H,W,C); `labels`, where given,
+    must be those of `images`. Without `provenance` (JSON) it is the file's name. The file's SHA-256
+    is added to it. Raises `AttackError` naming the file and what is wrong with it.
+    """
+    most = 16 * images.images.numel() + CHUNK  # of whatever kind of float
+    with opened_npz(path, error=AttackError) as arrays:
+        names = list(arrays.files)
+        kept = {name: _array(arrays, name, most) for name in _READ if name in names}
+    # All of a file is hashed, so it holds no more than a few sets of this size.
+    with open_bounded(path, error=AttackError, limit=4 * most) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if "images" not in kept:
+        held = shortened(printable(", ".join(names))) or "none"
+        raise AttackError(f"{path}: no array 'images'; it has {held}")
+    adversarials = _pixels(kept["images"], images, path)
+    if "labels" in kept and not np.array_equal(kept["labels"], images.labels.numpy()):
+        raise AttackError(f"{path}: its labels are not those of the images it is judged on")
+    provenance = _provenance(kept.get("provenance"), path)
+    return ForeignSet(adversarials, {**provenance, "sha256": digest})
+
+
+def _array(arrays: Any, name: str, most: int) -> np.ndarray[Any, Any]:
+    """One array of an archive: in memory if it is small, else mapped from a file without name.
+
+    Raises `ValueError` where it takes more than `most` bytes: a few may unfold to any number.
+    """
+    member = f"{name}.npy" if f"{name}.npy" in arrays.zip.namelist() else name
+    size = arrays.zip.getinfo(member).file_size
+    if size > most:
+        raise ValueError(f"'{name}' takes {size:,} bytes, too many for these images")
+    if size <= SMALL_SETS:
+        check_size(arrays, name)
+        array: np.ndarray[Any, Any] = arrays[name]
+        return array
+    with arrays.zip.open(member) as packed, TemporaryFile(prefix="robustkit-") as file:
+        return _unpacked(packed, file)
+
+
+def _unpacked(packed: IO[bytes], file: IO[bytes]) -> np.ndarray[Any, Any]:
+    """The array in `packed`, a member of an archive, mapped from `file`, into which it is copied.
+
+    Raises `ValueError` for one of Python objects, or with fewer bytes than its header says.
+    """
+    shape, by_columns, dtype = read_header(packed)
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    while content := packed.read(CHUNK):
+        file.write(content)
+    if file.tell() < size:
+        raise ValueError(f"an array of shape {shape} has more bytes than the {file.tell():,}")
+    file.flush()
+    return np.memmap(file, dtype, "r", 0, shape, "F" if by_columns else "C")
+
+
+def _pixels(found: np.ndarray[Any, Any], images: ImageSet, path: Path) -> Tensor:
+    wanted = tuple(images.images.shape)
+    if found.ndim == 4 and found.shape != wanted and found.transpose(0, 3, 1, 2).shape == wanted:
+        found = found.transpose(0, 3, 1, 2)
+    if found.shape != wanted:
+        raise AttackError(f"{path}: images of shape {found.shape}, not {wanted} of the images")
+    if found.dtype != np.uint8 and found.dtype.kind != "f":
+        raise AttackError(f"{path}: images of {found.dtype}; they are uint8 or float in [0,1]")
+    if found.dtype != np.uint8:
+        ends = np.array([[part.min(), part.max()] for part in _parts(found)], dtype=np.float64)
+        low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+        if not (low >= 0 and high <= 1):
+            raise AttackError(f"{path}: images over [{low:g}, {high:g}], not in [0,1]")
+    if found.dtype in (np.uint8, np.float32):
+        # A large one stays where it lies, also with its channels last.
+        return read_only(found if isinstance(found, np.memmap) else np.ascontiguousarray(found))
+    return _as_float32(found)
+
+
+def _parts(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    step = max(1, CHUNK // max(1, array[0].nbytes))
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
+
+
+def _as_float32(found: np.ndarray[Any, Any]) -> Tensor:
+    """A copy in float32: of a small array in memory, of a large one in a file without name."""
+    if not isinstance(found, np.memmap):
+        return torch.from_numpy(np.ascontiguousarray(found, dtype=np.float32))
+    with TemporaryFile(prefix="robustkit-") as file:
+        copied = np.memmap(file, np.float32, "w+", 0, found.shape)
+    start = 0
+    for part in _parts(found):
+        copied[start : start + len(part)] = part
+        start += len(part)
+    return read_only(copied)
+
+
+def _provenance(written: np.ndarray[Any, Any] | None, path: Path) -> dict[str, Any]:
+    if written is None:
+        return {"file": path.name}
+    read = parse_json(str(written), f"{path}: 'provenance'", error=AttackError)
+    return read if isinstance(read, dict) else {"said": read}

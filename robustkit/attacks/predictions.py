@@ -1,0 +1,206 @@
+"""Logits of a model on many images, and whether they are logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustkit import models
+from robustkit.attacks.cache import Store, checksum, key
+from robustkit.attacks.ensemble import Ensemble
+from robustkit.compute import (
+    Note,
+    fitting_batches,
+    isolated_rng,
+    on_device,
+    single_thread,
+    torch_generator,
+)
+from robustkit.compute.batching import warn
+from robustkit.data import ImageSet, to_unit
+from robustkit.errors import DataError, ModelError
+from robustkit.models import Classifier, matched
+from robustkit.models.card import WRAPPED
+from robustkit.models.state import pure
+
+# Images computed at once where they fit: what committed results were computed with.
+BATCH = 500
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    batch_size: int | None = None,
+    device: torch.device | None = None,
+    on_note: Note = warn,
+) -> Tensor:
+    """Logits (N,K) on the CPU of `images` (N,C,H,W), uint8 or float in [0,1].
+
+    In evaluation mode and in batches of `batch_size`, by default 500 or as many as fit, so that N
+    may exceed memory; the model is left as it was. It is moved to `device` for as long, and a batch
+    that does not fit there is halved, of which `on_note` is told. Raises `ModelError` for a model
+    that gives no (N,K) logits, `DeviceError` where not even one image fits.
+    """
+    with on_device(model, device) as place, pure(model):
+        batches = fitting_batches(
+            model,
+            tuple(images.shape[1:]),
+            chosen=batch_size,
+            most=BATCH,
+            backward=False,
+            on_note=on_note,
+        )
+
+        def logits(part: slice) -> Tensor:
+            some = images[part]
+            # Copied: the images may lie on a file, and a model may write into what it is given.
+            pixels = (
+                to_unit(some.to(place)) if some.dtype == torch.uint8 else some.to(place, copy=True)
+            )
+            made: Tensor = model(pixels)
+            check_logits(made, model, len(some))
+            return made.float().cpu()
+
+        return torch.cat([made for _, made in batches.over(len(images), logits)])
+
+
+def check_logits(outputs: Any, model: nn.Module, count: int | None = None) -> None:
+    """Raise `ModelError` unless `outputs` are float (N,K), of `count` images where it is given."""
+    right = isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.is_floating_point()
+    if right and count in (None, len(outputs)):
+        return
+    said = type(outputs).__name__
+    if isinstance(outputs, Tensor):
+        said = f"{str(outputs.dtype).removeprefix('torch.')} {tuple(outputs.shape)}"
+    rows = "N" if count is None else count
+    raise ModelError(
+        f"{_name(model)}: must give float logits ({rows},K) of {rows} images, not {said}"
+    )
+
+
+def check_predictions(logits: Tensor, model: nn.Module, images: ImageSet) -> None:
+    """Raise unless `logits` (N,K) can be compared with the labels of `images`.
+
+    `ModelError` where some are NaN, `DataError` where a label has no logit.
+    """
+    if lost := int(logits.isnan().any(dim=1).sum()):
+        raise ModelError(f"{_name(model)}: NaN among the logits of {lost} of {len(logits)} images")
+    _check_labels(logits, model, images)
+
+
+def check_model(model: nn.Module, images: ImageSet) -> None:
+    """Ask `model` about the first image; raise where it gives no logits or too few for the labels.
+
+    `ModelError` and `DataError`, as `predict` and `check_predictions` raise them; NaN passes.
+    """
+    _check_labels(predict(model, images.images[:1], batch_size=1), model, images)
+
+
+def _check_labels(logits: Tensor, model: nn.Module, images: ImageSet) -> None:
+    if isinstance(model, Classifier) and model.classes:
+        _check_names(model, images)
+    last = int(images.labels.max())
+    if last >= logits.shape[1]:
+        raise DataError(
+            f"labels reach {last}, but {_name(model)} gives {logits.shape[1]} logits: labels must "
+            f"be in [0, {logits.shape[1] - 1}]"
+        )
+
+
+def _check_names(model: Classifier, images: ImageSet) -> None:
+    """Raise where both have names and labels would count other classes than logits do."""
+    if model.classes == images.classes or len(model.classes) != images.num_classes:
+        return
+    if matched(model, images.classes, _name(model), "the images").order is not model.order:
+        raise ModelError(
+            f"{_name(model)}: has the images' classes in another order: use "
+            "models.matched(model, images.classes)"
+        )
+
+
+def _name(model: nn.Module) -> str:
+    return type(model).__name__
+
+
+class Answers:
+    """The classes that one net sees in sets of images, each asked once; kept in `store`.
+
+    `digest` tells the net from others. All sets have as many images as `images`, with its labels.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        images: ImageSet,
+        store: Store,
+        *,
+        batch_size: int | None = None,
+        on_note: Note | None = None,
+    ) -> None:
+        self.digest = source_digest(net, images.shape)
+        self._net = net
+        self._images = images
+        self._store = store
+        self._batch_size = batch_size
+        self._on_note = on_note or store.notes.append
+
+    def clean(self) -> Tensor:
+        """The classes int64 (N,) that the net sees in the clean images."""
+        return self.seen({"data": self._images.digest()}, lambda: self._images.images)
+
+    def seen(self, origin: Mapping[str, Any], pictures: Callable[[], Tensor]) -> Tensor:
+        """The classes int64 (N,) that the net sees in the pictures that `origin` names.
+
+        `pictures` gives them, uint8 or float in [0,1] (N,C,H,W), and is called only where the
+        answers are not in the store. Raises `ModelError` for a net that gives no logits or NaN,
+        `DataError` where a label has no logit.
+        """
+        asked = {"net": self.digest, "images": origin}
+        kept = self._store.fetch("answers", asked, lambda: self._ask(pictures()), self._fault)
+        return kept["classes"]
+
+    def _fault(self, kept: dict[str, Tensor]) -> str | None:
+        found, count = kept.get("classes"), len(self._images)
+        if found is None or found.dtype != torch.int64 or found.shape != (count,):
+            return f"not a class for each of {count:,} images"
+        return "a negative class" if bool((found < 0).any()) else None
+
+    def _ask(self, pictures: Tensor) -> dict[str, Tensor]:
+        logits = predict(self._net, pictures, batch_size=self._batch_size, on_note=self._on_note)
+        check_predictions(logits, self._net, self._images)
+        return {"classes": logits.argmax(1)}
+
+
+def source_digest(net: nn.Module, shape: tuple[int, ...]) -> str:
+    """The digest of any net that takes images of `shape` (C,H,W): of what it computes.
+
+    A classifier's is that of its model file; an ensemble's that of its members and how they are
+    fused. Code may change while weights stay, so what a user's own module, wrapped or a factory's,
+    answers to a fixed probe is part of its digest.
+    """
+    if isinstance(net, Ensemble):
+        return key(
+            {"members": [source_digest(each, shape) for each in net.members], "fuse": net.fuse}
+        )
+    if not isinstance(net, models.Classifier):
+        kinds = [[name, type(each).__qualname__] for name, each in net.named_modules()]
+        weights = checksum(
+            {name: each for name, each in net.state_dict().items() if isinstance(each, Tensor)}
+        )
+        return key({"modules": kinds, "weights": weights, "says": _says(net, shape)})
+    if net.card.architecture.get("family") not in ("factory", WRAPPED):
+        return models.digest(net)
+    return key({"weights": models.digest(net), "says": _says(net, shape)})
+
+
+def _says(net: nn.Module, shape: tuple[int, ...]) -> str:
+    """The checksum of the logits of four random images; on one thread, so that it is the same
+    wherever it is computed, and with random states of its own for a net that draws."""
+    probe = torch.rand((4, *shape), generator=torch_generator("probe of a factory's network"))
+    with isolated_rng(0), single_thread():
+        return checksum({"": predict(net, probe, batch_size=4)})

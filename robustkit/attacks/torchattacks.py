@@ -1,0 +1,329 @@
+"""torchattacks' LGV, which trains copies of the model and attacks those (Gubri et al. 2022)."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.attacks.base import Attack
+from robustkit.attacks.cache import checksum
+from robustkit.attacks.norms import NORMS
+from robustkit.attacks.parameters import check_parameters
+from robustkit.compute import device_of, is_out_of_memory
+from robustkit.compute.seeds import isolated_rng
+from robustkit.data import ImageSet
+from robustkit.errors import AttackError, did_you_mean
+
+if TYPE_CHECKING:
+    import torchattacks
+
+BATCH = 256  # the paper's
+# What was collected last from a model, and from which weights and settings.
+_COLLECTED: WeakKeyDictionary[nn.Module, tuple[str, list[nn.Module]]] = WeakKeyDictionary()
+
+
+def open_lgv(
+    kind: type[torchattacks.attack.Attack],
+    model: nn.Module,
+    images: ImageSet,
+    eps: float,
+    parameters: dict[str, Any],
+) -> torchattacks.attack.Attack:
+    """The attack with its models collected: by training on `images`, once for the same weights.
+
+    What is collected does not depend on global random states. The model itself stays as it is.
+    """
+    device = device_of(model)
+    apart = copy.deepcopy(model).requires_grad_(True)
+    attack = kind(apart, _Loader(images, device), eps=eps, verbose=False, **parameters)
+    wanted = f"{checksum(dict(model.state_dict()))} {images.digest()} {sorted(parameters.items())}"
+    known, kept = _COLLECTED.get(model, ("", []))
+    if known != wanted:
+        quiet = io.StringIO()
+        with isolated_rng(0), torch.enable_grad(), contextlib.redirect_stderr(quiet):
+            attack.collect_models()
+        kept = [each.eval().requires_grad_(False) for each in attack.list_models]
+        if not kept:
+            raise AttackError(
+                "torchattacks:LGV collected no model: epochs and nb_models_epoch must be at least 1"
+            )
+        _COLLECTED[model] = (wanted, kept)
+    attack.load_models(list(kept))
+    return attack
+
+
+@dataclass(frozen=True)
+class _Loader:
+    """Shuffled batches of float images, as a DataLoader gives them."""
+
+    images: ImageSet
+    device: torch.device
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // BATCH)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in torch.split(torch.randperm(len(self.images)), BATCH):
+            labels = self.images.labels[part].to(self.device)
+            yield self.images.floats(part).to(self.device), labels
+
+
+PREFIX = "torchattacks:"
+# What the library raises for parameters and images that it cannot use.
+_LIBRARY_ERRORS = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    TypeError,
+    ArithmeticError,
+    AssertionError,
+    KeyError,
+)
+WHOLE_RANGE = 1.0  # the linf radius that no image in [0,1] can leave
+
+# What `Attack` has itself, or the wrapper sees to.
+_OURS = (
+    *("self", "model", "norm", "eps", "max_epsilon", "seed", "n_classes", "verbose"),
+    *("trainloader", "attack_class", "kwargs"),
+)
+# Attacks made of others, which take a radius though their signatures do not say so.
+_RADIUS = inspect.Parameter("eps", inspect.Parameter.KEYWORD_ONLY, default=8 / 255)
+_CONTAINERS = {"LGV": _RADIUS, "MultiAttack": _RADIUS}
+# Attacks of the whole l2 ball by their name; those that take a `norm` can do either.
+_L2 = ("PGDL2", "PGDRSL2")
+# Searches that never ask for a gradient.
+GRADIENT_FREE = ("GN", "OnePixel", "Pixle", "SPSA", "Square", "VANILA")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchAttack(Attack):
+    """The attack `library_name` of torchattacks with `parameters` as it calls them.
+
+    `bounded` tells whether it keeps to the ε-ball itself. Those that look for the nearest
+    adversarial at whatever distance (CW, DeepFool, …) do not: of what they find, what lies outside
+    `eps` is given back as the clean image, since it is no success. Their `eps` is by default the
+    whole range. `examples` are what LGV trains on.
+    """
+
+    library_name: str
+    parameters: tuple[tuple[str, Any], ...] = ()
+    bounded: bool = True
+    examples: ImageSet | None = None
+
+    @property
+    def name(self) -> str:
+        """As on the command line."""
+        return PREFIX + self.library_name
+
+    @property
+    def gradient_free(self) -> bool:
+        """Whether the attack only asks for outputs."""
+        if self.library_name == "MultiAttack":
+            return all(each.gradient_free for each in _members(self.parameters, 0.0, self.norm))
+        return self.library_name in GRADIENT_FREE
+
+    def trained_on(self, images: ImageSet) -> TorchAttack:
+        """This attack with images to train on, if it is one that trains."""
+        return replace(self, examples=images) if self.library_name == "LGV" else self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name and hyper-parameters as plain values: the attack's identity in caches."""
+        import torchattacks as library
+
+        return {
+            "name": self.name,
+            "eps": self.eps,
+            "norm": self.norm,
+            "targeted": self.targeted,
+            "parameters": dict(self.parameters),
+            "version": library.__version__,
+            **({} if self.examples is None else {"examples": self.examples.digest()}),
+        }
+
+    def perturb(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+        stop_when_fooled: bool,
+    ) -> Tensor:
+        """Run the library's attack; `stop_when_fooled` is its own affair.
+
+        Raises `AttackError` where the attack cannot do what is asked or cannot take these images.
+        """
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        if not len(images):
+            return images.clone()
+        with isolated_rng(seed):
+            attack = self._open(model, _classes(model, images), seed)
+            if self.targeted:
+                _aim(attack, self.name)
+            made = _call(attack, images, labels, self.name)
+        # Some divide by a gradient that is zero: where nothing was found, the image stays.
+        made = torch.where(made.isfinite().flatten(1).all(dim=1)[:, None, None, None], made, images)
+        return made if self.bounded else self._within(made, images)
+
+    def _open(self, model: nn.Module, classes: int, seed: int) -> torchattacks.attack.Attack:
+        kind, parameters = find(self.library_name), dict(self.parameters)
+        if self.library_name == "LGV":
+            if self.examples is None:
+                raise AttackError(f"{self.name} trains on images: give them with `trained_on`")
+            return open_lgv(kind, model, self.examples, self.eps, parameters)
+        if self.library_name == "MultiAttack":
+            members = _members(self.parameters, self.eps, self.norm)
+            if len(members) < 2:
+                raise AttackError(f"{self.name}: name at least two attacks, as in 'PGD+Square'")
+            return kind([each._open(model, classes, seed) for each in members])
+        known = inspect.signature(kind.__init__).parameters
+        offered = {
+            "eps": self.eps,
+            "max_epsilon": self.eps,
+            "norm": {"linf": "Linf", "l2": "L2"}[self.norm],
+            "seed": seed,
+            "n_classes": classes,
+            "verbose": False,
+        }
+        chosen = {name: value for name, value in offered.items() if name in known}
+        try:
+            return kind(model, **chosen, **parameters)
+        except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
+            raise AttackError(f"{self.name}: {_line(error)}") from error
+
+    def _within(self, made: Tensor, images: Tensor) -> Tensor:
+        inside = self.geometry.size(made - images) <= self.eps
+        return torch.where(inside[:, None, None, None], made, images)
+
+
+def find(name: str) -> type[torchattacks.attack.Attack]:
+    """The library's class of that name; raises `AttackError` with the nearest names."""
+    classes = library_attacks()
+    if name not in classes:
+        raise AttackError(f"torchattacks has no attack '{name}'{did_you_mean(name, classes)}")
+    return classes[name]
+
+
+def library_attacks() -> dict[str, type[torchattacks.attack.Attack]]:
+    """Every attack class of torchattacks by its name."""
+    import torchattacks as library  # scipy and half a second; few runs need it
+
+    return {name: getattr(library, name) for name in sorted(library.__all__)}
+
+
+def make_foreign(name: str, given: Mapping[str, Any]) -> TorchAttack:
+    """The attack `name` of torchattacks; `given` holds `eps`, `norm`, `targeted` and its own.
+
+    Raises `AttackError` for an unknown name or parameter, a value of another type than the
+    signature's default, a norm the attack cannot do, or a target for one that takes none.
+    """
+    kind = find(name)
+    label = PREFIX + name
+    signature = inspect.signature(kind.__init__).parameters
+    own = {key: each for key, each in signature.items() if key not in _OURS}
+    kinds = {key: _kinds(kind, each) for key, each in own.items()}
+    kinds |= {"eps": (float,), "norm": (str,), "targeted": (bool,)}
+    check_parameters(label, given, kinds)
+    _check_signs(label, given, own)
+    radius = signature.get("eps", signature.get("max_epsilon", _CONTAINERS.get(name)))
+    norm = given.get("norm", "l2" if name in _L2 else "linf")
+    if norm in NORMS and radius is not None and norm not in _norms(name, signature):
+        raise AttackError(f"attack {label} works in {_norms(name, signature)[0]} only, not {norm}")
+    parameters = tuple((key, given[key]) for key in own if key in given)
+    bounded = radius is not None
+    if name == "MultiAttack":
+        bounded = all(each.bounded for each in _members(parameters, 0.0, norm))
+    attack = TorchAttack(
+        library_name=name,
+        parameters=parameters,
+        bounded=bounded,
+        eps=given.get("eps", WHOLE_RANGE if radius is None else radius.default),
+        norm=norm,
+        targeted=given.get("targeted", False),
+    )
+    _rehearse(attack)
+    return attack
+
+
+def _check_signs(
+    label: str, given: Mapping[str, Any], own: Mapping[str, inspect.Parameter]
+) -> None:
+    """Refuse numbers below zero where the library's own are not, and counts of nothing."""
+    for name, value in given.items():
+        default = own[name].default if name in own else None
+        numbers = all(type(each) in (int, float) for each in (default, value))
+        if default is None or not numbers or default < 0:
+            continue
+        least = 1 if type(default) is int and default >= 1 and type(value) is int else 0
+        if not least <= value < float("inf"):
+            raise AttackError(f"attack {label}: {name} must be at least {least}, not {value:g}")
+
+
+def _members(parameters: Iterable[tuple[str, Any]], eps: float, norm: str) -> list[TorchAttack]:
+    """The attacks of a MultiAttack, named as in "attacks=FGSM+PGD", all within one ball."""
+    names = str(dict(parameters).get("attacks", ""))
+    if not names:
+        raise AttackError(f"{PREFIX}MultiAttack: name its attacks, as in '?attacks=PGD+Square'")
+    return [make_foreign(name, {"eps": eps, "norm": norm}) for name in names.split("+")]
+
+
+def _norms(name: str, signature: Mapping[str, inspect.Parameter]) -> tuple[str, ...]:
+    if "norm" in signature or name == "MultiAttack":
+        return tuple(NORMS)
+    return ("l2",) if name in _L2 else ("linf",)
+
+
+def _kinds(kind: type, parameter: inspect.Parameter) -> tuple[type, ...]:
+    """The types a parameter may have: its default's, and real where the docstring says float."""
+    if parameter.default in (parameter.empty, None):
+        return (str,) if parameter.name == "attacks" else ()
+    documented = re.search(rf"\b{parameter.name} \(([^)]*)\)", kind.__doc__ or "")
+    real = type(parameter.default) is int and documented and documented[1] == "float"
+    return (float,) if real else (type(parameter.default),)
+
+
+def _rehearse(attack: TorchAttack) -> None:
+    """Find out now, on nothing, whether the attack can be made and aimed."""
+    if attack.library_name == "LGV":  # it starts by training, which is no rehearsal
+        if attack.targeted:
+            raise AttackError(f"{attack.name} has no targeted form")
+        return
+    opened = attack._open(nn.Linear(1, 2), 2, 0)
+    if attack.targeted:
+        _aim(opened, attack.name)
+
+
+def _aim(attack: torchattacks.attack.Attack, name: str) -> None:
+    if "targeted" not in attack.supported_mode:
+        raise AttackError(f"{name} has no targeted form")
+    attack.set_mode_targeted_by_label(quiet=True)
+
+
+def _call(attack: torchattacks.attack.Attack, images: Tensor, labels: Tensor, name: str) -> Tensor:
+    try:
+        with torch.enable_grad():
+            made: Tensor = attack(images, labels)
+    except _LIBRARY_ERRORS as error:
+        if is_out_of_memory(error):
+            raise  # a smaller batch may do
+        shape = "x".join(map(str, images.shape[1:]))
+        raise AttackError(f"{name} failed on images of {shape}: {_line(error)}") from error
+    return made.detach().to(images)
+
+
+def _classes(model: nn.Module, images: Tensor) -> int:
+    with torch.no_grad():
+        return int(model(images[:1]).shape[1])
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,195 @@
+"""Where the jobs of a run are carried out: options that change how fast it is, never what it says.
+
+They may be given anew when a run is resumed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from robustkit.cli.parser import HOUSEKEEPING, CommandParser, Options, real
+from robustkit.errors import ConfigError, RobustkitError, RunError
+from robustkit.reading import typed_path
+from robustkit.runs import Ledger, RunFolder, check_same_config
+from robustkit.runs.folder import EDITED
+
+# What a resumed run may be given differently: results are the same to the bit whichever it is.
+FREE = ("executor", "workers", "ray_address", "cpus_per_trial", "gpus_per_trial")
+
+
+def add_executor_options(parser: CommandParser, jobs: str, *, default: str = "processes") -> Any:
+    """`--executor`, `--workers` and where Ray's are; `jobs` is what is done at a time.
+
+    Returns the group, for the limits of a verb that has any.
+    """
+    parser.adjust = for_executor
+    group = parser.add_argument_group("executor")
+    group.add_argument("--executor", default=default, help="inline, processes or ray")
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        help=f"{jobs} at a time, one thread each; 0 with ray: as many as there is room for",
+    )
+    group.add_argument(
+        "--ray-address", metavar="auto|HOST:PORT", help="Ray cluster to join; none: this machine"
+    )
+    group.add_argument("--cpus-per-trial", type=real, default=1.0, help="CPUs of each Ray worker")
+    group.add_argument(
+        "--gpus-per-trial", type=real, default=0.0, help="GPUs of each, 0.25 packs four on one"
+    )
+    return group
+
+
+def for_executor(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with what an inline executor cannot keep left out unless it was asked for."""
+    if config.get("executor") != "inline":
+        return dict(config)
+    able = {"workers": 1, "timeout": None}
+    changed = {name: given.get(name, value) for name, value in able.items() if name in config}
+    return {**config, **changed}
+
+
+RUNS = Path("runs")
+LATER = ("extend", "trust", "download")  # options that folders of older versions may lack
+EMPTY = {"config.yaml", "env.json", ".lock"}  # what a run folder holds before there are results
+
+
+def add_run_options(parser: CommandParser, *, resumable: bool) -> None:
+    """`--out` and `--device`, and `--resume` where a verb can go on with an interrupted run."""
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--out", metavar="DIR", help="new run folder; none: the next free under runs/"
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    if resumable:
+        group.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
+
+
+def add_data_options(parser: CommandParser) -> None:
+    """`--data` and what goes with it, for every verb that loads images."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--data",
+        default="digits",
+        help="digits, mnist, fashion_mnist, cifar10, cifar100, svhn, gtsrb, cifar10c, folder:PATH, "
+        "images:PATH?labels=FILE, imagenet:PATH or npz:PATH, with ?size=224&resize=256&… behind",
+    )
+    group.add_argument("--root", metavar="DIR", help="folder of the data; none: $ROBUSTKIT_DATA")
+    group.add_argument(
+        "--download",
+        action="store_true",
+        help="allow data to be downloaded into the root, and weights into their cache",
+    )
+
+
+def settings(verb: str, options: Options) -> dict[str, Any]:
+    """What the run does: the options or, with `--resume`, those its folder was made with.
+
+    Where the jobs are carried out may be given anew; modules that extended the run have to be.
+    Raises `ConfigError` for `--out` beside `--resume`, and `RunError` naming the first other option
+    that was given and differs from the saved one, or that the saved ones lack.
+    """
+    chosen = for_executor(_without_housekeeping(options.values), options.given)
+    resume = options.values.get("resume")
+    if resume is None:
+        return chosen
+    if options.out is not None:
+        raise ConfigError(
+            "--out and --resume exclude each other: a resumed run stays in its folder"
+        )
+    saved = RunFolder.open(resume, verb=verb).config
+    for name in chosen:
+        if name not in saved and name not in LATER:
+            raise RunError(
+                f"{resume}/config.yaml: no '{name}'; {EDITED}, which alone can go on with this run"
+            )
+    _same_modules(saved, options, resume)
+    saved = options.checked(saved, f"{resume}/config.yaml")
+    given = _without_housekeeping(options.given)
+    anew = {name: given.pop(name) for name in FREE if name in given}
+    check_same_config(saved, given)
+    return for_executor(saved | anew, options.given)
+
+
+def _same_modules(saved: Mapping[str, Any], options: Options, resume: str) -> None:
+    """A folder runs no code by itself: what extended the run is named again by who resumes it."""
+    told = [",".join(map(str, each.get("extend", []))) for each in (saved, options.given)]
+    if told[0] != told[1]:
+        made, now = (f"--extend {each}" if each else "no --extend" for each in told)
+        raise RunError(
+            f"{resume} was made with {made}, and {now} is given; a run goes on with the same "
+            "modules, which are imported only where you name them"
+        )
+
+
+@contextmanager
+def run_folder(
+    verb: str,
+    options: Options,
+    config: Mapping[str, Any],
+    *,
+    keep_failed: bool = True,
+    resumable: bool = True,
+) -> Iterator[RunFolder]:
+    """The locked folder of the run, new or resumed; an interrupt says how to go on.
+
+    Without `resumable` this run cannot be resumed although others of its verb can.
+
+    Without `keep_failed` a mistake that is found out only on the way takes the new folder with it,
+    unless there are results in it already. Raises `RunError` when a new folder's path exists, or
+    when another process works in it.
+    """
+    folder = _folder(verb, options, config)
+    try:
+        with folder.lock():
+            try:
+                yield folder
+            except RobustkitError:
+                if not keep_failed and _is_empty(folder.path):
+                    shutil.rmtree(folder.path)
+                raise
+    except KeyboardInterrupt as interrupt:
+        if resumable and "resume" in options.values:
+            hint = f"go on with: robustkit {verb} --resume {folder.path}"
+        else:
+            hint = f"start anew with: robustkit {verb} --config {folder.file('config.yaml')}"
+        raise KeyboardInterrupt(hint) from interrupt
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether nothing in a run folder is a result: no other file, and no trial in its ledger."""
+    names = {each.name for each in path.iterdir()}
+    if not names <= EMPTY | {"ledger.sqlite", "checkpoint"}:
+        return False
+    ledger, kept = path / "ledger.sqlite", path / "checkpoint"
+    if kept.is_dir() and any(kept.iterdir()):
+        return False
+    if not ledger.exists():
+        return True
+    with Ledger.read(ledger) as opened:
+        return not opened.counts()
+
+
+def _folder(verb: str, options: Options, config: Mapping[str, Any]) -> RunFolder:
+    if options.values.get("resume") is not None:
+        return replace(RunFolder.open(options.resume, verb=verb), config=dict(config))
+    path = next_free(verb) if options.out is None else typed_path(options.out, error=ConfigError)
+    return RunFolder.create(path, verb=verb, config=dict(config), command=list(options.command))
+
+
+def next_free(verb: str, runs: Path = RUNS) -> Path:
+    """The first of `runs/VERB-1`, `runs/VERB-2`, … that does not exist."""
+    number = 1
+    while (runs / f"{verb}-{number}").exists():
+        number += 1
+    return runs / f"{verb}-{number}"
+
+
+def _without_housekeeping(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in HOUSEKEEPING}

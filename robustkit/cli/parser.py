@@ -1,0 +1,350 @@
+"""What jsonargparse and argparse say of mistakes, in this house's words."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from argparse import Action, ArgumentDefaultsHelpFormatter, _StoreAction
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+from jsonargparse import ActionYesNo, ArgumentParser
+
+from robustkit import extensions
+from robustkit.cli.commands import describe, load_command
+from robustkit.errors import ConfigError, did_you_mean
+from robustkit.reading import check_yaml, is_printable, parse_real, read_yaml
+
+
+def tidy(message: str) -> str:
+    """jsonargparse's and argparse's messages as one short line that begins with the option."""
+    message = " ".join(message.split())
+    for pattern, replacement in WORDINGS:
+        message = re.sub(pattern, replacement, message)
+    return message
+
+
+# Whatever a later jsonargparse words otherwise simply stays as it is.
+WORDINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r'^Parser key "([^"]+)":', lambda match: f"--{match[1].replace('_', '-')}:"),
+    (r"^argument (--\S+):", r"\1:"),
+    (r"Does not validate .* Subtypes: \[([^]]*)\].* Given value: (.*)", r"expected \1, not '\2'"),
+    (r"Expected an? (.*)\. Got value: (.*)", r"expected \1, not '\2'"),
+    (r"invalid real(?:_or_none)? value: (.*)", r"expected a number or a fraction, not \1"),
+    (r"invalid radii value: (.*)", r"expected numbers or fractions between commas, not \1"),
+    (r"NoneType", "null"),
+    (r"<class '(\w+)'>", r"\1"),
+)
+
+
+FLAG = "--extend"
+EXTEND_HELP = "your own modules, whose attacks, blocks, objectives, maps, … can then be named"
+
+
+def named_modules(arguments: Sequence[str]) -> list[str]:
+    """The modules that flags name; what is wrong with them is the parser's to say."""
+    told = [value for flag, value in pairwise(arguments) if flag == FLAG and value[:2] != "--"]
+    told += [each.partition("=")[2] for each in arguments if each.startswith(f"{FLAG}=")]
+    return [name for each in told for part in each.split(",") if (name := part.strip())]
+
+
+def load_modules(values: dict[str, Any], given: dict[str, Any]) -> None:
+    """Import what flags and file name; where there is nothing, there is no such setting either."""
+    if not values["extend"]:
+        del values["extend"]
+        given.pop("extend", None)
+    extensions.load(*values.get("extend", ()))
+
+
+Config = TypeVar("Config")
+# Of a config's fields: what `add_argument` is told of them instead of their types.
+Forms = Mapping[str, Mapping[str, Any]]
+
+# Options about the launch itself: not settings of the experiment, never saved with it.
+HOUSEKEEPING = ("config", "print_config", "out", "resume", "list", "evidence", "scratch")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one run of a command.
+
+    `values` holds every option, defaults filled in; `given` only those a person gave, by flag or
+    by file; `command` the whole command line, so that a run can say how to run it again.
+    """
+
+    values: Mapping[str, Any]
+    given: Mapping[str, Any]
+    command: tuple[str, ...]
+    parser: CommandParser = dataclasses.field(repr=False, compare=False)
+
+    def checked(self, values: Mapping[str, Any], file: str) -> dict[str, Any]:
+        """Options of this command that a file gives; raises `ConfigError` for what does not fit."""
+        return self.parser.checked(values, file)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(f"no option '{name}'") from None
+
+
+class CommandParser(ArgumentParser):
+    """The parser of one command: jsonargparse's types, our own errors."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(
+            prog=f"robustkit {command}",
+            description=describe(command),
+            allow_abbrev=False,
+            formatter_class=ArgumentDefaultsHelpFormatter,
+            print_config=None,
+        )
+        self.command = command
+        # What options make of each other's defaults: of all values, and those given.
+        self.adjust: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = (
+            lambda values, given: values
+        )
+        self.add_argument("--config", metavar="FILE", help="YAML file of options; flags override")
+        self.add_argument(
+            "--print_config", action="store_true", help="print the options as YAML and stop"
+        )
+        self.add_argument("--extend", type=names, default=[], metavar="MODULE,…", help=EXTEND_HELP)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise `ConfigError` instead of leaving the process with a usage text."""
+        raise ConfigError(tidy(message)) from None
+
+    def parse(self, arguments: Sequence[str]) -> Options | None:
+        """The options of a command line, or None when printing them was all there was to do."""
+        self._refuse_unfit_flags(arguments)
+        flags = self.parse_args(list(arguments), defaults=False).as_dict()
+        for action in self._actions:  # what no flag names, and was not given, leaves that of a file
+            if not action.option_strings and flags.get(action.dest) in (None, []):
+                flags.pop(action.dest, None)
+        given = {**self._file_options(flags.pop("config", None)), **flags}
+        printing = given.pop("print_config", False)
+        values = self.parse_object(given).as_dict()
+        load_modules(values, given)
+        if printing:
+            shown = self.adjust(values, given)
+            shown = {name: value for name, value in shown.items() if name not in HOUSEKEEPING}
+            print(yaml.safe_dump(shown, sort_keys=False), end="")
+            return None
+        given = {name: values[name] for name in given}
+        for name, value in given.items():
+            _check_value(f"--{name.replace('_', '-')}", value)
+        return Options(values, given, ("robustkit", self.command, *arguments), self)
+
+    def _flags(self) -> list[str]:
+        return [flag for action in self._actions for flag in action.option_strings]
+
+    def _refuse_unfit_flags(self, arguments: Sequence[str]) -> None:
+        known = {flag: action for action in self._actions for flag in action.option_strings}
+        taking: Action | None = None
+        for argument in arguments:
+            flag, equals, value = argument.partition("=")
+            if flag.startswith("--") and flag != "--":
+                if flag not in known:
+                    raise ConfigError(
+                        f"{self.command}: unknown option '{flag}'{_near(flag, self._flags())}"
+                    )
+                taking = known[flag]
+            else:
+                equals, value = "=", argument
+            if equals and taking is not None:
+                _check_loadable(taking, f"--{taking.dest.replace('_', '-')}", value)
+
+    def _file_options(self, file: str | None) -> dict[str, Any]:
+        if file is None:
+            return {}
+        return self.checked(_read_yaml(Path(file), self.command), file)
+
+    def checked(self, given: Mapping[str, Any], file: str) -> dict[str, Any]:
+        """The options `given` by `file`; raises `ConfigError` for names and types that are none."""
+        options = dict(given)
+        known = {action.dest: action for action in self._actions}
+        for name in ("help", "config", "print_config"):
+            del known[name]
+        for name, value in options.items():
+            if not isinstance(name, str) or name not in known:
+                raise ConfigError(f"{file}: unknown key '{name}'{_near(str(name), set(known))}")
+            if value is None and not _nullable(known[name]):
+                raise ConfigError(f"{file}: {name}: null is no value for it")
+            if known[name].nargs in ("+", "*"):
+                options[name] = value = _texts(file, name, value)
+            elif value is not None and _is_text(known[name]) and not isinstance(value, str):
+                raise ConfigError(f"{file}: {name}: expected text, not {value!r}")
+            options[name] = value = self._typed(file, name, value)
+            _check_value(f"{file}: {name}", value)
+        return options
+
+    def _typed(self, file: str, name: str, value: Any) -> Any:
+        action = next(each for each in self._actions if each.dest == name)
+        _check_loadable(action, f"{file}: {name}", value)
+        try:
+            return self.parse_object({name: value}, defaults=False).as_dict()[name]
+        except ConfigError as error:
+            reason = str(error).removeprefix(f"--{name.replace('_', '-')}: ")
+            raise ConfigError(f"{file}: {name}: {reason}") from None
+
+
+def _check_value(where: str, value: Any) -> None:
+    """No number here is larger than machines count, and every text can be printed and saved."""
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ConfigError(f"{where}: a number of {len(str(value))} digits is too large")
+    if isinstance(value, str) and not is_printable(value):
+        raise ConfigError(
+            f"{where}: '{value}' holds control characters, or bytes that are no UTF-8"
+        )
+    parts: Any = value.items() if isinstance(value, dict) else value
+    for part in parts if isinstance(value, dict | list | tuple) else ():
+        _check_value(where, part)
+
+
+def _check_loadable(action: Action, where: str, value: Any) -> None:
+    """The parser reads the text of a typed option as YAML first, without bounds of its own."""
+    if isinstance(value, str) and not _is_text(action):
+        check_yaml(value, where, error=ConfigError)
+    for part in value if isinstance(value, list) else ():
+        _check_loadable(action, where, part)
+
+
+def run_command(command: str, arguments: Sequence[str]) -> int:
+    """Parse `arguments` as those of `command` and run it; returns its exit code."""
+    # Before the command says what there is to choose from.
+    extensions.load(*named_modules(arguments))
+    module = load_command(command)
+    parser = CommandParser(command)
+    module.add_arguments(parser)
+    options = parser.parse(arguments)
+    if options is None:
+        return 0
+    code: int = module.run(options)
+    return code
+
+
+def real(value: str | float) -> float:
+    """A number, or a fraction of two as the field writes them: `0.03` or `8/255`."""
+    return parse_real(value)
+
+
+def real_or_none(value: str | float | None) -> float | None:
+    """`real`, where an option may also be null."""
+    return None if value is None or value == "null" else real(value)
+
+
+_NUMBERS = {float: real, float | None: real_or_none}
+
+
+def several(value: str | list[str]) -> str | list[str]:
+    """The type of a repeatable text option: one text per flag, a list of them in YAML."""
+    texts = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"expected texts, not {value!r}")
+    return value
+
+
+def radii(value: str | float | Sequence[Any]) -> list[float]:
+    """The type of an option of several numbers: `2/255,4/255`, or a list in YAML."""
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    return [real(part) for part in parts]
+
+
+def names(value: str | Sequence[str]) -> list[str]:
+    """The type of an option of several names: `cat,dog`, or a list in YAML."""
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    if not all(isinstance(part, str | int) and str(part).strip() for part in parts):
+        raise ValueError(f"expected names between commas, not {value!r}")
+    return [str(part).strip() for part in parts]
+
+
+def add_config(
+    parser: ArgumentParser,
+    config: type[Any],
+    helps: Mapping[str, str],
+    *,
+    title: str,
+    forms: Forms | None = None,
+    leave_out: Collection[str] = (),
+) -> None:
+    """One flag for every field of the frozen dataclass `config`, with the field's own default.
+
+    `helps` says what each field is, by its name; a field without a help text is a `KeyError`.
+    `forms` holds what `add_argument` is told of a field instead of its type; fields to
+    `leave_out` are nobody's to give.
+    """
+    group = parser.add_argument_group(title)
+    hints = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        if field.name in leave_out:
+            continue
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        flag, text = f"--{field.name.replace('_', '-')}", helps[field.name]
+        form = (forms or {}).get(field.name) or _kind(hints[field.name])
+        group.add_argument(flag, default=default, help=text, **form)
+
+
+def config_from(config: type[Config], settings: Mapping[str, Any]) -> Config:
+    """The dataclass `config` filled from the settings of the same names; checks as it checks.
+
+    Lists, which is what a run folder makes of tuples, become tuples again.
+    """
+    names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
+    values = {name: settings[name] for name in names if name in settings}
+    return config(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The fields of a config dataclass as values that YAML and JSON have."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(config).items()
+    }
+
+
+def _kind(hint: Any) -> dict[str, Any]:
+    if hint is bool:
+        return {"action": ActionYesNo(yes_prefix="", no_prefix="no-")}
+    return {"type": _NUMBERS.get(hint, hint)}
+
+
+def _nullable(action: Action) -> bool:
+    """Whether an option may be null; the parser itself takes null for anything."""
+    kind = getattr(action, "_typehint", action.type)
+    return action.default is None or kind is real_or_none or type(None) in typing.get_args(kind)
+
+
+def _is_text(action: Action) -> bool:
+    """Whether an option is text for want of a type, of which the parser checks nothing."""
+    return action.type is None and action.nargs != 0 and isinstance(action, _StoreAction)
+
+
+def _texts(file: str, name: str, value: Any) -> list[str]:
+    """The value of an option that takes one text or several."""
+    texts = [value] if isinstance(value, str) else value
+    if not (isinstance(texts, list) and all(isinstance(each, str) for each in texts)):
+        raise ConfigError(f"{file}: {name}: expected a text or a list of texts, not {value!r}")
+    return texts
+
+
+def _read_yaml(path: Path, command: str) -> dict[str, Any]:
+    content = read_yaml(path, error=ConfigError)
+    if isinstance(content, dict) and content.keys() >= {"verb", "config"}:
+        if content["verb"] != command:  # this is a run folder's config.yaml
+            raise ConfigError(f"{path}: holds options of '{content['verb']}', not of '{command}'")
+        content = content["config"]
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of option names to values")
+    return content
+
+
+def _near(name: str, known: Sequence[str] | set[str]) -> str:
+    # A command has dozens of options: the nearest one helps, the whole list would bury it.
+    return did_you_mean(name, known).partition(" (known:")[0] or "; --help lists them"

@@ -1,0 +1,1 @@
+"""Commands on classifiers and run folders, one module or package each, named like the command."""

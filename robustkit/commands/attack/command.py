@@ -1,0 +1,64 @@
+"""`robustkit attack`: measure robust accuracy of any models, and whether the figure is evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robustkit.cli.context import add_data_options, add_run_options, run_folder, settings
+from robustkit.cli.models import add_judged_options
+from robustkit.cli.parser import CommandParser, Forms, Options, add_config, radii
+from robustkit.commands.attack import HELPS, AttackConfig, attack_all, prepare, write_report
+from robustkit.errors import ConfigError
+from robustkit.reading import printable
+from robustkit.report.sections import eps_text
+from robustkit.runs import RunFolder
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Nets, images, attacks, and where to put the result."""
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        metavar="MODEL",
+        default=[],
+        help="model files, torchvision:NAME?weights=DEFAULT, timm:NAME?pretrained=true, "
+        "robustbench:NAME, package.module:factory, FILE.py:factory; NAME=MODEL gives a name",
+    )
+    add_data_options(parser)
+    add_judged_options(parser)
+    forms: Forms = {"attack": {"nargs": "+"}, "eps": {"type": radii}}
+    add_config(parser, AttackConfig, HELPS, title="attacks", forms=forms)
+    add_run_options(parser, resumable=False)
+
+
+def run(options: Options) -> int:
+    """Attack every net and leave summary and report in a new run folder."""
+    config = settings("attack", options)
+    if not config["model"]:
+        raise ConfigError("--model: name at least one model to attack")
+    prepared = prepare(config)
+    for line in prepared.judged.lines():
+        _say(line)
+    with run_folder("attack", options, config, keep_failed=False) as folder:
+        summary = attack_all(prepared, _say)
+        folder.write_summary(summary)
+        write_report(folder)
+    for name, judged in summary["models"].items():
+        _say(
+            f"{name}: clean {judged['clean_acc']:.1%}, robust {judged['robust_acc']:.1%} "
+            f"[{judged['low']:.1%}, {judged['high']:.1%}] at {config['norm']} "
+            f"{eps_text(summary['eps'][-1])}, n = {judged['n']}"
+        )
+        for finding in judged["diagnostics"]:
+            _say(f"  ! {finding['name']}: {finding['seen']}; {finding['means']}")
+    print(f"report: {folder.file('report.html')}")
+    return 0
+
+
+def report(folder: RunFolder) -> Path:
+    """Draw the report of a finished evaluation anew."""
+    return write_report(folder)
+
+
+def _say(line: str) -> None:
+    print(printable(line), flush=True)

@@ -1,0 +1,127 @@
+"""`robustkit repair`: mend failures of a trained model, and show what that broke."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from robustkit.cli.context import (
+    add_data_options,
+    add_executor_options,
+    add_run_options,
+    run_folder,
+    settings,
+)
+from robustkit.cli.models import add_trust_option
+from robustkit.cli.parser import CommandParser, Forms, Options, add_config, config_from, names
+from robustkit.commands.repair import (
+    HELPS,
+    RepairOptions,
+    forget_states,
+    load_subject,
+    run_repair,
+    with_run,
+    write_report,
+)
+from robustkit.jobs.run import executor_of
+from robustkit.runs import RunFolder
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """The model, the images, the method, and where to put the result."""
+    group = parser.add_argument_group("model")
+    named = "a model file, torchvision:NAME or package.module:factory"
+    group.add_argument("--model", metavar="MODEL", help=f"what to repair: {named}")
+    group.add_argument(
+        "--previous", metavar="MODEL", help="the checkpoint before it, which history needs"
+    )
+    group.add_argument(
+        "--run", metavar="DIR", help="take both, and the data, from this training run's history"
+    )
+    group.add_argument(
+        "--epoch", type=int | None, metavar="N", help="of --run, which checkpoint; none: the last"
+    )
+    group.add_argument("--weights", metavar="FILE", help="state dict, if the model is no file")
+    group.add_argument("--previous-weights", metavar="FILE", help="the same for --previous")
+    add_trust_option(group)
+    add_data_options(parser)
+    group = parser.add_argument_group("images")
+    group.add_argument(
+        "--repair-on", metavar="SET", help="val, test or an .npz of images, labels; none: val"
+    )
+    group.add_argument(
+        "--held-out", metavar="SET", help="judge on these besides; none: test (or val); 'none': not"
+    )
+    forms: Forms = {
+        "labels": {"type": names},
+        "pairs": {"type": names},
+        "layers": {"type": names},
+    }
+    add_config(parser, RepairOptions, HELPS, title="repair", forms=forms)
+    parser.add_argument(
+        "--write-model", action="store_true", help="write the repaired model beside the patch"
+    )
+    add_run_options(parser, resumable=True)
+    add_executor_options(parser, "runs", default="inline")
+
+
+def run(options: Options) -> int:
+    """Repair, and leave patch, summary and report in the run folder."""
+    config = settings("repair", options)
+    if options.resume is None:
+        chosen = config_from(RepairOptions, config)
+        config = with_run(config, options.given, needs_history=chosen.needs_history())
+    chosen = config_from(RepairOptions, config)
+    if options.resume is not None and (folder := RunFolder.open(options.resume)).summary():
+        print(f"{folder.path}: finished already")
+        return 0
+    with executor_of(config):  # one that cannot be had is found out before there is a folder
+        subject = load_subject(config, paper=chosen.protocol == "paper")
+    if subject.judged is not None:
+        print("\n".join(subject.judged.lines()), flush=True)
+    # A label or layer that does not exist is found out on the way: then there is no new folder.
+    resumed = options.resume is not None
+    with run_folder("repair", options, config, keep_failed=resumed) as folder:
+        summary = run_repair(subject, chosen, folder, _say, write_model=config["write_model"])
+        folder.write_summary(summary)
+        forget_states(folder)
+        write_report(folder)
+    print(headline(summary))
+    print(f"patch: {folder.file('patch.safetensors')}")
+    print(f"report: {folder.file('report.html')}")
+    return 0
+
+
+def report(folder: RunFolder) -> Path:
+    """Draw the report of a finished repair anew."""
+    return write_report(folder)
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """The result in a few lines."""
+    lines = [_line("repaired on", summary)]
+    if summary["held_out"] is not None:
+        lines.append(_line("held out", summary["held_out"]))
+    if summary["unchanged"]:
+        lines.append("nothing was fitter than the model as it is: the patch is empty")
+    else:
+        lines.append(f"weights changed: {summary['changed']:,}")
+    return "\n".join(lines)
+
+
+def _line(what: str, figures: dict[str, Any]) -> str:
+    return (
+        f"{what:12} accuracy {figures['acc_before']:.2%} -> {figures['acc_after']:.2%}, "
+        f"repair rate {_rate(figures, 'rr', 'n_neg')}, break rate {_rate(figures, 'br', 'n_pos')}"
+    )
+
+
+def _rate(figures: dict[str, Any], name: str, among: str) -> str:
+    if figures[name] is None:
+        return "– (n = 0)"
+    low, high = figures[f"{name}_interval"]
+    return f"{figures[name]:.2%} [{low:.2%}, {high:.2%}], n = {figures[among]:,}"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,242 @@
+"""From the settings of a training to a model file, a history and a summary."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustkit import attacks, data, evaluation, models, stats, training
+from robustkit.cli.models import fitted, resolve_net
+from robustkit.cli.parser import config_from
+from robustkit.compute import resolve_device
+from robustkit.data.sources.base import geometry_of, parse_spec
+from robustkit.errors import ConfigError
+from robustkit.evaluation import diagnosis
+from robustkit.jobs import DivergedError
+from robustkit.models.resolve import names_untrained, parse
+from robustkit.runs import RunFolder
+from robustkit.training import EpochRecord, Examples, TrainConfig
+
+HELPS = {
+    "epochs": "passes over the training images",
+    "batch_size": "images per step",
+    "optimizer": "sgd or adam",
+    "lr": "peak learning rate",
+    "momentum": "of sgd",
+    "nesterov": "Nesterov's momentum for sgd",
+    "weight_decay": "L2 penalty on the weights",
+    "schedule": "of the learning rate: cosine, step or constant",
+    "warmup": "epochs of linearly growing learning rate",
+    "patience": "stop after so many epochs without better validation accuracy, keep the best",
+    "augment": "none, flip, crop or crop_flip",
+    "views": "stored views per image, as the penalty needs for augmentation; 0: drawn anew",
+    "lam": "weight of the misalignment penalty",
+    "phi": "of the cosines in the penalty: square, abs, relu or logsumexp",
+    "grad_loss": "loss whose input gradients the penalty compares: ce or margin",
+    "penalty_stats": "batch norm statistics under the penalty: batch or running",
+    "adversarial": "train on adversarials of fgsm, pgd or mifgsm",
+    "eps": "their radius, in units of images in [0,1], such as 8/255",
+    "attack_steps": "steps of pgd and mifgsm",
+    "bf16": "forward passes in bfloat16",
+    "channels_last": "weights and batches in memory with channels innermost, for GPUs",
+    "seed": "of initial weights, batches, views and attacks",
+}
+
+
+def check(settings: Mapping[str, Any]) -> TrainConfig:
+    """The training's settings; raises `ConfigError` where options contradict each other."""
+    config = config_from(TrainConfig, settings)
+    against = settings["penalty_against"]
+    if config.lam > 0 and not against:
+        raise ConfigError(
+            "--lam weighs a penalty against a model: name it, --penalty-against MODEL"
+        )
+    if against and config.lam == 0:
+        raise ConfigError(
+            "--penalty-against does nothing at --lam 0: give a weight, such as --lam 1"
+        )
+    if against and config.augment != "none" and config.views == 0:
+        raise ConfigError("--penalty-against needs the same views in every epoch: give --views N")
+    for spec in against:
+        if names_untrained(spec):
+            raise ConfigError(f"--penalty-against {spec}: untrained; give a trained model's file")
+    return config
+
+
+Watcher = Callable[[EpochRecord], None]
+
+
+def check_tensorboard() -> None:
+    """Raise `ConfigError` with the command that installs it where TensorBoard is missing."""
+    try:
+        importlib.import_module("tensorboard")
+    except ImportError:
+        raise ConfigError(
+            "TensorBoard is not installed: pip install 'robustkit[tensorboard]'"
+        ) from None
+
+
+@contextmanager
+def tensorboard(folder: Path) -> Iterator[Watcher]:
+    """Writes every number of an epoch to event files in `folder`, the epoch as its step."""
+    writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter(folder)
+
+    def watch(epoch: EpochRecord) -> None:
+        for name, value in vars(epoch).items():
+            if name != "epoch" and value is not None:
+                writer.add_scalar(name, value, epoch.epoch)
+
+    try:
+        yield watch
+    finally:
+        writer.close()
+
+
+# More steps than one trains with: robustness against the very attack trained on proves little.
+ROBUST_STEPS = 20
+PROBE = 200  # test images on which it is checked that the figure is evidence
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a training needs, loaded and checked: whatever was misspelt has been said."""
+
+    config: TrainConfig
+    splits: data.Splits
+    model: models.Classifier
+    examples: Examples
+    device: torch.device
+
+
+def prepare(settings: Mapping[str, Any]) -> Prepared:
+    """Load data, model and references; raises the house's errors for whatever does not fit."""
+    config = check(settings)
+    device = resolve_device(settings["device"])
+    splits = data.load(
+        settings["data"],
+        root=settings["root"],
+        download=settings["download"],
+        train_size=settings["train_size"],
+    )
+    _ = splits.train, splits.val, splits.test  # whichever is missing is said now
+    named = {"download": settings["download"], "trust": settings["trust"]}
+    model = resolve_net(
+        settings["model"], splits, seed=config.seed, weights=settings["weights"], **named
+    )
+    _advise(model, settings["data"])
+    examples = training.make_examples(splits.train, config)
+    references = tuple(
+        training.compute_reference(
+            against(spec, splits, config.seed, **named).to(device),
+            examples.views,
+            examples.labels,
+            config.grad_loss,
+        )
+        for spec in settings["penalty_against"]
+    )
+    return Prepared(config, splits, model, replace(examples, references=references), device)
+
+
+def _advise(model: models.Classifier, source: str) -> None:
+    """Note on the card how pictures were made that the model is trained on, where files were."""
+    geometry = geometry_of(parse_spec(source))
+    own = model.card.preprocessing
+    if geometry is not None and own.geometry is None:
+        model.card = replace(model.card, preprocessing=replace(own, geometry=geometry))
+
+
+def against(spec: str, splits: data.Splits, seed: int, **named: Any) -> models.Classifier:
+    """A trained model to be misaligned with, in the pixel space of the images.
+
+    Raises `ModelError` where its classes are not the data's.
+    """
+    parsed = parse(spec)
+    shape = splits.train.shape
+    if parsed.scheme == "zoo":
+        net = resolve_net(spec, splits, seed=seed, **named)
+    elif parsed.scheme == "file":
+        net = models.load(spec, trust=named["trust"])
+    else:
+        net = models.load(spec, classes=splits.train.classes, input_shape=shape, **named)
+    return fitted(net, splits.train, spec, splits.name)
+
+
+def train(prepared: Prepared, folder: RunFolder, watchers: Sequence[Watcher]) -> dict[str, Any]:
+    """Train, write `model.safetensors` and a checkpoint per epoch; returns the summary.
+
+    Every epoch goes to `metrics.jsonl`, then to each of the `watchers`. Raises `ConfigError` when
+    the training diverges.
+    """
+
+    def record(epoch: EpochRecord) -> None:
+        folder.append_metrics(vars(epoch))
+        for watch in watchers:
+            watch(epoch)
+
+    history_folder = folder.file("history")
+    history_folder.mkdir()
+    try:
+        history = training.fit_examples(
+            prepared.model,
+            prepared.examples,
+            prepared.splits.val,
+            prepared.config,
+            device=prepared.device,
+            on_epoch=record,
+            checkpoint_dir=history_folder,
+        )
+    except DivergedError as error:
+        raise ConfigError(f"{error}; try a lower --lr") from None
+    models.save(prepared.model, folder.file("model.safetensors"), run=folder.config)
+    return _summary(prepared, folder.config, history)
+
+
+def _summary(
+    prepared: Prepared, settings: Mapping[str, Any], history: training.History
+) -> dict[str, Any]:
+    test = prepared.splits.test
+    seen = training.evaluate(prepared.model, test)
+    price = models.cost(prepared.model, test.shape)
+    return {
+        "data": settings["data"],
+        "model": settings["model"],
+        "clean_acc": seen.accuracy,
+        "clean": stats.wilson(seen.accuracy, seen.n).to_dict(),
+        "robust": _robust(prepared),
+        "val_acc": history.best.val_acc,
+        "epochs": len(history.records),
+        "best_epoch": history.best.epoch,
+        "params": price.params,
+        "macs": price.macs,
+        "seconds": sum(record.seconds for record in history.records),
+    }
+
+
+def _robust(prepared: Prepared) -> dict[str, Any] | None:
+    """White-box robust accuracy at the radius trained for; None without adversarial training."""
+    config, test = prepared.config, prepared.splits.test
+    if config.adversarial is None:
+        return None
+    attack = attacks.PGD(eps=config.eps, steps=ROBUST_STEPS)
+    found = evaluation.worst_case(prepared.model, test, [attack], seed=config.seed)
+    rate = stats.wilson(float(found.survivors.double().mean()), len(test))
+    some = test
+    if len(test) > PROBE >= test.num_classes:
+        some = test.subset(data.stratified_sample(test.labels, PROBE, config.seed))
+    doubts = dict.fromkeys(
+        [
+            *diagnosis.read(found),
+            *evaluation.diagnose(prepared.model, some, eps=config.eps, seed=config.seed),
+        ]
+    )
+    return {
+        **rate.to_dict(),
+        "attack": attack.to_dict(),
+        "diagnostics": [each.to_dict() for each in doubts],
+    }

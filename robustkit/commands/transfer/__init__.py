@@ -1,0 +1,12 @@
+"""How far attacks on some nets mislead others: what `robustkit transfer` does."""
+
+from robustkit.commands.transfer.pipeline import (
+    HELPS,
+    Prepared,
+    TransferConfig,
+    prepare,
+    transfer_all,
+)
+from robustkit.commands.transfer.report import write_report
+
+__all__ = ["HELPS", "Prepared", "TransferConfig", "prepare", "transfer_all", "write_report"]

@@ -1,0 +1,121 @@
+"""`robustkit transfer`: measure how far attacks made on some models mislead others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ActionYesNo
+
+from robustkit.cli.context import (
+    add_data_options,
+    add_executor_options,
+    add_run_options,
+    run_folder,
+    settings,
+)
+from robustkit.cli.models import add_judged_options
+from robustkit.cli.parser import CommandParser, Options, add_config
+from robustkit.commands.transfer import HELPS, TransferConfig, prepare, transfer_all, write_report
+from robustkit.commands.transfer.export import FORMS, export, keep_examples
+from robustkit.commands.transfer.pipeline import fill_cache
+from robustkit.errors import ConfigError
+from robustkit.jobs.run import executor_of
+from robustkit.reading import printable
+from robustkit.runs import RunFolder
+
+CACHE = "runs/cache"
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Nets, images, the attack, and where to put the result."""
+    for flag, what in (("--sources", "adversarials are made on"), ("--targets", "are scored")):
+        parser.add_argument(
+            flag,
+            nargs="+",
+            metavar="MODEL",
+            default=[],
+            help=f"models that {what}: files, torchvision:NAME?weights=DEFAULT, "
+            "timm:NAME?pretrained=true, robustbench:NAME, package.module:factory, FILE.py:factory; "
+            "NAME=MODEL gives a name",
+        )
+    add_data_options(parser)
+    add_judged_options(parser)
+    add_config(parser, TransferConfig, HELPS, title="attack", forms={"ensembles": {"nargs": "+"}})
+    group = parser.add_argument_group("adversarial sets")
+    group.add_argument(
+        "--cache", default=CACHE, metavar="DIR", help="where sets and answers are kept; none: not"
+    )
+    group.add_argument(
+        "--import",
+        nargs="+",
+        default=[],
+        metavar="NPZ",
+        help="sets made elsewhere, scored like those of sources; NAME=FILE gives a name",
+    )
+    group.add_argument("--export", default="none", help="write the sets, too: none, npz or png")
+    group.add_argument(
+        "--round",
+        action=ActionYesNo(yes_prefix="", no_prefix="no-"),
+        default=None,
+        help="adversarials in whole grey levels, as files hold them; none: where sets are exported",
+    )
+    add_run_options(parser, resumable=False)
+    add_executor_options(parser, "sets of adversarials", default="inline")
+
+
+def run(options: Options) -> int:
+    """Craft, score, and leave summary and report in a new run folder."""
+    config = settings("transfer", options)
+    _check(config)
+    with executor_of(config):  # one that cannot be had is found out before there is a folder
+        prepared = prepare(config)
+    for line in prepared.judged.lines():
+        _say(line)
+    with run_folder("transfer", options, config, keep_failed=False) as folder:
+        fill_cache(prepared, config, _say)
+        result = transfer_all(prepared, _say)
+        keep_examples(prepared, result, folder)
+        export(prepared, config["export"], folder)
+        folder.write_summary(result.summary)
+        write_report(folder)
+    for note in result.summary["sets"]["notes"]:
+        _say(f"cache: {note}")
+    for line in _table(result.summary):
+        _say(line)
+    for name, net in result.summary["nets"].items():
+        for finding in net["diagnostics"]:
+            _say(f"  ! {name}: {finding['name']}: {finding['seen']}; {finding['means']}")
+    print(f"report: {folder.file('report.html')}")
+    return 0
+
+
+def report(folder: RunFolder) -> Path:
+    """Draw the report of a finished evaluation anew."""
+    return write_report(folder)
+
+
+def _say(line: str) -> None:
+    print(printable(line), flush=True)
+
+
+def _check(config: dict[str, Any]) -> None:
+    if not config["targets"]:
+        raise ConfigError("--targets: name at least one model to score the adversarials on")
+    if not config["sources"] and not config["import"]:
+        raise ConfigError("--sources: name at least one model, or --import a set")
+    if config["export"] not in FORMS:
+        raise ConfigError(f"--export must be {', '.join(FORMS)}, not '{config['export']}'")
+
+
+def _table(summary: dict[str, Any]) -> list[str]:
+    """The headline rates as lines of text."""
+    lines = [f"T(source -> target) over the {summary['n_common']} images all nets get right:"]
+    for source, row in summary["matrix"].items():
+        for target, cell in row.items():
+            rate = cell["headline"]
+            shown = "n = 0"
+            if rate["rate"] is not None:
+                shown = f"{rate['rate']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]"
+            lines.append(f"  {source} -> {target}: {shown}")
+    return lines

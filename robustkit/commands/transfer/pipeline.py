@@ -1,0 +1,429 @@
+"""From the settings of a transfer evaluation to its matrices."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import combinations
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustkit import attacks, evaluation
+from robustkit.attacks import FUSES, Attack, ForeignSet, Store, TorchAttack
+from robustkit.attacks.registry import check_radius, make_attack, trained_on
+from robustkit.cli.models import (
+    Judged,
+    Nets,
+    batch_size_of,
+    check_clean,
+    load_judged,
+    name_nets,
+    training_images,
+)
+from robustkit.cli.parser import config_from
+from robustkit.compute import derive_seed, resolve_device, torch_generator
+from robustkit.compute.seeds import check_seed
+from robustkit.data import ImageSet, sample
+from robustkit.errors import AttackError, ConfigError, did_you_mean
+from robustkit.evaluation import diagnosis
+from robustkit.evaluation.transferability import TransferMatrix
+from robustkit.jobs.run import results_of
+from robustkit.models import Classifier
+from robustkit.reading import typed_path
+
+HELPS = {
+    "attack": "attack made on the sources: mifgsm, pgd?steps=50, torchattacks:VMIFGSM, …",
+    "eps": "its radius, in units of images in [0,1], such as 8/255",
+    "norm": "of the ball: linf or l2",
+    "targeted": "also steer to other labels, drawn once and shared by all sources",
+    "control": "also make the sign-flipped control, which steers to the true labels",
+    "ensembles": "also attack all sources as one: logits (mean logits), loss (mean loss)",
+    "gradients": "images whose gradients are compared between every two nets; 0: none",
+    "bf16": "gradients of our own attacks in bfloat16; scores stay in float32",
+    "seed": "of random starts, target labels and the choice of images",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferConfig:
+    """Which attack is made, and what is compared besides; see `HELPS` for each field."""
+
+    attack: str = "mifgsm"
+    eps: float = 8 / 255
+    norm: str = "linf"
+    targeted: bool = False
+    control: bool = True
+    ensembles: tuple[str, ...] = ()
+    gradients: int = 1000
+    bf16: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if self.gradients < 0:
+            raise ConfigError(f"gradients must not be negative, not {self.gradients}")
+        for fuse in self.ensembles:
+            if fuse not in FUSES:
+                raise ConfigError(f"unknown ensemble '{fuse}'{did_you_mean(fuse, FUSES)}")
+        if len(set(self.ensembles)) < len(self.ensembles):
+            raise ConfigError("the same ensemble twice")
+        if "loss" in self.ensembles and isinstance(self.make_attack(), TorchAttack):
+            raise ConfigError(
+                f"--ensembles loss: {self.attack} takes its own loss of one model's logits; use "
+                "'logits', or an attack of our own"
+            )
+        self.make_attack()
+        if self.control or self.targeted:
+            self._check_targeted()
+
+    def _check_targeted(self) -> None:
+        try:
+            self.make_attack(targeted=True)
+        except AttackError as error:
+            flag = "leave out --targeted" if self.targeted else "say --no-control"
+            raise ConfigError(f"{error}, which the control and targets need: {flag}") from None
+
+    def make_attack(self, *, targeted: bool = False) -> Attack:
+        """The attack, steering away from the true label or, `targeted`, to one that is given."""
+        return make_attack(
+            self.attack, eps=self.eps, norm=self.norm, bf16=self.bf16, targeted=targeted
+        )
+
+
+def cells(matrix: TransferMatrix) -> dict[str, dict[str, dict[str, Any]]]:
+    """source → target → the three rates (and `reached`, where labels were steered to).
+
+    What is known of gradients only is null, to be filled in where they are compared.
+    """
+    table: dict[str, dict[str, dict[str, Any]]] = {}
+    for source in matrix.sources:
+        table[source] = {}
+        for target in matrix.targets:
+            rates = matrix.rates(source, target)
+            if (source, target) in matrix.reached:
+                rates["reached"] = matrix.reach(source, target)
+            table[source][target] = {
+                **{name: rate.to_dict() for name, rate in rates.items()},
+                **dict.fromkeys(("cos_mean", "cos_abs_mean", "cos_quartiles")),
+            }
+    return table
+
+
+Say = Callable[[str], None]
+PLAIN, CONTROL, TARGETED = "untargeted", "sign-flipped control", "targeted"
+MOST_PROBED = 500  # images shown to nets to see how they answer
+STEERED = {CONTROL: "flipped", TARGETED: "targeted"}  # and their names in the summary
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything an evaluation needs, loaded and checked."""
+
+    config: TransferConfig
+    judged: Judged
+    train: Callable[[], ImageSet]
+    sources: Mapping[str, nn.Module]
+    targets: Mapping[str, Classifier]
+    imported: Mapping[str, ForeignSet]
+    store: Store
+    scratch: TemporaryDirectory[str] | None
+    device: torch.device
+    batch_size: int | None
+    round: bool
+
+    @property
+    def images(self) -> ImageSet:
+        """The images that all nets are compared on."""
+        return self.judged.images
+
+    def attack(self, *, targeted: bool = False) -> Attack:
+        """The attack as configured, with images to train on where it trains."""
+        return trained_on(self.config.make_attack(targeted=targeted), self.train)
+
+
+def prepare(settings: Mapping[str, Any], *, keep: bool = True) -> Prepared:
+    """Load images, nets and imported sets; raises the house's errors for whatever does not fit.
+
+    Without `keep` the cache is read only, and what it lacks is kept as long as the process.
+    """
+    config = config_from(TransferConfig, settings)
+    device = resolve_device(settings["device"])
+    of_sources, of_targets = name_nets(settings["sources"]), name_nets(settings["targets"])
+    for name in of_sources.keys() & of_targets.keys():
+        if of_sources[name] != of_targets[name]:
+            raise ConfigError(
+                f"'{name}' is {of_sources[name]} as a source and {of_targets[name]} as a target: "
+                "write NAME=MODEL to tell them apart"
+            )
+    batch_size = batch_size_of(settings)
+    judged = load_judged(settings, {**of_sources, **of_targets})
+    check_radius(config.eps, config.norm, judged.images)
+    nets = judged.nets
+    imported = {
+        name: attacks.import_npz(typed_path(file, error=AttackError), judged.images)
+        for name, file in name_nets(settings["import"]).items()
+    }
+    if config.ensembles and len(of_sources) < 2:
+        raise ConfigError("--ensembles: an ensemble needs at least two sources")
+    sources: Mapping[str, nn.Module] = nets.only(list(of_sources))
+    if config.ensembles:
+        members = [nets[name] for name in of_sources]  # which are attacked together
+        fused: dict[str, nn.Module] = dict(zip(of_sources, members, strict=True))
+        for fuse in config.ensembles:
+            name = f"all, mean {fuse}"
+            if name in nets:
+                raise ConfigError(f"a model is called '{name}', as the ensemble is: rename it")
+            fused[name] = attacks.Ensemble(members, fuse).eval()
+        sources = fused
+    if clash := imported.keys() & {*sources, *nets}:
+        raise ConfigError(f"an imported set and a model are both called '{min(clash)}'")
+    # Without a cache sets are kept as long as the run, for they may not fit into memory together.
+    cache = (
+        None if settings["cache"] == "none" else typed_path(settings["cache"], error=ConfigError)
+    )
+    scratch = TemporaryDirectory() if cache is None or not keep else None
+    if scratch is not None:
+        store = Store(Path(scratch.name), beside=cache)
+    elif cache is not None:
+        store = Store(_cache(cache))
+    train = partial(training_images, settings, judged)
+    trained_on(config.make_attack(), train)  # finds out now whether there is anything to train on
+    return Prepared(
+        config=config,
+        judged=judged,
+        train=train,
+        sources=sources,
+        targets=nets.only(list(of_targets)),
+        imported=imported,
+        store=store,
+        scratch=scratch,
+        device=device,
+        batch_size=batch_size,
+        round=rounds(settings),
+    )
+
+
+def rounds(settings: Mapping[str, Any]) -> bool:
+    """Whether adversarials are whole levels: as asked for, else where sets are exported."""
+    chosen = settings.get("round", False)  # an evaluation of an older version never rounded
+    return settings["export"] != "none" if chosen is None else bool(chosen)
+
+
+def _cache(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--cache {folder}: cannot be a folder ({error.strerror})") from None
+    return folder
+
+
+@dataclass(frozen=True)
+class Result:
+    """The summary, and the matrices that the report and the exports draw from."""
+
+    summary: dict[str, Any]
+    matrix: TransferMatrix
+    wanted: Tensor
+
+
+def transfer_all(prepared: Prepared, say: Say) -> Result:
+    """Craft, score and compare; `say` is told what is being done, line by line."""
+    config, images, store = prepared.config, prepared.images, prepared.store
+    began = time.perf_counter()
+    checked = check_clean(prepared.judged, prepared.device, prepared.batch_size, say, store)
+    found = {
+        kind: evaluate(prepared, kind, say)
+        for kind in kinds(config)
+        if kind == PLAIN or prepared.sources  # sets made elsewhere cannot be steered
+    }
+    matrix = found[PLAIN]
+    summary: dict[str, Any] = {
+        "n": len(images),
+        "n_common": int(matrix.common.sum()),
+        "attack": prepared.attack().to_dict(),
+        "nets": {
+            name: {"clean_acc": float(right.mean()), **checked.get(name, {})}
+            for name, right in matrix.correct.items()
+        },
+        "pixel_space": prepared.judged.described(),
+        "round": prepared.round,
+        "matrix": cells(matrix),
+        "mcnemar": _mcnemar(matrix),
+    }
+    summary |= {name: cells(found[kind]) for kind, name in STEERED.items() if kind in found}
+    _add_gradients(summary, prepared, say)
+    some = _some(images, config.seed)
+    for name, net in _everyone(prepared).items():
+        findings = diagnosis.outputs(
+            net, some, batch_size=prepared.batch_size, device=prepared.device
+        )
+        summary["nets"][name]["diagnostics"] = [each.to_dict() for each in findings]
+    summary["sets"] = {
+        "keys": dict(matrix.keys),
+        "imported": {name: each.provenance for name, each in prepared.imported.items()},
+        "hits": store.hits,
+        "misses": store.misses,
+        "notes": store.notes,
+    }
+    summary["seconds"] = {"total": time.perf_counter() - began}
+    return Result(summary, matrix, other_labels(images, config.seed))
+
+
+def kinds(config: TransferConfig) -> tuple[str, ...]:
+    """The kinds of attack that an evaluation makes on every source."""
+    return (PLAIN, *([CONTROL] if config.control else []), *([TARGETED] if config.targeted else []))
+
+
+def evaluate(
+    prepared: Prepared,
+    kind: str,
+    say: Say = lambda line: None,
+    *,
+    sources: Sequence[str] | None = None,
+) -> TransferMatrix:
+    """One kind of attack on the `sources` called so (None: all, and imported sets too)."""
+    chosen = prepared.sources if sources is None else _only(prepared.sources, sources)
+    steered = kind != PLAIN
+    wanted = other_labels(prepared.images, prepared.config.seed) if kind == TARGETED else None
+    return evaluation.transfer_matrix(
+        chosen,
+        prepared.targets,
+        prepared.images,
+        prepared.attack(targeted=steered),
+        seed=derive_seed(prepared.config.seed, "transfer"),
+        wanted=wanted,
+        imported=prepared.imported if sources is None and not steered else {},
+        store=prepared.store,
+        round=prepared.round,
+        batch_size=prepared.batch_size,
+        device=prepared.device,
+        on_source=lambda source: say(f"{kind}: adversarials of {source}"),
+        on_cell=lambda source, target: say(f"{kind}: {source} -> {target}"),
+    )
+
+
+def other_labels(images: ImageSet, seed: int) -> Tensor:
+    """For every image one of the other classes, evenly at random: int64 (N,)."""
+    steps = torch.randint(
+        1, images.num_classes, (len(images),), generator=torch_generator("wanted labels", seed)
+    )
+    return (images.labels + steps) % images.num_classes
+
+
+def _some(images: ImageSet, seed: int, count: int = 100) -> ImageSet:
+    count = max(count, min(images.num_classes, MOST_PROBED))
+    if len(images) <= count:
+        return images
+    return images.subset(sample(images.labels, count, derive_seed(seed, "probe")))
+
+
+def _everyone(prepared: Prepared) -> Mapping[str, nn.Module]:
+    """Sources and targets by name, each looked up when it is needed; targets stand first."""
+    # A chain tells the names of its last part first.
+    parts: list[Any] = [prepared.sources, prepared.targets]
+    return ChainMap(*parts)
+
+
+def _only(nets: Mapping[str, nn.Module], names: Sequence[str]) -> Mapping[str, nn.Module]:
+    return nets.only(names) if isinstance(nets, Nets) else {name: nets[name] for name in names}
+
+
+def _mcnemar(matrix: TransferMatrix) -> dict[str, dict[str, float]]:
+    """Exact p of every two targets of one source: source → "first | second" → p."""
+    pairs = list(combinations(matrix.targets, 2))
+    return {
+        source: {
+            f"{first} | {second}": matrix.p_value(source, first, second) for first, second in pairs
+        }
+        for source in matrix.sources
+    }
+
+
+def _add_gradients(summary: dict[str, Any], prepared: Prepared, say: Say) -> None:
+    """Cosines of every two nets, in the matrix's cells too, and norms beside the accuracies."""
+    config, images = prepared.config, prepared.images
+    if config.gradients == 0:
+        return
+    if config.gradients < len(images):
+        seed = derive_seed(config.seed, "gradient images")
+        images = images.subset(sample(images.labels, config.gradients, seed))
+    say(f"gradients of {len(images):,} images")
+    nets = _everyone(prepared)
+    pairs = evaluation.gradient_pairs(
+        nets,
+        images,
+        store=prepared.store,
+        batch_size=prepared.batch_size,
+        device=prepared.device,
+    )
+    for name in nets:
+        summary["nets"][name] |= pairs.of(name)
+    for source in prepared.sources:
+        for target in prepared.targets:
+            summary["matrix"][source][target] |= pairs.between(source, target)
+    summary["cosines"] = {
+        f"{first} | {second}": pairs.between(first, second)
+        for first, second in combinations(nets, 2)
+    }
+    summary["gradient_images"] = len(images)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Make one source's adversarials and have all targets answer them, into the cache.
+
+    `settings` are those of the run as JSON, with a cache that the driver can read.
+    """
+
+    settings: str
+    kind: str
+    source: str
+
+    @property
+    def id(self) -> str:
+        """See `Named`."""
+        return f"{self.kind}: {self.source}"
+
+    def run(self) -> list[str]:
+        """What was wrong with what the cache held before; the results themselves are in it."""
+        prepared = _prepared(self.settings)
+        told = len(prepared.store.notes)
+        evaluate(prepared, self.kind, sources=(self.source,))
+        return prepared.store.notes[told:]
+
+
+@lru_cache(maxsize=1)
+def _prepared(settings: str) -> Prepared:
+    """One for each worker, whatever number of rows it is given."""
+    return prepare(json.loads(settings))
+
+
+def fill_cache(prepared: Prepared, settings: Mapping[str, Any], say: Say) -> None:
+    """Have every row computed on the executor of the settings; inline there is nothing to do.
+
+    Afterwards the evaluation finds them in the cache. What was mended there is noted.
+    """
+    if settings["executor"] == "inline":
+        return
+    folder = prepared.store.folder
+    assert folder is not None
+    if settings["cache"] == "none" and settings["ray_address"] is not None:
+        raise ConfigError(
+            "--cache none with --ray-address: workers hand their sets over in the cache; name a "
+            "folder that all machines share"
+        )
+    told = json.dumps({**settings, "cache": str(folder)})
+    rows = [
+        Row(told, kind, source) for kind in kinds(prepared.config) for source in prepared.sources
+    ]
+    say(f"{len(rows)} sets of adversarials on {settings['executor']}")
+    for notes in results_of(rows, settings, say):
+        prepared.store.notes += [note for note in notes if note not in prepared.store.notes]

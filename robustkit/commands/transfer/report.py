@@ -1,0 +1,325 @@
+"""The report of a transfer evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from markupsafe import Markup
+
+from robustkit.commands.transfer.export import Examples, load_examples
+from robustkit.commands.transfer.result import Attack, Cell, Cosines, Denominator, Summary, read
+from robustkit.data import to_unit
+from robustkit.report import (
+    PALETTE,
+    Section,
+    duration,
+    figure,
+    house_style,
+    image_uri,
+    label,
+    number,
+    percent,
+    render_report,
+    svg,
+    table,
+)
+from robustkit.report.pictures import Picture, magnification, perturbation_picture, picture
+from robustkit.report.sections import (
+    eps_text,
+    settings_section,
+    space_section,
+    warnings_of,
+    warnings_section,
+)
+from robustkit.runs import RunFolder, write_text
+from robustkit.runs.summaries import DataSettings, Rate, read_settings
+
+_DARK = 0.42  # from here on a cell is dark enough for white figures
+
+
+def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Markup:
+    """The rates of one denominator as shaded cells with their figures, in percent."""
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    sources, targets = list(matrix), list(next(iter(matrix.values())))
+    shades = LinearSegmentedColormap.from_list("transfer", ["#f3f5f8", PALETTE[0], "#152f57"])
+    widest = max(len(name) for name in sources)
+    size = (1.1 * len(targets) + 0.085 * widest + 1.0, 0.52 * len(sources) + 0.9)
+    tips = {}
+    with house_style():
+        drawing = Figure(figsize=size, layout="constrained")
+        axes = drawing.subplots()
+        for down, source in enumerate(sources):
+            for across, target in enumerate(targets):
+                rate = matrix[source][target][kind]
+                value, gid = rate["rate"], f"{kind}-{down}-{across}"
+                own = source == target
+                cell = Rectangle(
+                    (across + 0.02, down + 0.03),
+                    0.96,
+                    0.94,
+                    facecolor=shades(value) if value is not None else "#d9dce1",
+                    edgecolor=PALETTE[1] if own else "none",
+                    linewidth=2 if own else 0,
+                )
+                cell.set_gid(gid)
+                axes.add_patch(cell)
+                axes.text(
+                    across + 0.5,
+                    down + 0.5,
+                    "n = 0" if value is None else f"{100 * value:.1f}",
+                    ha="center",
+                    va="center",
+                    color="#fefefe" if value is not None and value > _DARK else "#16202e",
+                )
+                tips[gid] = _tip(source, target, rate)
+        axes.set(xlim=(0, len(targets)), ylim=(len(sources), 0))
+        axes.set_xticks([index + 0.5 for index in range(len(targets))], map(label, targets))
+        axes.set_yticks([index + 0.5 for index in range(len(sources))], map(label, sources))
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        axes.set_ylabel("made on")
+        axes.set_xlabel("scored on")
+        axes.xaxis.set_label_position("top")
+        alt = f"transfer from {', '.join(sources)} to {', '.join(targets)}, {kind}, in percent"
+        return svg(drawing, alt=alt, tips=tips)
+
+
+def _tip(source: str, target: str, rate: Rate) -> str:
+    low, high = rate["low"], rate["high"]
+    if rate["rate"] is None or low is None or high is None:
+        return f"{source} → {target}\nno image to count"
+    return (
+        f"{source} → {target}\n{100 * rate['rate']:.1f} % "
+        f"[{100 * low:.1f}, {100 * high:.1f}], n = {rate['n']:,}"
+    )
+
+
+SIDE = 92  # pixels of the page
+
+
+def examples_section(folder: RunFolder, sources: list[str], targets: list[str]) -> Section:
+    """For every source a few images: clean, adversarial, the difference, and who is misled."""
+    kept, classes = load_examples(folder, len(sources), len(targets))
+    note = (
+        "Common images whose adversarial fools its source, first those on which targets disagree: "
+        "chosen to show differences, so no fair sample."
+    )
+    parts = [
+        _source(kept[number], source, targets, classes)
+        for number, source in enumerate(sources)
+        if number in kept
+    ]
+    html = Markup().join(parts) if parts else Markup("<p>There are none.</p>")
+    return Section("examples", "Examples", html, note)
+
+
+def _source(kept: Examples, source: str, targets: list[str], classes: list[str]) -> Markup:
+    headers = ["clean", "adversarial", "difference", "mislead"]
+    head = Markup().join(Markup('<th scope="col">{}</th>').format(each) for each in headers)
+    rows = Markup()
+    for index in range(len(kept.label)):
+        clean, made = to_unit(kept.clean[index]), to_unit(kept.made[index])
+        factor = magnification(made - clean)
+        truth = classes[int(kept.label[index])]
+        place = int(kept.index[index])
+        verdicts = kept.misled[:, index].tolist()
+        misled = [target for target, wrong in zip(targets, verdicts, strict=True) if wrong]
+        spared = [target for target, wrong in zip(targets, verdicts, strict=True) if not wrong]
+        rows += Markup("<tr>{}{}{}<td>{}</td></tr>").format(
+            _cell(picture(clean), f"{truth}, image {place}"),
+            _cell(picture(made), ""),
+            _cell(perturbation_picture(made - clean, factor), f"× {factor}"),
+            Markup("{}<br><small>not: {}</small>").format(
+                ", ".join(misled) or "nobody", ", ".join(spared) or "–"
+            ),
+        )
+    return Markup(
+        '<h3>Made on {}</h3><div class="scroll"><table><thead><tr>{}</tr></thead>'
+        "<tbody>{}</tbody></table></div>"
+    ).format(source, head, rows)
+
+
+def _cell(pixels: Picture, below: str | Markup) -> Markup:
+    scale = max(1, round(2 * SIDE / max(pixels.shape[:2])))
+    return Markup(
+        '<td style="vertical-align:top"><img src="{}" alt="" width="{}" height="{}">'
+        "<small>{}</small></td>"
+    ).format(image_uri(pixels, scale), SIDE, SIDE, below)
+
+
+MEANINGS: dict[Denominator, str] = {
+    "headline": "over the images that every net classifies correctly, the share the target gets "
+    "wrong: one common set, so cells can be compared",
+    "fooling": "the same among those of them that fool the source",
+    "all": "over all images, clean errors included",
+}
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Draw `report.html` from what the folder holds; returns its path.
+
+    Raises `RunError` when the evaluation has not finished, and, naming the entry, for
+    what was edited in its files.
+    """
+    summary = read(folder)
+    data = read_settings(folder, DataSettings)["data"]
+    attack = summary["attack"]
+    sections = [
+        *warnings_section(warnings_of(summary["nets"])),
+        _matrix(summary),
+        _table(summary),
+        _significance(summary),
+        *_variants(summary),
+        *_gradients(summary),
+        examples_section(folder, list(summary["matrix"]), _targets(summary)),
+        _sets(summary),
+        *space_section(summary.get("pixel_space", {})),
+        settings_section(folder.config),
+    ]
+    page = render_report(
+        "Transfer of adversarials",
+        sections,
+        subtitle=f"{attack['name']}{_steps(attack)} at {attack['norm']} "
+        f"ε = {eps_text(attack['eps'])}; "
+        f"{summary['n']:,} images of {data}; "
+        f"{duration(summary['seconds']['total'])}",
+        env=folder.env,
+        command=folder.command,
+    )
+    path = folder.file("report.html")
+    write_text(path, page)
+    return path
+
+
+def _steps(attack: Attack) -> str:
+    return f", {attack['steps']} steps," if "steps" in attack else ""
+
+
+def _targets(summary: Summary) -> list[str]:
+    return list(next(iter(summary["matrix"].values())))
+
+
+def _matrix(summary: Summary) -> Section:
+    drawn = Markup().join(
+        figure(heatmap(summary["matrix"], kind), f"{kind}: {meaning}.")
+        for kind, meaning in MEANINGS.items()
+    )
+    note = (
+        "How often a target errs on adversarials made on a source alone, in percent. Framed: the "
+        "source itself. Low transfer is not robustness: an attack on the target itself may still "
+        "succeed."
+    )
+    return Section("matrix", "Transfer", drawn, note)
+
+
+def _table(summary: Summary) -> Section:
+    rows = [
+        [f"{source} → {target}", *(_rate(cell[kind]) for kind in MEANINGS)]
+        for source, row in summary["matrix"].items()
+        for target, cell in row.items()
+    ]
+    note = "With 95 % Wilson intervals and the number of images each rate is taken over."
+    return Section("rates", "Every rate", table(["", *MEANINGS], rows), note)
+
+
+def _significance(summary: Summary) -> Section:
+    rows = [
+        [source, pair.replace(" | ", " and "), f"{p:.2g}"]
+        for source, pairs in summary["mcnemar"].items()
+        for pair, p in pairs.items()
+    ]
+    note = (
+        f"McNemar's exact test over the {summary['n_common']:,} common images: could one source's "
+        "adversarials mislead two targets equally often? Not corrected for the number of pairs."
+    )
+    html = table(["source", "targets", "p"], rows) if rows else Markup("<p>One target only.</p>")
+    return Section("mcnemar", "Do targets differ?", html, note)
+
+
+def _variants(summary: Summary) -> list[Section]:
+    """The targeted matrix and the sign-flipped control, where they were made."""
+    sections = []
+    if "targeted" in summary:
+        rows = [
+            [f"{source} → {target}", _rate(cell["reached"]), _rate(cell["headline"])]
+            for source, row in summary["targeted"].items()
+            for target, cell in row.items()
+        ]
+        note = (
+            "Steered to another label, drawn once for every image and shared by all sources; over "
+            "the common images, the share that the target takes for that label, and the share it "
+            "gets wrong in any way."
+        )
+        html = table(["", "reached the label", "wrong"], rows)
+        sections.append(Section("targeted", "Targeted", html, note))
+    if "flipped" in summary:
+        note = (
+            "The same attack steering to the true label. It should mislead nobody: a target that "
+            "errs here has gradients that point against the source's, and would fall to an "
+            "attacker who turns the sign."
+        )
+        drawn = figure(heatmap(summary["flipped"], "headline"), "headline, sign-flipped control.")
+        sections.append(Section("flipped", "Sign-flipped control", drawn, note))
+    return sections
+
+
+def _gradients(summary: Summary) -> list[Section]:
+    if "gradient_images" not in summary:
+        return []
+    rows = [
+        [pair.replace(" | ", " and "), found["cos_mean"], found["cos_abs_mean"], *_quartiles(found)]
+        for pair, found in summary["cosines"].items()
+    ]
+    cosines = table(["", "mean cos", "mean |cos|", "25 %", "median", "75 %"], rows)
+    norms = table(
+        ["net", "clean accuracy", "mean norm", "25 %", "median", "75 %", "zero"],
+        [
+            [
+                name,
+                percent(net["clean_acc"]),
+                net["grad_norm_mean"],
+                *net["grad_norm_quartiles"],
+                percent(net["grad_zero"]),
+            ]
+            for name, net in summary["nets"].items()
+        ],
+    )
+    note = (
+        f"Input gradients of the cross-entropy on {summary['gradient_images']:,} clean images: "
+        "cosines between every two nets, L2 norms, and the share of images where the gradient is "
+        "exactly zero. Much of the asymmetry of transfer comes from the norms."
+    )
+    return [Section("gradients", "Gradients", cosines + norms, note)]
+
+
+def _sets(summary: Summary) -> Section:
+    sets = summary["sets"]
+    rows = [
+        [name, key, number(str(sets["imported"].get(name, "crafted here")))]
+        for name, key in sets["keys"].items()
+    ]
+    html = table(["source", "key", "from"], rows)
+    for line in sets["notes"]:
+        html += Markup("<p>{}</p>").format(line)
+    note = (
+        f"{sets['hits']} results were taken from the cache, {sets['misses']} computed. A key names "
+        "weights, images, attack and seed."
+    )
+    return Section("sets", "Adversarial sets", html, note)
+
+
+def _rate(rate: Rate) -> Markup:
+    if rate["rate"] is None:
+        return Markup("– <small>n = 0</small>")
+    return percent(rate["rate"], rate["low"], rate["high"], rate["n"])
+
+
+def _quartiles(found: Cosines) -> list[float] | list[None]:
+    return found["cos_quartiles"] or [None, None, None]

@@ -1,0 +1,28 @@
+"""Reports: one HTML file that needs no network, made of sections, figures, tables and images.
+
+Part of `robustkit.runs`. A verb builds its sections with the helpers here and calls
+`render_report`; matplotlib is imported only when a figure is drawn.
+"""
+
+from robustkit.report.charts import PALETTE, figure, house_style, image, image_uri, label, svg
+from robustkit.report.page import Section, drawings, render_report
+from robustkit.report.tables import Cell, cards, duration, number, percent, table
+
+__all__ = [
+    "PALETTE",
+    "Cell",
+    "Section",
+    "cards",
+    "drawings",
+    "duration",
+    "figure",
+    "house_style",
+    "image",
+    "image_uri",
+    "label",
+    "number",
+    "percent",
+    "render_report",
+    "svg",
+    "table",
+]

@@ -1,0 +1,274 @@
+"""What summaries are made of, and how a run's own are read: checked once, when the folder is.
+
+Every command describes its summary as a `TypedDict`; whatever draws gets only what has passed. The
+kinds here are those that several commands' summaries share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
+
+from msgspec import Meta
+
+from robustkit.errors import RobustkitError, RunError
+from robustkit.geometry import LARGEST
+from robustkit.reading import check_kind, is_printable, printable
+from robustkit.runs import RunFolder
+from robustkit.runs.folder import FORMAT, finished
+
+Kind = TypeVar("Kind")
+
+MOST = 2**63 - 1
+FLOAT32 = 3.4028235e38  # whatever a net can say, and an axis can show
+ROUNDING = 1.001  # of cosines and correlations, which rounding takes a hair beyond one
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Real = Annotated[float, Meta(ge=-FLOAT32, le=FLOAT32)]
+Amount = Annotated[float, Meta(ge=0, le=FLOAT32)]
+Cosine = Annotated[float, Meta(ge=-ROUNDING, le=ROUNDING)]
+MeanShare = Annotated[float, Meta(ge=0, le=ROUNDING)]
+Difference = Annotated[float, Meta(ge=-ROUNDING, le=ROUNDING)]  # of two shares
+Points = Annotated[float, Meta(ge=-100, le=100)]  # a difference in percentage points
+Positive = Annotated[float, Meta(gt=0, le=FLOAT32)]
+Radius = Annotated[float, Meta(ge=0, le=1e6)]
+Seconds = Annotated[float, Meta(ge=0, le=1e12)]
+Count = Annotated[int, Meta(ge=0, le=MOST)]
+Number = Annotated[int, Meta(ge=1, le=MOST)]
+Epoch = Annotated[int, Meta(ge=0, le=10**9)]
+Side = Annotated[int, Meta(ge=1, le=LARGEST)]
+Size = Annotated[list[Side], Meta(min_length=2, max_length=2)]
+Digits = Annotated[str, Meta(pattern=r"^[0-9]{1,9}\Z")]  # a whole number as the key of a table
+Quartiles = Annotated[list[Amount], Meta(min_length=3, max_length=3)]
+
+
+class Rate(TypedDict):
+    """A share of `n` images with its interval; all three None where there are none."""
+
+    rate: Share | None
+    n: Count
+    low: Share | None
+    high: Share | None
+
+
+class KnownRate(TypedDict):
+    """The same where there are images."""
+
+    rate: Share
+    n: Count
+    low: Share
+    high: Share
+
+
+class Gap(TypedDict):
+    """A difference of two rates over the same images; all but `n` None where there is none."""
+
+    points: Points | None
+    low: Points | None
+    high: Points | None
+    p_value: Share | None
+    n: Count
+
+
+class Interval(TypedDict):
+    """A mean with its interval; no ends for one value, nothing without any."""
+
+    mean: Real | None
+    low: Real | None
+    high: Real | None
+    n: NotRequired[Count]
+
+
+class Measured(TypedDict):
+    """The same of one value or more."""
+
+    mean: Real
+    low: Real | None
+    high: Real | None
+    n: NotRequired[Count]
+
+
+class Finding(TypedDict):
+    """What casts doubt on a value."""
+
+    name: str
+    seen: str
+    means: str
+
+
+class Published(TypedDict):
+    """The accuracy that others published of a model, and on what."""
+
+    accuracy: Share
+    on: str
+
+
+class GeometryTold(TypedDict):
+    """See `robustkit.geometry.Geometry`; the filters are its `INTERPOLATIONS`."""
+
+    size: Size
+    resize: Side | Size | None  # no tuples: msgspec 0.23 crashes on them beside bounded numbers
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+
+
+class ModelTold(TypedDict):
+    """What a report says of a model beside its rates."""
+
+    preprocessing: str
+    input_size: Size | None
+    notes: list[str]
+    published: Published | None
+
+
+class PixelSpace(TypedDict):
+    """In which pixel space models were compared; see `robustkit.cli.models.Judged.described`."""
+
+    shape: Annotated[list[Number], Meta(min_length=3, max_length=3)]
+    geometry: GeometryTold | None
+    whose: str
+    notes: list[str]
+    models: dict[str, ModelTold]
+
+
+class Total(TypedDict):
+    """How long a run took."""
+
+    total: Seconds
+
+
+class DataSettings(TypedDict):
+    """What a report says of a run's settings by itself."""
+
+    data: str
+
+
+def read_summary(folder: RunFolder, kind: type[Kind]) -> Kind:
+    """Return the summary of a finished run as `kind`.
+
+    Raises `RunError`, naming the file and the entry, for a run that has not finished, a summary of
+    another command or a newer format, and one that is not of this kind.
+    """
+    summary, where = finished(folder), where_of(folder)
+    verb, version = summary.get("verb", folder.verb), summary.get("format", FORMAT)
+    if verb != folder.verb:
+        told = printable(repr(verb))
+        raise RunError(f"{where}: verb: the summary of {told}, in a run of '{folder.verb}'")
+    if type(version) is not int or version > FORMAT:
+        told = printable(repr(version))
+        raise RunError(f"{where}: format: {told}, and this robustkit reads up to {FORMAT}")
+    return check_summary(summary, kind, where)
+
+
+def check_summary(value: Any, kind: type[Kind], where: str) -> Kind:
+    """Return plain `value` as `kind`, of whose intervals no end is missing or beyond the other.
+
+    Raises `RunError`, which begins with `where` and names the entry.
+    """
+    checked = check_kind(value, kind, where, error=RunError)
+    check_intervals(checked, where)
+    return checked
+
+
+def check_intervals(value: Any, where: str) -> None:
+    """Check every estimate in a plain value that has `low` and `high`: they and it fit together.
+
+    Raises `RunError`, which begins with `where` and names the entry.
+    """
+    for place, found in _inside(value):
+        if not (isinstance(found, Mapping) and "low" in found and "high" in found):
+            continue
+        low, high = found["low"], found["high"]
+        if (low is None) != (high is None) or (low is not None and low > high):
+            raise RunError(f"{where}: {place}: low {low} and high {high} are no interval")
+        for name in ("rate", "points", "p_value"):
+            if name in found and (found[name] is None) != (low is None):
+                raise RunError(f"{where}: {place}: {name} and interval: one is null, one is not")
+        if low is not None and found.get("mean", low) is None:
+            raise RunError(f"{where}: {place}: an interval without a mean")
+
+
+def read_settings(folder: RunFolder, kind: type[Kind]) -> Kind:
+    """Return those of a run's settings that `kind`, a dataclass or `TypedDict`, names.
+
+    Raises `RunError`, naming `config.yaml` and the entry, for settings that are none.
+    """
+    where = f"{folder.file('config.yaml')}: config"
+    try:
+        return check_kind(folder.config, kind, where, error=RunError)
+    except RunError:
+        raise
+    except RobustkitError as error:  # of a dataclass's own checks, which know of no file
+        raise RunError(f"{where}: {error}") from None
+
+
+def command_of(folder: RunFolder) -> list[str]:
+    """Return the command that made the run; raises `RunError`, naming the file, without one."""
+    told = check_kind(folder.env, _Environment, str(folder.file("env.json")), error=RunError)
+    return told["command"]
+
+
+def where_of(folder: RunFolder) -> str:
+    """Return what errors about a run's summary begin with."""
+    return str(folder.file("summary.json"))
+
+
+def check_length(what: str, found: Sequence[Any], expected: int, folder: RunFolder) -> None:
+    """Raise `RunError`, naming the entry, unless a list of a summary has so many parts."""
+    if len(found) != expected:
+        raise RunError(
+            f"{where_of(folder)}: {printable(what)}: expected {expected:,} entries, not "
+            f"{len(found):,}"
+        )
+
+
+def check_has(found: Mapping[str, Any], names: Iterable[str], where: str) -> None:
+    """Raise `RunError`, which begins with `where`, where a table lacks one of `names`."""
+    for name in names:
+        if name not in found:
+            raise RunError(f"{where}: '{printable(name)}' is missing")
+
+
+def check_alike(one: Sequence[Any], other: Sequence[Any], where: str, what: str) -> None:
+    """Raise `RunError` where two lists that belong together are not of one length."""
+    if len(one) != len(other):
+        raise RunError(f"{where}: {len(one)} and {len(other)} {what}, which belong together")
+
+
+def check_rates(found: Rate, where: str) -> None:
+    """Raise `RunError` where a rate lies outside its interval."""
+    rate, low, high = found["rate"], found["low"], found["high"]
+    if rate is not None and (low is None or high is None or not low <= rate <= high):
+        raise RunError(f"{where}: the rate {rate} is not within {low} and {high}")
+
+
+def check_lines(value: Any, where: str) -> None:
+    """Check that every name and text in a plain value is one line that a terminal only shows.
+
+    For what is printed as it is. Raises `RunError`, which begins with `where` and names the entry.
+    """
+    for place, each in _inside(value):
+        names = each.keys() if isinstance(each, Mapping) else [each]
+        for text in names:
+            if isinstance(text, str) and not is_printable(text):
+                raise RunError(f"{where}: {place}: not one line of text: {shown(text)}")
+
+
+def shown(text: object) -> str:
+    """Return a text of anyone's for a message: in quotes, printable, its end cut off."""
+    told = printable(repr(text))
+    return told if len(told) <= 60 else f"{told[:60]}…"
+
+
+class _Environment(TypedDict):
+    command: list[str]
+
+
+def _inside(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """A plain value and all values in it, each with its place: `nets.R.clean_acc`."""
+    yield place or "the summary", value
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _inside(each, f"{place}.{printable(name)}" if place else printable(name))
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            yield from _inside(each, f"{place}[{number}]")
