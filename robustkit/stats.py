@@ -1,71 +1,112 @@
-"""Rates with their uncertainty: Wilson's interval, McNemar's test, a paired bootstrap."""
+"""Every interval and test: Wilson's, McNemar's, the paired bootstrap, means and their intervals."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
-from scipy import stats
 
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+DRAWS = 2000
+
+# What JSON may hold where an estimate is read from it.
+_LARGEST = 3.4028235e38  # of float32: whatever a net can say, and an axis can show
+Share = Annotated[float, Meta(ge=0, le=1)]
+Points = Annotated[float, Meta(ge=-100, le=100)]
+Real = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
-@dataclass(frozen=True)
-class Rate:
-    """`rate` of `n` images with its 95 % interval [`low`, `high`]; all None where n is 0."""
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """A `value` from `n` observations with its 95 % interval [`low`, `high`].
 
-    rate: float | None
-    n: int
-    low: float | None
-    high: float | None
+    All three are None without observations; the interval alone where one says nothing of others.
+    `n` is 0 also where a file does not tell it.
+    """
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a summary."""
-        return asdict(self)
+    value: float | None = None
+    n: int = 0
+    low: float | None = None
+    high: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain values of a summary; `value` has the estimate's own name there."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+
+class Rate(Estimate, frozen=True, kw_only=True, rename={"value": "rate"}):
+    """The share of `n` images of which something is true; `rate` in JSON."""
+
+    value: Share | None
+    n: Count
+    low: Share | None
+    high: Share | None
+
+
+class Mean(Estimate, frozen=True, kw_only=True, rename={"value": "mean"}):
+    """The mean of `n` values; `mean` in JSON."""
+
+    value: Real | None
+    n: Count = 0
+    low: Real | None
+    high: Real | None
+
+
+class Gap(Estimate, frozen=True, kw_only=True, rename={"value": "points"}):
+    """100·(first rate - second rate) over the same `n` images, and McNemar's p; `points` in JSON."""
+
+    value: Points | None
+    n: Count
+    low: Points | None
+    high: Points | None
+    p_value: Share | None
 
 
 def wilson(rate: float, n: int) -> Rate:
-    """The 95 % Wilson score interval (Wilson 1927) of a rate in [0,1] seen on n images.
+    """Return the 95 % Wilson score interval (Wilson 1927) of a rate in [0,1] seen on n images.
 
-    >>> told = wilson(0.5, 100)
-    >>> round(told.low, 4), round(told.high, 4)
+    >>> rate = wilson(0.5, 100)
+    >>> round(rate.low, 4), round(rate.high, 4)
     (0.4038, 0.5962)
     >>> wilson(0.0, 20).high < 0.17  # nothing seen is not nothing there
     True
     """
     if n == 0:
-        return Rate(None, 0, None, None)
+        return Rate(value=None, n=0, low=None, high=None)
     spread = Z95**2 / n
     centre = (rate + spread / 2) / (1 + spread)
     half = Z95 * math.sqrt(rate * (1 - rate) / n + spread / (4 * n)) / (1 + spread)
     # At a rate of 0 or 1 the bound is exact; only rounding puts it a hair off.
-    return Rate(rate, n, min(max(0.0, centre - half), rate), max(min(1.0, centre + half), rate))
+    low, high = min(max(0.0, centre - half), rate), max(min(1.0, centre + half), rate)
+    return Rate(value=rate, n=n, low=low, high=high)
 
 
 def pooled_rate(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Rate:
-    """The share of `hits` among `among`, both bool (S,N): S trainings seen on the same N images.
+    """Return the share of `hits` among `among`, both bool (S,N): S trainings on the same N images.
 
     The rate averages over trainings; n, and with it the interval, counts *images*: the mean number
     per training, because the same image seen by three trainings is not three images.
 
     >>> hits = np.array([[True, False], [True, True]])
     >>> pooled = pooled_rate(hits, np.ones((2, 2), dtype=bool))
-    >>> pooled.rate, pooled.n  # two images, however many trainings saw them
+    >>> pooled.value, pooled.n  # two images, however many trainings saw them
     (0.75, 2)
     """
     counted = int(among.sum())
     if counted == 0:
-        return Rate(None, 0, None, None)
+        return Rate(value=None, n=0, low=None, high=None)
     n = max(1, round(counted / len(among)))
     return wilson(float((hits & among).sum() / counted), n)
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Exact two-sided McNemar p-value of two paired outcomes bool (N,) (McNemar 1947).
+    """Return the exact two-sided McNemar p-value of two paired outcomes bool (N,) (McNemar 1947).
 
     >>> first, second = np.arange(8) < 6, np.arange(8) < 0
     >>> mcnemar(first, second)  # 6 of 6 one way: 2 / 2**6
@@ -79,25 +120,10 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
 
 
-@dataclass(frozen=True)
-class Gap:
-    """`points` = 100·(first rate - second rate) with a 95 % interval, and McNemar's p-value."""
-
-    points: float | None
-    low: float | None
-    high: float | None
-    p_value: float | None
-    n: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a summary."""
-        return asdict(self)
-
-
 def paired_gap(
     first: NDArray[np.bool_], second: NDArray[np.bool_], *, seed: int, draws: int = 2000
 ) -> Gap:
-    """The gap between two groups of trainings, bool (S,N) and (T,N), on the same N images.
+    """Return the gap between two groups of trainings, bool (S,N) and (T,N), on the same N images.
 
     The interval is a percentile bootstrap over images and trainings together: each draw resamples
     the images once for both groups, and each group's trainings. The p-value is the largest of the
@@ -105,7 +131,7 @@ def paired_gap(
     """
     images = first.shape[1]
     if images == 0:
-        return Gap(None, None, None, None, 0)
+        return Gap(value=None, n=0, low=None, high=None, p_value=None)
     rng = np.random.default_rng(seed)
     gaps = np.empty(draws)
     for draw in range(draws):
@@ -115,7 +141,13 @@ def paired_gap(
     low, high = np.quantile(gaps.clip(-1.0, 1.0), [0.025, 0.975])
     p_value = max(mcnemar(a, b) for a in first for b in second)
     points = float(first.mean() - second.mean())
-    return Gap(100 * points, 100 * float(low), 100 * float(high), p_value, images)
+    return Gap(
+        value=100 * points,
+        n=images,
+        low=100 * float(low),
+        high=100 * float(high),
+        p_value=p_value,
+    )
 
 
 def _mean(
@@ -132,40 +164,38 @@ def _mean(
     return centre + (drawn - centre) * math.sqrt(len(rates) / max(len(rates) - 1, 1))
 
 
-DRAWS = 2000
+def mean_over_images(values: Sequence[float], seed: int = 0) -> Mean:
+    """Return the mean of `values`, one an image, and its 95 % percentile bootstrap interval.
 
-
-def mean_interval(values: Sequence[float], seed: int = 0) -> dict[str, Any]:
-    """{mean, low, high, n}: the mean and its 95 % percentile bootstrap interval over `values`.
-
-    None for all three without values, and for the interval of a single one: it says nothing of
-    other images.
+    A single value has no interval: it says nothing of other images.
     """
     known = np.asarray(values, dtype=np.float64)
-    if not len(known):
-        return {"mean": None, "low": None, "high": None, "n": 0}
-    mean = float(known.mean())
-    if len(known) == 1:
-        return {"mean": mean, "low": None, "high": None, "n": 1}
+    if len(known) < 2:
+        return _without_interval(known)
     drawn = np.random.default_rng(seed).choice(known, size=(DRAWS, len(known))).mean(axis=1)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return {"mean": mean, "low": float(low), "high": float(high), "n": len(known)}
+    return Mean(value=float(known.mean()), n=len(known), low=float(low), high=float(high))
 
 
-def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
-    """{mean, low, high, n} of one value a training: Student's 95 % interval of the mean.
+def mean_over_trainings(values: Sequence[float | None]) -> Mean:
+    """Return the mean of `values`, one a training, and Student's 95 % interval of it.
 
-    No interval for a single training, nothing without any that has a value.
+    Trainings without a value are left out; a single one has no interval.
 
-    >>> told = over_seeds([0.5, 0.6, 0.7])
-    >>> round(told["low"], 3), round(told["mean"], 3), round(told["high"], 3)
+    >>> mean = mean_over_trainings([0.5, 0.6, 0.7])
+    >>> round(mean.low, 3), round(mean.value, 3), round(mean.high, 3)
     (0.352, 0.6, 0.848)
     """
+    from scipy.stats import t  # a second of import that workers need not spend
+
     known = np.array([value for value in values if value is not None], dtype=np.float64)
-    if not len(known):
-        return {"mean": None, "low": None, "high": None, "n": 0}
+    if len(known) < 2:
+        return _without_interval(known)
     mean = float(known.mean())
-    if len(known) == 1:
-        return {"mean": mean, "low": None, "high": None, "n": 1}
-    half = float(stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / len(known) ** 0.5)
-    return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(known)}
+    half = float(t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / len(known) ** 0.5)
+    return Mean(value=mean, n=len(known), low=mean - half, high=mean + half)
+
+
+def _without_interval(known: NDArray[np.float64]) -> Mean:
+    value = float(known.mean()) if len(known) else None
+    return Mean(value=value, n=len(known), low=None, high=None)

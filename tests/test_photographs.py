@@ -106,7 +106,7 @@ def test_175_of_200_photographs_are_recognised(tmp_path: Path) -> None:
     assert int((own_logits(0, 5).argmax(dim=1) == labels).sum()) == 175
     model = models.load("tests.lite:lite0")
     found = evaluation.accuracy(model, our_pictures(model, spec))
-    assert (found.rate, found.n) == (175 / 200, 200)
+    assert (found.value, found.n) == (175 / 200, 200)
     flags = ["--attack", "fgsm", "--eps", "1/255", "--probe", "0", "--device", "cpu"]
     out = tmp_path / "run"
     named = ["attack", "--model", "lite0=tests.lite:lite0", "--data", spec, *flags]

@@ -22,7 +22,7 @@ from robustkit.compute import resolve_device
 from robustkit.errors import DataError
 from robustkit.jobs.run import Piece, Say, carry_out
 from robustkit.runs import RunFolder, Trial
-from robustkit.stats import over_seeds
+from robustkit.stats import mean_over_trainings
 
 CURVE = 100  # points of a training's curve
 
@@ -146,7 +146,8 @@ def _recipe(trials: Sequence[Trial]) -> dict[str, Any]:
         domain: {
             **{figure: _mean(runs, domain, figure) for figure in FIGURES},
             "intervals": {
-                figure: over_seeds([run[domain][figure] for run in runs]) for figure in FIGURES
+                figure: mean_over_trainings([run[domain][figure] for run in runs]).to_json()
+                for figure in FIGURES
             },
             "classes": _classes([run[domain]["classes"] for run in runs]),
             "sizes": runs[0][domain]["sizes"],
@@ -157,8 +158,8 @@ def _recipe(trials: Sequence[Trial]) -> dict[str, Any]:
     }
     for domain in DOMAINS:
         values = [run[f"robust_{domain}_ap50"] for run in runs]
-        found[f"robust_{domain}_ap50"] = over_seeds(values)["mean"]
-        found[f"robust_{domain}_interval"] = over_seeds(values)
+        found[f"robust_{domain}_ap50"] = mean_over_trainings(values).value
+        found[f"robust_{domain}_interval"] = mean_over_trainings(values).to_json()
     by_seed = [{domain: {f: run[domain][f] for f in FIGURES} for domain in DOMAINS} for run in runs]
     return {
         **found,
@@ -171,14 +172,14 @@ def _recipe(trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _mean(runs: Sequence[Mapping[str, Any]], domain: str, figure: str) -> float | None:
-    mean: float | None = over_seeds([run[domain][figure] for run in runs])["mean"]
+    mean: float | None = mean_over_trainings([run[domain][figure] for run in runs]).value
     return mean
 
 
 def _classes(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         name: {
-            "ap50_area": over_seeds([run[name]["ap50_area"] for run in runs]),
+            "ap50_area": mean_over_trainings([run[name]["ap50_area"] for run in runs]).to_json(),
             "objects": runs[0][name]["objects"],
         }
         for name in runs[0]
@@ -188,12 +189,12 @@ def _classes(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _gain(found: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     """The difference to the source's training of the same seed, on both domains."""
     return {
-        domain: over_seeds(
+        domain: mean_over_trainings(
             [
                 _difference(own[domain]["ap50_area"], plain[domain]["ap50_area"])
                 for own, plain in zip(found["by_seed"], base["by_seed"], strict=True)
             ]
-        )
+        ).to_json()
         for domain in DOMAINS
     }
 

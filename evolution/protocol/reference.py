@@ -141,9 +141,9 @@ def warnings_about(
 
 def rate_words(rate: Rate) -> str:
     """A rate with its interval and n as plain text."""
-    if rate.rate is None or rate.low is None or rate.high is None:
+    if rate.value is None or rate.low is None or rate.high is None:
         return "no image (n = 0)"
-    return f"{rate.rate:.1%} [{rate.low:.1%}, {rate.high:.1%}], n = {rate.n:,}"
+    return f"{rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}], n = {rate.n:,}"
 
 
 def published_words(published: Mapping[str, Any] | None) -> str:

@@ -88,7 +88,7 @@ def _rates(wrong: Mask, fooled: Mask, common: Mask) -> dict[str, dict[str, Any]]
     """The share of `wrong` (S,N) under the three denominators; `fooled` is (1,N) or (S,N)."""
     whole = np.ones_like(wrong)
     among = {"headline": whole & common, "fooling": whole & common & fooled, "all": whole}
-    return {name: pooled_rate(wrong, among[name]).to_dict() for name in DENOMINATORS}
+    return {name: pooled_rate(wrong, among[name]).to_json() for name in DENOMINATORS}
 
 
 def _accuracies(group: Sequence[Verdict]) -> dict[str, Any]:
@@ -147,9 +147,9 @@ def summarise(
         "trials_from_cache": len(searched) - len({trial.key for trial in searched}),
         "outcomes": dict(sorted(Counter(trial.outcome for trial in searched).items())),
         "nets": comparison.nets,
-        "gap": None if comparison.gap is None else comparison.gap.to_dict(),
-        "search_gap": comparison.search_gap.to_dict(),
-        "penalty_gap": comparison.penalty_gap.to_dict(),
+        "gap": None if comparison.gap is None else comparison.gap.to_json(),
+        "search_gap": comparison.search_gap.to_json(),
+        "penalty_gap": comparison.penalty_gap.to_json(),
         "left_out": dict(evolution.reference.left_out),
         "warnings": warnings_about(
             accuracy,

@@ -44,7 +44,7 @@ def reference_sentence(summary: Summary) -> str:
         return ""
     accuracy = wilson(reference["accuracy"], reference["validation_images"])
     published = published_words(reference["published"])
-    told = Rate(rate=accuracy.rate, n=accuracy.n, low=accuracy.low, high=accuracy.high)
+    told = Rate(rate=accuracy.value, n=accuracy.n, low=accuracy.low, high=accuracy.high)
     notes = "".join(f" {note[:1].upper()}{note[1:]}." for note in reference["notes"])
     return (
         "R was given trained and is taken as it is; on validation it is right on "

@@ -360,7 +360,7 @@ def check_clean(
             right = answers.clean() == judged.images.labels
         rate = wilson(float(right.double().mean()), len(right))
         beside = "" if published is None else f", published {published['accuracy']:.1%}"
-        say(f"{name}: clean accuracy {rate.rate:.1%} [{rate.low:.1%}, {rate.high:.1%}]{beside}")
+        say(f"{name}: clean accuracy {rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}]{beside}")
         findings = evaluation.check_clean(
             rate,
             num_classes=judged.images.num_classes,
@@ -368,7 +368,7 @@ def check_clean(
         )
         suspect += [f"WARNING: {name}: {each.seen}; {each.means}" for each in findings]
         told[name] = {
-            "clean": rate.to_dict(),
+            "clean": rate.to_json(),
             "published": published,
             "warnings": [each.to_dict() for each in findings],
         }

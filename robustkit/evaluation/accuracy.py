@@ -65,10 +65,10 @@ def check_clean(
     ...     print(finding.seen)
     clean accuracy 16.0 % [11.6 %, 21.7 %] (n = 200) is 76 points below the published 92.0 %
     """
-    if accuracy.rate is None or accuracy.low is None or accuracy.high is None:
+    if accuracy.value is None or accuracy.low is None or accuracy.high is None:
         return ()
     shown = (
-        f"clean accuracy {_percent(accuracy.rate)} "
+        f"clean accuracy {_percent(accuracy.value)} "
         f"[{_percent(accuracy.low)}, {_percent(accuracy.high)}] (n = {accuracy.n})"
     )
     findings = []
@@ -81,8 +81,8 @@ def check_clean(
                 "is it trained, and do its weights, classes and preprocessing belong together?",
             )
         )
-    if published is not None and accuracy.rate <= published - MARGIN + _ROUNDING:
-        points = 100 * (published - accuracy.rate)
+    if published is not None and accuracy.value <= published - MARGIN + _ROUNDING:
+        points = 100 * (published - accuracy.value)
         findings.append(
             Finding(
                 "clean accuracy below the published one",
@@ -123,8 +123,8 @@ class RobustAccuracy:
         radii = [
             {
                 "eps": eps,
-                **rate.to_dict(),
-                "per_attack": {name: one.to_dict() for name, one in self.per_attack[eps].items()},
+                **rate.to_json(),
+                "per_attack": {name: one.to_json() for name, one in self.per_attack[eps].items()},
                 "seconds": self.seconds[eps],
             }
             for eps, rate in self.by_eps.items()
@@ -132,7 +132,7 @@ class RobustAccuracy:
         written = {
             "format": FORMAT,
             "norm": self.norm,
-            "clean": self.clean.to_dict(),
+            "clean": self.clean.to_json(),
             "by_eps": radii,
             "diagnosis": [each.to_dict() for each in self.diagnosis],
             "notes": list(self.notes),
@@ -208,7 +208,7 @@ def robust_accuracy(
     per_attack: dict[float, dict[str, Rate]] = {}
     seconds: dict[float, float] = {}
     standing: Tensor | None = None
-    clean = Rate(None, 0, None, None)
+    clean = Rate(value=None, n=0, low=None, high=None)
     with on_device(model, device):
         for radius, listed in _by_radius(named, eps).items():
             began = time.perf_counter()
@@ -230,7 +230,7 @@ def robust_accuracy(
             }
             seconds[radius] = time.perf_counter() - began
             findings += diagnosis.read(result)
-        accuracies = [rate.rate or 0.0 for rate in by_eps.values()]
+        accuracies = [rate.value or 0.0 for rate in by_eps.values()]
         findings += diagnosis.read_curve(tuple(by_eps), accuracies, norm)
         if probe > 0:
             findings += diagnose(
@@ -320,4 +320,4 @@ def _sample(images: ImageSet, size: int, seed: int) -> ImageSet:
 
 
 def _rate(written: Mapping[str, Any]) -> Rate:
-    return Rate(written["rate"], written["n"], written["low"], written["high"])
+    return Rate(value=written["rate"], n=written["n"], low=written["low"], high=written["high"])

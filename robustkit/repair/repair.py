@@ -89,7 +89,7 @@ def accuracy_after(n_pos: float, n_neg: float, rr: float, br: float) -> float:
 
 
 def _rate(hits: int, among: int) -> dict[str, Any]:
-    return wilson(hits / among if among else 0.0, among).to_dict()
+    return wilson(hits / among if among else 0.0, among).to_json()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,27 +1,31 @@
-"""Figures with their intervals, and what several verbs say alike, in words."""
+"""Estimates as text: values with their intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from robustkit.stats import Estimate, Mean
+
 NOTHING = "–"
 
 
-def number(found: Mapping[str, Any]) -> str:
-    """{mean, low, high} as `0.12 [0.10, 0.14]`; a dash without a mean."""
-    if found["mean"] is None:
-        return NOTHING
-    text = f"{found['mean']:.2f}"
-    return text if found["low"] is None else f"{text} [{found['low']:.2f}, {found['high']:.2f}]"
+def number(estimate: Estimate | Mapping[str, Any]) -> str:
+    """Return an estimate as `0.12 [0.10, 0.14]`; a dash without a value."""
+    return _text(estimate, 1, ".2f", "")
 
 
-def percent(found: Mapping[str, Any], *, sign: bool = False, unit: str = "") -> str:
-    """{mean, low, high}, fractions, as `12.3 [10.0, 14.6]`; with `sign` a plus where it is due."""
-    if found["mean"] is None:
+def percent(estimate: Estimate | Mapping[str, Any], *, sign: bool = False, unit: str = "") -> str:
+    """Return an estimate of a fraction as `12.3 [10.0, 14.6]`; with `sign` a plus where due."""
+    return _text(estimate, 100, "+.1f" if sign else ".1f", unit)
+
+
+def _text(estimate: Estimate | Mapping[str, Any], times: float, form: str, unit: str) -> str:
+    if isinstance(estimate, Mapping):
+        estimate = Mean(value=estimate["mean"], low=estimate["low"], high=estimate["high"])
+    if estimate.value is None:
         return NOTHING
-    form = "+.1f" if sign else ".1f"
-    text = f"{100 * found['mean']:{form}}{unit}"
-    if found["low"] is None:
+    text = f"{times * estimate.value:{form}}{unit}"
+    if estimate.low is None or estimate.high is None:
         return text
-    return f"{text} [{100 * found['low']:{form}}, {100 * found['high']:{form}}]"
+    return f"{text} [{times * estimate.low:{form}}, {times * estimate.high:{form}}]"

@@ -7,8 +7,9 @@ kinds here are those that several commands' summaries share.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, Self, TypedDict, TypeVar
 
+import msgspec
 from msgspec import Meta
 
 from robustkit.errors import RobustkitError, RunError
@@ -40,6 +41,27 @@ Side = Annotated[int, Meta(ge=1, le=LARGEST)]
 Size = Annotated[list[Side], Meta(min_length=2, max_length=2)]
 Digits = Annotated[str, Meta(pattern=r"^[0-9]{1,9}\Z")]  # a whole number as the key of a table
 Quartiles = Annotated[list[Amount], Meta(min_length=3, max_length=3)]
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command found out, or a part of it: typed in the program, plain values in JSON.
+
+    Fields are named as the keys of `summary.json`. A key that older runs lack has a default; one
+    that is left out where there is nothing to say has the type `X | UnsetType` and `UNSET`.
+    """
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain values that a summary holds."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Self:
+        """Return plain `value` as this result, its intervals checked.
+
+        Raises `RunError`, which begins with `where` and names the entry.
+        """
+        return check_summary(value, cls, where)
 
 
 class Rate(TypedDict):
@@ -165,7 +187,7 @@ def check_summary(value: Any, kind: type[Kind], where: str) -> Kind:
     Raises `RunError`, which begins with `where` and names the entry.
     """
     checked = check_kind(value, kind, where, error=RunError)
-    check_intervals(checked, where)
+    check_intervals(value, where)
     return checked
 
 
@@ -178,6 +200,8 @@ def check_intervals(value: Any, where: str) -> None:
         if not (isinstance(found, Mapping) and "low" in found and "high" in found):
             continue
         low, high = found["low"], found["high"]
+        if not all(each is None or isinstance(each, int | float) for each in (low, high)):
+            continue  # none that `kind` knows, or it had been refused
         if (low is None) != (high is None) or (low is not None and low > high):
             raise RunError(f"{where}: {place}: low {low} and high {high} are no interval")
         for name in ("rate", "points", "p_value"):

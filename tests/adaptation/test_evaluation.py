@@ -17,7 +17,7 @@ from adaptation.evaluation import (
     with_difficult,
 )
 from robustkit.data.detection import load_detection, truth
-from robustkit.stats import over_seeds
+from robustkit.stats import mean_over_trainings
 from tests.adaptation.test_voc_precision import found
 
 BOX = [10.0, 10.0, 50.0, 50.0]
@@ -104,13 +104,14 @@ def test_difficult_objects_counted_and_not() -> None:
 
 
 def test_intervals_over_trainings() -> None:
-    got = over_seeds([0.1, 0.2, 0.3, None])
+    got = mean_over_trainings([0.1, 0.2, 0.3, None])
     # Student's t for two degrees of freedom, 4.303, times 0.1 / sqrt(3).
-    assert got["mean"] == pytest.approx(0.2)
-    assert got["high"] - got["mean"] == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
-    assert got["n"] == 3
-    assert over_seeds([0.5])["low"] is None
-    assert over_seeds([None])["mean"] is None
+    assert got.value == pytest.approx(0.2)
+    assert got.high is not None
+    assert got.high - 0.2 == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    assert got.n == 3
+    assert mean_over_trainings([0.5]).low is None
+    assert mean_over_trainings([None]).value is None
 
 
 def test_detect_takes_images_one_by_one_or_together_and_leaves_the_model_alone() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.studies.asynchronous_bias.jobs import Search, Summary, check
 from experiments.studies.base import OURS, Claim, Exhibit, Plan, Results, Study, clear_of, enter
 from robustkit.jobs.run import Piece
-from robustkit.stats import over_seeds
+from robustkit.stats import mean_over_trainings
 
 STRATEGIES = ("nsga2", "mu_plus_lambda", "ageing", "random")
 WORKERS = (4, 16)
@@ -65,7 +65,7 @@ def render(summary: Summary) -> str:
     for strategy, cells in summary["log2_ratio"].items():
         told = []
         for workers in WORKERS:
-            told.append(_ratio(over_seeds(list(cells[str(workers)].values()))))
+            told.append(_ratio(mean_over_trainings(list(cells[str(workers)].values())).to_json()))
         lines.append(f"| {strategy} | " + " | ".join(told) + " |")
     return "\n".join(lines)
 
@@ -82,7 +82,7 @@ def judge(summary: Summary) -> list[Claim]:
     found = []
     for strategy, cells in summary["log2_ratio"].items():
         for workers in WORKERS if strategy != "random" else ():
-            over = over_seeds(list(cells[str(workers)].values()))
+            over = mean_over_trainings(list(cells[str(workers)].values())).to_json()
             above = clear_of(over, 0.0)
             found.append(
                 Claim(

@@ -24,7 +24,7 @@ from robustkit.explain import Contribution
 from robustkit.explain.methods import MapSettings, make_maps
 from robustkit.models import Classifier
 from robustkit.runs import atomic_path
-from robustkit.stats import mean_interval
+from robustkit.stats import mean_over_images
 
 PICTURES = "pictures:"  # how a folder of them is told from a data set
 SIDE = 224
@@ -160,12 +160,14 @@ class MaskMaps:
             "residual_max": residual,
             "masks": {
                 name: {
-                    figure: mean_interval(torch.cat(parts).tolist())
+                    figure: mean_over_images(torch.cat(parts).tolist()).to_json()
                     for figure, parts in kept.items()
                 }
                 for name, kept in scores.items()
             },
-            "like_gradcam": {layer: mean_interval(values) for layer, values in alike.items()},
+            "like_gradcam": {
+                layer: mean_over_images(values).to_json() for layer, values in alike.items()
+            },
         }
 
     def _draw(self, model: Classifier, images: ImageSet, layers: list[str]) -> None:
@@ -206,12 +208,12 @@ class CoverObjects:
         pictures = torch.cat([shrunk[left], shrunk[right]], dim=3)
         a, b = images.labels[left], images.labels[right]
         if not len(pictures):
-            return {"pairs": 0, "n": 0, "own": mean_interval([])}
+            return {"pairs": 0, "n": 0, "own": mean_over_images([]).to_json()}
         top = predict(model, pictures).topk(2).indices.sort(dim=1).values
         both = (top == torch.stack([a, b], dim=1).sort(dim=1).values).all(dim=1) & (a != b)
         pictures, a, b = pictures[both], a[both], b[both]
         if not len(pictures):
-            return {"pairs": len(both), "n": 0, "own": mean_interval([])}
+            return {"pairs": len(both), "n": 0, "own": mean_over_images([]).to_json()}
         halves = []
         plain = predict(model, pictures)
         for mine, other, part in ((a, b, slice(0, half)), (b, a, slice(half, 2 * half))):
@@ -221,7 +223,11 @@ class CoverObjects:
             lost, kept = (fall.gather(1, each[:, None])[:, 0] for each in (mine, other))
             halves.append((lost > kept).double())
         own = torch.stack(halves).mean(dim=0)  # the two halves of a picture are no two samples
-        return {"pairs": len(both), "n": len(pictures), "own": mean_interval(own.tolist())}
+        return {
+            "pairs": len(both),
+            "n": len(pictures),
+            "own": mean_over_images(own.tolist()).to_json(),
+        }
 
 
 def recognised(model: Classifier, source: str, count: int) -> ImageSet:

@@ -9,7 +9,7 @@ from experiments.studies.base import OURS, Claim, Exhibit, Plan, Results, Study,
 from experiments.studies.digit_shift.jobs import COLLECTIONS, Radii, Summary, TrainNumerals, check
 from robustkit.jobs.run import Piece
 from robustkit.report.format import percent
-from robustkit.stats import over_seeds
+from robustkit.stats import mean_over_trainings
 
 RADII = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 SEEDS = 5
@@ -52,7 +52,9 @@ def _order(name: str) -> tuple[str, float, int]:
 
 def gain(of: Radii, eps: str, figure: Figure = "target") -> dict[str, Any]:
     """What a radius gains over plain training on the target, seed by seed."""
-    return over_seeds([of[eps][seed][figure] - of["0"][seed]["target"] for seed in of[eps]])
+    return mean_over_trainings(
+        [of[eps][seed][figure] - of["0"][seed]["target"] for seed in of[eps]]
+    ).to_json()
 
 
 def render(summary: Summary) -> str:
@@ -105,16 +107,21 @@ def _table(of: Radii) -> str:
     head = ["radius", "source", "source, attacked", "target", "gain", "target, AdaBN"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for eps, runs in of.items():
-        cells = [percent(over_seeds([run[figure] for run in runs.values()])) for figure in SHOWN]
+        cells = [
+            percent(mean_over_trainings([run[figure] for run in runs.values()]).to_json())
+            for figure in SHOWN
+        ]
         cells.append("–" if eps == "0" else percent(gain(of, eps), sign=True))
-        cells.append(percent(over_seeds([run["target_adabn"] for run in runs.values()])))
+        cells.append(
+            percent(mean_over_trainings([run["target_adabn"] for run in runs.values()]).to_json())
+        )
         lines.append(f"| {eps} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def _advice(of: Radii) -> str:
     runs = list(of["0"].values())
-    ratio = over_seeds([run["shift"]["ratio"] for run in runs])["mean"]
+    ratio = mean_over_trainings([run["shift"]["ratio"] for run in runs]).value
     advices = sorted({run["shift"]["advice"] for run in runs})
     return f"Ratio {ratio:.1f} (threshold {runs[0]['shift']['threshold']:g}): {'; '.join(advices)}."
 

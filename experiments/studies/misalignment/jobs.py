@@ -15,7 +15,7 @@ from robustkit.attacks import predict
 from robustkit.data import ImageSet
 from robustkit.evaluation.gradient_similarity import input_gradients
 from robustkit.models import Classifier
-from robustkit.stats import mean_interval
+from robustkit.stats import mean_over_images
 
 # Players of the evolution; of each the first training. R2 is the control: R's architecture, plainly
 # trained from another seed.
@@ -95,4 +95,4 @@ def _ranks(first: Tensor, second: Tensor) -> Tensor:
 
 def _summed(values: Tensor) -> dict[str, Any]:
     known = values[~values.isnan()]
-    return {**mean_interval(known.tolist()), "without": len(values) - len(known)}
+    return {**mean_over_images(known.tolist()).to_json(), "without": len(values) - len(known)}

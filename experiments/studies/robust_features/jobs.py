@@ -27,7 +27,7 @@ from robustkit.models.blueprint import Blueprint
 from robustkit.report import house_style
 from robustkit.report.pictures import show_image
 from robustkit.runs import atomic_path
-from robustkit.stats import mean_interval
+from robustkit.stats import mean_over_images
 
 CUTOFF = 0.125  # cycles a pixel: a quarter of the highest frequency there is
 
@@ -355,4 +355,4 @@ def _noise(like: Tensor, seed: int) -> Tensor:
 def _summed(values: Tensor) -> dict[str, Any]:
     """Mean and interval over the images that have a value, and how many have none."""
     known = values[~values.isnan()]
-    return {**mean_interval(known.tolist()), "without": len(values) - len(known)}
+    return {**mean_over_images(known.tolist()).to_json(), "without": len(values) - len(known)}

@@ -118,7 +118,7 @@ def judge(summary: Summary) -> list[Claim]:
                 )
             )
     for role in APART:
-        shares = [wilson(each["robust"][role]["2"], each["judged"]).to_dict() for each in seen]
+        shares = [wilson(each["robust"][role]["2"], each["judged"]).to_json() for each in seen]
         plain = ", ".join(f"{100 * each['robust']['R']['2']:.1f} %" for each in seen)
         judged = f"{seen[0]['judged']:,} images, of R itself {plain}"
         found.append(

@@ -18,7 +18,7 @@ from experiments.studies.search_strategies.jobs import (
 from experiments.studies.search_strategies.result import Measured, Seeds, Summary, check
 from robustkit.jobs.run import Piece
 from robustkit.report import PALETTE, house_style, label, svg
-from robustkit.stats import over_seeds
+from robustkit.stats import mean_over_trainings
 
 
 def hypervolume(nets: Iterable[Mapping[str, Any]], accuracy: float) -> float:
@@ -62,7 +62,7 @@ def courses(searches: Mapping[str, Seeds]) -> str:
             at = [100 * float(moment) + aside for moment in moments]
             line = LINES[number // len(PALETTE) % len(LINES)]
             style = {"color": colour, "linestyle": line, "lw": 1.6, "label": label(search)}
-            place.plot(at, [over_seeds(each)["mean"] for each in values], **style)
+            place.plot(at, [mean_over_trainings(each).value for each in values], **style)
             for where, each in zip(at, values, strict=True):
                 place.plot([where] * len(each), each, "o", color=colour, markersize=3, alpha=0.6)
         # Searches stand side by side at each moment, so that their seeds can be told apart.
@@ -129,7 +129,9 @@ def gain(searches: Mapping[str, Seeds], search: str, rival: str) -> dict[str, An
     def last(name: str, seed: str) -> float:
         return float(searches[name][seed]["hypervolume"][END])
 
-    return over_seeds([last(search, seed) - last(rival, seed) for seed in searches[search]])
+    return mean_over_trainings(
+        [last(search, seed) - last(rival, seed) for seed in searches[search]]
+    ).to_json()
 
 
 def judge(summary: Summary) -> list[Claim]:
@@ -173,7 +175,7 @@ def render(summary: Summary) -> str:
 
 
 def _told(judged: Sequence[Measured], what: Literal["accuracy", "transfer"]) -> str:
-    return f"{100 * over_seeds([each[what] for each in judged])['mean']:.1f} %"
+    return f"{100 * mean_over_trainings([each[what] for each in judged]).to_json()['mean']:.1f} %"
 
 
 def _table(searches: Mapping[str, Seeds]) -> str:
@@ -185,12 +187,14 @@ def _table(searches: Mapping[str, Seeds]) -> str:
         cells = []
         for moment in MOMENTS:
             volumes = [each["hypervolume"][f"{moment:g}"] for each in of.values()]
-            cells.append(_points(over_seeds(volumes), only_mean=moment != MOMENTS[-1]))
+            cells.append(
+                _points(mean_over_trainings(volumes).to_json(), only_mean=moment != MOMENTS[-1])
+            )
         for rival in RIVALS:
             other = search != rival and rival in searches
             cells.append(_points(gain(searches, search, rival), sign=True) if other else "–")
         for what, digits in SPENT:
-            mean = over_seeds([each[what] for each in of.values()])["mean"]
+            mean = mean_over_trainings([each[what] for each in of.values()]).value
             cells.append(f"{mean:.{digits}f}")
         lines.append(f"| {search} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from experiments.studies.base import NOT_GIVEN, Claim, clear_of
 from experiments.studies.source_detectors.result import Figures, Pair, Summary, World, Worlds
 from robustkit.report.format import percent
-from robustkit.stats import over_seeds
+from robustkit.stats import mean_over_trainings
 
 Points = Sequence[tuple[float, float]]
 
@@ -75,7 +75,7 @@ def values(of: World, recipe: str, domain: str) -> dict[str, float]:
 def gain(of: World, recipe: str, domain: str, base: str = "longer") -> dict[str, Any]:
     """What a recipe gains over `base` on a domain, seed by seed, with its interval."""
     own, plain = values(of, recipe, domain), values(of, base, domain)
-    return over_seeds([own[seed] - plain[seed] for seed in own if seed in plain])
+    return mean_over_trainings([own[seed] - plain[seed] for seed in own if seed in plain]).to_json()
 
 
 def gains_by_seed(worlds: Mapping[str, World]) -> dict[str, list[tuple[float, float]]]:

@@ -28,7 +28,7 @@ from experiments.studies.source_detectors.result import World as SavedWorld
 from robustkit.data.loading import ROOT_VARIABLE
 from robustkit.jobs.run import Piece
 from robustkit.report.format import percent
-from robustkit.stats import over_seeds
+from robustkit.stats import mean_over_trainings
 
 SEEDS = 3
 FULL = ("fog", "clipart")  # where every recipe is tried
@@ -200,9 +200,12 @@ def _precisions(of: SavedWorld) -> str:
     for recipe in ("source", *BLIND, *SEEING, "adabn", "oracle"):
         if recipe in of["recipes"]:
             cells = [
-                percent(over_seeds(list(values(of, recipe, each).values()))) for each in domains
+                percent(mean_over_trainings(list(values(of, recipe, each).values())).to_json())
+                for each in domains
             ]
-            robust = over_seeds(list(of["recipes"][recipe].get("robust", {}).values()))
+            robust = mean_over_trainings(
+                list(of["recipes"][recipe].get("robust", {}).values())
+            ).to_json()
             lines.append(f"| {recipe} | " + " | ".join([*cells, percent(robust)]) + " |")
     return "\n".join(lines)
 
@@ -220,7 +223,9 @@ def _distances(of: SavedWorld) -> str:
     lines = ["| | " + " | ".join(("photo", *TARGETS)) + " |", "|---" * 6 + "|"]
     cells = []
     for target in ("photo", *TARGETS):
-        found = over_seeds([each[target]["ratio"] for each in of["distances"].values()])
+        found = mean_over_trainings(
+            [each[target]["ratio"] for each in of["distances"].values()]
+        ).to_json()
         cells.append(f"{found['mean']:.1f}")
     lines.append("| Fréchet distance, in that of halves of photo | " + " | ".join(cells) + " |")
     return "\n".join(lines)

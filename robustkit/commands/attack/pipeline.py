@@ -162,8 +162,8 @@ def _judge(name: str, net: Classifier, prepared: Prepared, say: Say) -> dict[str
         for eps, rate in result.by_eps.items()
     ]
     return {
-        "clean_acc": result.clean.rate,
-        "clean": result.clean.to_dict(),
+        "clean_acc": result.clean.value,
+        "clean": result.clean.to_json(),
         **{key: curve[-1][key] for key in ("robust_acc", "n", "low", "high", "per_attack")},
         "curve": curve,
         "diagnostics": [each.to_dict() for each in result.diagnosis],
@@ -172,4 +172,4 @@ def _judge(name: str, net: Classifier, prepared: Prepared, say: Say) -> dict[str
 
 
 def _accuracy(rate: Rate) -> dict[str, Any]:
-    return {"robust_acc": rate.rate, "n": rate.n, "low": rate.low, "high": rate.high}
+    return {"robust_acc": rate.value, "n": rate.n, "low": rate.low, "high": rate.high}

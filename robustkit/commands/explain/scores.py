@@ -16,7 +16,7 @@ from robustkit.errors import ConfigError, ExplainError
 from robustkit.explain import Contribution, Similarity, Trace
 from robustkit.explain.methods import Maps, MapSettings, make_maps
 from robustkit.models import Classifier
-from robustkit.stats import mean_interval
+from robustkit.stats import mean_over_images
 
 
 def gaps(
@@ -84,7 +84,9 @@ def score_maps(
     for name in methods:
         scores[name] |= {"sanity": sanity[name], "stability": stability[name]}
         gap = missed.get(name)
-        scores[name]["completeness"] = None if gap is None else mean_interval(gap.abs().tolist())
+        scores[name]["completeness"] = (
+            None if gap is None else mean_over_images(gap.abs().tolist()).to_json()
+        )
     return scores
 
 
@@ -96,7 +98,7 @@ def _curves(
     inserted = explain.insertion(model, images, targets, maps, steps=steps)
     return {
         name: {
-            **mean_interval(curve.area.tolist(), options.seed),
+            **mean_over_images(curve.area.tolist(), options.seed).to_json(),
             "curve": curve.probability.mean(dim=0).tolist(),
         }
         for name, curve in (("deletion", deleted), ("insertion", inserted))
@@ -142,7 +144,7 @@ def similarity(first: Tensor, second: Tensor) -> dict[str, Any]:
 
 
 def _plain(found: Similarity) -> dict[str, Any]:
-    return {**mean_interval(list(found.values)), "constant": found.constant}
+    return {**mean_over_images(list(found.values)).to_json(), "constant": found.constant}
 
 
 def _stability(

@@ -92,11 +92,11 @@ def side_effects(
         judged = evaluation.worst_case(net, images, [pgd], seed=options.seed)
         rate = stats.wilson(float(judged.survivors.double().mean()), len(images))
         doubts = [each.to_dict() for each in diagnosis.read(judged)]
-        found["robust"][name] = {**rate.to_dict(), "diagnostics": doubts}
+        found["robust"][name] = {**rate.to_json(), "diagnostics": doubts}
     mifgsm = attacks.MIFGSM(eps=options.eps)
     matrix = evaluation.transfer_matrix(nets, nets, images, mifgsm, seed=options.seed)
     found["transfer"] = {
-        f"{source} -> {target}": matrix.rates(source, target)["headline"].to_dict()
+        f"{source} -> {target}": matrix.rates(source, target)["headline"].to_json()
         for source in nets
         for target in nets
     }

@@ -207,7 +207,7 @@ def _summary(
         "data": settings["data"],
         "model": settings["model"],
         "clean_acc": seen.accuracy,
-        "clean": stats.wilson(seen.accuracy, seen.n).to_dict(),
+        "clean": stats.wilson(seen.accuracy, seen.n).to_json(),
         "robust": _robust(prepared),
         "val_acc": history.best.val_acc,
         "epochs": len(history.records),
@@ -236,7 +236,7 @@ def _robust(prepared: Prepared) -> dict[str, Any] | None:
         ]
     )
     return {
-        **rate.to_dict(),
+        **rate.to_json(),
         "attack": attack.to_dict(),
         "diagnostics": [each.to_dict() for each in doubts],
     }

@@ -111,7 +111,7 @@ def cells(matrix: TransferMatrix) -> dict[str, dict[str, dict[str, Any]]]:
             if (source, target) in matrix.reached:
                 rates["reached"] = matrix.reach(source, target)
             table[source][target] = {
-                **{name: rate.to_dict() for name, rate in rates.items()},
+                **{name: rate.to_json() for name, rate in rates.items()},
                 **dict.fromkeys(("cos_mean", "cos_abs_mean", "cos_quartiles")),
             }
     return table

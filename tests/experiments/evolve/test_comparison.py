@@ -155,16 +155,16 @@ def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: i
     assert gap is not None
     assert gap.n == len(common)
     if not common:
-        assert (gap.points, gap.low, gap.high, gap.p_value) == (None, None, None, None)
+        assert (gap.value, gap.low, gap.high, gap.p_value) == (None, None, None, None)
         return
     wrong = {
         player: [[not bool(net.under_R[image]) for image in common] for net in verdicts[player]]
         for player in ("Rp", "RS", "E", "E0")
     }
     rates = {player: np.mean(each) for player, each in wrong.items()}
-    assert gap.points == pytest.approx(100 * (rates["Rp"] - rates["E"]))
-    assert comparison.search_gap.points == pytest.approx(100 * (rates["RS"] - rates["E"]))
-    assert comparison.penalty_gap.points == pytest.approx(100 * (rates["E0"] - rates["E"]))
+    assert gap.value == pytest.approx(100 * (rates["Rp"] - rates["E"]))
+    assert comparison.search_gap.value == pytest.approx(100 * (rates["RS"] - rates["E"]))
+    assert comparison.penalty_gap.value == pytest.approx(100 * (rates["E0"] - rates["E"]))
     tests = [slow_mcnemar(one, other) for one in wrong["Rp"] for other in wrong["E"]]
     assert gap.p_value == pytest.approx(max(tests))
     assert gap.low is not None
@@ -200,7 +200,7 @@ def test_the_interval_holds_the_gap_of_a_clear_case() -> None:
     assert gap is not None
     assert gap.low is not None
     assert gap.high is not None
-    assert gap.points == pytest.approx(50, abs=5)
+    assert gap.value == pytest.approx(50, abs=5)
     assert 30 < gap.low < 45 < 50 < gap.high < 65
     assert gap.p_value is not None
     assert gap.p_value < 1e-10

@@ -127,9 +127,9 @@ def test_weights_that_no_seed_changes_are_taken_as_trained(nets: Path, splits: S
         int(net(image[None]).argmax()) == label
         for image, label in zip(splits.val.floats(), splits.val.labels, strict=True)
     ]
-    assert accuracy.rate == pytest.approx(sum(right) / len(right))
-    assert accuracy.rate is not None
-    assert accuracy.rate > 0.7
+    assert accuracy.value == pytest.approx(sum(right) / len(right))
+    assert accuracy.value is not None
+    assert accuracy.value > 0.7
     assert warnings_about(accuracy, 10) == []
 
 
@@ -342,7 +342,7 @@ def test_a_run_without_r2_and_rp_says_what_falls_with_them(given: Path, splits: 
     assert not names & {"reference/R", "baseline/R2", "baseline/Rp", "final/R2", "final/Rp"}
     accuracy = found["reference"]["accuracy"]
     assert found["reference"]["given"]
-    assert accuracy == pytest.approx(measured(open_workspace(str(given)).net("R"), splits).rate)
+    assert accuracy == pytest.approx(measured(open_workspace(str(given)).net("R"), splits).value)
     for choice in found["selection"].values():
         assert f"(R's validation accuracy, {accuracy:.4f}, minus" in choice["rule"]
     text = page(given)

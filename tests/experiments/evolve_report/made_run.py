@@ -60,7 +60,7 @@ def make_run(
 
 def rate(value: float | None, n: int = COMMON) -> dict[str, Any]:
     """A rate as the summary has it; None for one over no image."""
-    return wilson(0.0 if value is None else value, 0 if value is None else n).to_dict()
+    return wilson(0.0 if value is None else value, 0 if value is None else n).to_json()
 
 
 def net(name: str, seeds: int, value: float | None) -> dict[str, Any]:

@@ -39,10 +39,10 @@ def matrix(images: list[tuple[bool, ...]]) -> TransferMatrix:
 def counted(rate: Rate, hits: int, n: int) -> None:
     assert rate.n == n
     if n == 0:
-        assert (rate.rate, rate.low, rate.high) == (None, None, None)
+        assert (rate.value, rate.low, rate.high) == (None, None, None)
         return
     interval = binomtest(hits, n).proportion_ci(0.95, method="wilson")
-    assert rate.rate == pytest.approx(hits / n)
+    assert rate.value == pytest.approx(hits / n)
     assert (rate.low, rate.high) == pytest.approx((interval.low, interval.high), abs=1e-9)
 
 

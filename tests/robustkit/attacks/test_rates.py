@@ -32,11 +32,11 @@ def test_wilson_gives_newcombes_published_figures() -> None:
 
 
 def test_no_images_no_rate() -> None:
-    nothing = Rate(None, 0, None, None)
+    nothing = Rate(value=None, n=0, low=None, high=None)
     assert wilson(0.0, 0) == nothing
     assert pooled_rate(np.zeros((2, 3), bool), np.zeros((2, 3), bool)) == nothing
     gap = paired_gap(np.zeros((1, 0), bool), np.zeros((1, 0), bool), seed=0)
-    assert (gap.points, gap.low, gap.high, gap.p_value, gap.n) == (None, None, None, None, 0)
+    assert (gap.value, gap.low, gap.high, gap.p_value, gap.n) == (None, None, None, None, 0)
 
 
 def test_a_pooled_rate_counts_images_not_trainings() -> None:
@@ -50,7 +50,7 @@ def test_a_pooled_rate_of_one_image_in_one_of_many_trainings_is_a_rate() -> None
     among = np.zeros((5, 4), bool)
     among[0, 0] = True
     made = pooled_rate(among, among)
-    assert (made.rate, made.n) == (1.0, 1)
+    assert (made.value, made.n) == (1.0, 1)
 
 
 @given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 5))
@@ -66,14 +66,14 @@ def test_a_gap_is_in_points_and_its_p_value_that_of_the_worst_pair() -> None:
     first = np.array([[1] * 8 + [0] * 2, [1] * 4 + [0] * 6], bool)
     second = np.zeros((1, 10), bool)
     gap = paired_gap(first, second, seed=0, draws=200)
-    assert gap.points == pytest.approx(60.0)
+    assert gap.value == pytest.approx(60.0)
     assert gap.p_value == mcnemar(first[1], second[0])
     assert gap.low is not None
     assert gap.high is not None
     assert gap.low < 60 < gap.high
     assert gap == paired_gap(first, second, seed=0, draws=200)
     mirrored = paired_gap(second, first, seed=0, draws=200)
-    assert mirrored.points == pytest.approx(-60.0)
+    assert mirrored.value == pytest.approx(-60.0)
 
 
 def test_the_bootstrap_is_paired() -> None:

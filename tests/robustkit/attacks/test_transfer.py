@@ -65,10 +65,10 @@ def test_rates_are_counts_under_three_denominators(
             }.items():
                 wrong = sum(counted and not fine for counted, fine in zip(among, said, strict=True))
                 assert rates[name].n == sum(among)
-                assert rates[name].rate == pytest.approx(wrong / sum(among))
+                assert rates[name].value == pytest.approx(wrong / sum(among))
                 low, high = binomtest(wrong, sum(among)).proportion_ci(method="wilson")
                 assert (rates[name].low, rates[name].high) == pytest.approx((low, high))
-                seen.add(rates[name].rate)
+                seen.add(rates[name].value)
     assert len(seen) > 4
 
 
@@ -97,7 +97,7 @@ def test_steering_to_shared_labels(nets: dict[str, Classifier]) -> None:
     assert np.array_equal(steered.reached["a", "b"], there)
     reach = steered.reach("a", "b")
     assert reach.n == int(steered.common.sum())
-    assert reach.rate == pytest.approx(there[steered.common].mean())
+    assert reach.value == pytest.approx(there[steered.common].mean())
     assert not matrix_of(nets, attack).reached
 
 
@@ -111,7 +111,7 @@ def test_without_a_common_image_there_is_no_rate(nets: dict[str, Classifier]) ->
     found = transfer_matrix({"a": nets["a"]}, {"b": nets["b"]}, some, FGSM())
     for name in ("headline", "fooling"):
         rate = found.rates("a", "b")[name]
-        assert (rate.rate, rate.n, rate.low, rate.high) == (None, 0, None, None)
+        assert (rate.value, rate.n, rate.low, rate.high) == (None, 0, None, None)
     assert found.rates("a", "b")["all"].n == len(some)
     assert found.p_value("a", "b", "b") == 1.0
 
@@ -145,7 +145,7 @@ def test_sets_made_elsewhere_are_scored_too(nets: dict[str, Classifier], tmp_pat
     assert found.sources == ("inverted",)
     wrong = ~np.array(right(nets["b"], pictures.images))
     assert np.array_equal(found.misled["inverted", "b"], wrong)
-    assert found.rates("inverted", "b")["headline"].rate == wrong[found.common].mean()
+    assert found.rates("inverted", "b")["headline"].value == wrong[found.common].mean()
     assert found.rates("inverted", "b")["fooling"].n == 0  # whom it fools is not known
 
 

@@ -60,9 +60,9 @@ def test_it_is_worst_case_at_every_radius_with_survivors_carried_on(net: nn.Modu
         findings += diagnosis.read(step)
     right = predict(net, IMAGES.images).argmax(1) == IMAGES.labels
     assert result.clean == wilson(int(right.sum()) / 60, 60)
-    rates = [rate.rate or 0.0 for rate in result.by_eps.values()]
+    rates = [rate.value or 0.0 for rate in result.by_eps.values()]
     assert rates == sorted(rates, reverse=True)
-    assert rates[-1] < rates[0] < (result.clean.rate or 0)
+    assert rates[-1] < rates[0] < (result.clean.value or 0)
     findings += diagnosis.read_curve(RADII, rates)
     chosen = stratified_sample(IMAGES.labels, 20, derive_seed(5, "probe"))
     findings += diagnose(net, IMAGES.subset(chosen), eps=0.1, seed=5)
