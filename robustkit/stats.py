@@ -59,7 +59,7 @@ class Mean(Estimate, frozen=True, kw_only=True, rename={"value": "mean"}):
 
 
 class Gap(Estimate, frozen=True, kw_only=True, rename={"value": "points"}):
-    """100·(first rate - second rate) over the same `n` images, and McNemar's p; `points` in JSON."""
+    """100·(first rate - second rate) over the same `n` images, McNemar's p; `points` in JSON."""
 
     value: Points | None
     n: Count
