@@ -30,6 +30,7 @@ MODULES = (
     "robustkit.compute",
     "robustkit.jobs",
     "robustkit.runs",
+    "robustkit.stats",
     "robustkit.errors",
     "robustkit.extensions",
     "evolution",

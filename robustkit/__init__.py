@@ -1,14 +1,15 @@
-"""The ground floor of the house: what every part stands on, and what a person imports.
+"""A robustness laboratory in which one model travels: attack, explain, repair, adapt, evolve it.
 
 `from robustkit import data, models, attacks, training` names the public API. Importing the package
-alone is light: a room, and torch with it, is loaded when it is first asked for.
+alone is light: a package of it, and torch with it, is loaded when it is first asked for.
 
-- `data` image sets in memory, `models` networks and their one-file format
-- `attacks` adversarial images, `evaluation` accuracy and robustness of any model
+- `data` image sets and detection sets, `models` anyone's networks and their one-file format
+- `attacks` adversarial images, `evaluation` accuracy, robustness and transfer of any model
 - `training` the one training loop
-- `repair` mending a trained net, `explain` where it looks
-- `compute` devices, seeds and executors, `runs` run folders, ledgers and reports
-- `errors` what a person did wrong, in one line; `extensions` modules of a person's own
+- `repair` patches for a trained network, `explain` maps of its decisions
+- `stats` every interval and test, `jobs` many computations with typed outcomes
+- `compute` devices, seeds and batches, `runs` run folders and ledgers
+- `errors` mistakes of the user, in one line; `extensions` modules of the user's own
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ __all__ = [
     "evaluation",
     "explain",
     "extensions",
+    "jobs",
     "models",
     "repair",
     "runs",
+    "stats",
     "training",
 ]
 

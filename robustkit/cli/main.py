@@ -237,6 +237,3 @@ def _usage() -> str:
         "this is."
     )
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -118,7 +118,7 @@ def test_a_reader_that_left_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.run(
-        [sys.executable, "-m", "robustkit.cli.main", "--help"],
+        [sys.executable, "-m", "robustkit", "--help"],
         stdout=writer,
         stderr=subprocess.PIPE,
         check=False,

@@ -102,7 +102,7 @@ def _run(case: Case, place: Place, arguments: list[str], out: Path, err: Path) -
         case.before(place)
     if case.fresh:
         os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT), *filter(None, sys.path)))
-        os.execv(sys.executable, [sys.executable, "-m", "robustkit.cli.main", *arguments])
+        os.execv(sys.executable, [sys.executable, "-m", "robustkit", *arguments])
     sys.argv = ["robustkit", *arguments]
     try:
         code = main()
