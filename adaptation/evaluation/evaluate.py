@@ -97,8 +97,7 @@ def robust_ap50(
     """Mean AP50 by area over classes on adversarials of `images`."""
     found = attacked(model, images, attack, seed)
     precision = voc_precision(found, images.truths, len(images.classes))
-    known = [each.ap_area for each in precision if each.ap_area is not None]
-    return sum(known) / len(known) if known else None
+    return _mean([each.ap_area for each in precision])
 
 
 def _detected(model: Detector, pixels: Sequence[Tensor]) -> list[Found]:
