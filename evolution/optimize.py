@@ -32,7 +32,7 @@ from robustkit.jobs import (
 )
 from robustkit.models import Blueprint
 from robustkit.reading import parse_json, printable
-from robustkit.runs import Ledger, Trial
+from robustkit.runs import Entry, Ledger
 
 FORMAT = 1
 
@@ -372,8 +372,8 @@ def _recorded(ledger: Ledger, asked: Sequence[Candidate], identity: str) -> dict
     return found
 
 
-def _entry(trial: StudyTrial, identity: str) -> Trial:
-    return Trial(
+def _entry(trial: StudyTrial, identity: str) -> Entry:
+    return Entry(
         id=_id(trial.number),
         arm=_ARM,
         key=trial.candidate.genotype.key(),

@@ -21,7 +21,7 @@ from robustkit.cli.parser import config_from
 from robustkit.compute import resolve_device
 from robustkit.errors import DataError
 from robustkit.jobs.run import Piece, Say, carry_out
-from robustkit.runs import RunFolder, Trial
+from robustkit.runs import Entry, RunFolder
 from robustkit.stats import mean_over_trainings
 
 CURVE = 100  # points of a training's curve
@@ -115,9 +115,9 @@ FIGURES = ("ap50_11pt", "ap50_area", "coco_ap", "coco_ap50", "coco_ap75")
 DOMAINS = ("source", "target")
 
 
-def summarise(trials: Sequence[Trial], config: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(trials: Sequence[Entry], config: Mapping[str, Any]) -> dict[str, Any]:
     """`recipes.NAME` with means over trainings, their intervals and every training; `shift`."""
-    results: dict[str, list[tuple[int, Trial]]] = {}
+    results: dict[str, list[tuple[int, Entry]]] = {}
     shift: dict[str, Any] = {}
     for trial in trials:
         if trial.id == "shift":
@@ -140,7 +140,7 @@ def summarise(trials: Sequence[Trial], config: Mapping[str, Any]) -> dict[str, A
     return {"recipes": recipes, "shift": shift, "data": _data(config)}
 
 
-def _recipe(trials: Sequence[Trial]) -> dict[str, Any]:
+def _recipe(trials: Sequence[Entry]) -> dict[str, Any]:
     runs = [trial.result or {} for trial in trials]
     found: dict[str, Any] = {
         domain: {

@@ -10,7 +10,7 @@ from evolution.protocol.workspace import Workspace
 from evolution.runner.scheduler import Agenda, Task
 from robustkit.compute import derive_seed
 from robustkit.errors import RunError
-from robustkit.runs import Trial
+from robustkit.runs import Entry
 
 
 class Finals:
@@ -70,7 +70,7 @@ class Finals:
             if not any(name.split("-")[0] == player for name in self._finished):
                 raise RunError(f"no training of {player} succeeded: see {self._run_path}'s ledger")
 
-    def _trained(self, trial: Trial) -> None:
+    def _trained(self, trial: Entry) -> None:
         if trial.outcome == "Ok":
             name = trial.id.split("/")[1]
             if self._judges:
@@ -83,7 +83,7 @@ class Finals:
         task = Task(id=f"judge/{name}", arm="judge", key=f"judge/{name}", job=job, needed=True)
         self._agenda.add(task, self._judged, priority=self._priority)
 
-    def _judged(self, trial: Trial) -> None:
+    def _judged(self, trial: Entry) -> None:
         name = trial.id.split("/")[1]
         self._finished.add(name)
         if name == "R":

@@ -24,7 +24,7 @@ from robustkit import models
 from robustkit.compute import derive_seed
 from robustkit.errors import RunError
 from robustkit.jobs import Executor
-from robustkit.runs import Ledger, Trial
+from robustkit.runs import Entry, Ledger
 
 # Smaller goes first: what others wait for, then the searches, then what merely has to be done.
 FIRST, SEARCH, CHOSEN, CONTROL, FILLER = range(5)
@@ -43,7 +43,7 @@ class Evolution:
         space: Workspace,
         executor: Executor,
         ledger: Ledger,
-        on_trial: Callable[[Trial], None],
+        on_trial: Callable[[Entry], None],
     ) -> None:
         self.space, self.config = space, space.config
         self.prepared: dict[str, Any] = {}
@@ -76,7 +76,7 @@ class Evolution:
         self._agenda.check()
         self._finals.check()
 
-    def _train(self, name: str, recipe: Recipe, then: Callable[[Trial], None]) -> None:
+    def _train(self, name: str, recipe: Recipe, then: Callable[[Entry], None]) -> None:
         """Train R or the surrogate on the training split."""
         job = TrainNet(
             run_path=self._path,
@@ -98,7 +98,7 @@ class Evolution:
         task = Task(id="prepare", arm="reference", key="prepare", job=job, needed=True)
         self._agenda.add(task, self._after_preparation, priority=FIRST)
 
-    def _after_preparation(self, trial: Trial) -> None:
+    def _after_preparation(self, trial: Entry) -> None:
         self.prepared = trial.result or {}
         self.space.share_gradients(self._executor)
         if self.reference.left_out:
@@ -140,7 +140,7 @@ class Evolution:
         task_id = f"baseline/{name}" if epochs is None else f"baseline/{name}/{epochs}"
         return Task(id=task_id, arm="baseline", key=task_id, job=job, needed=True)
 
-    def _note(self, name: str, trial: Trial) -> None:
+    def _note(self, name: str, trial: Entry) -> None:
         self.baseline[name] = trial.result or {}
         yardsticks = {"R2", *(f"R2/{epochs}" for epochs in self._rungs[:-1])}
         if name in yardsticks and yardsticks <= set(self.baseline):
@@ -195,9 +195,9 @@ class Evolution:
         Where every such trial fails, the choice is `otherwise`, made from the trials alone; not
         where those inherited.
         """
-        results: dict[int, Trial] = {}
+        results: dict[int, Entry] = {}
 
-        def then(trial: Trial) -> None:
+        def then(trial: Entry) -> None:
             results[int(trial.payload["number"])] = trial
             if len(results) < len(promoted):
                 return

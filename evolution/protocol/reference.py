@@ -19,7 +19,7 @@ from robustkit.evaluation import check_clean
 from robustkit.models.resolve import ZOO_NAME, is_file, parse
 from robustkit.models.sources.factory import FACTORY
 from robustkit.reading import check_kind
-from robustkit.runs import Trial, read_object
+from robustkit.runs import Entry, read_object
 from robustkit.stats import Rate, wilson
 
 # Those of R's architecture, trained by us.
@@ -307,7 +307,7 @@ def _leave(space: Workspace) -> dict[str, Any]:
     return {"download": bool(settings["download"]), "trust": settings.get("trust") or ()}
 
 
-def judged_names(trials: Iterable[Trial]) -> dict[str, list[str]]:
+def judged_names(trials: Iterable[Entry]) -> dict[str, list[str]]:
     """Names of the judged nets by player, in order: {"R": ["R"], "E": ["E-0", "E-1"], …}."""
     names: dict[str, list[str]] = {}
     for trial in trials:

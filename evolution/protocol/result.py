@@ -13,7 +13,7 @@ from evolution import Genotype
 from robustkit.errors import ModelError, RunError
 from robustkit.jobs import Outcome
 from robustkit.reading import check_kind, printable
-from robustkit.runs import RunFolder, Trial
+from robustkit.runs import Entry, RunFolder
 from robustkit.runs.summaries import (
     Amount,
     Cosine,
@@ -299,7 +299,7 @@ class Judged(TypedDict):
     whitebox_acc: Share
 
 
-def check_rows(trials: Iterable[Trial], path: Path, own: Sequence[str] = ()) -> None:
+def check_rows(trials: Iterable[Entry], path: Path, own: Sequence[str] = ()) -> None:
     """Check that the trials in the ledger at `path` are such as an evolution records.
 
     `own` are objectives of a person's own, which every candidate's result tells. Raises `RunError`,
@@ -325,7 +325,7 @@ def check_rows(trials: Iterable[Trial], path: Path, own: Sequence[str] = ()) -> 
                 _check_own(trial.result, own, where)
 
 
-def _check_candidate(trial: Trial, where: str) -> None:
+def _check_candidate(trial: Entry, where: str) -> None:
     told = check_kind(trial.payload, CandidateRow, f"{where}: payload", error=RunError)
     try:
         key = Genotype.from_dict(told["genotype"]).key()
@@ -343,7 +343,7 @@ def _check_candidate(trial: Trial, where: str) -> None:
         raise RunError(f"{where}: its parents, {told['parents']}, do not come before it")
 
 
-def _kind_of(trial: Trial) -> type[Any]:
+def _kind_of(trial: Entry) -> type[Any]:
     if trial.arm in CANDIDATES or trial.arm == "baseline":
         return Scores
     if trial.id == "prepare":

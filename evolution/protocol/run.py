@@ -20,7 +20,7 @@ from robustkit.compute import single_thread
 from robustkit.errors import RunError
 from robustkit.jobs.run import executor_of
 from robustkit.reading import check_kind
-from robustkit.runs import Ledger, RunFolder, Trial, read_object
+from robustkit.runs import Entry, Ledger, RunFolder, read_object
 
 LEDGER = "ledger.sqlite"
 GALLERY = "gallery.safetensors"
@@ -28,7 +28,7 @@ DATA = "data.json"
 
 
 def evolve(
-    folder: RunFolder, on_trial: Callable[[Trial], None], scratch: Path | None = None
+    folder: RunFolder, on_trial: Callable[[Entry], None], scratch: Path | None = None
 ) -> Summary:
     """Run until the summary is written; returns it. A finished run is left as it is.
 

@@ -15,7 +15,7 @@ from evolution.protocol.jobs import Verdict, load_verdict, mean_or_none, verdict
 from evolution.protocol.pipeline import Evolution
 from evolution.protocol.reference import judged_names, warnings_about
 from evolution.protocol.trials import lower_rungs
-from robustkit.runs import Ledger, Trial
+from robustkit.runs import Entry, Ledger
 from robustkit.stats import Gap, paired_gap, pooled_rate, wilson
 
 Mask = NDArray[np.bool_]
@@ -179,7 +179,7 @@ def summarise(
     }
 
 
-def seconds_by_phase(trials: Sequence[Trial]) -> dict[str, float]:
+def seconds_by_phase(trials: Sequence[Entry]) -> dict[str, float]:
     """Seconds of computation, summed over workers, for each part of the run."""
     phases = {
         "reference": ("reference", "baseline"),

@@ -17,7 +17,7 @@ from evolution.runner.scheduler import Task
 from robustkit import models
 from robustkit.compute import derive_seed
 from robustkit.errors import RunError
-from robustkit.runs import Ledger, RunFolder, Trial
+from robustkit.runs import Entry, Ledger, RunFolder
 
 # Trials of these arms are of candidates; others belong to their run.
 ARMS = ("evolve", "random", "rungs-evolve", "promote-evolve", "promote-random")
@@ -52,7 +52,7 @@ def identity(job: TrainNet, around: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def reusable(path: str | None) -> Mapping[str, Trial]:
+def reusable(path: str | None) -> Mapping[str, Entry]:
     """The finished trials of another evolution, by what they depend on.
 
     What failed is not among them: memory and time are a machine's. Raises `RunError` for a folder

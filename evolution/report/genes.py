@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from evolution import GeneEffect, gene_effects
 from evolution.report.comparison import BLUE, ORANGE
-from evolution.report.run_data import Entry, Evidence, distinct
+from evolution.report.run_data import CandidateTrial, Evidence, distinct
 from robustkit.report import Section, figure, house_style, svg, table
 
 METRICS = {"transfer": "transfer from R", "accuracy": "accuracy", "cos_abs": "|cos| with R"}
@@ -48,7 +48,7 @@ def genes_section(evidence: Evidence) -> Section:
     return Section("genes", "Which genes go with what", html, note)
 
 
-def _sample(entries: Sequence[Entry]) -> Sample:
+def _sample(entries: Sequence[CandidateTrial]) -> Sample:
     networks = [
         (group[0].candidate.genotype, {name: group[0].value(name) for name in METRICS})
         for group in distinct([entry for entry in entries if entry.result is not None])

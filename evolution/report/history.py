@@ -12,9 +12,9 @@ from markupsafe import Markup
 from evolution.protocol.trials import lower_rungs
 from evolution.report.comparison import BLUE, COLOURS, ORANGE, PLAYERS, RED, SHOWN
 from evolution.report.format import measures_text, share
-from evolution.report.run_data import SEARCHES, Entry, Evidence, lowest_shown
+from evolution.report.run_data import SEARCHES, CandidateTrial, Evidence, lowest_shown
 from robustkit.report import Section, figure, house_style, svg
-from robustkit.runs import Trial
+from robustkit.runs import Entry
 
 ARM_COLOURS = {"evolve": BLUE, "random": ORANGE}
 BETTER: dict[str, Callable[[float, float], float]] = {"accuracy": max, "transfer": min}
@@ -44,7 +44,9 @@ def history_section(evidence: Evidence) -> Section:
     return Section("history", "Search history", figure(_drawn(evidence), caption), _note(evidence))
 
 
-def best_so_far(entries: Sequence[Entry], measure: str, threshold: float | None) -> list[float]:
+def best_so_far(
+    entries: Sequence[CandidateTrial], measure: str, threshold: float | None
+) -> list[float]:
     """The best value after each trial, NaN before there is one.
 
     For transfer, only trials whose accuracy is at least `threshold` count.
@@ -127,9 +129,9 @@ def _course(axes: Any, evidence: Evidence, arm: str, measure: str, tips: dict[st
         )
 
 
-def _medians(entries: Sequence[Entry], measure: str) -> list[tuple[int, int, float]]:
+def _medians(entries: Sequence[CandidateTrial], measure: str) -> list[tuple[int, int, float]]:
     """First and last trial and median of every generation with at least two that succeeded."""
-    generations: dict[int, list[Entry]] = {}
+    generations: dict[int, list[CandidateTrial]] = {}
     for entry in entries:
         generations.setdefault(entry.candidate.generation, []).append(entry)
     spans = []
@@ -151,7 +153,7 @@ def _baselines(axes: Any, evidence: Evidence, measure: str) -> None:
         axes.axhline(100 * value, ls=(0, dashes), **style)
 
 
-def _tip(entry: Entry) -> str:
+def _tip(entry: CandidateTrial) -> str:
     name = f"{SEARCHES[entry.arm]}, candidate {entry.candidate.number}"
     bred = f"generation {entry.candidate.generation + 1}, {entry.candidate.operator}"
     if entry.result is None:
@@ -182,7 +184,7 @@ def curves_section(evidence: Evidence) -> Section:
     return Section("training", "Training curves", html)
 
 
-def _curves(trials: Sequence[Trial], player: str) -> Curves:
+def _curves(trials: Sequence[Entry], player: str) -> Curves:
     """All finished curves of a player's trainings by name; those with gaps are left out."""
     found: Curves = {}
     for trial in trials:

@@ -10,7 +10,7 @@ from evolution import pedigree
 from evolution.report.comparison import BLUE, RED
 from evolution.report.format import architecture_lines, brief, compact, measures_text, plural, share
 from evolution.report.graph import box, path, sketch, text
-from evolution.report.run_data import Entry, Evidence
+from evolution.report.run_data import CandidateTrial, Evidence
 from robustkit.report import Section, figure, table
 
 WIDE, HIGH, ACROSS, DOWN, LEFT = 150, 60, 12, 46, 96
@@ -51,17 +51,17 @@ def _budget(evidence: Evidence) -> str:
     return "after as many epochs as a candidate got, in brackets where fewer than a trial's"
 
 
-def _sampled(family: Sequence[Entry]) -> int:
+def _sampled(family: Sequence[CandidateTrial]) -> int:
     return sum(not entry.candidate.parents for entry in family[:-1])
 
 
-def _offspring(children: Sequence[Entry]) -> str:
+def _offspring(children: Sequence[CandidateTrial]) -> str:
     if not children:
         return "Nothing was bred from it."
     return f"Shown with it: {plural(len(children), 'candidate')} bred from it."
 
 
-def _drawn(family: Sequence[Entry], winner: int) -> Markup:
+def _drawn(family: Sequence[CandidateTrial], winner: int) -> Markup:
     rows = _rows(family)
     widest = max(len(row) for row in rows)
     width = LEFT + max(widest * (WIDE + ACROSS), 260)
@@ -85,14 +85,14 @@ def _drawn(family: Sequence[Entry], winner: int) -> Markup:
     return sketch(width, height, parts, alt=f"Family tree of candidate {winner}")
 
 
-def _rows(family: Sequence[Entry]) -> list[list[Entry]]:
+def _rows(family: Sequence[CandidateTrial]) -> list[list[CandidateTrial]]:
     """The family by generation, every member near the middle of its parents."""
-    generations: dict[int, list[Entry]] = {}
+    generations: dict[int, list[CandidateTrial]] = {}
     for entry in family:
         generations.setdefault(entry.candidate.generation, []).append(entry)
     place: dict[int, float] = {}
 
-    def pull(entry: Entry) -> tuple[float, int]:
+    def pull(entry: CandidateTrial) -> tuple[float, int]:
         known = [place[parent] for parent in entry.candidate.parents if parent in place]
         return (sum(known) / len(known) if known else 0.5, entry.candidate.number)
 
@@ -114,7 +114,7 @@ def _edge(parent: tuple[float, float], child: tuple[float, float]) -> Markup:
     )
 
 
-def _person(entry: Entry, at: tuple[float, float], winner: int) -> Markup:
+def _person(entry: CandidateTrial, at: tuple[float, float], winner: int) -> Markup:
     candidate = entry.candidate
     result = entry.result
     name = f"{candidate.number}{' = E' if candidate.number == winner else ''}{_fewer(entry)}"
@@ -139,16 +139,16 @@ def _person(entry: Entry, at: tuple[float, float], winner: int) -> Markup:
     return box(*at, WIDE, HIGH, [name, numbers, shown], tip=tip, colour=colour, strong=strong)
 
 
-def _fewer(entry: Entry) -> str:
+def _fewer(entry: CandidateTrial) -> str:
     return "" if entry.epochs is None else f" ({plural(entry.epochs, 'epoch')})"
 
 
-def _from(entry: Entry) -> str:
+def _from(entry: CandidateTrial) -> str:
     parents = entry.candidate.parents
     return f" from {' and '.join(map(str, parents))}" if parents else ""
 
 
-def _table(family: Sequence[Entry], winner: int) -> Markup:
+def _table(family: Sequence[CandidateTrial], winner: int) -> Markup:
     headers = (
         "candidate",
         "generation",

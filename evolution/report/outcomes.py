@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from evolution import Genotype
 from evolution.report.format import brief, compact, plural, share
-from evolution.report.run_data import SEARCHES, Entry, Evidence
+from evolution.report.run_data import SEARCHES, CandidateTrial, Evidence
 from robustkit.report import Section, duration, table
-from robustkit.runs import Trial
+from robustkit.runs import Entry
 
 ARMS = {
     "reference": "reference and surrogate",
@@ -56,7 +56,7 @@ def outcomes_section(evidence: Evidence) -> Section:
     return Section("outcomes", "Outcomes", Markup("\n").join(html), note)
 
 
-def _counts(trials: Sequence[Trial]) -> Markup:
+def _counts(trials: Sequence[Entry]) -> Markup:
     kinds = sorted({trial.outcome for trial in trials} - {"Ok"})
     counts = Counter((trial.arm, trial.outcome) for trial in trials)
     present = [arm for arm in ARMS if any(trial.arm == arm for trial in trials)]
@@ -66,7 +66,7 @@ def _counts(trials: Sequence[Trial]) -> Markup:
     return table(("part of the run", "Ok", *kinds), rows)
 
 
-def _failures(failed: Sequence[Trial]) -> Markup:
+def _failures(failed: Sequence[Entry]) -> Markup:
     if not failed:
         return Markup("<p>None: every trial ended well.</p>")
     rows = [
@@ -77,7 +77,7 @@ def _failures(failed: Sequence[Trial]) -> Markup:
     return listed if len(failed) <= MANY else _folded(plural(len(failed), "failure"), listed)
 
 
-def _network(trial: Trial) -> str:
+def _network(trial: Entry) -> str:
     genotype = trial.payload.get("genotype")
     return "–" if genotype is None else brief(Genotype.from_dict(genotype))
 
@@ -88,7 +88,7 @@ def _times(seconds: dict[str, float]) -> Markup:
     return table(("part of the run", "time"), rows, caption=caption)
 
 
-def _candidates(entries: Sequence[Entry]) -> Markup:
+def _candidates(entries: Sequence[CandidateTrial]) -> Markup:
     headers = (
         "search",
         "no.",
@@ -104,7 +104,7 @@ def _candidates(entries: Sequence[Entry]) -> Markup:
     return table(headers, [_row(entry) for entry in entries])
 
 
-def _row(entry: Entry) -> tuple[str | int, ...]:
+def _row(entry: CandidateTrial) -> tuple[str | int, ...]:
     candidate, result = entry.candidate, entry.result
     measured = ("–",) * 4
     if result is not None:

@@ -11,10 +11,17 @@ from evolution.protocol.result import Scores
 from evolution.report.comparison import GREEN, SHOWN
 from evolution.report.format import architecture_lines, brief, compact, measures_text, plural, share
 from evolution.report.history import ARM_COLOURS
-from evolution.report.run_data import SEARCHES, Entry, Evidence, distinct, front_keys, lowest_shown
+from evolution.report.run_data import (
+    SEARCHES,
+    CandidateTrial,
+    Evidence,
+    distinct,
+    front_keys,
+    lowest_shown,
+)
 from robustkit.report import Section, figure, house_style, svg, table
 
-Group = Sequence[Entry]  # the trials of one network
+Group = Sequence[CandidateTrial]  # the trials of one network
 
 
 def pareto_section(evidence: Evidence) -> Section:

@@ -28,20 +28,20 @@ from robustkit.errors import ModelError, RunError
 from robustkit.models import read_card
 from robustkit.models.blueprint import wire
 from robustkit.reading import printable
-from robustkit.runs import Ledger, RunFolder, Trial
+from robustkit.runs import Entry, Ledger, RunFolder
 from robustkit.runs.summaries import read_settings
 
 SEARCHES = {"evolve": "evolution", "random": "random search"}
 
 
 @dataclass(frozen=True)
-class Entry:
+class CandidateTrial:
     """One candidate of a search and what became of it; `result` is None where it failed.
 
     `moment` is what the search had spent when it was done, in trials at trial budget.
     """
 
-    trial: Trial
+    trial: Entry
     candidate: Candidate
     key: str
     result: Scores | None
@@ -73,24 +73,24 @@ class Evidence:
 
     config: EvolveConfig
     summary: Summary
-    trials: tuple[Trial, ...]
-    entries: tuple[Entry, ...]
-    lower: tuple[Entry, ...]
+    trials: tuple[Entry, ...]
+    entries: tuple[CandidateTrial, ...]
+    lower: tuple[CandidateTrial, ...]
     gallery: Gallery
     classes: tuple[str, ...] | None
 
-    def of(self, arm: str) -> list[Entry]:
+    def of(self, arm: str) -> list[CandidateTrial]:
         """The candidates of one search, in the order asked."""
         return [entry for entry in self.entries if entry.arm == arm]
 
-    def known(self, arm: str) -> list[Entry]:
+    def known(self, arm: str) -> list[CandidateTrial]:
         """Every candidate of one search once, those that got no further on their last rung."""
         lower = [entry for entry in self.lower if entry.arm == lower_rungs(arm)]
         lower.sort(key=lambda entry: entry.epochs or 0)
         found = {entry.candidate.number: entry for entry in (*lower, *self.of(arm))}
         return [found[number] for number in sorted(found)]
 
-    def chosen(self, player: str) -> Entry:
+    def chosen(self, player: str) -> CandidateTrial:
         """The candidate that became `player`: E, E0 or RS."""
         arm = "random" if player == "RS" else "evolve"
         number = self.summary["selection"]["RS" if player == "RS" else "E"]["number"]
@@ -186,9 +186,9 @@ def _check_chosen(evidence: Evidence, summary: Path, ledger: Path) -> None:
             raise RunError(f"{ledger}: trial '{entry.trial.id}': it lacks one of its parents")
 
 
-def distinct(entries: Sequence[Entry]) -> list[list[Entry]]:
+def distinct(entries: Sequence[CandidateTrial]) -> list[list[CandidateTrial]]:
     """The entries that express one network, together; in the order first asked."""
-    groups: dict[str, list[Entry]] = {}
+    groups: dict[str, list[CandidateTrial]] = {}
     for entry in entries:
         groups.setdefault(entry.key, []).append(entry)
     return list(groups.values())
@@ -209,7 +209,7 @@ def front_keys(evidence: Evidence) -> set[str]:
     return {each.candidate.genotype.key() for each in front(scored, bounded)}
 
 
-def _spent(trials: Sequence[Trial], epochs: int) -> dict[str, float]:
+def _spent(trials: Sequence[Entry], epochs: int) -> dict[str, float]:
     """What a search with lower rungs had spent at the end of each of its trials, by id."""
     spent: dict[str, float] = {}
     for arm in SEARCHES:
@@ -220,7 +220,7 @@ def _spent(trials: Sequence[Trial], epochs: int) -> dict[str, float]:
     return spent
 
 
-def _entry(trial: Trial, spent: Mapping[str, float]) -> Entry:
+def _entry(trial: Entry, spent: Mapping[str, float]) -> CandidateTrial:
     payload = _payload(trial)
     genotype = Genotype.from_dict(payload["genotype"])
     candidate = Candidate(
@@ -232,10 +232,10 @@ def _entry(trial: Trial, spent: Mapping[str, float]) -> Entry:
     )
     result = cast(Scores | None, trial.result)
     moment = spent.get(trial.id, candidate.number + 1)
-    return Entry(trial, candidate, genotype.key(), result, moment)
+    return CandidateTrial(trial, candidate, genotype.key(), result, moment)
 
 
-def _payload(trial: Trial) -> CandidateRow:
+def _payload(trial: Entry) -> CandidateRow:
     """What `check_rows` has found of a candidate's trial."""
     return cast(CandidateRow, trial.payload)
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Self
 
 from evolution.protocol.trials import lower_rungs
-from robustkit.runs import RunFolder, Trial
+from robustkit.runs import Entry, RunFolder
 from robustkit.runs.progress import open_progress
 
 SEARCHES = ("evolve", "random")
@@ -40,7 +40,7 @@ class Live:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def on_trial(self, trial: Trial) -> None:
+    def on_trial(self, trial: Entry) -> None:
         """Take note of a finished trial."""
         if trial.arm not in (*SEARCHES, *map(lower_rungs, SEARCHES)):
             self._progress.note(f"{trial.id}: {trial.outcome}, {trial.seconds:.0f} s")

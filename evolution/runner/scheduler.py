@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from robustkit.errors import RunError
 from robustkit.jobs import Executor, Job, Ok, Outcome
-from robustkit.runs import Ledger, Trial
+from robustkit.runs import Entry, Ledger
 from robustkit.runs.folder import EDITED
 
-Then = Callable[[Trial], None]
+Then = Callable[[Entry], None]
 _VOLATILE = ("identity", "reused")  # hashes of settings, which versions spell differently
 
 
@@ -48,14 +48,14 @@ class Agenda:
         executor: Executor,
         ledger: Ledger,
         on_trial: Then,
-        reusable: Mapping[str, Trial] | None = None,
+        reusable: Mapping[str, Entry] | None = None,
     ) -> None:
         self._executor, self._ledger, self._on_trial = executor, ledger, on_trial
         self._reusable = reusable or {}
         self._ready: list[tuple[int, int, Task, Then]] = []
         self._added = 0
         self._running: dict[str, list[tuple[Task, Then]]] = {}
-        self._done: dict[str, Trial] = {}
+        self._done: dict[str, Entry] = {}
         self._asked: set[str] = set()
 
     def add(self, task: Task, then: Then, *, priority: int) -> None:
@@ -64,7 +64,7 @@ class Agenda:
         heapq.heappush(self._ready, (priority, self._added, task, then))
         self._added += 1
 
-    def recall(self, trial: Trial) -> None:
+    def recall(self, trial: Entry) -> None:
         """Take note of a trial that the ledger has and that whoever asked for it knows of."""
         self._asked.add(trial.id)
         self._done[trial.key] = trial
@@ -115,7 +115,7 @@ class Agenda:
                 return task
         return None
 
-    def _known(self, task: Task) -> Trial | None:
+    def _known(self, task: Task) -> Entry | None:
         known = self._ledger.get(task.id)
         if known is not None and known.key != task.key:
             raise RunError(
@@ -138,7 +138,7 @@ class Agenda:
                 "--resume tries it again"
             )
         value = outcome.value if isinstance(outcome, Ok) else None
-        trial = Trial(
+        trial = Entry(
             id=task.id,
             arm=task.arm,
             key=task.key,
@@ -151,20 +151,20 @@ class Agenda:
         for waiting, then in self._running.pop(task.key):
             self._settle(trial if waiting is task else _as_told(waiting, trial), then)
 
-    def _settle(self, trial: Trial, then: Then) -> None:
+    def _settle(self, trial: Entry, then: Then) -> None:
         self._ledger.record(trial)
         self._done[trial.key] = trial
         self._on_trial(trial)
         then(trial)
 
 
-def _as_told(task: Task, known: Trial, *, reused: bool = False) -> Trial:
+def _as_told(task: Task, known: Entry, *, reused: bool = False) -> Entry:
     """The outcome of the same thing, under another task's name; it took no time.
 
     A trial that is `reused` from another run says so.
     """
     payload = task.payload | {"reused": True} if reused else task.payload
-    return Trial(
+    return Entry(
         id=task.id,
         arm=task.arm,
         key=task.key,

@@ -18,7 +18,7 @@ from evolution.strategies import SearchSettings, open_strategy
 from robustkit.compute import derive_seed
 from robustkit.data import Splits
 from robustkit.errors import RunError
-from robustkit.runs import Ledger, Trial
+from robustkit.runs import Entry, Ledger
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Arm:
     def _enter(
         self,
         candidate: Candidate,
-        then: Callable[[Candidate, Trial], None],
+        then: Callable[[Candidate, Entry], None],
         epochs: int | None = None,
         *,
         related: bool = True,
@@ -129,7 +129,7 @@ class Arm:
         task = candidate_task(self._search, candidate, epochs=epochs, heirlooms=heirlooms)
         self._agenda.add(task, partial(then, candidate), priority=self._priority)
 
-    def _take(self, candidate: Candidate, trial: Trial, *, contends: bool = True) -> Scored:
+    def _take(self, candidate: Candidate, trial: Entry, *, contends: bool = True) -> Scored:
         """What the strategy is to be told of the trial; a success becomes a contender."""
         if trial.outcome != "Ok" or trial.result is None:
             return Scored(candidate, trial.outcome, None)
@@ -163,7 +163,7 @@ class SearchArm(Arm):
         for candidate in candidates:
             self._enter(candidate, self._scored)
 
-    def _scored(self, candidate: Candidate, trial: Trial) -> None:
+    def _scored(self, candidate: Candidate, trial: Entry) -> None:
         self._told[candidate.number] = self._take(candidate, trial)
         if len(self._told) == self._awaited:
             self._strategy.tell(dict(sorted(self._told.items())))
@@ -185,7 +185,7 @@ class SteadyArm(Arm):
     candidates, so that a resumed run goes on where it stopped.
     """
 
-    def __init__(self, *place: Any, in_flight: int, recorded: Sequence[Trial], **of: Any) -> None:
+    def __init__(self, *place: Any, in_flight: int, recorded: Sequence[Entry], **of: Any) -> None:
         super().__init__(*place, **of)
         self._in_flight, self._recorded = in_flight, recorded
         self._under_way: dict[tuple[int, int], Wanted] = {}
@@ -218,14 +218,14 @@ class SteadyArm(Arm):
         candidate = self._strategy.ask_one()
         return None if candidate is None else Wanted(candidate)
 
-    def _rung(self, trial: Trial) -> int:
+    def _rung(self, trial: Entry) -> int:
         """The rung that a trial of the ledger was on."""
         return 0
 
     def _try(self, wanted: Wanted) -> None:
         self._enter(wanted.candidate, partial(self._ended, wanted))
 
-    def _tell(self, wanted: Wanted, trial: Trial) -> None:
+    def _tell(self, wanted: Wanted, trial: Entry) -> None:
         self._strategy.tell_one(self._take(wanted.candidate, trial))
 
     def _ask(self) -> Wanted | None:
@@ -234,11 +234,11 @@ class SteadyArm(Arm):
             self._under_way[wanted.candidate.number, wanted.rung] = wanted
         return wanted
 
-    def _end(self, wanted: Wanted, trial: Trial) -> None:
+    def _end(self, wanted: Wanted, trial: Entry) -> None:
         del self._under_way[wanted.candidate.number, wanted.rung]
         self._tell(wanted, trial)
 
-    def _ended(self, wanted: Wanted, candidate: Candidate, trial: Trial) -> None:
+    def _ended(self, wanted: Wanted, candidate: Candidate, trial: Entry) -> None:
         self._end(wanted, trial)
         following = self._ask()
         if following is not None:
@@ -280,7 +280,7 @@ class HalvingArm(SteadyArm):
         candidate = self._strategy.ask_one()
         return None if candidate is None else Wanted(candidate)
 
-    def _rung(self, trial: Trial) -> int:
+    def _rung(self, trial: Entry) -> int:
         return self._epochs.index(trial.payload.get("epochs", self._epochs[-1]))
 
     def _try(self, wanted: Wanted) -> None:
@@ -289,7 +289,7 @@ class HalvingArm(SteadyArm):
         then = partial(self._ended, wanted)
         self._enter(wanted.candidate, then, epochs, related=wanted.rung == 0)
 
-    def _tell(self, wanted: Wanted, trial: Trial) -> None:
+    def _tell(self, wanted: Wanted, trial: Entry) -> None:
         last = wanted.rung == len(self._epochs) - 1
         scored = self._take(wanted.candidate, trial, contends=last)
         if wanted.rung == 0:

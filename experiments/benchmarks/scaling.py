@@ -20,7 +20,7 @@ from experiments.benchmarks.peers import absent
 from experiments.benchmarks.record import Figure, Record, alone, amount, cost, skipped
 from experiments.benchmarks.timing import in_fresh_process, resident
 from robustkit.jobs import Executor, open_executor
-from robustkit.runs import Ledger, Trial
+from robustkit.runs import Entry, Ledger
 
 NOTHINGS, TRIALS, ROUNDS = 2000, 3200, 3
 WORKERS, SHORTEST, LONGEST = 4, 0.1, 1.0  # seconds of a trial, spread 1:10
@@ -267,7 +267,7 @@ def _ask_and_tell(ledger: Ledger, first: int, rounds: int = 10, each: int = 30) 
             assert ledger.get(name) is None
             payload = {"number": number}
             ledger.record(
-                Trial(
+                Entry(
                     id=name, arm="evolve", key=name, payload=payload, outcome="Ok", result=payload
                 )
             )

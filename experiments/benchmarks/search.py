@@ -28,7 +28,7 @@ from robustkit.cli.parser import plain
 from robustkit.compute import derive_seed
 from robustkit.jobs import open_executor
 from robustkit.models.card import Card
-from robustkit.runs import Ledger, RunFolder, Trial
+from robustkit.runs import Entry, Ledger, RunFolder
 from robustkit.training import TrainConfig
 from robustkit.training.fit import learning_rate
 
@@ -232,7 +232,7 @@ class _Searching:
 
     space: Workspace
     place: Path
-    trials: list[Trial] = field(default_factory=list)
+    trials: list[Entry] = field(default_factory=list)
     walls: list[float] = field(default_factory=list)
     outside: list[float] = field(default_factory=list)
 

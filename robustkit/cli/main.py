@@ -236,4 +236,3 @@ def _usage() -> str:
         "`robustkit COMMAND --help` lists a command's options; `robustkit --version` says which "
         "this is."
     )
-

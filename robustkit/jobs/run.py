@@ -13,7 +13,7 @@ from robustkit.errors import RunError
 from robustkit.jobs import Cluster, Executor, Job, open_executor
 from robustkit.jobs.outcomes import Diverged, Ok, Outcome
 from robustkit.reading import printable
-from robustkit.runs import Ledger, RunFolder, Trial
+from robustkit.runs import Entry, Ledger, RunFolder
 from robustkit.runs.folder import EDITED
 from robustkit.runs.summaries import check_summary
 
@@ -79,7 +79,7 @@ def carry_out(
     *,
     arm: str,
     say: Say,
-) -> list[Trial]:
+) -> list[Entry]:
     """Run what the ledger of `folder` does not yet hold, phase after phase; returns their trials.
 
     Raises `RunError` where a piece ends in anything but a result, and where the ledger holds a
@@ -101,7 +101,7 @@ def carry_out(
                         f"{piece.id}: {outcome.kind} ({outcome.reason}); {_hint(outcome)}"
                     )
                 ledger.record(
-                    Trial(
+                    Entry(
                         id=piece.id,
                         arm=arm,
                         key=piece.id,
@@ -115,7 +115,7 @@ def carry_out(
         return [trial for trial in ledger.trials() if trial.id in asked]
 
 
-def _check(trials: Sequence[Trial], known: Mapping[str, Piece], arm: str, path: Path) -> None:
+def _check(trials: Sequence[Entry], known: Mapping[str, Piece], arm: str, path: Path) -> None:
     """Raise `RunError`, naming ledger and trial, for one that none of the pieces has made.
 
     Of payloads, numbers are compared: paths are others once a folder has been moved.

@@ -6,14 +6,14 @@ only, and importing it does not import torch.
 
 from robustkit.runs.atomic import atomic_path, is_disk_full, write_json, write_text
 from robustkit.runs.folder import RunFolder, check_same_config, read_config, read_object
-from robustkit.runs.ledger import Ledger, Trial
+from robustkit.runs.ledger import Entry, Ledger
 from robustkit.runs.listing import RunInfo, as_row, differing, export, find_runs
 
 __all__ = [
+    "Entry",
     "Ledger",
     "RunFolder",
     "RunInfo",
-    "Trial",
     "as_row",
     "atomic_path",
     "check_same_config",

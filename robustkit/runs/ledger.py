@@ -58,8 +58,8 @@ _OF_ARM = "WHERE arm = coalesce(?, arm)"  # None is any arm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One trial: who asked for it, what was tried, and how it ended.
+class Entry:
+    """One entry of a ledger: what was tried, for which part of the run, and how it ended.
 
     `id` is unique in the run; `arm` is the part of the run it belongs to; `key` is equal for
     trials of the same thing. `payload` (what was tried) and `result` are JSON objects without NaN
@@ -139,7 +139,7 @@ class Ledger:
             raise
         return cls(path, connection, copy)._checked()
 
-    def record(self, trial: Trial) -> None:
+    def record(self, trial: Entry) -> None:
         """Add `trial`; a trial that is there already, with the same contents, is left as it is.
 
         Raises `ValueError` for NaN or infinities in it, and `RunError` if there is a different
@@ -156,17 +156,17 @@ class Ledger:
             elif tuple(old[:-1]) != row[:-1]:
                 raise RunError(f"{self.path}: trial '{trial.id}' is recorded with other contents")
 
-    def get(self, trial_id: str) -> Trial | None:
+    def get(self, trial_id: str) -> Entry | None:
         """The trial with this id, or None."""
         rows = self._select(f"SELECT {_COLUMNS} FROM trials WHERE id = ?", trial_id)
         return _from_row(rows[0], self.path) if rows else None
 
-    def trials(self, arm: str | None = None) -> list[Trial]:
+    def trials(self, arm: str | None = None) -> list[Entry]:
         """All trials, or those of one arm, in the order of their ids."""
         rows = self._select(f"SELECT {_COLUMNS} FROM trials {_OF_ARM} ORDER BY id", arm)
         return [_from_row(row, self.path) for row in rows]
 
-    def in_order(self, arm: str | None = None) -> list[Trial]:
+    def in_order(self, arm: str | None = None) -> list[Entry]:
         """The same in the order in which they were recorded."""
         rows = self._select(f"SELECT {_COLUMNS} FROM trials {_OF_ARM} ORDER BY number", arm)
         return [_from_row(row, self.path) for row in rows]
@@ -326,7 +326,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
-def _to_row(trial: Trial) -> tuple[Any, ...]:
+def _to_row(trial: Entry) -> tuple[Any, ...]:
     def text(value: Any) -> str | None:
         return None if value is None else json.dumps(value, sort_keys=True, allow_nan=False)
 
@@ -335,11 +335,11 @@ def _to_row(trial: Trial) -> tuple[Any, ...]:
     return (*kept, trial.seconds)
 
 
-def _from_row(row: tuple[Any, ...], path: Path) -> Trial:
+def _from_row(row: tuple[Any, ...], path: Path) -> Entry:
     trial_id, arm, key, payload, outcome, reason, result, seconds = row
     where = f"{path}: trial {printable(repr(trial_id))}"
     try:
-        found = Trial(
+        found = Entry(
             id=trial_id,
             arm=arm,
             key=key,

@@ -31,7 +31,7 @@ from robustkit.jobs.run import executor_of
 from robustkit.models import Blueprint
 from robustkit.models.files import _digest
 from robustkit.repair.patch import Patch, checksum, difference
-from robustkit.runs import Ledger, RunFolder, Trial
+from robustkit.runs import Entry, Ledger, RunFolder
 from tests.fuzz.mutations import absurd_json, damaged
 
 CLASSES = ("dog", "person")
@@ -243,7 +243,7 @@ def _ledgers(folder: Path) -> Format:
         for number in range(6):
             payload = {"number": number, "text": "x" * 300}
             ledger.record(
-                Trial(id=f"t{number}", arm="evolve", key="k", payload=payload, outcome="Ok")
+                Entry(id=f"t{number}", arm="evolve", key="k", payload=payload, outcome="Ok")
             )
     sound = path.read_bytes()
 
@@ -251,7 +251,7 @@ def _ledgers(folder: Path) -> Format:
         changed = folder / "changed.sqlite"
         changed.write_bytes(sound)
         connection = sqlite3.connect(changed)
-        row = asdict(Trial(id="t9", arm="evolve", key="k", payload={}, outcome="Ok"))
+        row = asdict(Entry(id="t9", arm="evolve", key="k", payload={}, outcome="Ok"))
         column = rng.choice(["payload", "result", "outcome", "seconds", "arm", "id", "reason"])
         values = ("{", "[]", "1", "nan", "", None, b"\xff\xfe", 10**12, '{"a": NaN}', row["id"])
         try:

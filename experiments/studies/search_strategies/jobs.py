@@ -35,7 +35,7 @@ from robustkit.errors import RunError
 from robustkit.jobs import DivergedError
 from robustkit.jobs.executors import attempt
 from robustkit.reading import check_kind, read_json
-from robustkit.runs import Ledger, RunFolder, Trial, atomic_path
+from robustkit.runs import Entry, Ledger, RunFolder, atomic_path
 from robustkit.runs.summaries import check_has
 
 WORKERS = 4
@@ -164,7 +164,7 @@ def baseline_of(prepared: Path, epochs: Sequence[int]) -> dict[int, dict[str, An
 
 
 def judge_moments(
-    trials: Sequence[Trial],
+    trials: Sequence[Entry],
     config: EvolveConfig,
     base: EvolveConfig,
     baseline: Mapping[str, Mapping[str, Any]],
@@ -197,10 +197,10 @@ def judge_moments(
 
 
 def _best(
-    trials: Sequence[Trial],
+    trials: Sequence[Entry],
     config: EvolveConfig,
     baseline: Mapping[str, Mapping[str, Any]],
-) -> list[Trial]:
+) -> list[Entry]:
     """Of the trials of most epochs that there are, the best."""
     ended = [trial for trial in trials if trial.outcome == "Ok"]
     longest = max((_epochs(trial, config) for trial in ended), default=0)
@@ -219,7 +219,7 @@ def _best(
     return [by_number[each.scored.candidate.number] for each in chosen]
 
 
-def _epochs(trial: Trial, config: EvolveConfig) -> int:
+def _epochs(trial: Entry, config: EvolveConfig) -> int:
     return int(trial.payload.get("epochs", config.epochs))
 
 

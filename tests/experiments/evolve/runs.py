@@ -10,7 +10,7 @@ from evolution.protocol.workspace import open_workspace
 from robustkit.cli.context import settings
 from robustkit.cli.main import main
 from robustkit.cli.parser import CommandParser
-from robustkit.runs import Ledger, RunFolder, Trial
+from robustkit.runs import Entry, Ledger, RunFolder
 
 TEXT = (
     "--data digits --surrogate small --population 2 --generations 2 --epochs 1 --final-epochs 1 "
@@ -46,7 +46,7 @@ def summary(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name != "seconds"}
 
 
-def trials(folder: Path) -> list[Trial]:
+def trials(folder: Path) -> list[Entry]:
     with Ledger.open(folder / "ledger.sqlite") as ledger:
         return ledger.trials()
 

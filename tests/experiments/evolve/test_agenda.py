@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from evolution.runner.scheduler import Agenda, Task
 from robustkit.errors import RunError
 from robustkit.jobs import Executor, Job, open_executor
-from robustkit.runs import Ledger, Trial
+from robustkit.runs import Entry, Ledger
 from tests.experiments.evolve.executor import Shuffled
 from tests.experiments.evolve.jobs import BUG, DIVERGED, INVALID, Allocate, Answer, Die, Hang, Raise
 
@@ -27,13 +27,13 @@ def task(name: str, job: Job, *, key: str = "", needed: bool = False) -> Task:
     return Task(id=name, arm="arm", key=key or name, job=job, needed=needed)
 
 
-def nothing(trial: Trial) -> None:
+def nothing(trial: Entry) -> None:
     """Nothing follows from it."""
 
 
-def worked(executor: Executor, ledger: Ledger, tasks: list[tuple[int, Task]]) -> list[Trial]:
+def worked(executor: Executor, ledger: Ledger, tasks: list[tuple[int, Task]]) -> list[Entry]:
     """The trials of `tasks` with their priorities, in the order in which they became known."""
-    seen: list[Trial] = []
+    seen: list[Entry] = []
     agenda = Agenda(executor, ledger, seen.append)
     for priority, each in tasks:
         agenda.add(each, nothing, priority=priority)

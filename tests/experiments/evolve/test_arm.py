@@ -22,7 +22,7 @@ from evolution.strategies import STRATEGIES, SearchSettings, Strategy, open_stra
 from robustkit.compute import derive_seed
 from robustkit.errors import RunError
 from robustkit.jobs import Diverged, Lost, Ok, Outcome, OutOfMemory, Timeout
-from robustkit.runs import Ledger, Trial
+from robustkit.runs import Entry, Ledger
 from tests.experiments.evolve.executor import Shuffled
 
 SETTINGS = SearchSettings(
@@ -70,7 +70,7 @@ class Searched:
                 done=self.contenders.append,
             ).advance()
             agenda.work()
-            self.trials: list[Trial] = ledger.trials()
+            self.trials: list[Entry] = ledger.trials()
 
     def _spied(self, name: str, settings: SearchSettings) -> Strategy:
         strategy = open_strategy(name, settings)
@@ -85,7 +85,7 @@ class Searched:
         return strategy
 
 
-def findings(trials: list[Trial]) -> list[tuple[Any, ...]]:
+def findings(trials: list[Entry]) -> list[tuple[Any, ...]]:
     return [(each.id, each.key, each.payload, each.outcome, each.result) for each in trials]
 
 

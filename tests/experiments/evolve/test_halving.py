@@ -9,7 +9,7 @@ import pytest
 from evolution.protocol.workspace import Workspace
 from robustkit.cli.main import main
 from robustkit.errors import RunError
-from robustkit.runs import Ledger, RunFolder, Trial
+from robustkit.runs import Entry, Ledger, RunFolder
 from tests.experiments.evolve.kills import compare, torment
 from tests.experiments.evolve.runs import INLINE, TINY, TWO_WORKERS, evolve, rows, summary, trials
 
@@ -24,7 +24,7 @@ def halved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def in_order(folder: Path, *arms: str) -> list[Trial]:
+def in_order(folder: Path, *arms: str) -> list[Entry]:
     with Ledger.open(folder / "ledger.sqlite") as ledger:
         return [trial for trial in ledger.in_order() if trial.arm in arms]
 

@@ -10,7 +10,7 @@ import torch
 
 from evolution import Genotype, SearchSpace, crossover, mutate, sample
 from evolution.protocol.gallery import Gallery, save_gallery
-from robustkit.runs import Ledger, RunFolder, Trial
+from robustkit.runs import Entry, Ledger, RunFolder
 from robustkit.stats import wilson
 
 SPACE = SearchSpace(min_blocks=2, max_blocks=6)
@@ -109,7 +109,7 @@ def without_control() -> dict[str, Any]:
 
 def _search(
     rng: random.Random, population: int, generations: int, failures: int, winner: int
-) -> list[Trial]:
+) -> list[Entry]:
     trials = []
     for arm in ("evolve", "random"):
         known: list[Genotype] = []
@@ -146,7 +146,7 @@ def _trial(
     operator: str,
     generation: int,
     failed: bool,
-) -> Trial:
+) -> Entry:
     payload = {
         "genotype": genotype.to_dict(),
         "genotype_key": genotype.key(),
@@ -168,7 +168,7 @@ def _trial(
         "macs": rng.randrange(300_000, 8_000_000),
         "curves": {"train_loss": [2.0, 1.0], "val_acc": [0.3, 0.5], "penalty": [0.1, 0.05]},
     }
-    return Trial(
+    return Entry(
         id=f"{arm}/{number:04d}",
         arm=arm,
         key=f"{genotype.key()}/0",
@@ -180,7 +180,7 @@ def _trial(
     )
 
 
-def _trainings(seeds: int) -> list[Trial]:
+def _trainings(seeds: int) -> list[Entry]:
     names = ["reference/R", "reference/S"]
     names += [f"final/{player}-{each}" for player in RATES for each in range(seeds)]
     names += ["judge/R"]
@@ -197,7 +197,7 @@ def _trainings(seeds: int) -> list[Trial]:
         if name.startswith("judge"):
             result |= {"clean_acc": 0.7, "whitebox_acc": 0.0}
         arm = name.split("/")[0]
-        trials.append(Trial(id=name, arm=arm, key=name, payload={}, outcome="Ok", result=result))
+        trials.append(Entry(id=name, arm=arm, key=name, payload={}, outcome="Ok", result=result))
     return trials
 
 
@@ -221,7 +221,7 @@ def _gallery(channels: int, shown: int) -> Gallery:
     )
 
 
-def _summary(searched: list[Trial], seeds: int, winner: int) -> dict[str, Any]:
+def _summary(searched: list[Entry], seeds: int, winner: int) -> dict[str, Any]:
     trials = {trial.id: trial for trial in searched}
     baseline = {"accuracy": 0.55, "cos_abs": 0.3, "transfer_n": 950, "params": 58_314}
     return {
@@ -250,7 +250,7 @@ def _summary(searched: list[Trial], seeds: int, winner: int) -> dict[str, Any]:
     }
 
 
-def _choice(trial: Trial) -> dict[str, Any]:
+def _choice(trial: Entry) -> dict[str, Any]:
     names = ("accuracy", "transfer", "cos_abs", "params", "macs")
     return {
         "number": trial.payload["number"],

@@ -20,7 +20,7 @@ from torch import Tensor
 from robustkit.errors import ModelError
 from robustkit.models.card import Card
 from robustkit.models.files import _digest
-from robustkit.runs import Ledger, Trial
+from robustkit.runs import Entry, Ledger
 from tests.hostile.case import EITHER, REFUSED, Case, Place
 from tests.hostile.edits import edits
 from tests.hostile.warm import warm
@@ -285,7 +285,7 @@ def _searched(
         folder = _study(place, "asynchronous-bias")
         with Ledger.create(folder / "ledger.sqlite") as ledger:
             told = {"payload": {}, "outcome": "Ok", "result": result}
-            ledger.record(Trial(id=identity, arm="study", key=identity, **told))
+            ledger.record(Entry(id=identity, arm="study", key=identity, **told))
         return ["reproduce", "--resume", "sent"]
 
     return prepare

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from robustkit.errors import RunError
-from robustkit.runs.ledger import Ledger, Trial
+from robustkit.runs.ledger import Entry, Ledger
 
 OUTCOMES = ["Ok", "Diverged", "Timeout", "OutOfMemory", "Invalid", "Lost"]
 JSON = st.recursive(
@@ -26,7 +26,7 @@ JSON = st.recursive(
     max_leaves=6,
 )
 TRIALS = st.builds(
-    Trial,
+    Entry,
     id=st.text(min_size=1),
     arm=st.sampled_from(["evolve", "random"]),
     key=st.text(),
@@ -38,7 +38,7 @@ TRIALS = st.builds(
 )
 
 
-def trial(number: int = 0, **changes: Any) -> Trial:
+def trial(number: int = 0, **changes: Any) -> Entry:
     fields: dict[str, Any] = {
         "id": f"t{number:03}",
         "arm": "evolve",
@@ -47,13 +47,13 @@ def trial(number: int = 0, **changes: Any) -> Trial:
         "outcome": "Ok",
         "result": {"accuracy": 0.5},
     }
-    return Trial(**(fields | changes))
+    return Entry(**(fields | changes))
 
 
 @given(st.lists(TRIALS, unique_by=lambda t: t.id, max_size=5))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_recorded_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory, recorded: list[Trial]
+    tmp_path_factory: pytest.TempPathFactory, recorded: list[Entry]
 ) -> None:
     path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
     with Ledger.create(path) as ledger:
@@ -180,10 +180,10 @@ def test_sqlites_own_word_for_a_full_disk(path: Path) -> None:
 
 WRITER = """
 import sys
-from robustkit.runs.ledger import Ledger, Trial
+from robustkit.runs.ledger import Ledger, Entry
 with Ledger.open(sys.argv[1]) as ledger:
     for number in range(100_000):
-        ledger.record(Trial(id=f"w{number:06}", arm="a", key="k", payload={}, outcome="Ok"))
+        ledger.record(Entry(id=f"w{number:06}", arm="a", key="k", payload={}, outcome="Ok"))
         print(number, flush=True)
 """
 

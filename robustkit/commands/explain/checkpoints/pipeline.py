@@ -24,7 +24,7 @@ from robustkit.data.arrays import read_npz
 from robustkit.errors import ConfigError, DataError
 from robustkit.explain.methods import make_maps
 from robustkit.jobs.run import Say, carry_out
-from robustkit.runs import RunFolder, Trial, atomic_path
+from robustkit.runs import Entry, RunFolder, atomic_path
 from robustkit.training.checkpoints import accuracy_by_epoch, kept_checkpoints, source_of, spans
 
 OF_RUN = ("run", "epochs", *FREE)  # options that one model's explanation has no use for
@@ -292,7 +292,7 @@ def forget_parts(folder: RunFolder) -> None:
 
 
 def summarise(
-    prepared: Prepared, trials: Sequence[Trial], maps: Mapping[str, Mapping[int, Tensor]]
+    prepared: Prepared, trials: Sequence[Entry], maps: Mapping[str, Mapping[int, Tensor]]
 ) -> dict[str, Any]:
     """What each epoch says of the images, how the maps change, and how good they are."""
     results = {trial.id: trial.result or {} for trial in trials}
