@@ -18,7 +18,7 @@ LONGEST_FILE = 600
 _GROUND = {
     "robustkit.errors",
     "robustkit.registry",
-    "robustkit.checks",
+    "robustkit.settings",
     "robustkit.class_names",
     "robustkit.geometry",
     "robustkit.specs",
@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "robustkit": set[str](),
     "robustkit.errors": set[str](),
     "robustkit.registry": {"robustkit.errors"},
-    "robustkit.checks": {"robustkit.errors"},
+    "robustkit.settings": {"robustkit.errors"},
     "robustkit.class_names": set[str](),
     "robustkit.geometry": {"robustkit.errors"},
     "robustkit.specs": {"robustkit.errors"},

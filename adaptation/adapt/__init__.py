@@ -1,9 +1,7 @@
 """Detectors for another domain, recipe by recipe: what `robustkit adapt` does."""
 
 from adaptation.adapt.config import (
-    HELPS,
     SET_BY_RECIPES,
-    TRAINING_HELPS,
     AdaptOptions,
     check_named,
     check_recipes,
@@ -14,9 +12,7 @@ from adaptation.adapt.result import summary_of
 from adaptation.adapt.workspace import load_domains, make_detector
 
 __all__ = [
-    "HELPS",
     "SET_BY_RECIPES",
-    "TRAINING_HELPS",
     "AdaptOptions",
     "check_named",
     "check_recipes",

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adaptation.adapt import (
-    HELPS,
     SET_BY_RECIPES,
-    TRAINING_HELPS,
     AdaptOptions,
     check_named,
     check_recipes,
@@ -29,10 +27,17 @@ from robustkit.runs import RunFolder
 def add_arguments(parser: CommandParser) -> None:
     """The two domains, the detector, the recipes and their training."""
     forms: Forms = {name: {"type": names} for name in ("recipe", "taps", "trust")}
-    add_config(parser, AdaptOptions, HELPS, title="adaptation", forms=forms)
-    add_config(parser, DetectionConfig, TRAINING_HELPS, title="training", leave_out=SET_BY_RECIPES)
+    add_config(parser, AdaptOptions, title="adaptation", forms=forms)
+    add_config(parser, DetectionConfig, title="training", leave_out=SET_BY_RECIPES)
     add_executor_options(parser, "trainings")
     add_run_options(parser, resumable=True)
+    parser.arrange(
+        first="source target detector backbone recipe steps eps seeds out",
+        advanced="taps trust judge_eps judge_steps judge_images threshold momentum weight_decay "
+        "warmup clip flip shards adv_loss alpha adv_steps replays eps_warmup "
+        "local_weight global_weight ema sure pseudo ray_address cpus_per_trial "
+        "gpus_per_trial",
+    )
 
 
 def run(options: Options) -> int:

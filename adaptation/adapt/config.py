@@ -14,6 +14,7 @@ from robustkit.errors import ConfigError
 from robustkit.models import Classifier
 from robustkit.models.resolve import names_untrained, parse
 from robustkit.models.sources.factory import FACTORY
+from robustkit.settings import setting
 
 CLASSES, SIDE = 1000, 224  # of a net that nothing tells about: a backbone has no use for its head
 
@@ -43,52 +44,6 @@ def load_backbone(
     return made, (*made.notes, f"backbone: {spec}, with the weights that its function gives it")
 
 
-HELPS = {
-    "source": "labelled images: shapes:STYLE[:N], voc:FOLDER:SPLIT (voc:A+B:SPLIT joins folders) "
-    "or coco:IMAGES:JSON",
-    "target": "images of the other domain; labels serve the oracle and the judgement alone",
-    "source_test": "what is judged on; none: the test part of --source",
-    "target_test": "what is judged on; none: the test part of --target",
-    "detector": "tiny_ssd, tiny_fcos, tiny_fasterrcnn (?norm=batch&width=32&side=128) or "
-    "torchvision:NAME (?weights=COCO_V1 or FILE; ?weights_backbone=IMAGENET1K_V1 or FILE)",
-    "backbone": "a classifier, as the backbone of a tiny detector: a model file, "
-    "torchvision:NAME?weights=DEFAULT, timm:NAME?pretrained=true, package.module:factory, …",
-    "taps": "blocks of the backbone that the detector reads; none: the last of each stage",
-    "weights": "state dict that the source's training starts from",
-    "download": "allow torchvision's weights to be fetched into the cache of torch's hub",
-    "trust": "functions, package.module:factory, that a model file may have run",
-    "recipe": f"between commas: {', '.join(PARTS)}; parts go together by a plus",
-    "seeds": "trainings of each recipe",
-    "judge_eps": "radius of the attack that judges robust precision",
-    "judge_steps": "its steps",
-    "judge_images": "images it is made on",
-    "threshold": "ratio of distances above which adversarial training is advised",
-}
-TRAINING_HELPS = {
-    "steps": "of every training; recipes that start from the source's weights add as many",
-    "batch_size": "images of a step",
-    "optimizer": "adamw or sgd",
-    "lr": "peak learning rate",
-    "momentum": "of sgd",
-    "weight_decay": "on the weights",
-    "warmup": "steps of growing learning rate",
-    "clip": "largest norm of the gradient",
-    "flip": "mirror half of the images",
-    "shards": "equal parts of a batch, which several processes may share",
-    "adv_loss": "what adversaries attack, free ones aside: cls, loc, all or mtd",
-    "eps": "their radius, in units of images in [0,1]",
-    "alpha": "their step; none: 2.5 eps / steps",
-    "adv_steps": "their steps in 'adversarial'",
-    "replays": "steps on each batch in 'free'",
-    "mix": "share of a batch that is adversarial",
-    "eps_warmup": "share of the steps over which the radius grows",
-    "local_weight": "weight of alignment place by place",
-    "global_weight": "weight of alignment of whole images",
-    "ema": "how slowly the teacher follows",
-    "sure": "score above which the teacher's boxes count",
-    "pseudo": "weight of the loss on them",
-    "seed": "of everything random; trainings count on from it",
-}
 SET_BY_RECIPES = ("start", "domain", "adversary", "align", "teacher", "adabn")
 # Which recipes have a use for a setting that they do not set themselves.
 Uses = Callable[[DetectionConfig], bool]
@@ -104,24 +59,50 @@ USED: Mapping[str, Uses] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptOptions:
-    """From where to where, by which recipes; see `HELPS` for each field."""
+    """From where to where, by which recipes."""
 
-    source: str = "shapes:photo"
-    target: str = "shapes:clipart"
-    source_test: str | None = None
-    target_test: str | None = None
-    detector: str = "tiny_ssd"
-    backbone: str | None = None
-    taps: tuple[str, ...] = ()
-    weights: str | None = None
-    download: bool = False
-    trust: tuple[str, ...] = ()
-    recipe: tuple[str, ...] = ("source", "longer", "adversarial")
-    seeds: int = 3
-    judge_eps: float = 2 / 255
-    judge_steps: int = 10
-    judge_images: int = 200
-    threshold: float = THRESHOLD
+    source: str = setting(
+        "shapes:photo",
+        "labelled images: shapes:STYLE[:N], voc:FOLDER:SPLIT (voc:A+B:SPLIT joins folders) "
+        "or coco:IMAGES:JSON",
+    )
+    target: str = setting(
+        "shapes:clipart",
+        "images of the other domain; labels serve the oracle and the judgement alone",
+    )
+    source_test: str | None = setting(None, "what is judged on; none: the test part of --source")
+    target_test: str | None = setting(None, "what is judged on; none: the test part of --target")
+    detector: str = setting(
+        "tiny_ssd",
+        "tiny_ssd, tiny_fcos, tiny_fasterrcnn (?norm=batch&width=32&side=128) or "
+        "torchvision:NAME (?weights=COCO_V1 or FILE; ?weights_backbone=IMAGENET1K_V1 or FILE)",
+    )
+    backbone: str | None = setting(
+        None,
+        "a classifier, as the backbone of a tiny detector: a model file, "
+        "torchvision:NAME?weights=DEFAULT, timm:NAME?pretrained=true, package.module:factory, …",
+    )
+    taps: tuple[str, ...] = setting(
+        (), "blocks of the backbone that the detector reads; none: the last of each stage"
+    )
+    weights: str | None = setting(None, "state dict that the source's training starts from")
+    download: bool = setting(
+        False, "allow torchvision's weights to be fetched into the cache of torch's hub"
+    )
+    trust: tuple[str, ...] = setting(
+        (), "functions, package.module:factory, that a model file may have run"
+    )
+    recipe: tuple[str, ...] = setting(
+        ("source", "longer", "adversarial"),
+        f"between commas: {', '.join(PARTS)}; parts go together by a plus",
+    )
+    seeds: int = setting(3, "trainings of each recipe")
+    judge_eps: float = setting(2 / 255, "radius of the attack that judges robust precision")
+    judge_steps: int = setting(10, "its steps")
+    judge_images: int = setting(200, "images it is made on")
+    threshold: float = setting(
+        THRESHOLD, "ratio of distances above which adversarial training is advised"
+    )
 
     def __post_init__(self) -> None:
         for name in self.recipe:
@@ -153,15 +134,15 @@ def check_recipes(options: AdaptOptions, base: DetectionConfig) -> None:
     """Raise `ConfigError` where the settings do not go with a recipe."""
     for name in options.recipes:
         recipe(name, base)
-    for setting, used in USED.items():
-        asked = getattr(base, setting) != getattr(DetectionConfig(), setting)
+    for option, used in USED.items():
+        asked = getattr(base, option) != getattr(DetectionConfig(), option)
         users = [
             name
             for name, part in PARTS.items()
-            if setting not in part.changes and used(recipe(name))
+            if option not in part.changes and used(recipe(name))
         ]
         if asked and not any(user in name.split("+") for name in options.recipes for user in users):
-            flag = setting.replace("_", "-")
+            flag = option.replace("_", "-")
             raise ConfigError(f"--{flag} is of the recipe {' or '.join(users)}, which is not asked")
     if options.taps and options.backbone is None:
         raise ConfigError("--taps are blocks of --backbone, which is missing")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from adaptation.detect import HELPS, DetectOptions, run_detect, write_report
+from adaptation.detect import DetectOptions, run_detect, write_report
 from adaptation.detectors.resolve import resolve_detector
 from robustkit.cli.context import add_run_options, run_folder, settings
 from robustkit.cli.parser import (
@@ -26,8 +26,12 @@ from robustkit.runs import RunFolder
 def add_arguments(parser: CommandParser) -> None:
     """The detector, the images, the attack, and where to put the result."""
     forms: Forms = {"eps": {"type": radii}, "trust": {"type": names}}
-    add_config(parser, DetectOptions, HELPS, title="detection", forms=forms)
+    add_config(parser, DetectOptions, title="detection", forms=forms)
     add_run_options(parser, resumable=False)
+    parser.arrange(
+        first="model data eps attack_steps pictures out",
+        advanced="trust contrast attack_loss attack_images sure",
+    )
 
 
 def run(options: Options) -> int:

@@ -15,42 +15,37 @@ from robustkit.compute.seeds import check_seed
 from robustkit.data.detection import DetectionSet
 from robustkit.errors import ConfigError, did_you_mean
 from robustkit.runs import RunFolder, atomic_path
-
-HELPS = {
-    "model": "a detector's file, torchvision:NAME?weights=COCO_V1, or torchvision:NAME with "
-    "--weights",
-    "weights": "a state dict for torchvision:NAME",
-    "download": "allow torchvision's weights to be fetched into the cache of torch's hub",
-    "trust": "functions, package.module:factory, that a detector's file may have run",
-    "data": "voc:FOLDER:SPLIT, coco:IMAGES:JSON or shapes:STYLE[:N]",
-    "contrast": "another detector's file: detections and input gradients side by side",
-    "eps": "radii of the attack that measures robust precision, between commas; 0: none",
-    "attack_loss": "what it attacks: cls, loc, all or mtd",
-    "attack_steps": "its steps",
-    "attack_images": "images it is made on, the first ones",
-    "pictures": "images drawn with their detections",
-    "sure": "least score of a detection that is drawn",
-    "seed": "of the attack",
-}
+from robustkit.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectOptions:
-    """Which detector on which images; see `HELPS` for each field."""
+    """Which detector on which images."""
 
-    model: str = ""
-    weights: str | None = None
-    download: bool = False
-    trust: tuple[str, ...] = ()
-    data: str = "shapes:photo"
-    contrast: str | None = None
-    eps: tuple[float, ...] = (2 / 255,)
-    attack_loss: str = "all"
-    attack_steps: int = 10
-    attack_images: int = 200
-    pictures: int = 8
-    sure: float = 0.4
-    seed: int = 0
+    model: str = setting(
+        "",
+        "a detector's file, torchvision:NAME?weights=COCO_V1, or torchvision:NAME with --weights",
+    )
+    weights: str | None = setting(None, "a state dict for torchvision:NAME")
+    download: bool = setting(
+        False, "allow torchvision's weights to be fetched into the cache of torch's hub"
+    )
+    trust: tuple[str, ...] = setting(
+        (), "functions, package.module:factory, that a detector's file may have run"
+    )
+    data: str = setting("shapes:photo", "voc:FOLDER:SPLIT, coco:IMAGES:JSON or shapes:STYLE[:N]")
+    contrast: str | None = setting(
+        None, "another detector's file: detections and input gradients side by side"
+    )
+    eps: tuple[float, ...] = setting(
+        (2 / 255,), "radii of the attack that measures robust precision, between commas; 0: none"
+    )
+    attack_loss: str = setting("all", "what it attacks: cls, loc, all or mtd")
+    attack_steps: int = setting(10, "its steps")
+    attack_images: int = setting(200, "images it is made on, the first ones")
+    pictures: int = setting(8, "images drawn with their detections")
+    sure: float = setting(0.4, "least score of a detection that is drawn")
+    seed: int = setting(0, "of the attack")
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

@@ -43,6 +43,10 @@ def add_arguments(parser: CommandParser) -> None:
     group.add_argument("--draws", type=int, default=shift.DRAWS, help="random halves")
     group.add_argument("--seed", type=int, default=0, help="of the halves")
     add_run_options(parser, resumable=False)
+    parser.arrange(
+        first="source target model images out",
+        advanced="trust threshold draws",
+    )
 
 
 def run(options: Options) -> int:

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from adaptation.attacks import LOSSES
-from robustkit.checks import check_at_least, check_choice
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError
+from robustkit.settings import check_at_least, check_choice, setting
 
 ADVERSARIES = ("pgd", "free")
 STARTS = ("fresh", "source")
@@ -42,35 +42,37 @@ class DetectionConfig:
     weights come from.
     """
 
-    steps: int = 1500
-    batch_size: int = 8
-    optimizer: str = "adamw"
-    lr: float = 0.002
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    warmup: int = 100
-    clip: float = 10.0
-    flip: bool = True
-    shards: int = 1
+    steps: int = setting(
+        1500, "of every training; recipes that start from the source's weights add as many"
+    )
+    batch_size: int = setting(8, "images of a step")
+    optimizer: str = setting("adamw", "adamw or sgd")
+    lr: float = setting(0.002, "peak learning rate")
+    momentum: float = setting(0.9, "of sgd")
+    weight_decay: float = setting(1e-4, "on the weights")
+    warmup: int = setting(100, "steps of growing learning rate")
+    clip: float = setting(10.0, "largest norm of the gradient")
+    flip: bool = setting(True, "mirror half of the images")
+    shards: int = setting(1, "equal parts of a batch, which several processes may share")
     start: str = "fresh"
     domain: str = "source"
     adversary: str | None = None
-    adv_loss: str = "all"
-    eps: float = 4 / 255
-    alpha: float | None = None
-    adv_steps: int = 3
-    replays: int = 4
-    mix: float = 0.5
-    eps_warmup: float = 0.2
+    adv_loss: str = setting("all", "what adversaries attack, free ones aside: cls, loc, all or mtd")
+    eps: float = setting(4 / 255, "their radius, in units of images in [0,1]")
+    alpha: float | None = setting(None, "their step; none: 2.5 eps / steps")
+    adv_steps: int = setting(3, "their steps in 'adversarial'")
+    replays: int = setting(4, "steps on each batch in 'free'")
+    mix: float = setting(0.5, "share of a batch that is adversarial")
+    eps_warmup: float = setting(0.2, "share of the steps over which the radius grows")
     align: bool = False
-    local_weight: float = 0.1
-    global_weight: float = 0.1
+    local_weight: float = setting(0.1, "weight of alignment place by place")
+    global_weight: float = setting(0.1, "weight of alignment of whole images")
     teacher: bool = False
-    ema: float = 0.998
-    sure: float = 0.6
-    pseudo: float = 0.5
+    ema: float = setting(0.998, "how slowly the teacher follows")
+    sure: float = setting(0.6, "score above which the teacher's boxes count")
+    pseudo: float = setting(0.5, "weight of the loss on them")
     adabn: bool = False
-    seed: int = 0
+    seed: int = setting(0, "of everything random; trainings count on from it")
 
     def __post_init__(self) -> None:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)

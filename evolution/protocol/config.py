@@ -9,8 +9,8 @@ from evolution.objectives import MEASURES, Measure, Objective, own_measures, par
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES
 from robustkit.attacks import Attack, make
-from robustkit.checks import check_choice
 from robustkit.errors import ConfigError
+from robustkit.settings import check_choice, setting
 from robustkit.training import TrainConfig
 
 MODES = ("generational", "steady")
@@ -40,51 +40,105 @@ class EvolveConfig:
     the search start from weights of their parents; whatever is compared is trained from scratch.
     """
 
-    reference: str = "small"
-    surrogate: str = "vgg3"
-    population: int = 8
-    generations: int = 3
-    strategy: str = "nsga2"
-    mode: str = "generational"
-    in_flight: int | None = None
-    halving: int | None = None
-    inherit: bool = False
-    screen: int = 32
-    objectives: str = "accuracy:max,transfer:min,macs:min"
-    floor: float = 0.05
-    tolerance: float = 0.01
-    promote: int = 2
-    train_size: int | None = None
-    epochs: int = 3
-    final_epochs: int = 5
-    final_seeds: int = 3
-    test_size: int | None = None
-    lam: float = 1.0
-    phi: str = "square"
-    grad_loss: str = "ce"
-    penalty_stats: str = "batch"
-    attack: str = "pgd"
-    norm: str = "linf"
-    eps: float = 8 / 255
-    attack_steps: int = 10
-    batch_size: int = 64
-    bf16: bool = False
-    channels_last: bool = False
-    optimizer: str = "sgd"
-    lr: float = 0.05
-    weight_decay: float = 5e-4
-    augment: str = "none"
-    views: int = 1
-    min_blocks: int = 2
-    max_blocks: int = 8
-    max_params: int = 400_000
-    max_macs: int | None = None
-    kinds: tuple[str, ...] = SearchSpace().kinds
-    norms: tuple[str, ...] = SearchSpace().norms
-    activations: tuple[str, ...] = SearchSpace().activations
-    channels: tuple[int, ...] = SearchSpace().channels
-    kernels: tuple[int, ...] = SearchSpace().kernels
-    seed: int = 0
+    reference: str = setting(
+        "small",
+        "R: a trained model, taken as it is (a .safetensors file, "
+        "torchvision:NAME?weights=DEFAULT or FILE, a factory that returns a trained net), or an "
+        "architecture, to be trained (a name in the zoo, torchvision:NAME, package.module:factory)",
+    )
+    surrogate: str = setting("vgg3", "net that takes no part in the penalty and attacks all others")
+    population: int = setting(8, "candidates of a generation")
+    generations: int = setting(3, "generations, the first, sampled one included")
+    strategy: str = setting("nsga2", "nsga2, mu_plus_lambda, ageing or random")
+    mode: str = setting(
+        "generational", "generational, or steady: no worker waits for a generation to end"
+    )
+    in_flight: int | None = setting(
+        None, "candidates under way in steady mode; none: as many as --workers"
+    )
+    halving: int | None = setting(
+        None,
+        "of so many candidates one goes on to so many times more epochs, up to --epochs, in "
+        "steady mode; as many epochs in all as without; none: all have --epochs",
+    )
+    inherit: bool = setting(
+        False,
+        "trials of the search start from weights of their parents; promoted candidates and "
+        "finalists from scratch",
+    )
+    screen: int = setting(
+        32,
+        "possible children, of which the one with the best forecast is tried; 1 leaves the "
+        "strategy as published",
+    )
+    objectives: str = setting(
+        "accuracy:max,transfer:min,macs:min",
+        "NAME:max|min[:WEIGHT][>=BOUND|<=BOUND],... over accuracy, transfer, macs, "
+        "params, cos_abs, grad_norm",
+    )
+    floor: float = setting(
+        0.05,
+        "accuracy a candidate may lie below R's architecture at trial budget and still be "
+        "feasible for the search",
+    )
+    tolerance: float = setting(
+        0.01, "accuracy that E may lie below its yardstick when it is chosen"
+    )
+    promote: int = setting(
+        2,
+        "how many of each search are trained again at the finalists' budget before one is "
+        "chosen; 0 chooses from the trials",
+    )
+    train_size: int | None = setting(
+        None, "training images of a trial, classes kept even; null: all"
+    )
+    epochs: int = setting(3, "epochs of a trial")
+    final_epochs: int = setting(5, "epochs of the reference, promoted candidates and finalists")
+    final_seeds: int = setting(3, "trainings of every finalist")
+    test_size: int | None = setting(
+        None, "test images of the final comparison, classes kept even; null: all"
+    )
+    lam: float = setting(1.0, "weight of the misalignment penalty")
+    phi: str = setting("square", "square, abs, relu or logsumexp of the cosine")
+    grad_loss: str = setting("ce", "loss whose gradients are compared: ce or margin")
+    penalty_stats: str = setting(
+        "batch", "batch norm in the penalty's gradients: batch (cheap) or running (uncoupled)"
+    )
+    attack: str = setting("pgd", "fgsm, pgd or mifgsm")
+    norm: str = setting("linf", "linf or l2")
+    eps: float = setting(
+        8 / 255,
+        "radius of the attack, in units of images in [0,1]; fractions such as 8/255 are read",
+    )
+    attack_steps: int = setting(10, "steps of the attack")
+    batch_size: int = setting(64, "images of a training step")
+    bf16: bool = setting(
+        False,
+        "forward passes of trainings in bfloat16, for GPUs; R's gradients, attacks and scores "
+        "stay in float32",
+    )
+    channels_last: bool = setting(
+        False, "weights and batches of trainings in memory with channels innermost, for GPUs"
+    )
+    optimizer: str = setting("sgd", "sgd or adam")
+    lr: float = setting(0.05, "peak learning rate")
+    weight_decay: float = setting(5e-4, "weight decay")
+    augment: str = setting(
+        "none", "none, flip, crop or crop_flip; as stored views, since R's gradients are"
+    )
+    views: int = setting(1, "stored views of each image, the first being the image itself")
+    min_blocks: int = setting(2, "fewest blocks with weights")
+    max_blocks: int = setting(8, "most blocks")
+    max_params: int = setting(400_000, "most parameters")
+    max_macs: int | None = setting(
+        None, "most multiply-accumulates per image; null: as many as R takes"
+    )
+    kinds: tuple[str, ...] = setting(SearchSpace().kinds, "kinds of blocks")
+    norms: tuple[str, ...] = setting(SearchSpace().norms, "normalisations")
+    activations: tuple[str, ...] = setting(SearchSpace().activations, "activations")
+    channels: tuple[int, ...] = setting(SearchSpace().channels, "widths of blocks, ascending")
+    kernels: tuple[int, ...] = setting(SearchSpace().kernels, "kernel sizes, odd and ascending")
+    seed: int = setting(0, "seed of everything")
 
     def __post_init__(self) -> None:
         for name, least in (

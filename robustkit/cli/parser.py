@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from argparse import Action, ArgumentDefaultsHelpFormatter, _StoreAction
+from argparse import Action, HelpFormatter, _StoreAction
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +17,7 @@ from jsonargparse import ActionYesNo, ArgumentParser
 
 from robustkit import extensions
 from robustkit.cli.commands import describe, load_command
+from robustkit.cli.help import HelpAll, format_help
 from robustkit.errors import ConfigError, did_you_mean
 from robustkit.reading import check_yaml, is_printable, parse_real, read_yaml
 
@@ -101,7 +102,6 @@ class CommandParser(ArgumentParser):
             prog=f"robustkit {command}",
             description=describe(command),
             allow_abbrev=False,
-            formatter_class=ArgumentDefaultsHelpFormatter,
             print_config=None,
         )
         self.command = command
@@ -109,11 +109,29 @@ class CommandParser(ArgumentParser):
         self.adjust: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = (
             lambda values, given: values
         )
+        self._first: tuple[str, ...] = ()
+        self._advanced: tuple[str, ...] = ("extend",)
+        self.shows_all = False
+        self.add_argument("--help-all", action=HelpAll, help="show the advanced options too")
         self.add_argument("--config", metavar="FILE", help="YAML file of options; flags override")
         self.add_argument(
             "--print_config", action="store_true", help="print the options as YAML and stop"
         )
         self.add_argument("--extend", type=names, default=[], metavar="MODULE,…", help=EXTEND_HELP)
+
+    def arrange(self, *, first: str, advanced: str) -> None:
+        """Name the options, between spaces, that `--help` shows first and those it only lists.
+
+        Names that the command lacks are a `KeyError`.
+        """
+        known = {action.dest: action for action in self._actions}
+        self._first = tuple(known[name].dest for name in first.split())
+        self._advanced = ("extend", *(known[name].dest for name in advanced.split()))
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        """Return what `--help` prints."""
+        hidden = () if self.shows_all else self._advanced
+        return format_help(self, first=self._first, hidden=hidden)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise `ConfigError` instead of leaving the process with a usage text."""
@@ -168,7 +186,7 @@ class CommandParser(ArgumentParser):
         """The options `given` by `file`; raises `ConfigError` for names and types that are none."""
         options = dict(given)
         known = {action.dest: action for action in self._actions}
-        for name in ("help", "config", "print_config"):
+        for name in ("help", "help_all", "config", "print_config"):
             del known[name]
         for name, value in options.items():
             if not isinstance(name, str) or name not in known:
@@ -264,19 +282,18 @@ def names(value: str | Sequence[str]) -> list[str]:
 
 
 def add_config(
-    parser: ArgumentParser,
+    parser: CommandParser,
     config: type[Any],
-    helps: Mapping[str, str],
     *,
     title: str,
     forms: Forms | None = None,
     leave_out: Collection[str] = (),
 ) -> None:
-    """One flag for every field of the frozen dataclass `config`, with the field's own default.
+    """Add a flag for every field of the frozen dataclass `config`, with its default and help.
 
-    `helps` says what each field is, by its name; a field without a help text is a `KeyError`.
-    `forms` holds what `add_argument` is told of a field instead of its type; fields to
-    `leave_out` are nobody's to give.
+    Fields are declared by `robustkit.settings.setting`; one without a help text is a `KeyError`.
+    `forms` holds arguments of `add_argument` for a field instead of its type; no flags are added
+    for fields to `leave_out`.
     """
     group = parser.add_argument_group(title)
     hints = typing.get_type_hints(config)
@@ -286,7 +303,7 @@ def add_config(
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        flag, text = f"--{field.name.replace('_', '-')}", helps[field.name]
+        flag, text = f"--{field.name.replace('_', '-')}", field.metadata["help"]
         form = (forms or {}).get(field.name) or _kind(hints[field.name])
         group.add_argument(flag, default=default, help=text, **form)
 

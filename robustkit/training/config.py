@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robustkit.attacks import LOSSES
-from robustkit.checks import check_at_least, check_choice
 from robustkit.compute.seeds import check_seed
 from robustkit.data import AUGMENTATIONS
 from robustkit.errors import ConfigError
+from robustkit.settings import check_at_least, check_choice, setting
 from robustkit.training.misalignment import PHI
 
 OPTIMIZERS = ("sgd", "adam")
@@ -46,28 +46,36 @@ class TrainConfig:
     robustkit.errors.ConfigError: ...epochs...
     """
 
-    epochs: int = 10
-    batch_size: int = 128
-    optimizer: str = "sgd"
-    lr: float = 0.05
-    momentum: float = 0.9
-    nesterov: bool = True
-    weight_decay: float = 5e-4
-    schedule: str = "cosine"
-    warmup: float = 1.0
-    patience: int | None = None
-    augment: str = "none"
-    views: int = 0
-    lam: float = 0.0
-    phi: str = "square"
-    grad_loss: str = "ce"
-    penalty_stats: str = "batch"
-    adversarial: str | None = None
-    eps: float = 8 / 255
-    attack_steps: int = 7
-    bf16: bool = False
-    channels_last: bool = False
-    seed: int = 0
+    epochs: int = setting(10, "passes over the training images")
+    batch_size: int = setting(128, "images per step")
+    optimizer: str = setting("sgd", "sgd or adam")
+    lr: float = setting(0.05, "peak learning rate")
+    momentum: float = setting(0.9, "of sgd")
+    nesterov: bool = setting(True, "Nesterov's momentum for sgd")
+    weight_decay: float = setting(5e-4, "L2 penalty on the weights")
+    schedule: str = setting("cosine", "of the learning rate: cosine, step or constant")
+    warmup: float = setting(1.0, "epochs of linearly growing learning rate")
+    patience: int | None = setting(
+        None, "stop after so many epochs without better validation accuracy, keep the best"
+    )
+    augment: str = setting("none", "none, flip, crop or crop_flip")
+    views: int = setting(
+        0, "stored views per image, as the penalty needs for augmentation; 0: drawn anew"
+    )
+    lam: float = setting(0.0, "weight of the misalignment penalty")
+    phi: str = setting("square", "of the cosines in the penalty: square, abs, relu or logsumexp")
+    grad_loss: str = setting("ce", "loss whose input gradients the penalty compares: ce or margin")
+    penalty_stats: str = setting(
+        "batch", "batch norm statistics under the penalty: batch or running"
+    )
+    adversarial: str | None = setting(None, "train on adversarials of fgsm, pgd or mifgsm")
+    eps: float = setting(8 / 255, "their radius, in units of images in [0,1], such as 8/255")
+    attack_steps: int = setting(7, "steps of pgd and mifgsm")
+    bf16: bool = setting(False, "forward passes in bfloat16")
+    channels_last: bool = setting(
+        False, "weights and batches in memory with channels innermost, for GPUs"
+    )
+    seed: int = setting(0, "of initial weights, batches, views and attacks")
 
     def __post_init__(self) -> None:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)

@@ -138,3 +138,29 @@ def test_every_verb_keeps_the_contract(verb: str, capsys: pytest.CaptureFixture[
     assert f"usage: robustkit {verb}" in capsys.readouterr().out
     assert main([verb, "--no-such-option"]) == 2
     assert "unknown option '--no-such-option'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", find_commands())
+def test_help_shows_the_first_options_first_and_help_all_shows_all(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    parser = CommandParser(name)
+    load_command(name).add_arguments(parser)
+    short = parser.format_help()
+    parser.shows_all = True
+    whole = parser.format_help()
+    assert len(short.splitlines()) <= 90, "two screens"
+    for action in parser._actions:
+        assert action.help, action.dest
+        for flag in action.option_strings[:1]:
+            assert flag in short, "listed at least"
+            assert f"  {flag}" in whole or f", {flag}" in whole
+    places = [short.index(f"  --{each.replace('_', '-')}") for each in parser._first]
+    assert places == sorted(places)
+    assert not places or places[-1] < short.index("--help-all")
+
+
+def test_an_option_that_is_not_there_cannot_be_shown_first() -> None:
+    with pytest.raises(KeyError, match="epsilon"):
+        CommandParser("train").arrange(first="epsilon", advanced="")

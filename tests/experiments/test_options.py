@@ -10,26 +10,24 @@ from hypothesis import strategies as st
 
 from robustkit.cli.parser import CommandParser, add_config, config_from, real, several
 from robustkit.errors import ConfigError
+from robustkit.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    epochs: int = 3
-    batch_size: int = 4
-    eps: float = 0.1
-    clip: float | None = None
-    bf16: bool = False
-    patience: int | None = None
-    kinds: tuple[str, ...] = ("conv", "pool")
-
-
-HELPS = dict.fromkeys(("epochs", "batch_size", "eps", "clip", "bf16", "patience", "kinds"), "help")
+    epochs: int = setting(3, "help")
+    batch_size: int = setting(4, "help")
+    eps: float = setting(0.1, "help")
+    clip: float | None = setting(None, "help")
+    bf16: bool = setting(False, "help")
+    patience: int | None = setting(None, "help")
+    kinds: tuple[str, ...] = setting(("conv", "pool"), "help")
 
 
 @pytest.fixture
 def parser() -> CommandParser:
     parser = CommandParser("train")
-    add_config(parser, Settings, HELPS, title="settings")
+    add_config(parser, Settings, title="settings")
     parser.add_argument("--against", action="append", type=several, default=[])
     parser.add_argument("--out")
     return parser
@@ -147,8 +145,12 @@ def test_a_missing_file_is_named(parser: CommandParser) -> None:
 
 
 def test_a_field_without_help_is_a_bug() -> None:
-    with pytest.raises(KeyError, match="eps"):
-        add_config(CommandParser("train"), Settings, {"epochs": "", "batch_size": ""}, title="t")
+    @dataclass(frozen=True)
+    class Bare:
+        eps: float = 0.1
+
+    with pytest.raises(KeyError, match="help"):
+        add_config(CommandParser("train"), Bare, title="t")
 
 
 @given(st.integers(-255, 255), st.integers(1, 255))

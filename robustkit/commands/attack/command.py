@@ -7,7 +7,7 @@ from pathlib import Path
 from robustkit.cli.context import add_data_options, add_run_options, run_folder, settings
 from robustkit.cli.models import add_judged_options
 from robustkit.cli.parser import CommandParser, Forms, Options, add_config, radii
-from robustkit.commands.attack import HELPS, AttackConfig, attack_all, prepare, write_report
+from robustkit.commands.attack import AttackConfig, attack_all, prepare, write_report
 from robustkit.errors import ConfigError
 from robustkit.reading import printable
 from robustkit.report.sections import eps_text
@@ -27,8 +27,12 @@ def add_arguments(parser: CommandParser) -> None:
     add_data_options(parser)
     add_judged_options(parser)
     forms: Forms = {"attack": {"nargs": "+"}, "eps": {"type": radii}}
-    add_config(parser, AttackConfig, HELPS, title="attacks", forms=forms)
+    add_config(parser, AttackConfig, title="attacks", forms=forms)
     add_run_options(parser, resumable=False)
+    parser.arrange(
+        first="model data attack eps norm test_size out",
+        advanced="weights trust split batch_size restarts bf16 probe",
+    )
 
 
 def run(options: Options) -> int:

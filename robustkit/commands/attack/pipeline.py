@@ -28,30 +28,28 @@ from robustkit.data import ImageSet
 from robustkit.errors import ConfigError
 from robustkit.models import Classifier
 from robustkit.report.sections import eps_text
+from robustkit.settings import setting
 from robustkit.stats import Rate
-
-HELPS = {
-    "attack": "attacks, cheap to expensive: fgsm, pgd?steps=40, torchattacks:APGD?loss=dlr, …",
-    "eps": "radii in units of images in [0,1], such as 8/255, or several: 2/255,4/255,8/255",
-    "norm": "of the ball: linf or l2",
-    "restarts": "runs of every attack, each on the survivors of the last",
-    "bf16": "gradients of our own attacks in bfloat16; scores stay in float32",
-    "probe": "images on which the checks are made that a figure is evidence; 0: none",
-    "seed": "of random starts and of the choice of images",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackConfig:
-    """Which attacks, at which radii, how often; see `HELPS` for each field."""
+    """Which attacks, at which radii, how often."""
 
-    attack: tuple[str, ...] = ("pgd",)
-    eps: tuple[float, ...] = (8 / 255,)
-    norm: str = "linf"
-    restarts: int = 1
-    bf16: bool = False
-    probe: int = 200
-    seed: int = 0
+    attack: tuple[str, ...] = setting(
+        ("pgd",), "attacks, cheap to expensive: fgsm, pgd?steps=40, torchattacks:APGD?loss=dlr, …"
+    )
+    eps: tuple[float, ...] = setting(
+        (8 / 255,),
+        "radii in units of images in [0,1], such as 8/255, or several: 2/255,4/255,8/255",
+    )
+    norm: str = setting("linf", "of the ball: linf or l2")
+    restarts: int = setting(1, "runs of every attack, each on the survivors of the last")
+    bf16: bool = setting(False, "gradients of our own attacks in bfloat16; scores stay in float32")
+    probe: int = setting(
+        200, "images on which the checks are made that a figure is evidence; 0: none"
+    )
+    seed: int = setting(0, "of random starts and of the choice of images")
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

@@ -1,13 +1,12 @@
 """Maps of a model's decisions and whether they are any good: what `robustkit explain` does."""
 
 from robustkit.commands.explain import checkpoints
-from robustkit.commands.explain.config import HELPS, ExplainOptions
+from robustkit.commands.explain.config import ExplainOptions
 from robustkit.commands.explain.pipeline import run_explain
 from robustkit.commands.explain.report import write_report
 from robustkit.commands.explain.subject import load_subject, resolve_settings
 
 __all__ = [
-    "HELPS",
     "ExplainOptions",
     "checkpoints",
     "load_subject",

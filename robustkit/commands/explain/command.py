@@ -16,7 +16,6 @@ from robustkit.cli.context import (
 from robustkit.cli.models import add_trust_option
 from robustkit.cli.parser import CommandParser, Forms, Options, add_config, config_from, names
 from robustkit.commands.explain import (
-    HELPS,
     ExplainOptions,
     checkpoints,
     load_subject,
@@ -87,9 +86,14 @@ def add_arguments(parser: CommandParser) -> None:
         "layers": {"type": names},
         "mask": {"type": names},
     }
-    add_config(parser, ExplainOptions, HELPS, title="maps", forms=forms)
+    add_config(parser, ExplainOptions, title="maps", forms=forms)
     add_executor_options(parser, "checkpoints of --run", default="inline")
     add_run_options(parser, resumable=True)
+    parser.arrange(
+        first="model data image method layers run out",
+        advanced="weights trust contrast split pair clean which steps samples region fill noise "
+        "paper quantile ray_address cpus_per_trial gpus_per_trial",
+    )
 
 
 def run(options: Options) -> int:

@@ -7,45 +7,45 @@ from dataclasses import dataclass
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError
 from robustkit.explain.methods import METHODS
-
-HELPS = {
-    "method": f"maps, between commas: {', '.join(METHODS)}",
-    "layers": "for cav and gradcam: names of modules or their types, or auto (the last "
-    "place of every stage)",
-    "target": "whose score: predicted (with --run by the last checkpoint chosen), true, or a "
-    "class by its name or number",
-    "check": "measure deletion, insertion, sanity and stability of every map",
-    "steps": "points of a deletion or insertion curve, and of integrated gradients",
-    "samples": "noisy copies of smoothgrad",
-    "region": "side of an occluded square in pixels",
-    "fill": "value of what is covered, deleted or masked, in [0,1]",
-    "noise": "half-width of the uniform noise under which stability is measured",
-    "paper": "cav: sigmoid and softplus pass on all of f(z), as the source's Equation 7 does",
-    "mask": "masking check: positive, negative (of cav), or a box x0,y0,x1,y1 in pixels",
-    "at": "where to mask: pixels, or a module",
-    "quantile": "mask beyond this quantile of the positive (negative) part alone",
-    "seed": "of everything random",
-}
+from robustkit.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainOptions:
-    """Which maps of which score; see `HELPS` for each field."""
+    """Which maps of which score."""
 
-    method: tuple[str, ...] = ("cav", "gradcam", "saliency")
-    layers: tuple[str, ...] = ("auto",)
-    target: str = "predicted"
-    check: bool = True
-    steps: int = 20
-    samples: int = 25
-    region: int = 2
-    fill: float = 0.0
-    noise: float = 4 / 255
-    paper: bool = False
-    mask: tuple[str, ...] | None = None
-    at: str = "pixels"
-    quantile: float = 0.0
-    seed: int = 0
+    method: tuple[str, ...] = setting(
+        ("cav", "gradcam", "saliency"), f"maps, between commas: {', '.join(METHODS)}"
+    )
+    layers: tuple[str, ...] = setting(
+        ("auto",),
+        "for cav and gradcam: names of modules or their types, or auto (the last "
+        "place of every stage)",
+    )
+    target: str = setting(
+        "predicted",
+        "whose score: predicted (with --run by the last checkpoint chosen), true, or a "
+        "class by its name or number",
+    )
+    check: bool = setting(True, "measure deletion, insertion, sanity and stability of every map")
+    steps: int = setting(20, "points of a deletion or insertion curve, and of integrated gradients")
+    samples: int = setting(25, "noisy copies of smoothgrad")
+    region: int = setting(2, "side of an occluded square in pixels")
+    fill: float = setting(0.0, "value of what is covered, deleted or masked, in [0,1]")
+    noise: float = setting(
+        4 / 255, "half-width of the uniform noise under which stability is measured"
+    )
+    paper: bool = setting(
+        False, "cav: sigmoid and softplus pass on all of f(z), as the source's Equation 7 does"
+    )
+    mask: tuple[str, ...] | None = setting(
+        None, "masking check: positive, negative (of cav), or a box x0,y0,x1,y1 in pixels"
+    )
+    at: str = setting("pixels", "where to mask: pixels, or a module")
+    quantile: float = setting(
+        0.0, "mask beyond this quantile of the positive (negative) part alone"
+    )
+    seed: int = setting(0, "of everything random")
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

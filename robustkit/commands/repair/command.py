@@ -15,7 +15,6 @@ from robustkit.cli.context import (
 from robustkit.cli.models import add_trust_option
 from robustkit.cli.parser import CommandParser, Forms, Options, add_config, config_from, names
 from robustkit.commands.repair import (
-    HELPS,
     RepairOptions,
     forget_states,
     load_subject,
@@ -57,12 +56,19 @@ def add_arguments(parser: CommandParser) -> None:
         "pairs": {"type": names},
         "layers": {"type": names},
     }
-    add_config(parser, RepairOptions, HELPS, title="repair", forms=forms)
+    add_config(parser, RepairOptions, title="repair", forms=forms)
     parser.add_argument(
         "--write-model", action="store_true", help="write the repaired model beside the patch"
     )
     add_run_options(parser, resumable=True)
     add_executor_options(parser, "runs", default="inline")
+    parser.arrange(
+        first="model previous data method labels runs out",
+        advanced="weights previous_weights trust epoch diff imp ranking top per_image on_empty "
+        "fitness positives n_positives budget swarm particles iterations patience "
+        "topology start spread steps seconds lr ray_address cpus_per_trial "
+        "gpus_per_trial",
+    )
 
 
 def run(options: Options) -> int:

@@ -9,41 +9,10 @@ from typing import Any
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError, did_you_mean
 from robustkit.repair import METHODS, PRESETS, RepairConfig, SwarmConfig, TuneConfig, preset
+from robustkit.settings import setting
 
 PROTOCOLS = ("held-out", "paper")
 OWN = "null: the method's"
-HELPS = {
-    "method": f"how to repair: {', '.join(METHODS)}",
-    "protocol": "held-out: judge on other images than are repaired on; paper: on the same ones",
-    "labels": "repair failures with these true labels alone: 3,5, or names of classes",
-    "pairs": "repair these confusions alone: TRUE:PREDICTED, as in 3:5,cat:dog",
-    "runs": "independent searches; the patch is that of the fittest",
-    "seed": "of everything random",
-    "layers": f"which layers: linear, conv, both, last, before-last, or names; {OWN}",
-    "impacts": f"history: both, forward or backward; {OWN}",
-    "diff": f"history: choose among the weights that moved most; {OWN}",
-    "imp": f"history: spare the weights that improved images use; {OWN}",
-    "ranking": f"rank weights pooled over layers, or in each layer; {OWN}",
-    "top": f"N_g, how many weights each ranking takes; {OWN}, by --per-image",
-    "per_image": f"N_g per image that localisation looks at; {OWN}",
-    "on_empty": f"where nothing is chosen: error, grow, drop-imp or drop-diff; {OWN}",
-    "fitness": f"what the swarm climbs: history, arachne, accuracy, guarded; {OWN}",
-    "positives": f"images watched for breakage: random, hardest or all; {OWN}",
-    "n_positives": f"how many of them; {OWN}",
-    "budget": f"guarded, anchored: share of the successes that may break; {OWN}",
-    "swarm": f"the swarm's design: {', '.join(PRESETS)}; {OWN}",
-    "particles": "of each swarm; null: the design's",
-    "iterations": "at most; null: the design's",
-    "patience": "iterations without anything better that end a search; null: the design's",
-    "topology": "global or ring; null: the design's",
-    "start": "siblings: around their mean; current: around the weight; graded: so, ever closer",
-    "spread": "how far, in standard deviations of the siblings; null: the design's",
-    "steps": f"finetune, retrain, anchored: of gradient descent; {OWN}",
-    "seconds": "the same: end after this time, to match another method's; null: never",
-    "lr": f"finetune, retrain, anchored: step size of Adam; {OWN}",
-    "attack_images": "images for PGD accuracy and transfer before and after; 0: not measured",
-    "eps": "radius of those attacks, in units of images in [0,1]",
-}
 _OF_REPAIR = {
     "layers": "layers",
     "impacts": "impacts",
@@ -69,38 +38,66 @@ _OF_TUNING = ("steps", "seconds", "lr", "budget")
 
 @dataclass(frozen=True, kw_only=True)
 class RepairOptions:
-    """A method and what of it is changed; see `HELPS` for each field."""
+    """A method and what of it is changed."""
 
-    method: str = "history"
-    protocol: str = "held-out"
-    labels: tuple[str, ...] = ()
-    pairs: tuple[str, ...] = ()
-    runs: int = 1
-    seed: int = 0
-    layers: tuple[str, ...] | None = None
-    impacts: str | None = None
-    diff: bool | None = None
-    imp: bool | None = None
-    ranking: str | None = None
-    top: int | None = None
-    per_image: int | None = None
-    on_empty: str | None = None
-    fitness: str | None = None
-    positives: str | None = None
-    n_positives: int | None = None
-    budget: float | None = None
-    swarm: str | None = None
-    particles: int | None = None
-    iterations: int | None = None
-    patience: int | None = None
-    topology: str | None = None
-    start: str | None = None
-    spread: float | None = None
-    steps: int | None = None
-    seconds: float | None = None
-    lr: float | None = None
-    attack_images: int = 200
-    eps: float = 8 / 255
+    method: str = setting("history", f"how to repair: {', '.join(METHODS)}")
+    protocol: str = setting(
+        "held-out", "held-out: judge on other images than are repaired on; paper: on the same ones"
+    )
+    labels: tuple[str, ...] = setting(
+        (), "repair failures with these true labels alone: 3,5, or names of classes"
+    )
+    pairs: tuple[str, ...] = setting(
+        (), "repair these confusions alone: TRUE:PREDICTED, as in 3:5,cat:dog"
+    )
+    runs: int = setting(1, "independent searches; the patch is that of the fittest")
+    seed: int = setting(0, "of everything random")
+    layers: tuple[str, ...] | None = setting(
+        None, f"which layers: linear, conv, both, last, before-last, or names; {OWN}"
+    )
+    impacts: str | None = setting(None, f"history: both, forward or backward; {OWN}")
+    diff: bool | None = setting(None, f"history: choose among the weights that moved most; {OWN}")
+    imp: bool | None = setting(None, f"history: spare the weights that improved images use; {OWN}")
+    ranking: str | None = setting(None, f"rank weights pooled over layers, or in each layer; {OWN}")
+    top: int | None = setting(
+        None, f"N_g, how many weights each ranking takes; {OWN}, by --per-image"
+    )
+    per_image: int | None = setting(None, f"N_g per image that localisation looks at; {OWN}")
+    on_empty: str | None = setting(
+        None, f"where nothing is chosen: error, grow, drop-imp or drop-diff; {OWN}"
+    )
+    fitness: str | None = setting(
+        None, f"what the swarm climbs: history, arachne, accuracy, guarded; {OWN}"
+    )
+    positives: str | None = setting(
+        None, f"images watched for breakage: random, hardest or all; {OWN}"
+    )
+    n_positives: int | None = setting(None, f"how many of them; {OWN}")
+    budget: float | None = setting(
+        None, f"guarded, anchored: share of the successes that may break; {OWN}"
+    )
+    swarm: str | None = setting(None, f"the swarm's design: {', '.join(PRESETS)}; {OWN}")
+    particles: int | None = setting(None, "of each swarm; null: the design's")
+    iterations: int | None = setting(None, "at most; null: the design's")
+    patience: int | None = setting(
+        None, "iterations without anything better that end a search; null: the design's"
+    )
+    topology: str | None = setting(None, "global or ring; null: the design's")
+    start: str | None = setting(
+        None, "siblings: around their mean; current: around the weight; graded: so, ever closer"
+    )
+    spread: float | None = setting(
+        None, "how far, in standard deviations of the siblings; null: the design's"
+    )
+    steps: int | None = setting(None, f"finetune, retrain, anchored: of gradient descent; {OWN}")
+    seconds: float | None = setting(
+        None, "the same: end after this time, to match another method's; null: never"
+    )
+    lr: float | None = setting(None, f"finetune, retrain, anchored: step size of Adam; {OWN}")
+    attack_images: int = setting(
+        200, "images for PGD accuracy and transfer before and after; 0: not measured"
+    )
+    eps: float = setting(8 / 255, "radius of those attacks, in units of images in [0,1]")
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

@@ -1,6 +1,6 @@
 """What `robustkit train` does: from settings to a trained model, its history and its report."""
 
-from robustkit.commands.train.pipeline import HELPS, Prepared, check, prepare, train
+from robustkit.commands.train.pipeline import Prepared, check, prepare, train
 from robustkit.commands.train.report import rates, write_report
 
-__all__ = ["HELPS", "Prepared", "check", "prepare", "rates", "train", "write_report"]
+__all__ = ["Prepared", "check", "prepare", "rates", "train", "write_report"]

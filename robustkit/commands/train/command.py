@@ -8,7 +8,7 @@ from pathlib import Path
 from robustkit.cli.context import add_data_options, add_run_options, run_folder, settings
 from robustkit.cli.models import add_trust_option
 from robustkit.cli.parser import CommandParser, Options, add_config, several
-from robustkit.commands.train import HELPS, prepare, rates, train, write_report
+from robustkit.commands.train import prepare, rates, train, write_report
 from robustkit.commands.train.pipeline import Watcher, check_tensorboard, tensorboard
 from robustkit.commands.train.result import read
 from robustkit.reading import printable
@@ -39,10 +39,15 @@ def add_arguments(parser: CommandParser) -> None:
         default=[],
         help="model to be misaligned with; may be repeated",
     )
-    add_config(parser, TrainConfig, HELPS, title="training")
+    add_config(parser, TrainConfig, title="training")
     add_run_options(parser, resumable=False)
     parser.add_argument(
         "--tensorboard", action="store_true", help="write event files for TensorBoard, too"
+    )
+    parser.arrange(
+        first="data model epochs adversarial eps penalty_against lam out",
+        advanced="weights trust train_size tensorboard momentum nesterov schedule warmup views "
+        "phi grad_loss penalty_stats bf16 channels_last",
     )
 
 

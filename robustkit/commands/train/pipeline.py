@@ -23,31 +23,6 @@ from robustkit.models.resolve import names_untrained, parse
 from robustkit.runs import RunFolder
 from robustkit.training import EpochRecord, Examples, TrainConfig
 
-HELPS = {
-    "epochs": "passes over the training images",
-    "batch_size": "images per step",
-    "optimizer": "sgd or adam",
-    "lr": "peak learning rate",
-    "momentum": "of sgd",
-    "nesterov": "Nesterov's momentum for sgd",
-    "weight_decay": "L2 penalty on the weights",
-    "schedule": "of the learning rate: cosine, step or constant",
-    "warmup": "epochs of linearly growing learning rate",
-    "patience": "stop after so many epochs without better validation accuracy, keep the best",
-    "augment": "none, flip, crop or crop_flip",
-    "views": "stored views per image, as the penalty needs for augmentation; 0: drawn anew",
-    "lam": "weight of the misalignment penalty",
-    "phi": "of the cosines in the penalty: square, abs, relu or logsumexp",
-    "grad_loss": "loss whose input gradients the penalty compares: ce or margin",
-    "penalty_stats": "batch norm statistics under the penalty: batch or running",
-    "adversarial": "train on adversarials of fgsm, pgd or mifgsm",
-    "eps": "their radius, in units of images in [0,1], such as 8/255",
-    "attack_steps": "steps of pgd and mifgsm",
-    "bf16": "forward passes in bfloat16",
-    "channels_last": "weights and batches in memory with channels innermost, for GPUs",
-    "seed": "of initial weights, batches, views and attacks",
-}
-
 
 def check(settings: Mapping[str, Any]) -> TrainConfig:
     """The training's settings; raises `ConfigError` where options contradict each other."""

@@ -1,7 +1,6 @@
 """How far attacks on some nets mislead others: what `robustkit transfer` does."""
 
 from robustkit.commands.transfer.pipeline import (
-    HELPS,
     Prepared,
     TransferConfig,
     prepare,
@@ -9,4 +8,4 @@ from robustkit.commands.transfer.pipeline import (
 )
 from robustkit.commands.transfer.report import write_report
 
-__all__ = ["HELPS", "Prepared", "TransferConfig", "prepare", "transfer_all", "write_report"]
+__all__ = ["Prepared", "TransferConfig", "prepare", "transfer_all", "write_report"]

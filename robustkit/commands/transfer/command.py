@@ -16,7 +16,7 @@ from robustkit.cli.context import (
 )
 from robustkit.cli.models import add_judged_options
 from robustkit.cli.parser import CommandParser, Options, add_config
-from robustkit.commands.transfer import HELPS, TransferConfig, prepare, transfer_all, write_report
+from robustkit.commands.transfer import TransferConfig, prepare, transfer_all, write_report
 from robustkit.commands.transfer.export import FORMS, export, keep_examples
 from robustkit.commands.transfer.pipeline import fill_cache
 from robustkit.errors import ConfigError
@@ -41,7 +41,7 @@ def add_arguments(parser: CommandParser) -> None:
         )
     add_data_options(parser)
     add_judged_options(parser)
-    add_config(parser, TransferConfig, HELPS, title="attack", forms={"ensembles": {"nargs": "+"}})
+    add_config(parser, TransferConfig, title="attack", forms={"ensembles": {"nargs": "+"}})
     group = parser.add_argument_group("adversarial sets")
     group.add_argument(
         "--cache", default=CACHE, metavar="DIR", help="where sets and answers are kept; none: not"
@@ -62,6 +62,11 @@ def add_arguments(parser: CommandParser) -> None:
     )
     add_run_options(parser, resumable=False)
     add_executor_options(parser, "sets of adversarials", default="inline")
+    parser.arrange(
+        first="sources targets data attack eps test_size out",
+        advanced="weights trust split batch_size control gradients bf16 cache round ray_address "
+        "cpus_per_trial gpus_per_trial",
+    )
 
 
 def run(options: Options) -> int:

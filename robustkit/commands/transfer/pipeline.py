@@ -38,33 +38,32 @@ from robustkit.evaluation.transferability import TransferMatrix
 from robustkit.jobs.run import results_of
 from robustkit.models import Classifier
 from robustkit.reading import typed_path
-
-HELPS = {
-    "attack": "attack made on the sources: mifgsm, pgd?steps=50, torchattacks:VMIFGSM, …",
-    "eps": "its radius, in units of images in [0,1], such as 8/255",
-    "norm": "of the ball: linf or l2",
-    "targeted": "also steer to other labels, drawn once and shared by all sources",
-    "control": "also make the sign-flipped control, which steers to the true labels",
-    "ensembles": "also attack all sources as one: logits (mean logits), loss (mean loss)",
-    "gradients": "images whose gradients are compared between every two nets; 0: none",
-    "bf16": "gradients of our own attacks in bfloat16; scores stay in float32",
-    "seed": "of random starts, target labels and the choice of images",
-}
+from robustkit.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferConfig:
-    """Which attack is made, and what is compared besides; see `HELPS` for each field."""
+    """Which attack is made, and what is compared besides."""
 
-    attack: str = "mifgsm"
-    eps: float = 8 / 255
-    norm: str = "linf"
-    targeted: bool = False
-    control: bool = True
-    ensembles: tuple[str, ...] = ()
-    gradients: int = 1000
-    bf16: bool = False
-    seed: int = 0
+    attack: str = setting(
+        "mifgsm", "attack made on the sources: mifgsm, pgd?steps=50, torchattacks:VMIFGSM, …"
+    )
+    eps: float = setting(8 / 255, "its radius, in units of images in [0,1], such as 8/255")
+    norm: str = setting("linf", "of the ball: linf or l2")
+    targeted: bool = setting(
+        False, "also steer to other labels, drawn once and shared by all sources"
+    )
+    control: bool = setting(
+        True, "also make the sign-flipped control, which steers to the true labels"
+    )
+    ensembles: tuple[str, ...] = setting(
+        (), "also attack all sources as one: logits (mean logits), loss (mean loss)"
+    )
+    gradients: int = setting(
+        1000, "images whose gradients are compared between every two nets; 0: none"
+    )
+    bf16: bool = setting(False, "gradients of our own attacks in bfloat16; scores stay in float32")
+    seed: int = setting(0, "of random starts, target labels and the choice of images")
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

@@ -1,8 +1,18 @@
-"""Checks that the settings of several rooms have in common."""
+"""Settings as frozen dataclasses: how a field gets its help text, and what is checked alike."""
 
 from __future__ import annotations
 
+from dataclasses import field
+from typing import TypeVar
+
 from robustkit.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+
+
+def setting(default: T, help: str) -> T:  # noqa: A002
+    """Return a dataclass field with its default and its help text on the command line."""
+    return field(default=default, metadata={"help": help})
 
 
 def check_choice(name: str, value: str, options: tuple[str, ...]) -> None:
