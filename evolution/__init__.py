@@ -1,13 +1,13 @@
-"""Architecture search: genotypes, their variation, objectives and strategies.
+"""Architecture search: genotypes, their variation, objectives, strategies and the search engine.
 
-Stands on `robustkit` and below `experiments`, where training, scoring and the run folder come in:
-a search here only proposes networks and is told how they did; `optimize` runs one for any function.
+`optimize` searches for any function that says how good a network is. `evolution.runner` is the
+engine below it, `evolution.protocol` the misalignment experiment on top.
 """
 
 from evolution.genes import GeneEffect, gene_effects
-from evolution.genotype import Candidate, Genotype, Scored, pedigree
+from evolution.genotype import Candidate, Genotype, Trial, pedigree
 from evolution.objectives import MEASURES, Objective, fitness_of, front, parse_objectives
-from evolution.optimize import Study, StudyTrial, optimize
+from evolution.optimize import Study, optimize
 from evolution.sampling import sample
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES, SearchSettings, Strategy, open_strategy
@@ -20,12 +20,11 @@ __all__ = [
     "GeneEffect",
     "Genotype",
     "Objective",
-    "Scored",
     "SearchSettings",
     "SearchSpace",
     "Strategy",
     "Study",
-    "StudyTrial",
+    "Trial",
     "crossover",
     "fitness_of",
     "front",

@@ -1,7 +1,7 @@
-"""The heritable description of a network, and which of its genes have an effect.
+"""Genotypes, candidates and trials: a network's genes, who proposed it, and how it did.
 
 Variation works on a `Genotype`; training and the ledger see the network it expresses. Genes
-without an effect stay in the genotype, so that a later mutation may awaken them, and are dropped
+without an effect stay in the genotype, so that a later mutation may activate them, and are dropped
 in `Genotype.canonical`, so that equal networks share one key.
 """
 
@@ -20,7 +20,7 @@ _WIRING = ("kind", "stride", "inputs")
 
 
 def effective_genes(block: Block) -> tuple[str, ...]:
-    """Names of the genes of `block` that change what it computes."""
+    """Return the names of the genes of `block` that change what it computes."""
     merge = ("merge",) if len(block.inputs) > 1 else ()
     return (*_WIRING, *BLOCKS[block.kind].genes, *merge)
 
@@ -43,7 +43,7 @@ class Genotype:
         Blueprint(blocks=self.blocks, head=self.head)
 
     def pruned(self) -> Genotype:
-        """Without the blocks from which no path leads to the head; all other genes are kept."""
+        """Return it without blocks from which no path leads to the head; other genes are kept."""
         live = _live_nodes(self.blocks)
         if len(live) == len(self.blocks):
             return self
@@ -55,7 +55,7 @@ class Genotype:
         return Genotype(blocks, self.head)
 
     def canonical(self) -> Genotype:
-        """The same network without inactive blocks, each gene without an effect at its default.
+        """Return the same network without inactive blocks, genes without effect at their defaults.
 
         Identities that pass on one input are bypassed. Idempotent.
         """
@@ -66,28 +66,28 @@ class Genotype:
         return Genotype(blocks, head)
 
     def blueprint(self) -> Blueprint:
-        """The network it expresses: genotypes with one `key` have one blueprint."""
+        """Return the network it expresses; genotypes with one `key` have one blueprint."""
         expressed = self.canonical()
         return Blueprint(blocks=expressed.blocks, head=expressed.head)
 
     def key(self) -> str:
-        """16 hexadecimal digits naming the network it expresses (SHA-256 of the canonical JSON)."""
+        """Return 16 hexadecimal digits of the network expressed (SHA-256 of the canonical JSON)."""
         text = json.dumps(self.canonical().to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, strings and integers, with the inactive genes."""
+        """Return plain lists, strings and integers, with the inactive genes."""
         return Blueprint(blocks=self.blocks, head=self.head).to_dict()
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Genotype:
-        """The inverse of `to_dict`; raises `ModelError` naming whatever does not fit."""
+        """Return the genotype that `to_dict` wrote; raises `ModelError` naming any misfit."""
         blueprint = Blueprint.from_dict(plain)
         return cls(blueprint.blocks, blueprint.head)
 
 
 def _live_nodes(blocks: Sequence[Block]) -> list[int]:
-    """Nodes, in order, from which a path leads to the last block; the image is left out."""
+    """Return the nodes from which a path leads to the last block, in order, without the image."""
     live = {len(blocks)}
     for node in range(len(blocks), 0, -1):
         if node in live:
@@ -96,7 +96,7 @@ def _live_nodes(blocks: Sequence[Block]) -> list[int]:
 
 
 def _neutral(block: Block) -> Block:
-    """`block` with every gene without an effect at its default, a 1x1 pool told as identity."""
+    """Return `block` with genes without effect at their defaults, a 1x1 pool as an identity."""
     if block.kind == "pool" and block.kernel == 1 and block.stride == 1:
         block = replace(block, kind="identity")
     effective = effective_genes(block)
@@ -105,7 +105,7 @@ def _neutral(block: Block) -> Block:
 
 
 def _without_an_idle_identity(blocks: tuple[Block, ...]) -> tuple[Block, ...] | None:
-    """`blocks` with the first identity that can be bypassed taken out; None if there is none."""
+    """Return `blocks` without the first identity that can be bypassed; None if there is none."""
     for node, block in enumerate(blocks, start=1):
         idle = block.kind == "identity" and block.stride == 1 and len(block.inputs) == 1
         if idle and len(blocks) > 1 and (bypassed := _bypass(blocks, node)) is not None:
@@ -114,7 +114,7 @@ def _without_an_idle_identity(blocks: tuple[Block, ...]) -> tuple[Block, ...] | 
 
 
 def _bypass(blocks: tuple[Block, ...], node: int) -> tuple[Block, ...] | None:
-    """`blocks` without `node`, whose only input takes its place; None where it has to stay.
+    """Return `blocks` without `node`, whose only input takes its place; None if it has to stay.
 
     It has to stay where a consumer would be left with one input twice (the sum would change) or
     with the inputs of a concatenation in another order.
@@ -146,16 +146,34 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A candidate with the kind of its outcome ("Ok", "Diverged", …) and, if Ok, its numbers."""
+class Trial:
+    """A candidate that was evaluated: its `values` by name where `outcome` is "Ok", else `reason`.
+
+    `outcome` is the kind of an outcome: Ok, Diverged (a value is not finite), Invalid (the network
+    cannot be built or evaluated), OutOfMemory, Timeout or Lost. `seconds` is what the evaluation
+    took. `rung` is that of successive halving, 0 being the shortest evaluation.
+    """
 
     candidate: Candidate
-    outcome_kind: str
+    outcome: str
     values: Mapping[str, float] | None = None
+    reason: str = ""
+    seconds: float = 0.0
+    rung: int = 0
+
+    @property
+    def number(self) -> int:
+        """The candidate's number in the order asked, from 0."""
+        return self.candidate.number
+
+    @property
+    def blueprint(self) -> Blueprint:
+        """The network."""
+        return self.candidate.genotype.blueprint()
 
 
 def pedigree(candidates: Iterable[Candidate], number: int) -> list[Candidate]:
-    """Candidate `number` and all its ancestors, each once, oldest first.
+    """Return candidate `number` and all its ancestors, each once, oldest first.
 
     Raises `KeyError` where it or an ancestor is not among `candidates`.
     """

@@ -1,4 +1,4 @@
-"""Successive halving without barriers: who deserves a longer training, decided at any moment.
+"""Asynchronous successive halving: which candidates are promoted to a longer training, and when.
 
 After Li et al. 2020 (asynchronous successive halving), with several objectives: the best of a rung
 are those that the fewest others of it dominate, and of equals the most isolated ones.
@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from evolution.genotype import Candidate, Scored
+from evolution.genotype import Candidate, Trial
 from evolution.objectives import Objective, fitness_of
 from robustkit.errors import ConfigError
 
 
 def rungs(epochs: int, rate: int) -> tuple[int, ...]:
-    """Epochs of every rung, ascending: `epochs` at the last, `rate` times fewer at each before it.
+    """Return the epochs of every rung, ascending: `epochs` at the last, `rate` times fewer before.
 
     Raises `ConfigError` for a rate below 2, and where `epochs` leave room for one rung alone.
 
@@ -30,41 +30,44 @@ def rungs(epochs: int, rate: int) -> tuple[int, ...]:
         raise ConfigError(
             f"halving by {rate} needs at least {rate} epochs of a trial to divide, not {epochs}"
         )
-    found = [epochs]
-    while found[-1] >= rate:
-        found.append(found[-1] // rate)
-    return tuple(reversed(found))
+    descending = [epochs]
+    while descending[-1] >= rate:
+        descending.append(descending[-1] // rate)
+    return tuple(reversed(descending))
 
 
 class Halving:
-    """The rungs of one search and who stands on them.
+    """The rungs of one search and the trials that have ended on them.
 
     `objectives` are those of each rung but the last, lowest first: what is feasible after one
-    epoch is another question than after nine. Of the n candidates that have ended on a rung, well
-    or not, n // `rate` go on, whoever is the best of those waiting when there is room. Whoever has
-    gone on has done so for good, though later ones may turn out to be better.
+    epoch is another question than after nine. Of the n trials that have ended on a rung, well or
+    not, n // `rate` are promoted: the best of those waiting when there is room. A promotion is
+    final, though later candidates may turn out to be better.
     """
 
     def __init__(self, objectives: Sequence[Sequence[Objective]], rate: int) -> None:
         self._rungs = [_Rung(tuple(each)) for each in objectives]
         self._rate = rate
 
-    def tell(self, rung: int, scored: Scored) -> None:
-        """A candidate has ended on `rung`, 0 being the lowest; on the last nothing follows."""
-        if rung < len(self._rungs):
-            self._rungs[rung].add(scored)
+    def tell(self, trial: Trial) -> None:
+        """Take in a trial that has ended on its rung, 0 being the lowest."""
+        if trial.rung < len(self._rungs):  # on the last one nothing follows
+            self._rungs[trial.rung].add(trial)
 
     def promote(self) -> tuple[Candidate, int] | None:
-        """Who goes on, and to which rung; None where nobody does for now. Highest rungs first."""
+        """Return a candidate to be promoted and its new rung, from the highest rung that has one.
+
+        None where there is none for now.
+        """
         for number in reversed(range(len(self._rungs))):
-            found = self._rungs[number].promote(self._rate)
-            if found is not None:
-                return found, number + 1
+            candidate = self._rungs[number].promote(self._rate)
+            if candidate is not None:
+                return candidate, number + 1
         return None
 
 
 class _Rung:
-    """The candidates that have ended on one rung; each told costs one pass over those before it."""
+    """The candidates that have ended on one rung; adding one costs a pass over those before it."""
 
     def __init__(self, objectives: tuple[Objective, ...]) -> None:
         self._objectives = objectives
@@ -75,11 +78,9 @@ class _Rung:
         self._dominators = np.empty(0, dtype=np.int64)
         self._waiting = np.empty(0, dtype=bool)
 
-    def add(self, scored: Scored) -> None:
+    def add(self, trial: Trial) -> None:
         self._ended += 1
-        values = fitness_of(
-            scored.values if scored.outcome_kind == "Ok" else None, self._objectives
-        )
+        values = fitness_of(trial.values if trial.outcome == "Ok" else None, self._objectives)
         if values is None:
             return
         pairs = list(zip(self._objectives, values, strict=True))
@@ -91,7 +92,7 @@ class _Rung:
         self._merits = np.vstack([self._merits, merit])
         self._violations = np.append(self._violations, violation)
         self._waiting = np.append(self._waiting, True)
-        self._candidates.append(scored.candidate)
+        self._candidates.append(trial.candidate)
 
     def promote(self, rate: int) -> Candidate | None:
         waiting = np.flatnonzero(self._waiting)
@@ -108,7 +109,7 @@ class _Rung:
 
 
 def _crowding_distance(merits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How isolated each of `merits` (N,M) is among them (Deb et al. 2002), (N,)."""
+    """Return the crowding distance (Deb et al. 2002) of each of `merits` (N,M) among them, (N,)."""
     distance = np.zeros(len(merits))
     for column in merits.T:
         order = np.argsort(column, kind="stable")
@@ -125,10 +126,10 @@ def _dominates(
     merit: NDArray[np.float64],
     violation: float,
 ) -> NDArray[np.bool_]:
-    """Which of `merits` (N,M) dominate `merit` (M,), bool (N,), by Deb's constrained domination.
+    """Return which of `merits` (N,M) dominate `merit` (M,) by Deb's constrained domination, (N,).
 
-    Negated throughout, it tells which of them are dominated by it.
+    With all arguments negated, return which of them it dominates.
     """
     better = (merits >= merit).all(axis=1) & (merits > merit).any(axis=1)
-    found: NDArray[np.bool_] = (violations < violation) | ((violations == violation) & better)
-    return found
+    dominating: NDArray[np.bool_] = (violations < violation) | ((violations == violation) & better)
+    return dominating

@@ -1,4 +1,4 @@
-"""What a search is after: named objectives, and how good a scored candidate is in each."""
+"""Objectives of a search by name, the fitness of a trial in them, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from deap import base, tools
 
-from evolution.genotype import Scored
+from evolution.genotype import Trial
 from robustkit.data import ImageSet
 from robustkit.errors import ConfigError, did_you_mean
 from robustkit.models import Classifier
@@ -18,7 +18,7 @@ from robustkit.registry import Registry
 DIRECTIONS = ("max", "min")
 
 Measure = Callable[[Classifier, ImageSet], float]
-"""What a person's own objective is of a trained net and the validation split: a finite number."""
+"""A user's own objective: a finite number of a trained net and the validation split."""
 
 # None: every trial measures it anyway.
 MEASURES: Registry[Measure | None] = Registry(
@@ -66,14 +66,14 @@ class Objective:
         return 1 if self.direction == "max" else -1
 
     def violation(self, value: float) -> float:
-        """By how much `value` misses the bound, as a share of the bound; 0 where it does not."""
+        """Return by how much `value` misses the bound, as a share of it; 0 if it does not."""
         if self.bound is None:
             return 0.0
         return max(0.0, self.sign * (self.bound - value)) / (abs(self.bound) or 1.0)
 
 
 def parse_objectives(text: str, known: Collection[str] | None = None) -> tuple[Objective, ...]:
-    """Objectives from `name:direction[:weight][>=bound | <=bound]`, separated by commas.
+    """Return objectives read from `name:direction[:weight][>=bound | <=bound]`, comma-separated.
 
     For example "accuracy:max:2>=0.6,transfer:min,macs:min<=2e7". Raises `ConfigError` for what
     cannot be read, for a name given twice, and, where `known` names are given, for any other.
@@ -95,7 +95,7 @@ def parse_objectives(text: str, known: Collection[str] | None = None) -> tuple[O
 
 
 def own_measures(objectives: Sequence[Objective]) -> dict[str, Measure]:
-    """Those of the objectives that a person registered, in the order of their names."""
+    """Return the measures of those objectives that the user registered, ordered by name."""
     named = {each.name: MEASURES.get(each.name) for each in objectives}
     return {name: measure for name, measure in sorted(named.items()) if measure is not None}
 
@@ -103,11 +103,11 @@ def own_measures(objectives: Sequence[Objective]) -> dict[str, Measure]:
 def fitness_of(
     values: Mapping[str, float] | None, objectives: Sequence[Objective]
 ) -> tuple[float, ...] | None:
-    """The objectives' numbers among `values`, as they are; None where the trial has failed.
+    """Return the objectives' numbers among `values`; None where the trial has failed.
 
-    A trial without values has failed, and so has one with a NaN or an infinity among them: there
-    is no such thing as its fitness, so it can neither win nor be on a front. A missing name is a
-    bug of the evaluation and raises `KeyError`.
+    A trial without values has failed, and so has one with a NaN or an infinity among them: it has
+    no fitness, can never win and is on no front. A missing name is a bug of the evaluation and
+    raises `KeyError`.
     """
     if values is None:
         return None
@@ -151,7 +151,7 @@ class Fitness(base.Fitness):  # type: ignore[misc]
         super().__init__(tuple(values))
 
     def dominates(self, other: Fitness, obj: slice = slice(None)) -> bool:
-        """Whether this one misses its bounds by less or, missing them equally, is Pareto better."""
+        """Return whether this one misses its bounds by less or, equal in that, is Pareto better."""
         if self.violation != other.violation:
             return bool(self.violation < other.violation)
         return bool(super().dominates(other, obj))
@@ -159,44 +159,44 @@ class Fitness(base.Fitness):  # type: ignore[misc]
 
 @dataclass(eq=False)
 class Individual:
-    """A successfully scored candidate as DEAP's selection sees it.
+    """A successful trial with its fitness, as DEAP's selection takes it.
 
-    `rating` is its place in an order of merit, for strategies that need one: larger is better.
+    `rating` orders individuals for strategies with a single fitness: larger is better.
     """
 
-    scored: Scored
+    trial: Trial
     fitness: Fitness
     rating: tuple[float, float] = (0.0, 0.0)
 
 
-def individuals(scored: Iterable[Scored], objectives: Sequence[Objective]) -> list[Individual]:
-    """Those of `scored` that have a fitness, by candidate number whatever order they came in."""
-    able = []
-    for each in sorted(scored, key=lambda each: each.candidate.number):
-        values = fitness_of(each.values if each.outcome_kind == "Ok" else None, objectives)
+def individuals(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Individual]:
+    """Return the trials that have a fitness, by candidate number whatever order they came in."""
+    successful = []
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        values = fitness_of(trial.values if trial.outcome == "Ok" else None, objectives)
         if values is not None:
-            able.append(Individual(each, Fitness(values, objectives)))
-    return able
+            successful.append(Individual(trial, Fitness(values, objectives)))
+    return successful
 
 
-def front(scored: Iterable[Scored], objectives: Sequence[Objective]) -> list[Scored]:
-    """The candidates no other one dominates, by number; failed ones are never among them.
+def front(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    """Return the trials that no other one dominates, by number; failed ones are never among them.
 
     With bounds, infeasible candidates are on the front only where no candidate is feasible.
 
     >>> from evolution import Candidate, Genotype, parse_objectives
     >>> from robustkit.models import Block
     >>> net = Genotype((Block(),))
-    >>> told = [
-    ...     Scored(Candidate(number, net, (), "sample", 0), "Ok", {"accuracy": a, "macs": m})
+    >>> trials = [
+    ...     Trial(Candidate(number, net, (), "sample", 0), "Ok", {"accuracy": a, "macs": m})
     ...     for number, (a, m) in enumerate([(0.9, 9.0), (0.8, 1.0), (0.7, 5.0)])
     ... ]
-    >>> best = front(told, parse_objectives("accuracy:max,macs:min"))
-    >>> [each.candidate.number for each in best]  # the last is worse than the second in both
+    >>> best = front(trials, parse_objectives("accuracy:max,macs:min"))
+    >>> [trial.number for trial in best]  # the last is worse than the second in both
     [0, 1]
     """
-    able = individuals(scored, objectives)
-    if not able:
+    known = individuals(trials, objectives)
+    if not known:
         return []
-    best = tools.sortNondominated(able, len(able), first_front_only=True)[0]
-    return sorted((each.scored for each in best), key=lambda each: each.candidate.number)
+    best = tools.sortNondominated(known, len(known), first_front_only=True)[0]
+    return sorted((each.trial for each in best), key=lambda trial: trial.number)

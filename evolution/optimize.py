@@ -1,4 +1,4 @@
-"""A search over architectures for any function that says how good a network is."""
+"""Search over architectures for any function that says how good a network is."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evolution.genotype import Candidate, Genotype, Scored
+from evolution.genotype import Candidate, Genotype, Trial
 from evolution.objectives import Objective, front
+from evolution.runner import Scheduler, Task, generational, steady, trial_of
 from evolution.space import SearchSpace
 from evolution.strategies import SearchSettings, open_strategy
+from robustkit.checks import check_choice
 from robustkit.compute import derive_seed
 from robustkit.compute.seeds import check_seed, isolated_rng
 from robustkit.errors import ConfigError, RobustkitError, RunError, did_you_mean, first_line
 from robustkit.jobs import (
     DivergedError,
+    Executor,
     InvalidCandidateError,
-    Ok,
-    Outcome,
     classify,
     open_executor,
 )
@@ -35,55 +36,39 @@ from robustkit.reading import parse_json, printable
 from robustkit.runs import Entry, Ledger
 
 FORMAT = 1
+MODES = ("generational", "steady")
+_STAGE = "optimize"
 
-
-@dataclass(frozen=True)
-class StudyTrial:
-    """A network that was evaluated: `values` by name where its `outcome` is "Ok", else `reason`.
-
-    `outcome` is the kind of an outcome: Ok, Diverged (a value is not finite), Invalid (the function
-    raised), OutOfMemory, Timeout or Lost. `seconds` is what the evaluation took.
-    """
-
-    candidate: Candidate
-    outcome: str
-    values: Mapping[str, float] | None
-    reason: str = ""
-    seconds: float = 0.0
-
-    @property
-    def number(self) -> int:
-        """Its place in the order asked, from 0."""
-        return self.candidate.number
-
-    @property
-    def blueprint(self) -> Blueprint:
-        """The network."""
-        return self.candidate.genotype.blueprint()
+Evaluate = Callable[[Blueprint], float | Mapping[str, float]]
+"""Say how good a network is: a number for a single objective, or numbers by name."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """Every trial of a search, by number, and what it was after."""
+    """Every trial of a search, by number, and its objectives."""
 
     objectives: tuple[Objective, ...]
-    trials: tuple[StudyTrial, ...]
+    trials: tuple[Trial, ...]
 
     @cached_property
-    def front(self) -> tuple[StudyTrial, ...]:
+    def front(self) -> tuple[Trial, ...]:
         """The trials that no other one dominates, by number; failed ones are never among them."""
-        scored = [Scored(each.candidate, each.outcome, each.values) for each in self.trials]
-        best = {each.candidate.number for each in front(scored, self.objectives)}
-        return tuple(each for each in self.trials if each.number in best)
+        return tuple(front(self.trials, self.objectives))
 
     def to_json(self) -> str:
         """Return the study as JSON that `from_json` reads."""
         plain = {
             "format": FORMAT,
-            "objectives": [asdict(each) for each in self.objectives],
+            "objectives": [asdict(objective) for objective in self.objectives],
             "trials": [
-                {**described(each.candidate), **_ended(each), "seconds": each.seconds}
-                for each in self.trials
+                {
+                    **_candidate_to_json(trial.candidate),
+                    "outcome": trial.outcome,
+                    "values": None if trial.values is None else dict(trial.values),
+                    "reason": trial.reason,
+                    "seconds": trial.seconds,
+                }
+                for trial in self.trials
             ],
         }
         return json.dumps(plain, allow_nan=False)
@@ -98,16 +83,16 @@ class Study:
                     f"study of format {printable(plain['format'])}; "
                     f"this robustkit reads format {FORMAT}"
                 )
-            objectives = tuple(Objective(**each) for each in plain["objectives"])
+            objectives = tuple(Objective(**objective) for objective in plain["objectives"])
             trials = tuple(
-                StudyTrial(
-                    candidate_of(each),
-                    each["outcome"],
-                    each["values"],
-                    each["reason"],
-                    each["seconds"],
+                Trial(
+                    _candidate_from_json(trial),
+                    trial["outcome"],
+                    trial["values"],
+                    trial["reason"],
+                    trial["seconds"],
                 )
-                for each in plain["trials"]
+                for trial in plain["trials"]
             )
         except RunError:
             raise
@@ -116,8 +101,7 @@ class Study:
         return cls(objectives, trials)
 
 
-def described(candidate: Candidate) -> dict[str, Any]:
-    """The candidate as plain values."""
+def _candidate_to_json(candidate: Candidate) -> dict[str, object]:
     return {
         "number": candidate.number,
         "genotype": candidate.genotype.to_dict(),
@@ -127,22 +111,11 @@ def described(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def candidate_of(plain: Mapping[str, Any]) -> Candidate:
-    """The inverse of `described`; raises `ModelError` for no genotype."""
+def _candidate_from_json(plain: Mapping[str, Any]) -> Candidate:
+    """Return what `_candidate_to_json` wrote; raises `ModelError` for no genotype."""
     genotype = Genotype.from_dict(plain["genotype"])
     parents = tuple(plain["parents"])
     return Candidate(plain["number"], genotype, parents, plain["operator"], plain["generation"])
-
-
-def _ended(trial: StudyTrial) -> dict[str, Any]:
-    values = None if trial.values is None else dict(trial.values)
-    return {"outcome": trial.outcome, "values": values, "reason": trial.reason}
-
-
-_ARM = "optimize"
-
-Evaluate = Callable[[Blueprint], float | Mapping[str, float]]
-"""What says how good a network is: one number for one objective, or numbers by name."""
 
 
 def optimize(
@@ -150,45 +123,54 @@ def optimize(
     *,
     space: SearchSpace | None = None,
     objectives: Sequence[Objective] = (Objective("accuracy", "max"),),
-    budget: int = 100,
-    workers: int = 1,
     strategy: str = "nsga2",
+    budget: int = 100,
+    executor: Executor | None = None,
+    ledger: Path | str | None = None,
+    workers: int = 1,
+    timeout: float | None = None,
+    mode: str = "generational",
+    in_flight: int | None = None,
     population: int = 20,
     crossover: float = 0.4,
     screen: int = 32,
     seed: int = 0,
     input_shape: tuple[int, int, int] = (3, 32, 32),
     num_classes: int = 10,
-    timeout: float | None = None,
-    ledger: Path | str | None = None,
-    on_trial: Callable[[StudyTrial], None] = lambda trial: None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> Study:
-    """Search `space` for networks that are good by `evaluate`, `budget` of them, and return all.
+    """Search `space` for networks that are good by `evaluate`; return all trials.
 
     `evaluate` is given a `Blueprint`, to be built by `models.build`, and returns a number for every
-    objective: a float where there is one, else a mapping by name, which may hold further finite
+    objective: a float for a single one, else a mapping by name, which may hold further finite
     numbers. It runs on one thread with the global random generators seeded for its trial. Where it
     raises, or a number is not finite, the trial has failed: it is recorded and never wins.
 
-    The course depends on `seed` alone, not on `workers`. With several, or with a `timeout` in
-    seconds of a trial (in which a fresh worker also imports what it needs), workers are processes,
-    for which `evaluate` must be a function of a module; with others trials run one by one here, and
-    a warning says so. `strategy` is a name of `STRATEGIES`, which `population`, `crossover` and
-    `screen` steer as in `SearchSettings`.
-    `input_shape` (C,H,W) and `num_classes` are what the limits of `space` on parameters and MACs
-    are counted for: by default CIFAR-10's.
+    `budget` networks are evaluated, proposed by `strategy`, a name of `STRATEGIES`, which
+    `population`, `crossover` and `screen` control as in `SearchSettings`. `input_shape` (C,H,W) and
+    `num_classes` are those for which the limits of `space` on parameters and MACs are counted: by
+    default CIFAR-10's. In `mode` "generational" the search depends on `seed` alone, not on
+    `workers`. In mode "steady" no worker waits for a generation: `in_flight` networks (by default
+    as many as `workers`) are under way at any time, and the search depends on which ends first.
 
-    What is in the file `ledger` is not evaluated again: a search goes on where it was stopped, also
-    with a larger `budget`. Raises `ConfigError` for settings that cannot be used and for an
-    `evaluate` that does not return what the objectives name, and `RunError` for a ledger of another
-    search.
+    With several workers, or with a `timeout` in seconds of a trial (in which a fresh worker also
+    imports what it needs), workers are processes, for which `evaluate` must be a function of a
+    module; with others trials run one by one here, and a warning says so. An open `executor` of
+    yours is used instead of them.
+
+    Trials are kept in the file `ledger`, and those in it are not evaluated again: a search goes on
+    where it was stopped, also with a larger `budget`. `on_trial` is called with every trial that is
+    evaluated. Raises `ConfigError` for settings that cannot be used and for an `evaluate` that does
+    not return the objectives, and `RunError` for a ledger of another search.
 
     >>> from robustkit.models import cost
     >>> def size(blueprint):
     ...     spent = cost(blueprint, (1, 16, 16), 10)
     ...     return {"params": spent.params, "blocks": len(blueprint.blocks)}
-    >>> wanted = [Objective("params", "min"), Objective("blocks", "max")]
-    >>> study = optimize(size, objectives=wanted, budget=12, population=6, input_shape=(1, 16, 16))
+    >>> objectives = [Objective("params", "min"), Objective("blocks", "max")]
+    >>> study = optimize(
+    ...     size, objectives=objectives, budget=12, population=6, input_shape=(1, 16, 16)
+    ... )
     >>> len(study.trials)
     12
     >>> fewest = min(study.trials, key=lambda trial: trial.values["params"])
@@ -196,6 +178,7 @@ def optimize(
     True
     """
     _check(objectives, budget, workers, seed, timeout)
+    _check_mode(mode, in_flight, executor, workers, timeout)
     settings = _Settings(
         space=space or SearchSpace(),
         input_shape=input_shape,
@@ -208,39 +191,51 @@ def optimize(
         screen=screen,
         candidates=budget,
     )
-    search = open_strategy(strategy, settings)
-    alone = _alone(evaluate, workers, timeout)
-    trials: list[StudyTrial] = []
-    with ExitStack() as stack:
-        kept = None if ledger is None else stack.enter_context(_opened(Path(ledger)))
-        executor = stack.enter_context(
-            open_executor("inline")
-            if alone
-            else open_executor("processes", workers=workers, timeout=timeout)
+    proposing = open_strategy(strategy, settings)
+    parallel = in_flight or workers
+    search = _search_hash(settings, strategy, parallel if mode == "steady" else None)
+    candidates: dict[str, Candidate] = {}
+
+    def task_of(candidate: Candidate) -> Task:
+        number = f"{candidate.number:06d}"
+        candidates[number] = candidate
+        return Task(
+            id=number,
+            stage=_STAGE,
+            key=candidate.genotype.key(),
+            job=_Evaluation(evaluate, candidate, settings.objectives, seed),
+            payload={**_candidate_to_json(candidate), "search": search},
         )
-        identity = _identity(settings, strategy)
-        while asked := search.ask():
-            told = {} if kept is None else _recorded(kept, asked, identity)
-            jobs = [
-                _Evaluation(evaluate, each, settings.objectives, seed)
-                for each in asked
-                if each.number not in told
-            ]
-            for job, outcome in executor.run(iter(jobs)):
-                trial = _trial(job.candidate, outcome)
-                if kept is not None:
-                    kept.record(_entry(trial, identity))
-                told[trial.number] = trial
-                on_trial(trial)
-            born = [told[number] for number in sorted(told)]
-            trials += born
-            search.tell({t.number: Scored(t.candidate, t.outcome, t.values) for t in born})
-    return Study(settings.objectives, tuple(trials))
+
+    with ExitStack() as stack:
+        kept = None if ledger is None else stack.enter_context(_open_ledger(Path(ledger)))
+        recorded = [] if kept is None else kept.in_order()
+        _check_recorded(recorded, search, ledger)
+        known = {entry.id for entry in recorded}
+
+        def report(entry: Entry) -> None:
+            if entry.id not in known:
+                on_trial(trial_of(candidates[entry.id], entry))
+
+        if executor is None:
+            inline = _runs_here(evaluate, workers, timeout)
+            executor = stack.enter_context(
+                open_executor("inline")
+                if inline
+                else open_executor("processes", workers=workers, timeout=timeout)
+            )
+        scheduler = Scheduler(executor, kept, report)
+        if mode == "steady":
+            running = steady(proposing, scheduler, task_of, in_flight=parallel, recorded=recorded)
+        else:
+            running = generational(proposing, scheduler, task_of)
+        trials = scheduler.run(running)
+    return Study(settings.objectives, tuple(sorted(trials, key=lambda trial: trial.number)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Settings(SearchSettings):
-    """Settings for a number of candidates that need not fill the last generation."""
+    """Settings of a search whose last generation need not be full."""
 
     candidates: int
 
@@ -258,22 +253,22 @@ class _Evaluation:
     objectives: tuple[Objective, ...]
     seed: int
 
-    def run(self) -> dict[str, float]:
+    def run(self) -> dict[str, dict[str, float]]:
         with isolated_rng(derive_seed(self.seed, "evaluate", self.candidate.number)):
             try:
                 returned = self.evaluate(self.candidate.genotype.blueprint())
             except Exception as error:
                 if classify(error) is not None:
                     raise
-                # Its own kind of failure: the next network may well do.
+                # A failure of this network alone: others may succeed.
                 raise InvalidCandidateError(
                     f"{type(error).__name__}: {first_line(error)}"
                 ) from error
-        return _numbers(returned, self.objectives)
+        return {"values": _numbers(returned, self.objectives)}
 
 
 def _numbers(returned: object, objectives: Sequence[Objective]) -> dict[str, float]:
-    """What was returned, by name; what is beside the objectives and not finite is left out."""
+    """Return the numbers by name, without those beside the objectives that are not finite."""
     names = [each.name for each in objectives]
     if not isinstance(returned, Mapping):
         if len(names) > 1:
@@ -316,8 +311,25 @@ def _check(
         raise ConfigError(f"optimize: objectives must be distinct and at least one, not {names}")
 
 
-def _alone(evaluate: Evaluate, workers: int, timeout: float | None) -> bool:
-    """Whether trials run here, one by one: as asked for, or since no process can be given them."""
+def _check_mode(
+    mode: str,
+    in_flight: int | None,
+    executor: Executor | None,
+    workers: int,
+    timeout: float | None,
+) -> None:
+    check_choice("mode", mode, MODES)
+    if in_flight is not None and (mode != "steady" or in_flight < 1):
+        raise ConfigError(
+            f"optimize: in_flight is of mode 'steady' and at least 1, not {in_flight} "
+            f"in mode '{mode}'"
+        )
+    if executor is not None and (workers != 1 or timeout is not None):
+        raise ConfigError("optimize: workers and timeout are your executor's; leave them out")
+
+
+def _runs_here(evaluate: Evaluate, workers: int, timeout: float | None) -> bool:
+    """Return whether trials run here one by one: as asked for, or as processes cannot run them."""
     if workers == 1 and timeout is None:
         return True
     where = getattr(evaluate, "__module__", type(evaluate).__module__)
@@ -337,59 +349,25 @@ def _alone(evaluate: Evaluate, workers: int, timeout: float | None) -> bool:
     return True
 
 
-# ------------------------------------------------------------------------------------- ledger
-
-
-def _opened(path: Path) -> Ledger:
+def _open_ledger(path: Path) -> Ledger:
     return Ledger.open(path) if path.exists() else Ledger.create(path)
 
 
-def _identity(settings: _Settings, strategy: str) -> str:
-    """16 hexadecimal digits for all that the course depends on, the number of trials left out."""
+def _search_hash(settings: _Settings, strategy: str, in_flight: int | None) -> str:
+    """Return 16 hexadecimal digits of all that the search depends on, but for its length."""
     plain = {**asdict(settings), "strategy": strategy}
     for name in ("candidates", "generations"):
         del plain[name]
+    if in_flight is not None:
+        plain["in_flight"] = in_flight
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _recorded(ledger: Ledger, asked: Sequence[Candidate], identity: str) -> dict[int, StudyTrial]:
-    """Those of the candidates that have been evaluated before, by number."""
-    found = {}
-    for candidate in asked:
-        row = ledger.get(_id(candidate.number))
-        if row is None:
-            continue
-        same = row.payload.get("search") == identity and row.key == candidate.genotype.key()
-        if row.arm != _ARM or not same:
+def _check_recorded(recorded: Sequence[Entry], search: str, path: Path | str | None) -> None:
+    """Raise `RunError` where the ledger at `path` holds an entry of another search."""
+    for entry in recorded:
+        if entry.arm != _STAGE or entry.payload.get("search") != search:
             raise RunError(
-                f"{ledger.path} is of another search: give the same space, objectives, strategy, "
+                f"{path} is of another search: give the same space, objectives, strategy, "
                 "population, seed and images, or another ledger"
             )
-        values = None if row.result is None else row.result["values"]
-        found[candidate.number] = StudyTrial(
-            candidate, row.outcome, values, row.reason, row.seconds
-        )
-    return found
-
-
-def _entry(trial: StudyTrial, identity: str) -> Entry:
-    return Entry(
-        id=_id(trial.number),
-        arm=_ARM,
-        key=trial.candidate.genotype.key(),
-        payload={**described(trial.candidate), "search": identity},
-        outcome=trial.outcome,
-        reason=trial.reason,
-        result=None if trial.values is None else {"values": dict(trial.values)},
-        seconds=trial.seconds,
-    )
-
-
-def _id(number: int) -> str:
-    return f"{number:06d}"
-
-
-def _trial(candidate: Candidate, outcome: Outcome) -> StudyTrial:
-    if isinstance(outcome, Ok):
-        return StudyTrial(candidate, outcome.kind, outcome.value, seconds=outcome.seconds)
-    return StudyTrial(candidate, outcome.kind, None, outcome.reason, outcome.seconds)

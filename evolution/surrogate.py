@@ -1,8 +1,8 @@
-"""A cheap guess at how a network would do, from how others did.
+"""A surrogate model: predict a network's objectives from its genes and the trials so far.
 
 A few dozen trials say little about a graph, but much about the average influence of kinds, widths
-and activations. That is enough to tell which of several possible children is worth training, and
-without it so small a budget is spent on steps smaller than the noise of a short training.
+and activations. That is enough to choose which of several possible children is worth training;
+without it a small budget is spent on steps smaller than the noise of a short training.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from evolution.objectives import Individual, Objective
 Floats = npt.NDArray[np.float64]
 
 _PENALTIES = np.logspace(-1, 3, 9)
-_BEYOND_BOUND = 3.0  # merit lost per standard deviation by which a bound is expected to be missed
+_BEYOND_BOUND = 3.0  # score lost per standard deviation by which a bound is expected to be missed
 
 
-class Forecast:
+class Surrogate:
     """Ridge regression of every objective on a network's gene features.
 
     Features and objectives are standardised. Each objective's penalty is the one with the least
-    leave-one-out error, so what the features do not explain is forecast near its mean.
+    leave-one-out error, so what the features do not explain is predicted near its mean.
     """
 
     def __init__(self, known: Sequence[Individual], objectives: Sequence[Objective]) -> None:
         self._objectives = objectives
-        features = _features([each.scored.candidate.genotype for each in known])
+        features = _features([each.trial.candidate.genotype for each in known])
         numbers = np.array([each.fitness.values for each in known], dtype=np.float64)
         self._centre, self._scale = features.mean(axis=0), _spread(features)
         self._mean, self._spread = numbers.mean(axis=0), _spread(numbers)
@@ -39,20 +39,20 @@ class Forecast:
         targets = (numbers - self._mean) / self._spread
         self._slopes = np.stack([ridge(x, target) for target in targets.T], axis=1)
 
-    def numbers(self, genotypes: Sequence[Genotype]) -> Floats:
-        """The objectives' expected numbers, (genotypes, objectives)."""
+    def predict(self, genotypes: Sequence[Genotype]) -> Floats:
+        """Return the objectives' predicted values, (genotypes, objectives)."""
         x = (_features(genotypes) - self._centre) / self._scale
-        expected: Floats = x @ self._slopes * self._spread + self._mean
-        return expected
+        predicted: Floats = x @ self._slopes * self._spread + self._mean
+        return predicted
 
-    def merits(self, genotypes: Sequence[Genotype], weights: Sequence[float]) -> Floats:
-        """One number per genotype, larger is better: the weighted sum of its expected numbers.
+    def scores(self, genotypes: Sequence[Genotype], weights: Sequence[float]) -> Floats:
+        """Return a score per genotype, larger is better: the weighted sum of its predictions.
 
-        Every objective counts in standard deviations of what is known, and what it is expected to
-        miss its bound by counts three times.
+        Objectives count in standard deviations of the known values, and three times that by which
+        they are predicted to miss their bounds.
         """
         total = np.zeros(len(genotypes))
-        columns = zip(self._objectives, weights, self.numbers(genotypes).T, strict=True)
+        columns = zip(self._objectives, weights, self.predict(genotypes).T, strict=True)
         for (objective, weight, column), spread in zip(columns, self._spread, strict=True):
             total += weight * objective.sign * column / spread
             if objective.bound is not None:
@@ -62,10 +62,10 @@ class Forecast:
 
 
 def ridge(x: Floats, y: Floats) -> Floats:
-    """Slopes of centred `y` (n,) on centred `x` (n, features), the penalty chosen by the data.
+    """Return ridge slopes of centred `y` (n,) on centred `x` (n, features).
 
-    It is the one whose leave-one-out residuals have the least squared sum; they follow from one
-    singular value decomposition without refitting (Golub, Heath and Wahba 1979).
+    The penalty is the one whose leave-one-out residuals have the least squared sum; they follow
+    from one singular value decomposition without refitting (Golub, Heath and Wahba 1979).
     """
     u, singular, vt = np.linalg.svd(x, full_matrices=False)
     projected = u.T @ y

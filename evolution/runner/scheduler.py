@@ -1,89 +1,121 @@
-"""What is to be done, in order of priority, and what waits for what."""
+"""Tasks on an executor in order of priority, each as soon as what it depends on has ended."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from robustkit.errors import RunError
 from robustkit.jobs import Executor, Job, Ok, Outcome
 from robustkit.runs import Entry, Ledger
 from robustkit.runs.folder import EDITED
 
-Then = Callable[[Entry], None]
+T = TypeVar("T")
 _VOLATILE = ("identity", "reused")  # hashes of settings, which versions spell differently
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A job with its place in the ledger; `key` is equal for tasks that do the same thing.
+    """A job and its entry in the ledger.
 
-    Where the run cannot go on without it, it is `needed`.
+    `id` is unique in the run; `stage` is the part of the run it belongs to, the ledger's column
+    `arm`; `key` is equal for tasks that compute the same. `payload` is a JSON object that says what
+    is computed. The run cannot go on without a task that is `needed`.
     """
 
     id: str
-    arm: str
+    stage: str
     key: str
     job: Job
     payload: dict[str, object] = field(default_factory=dict)
     needed: bool = False
 
 
-class Agenda:
-    """Runs tasks on an executor until none is left; ledgered tasks are answered, not run.
+class Pending(Generic[T]):
+    """A value to be awaited: the entry of a submitted task, or what a coroutine returns."""
 
-    Tasks may be added at any time, above all from the `then` of another one, which is called with
-    the finished trial. That is how a search is interleaved with whatever else is ready: no worker
-    waits for a generation to end while there is other work. Of two tasks with one key the second
-    waits for the first and takes over its outcome. `reusable` trials of other runs, by the
-    `identity` in their payload, answer tasks of the same one.
+    def __init__(self) -> None:
+        self._settled: list[T] = []
+        self._waiting: list[Callable[[], None]] = []
 
-    A failure is an outcome like any other and stays in the ledger, but for that of a needed task:
-    it raises `RunError` and is not recorded, so that a resumed run tries again.
+    def __await__(self) -> Generator[Pending[Any], None, T]:
+        if not self._settled:
+            yield self
+        return self._settled[0]
+
+    def _settle(self, value: T) -> None:
+        self._settled.append(value)
+        waiting, self._waiting = self._waiting, []
+        for resume in waiting:
+            resume()
+
+
+class Scheduler:
+    """Runs tasks on an executor until none is left; what the ledger holds is not computed again.
+
+    What depends on what is written as coroutines: they submit tasks, await their entries, and
+    submit what follows from them. No worker waits for one coroutine while another has submitted
+    work. Of two tasks with one key the second takes over the outcome of the first. `reusable`
+    entries of other runs, by the `identity` in their payload, answer tasks with the same one.
+    `on_entry` is called with every entry, also with those that the ledger holds already. Without a
+    `ledger` nothing is kept.
+
+    A failure is an outcome like any other and is recorded, except that of a needed task: it raises
+    `RunError` and is not recorded, so that a resumed run tries again.
     """
 
     def __init__(
         self,
         executor: Executor,
-        ledger: Ledger,
-        on_trial: Then,
+        ledger: Ledger | None = None,
+        on_entry: Callable[[Entry], None] = lambda entry: None,
         reusable: Mapping[str, Entry] | None = None,
     ) -> None:
-        self._executor, self._ledger, self._on_trial = executor, ledger, on_trial
+        self._executor, self._ledger, self._on_entry = executor, ledger, on_entry
         self._reusable = reusable or {}
-        self._ready: list[tuple[int, int, Task, Then]] = []
-        self._added = 0
-        self._running: dict[str, list[tuple[Task, Then]]] = {}
+        self._ready: list[tuple[int, int, Task, Pending[Entry]]] = []
+        self._running: dict[str, list[tuple[Task, Pending[Entry]]]] = {}
         self._done: dict[str, Entry] = {}
-        self._asked: set[str] = set()
+        self._submitted: set[str] = set()
+        self._count = 0
+        self._coroutines: dict[int, Coroutine[Any, None, Any]] = {}
 
-    def add(self, task: Task, then: Then, *, priority: int) -> None:
-        """Enter a task that can be run at once; a smaller `priority` goes first."""
-        self._asked.add(task.id)
-        heapq.heappush(self._ready, (priority, self._added, task, then))
-        self._added += 1
+    def submit(self, task: Task, *, priority: int = 0) -> Pending[Entry]:
+        """Enter a task that can be run at once; a smaller `priority` goes first, then the older."""
+        entry: Pending[Entry] = Pending()
+        self._submitted.add(task.id)
+        heapq.heappush(self._ready, (priority, self._count, task, entry))
+        self._count += 1
+        return entry
 
-    def recall(self, trial: Entry) -> None:
-        """Take note of a trial that the ledger has and that whoever asked for it knows of."""
-        self._asked.add(trial.id)
-        self._done[trial.key] = trial
-        self._on_trial(trial)
+    def start(self, coroutine: Coroutine[Any, None, T]) -> Pending[T]:
+        """Run a coroutine up to its first `await`, and on whenever what it awaits is there.
 
-    def check(self) -> None:
-        """Raise `RunError` where the ledger holds a trial that nobody has asked for."""
-        for trial in self._ledger.trials():
-            if trial.id not in self._asked:
-                raise RunError(
-                    f"{self._ledger.path}: trial '{trial.id}' is none that this run would make: "
-                    f"{EDITED}; start the run anew"
-                )
+        It may await `Pending` values alone. An exception in it ends the run.
+        """
+        result: Pending[T] = Pending()
+        self._coroutines[id(coroutine)] = coroutine
 
-    def work(self) -> None:
-        """Run until nothing is left; bugs in jobs are raised here.
+        def resume() -> None:
+            try:
+                awaited: Pending[Any] = coroutine.send(None)  # type: ignore[assignment]
+            except StopIteration as end:
+                del self._coroutines[id(coroutine)]
+                result._settle(end.value)
+            else:
+                awaited._waiting.append(resume)
 
-        Raises `RunError` when a needed task fails, or when the ledger holds something else under
-        the name of a task.
+        resume()
+        return result
+
+    def run(self, main: Coroutine[Any, None, T]) -> T:
+        """Run `main`, what it starts and all tasks to their end; return what `main` returns.
+
+        Bugs in jobs are raised. Raises `RunError` when a needed task fails, or when the ledger
+        holds something else under the id of a task, and `RuntimeError` where `main` awaits what
+        nothing will settle.
         """
         started: dict[int, Task] = {}
 
@@ -95,38 +127,62 @@ class Agenda:
                     started[id(task.job)] = task
                     yield task.job
 
-        for job, outcome in self._executor.run(jobs()):
-            self._finish(started.pop(id(job)), outcome)
+        try:
+            result = self.start(main)
+            for job, outcome in self._executor.run(jobs()):
+                self._finish(started.pop(id(job)), outcome)
+        finally:
+            for coroutine in self._coroutines.values():
+                coroutine.close()
+        if not result._settled:
+            raise RuntimeError("run: the coroutine awaits something that no task settles")
+        return result._settled[0]
+
+    def recall(self, entry: Entry) -> None:
+        """Note an entry of the ledger that its search takes up by itself, without submitting it."""
+        self._submitted.add(entry.id)
+        self._done[entry.key] = entry
+        self._on_entry(entry)
+
+    def check(self) -> None:
+        """Raise `RunError` where the ledger holds an entry of no task that was submitted."""
+        for entry in [] if self._ledger is None else self._ledger.trials():
+            if entry.id not in self._submitted:
+                raise RunError(
+                    f"{self._where}: trial '{entry.id}' is none that this run would make: "
+                    f"{EDITED}; start the run anew"
+                )
 
     def _next(self) -> Task | None:
-        """The next task that has to be run; those with a known outcome are settled on the way."""
+        """Return the next task to be computed; settle on the way those with a known outcome."""
         while self._ready:
-            _, _, task, then = heapq.heappop(self._ready)
+            _, _, task, pending = heapq.heappop(self._ready)
             if (known := self._known(task)) is not None:
-                self._settle(known, then)
+                self._settle(known, pending)
             elif (same := self._reusable.get(str(task.payload.get("identity")))) is not None:
-                self._settle(_as_told(task, same, reused=True), then)
+                self._settle(_taken_over(task, same, reused=True), pending)
             elif task.key in self._running:
-                self._running[task.key].append((task, then))
+                self._running[task.key].append((task, pending))
             elif task.key in self._done:
-                self._settle(_as_told(task, self._done[task.key]), then)
+                self._settle(_taken_over(task, self._done[task.key]), pending)
             else:
-                self._running[task.key] = [(task, then)]
+                self._running[task.key] = [(task, pending)]
                 return task
         return None
 
     def _known(self, task: Task) -> Entry | None:
-        known = self._ledger.get(task.id)
-        if known is not None and known.key != task.key:
+        known = None if self._ledger is None else self._ledger.get(task.id)
+        if known is None:
+            return None
+        if known.key != task.key:
             raise RunError(
-                f"{self._ledger.path}: trial '{task.id}' was of {known.key}, now it would be of "
+                f"{self._where}: trial '{task.id}' was of {known.key}, now it would be of "
                 f"{task.key}: another version of robustkit made it; start the run anew"
             )
-        told = {name: value for name, value in task.payload.items() if name not in _VOLATILE}
-        for name, value in told.items():
-            if known is not None and known.payload.get(name, value) != value:
+        for name, value in task.payload.items():
+            if name not in _VOLATILE and known.payload.get(name, value) != value:
                 raise RunError(
-                    f"{self._ledger.path}: trial '{task.id}' has another {name} than this run "
+                    f"{self._where}: trial '{task.id}' has another {name} than this run "
                     f"would give it: {EDITED}; start the run anew"
                 )
         return known
@@ -137,38 +193,41 @@ class Agenda:
                 f"{task.id}: {outcome.kind} ({outcome.reason}); the run cannot go on without it, "
                 "--resume tries it again"
             )
-        value = outcome.value if isinstance(outcome, Ok) else None
-        trial = Entry(
+        entry = Entry(
             id=task.id,
-            arm=task.arm,
+            arm=task.stage,
             key=task.key,
             payload=task.payload,
             outcome=outcome.kind,
             reason="" if isinstance(outcome, Ok) else outcome.reason,
-            result=value,
+            result=outcome.value if isinstance(outcome, Ok) else None,
             seconds=outcome.seconds,
         )
-        for waiting, then in self._running.pop(task.key):
-            self._settle(trial if waiting is task else _as_told(waiting, trial), then)
+        for waiting, pending in self._running.pop(task.key):
+            self._settle(entry if waiting is task else _taken_over(waiting, entry), pending)
 
-    def _settle(self, trial: Entry, then: Then) -> None:
-        self._ledger.record(trial)
-        self._done[trial.key] = trial
-        self._on_trial(trial)
-        then(trial)
+    def _settle(self, entry: Entry, pending: Pending[Entry]) -> None:
+        if self._ledger is not None:
+            self._ledger.record(entry)
+        self._done[entry.key] = entry
+        self._on_entry(entry)
+        pending._settle(entry)
+
+    @property
+    def _where(self) -> str:
+        return "" if self._ledger is None else str(self._ledger.path)
 
 
-def _as_told(task: Task, known: Entry, *, reused: bool = False) -> Entry:
-    """The outcome of the same thing, under another task's name; it took no time.
+def _taken_over(task: Task, known: Entry, *, reused: bool = False) -> Entry:
+    """Return the outcome of the same computation under another task's id; it took no time.
 
-    A trial that is `reused` from another run says so.
+    An entry that is `reused` from another run says so.
     """
-    payload = task.payload | {"reused": True} if reused else task.payload
     return Entry(
         id=task.id,
-        arm=task.arm,
+        arm=task.stage,
         key=task.key,
-        payload=payload,
+        payload=task.payload | {"reused": True} if reused else task.payload,
         outcome=known.outcome,
         reason=known.reason,
         result=known.result,

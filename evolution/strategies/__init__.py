@@ -1,7 +1,6 @@
-"""How a search goes on from what it knows: every strategy behind the same `ask` and `tell`.
+"""Search strategies, each behind the same `ask` and `tell`.
 
-The middle of `evolution`: it knows genotypes, variation and objectives, and neither training nor
-run folders.
+They use genotypes, variation and objectives, and know neither training nor run folders.
 """
 
 from evolution.strategies.ageing import Ageing

@@ -30,7 +30,7 @@ class Ageing(Strategy):
         return self._quarter
 
     def _absorb(self, born: list[Individual]) -> None:
-        rate(self._scored, self.settings.objectives)
+        rate(self._known, self.settings.objectives)
         self._population = (self._population + born)[-self.settings.population :]
 
     def _parents(self) -> list[Individual]:

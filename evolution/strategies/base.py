@@ -1,4 +1,4 @@
-"""Search strategies behind one interface: ask for a generation, tell how it did."""
+"""Search strategies behind one interface: ask for candidates, tell their trials."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from deap import base
 
-from evolution.genotype import Candidate, Genotype, Scored
+from evolution.genotype import Candidate, Trial
 from evolution.objectives import Individual, Objective, individuals
 from evolution.sampling import sample
 from evolution.space import SearchSpace
-from evolution.surrogate import Forecast
+from evolution.surrogate import Surrogate
 from evolution.variation import crossover, mutate
 from robustkit.compute.seeds import derive_seed, isolated_rng
 from robustkit.errors import ConfigError
 from robustkit.registry import Registry
 
 _ATTEMPTS = 600
-_FEWEST_KNOWN = 5  # scored candidates without which there is no forecast
+_FEWEST_KNOWN = 5  # successful trials without which there is no surrogate model
 _MUTATED_CHILDREN = 0.5  # of the children of two parents, the share that is mutated as well
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """What every strategy needs to know.
+    """The settings of every strategy.
 
     `population` × `generations` candidates are asked for in all, the first, sampled generation
     included. Images are `input_shape` (C,H,W). `crossover` is the share of children bred from two
-    parents. Of every `screen` possible children, half of them sampled, the one with the best
-    forecast is asked for; 1 leaves the published algorithms as they are. Raises `ConfigError`.
+    parents. `screen` is surrogate preselection: of so many possible children, half of them sampled,
+    the one with the best predicted score is asked for; 1 leaves the published algorithms as they
+    are. Raises `ConfigError`.
     """
 
     space: SearchSpace
@@ -65,15 +66,15 @@ class SearchSettings:
 
 
 class Strategy(ABC):
-    """A search, deterministic by its settings and by what it is told.
+    """A search strategy, determined by its settings and by the trials it is told.
 
     No network is asked for twice. Two strategies with the same settings start from the same
     networks. Every random number derives from the seed and the candidate's number, so a search is
-    resumed by telling a fresh strategy the recorded results again.
+    resumed by telling a fresh strategy the recorded trials again.
     """
 
     informed: ClassVar[bool] = True
-    """Whether what was told steers what is asked."""
+    """Whether trials influence the candidates asked for later."""
 
     def __init__(self, settings: SearchSettings) -> None:
         self.settings = settings
@@ -83,12 +84,12 @@ class Strategy(ABC):
         self.toolbox.register("mutate", mutate, space=settings.space)
         self._pending: list[Candidate] = []
         self._keys: set[str] = set()
-        self._scored: list[Individual] = []
-        self._forecast: Forecast | None = None
+        self._known: list[Individual] = []
+        self._surrogate: Surrogate | None = None
         self._told = 0
 
     def ask(self) -> list[Candidate]:
-        """The next candidates, all of which have to be told before more are asked; [] at the end.
+        """Return the next candidates, [] at the end; all have to be told before more are asked for.
 
         Raises `ConfigError` where the space yields no further network within its limits, and
         `RuntimeError` where candidates are still untold.
@@ -101,32 +102,32 @@ class Strategy(ABC):
             self._pending.append(self._candidate(number))
         return list(self._pending)
 
-    def tell(self, results: Mapping[int, Scored]) -> None:
-        """Learn how the candidates asked for last did; `results` maps their numbers.
+    def tell(self, trials: Mapping[int, Trial]) -> None:
+        """Take in the trials of the candidates asked for last, by their numbers.
 
-        Its order does not matter. Raises `ValueError` unless it has exactly those numbers.
+        Their order does not matter. Raises `ValueError` unless there are exactly those numbers.
         """
         asked = {candidate.number for candidate in self._pending}
-        if set(results) != asked:
-            raise ValueError(f"tell: expected candidates {sorted(asked)}, not {sorted(results)}")
+        if set(trials) != asked:
+            raise ValueError(f"tell: expected candidates {sorted(asked)}, not {sorted(trials)}")
         self._pending = []
-        self._learn(list(results.values()), len(self._keys))
+        self._learn(list(trials.values()), len(self._keys))
 
-    def _learn(self, results: list[Scored], moment: int) -> None:
-        """Take in results; `moment` names the random numbers of who survives."""
+    def _learn(self, trials: list[Trial], moment: int) -> None:
+        """Take in trials; `moment` seeds the random numbers of survival."""
         settings = self.settings
-        born = individuals(results, settings.objectives)
-        self._scored += born
-        if self.informed and settings.screen > 1 and len(self._scored) >= _FEWEST_KNOWN:
-            self._forecast = Forecast(self._scored, settings.objectives)
+        born = individuals(trials, settings.objectives)
+        self._known += born
+        if self.informed and settings.screen > 1 and len(self._known) >= _FEWEST_KNOWN:
+            self._surrogate = Surrogate(self._known, settings.objectives)
         with isolated_rng(derive_seed(settings.seed, "survival", moment)):
             self._absorb(born)
 
     def ask_one(self) -> Candidate | None:
-        """The next candidate, though others are still untold; None at the end.
+        """Return the next candidate, also while others have not been told yet; None at the end.
 
-        For searches without generations: each candidate is bred from what is known when it is
-        asked for, so the course depends on the order in which results are told.
+        For searches without generations: each candidate is bred from the trials known when it is
+        asked for, so the search depends on the order in which trials are told.
         """
         number = len(self._keys)
         if number >= self.settings.budget:
@@ -134,17 +135,17 @@ class Strategy(ABC):
         self._pending.append(self._candidate(number))
         return self._pending[-1]
 
-    def tell_one(self, result: Scored) -> None:
-        """Learn how one of the candidates asked for did; raises `ValueError` for any other."""
-        number = result.candidate.number
+    def tell_one(self, trial: Trial) -> None:
+        """Take in the trial of one candidate asked for; raises `ValueError` for any other."""
+        number = trial.number
         if number not in {candidate.number for candidate in self._pending}:
             raise ValueError(f"tell: candidate {number} is not among those asked for")
         self._pending = [each for each in self._pending if each.number != number]
         self._told += 1
-        self._learn([result], self._told)
+        self._learn([trial], self._told)
 
     def _batch_size(self) -> int:
-        """How many candidates are asked for at once after the first generation."""
+        """Return how many candidates are asked for at once after the first generation."""
         return self.settings.population
 
     @abstractmethod
@@ -153,68 +154,70 @@ class Strategy(ABC):
 
     @abstractmethod
     def _parents(self) -> list[Individual]:
-        """One or two distinct parents, drawn with the global generators; [] to sample instead."""
+        """Return one or two distinct parents, drawn with the global generators; [] to sample."""
 
-    def _emphasis(self, rng: random.Random) -> list[float]:
-        """What each objective counts when one child is chosen by its forecast."""
+    def _objective_weights(self, rng: random.Random) -> list[float]:
+        """Return the objectives' weights in the predicted score of one child."""
         return [objective.weight for objective in self.settings.objectives]
 
     def _candidate(self, number: int) -> Candidate:
-        """A network not asked for before, within the limits; of several, the most promising."""
+        """Return a new network within the limits: of several, the one of best predicted score."""
         settings = self.settings
-        births = self._births(number)
-        while pool := list(islice(births, settings.screen if self._screens(number) else 1)):
-            for birth in self._by_merit(pool, number):
-                genotype = birth.genotype
-                if settings.space.fits(genotype, settings.input_shape, settings.num_classes):
-                    self._keys.add(genotype.key())
-                    parents = tuple(each.scored.candidate.number for each in birth.parents)
-                    generation = number // settings.population
-                    return Candidate(number, genotype, parents, birth.operator, generation)
+        proposals = self._proposals(number)
+        while pool := list(islice(proposals, settings.screen if self._preselects(number) else 1)):
+            for proposal in self._by_score(pool, number):
+                fits = settings.space.fits(
+                    proposal.genotype, settings.input_shape, settings.num_classes
+                )
+                if fits:
+                    self._keys.add(proposal.genotype.key())
+                    return proposal
         raise ConfigError(self._exhausted())
 
-    def _births(self, number: int) -> Iterator[_Birth]:
-        """Distinct networks not asked for before: bred while it works, then sampled.
+    def _proposals(self, number: int) -> Iterator[Candidate]:
+        """Yield distinct networks not asked for before: bred while that works, then sampled.
 
-        Where children are screened every other one is sampled, so that the forecast may lead away
-        from the parents.
+        With surrogate preselection every other one is sampled, so that it may lead away from the
+        parents.
         """
         seen = set(self._keys)
         for attempt in range(_ATTEMPTS):
-            bred = attempt % 2 == 0 if self._screens(number) else attempt < _ATTEMPTS // 2
+            bred = attempt % 2 == 0 if self._preselects(number) else attempt < _ATTEMPTS // 2
             bred = bred and number >= self.settings.population
             seed = derive_seed(self.settings.seed, "candidate", number, attempt)
-            birth = self._birth(seed, breed=bred)
-            if (key := birth.genotype.key()) not in seen:
+            proposal = self._propose(number, seed, breed=bred)
+            if (key := proposal.genotype.key()) not in seen:
                 seen.add(key)
-                yield birth
+                yield proposal
 
-    def _screens(self, number: int) -> bool:
-        """Whether a candidate is the best forecast of several: never one of the first population.
+    def _preselects(self, number: int) -> bool:
+        """Return whether a candidate is preselected by the surrogate model.
 
-        Without generations results come in while the first are still being asked for.
+        None of the first population is: without generations trials end while it is asked for.
         """
-        return self._forecast is not None and number >= self.settings.population
+        return self._surrogate is not None and number >= self.settings.population
 
-    def _by_merit(self, pool: list[_Birth], number: int) -> list[_Birth]:
-        if self._forecast is None or not self._screens(number):
+    def _by_score(self, pool: list[Candidate], number: int) -> list[Candidate]:
+        if self._surrogate is None or not self._preselects(number):
             return pool
         rng = random.Random(derive_seed(self.settings.seed, "emphasis", number))
-        genotypes = [birth.genotype for birth in pool]
-        merits = self._forecast.merits(genotypes, self._emphasis(rng))
+        genotypes = [proposal.genotype for proposal in pool]
+        scores = self._surrogate.scores(genotypes, self._objective_weights(rng))
         # Rounded, so that the last bits of a machine's arithmetic decide nothing.
-        order = sorted(range(len(pool)), key=lambda place: -round(float(merits[place]), 9))
-        return [pool[place] for place in order]
+        order = sorted(range(len(pool)), key=lambda index: -round(float(scores[index]), 9))
+        return [pool[index] for index in order]
 
-    def _birth(self, seed: int, *, breed: bool) -> _Birth:
+    def _propose(self, number: int, seed: int, *, breed: bool) -> Candidate:
+        """Return a candidate, bred from parents or sampled."""
+        generation = number // self.settings.population
         rng = random.Random(seed)
         parents: list[Individual] = []
         if breed:
             with isolated_rng(seed):
                 parents = self._parents()
         if not parents:
-            return _Birth(self.toolbox.sample(rng), [], "sample")
-        genotypes = [each.scored.candidate.genotype for each in parents]
+            return Candidate(number, self.toolbox.sample(rng), (), "sample", generation)
+        genotypes = [each.trial.candidate.genotype for each in parents]
         if len(parents) == 2 and rng.random() < self.settings.crossover:
             child, operators = self.toolbox.mate(*genotypes, rng), ("crossover",)
             if rng.random() < _MUTATED_CHILDREN:
@@ -223,7 +226,8 @@ class Strategy(ABC):
         else:
             parents = parents[:1]
             child, operators = self.toolbox.mutate(genotypes[0], rng)
-        return _Birth(child, parents, "+".join(operators))
+        numbers = tuple(each.trial.number for each in parents)
+        return Candidate(number, child, numbers, "+".join(operators), generation)
 
     def _exhausted(self) -> str:
         space, shape = self.settings.space, "×".join(map(str, self.settings.input_shape))
@@ -234,32 +238,26 @@ class Strategy(ABC):
         )
 
 
-class _Birth(NamedTuple):
-    genotype: Genotype
-    parents: list[Individual]
-    operator: str
-
-
 STRATEGIES: Registry[type[Strategy]] = Registry("strategy", ConfigError)
 
 
 def open_strategy(name: str, settings: SearchSettings) -> Strategy:
-    """A fresh strategy; raises `ConfigError` for an unknown name."""
+    """Return a fresh strategy; raises `ConfigError` for an unknown name."""
     return STRATEGIES.find(name)(settings)
 
 
-def rate(scored: Sequence[Individual], objectives: Sequence[Objective]) -> None:
+def rate(individuals: Sequence[Individual], objectives: Sequence[Objective]) -> None:
     """Set every individual's `rating` to (-violation, weighted sum); larger is better.
 
     Accuracies and MACs share no unit, so each objective is first brought to 0 (the worst of
-    `scored`) … 1 (the best): weights then compare what networks differ by.
+    them) … 1 (the best): weights then compare what networks differ by.
     """
-    sums = [0.0] * len(scored)
-    for place, objective in enumerate(objectives):
-        merits = [objective.sign * each.fitness.values[place] for each in scored]
-        low, high = min(merits, default=0.0), max(merits, default=0.0)
+    sums = [0.0] * len(individuals)
+    for column, objective in enumerate(objectives):
+        signed = [objective.sign * each.fitness.values[column] for each in individuals]
+        low, high = min(signed, default=0.0), max(signed, default=0.0)
         span = (high - low) or 1.0
-        for index, merit in enumerate(merits):
-            sums[index] += objective.weight * (merit - low) / span
-    for each, total in zip(scored, sums, strict=True):
-        each.rating = (-each.fitness.violation, total)
+        for index, value in enumerate(signed):
+            sums[index] += objective.weight * (value - low) / span
+    for individual, total in zip(individuals, sums, strict=True):
+        individual.rating = (-individual.fitness.violation, total)

@@ -19,7 +19,7 @@ class MuPlusLambda(Strategy):
         self._population: list[Individual] = []
 
     def _absorb(self, born: list[Individual]) -> None:
-        rate(self._scored, self.settings.objectives)
+        rate(self._known, self.settings.objectives)
         self._population = self.toolbox.survive(self._population + born)
 
     def _parents(self) -> list[Individual]:

@@ -28,8 +28,8 @@ class NSGA2(Strategy):
         union = self._population + born
         self._population = self.toolbox.survive(union) if union else []
 
-    def _emphasis(self, rng: random.Random) -> list[float]:
-        """Another direction for every child, so that screening favours no part of the front."""
+    def _objective_weights(self, rng: random.Random) -> list[float]:
+        """Draw other weights for every child, so that preselection favours no part of the front."""
         return [rng.expovariate(1.0) for _ in self.settings.objectives]
 
     def _parents(self) -> list[Individual]:

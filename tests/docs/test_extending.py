@@ -25,7 +25,7 @@ from evolution import (
     parse_objectives,
     sample,
 )
-from evolution.genotype import Scored
+from evolution.genotype import Trial
 from robustkit import attacks, data, explain, extensions, models
 from robustkit.cli.main import main
 from robustkit.data.detection import load_detection
@@ -205,7 +205,7 @@ def test_the_objective_drives_ask_and_tell(net: models.Classifier) -> None:
                 image_size=16,
                 seed=candidate.number,
             )
-            told.append(Scored(candidate, "Ok", {"shifted": measure(made, val)}))
+            told.append(Trial(candidate, "Ok", {"shifted": measure(made, val)}))
         search.tell({each.candidate.number: each for each in told[-len(candidates) :]})
     best = evolution.front(told, objectives)
     assert len(told) == 8

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from evolution.genes import Feature, gene_features
-from evolution.genotype import Candidate, Genotype, Scored
+from evolution.genotype import Candidate, Genotype, Trial
 from evolution.objectives import Individual, Objective, individuals, parse_objectives
 from evolution.sampling import sample
 from evolution.space import SearchSpace
-from evolution.surrogate import Forecast, ridge
+from evolution.surrogate import Surrogate, ridge
 
 PENALTIES = np.logspace(-1, 3, 9)
 SMOOTH = Feature("activation", "smooth")
@@ -54,7 +54,7 @@ def known(objectives: tuple[Objective, ...], count: int = 40) -> list[Individual
         genotype = sample(rng, SearchSpace())
         smooth = gene_features(genotype)[SMOOTH]
         values = {"transfer": 0.9 - 0.5 * smooth, "accuracy": 0.5 + 0.2 * smooth, "flat": 1.0}
-        scored.append(Scored(Candidate(number, genotype, (), "sample", 0), "Ok", values))
+        scored.append(Trial(Candidate(number, genotype, (), "sample", 0), "Ok", values))
     return individuals(scored, objectives)
 
 
@@ -65,7 +65,7 @@ def strangers() -> list[Genotype]:
 
 def test_what_depends_on_genes_is_forecast_and_what_is_constant_stays() -> None:
     objectives = parse_objectives("transfer:min,flat:max")
-    expected = Forecast(known(objectives), objectives).numbers(strangers())
+    expected = Surrogate(known(objectives), objectives).predict(strangers())
     truth = [0.9 - 0.5 * gene_features(each)[SMOOTH] for each in strangers()]
     assert np.abs(expected[:, 0] - truth).mean() < 0.05
     np.testing.assert_allclose(expected[:, 1], 1.0)
@@ -74,12 +74,12 @@ def test_what_depends_on_genes_is_forecast_and_what_is_constant_stays() -> None:
 def test_merit_follows_direction_weight_and_bound() -> None:
     fewer = parse_objectives("transfer:min")
     more = parse_objectives("transfer:max")
-    low, high = Forecast(known(fewer), fewer), Forecast(known(more), more)
-    np.testing.assert_allclose(low.merits(strangers(), [2.0]), -high.merits(strangers(), [2.0]))
+    low, high = Surrogate(known(fewer), fewer), Surrogate(known(more), more)
+    np.testing.assert_allclose(low.scores(strangers(), [2.0]), -high.scores(strangers(), [2.0]))
 
     bounded = parse_objectives("transfer:min,accuracy:max>=0.6")
-    forecast = Forecast(known(bounded), bounded)
-    accuracy = forecast.numbers(strangers())[:, 1]
-    merits = forecast.merits(strangers(), [0.0, 0.0])
+    forecast = Surrogate(known(bounded), bounded)
+    accuracy = forecast.predict(strangers())[:, 1]
+    scores = forecast.scores(strangers(), [0.0, 0.0])
     spread = np.std([each.fitness.values[1] for each in known(bounded)])
-    np.testing.assert_allclose(merits, -3 * np.maximum(0, 0.6 - accuracy) / spread, atol=1e-9)
+    np.testing.assert_allclose(scores, -3 * np.maximum(0, 0.6 - accuracy) / spread, atol=1e-9)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolution.genotype import Candidate, Genotype, Scored
+from evolution.genotype import Candidate, Genotype, Trial
 from evolution.halving import Halving, rungs
 from evolution.objectives import Fitness, parse_objectives
 from robustkit.errors import ConfigError
@@ -20,17 +21,17 @@ OBJECTIVES = parse_objectives("accuracy:max>=0.5,transfer:min,macs:min")
 SOME = Genotype((Block(),))
 
 
-def scored(number: int, values: tuple[float, float, float] | None) -> Scored:
+def scored(number: int, values: tuple[float, float, float] | None) -> Trial:
     candidate = Candidate(number, SOME, (), "sample", 0)
     if values is None:
-        return Scored(candidate, "Diverged", None)
-    return Scored(candidate, "Ok", dict(zip(("accuracy", "transfer", "macs"), values, strict=True)))
+        return Trial(candidate, "Diverged", None)
+    return Trial(candidate, "Ok", dict(zip(("accuracy", "transfer", "macs"), values, strict=True)))
 
 
-def fewest_dominators(waiting: list[Scored], all_of: list[Scored]) -> list[int]:
+def fewest_dominators(waiting: list[Trial], all_of: list[Trial]) -> list[int]:
     """Numbers of those waiting that the fewest dominate, by DEAP's pairwise comparison."""
 
-    def fitness(each: Scored) -> Fitness:
+    def fitness(each: Trial) -> Fitness:
         assert each.values is not None
         return Fitness([each.values[o.name] for o in OBJECTIVES], OBJECTIVES)
 
@@ -49,11 +50,11 @@ def test_the_best_of_so_many_go_on_each_once(
     told: list[tuple[float, float, float] | None], rate: int
 ) -> None:
     halving = Halving([OBJECTIVES], rate)
-    seen: list[Scored] = []
+    seen: list[Trial] = []
     promoted: list[int] = []
     for number, values in enumerate(told):
         seen.append(scored(number, values))
-        halving.tell(0, seen[-1])
+        halving.tell(seen[-1])
         able = [each for each in seen if each.values is not None]
         while (found := halving.promote()) is not None:
             waiting = [each for each in able if each.candidate.number not in promoted]
@@ -67,7 +68,7 @@ def test_the_best_of_so_many_go_on_each_once(
 def test_of_equals_the_most_isolated_goes_first() -> None:
     halving = Halving([parse_objectives("accuracy:max,transfer:min")], 5)
     for number, place in enumerate((0.5, 0.52, 0.54, 0.9, 0.1)):
-        halving.tell(0, scored(number, (place, place, 0.0)))  # none dominates another
+        halving.tell(scored(number, (place, place, 0.0)))  # none dominates another
     found = halving.promote()
     assert found is not None
     assert found[0].number in (3, 4)  # an end
@@ -77,15 +78,15 @@ def test_of_equals_the_most_isolated_goes_first() -> None:
 def test_higher_rungs_go_first_and_failures_never() -> None:
     halving = Halving([OBJECTIVES, OBJECTIVES], 2)
     for number in range(8):
-        halving.tell(0, scored(number, None if number < 5 else (0.5 + number / 100, 0.1, 1)))
+        halving.tell(scored(number, None if number < 5 else (0.5 + number / 100, 0.1, 1)))
     first = [halving.promote() for _ in range(2)]
     assert [each and (each[0].number, each[1]) for each in first] == [(7, 1), (6, 1)]
     for number in (7, 6):
-        halving.tell(1, scored(number, (0.6, number / 100, 1)))
+        halving.tell(replace(scored(number, (0.6, number / 100, 1)), rung=1))
     found = halving.promote()
     assert found is not None
     assert (found[0].number, found[1]) == (6, 2)
-    halving.tell(2, scored(6, (0.7, 0, 1)))  # the last rung: nothing follows
+    halving.tell(replace(scored(6, (0.7, 0, 1)), rung=2))  # the last rung: nothing follows
     found = halving.promote()
     assert found is not None
     assert (found[0].number, found[1]) == (5, 1)  # all that is left of the first rung's four
@@ -101,7 +102,7 @@ def test_what_is_told_last_counts_as_much() -> None:
         random.Random(seed).shuffle(order)
         halving = Halving([parse_objectives("accuracy:max,transfer:min,macs:min")], 30)
         for number in order:
-            halving.tell(0, scored(number, values[number]))  # type: ignore[arg-type]
+            halving.tell(scored(number, values[number]))  # type: ignore[arg-type]
         found = halving.promote()
         assert found is not None
         best.append(values[found[0].number])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evolution import Objective, SearchSpace, Study, StudyTrial, optimize
+from evolution import Objective, SearchSpace, Study, Trial, optimize
 from evolution.strategies import STRATEGIES
 from robustkit.errors import ConfigError, RunError
 from robustkit.jobs import DivergedError
@@ -81,7 +81,7 @@ def told(study: Study) -> list[tuple[object, ...]]:
     return [(each.candidate, each.outcome, each.values, each.reason) for each in study.trials]
 
 
-def dominates(one: StudyTrial, other: StudyTrial) -> bool:
+def dominates(one: Trial, other: Trial) -> bool:
     assert one.values is not None
     assert other.values is not None
     first = (one.values["wide"], -one.values["params"])
@@ -243,7 +243,7 @@ def test_settings_that_cannot_be_used_are_said(settings: dict[str, object], mess
 
 
 def test_every_trial_is_told_when_it_ends() -> None:
-    seen: list[StudyTrial] = []
+    seen: list[Trial] = []
     study = run(accuracy, objectives=[Objective("accuracy", "max")], on_trial=seen.append)
     assert tuple(seen) == study.trials
     assert optimize(accuracy, space=SPACE, budget=1).trials[0].values == {

@@ -8,7 +8,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolution.genotype import Candidate, Genotype, Scored
+from evolution.genotype import Candidate, Genotype, Trial
 from evolution.objectives import Objective, front, parse_objectives
 from robustkit.models.blueprint import Block
 
@@ -22,10 +22,10 @@ tables = st.lists(st.tuples(numbers, numbers, numbers, st.sampled_from(KINDS)), 
 Row = tuple[float, float, float, str]
 
 
-def scored(rows: list[Row]) -> list[Scored]:
+def scored(rows: list[Row]) -> list[Trial]:
     names = [objective.name for objective in OBJECTIVES]
     return [
-        Scored(
+        Trial(
             Candidate(number, GENOTYPE, (), "sample", 0),
             row[3],
             dict(zip(names, row[:3], strict=True)) if row[3] == "Ok" else None,

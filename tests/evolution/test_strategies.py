@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from evolution.genotype import Candidate, Scored
+from evolution.genotype import Candidate, Trial
 from evolution.objectives import Objective, front, parse_objectives
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES, SearchSettings, Strategy, open_strategy
@@ -30,32 +30,32 @@ SETTINGS = SearchSettings(
     seed=3,
     screen=4,
 )
-Judge = Callable[[Candidate], Scored]
+Judge = Callable[[Candidate], Trial]
 every = pytest.mark.parametrize("name", sorted(STRATEGIES))
 
 
-def judge(candidate: Candidate) -> Scored:
+def judge(candidate: Candidate) -> Trial:
     """A cheap stand-in for training: it depends on the genotype alone."""
     blocks = candidate.genotype.blueprint().blocks
     smooth = sum(block.activation in ("gelu", "silu") for block in blocks) / len(blocks)
     wide = sum(block.channels for block in blocks) / 1000
     macs = cost(candidate.genotype.blueprint(), SHAPE, 10).macs
     values = {"accuracy": wide, "transfer": 1 - smooth, "macs": macs}
-    return Scored(candidate, "Ok", values)
+    return Trial(candidate, "Ok", values)
 
 
 def failing(kind: str, every_nth: int) -> Judge:
-    def judged(candidate: Candidate) -> Scored:
+    def judged(candidate: Candidate) -> Trial:
         if candidate.number % every_nth:
             return judge(candidate)
         bad = {"accuracy": math.nan, "transfer": math.nan, "macs": math.nan}
-        return Scored(candidate, kind, bad if kind == "Ok" else None)
+        return Trial(candidate, kind, bad if kind == "Ok" else None)
 
     return judged
 
 
-def play(search: Strategy, judged: Judge = judge, shuffled: int | None = None) -> list[Scored]:
-    told: list[Scored] = []
+def play(search: Strategy, judged: Judge = judge, shuffled: int | None = None) -> list[Trial]:
+    told: list[Trial] = []
     while asked := search.ask():
         batch = [judged(candidate) for candidate in asked]
         told += batch
@@ -116,8 +116,8 @@ def test_a_search_in_which_everything_fails_samples_on(name: str) -> None:
 
 @every
 def test_a_single_survivor_is_mutated(name: str) -> None:
-    def only_the_first(candidate: Candidate) -> Scored:
-        return judge(candidate) if candidate.number == 0 else Scored(candidate, "Lost")
+    def only_the_first(candidate: Candidate) -> Trial:
+        return judge(candidate) if candidate.number == 0 else Trial(candidate, "Lost")
 
     told = play(open_strategy(name, SETTINGS), only_the_first)
     bred = told[SETTINGS.population :]
@@ -178,7 +178,7 @@ third_generation = pytest.mark.parametrize(
 
 def two_generations_and_their_children(
     name: str, objectives: tuple[Objective, ...], seed: int
-) -> tuple[list[Scored], set[int]]:
+) -> tuple[list[Trial], set[int]]:
     told = play(open_strategy(name, replace(SETTINGS, objectives=objectives, seed=seed)))
     size = SETTINGS.population
     children = [each.candidate for each in told[2 * size : 3 * size]]
@@ -189,7 +189,7 @@ def two_generations_and_their_children(
 def test_nsga2_breeds_from_the_first_fronts(objectives: tuple[Objective, ...], seed: int) -> None:
     """Fronts are peeled off until they fill the population; what is left has no children."""
     rest, parents = two_generations_and_their_children("nsga2", objectives, seed)
-    survivors: list[Scored] = []
+    survivors: list[Trial] = []
     while len(survivors) < SETTINGS.population:
         peeled = front(rest, objectives)
         survivors += peeled

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from deap import tools
 
 from evolution import Genotype
-from evolution.genotype import Candidate, Scored
+from evolution.genotype import Candidate, Trial
 from evolution.halving import rungs
 from evolution.objectives import individuals
 from evolution.protocol.config import EvolveConfig
@@ -208,7 +208,7 @@ def _best(
     whole = longest == config.epochs
     objectives = config.objectives_above(baseline["R2" if whole else f"R2/{longest}"]["accuracy"])
     scored = [
-        Scored(
+        Trial(
             Candidate(number, Genotype.from_dict(trial.payload["genotype"]), (), "", 0),
             "Ok",
             trial.result,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evolution.genotype import Scored
+from evolution.genotype import Trial
 from evolution.objectives import front, parse_objectives
 from evolution.protocol.jobs import TrainNet
 from evolution.protocol.trials import Search, candidate_task, promotion_task
@@ -54,7 +54,7 @@ class Searched:
         self, folder: Path, strategy: str, order: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.told: list[list[int]] = []
-        self.scored: list[Scored] = []
+        self.scored: list[Trial] = []
         self.contenders: list[list[Contender]] = []
         self.completed: list[str] = []
         monkeypatch.setattr(arm, "open_strategy", self._spied)
@@ -76,7 +76,7 @@ class Searched:
         strategy = open_strategy(name, settings)
         tell = strategy.tell
 
-        def listening(results: Mapping[int, Scored]) -> None:
+        def listening(results: Mapping[int, Trial]) -> None:
             self.told.append(list(results))
             self.scored += results.values()
             tell(results)
@@ -117,7 +117,7 @@ def test_what_failed_is_told_and_never_chosen(
     assert best
     assert set(best) <= set(ok)
     for each in search.scored:
-        assert (each.values is not None) == (each.outcome_kind == "Ok")
+        assert (each.values is not None) == (each.outcome == "Ok")
     parents = {number for trial in search.trials for number in trial.payload["parents"]}
     assert parents <= set(ok)
 
@@ -127,7 +127,7 @@ def test_a_front_has_no_candidate_that_is_not_a_number(
 ) -> None:
     scored = Searched(tmp_path, "random", 0, monkeypatch).scored
     nan = {name: float("nan") for name in ("accuracy", "transfer", "macs")}
-    spoilt = [Scored(each.candidate, "Ok", nan) for each in scored[:10]] + scored[10:]
+    spoilt = [Trial(each.candidate, "Ok", nan) for each in scored[:10]] + scored[10:]
     best = [each.candidate.number for each in front(spoilt, SETTINGS.objectives)]
     assert best
     assert min(best) >= 10
