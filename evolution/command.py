@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from evolution.protocol.config import EvolveConfig
+from evolution.protocol.progress import Live
 from evolution.protocol.reference import find_reference, introduced, measured, missing_words
 from evolution.protocol.result import Summary, compared_net, left_out_of, net_of, rate_of
 from evolution.protocol.run import evolve
-from evolution.protocol.trials import reusable
+from evolution.protocol.search import reusable, search_settings
 from evolution.protocol.workspace import check_scratch, load_splits
 from evolution.report import write_report
-from evolution.runner.progress import Live
-from evolution.runner.searches import search_settings
 from evolution.strategies import open_strategy
 from robustkit import models
 from robustkit.cli.context import (

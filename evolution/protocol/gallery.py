@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save as pack
 from torch import Tensor
 
-from evolution.protocol.jobs import Verdict, load_verdict, verdict_path
+from evolution.protocol.jobs import NetEvaluation, evaluation_path, load_evaluation
 from evolution.protocol.workspace import Workspace
 from robustkit import attacks, evaluation
 from robustkit.compute.tensorfiles import Shapes, check_range, check_shapes, read_tensors
@@ -60,7 +60,7 @@ def make_gallery(space: Workspace, names: Mapping[str, Sequence[str]]) -> Galler
     """
     shown = [names[player][0] for player in shown_nets(names)]
     run, images = space.folder.path, len(space.splits.test)
-    index = _most_telling(*(load_verdict(verdict_path(run, name), images) for name in shown))
+    index = _most_telling(*(load_evaluation(evaluation_path(run, name), images) for name in shown))
     test = space.splits.test.subset(index)
     adversarial = space.adversarials("R", "test", flipped=False).images[index]
     nets = [space.net(name) for name in shown]
@@ -77,7 +77,9 @@ def make_gallery(space: Workspace, names: Mapping[str, Sequence[str]]) -> Galler
     )
 
 
-def _most_telling(reference: Verdict, control: Verdict, evolved: Verdict) -> Tensor:
+def _most_telling(
+    reference: NetEvaluation, control: NetEvaluation, evolved: NetEvaluation
+) -> Tensor:
     common = reference.correct & control.correct & evolved.correct & ~reference.under_own
     wanted = 2 * (evolved.under_R & ~control.under_R).int() + (~control.under_R).int()
     rank = torch.where(common, wanted, -1)

@@ -1,4 +1,4 @@
-"""The three kinds of work in a run: train a net, prepare the reference, judge a finalist.
+"""The jobs of a run: train a net, prepare the reference, evaluate a net on test.
 
 A job is a few plain values, the path of the run folder, and that of its scratch where it lies
 elsewhere; its result depends on the former alone.
@@ -16,7 +16,8 @@ from safetensors.torch import save as pack
 from torch import Tensor
 
 from evolution.inheritance import inherit
-from evolution.protocol.workspace import SURROGATE, Workspace, open_workspace
+from evolution.protocol.roles import SURROGATE
+from evolution.protocol.workspace import Workspace, open_workspace
 from robustkit import attacks, evaluation, models, training
 from robustkit.compute.tensorfiles import Shapes, check_shapes, read_tensors
 from robustkit.errors import ModelError, RunError
@@ -41,7 +42,7 @@ _SHAPES: Shapes = {
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class NetEvaluation:
     """One net on the N test images; every entry (N,), bool but for the last two.
 
     `correct`: right on the clean image. `under_R`, `under_flipped`, `under_surrogate`,
@@ -60,8 +61,8 @@ class Verdict:
     norm: Tensor
 
 
-def judge(name: str, space: Workspace) -> dict[str, Any]:
-    """Judge the net `name`, keep its verdict in `evaluation/`; returns its cost and accuracies."""
+def evaluate_on_test(name: str, space: Workspace) -> dict[str, Any]:
+    """Evaluate the net `name` on test, keep the metrics; return its cost and accuracies."""
     net, reference, test = space.net(name), space.net("R"), space.splits.test
     own = space.adversarials(name, "test", flipped=False)
 
@@ -70,42 +71,42 @@ def judge(name: str, space: Workspace) -> dict[str, Any]:
 
     loss = space.config.grad_loss
     gradients = evaluation.input_gradients(net, test, loss)
-    found = evaluation.alignment(gradients, evaluation.input_gradients(reference, test, loss))
-    verdict = Verdict(
+    aligned = evaluation.alignment(gradients, evaluation.input_gradients(reference, test, loss))
+    metrics = NetEvaluation(
         correct=own.correct,
         under_R=right(net, space.adversarials("R", "test", flipped=False).images),
         under_flipped=right(net, space.adversarials("R", "test", flipped=True).images),
         under_surrogate=right(net, space.adversarials(SURROGATE, "test", flipped=False).images),
         under_own=~own.fooled,
         R_under_own=right(reference, own.images),
-        cosine=found.cosine,
-        norm=found.norm,
+        cosine=aligned.cosine,
+        norm=aligned.norm,
     )
-    save_verdict(verdict, verdict_path(space.folder.path, name))
+    save_evaluation(metrics, evaluation_path(space.folder.path, name))
     size = models.cost(net, test.shape)
     return {
         "params": size.params,
         "macs": size.macs,
-        "clean_acc": float(verdict.correct.double().mean()),
-        "whitebox_acc": float((verdict.correct & verdict.under_own).double().mean()),
+        "clean_acc": float(metrics.correct.double().mean()),
+        "whitebox_acc": float((metrics.correct & metrics.under_own).double().mean()),
     }
 
 
-def verdict_path(run: Path, name: str) -> Path:
-    """Where the verdict on the net `name` is kept."""
+def evaluation_path(run: Path, name: str) -> Path:
+    """Return where the metrics of the net `name` are kept."""
     return run / "evaluation" / f"{name}.safetensors"
 
 
-def save_verdict(verdict: Verdict, path: Path) -> None:
-    """Write a verdict, whole or not at all."""
+def save_evaluation(metrics: NetEvaluation, path: Path) -> None:
+    """Write the metrics of a net, whole or not at all."""
     path.parent.mkdir(exist_ok=True)
-    tensors = {name: value.contiguous() for name, value in asdict(verdict).items()}
+    tensors = {name: value.contiguous() for name, value in asdict(metrics).items()}
     with atomic_path(path) as temporary:
         temporary.write_bytes(pack(tensors))
 
 
-def load_verdict(path: Path, images: int | None = None) -> Verdict:
-    """Read a verdict back, on so many test `images` where that is known.
+def load_evaluation(path: Path, images: int | None = None) -> NetEvaluation:
+    """Return the metrics written to `path`, on so many test `images` where that is known.
 
     Raises `RunError`, naming the file, if it is missing, damaged, or of other images.
     """
@@ -117,11 +118,11 @@ def load_verdict(path: Path, images: int | None = None) -> Verdict:
     check_shapes(tensors, _SHAPES, str(path), error=RunError, known=known)
     if cosine is not None:
         tensors["cosine"] = cosine
-    return Verdict(**{field.name: tensors[field.name] for field in fields(Verdict)})
+    return NetEvaluation(**{field.name: tensors[field.name] for field in fields(NetEvaluation)})
 
 
 def mean_or_none(values: Tensor) -> float | None:
-    """The mean of the entries that are numbers; None where there is none."""
+    """Return the mean of the entries that are numbers; None where there is none."""
     kept = values[~torch.isnan(values)]
     return float(kept.mean()) if len(kept) else None
 
@@ -130,12 +131,12 @@ def mean_or_none(values: Tensor) -> float | None:
 class TrainNet:
     """Train a fresh net of `architecture` (as on a card) and keep it under `name`.
 
-    `part` is what it trains on (see `Workspace.examples`). With `scored`, the result tells its
-    accuracy, transferability and gradients on val. Without a `name` nothing is kept.
+    `part` is what it trains on (see `Workspace.examples`). With `scored`, the result has its
+    accuracy, transfer and gradients on val. Without a `name` the net is not kept.
 
-    `epochs` are those of the config unless given. `parents` are heirlooms whose weights it starts
-    from, `heirloom` the name under which it leaves its own. With a `preprocessing` it does that
-    with pictures instead of normalising by the data's statistics.
+    `epochs` are those of the config unless given. `parents` name the kept weights it starts from,
+    `kept_as` is the name under which its own are kept for its children. With a `preprocessing` it
+    applies that to images instead of normalising by the data's statistics.
     """
 
     run_path: str
@@ -148,19 +149,19 @@ class TrainNet:
     scored: bool = False
     epochs: int | None = None
     parents: tuple[str, ...] = ()
-    heirloom: str = ""
+    kept_as: str = ""
     preprocessing: models.Preprocessing | None = None
     scratch: str | None = None
 
     def run(self) -> dict[str, Any]:
-        """Train; returns plain, finite numbers.
+        """Train; return plain, finite numbers.
 
         Raises `DivergedError` where the net or its gradients are not finite, and
         `InvalidCandidateError` where there is no such net for this data.
         """
         space = open_workspace(self.run_path, self.scratch)
         net = self._fresh_net(space)
-        inherited = inherit(net, [space.heirloom(each) for each in self.parents])
+        inherited = inherit(net, [space.inherited(each) for each in self.parents])
         config = space.config.training(penalised=self.penalised, final=self.final, seed=self.seed)
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
@@ -171,8 +172,8 @@ class TrainNet:
         if self.name:
             space.net_path(self.name).parent.mkdir(exist_ok=True)
             models.save(net, space.net_path(self.name), training=repr(config))
-        if self.heirloom:
-            space.leave(self.heirloom, net)
+        if self.kept_as:
+            space.keep_for_children(self.kept_as, net)
         size = models.cost(net, space.splits.train.shape)
         result = {"params": size.params, "macs": size.macs, **_summary(history)}
         if self.parents:
@@ -199,7 +200,7 @@ class TrainNet:
 
 
 def _summary(history: training.History) -> dict[str, Any]:
-    """The numbers of a training; its seconds are the ledger's, results must not vary."""
+    """Return the numbers of a training, without its seconds: results must not vary."""
     records = [replace(record, seconds=0.0) for record in history.records]
     curves = {
         "train_loss": [record.train_loss for record in records],
@@ -215,7 +216,7 @@ def _summary(history: training.History) -> dict[str, Any]:
 
 
 def finite_gradients(net: models.Classifier, space: Workspace) -> Tensor:
-    """Input gradients of a trained net on `val_sample`, float32 (n,C,H,W).
+    """Return input gradients of a trained net on `val_sample`, float32 (n,C,H,W).
 
     The last step of a training is followed by no loss that would show where it led, and attacks
     need gradients. Raises `DivergedError` unless all weights and gradients are finite.
@@ -228,32 +229,32 @@ def finite_gradients(net: models.Classifier, space: Workspace) -> Tensor:
 
 
 def score(net: models.Classifier, space: Workspace, gradients: Tensor) -> dict[str, Any]:
-    """What a search sees of a net, all of it on val, nothing on test.
+    """Return the measures of a net that a search sees: all on val, none on test.
 
     `gradients` are the net's input gradients on `val_sample`.
     `transfer` is the share of R's adversarials that the net gets wrong among the `transfer_n`
     images that both classify correctly when clean.
     """
-    made = space.adversarials("R", "val", flipped=False)
+    adversarials = space.adversarials("R", "val", flipped=False)
     labels = space.splits.val.labels
     right = attacks.predict(net, space.splits.val.images).argmax(dim=1) == labels
-    misled = attacks.predict(net, made.images).argmax(dim=1) != labels
-    common = right & made.correct
-    found = evaluation.alignment(gradients, space.reference_val_gradients)
-    cosine = found.cosine[~found.cosine.isnan()]
+    fooled = attacks.predict(net, adversarials.images).argmax(dim=1) != labels
+    common = right & adversarials.correct
+    aligned = evaluation.alignment(gradients, space.reference_val_gradients)
+    cosine = aligned.cosine[~aligned.cosine.isnan()]
     # A net right on nothing that R is right on has no transferability: it counts as the worst.
     return {
         "accuracy": float(right.double().mean()),
-        "transfer": float(misled[common].double().mean()) if bool(common.any()) else 1.0,
+        "transfer": float(fooled[common].double().mean()) if bool(common.any()) else 1.0,
         "transfer_n": int(common.sum()),
         "cos": float(cosine.mean()) if len(cosine) else 0.0,
         "cos_abs": float(cosine.abs().mean()) if len(cosine) else 0.0,
-        "grad_norm": float(found.norm.mean()),
+        "grad_norm": float(aligned.norm.mean()),
     }
 
 
 def _own(net: models.Classifier, space: Workspace) -> dict[str, float]:
-    """The objectives of a person's own; raises `DivergedError` for one that is no finite number."""
+    """Return the user's own objectives; raises `DivergedError` for one that is not finite."""
     values = {
         name: float(measure(net, space.splits.val))
         for name, measure in space.config.own_measures().items()
@@ -272,28 +273,28 @@ class PrepareReference:
     scratch: str | None = None
 
     def run(self) -> dict[str, Any]:
-        """Returns how many gradients have no direction, R's accuracy on val, and on how much of
-        what it gets right its own adversarials fool it."""
+        """Return the gradients without a direction, R's accuracy on val, and the share of the
+        images it gets right on which its own adversarials fool it."""
         space = open_workspace(self.run_path, self.scratch)
         gradients = space.reference_gradients
-        made = space.adversarials("R", "val", flipped=False)
+        adversarials = space.adversarials("R", "val", flipped=False)
         return {
             "gradients": gradients.norms.numel(),
             "masked": gradients.masked,
-            "accuracy": float(made.correct.double().mean()),
-            "fooled": float(made.fooled[made.correct].double().mean()),
+            "accuracy": float(adversarials.correct.double().mean()),
+            "fooled": float(adversarials.fooled[adversarials.correct].double().mean()),
         }
 
 
 @dataclass(frozen=True)
-class JudgeNet:
-    """Judge the net `name` on test, against adversarials of R, of the surrogate and its own."""
+class EvaluateNet:
+    """Evaluate the net `name` on test, with adversarials of R, of the surrogate and its own."""
 
     run_path: str
     name: str
     scratch: str | None = None
 
     def run(self) -> dict[str, Any]:
-        """Returns scalars; what happened to each image goes to `evaluation/`."""
+        """Return scalars; the results image by image go to `evaluation/`."""
         space = open_workspace(self.run_path, self.scratch)
-        return judge(self.name, space)
+        return evaluate_on_test(self.name, space)

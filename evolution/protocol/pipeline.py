@@ -1,41 +1,48 @@
-"""The experiment from the reference to the verdicts, as tasks that make each other possible.
+"""The protocol: R → baselines → search → final training → test evaluation, in one script.
 
 R, unless it is given, and the surrogate are trained; R's gradients and adversarials are prepared;
-R's architecture is tried at trial budget, which sets the search's yardstick (R itself does where
-its architecture cannot be built again); the search and its random control run; the chosen nets and
-all controls are trained and judged. Nothing waits for a phase to end that it does not depend on.
+R's architecture is trained at trial budget, which sets the searches' accuracy threshold (R itself
+does where its architecture cannot be built again); the search and its random control run; the
+selected nets and all controls are trained in full and evaluated on test. The parts are coroutines:
+nothing waits for a phase to end that it does not depend on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from evolution.genotype import Trial
 from evolution.halving import rungs
-from evolution.protocol.final_training import Finals
-from evolution.protocol.jobs import PrepareReference, TrainNet
-from evolution.protocol.reference import ARMS, PLAYERS, Recipe, open_reference, recipe
-from evolution.protocol.trials import Search, promotion_task, reusable, surroundings
-from evolution.protocol.workspace import REFERENCE, SURROGATE, Workspace, make_scratch
-from evolution.runner.scheduler import Agenda, Task
-from evolution.runner.searches import Choice, Contender, Yardstick, open_arm, ranked
+from evolution.protocol.jobs import EvaluateNet, PrepareReference, TrainNet
+from evolution.protocol.reference import Recipe, open_reference, recipe
+from evolution.protocol.roles import (
+    PENALISED,
+    REFERENCE,
+    SEARCHES,
+    SURROGATE,
+    TrialId,
+)
+from evolution.protocol.search import CandidateTasks, Search, context_of, reusable, run_search
+from evolution.protocol.selection import AccuracyThreshold, Selection, ranked
+from evolution.protocol.workspace import Workspace, make_scratch
+from evolution.runner import Pending, Scheduler, Task, trial_of
 from robustkit import models
 from robustkit.compute import derive_seed
 from robustkit.errors import RunError
-from robustkit.jobs import Executor
+from robustkit.jobs import Executor, Job
 from robustkit.runs import Entry, Ledger
 
 # Smaller goes first: what others wait for, then the searches, then what merely has to be done.
-FIRST, SEARCH, CHOSEN, CONTROL, FILLER = range(5)
+FIRST, SEARCH, SELECTED, CONTROL, FILLER = range(5)
 
 
-class Evolution:
-    """One run. After `run()`, `prepared`, `baseline` and `choices` say what was found on the way.
+class Protocol:
+    """One run of the protocol.
 
-    `reference` says what R is; `prepared` is R's result of `PrepareReference`; `baseline` the
-    trials of R's architecture without ("R2") and with the penalty ("Rp"), empty where it cannot be
-    built again; `choices` has the players E, E0 and RS for keys.
+    `reference` says what R is. After `run()`, `prepared` is R's result of `PrepareReference`;
+    `baseline` the trials of R's architecture without ("R2") and with the penalty ("Rp"), empty
+    where it cannot be built again; `selections` has the roles E, E0 and RS for keys.
     """
 
     def __init__(
@@ -43,187 +50,254 @@ class Evolution:
         space: Workspace,
         executor: Executor,
         ledger: Ledger,
-        on_trial: Callable[[Entry], None],
+        on_entry: Callable[[Entry], None],
     ) -> None:
         self.space, self.config = space, space.config
         self.prepared: dict[str, Any] = {}
         self.baseline: dict[str, dict[str, Any]] = {}
-        self.choices: dict[str, Choice] = {}
-        self._rungs = rungs(self.config.epochs, self.config.halving) if self.config.halving else ()
-        self._searches: dict[str, Search] = {}
+        self.selections: dict[str, Selection] = {}
+        self._lower = (
+            rungs(self.config.epochs, self.config.halving)[:-1] if self.config.halving else ()
+        )
         self._path, self._scratch = str(space.folder.path.resolve()), str(space.scratch)
         self._executor, self._ledger = executor, ledger
         other = reusable(space.folder.config.get("reuse"))
-        self._agenda = Agenda(executor, ledger, on_trial, other)
+        self._scheduler = Scheduler(executor, ledger, on_entry, other)
         self.reference = open_reference(space)
-        missing = self.reference.left_out
-        self._finals = Finals(space, self._agenda, judging_priority=FILLER, left_out=missing)
+        self._roles = [role for role in PENALISED if role not in self.reference.left_out]
         self._recipe = recipe(REFERENCE, self.config.reference, space, given=self.reference.given)
+        self._tested: set[str] = set()
 
     def run(self) -> None:
-        """Everything, from wherever the ledger says the run has come to."""
+        """Carry out everything, from wherever the ledger says that the run has come to."""
         make_scratch(self.space.scratch)
         self.space.share_images(self._executor)  # views are written once, before workers map them
-        if self.reference.given:
-            self._prepare()
-        else:
-            self._train(REFERENCE, self._recipe, lambda trial: self._prepare())
-        surrogate = recipe(SURROGATE, self.config.surrogate, self.space)
-        self._train(SURROGATE, surrogate, lambda trial: self._finals.ready("surrogate"))
-        if "R2" not in self.reference.left_out:
-            self._finals.enter("R2", self._recipe, "reference", priority=FILLER)
-        self._agenda.work()
-        self._agenda.check()
-        self._finals.check()
+        self._scheduler.run(self._script())
+        self._scheduler.check()
+        for role in self._roles:
+            if role not in self._tested:
+                raise RunError(f"no training of {role} succeeded: see {self._path}'s ledger")
 
-    def _train(self, name: str, recipe: Recipe, then: Callable[[Entry], None]) -> None:
+    async def _script(self) -> None:
+        start = self._scheduler.start
+        prepared = start(self._prepare_reference())
+        surrogate = start(self._train_surrogate())
+        self._reference_tested = start(self._test_reference(prepared, surrogate))
+        finals: list[Pending[None]] = []
+        if "R2" in self._roles:
+            finals.append(start(self._final("R2", self._recipe, "reference", priority=FILLER)))
+
+        await prepared
+        baseline = start(self._baseline())
+        if "Rp" in self._roles:
+            finals.append(start(self._final("Rp", self._recipe, "reference", priority=FILLER)))
+
+        measured, context = await baseline, context_of(self.space)
+        for name, priority in (("evolve", SEARCH), ("random", CONTROL)):
+            finals.append(start(self._search(name, measured, context, priority=priority)))
+        for each in (self._reference_tested, *finals):
+            await each
+
+    # ------------------------------------------------------------------ R, surrogate, baselines
+
+    async def _prepare_reference(self) -> None:
+        """Train R unless it is given; compute its gradients, and its adversarials on val."""
+        if not self.reference.given:
+            await self._train(REFERENCE, self._recipe)
+        job = PrepareReference(self._path, self._scratch)
+        entry = await self._needed(TrialId(stage="prepare"), job, priority=FIRST)
+        self.prepared = entry.result or {}
+        self.space.share_gradients(self._executor)
+
+    async def _train_surrogate(self) -> None:
+        await self._train(SURROGATE, recipe(SURROGATE, self.config.surrogate, self.space))
+
+    async def _train(self, role: str, recipe: Recipe) -> None:
         """Train R or the surrogate on the training split."""
         job = TrainNet(
             run_path=self._path,
             architecture=recipe.architecture,
-            seed=derive_seed(self.config.seed, "net", name),
+            seed=derive_seed(self.config.seed, "net", role),
             part="train",
             penalised=False,
             final=True,
-            name=name,
+            name=role,
             preprocessing=recipe.preprocessing,
             scratch=self._scratch,
         )
-        task_id = f"reference/{name}"
-        task = Task(id=task_id, arm="reference", key=task_id, job=job, needed=True)
-        self._agenda.add(task, then, priority=FIRST)
+        await self._needed(TrialId(stage="reference", role=role), job, priority=FIRST)
 
-    def _prepare(self) -> None:
-        job = PrepareReference(self._path, self._scratch)
-        task = Task(id="prepare", arm="reference", key="prepare", job=job, needed=True)
-        self._agenda.add(task, self._after_preparation, priority=FIRST)
+    async def _baseline(self) -> Mapping[str, Mapping[str, float]]:
+        """Train R's architecture at trial budget; return what the searches need of it.
 
-    def _after_preparation(self, trial: Entry) -> None:
-        self.prepared = trial.result or {}
-        self.space.share_gradients(self._executor)
-        if self.reference.left_out:
-            self._search(self._as_baseline())
-            self._finals.ready("reference")
-            return
-        for name in ("R2", "Rp"):
-            self._agenda.add(self._baseline_task(name), partial(self._note, name), priority=FIRST)
-        for epochs in self._rungs[:-1]:
-            task, name = self._baseline_task("R2", epochs), f"R2/{epochs}"
-            self._agenda.add(task, partial(self._note, name), priority=FIRST)
-        self._finals.ready("reference")
-        self._finals.enter("Rp", self._recipe, "reference", priority=FILLER)
-
-    def _as_baseline(self) -> dict[str, dict[str, Any]]:
-        """R itself in place of its architecture at trial budget, where that cannot be built."""
-        size = models.cost(self.space.net(REFERENCE), self.space.splits.train.shape)
-        itself = {"accuracy": self.prepared["accuracy"], "macs": size.macs}
-        names = ("R2", *(f"R2/{epochs}" for epochs in self._rungs[:-1]))
-        return dict.fromkeys(names, itself)
-
-    def _baseline_task(self, name: str, epochs: int | None = None) -> Task:
-        """R's architecture at trial budget: what a candidate would do if it were R2 or R'.
-
-        With `epochs`, the same on a lower rung.
+        That are accuracy and MACs of "R2", and of "R2/EPOCHS" on each lower rung. The trial with
+        the penalty ("Rp") is needed by the report alone, and not waited for.
         """
+        if self.reference.left_out:
+            size = models.cost(self.space.net(REFERENCE), self.space.splits.train.shape)
+            itself = {"accuracy": self.prepared["accuracy"], "macs": size.macs}
+            return dict.fromkeys(("R2", *(f"R2/{epochs}" for epochs in self._lower)), itself)
+        needed = [self._scheduler.start(self._baseline_trial("R2"))]
+        self._scheduler.start(self._baseline_trial("Rp"))
+        needed += [self._scheduler.start(self._baseline_trial("R2", each)) for each in self._lower]
+        for each in needed:
+            await each
+        return self.baseline
+
+    async def _baseline_trial(self, role: str, epochs: int | None = None) -> None:
+        """Train R's architecture as a candidate, for the `epochs` of a lower rung if given."""
         job = TrainNet(
             run_path=self._path,
             architecture=self._recipe.architecture,
             seed=derive_seed(self.config.seed, "reference", 0),
             part="trial",
-            penalised=PLAYERS[name],
+            penalised=PENALISED[role],
             final=False,
             scored=True,
             epochs=epochs,
             preprocessing=self._recipe.preprocessing,
             scratch=self._scratch,
         )
-        task_id = f"baseline/{name}" if epochs is None else f"baseline/{name}/{epochs}"
-        return Task(id=task_id, arm="baseline", key=task_id, job=job, needed=True)
+        name = TrialId(stage="baseline", role=role, epochs=epochs)
+        entry = await self._needed(name, job, priority=FIRST)
+        self.baseline[role if epochs is None else f"{role}/{epochs}"] = entry.result or {}
 
-    def _note(self, name: str, trial: Entry) -> None:
-        self.baseline[name] = trial.result or {}
-        yardsticks = {"R2", *(f"R2/{epochs}" for epochs in self._rungs[:-1])}
-        if name in yardsticks and yardsticks <= set(self.baseline):
-            self._search(self.baseline)
+    # ------------------------------------------------------------------------ search, selection
 
-    def _search(self, baseline: dict[str, dict[str, Any]]) -> None:
-        around, config = surroundings(self.space), self.config
-        for arm, priority in (("evolve", SEARCH), ("random", CONTROL)):
-            search = Search(
-                arm=arm,
-                run_path=self._path,
-                scratch=self._scratch,
-                seed=config.seed,
-                around=around,
-                inherit=config.inherit,
-            )
-            self._searches[arm] = search
-            open_arm(
-                search,
-                config,
-                self.space.splits,
-                baseline,
-                self._agenda,
-                self._ledger,
-                priority=priority,
-                done=partial(self._after_search, arm),
-            ).advance()
+    async def _search(
+        self,
+        name: str,
+        baseline: Mapping[str, Mapping[str, float]],
+        context: str,
+        *,
+        priority: int,
+    ) -> None:
+        """Search, select, and carry the selected architecture through to the test evaluation."""
+        search = Search(
+            name=name,
+            run_path=self._path,
+            scratch=self._scratch,
+            seed=self.config.seed,
+            context=context,
+        )
+        trials = await run_search(
+            search,
+            self.config,
+            self.space.splits,
+            baseline,
+            self._scheduler,
+            self._ledger,
+            priority=priority,
+        )
+        selection = self._select(name, trials)
+        if self.config.promote:
+            order = ranked(trials, selection.threshold.value)
+            selection = await self._promote(search, order[: self.config.promote], selection)
+        genotype = selection.trial.candidate.genotype
+        built_of = Recipe({"family": "blueprint", "blueprint": genotype.blueprint().to_dict()})
+        finals = []
+        for role in SEARCHES[name]:
+            self.selections[role] = selection
+            final = self._final(role, built_of, genotype.key(), priority=SELECTED)
+            finals.append(self._scheduler.start(final))
+        for each in finals:
+            await each
 
-    def _after_search(self, arm: str, found: list[Contender]) -> None:
-        if not found:
-            halved = self.config.halving is not None and arm == "evolve"
-            rungs_told = "or got to the last rung " if halved else ""
+    def _select(self, name: str, trials: Sequence[Trial]) -> Selection:
+        """Select among the trials of a search; raises `RunError` where none succeeded."""
+        if not trials:
+            halved = self.config.halving is not None and name == "evolve"
+            last_rung = "or got to the last rung " if halved else ""
             raise RunError(
-                f"no candidate of the arm '{arm}' succeeded {rungs_told}at trial budget: see the "
+                f"no candidate of the arm '{name}' succeeded {last_rung}at trial budget: see the "
                 "ledger's reasons"
             )
         if self.reference.left_out:
-            name, accuracy = "R's validation accuracy", self.prepared["accuracy"]
+            threshold = self._reference_threshold()
         else:
-            name, accuracy = "R's architecture at trial budget", self.baseline["R2"]["accuracy"]
-        yardstick = Yardstick(name, accuracy, self.config.tolerance)
-        order = ranked(found, yardstick.threshold)
-        choice = Choice(order[0], yardstick, len(found))
-        if self.config.promote:
-            self._promote(arm, order[: self.config.promote], choice)
-        else:
-            self._choose(arm, choice)
+            what, accuracy = "R's architecture at trial budget", self.baseline["R2"]["accuracy"]
+            threshold = AccuracyThreshold(what, accuracy, self.config.tolerance)
+        return Selection(ranked(trials, threshold.value)[0], threshold, len(trials))
 
-    def _promote(self, arm: str, promoted: list[Contender], otherwise: Choice) -> None:
-        """Try the best again at the finalists' budget; the rule then chooses among them.
+    async def _promote(
+        self, search: Search, promoted: Sequence[Trial], otherwise: Selection
+    ) -> Selection:
+        """Train the best again at the budget of final training, and select among them.
 
-        Where every such trial fails, the choice is `otherwise`, made from the trials alone; not
+        Where every such trial fails, return `otherwise`, selected from the trials alone, except
         where those inherited.
         """
-        results: dict[int, Entry] = {}
-
-        def then(trial: Entry) -> None:
-            results[int(trial.payload["number"])] = trial
-            if len(results) < len(promoted):
-                return
-            again = [
-                Contender(each.candidate, result)
-                for each in promoted
-                if (result := results[each.candidate.number].result) is not None
-            ]
-            yardstick = Yardstick(
-                "R's validation accuracy", self.prepared["accuracy"], self.config.tolerance
+        tasks = CandidateTasks(search)
+        entries = [
+            self._scheduler.submit(tasks.promotion(trial.candidate), priority=SELECTED)
+            for trial in promoted
+        ]
+        again = [
+            trial_of(trial.candidate, await entry)
+            for trial, entry in zip(promoted, entries, strict=True)
+        ]
+        threshold = self._reference_threshold()
+        order = ranked([trial for trial in again if trial.values is not None], threshold.value)
+        if order:
+            return Selection(order[0], threshold, len(order))
+        if self.config.inherit and self.config.halving is None:
+            raise RunError(
+                f"every promoted candidate of the arm '{search.name}' failed, and the others have "
+                "inherited: see the ledger's reasons"
             )
-            order = ranked(again, yardstick.threshold)
-            if not order and self.config.inherit and self.config.halving is None:
-                raise RunError(
-                    f"every promoted candidate of the arm '{arm}' failed, and the others have "
-                    "inherited: see the ledger's reasons"
-                )
-            self._choose(arm, Choice(order[0], yardstick, len(again)) if order else otherwise)
+        return otherwise
 
-        for each in promoted:
-            task = promotion_task(self._searches[arm], each.candidate)
-            self._agenda.add(task, then, priority=CHOSEN)
+    def _reference_threshold(self) -> AccuracyThreshold:
+        accuracy, tolerance = self.prepared["accuracy"], self.config.tolerance
+        return AccuracyThreshold("R's validation accuracy", accuracy, tolerance)
 
-    def _choose(self, arm: str, choice: Choice) -> None:
-        genotype = choice.chosen.candidate.genotype
-        blueprint = Recipe({"family": "blueprint", "blueprint": genotype.blueprint().to_dict()})
-        for player in ARMS[arm]:
-            self.choices[player] = choice
-            self._finals.enter(player, blueprint, genotype.key(), priority=CHOSEN)
+    # ------------------------------------------------------------- final training, test evaluation
+
+    async def _final(self, role: str, recipe: Recipe, key: str, *, priority: int) -> None:
+        """Train a role's nets from scratch on train and val, and evaluate each on test.
+
+        Nets of one `key` start from the same weights, with or without penalty. A training that
+        fails is left out; R is evaluated first, which crafts the adversarials that all others meet.
+        """
+
+        async def train_and_test(replicate: int) -> None:
+            name = TrialId(stage="final", role=role, replicate=replicate)
+            job = TrainNet(
+                run_path=self._path,
+                architecture=recipe.architecture,
+                seed=derive_seed(self.config.seed, key, "final", replicate),
+                part="all",
+                penalised=PENALISED[role],
+                final=True,
+                name=name.net,
+                preprocessing=recipe.preprocessing,
+                scratch=self._scratch,
+            )
+            trained = await self._scheduler.submit(_task(name, job), priority=priority)
+            if trained.outcome == "Ok":
+                await self._reference_tested
+                await self._test(role, replicate)
+
+        for each in [
+            self._scheduler.start(train_and_test(replicate))
+            for replicate in range(self.config.final_seeds)
+        ]:
+            await each
+
+    async def _test_reference(self, prepared: Pending[None], surrogate: Pending[None]) -> None:
+        await prepared
+        await surrogate
+        await self._test(REFERENCE)
+
+    async def _test(self, role: str, replicate: int | None = None) -> None:
+        """Evaluate a net on test."""
+        name = TrialId(stage="test", role=role, replicate=replicate)
+        await self._needed(name, EvaluateNet(self._path, name.net, self._scratch), priority=FILLER)
+        self._tested.add(role)
+
+    def _needed(self, name: TrialId, job: Job, *, priority: int) -> Pending[Entry]:
+        return self._scheduler.submit(_task(name, job, needed=True), priority=priority)
+
+
+def _task(name: TrialId, job: Job, *, needed: bool = False) -> Task:
+    return Task(id=str(name), stage=name.arm, key=str(name), job=job, needed=needed)

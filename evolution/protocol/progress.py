@@ -6,11 +6,10 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import Self
 
-from evolution.protocol.trials import lower_rungs
+from evolution.protocol.roles import SEARCHES
+from evolution.protocol.search import lower_rungs
 from robustkit.runs import Entry, RunFolder
 from robustkit.runs.progress import open_progress
-
-SEARCHES = ("evolve", "random")
 
 
 class Live:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 
 from evolution.protocol.result import ReferenceNote
-from evolution.protocol.workspace import REFERENCE, Workspace
+from evolution.protocol.roles import CONTROLS, REFERENCE
+from evolution.protocol.workspace import Workspace
 from robustkit import models
 from robustkit.attacks import predict
 from robustkit.cli.models import fitted, resolve_net
@@ -19,11 +20,8 @@ from robustkit.evaluation import check_clean
 from robustkit.models.resolve import ZOO_NAME, is_file, parse
 from robustkit.models.sources.factory import FACTORY
 from robustkit.reading import check_kind
-from robustkit.runs import Entry, read_object
+from robustkit.runs import read_object
 from robustkit.stats import Rate, wilson
-
-# Those of R's architecture, trained by us.
-CONTROLS = ("R2", "Rp")
 
 
 @dataclass(frozen=True)
@@ -242,11 +240,6 @@ def _flat(tensor: torch.Tensor) -> bool:
 
 NOTED = "reference.json"
 
-# Nets of the final comparison beside R: name, and whether it is trained with the penalty.
-PLAYERS = {"R2": False, "Rp": True, "E": True, "E0": False, "RS": True}
-# Which of them come from which search.
-ARMS = {"evolve": ("E", "E0"), "random": ("RS",)}
-
 
 class Recipe(NamedTuple):
     """What a net is built of: its architecture as on a card, and its own preprocessing.
@@ -305,13 +298,3 @@ def _leave(space: Workspace) -> dict[str, Any]:
     """What the run's options allow: to fetch weights, and to run functions that files name."""
     settings = space.folder.config
     return {"download": bool(settings["download"]), "trust": settings.get("trust") or ()}
-
-
-def judged_names(trials: Iterable[Entry]) -> dict[str, list[str]]:
-    """Names of the judged nets by player, in order: {"R": ["R"], "E": ["E-0", "E-1"], …}."""
-    names: dict[str, list[str]] = {}
-    for trial in trials:
-        if trial.arm == "judge" and trial.outcome == "Ok":
-            name = trial.id.split("/")[1]
-            names.setdefault(name.split("-")[0], []).append(name)
-    return names

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict, cast, get_args
 
 from msgspec import Meta
 
-from evolution import Genotype
+from evolution.genotype import Genotype
+from evolution.protocol.roles import SEARCHES, TrialId
 from robustkit.errors import ModelError, RunError
 from robustkit.jobs import Outcome
 from robustkit.reading import check_kind, printable
@@ -224,23 +225,12 @@ def _check_players(summary: Summary, where: str) -> None:
 
 
 OUTCOMES = {kind.__name__ for kind in get_args(Outcome)}
-SEARCHES = ("evolve", "random")
-CANDIDATES = (
-    *SEARCHES,
-    *(f"rungs-{arm}" for arm in SEARCHES),
-    *(f"promote-{arm}" for arm in SEARCHES),
-)
-"""The arms whose trials are of candidates."""
-
-_PLAYER = r"(R2|Rp|E|E0|RS)-\d+"
-# Of the other arms: what their trials are called.
-_IDS = {
-    "reference": re.compile(r"prepare|reference/(R|S)"),
-    "baseline": re.compile(r"baseline/(R2|Rp)(/\d+)?"),
-    "final": re.compile(f"final/{_PLAYER}"),
-    "judge": re.compile(f"judge/(R|{_PLAYER})"),
+_NEEDED = ("reference", "prepare", "baseline", "test")
+"""The stages of which failures end a run and are never recorded."""
+_OF_CANDIDATES = ("search", "rung", "promotion")
+_ARMS = {"reference", "baseline", "final", "judge"} | {
+    TrialId(stage=stage, search=search).arm for stage in _OF_CANDIDATES for search in SEARCHES
 }
-_NEEDED = ("reference", "baseline", "judge")
 
 
 class CandidateRow(TypedDict):
@@ -299,63 +289,62 @@ class Judged(TypedDict):
     whitebox_acc: Share
 
 
-def check_rows(trials: Iterable[Entry], path: Path, own: Sequence[str] = ()) -> None:
-    """Check that the trials in the ledger at `path` are such as an evolution records.
+def check_rows(entries: Iterable[Entry], path: Path, own: Sequence[str] = ()) -> None:
+    """Check that the entries of the ledger at `path` are such as an evolution records.
 
-    `own` are objectives of a person's own, which every candidate's result tells. Raises `RunError`,
-    naming ledger and trial.
+    `own` are the user's own objectives, which every candidate's result has. Raises `RunError`,
+    naming ledger and entry.
     """
-    for trial in trials:
-        where = f"{path}: trial '{printable(trial.id)}'"
-        if trial.outcome not in OUTCOMES:
-            raise RunError(f"{where}: unknown outcome '{printable(trial.outcome)}'")
-        if (trial.outcome == "Ok") != (trial.result is not None):
-            raise RunError(f"{where}: {trial.outcome}, and its result is {_there(trial.result)}")
-        if trial.arm in _NEEDED and trial.result is None:
-            raise RunError(f"{where}: {trial.outcome}, which ends a run and is never recorded")
-        if trial.arm in CANDIDATES:
-            _check_candidate(trial, where)
-        elif trial.arm not in _IDS:
-            raise RunError(f"{where}: no evolution has a part '{printable(trial.arm)}'")
-        elif _IDS[trial.arm].fullmatch(trial.id) is None or trial.key != trial.id:
-            raise RunError(f"{where}: not what a trial of '{trial.arm}' is called")
-        if trial.result is not None:
-            check_kind(trial.result, _kind_of(trial), f"{where}: result", error=RunError)
-            if trial.arm in CANDIDATES or trial.arm == "baseline":
-                _check_own(trial.result, own, where)
+    for entry in entries:
+        where = f"{path}: trial '{printable(entry.id)}'"
+        if entry.outcome not in OUTCOMES:
+            raise RunError(f"{where}: unknown outcome '{printable(entry.outcome)}'")
+        if (entry.outcome == "Ok") != (entry.result is not None):
+            there = "missing" if entry.result is None else "there"
+            raise RunError(f"{where}: {entry.outcome}, and its result is {there}")
+        if entry.arm not in _ARMS:
+            raise RunError(f"{where}: no evolution has a part '{printable(entry.arm)}'")
+        fields = TrialId.parse(entry.id)
+        if fields is None or fields.arm != entry.arm:
+            raise RunError(f"{where}: not what a trial of '{entry.arm}' is called")
+        if fields.stage in _NEEDED and entry.result is None:
+            raise RunError(f"{where}: {entry.outcome}, which ends a run and is never recorded")
+        if fields.stage in _OF_CANDIDATES:
+            _check_candidate(entry, fields, where)
+        elif entry.key != entry.id:
+            raise RunError(f"{where}: not what a trial of '{entry.arm}' is called")
+        if entry.result is not None:
+            check_kind(entry.result, _kind_of(fields), f"{where}: result", error=RunError)
+            if fields.stage in (*_OF_CANDIDATES, "baseline"):
+                _check_own(entry.result, own, where)
 
 
-def _check_candidate(trial: Entry, where: str) -> None:
-    told = check_kind(trial.payload, CandidateRow, f"{where}: payload", error=RunError)
+def _check_candidate(entry: Entry, fields: TrialId, where: str) -> None:
+    row = check_kind(entry.payload, CandidateRow, f"{where}: payload", error=RunError)
     try:
-        key = Genotype.from_dict(told["genotype"]).key()
+        key = Genotype.from_dict(row["genotype"]).key()
     except ModelError as error:
         raise RunError(f"{where}: {error}") from None
-    if told["genotype_key"] != key or trial.key.split("/")[:2] != [key, str(told["rung"])]:
+    if row["genotype_key"] != key or entry.key.split("/")[:2] != [key, str(row["rung"])]:
         raise RunError(f"{where}: its key is not that of its genotype, {key}")
-    lower = trial.arm.startswith("rungs-")
-    name = f"{trial.arm}/{told['number']:04d}" + (f"/{told.get('epochs')}" if lower else "")
-    if trial.id != name or lower != ("epochs" in told):
-        raise RunError(f"{where}: its payload is that of '{name}'")
-    if (told["rung"] == 1) != trial.arm.startswith("promote-"):
-        raise RunError(f"{where}: rung {told['rung']} is none of '{trial.arm}'")
-    if any(parent >= told["number"] for parent in told["parents"]):
-        raise RunError(f"{where}: its parents, {told['parents']}, do not come before it")
+    named = replace(fields, number=row["number"], epochs=row.get("epochs"))
+    if named != fields:
+        raise RunError(f"{where}: its payload is that of '{named}'")
+    if (row["rung"] == 1) != (fields.stage == "promotion"):
+        raise RunError(f"{where}: rung {row['rung']} is none of '{entry.arm}'")
+    if any(parent >= row["number"] for parent in row["parents"]):
+        raise RunError(f"{where}: its parents, {row['parents']}, do not come before it")
 
 
-def _kind_of(trial: Entry) -> type[Any]:
-    if trial.arm in CANDIDATES or trial.arm == "baseline":
+def _kind_of(fields: TrialId) -> type[Any]:
+    if fields.stage in (*_OF_CANDIDATES, "baseline"):
         return Scores
-    if trial.id == "prepare":
+    if fields.stage == "prepare":
         return Prepared
-    return Judged if trial.arm == "judge" else Training
+    return Judged if fields.stage == "test" else Training
 
 
-def _check_own(result: dict[str, Any], own: Sequence[str], where: str) -> None:
+def _check_own(result: Mapping[str, object], own: Sequence[str], where: str) -> None:
     for name in own:
         if type(result.get(name)) not in (int, float):
             raise RunError(f"{where}: result: '{name}' is no number")
-
-
-def _there(result: object) -> str:
-    return "missing" if result is None else "there"

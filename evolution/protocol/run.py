@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evolution.protocol.gallery import make_gallery, save_gallery
-from evolution.protocol.pipeline import Evolution
-from evolution.protocol.reference import judged_names
+from evolution.protocol.pipeline import Protocol
 from evolution.protocol.result import Event, Summary, check_rows, read_summary
+from evolution.protocol.roles import REFERENCE, SURROGATE, tested_nets
 from evolution.protocol.summary import summarise
-from evolution.protocol.workspace import REFERENCE, SURROGATE, Workspace, scratch_of
+from evolution.protocol.workspace import Workspace, scratch_of
 from robustkit.compute import single_thread
 from robustkit.errors import RunError
 from robustkit.jobs.run import executor_of
@@ -48,13 +48,13 @@ def evolve(
     ledger = Ledger.open(path) if begun else Ledger.create(path)
     with ledger, executor_of(folder.config) as executor:
         check_rows(ledger.trials(), path, sorted(space.config.own_measures()))
-        evolution = Evolution(space, executor, ledger, on_trial)
-        evolution.run()
+        protocol = Protocol(space, executor, ledger, on_trial)
+        protocol.run()
         folder.append_metrics({"event": "finished", "wall_seconds": time.monotonic() - start})
         wall = wall_seconds(folder)
         with single_thread():  # as in jobs: what is computed here is the same to the bit as well
-            save_gallery(make_gallery(space, judged_names(ledger.trials())), folder.file(GALLERY))
-            summary = summarise(evolution, ledger, fooled_by(space), wall)
+            save_gallery(make_gallery(space, tested_nets(ledger.trials())), folder.file(GALLERY))
+            summary = summarise(protocol, ledger, fooled_by(space), wall)
     space.clear_scratch()
     folder.write_summary(summary)  # last: a run that has it has ended
     told = read_summary(folder)

@@ -11,10 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evolution.protocol.jobs import Verdict, load_verdict, mean_or_none, verdict_path
-from evolution.protocol.pipeline import Evolution
-from evolution.protocol.reference import judged_names, warnings_about
-from evolution.protocol.trials import lower_rungs
+from evolution.protocol.jobs import (
+    NetEvaluation,
+    evaluation_path,
+    load_evaluation,
+    mean_or_none,
+)
+from evolution.protocol.pipeline import Protocol
+from evolution.protocol.reference import warnings_about
+from evolution.protocol.roles import ROLES, TrialId, id_of, tested_nets
 from robustkit.runs import Entry, Ledger
 from robustkit.stats import Gap, paired_gap, pooled_rate, wilson
 
@@ -39,7 +44,7 @@ class Comparison:
 
 
 def compare(
-    verdicts: Mapping[str, Sequence[Verdict]],
+    evaluations: Mapping[str, Sequence[NetEvaluation]],
     surrogate_fooled: Mask,
     flipped_fooled: Mask,
     *,
@@ -47,22 +52,22 @@ def compare(
 ) -> Comparison:
     """Compare R with R2, R', E, E0 and RS; R2 and R' may be missing.
 
-    `verdicts` has the players' names for keys and one verdict per training, "R" exactly one.
+    `evaluations` has the players' names for keys and one verdict per training, "R" exactly one.
     `surrogate_fooled`, `flipped_fooled` bool (N,) say which adversarials fool the net they were
     made on. Rates are over three denominators (methods §1): `headline` over the common set,
     `fooling` over those of it whose adversarial fools its source, `all` over all images.
     """
     common = np.logical_and.reduce(
-        [_stack(group, "correct").all(axis=0) for group in verdicts.values()]
+        [_stack(group, "correct").all(axis=0) for group in evaluations.values()]
     )
-    (reference,) = verdicts["R"]
+    (reference,) = evaluations["R"]
     sources = {
         "transfer_from_R": ("under_R", ~reference.under_own.numpy()),
         "transfer_from_R_flipped": ("under_flipped", flipped_fooled),
         "transfer_from_surrogate": ("under_surrogate", surrogate_fooled),
     }
     nets = {}
-    for name, group in verdicts.items():
+    for name, group in evaluations.items():
         nets[name] = _accuracies(group)
         if name != "R":
             for what, (field, fooled) in sources.items():
@@ -72,16 +77,16 @@ def compare(
         nets[name] |= _gradients(group)
 
     def gap(name: str) -> Gap:
-        wrong = [~_stack(verdicts[each], "under_R")[:, common] for each in (name, "E")]
+        wrong = [~_stack(evaluations[each], "under_R")[:, common] for each in (name, "E")]
         return paired_gap(wrong[0], wrong[1], seed=seed)
 
-    published = gap("Rp") if "Rp" in verdicts else None
+    published = gap("Rp") if "Rp" in evaluations else None
     return Comparison(nets, published, gap("RS"), gap("E0"), common)
 
 
-def _stack(group: Sequence[Verdict], field: str) -> Mask:
+def _stack(group: Sequence[NetEvaluation], field: str) -> Mask:
     """One field of several verdicts, bool (S,N)."""
-    return np.stack([getattr(verdict, field).numpy() for verdict in group])
+    return np.stack([getattr(metrics, field).numpy() for metrics in group])
 
 
 def _rates(wrong: Mask, fooled: Mask, common: Mask) -> dict[str, dict[str, Any]]:
@@ -91,7 +96,7 @@ def _rates(wrong: Mask, fooled: Mask, common: Mask) -> dict[str, dict[str, Any]]
     return {name: pooled_rate(wrong, among[name]).to_json() for name in DENOMINATORS}
 
 
-def _accuracies(group: Sequence[Verdict]) -> dict[str, Any]:
+def _accuracies(group: Sequence[NetEvaluation]) -> dict[str, Any]:
     clean = _stack(group, "correct").mean(axis=1)
     robust = (_stack(group, "correct") & _stack(group, "under_own")).mean(axis=1)
     return {
@@ -101,95 +106,101 @@ def _accuracies(group: Sequence[Verdict]) -> dict[str, Any]:
     }
 
 
-def _gradients(group: Sequence[Verdict]) -> dict[str, float | None]:
-    cosines = torch.cat([verdict.cosine for verdict in group])
+def _gradients(group: Sequence[NetEvaluation]) -> dict[str, float | None]:
+    cosines = torch.cat([metrics.cosine for metrics in group])
     return {
         "cos_mean": mean_or_none(cosines),
         "cos_abs_mean": mean_or_none(cosines.abs()),
-        "grad_norm_mean": mean_or_none(torch.cat([verdict.norm for verdict in group])),
+        "grad_norm_mean": mean_or_none(torch.cat([metrics.norm for metrics in group])),
         "zero_gradients": float(torch.isnan(cosines).double().mean()),
     }
 
 
-SEARCHES = ("evolve", "random")
-
-
 def summarise(
-    evolution: Evolution, ledger: Ledger, fooled: Mapping[str, Any], wall: float
+    protocol: Protocol, ledger: Ledger, fooled: Mapping[str, Any], wall: float
 ) -> dict[str, Any]:
-    """The figures of a finished run; everything but `seconds` depends on the config alone.
+    """Return the results of a finished run; all but `seconds` depend on the config alone.
 
     `fooled` holds bool (N,) arrays "surrogate" and "flipped"; `wall` is in seconds. `left_out` has
-    the players that there are not, with the reason; `gap` is None without R'.
+    the roles that there are not, with the reason; `gap` is None without R'.
     """
-    trials = ledger.trials()
-    names = judged_names(trials)
-    run, images = evolution.space.folder.path, len(evolution.space.splits.test)
-    verdicts = {
-        player: [load_verdict(verdict_path(run, name), images) for name in names[player]]
-        for player in ("R", "R2", "Rp", "E", "E0", "RS")
-        if player not in evolution.reference.left_out
+    entries = ledger.trials()
+    names = tested_nets(entries)
+    run, images = protocol.space.folder.path, len(protocol.space.splits.test)
+    evaluations = {
+        role: [load_evaluation(evaluation_path(run, name), images) for name in names[role]]
+        for role in ROLES
+        if role not in protocol.reference.left_out
     }
     comparison = compare(
-        verdicts, fooled["surrogate"], fooled["flipped"], seed=evolution.config.seed
+        evaluations, fooled["surrogate"], fooled["flipped"], seed=protocol.config.seed
     )
-    results = {trial.id: trial.result or {} for trial in trials}
-    for player, net in comparison.nets.items():
-        judged = results[f"judge/{names[player][0]}"]
-        net |= {"params": judged["params"], "macs": judged["macs"], "seeds": len(names[player])}
-    accuracy = wilson(evolution.prepared["accuracy"], len(evolution.space.splits.val))
-    searched = [trial for trial in trials if trial.arm in SEARCHES]
-    lower = [trial for trial in trials if trial.arm in map(lower_rungs, SEARCHES)]
+    ids = {entry.id: id_of(entry) for entry in entries}
+    sizes = {
+        ids[entry.id].net: entry.result or {} for entry in entries if ids[entry.id].stage == "test"
+    }
+    for role, net in comparison.nets.items():
+        size = sizes[names[role][0]]
+        net |= {"params": size["params"], "macs": size["macs"], "seeds": len(names[role])}
+    accuracy = wilson(protocol.prepared["accuracy"], len(protocol.space.splits.val))
+    searched = [entry for entry in entries if ids[entry.id].stage == "search"]
+    lower = [entry for entry in entries if ids[entry.id].stage == "rung"]
     return {
         "trials": len(searched),
-        "trials_by_arm": dict(Counter(trial.arm for trial in searched)),
+        "trials_by_arm": dict(Counter(entry.arm for entry in searched)),
         "trials_on_lower_rungs": len(lower),
-        "trials_from_cache": len(searched) - len({trial.key for trial in searched}),
-        "outcomes": dict(sorted(Counter(trial.outcome for trial in searched).items())),
+        "trials_from_cache": len(searched) - len({entry.key for entry in searched}),
+        "outcomes": dict(sorted(Counter(entry.outcome for entry in searched).items())),
         "nets": comparison.nets,
         "gap": None if comparison.gap is None else comparison.gap.to_json(),
         "search_gap": comparison.search_gap.to_json(),
         "penalty_gap": comparison.penalty_gap.to_json(),
-        "left_out": dict(evolution.reference.left_out),
+        "left_out": dict(protocol.reference.left_out),
         "warnings": warnings_about(
             accuracy,
-            evolution.space.splits.train.num_classes,
-            evolution.reference.published,
+            protocol.space.splits.train.num_classes,
+            protocol.reference.published,
         ),
         "common_images": int(comparison.common.sum()),
         "test_images": len(comparison.common),
-        "data": evolution.space.splits.name,
-        "data_digest": evolution.space.splits.test.digest(),
-        "reference": evolution.prepared
+        "data": protocol.space.splits.name,
+        "data_digest": protocol.space.splits.test.digest(),
+        "reference": protocol.prepared
         | {
-            "given": evolution.reference.given,
+            "given": protocol.reference.given,
             "validation_images": accuracy.n,
-            "published": evolution.reference.published,
-            "notes": list(evolution.reference.notes),
+            "published": protocol.reference.published,
+            "notes": list(protocol.reference.notes),
         },
         "baseline": {
             name: {key: value for key, value in result.items() if key != "curves"}
-            for name, result in sorted(evolution.baseline.items())
+            for name, result in sorted(protocol.baseline.items())
         },
-        "selection": {name: choice.to_dict() for name, choice in sorted(evolution.choices.items())},
+        "selection": {
+            role: selection.to_json() for role, selection in sorted(protocol.selections.items())
+        },
         "failed_finalists": [
-            trial.id for trial in trials if trial.arm == "final" and trial.outcome != "Ok"
+            entry.id
+            for entry in entries
+            if ids[entry.id].stage == "final" and entry.outcome != "Ok"
         ],
-        "seconds": seconds_by_phase(trials) | {"wall": wall},
+        "seconds": seconds_by_phase(entries) | {"wall": wall},
     }
 
 
-def seconds_by_phase(trials: Sequence[Entry]) -> dict[str, float]:
-    """Seconds of computation, summed over workers, for each part of the run."""
-    phases = {
-        "reference": ("reference", "baseline"),
-        "search": ("evolve", "rungs-evolve"),
-        "random_search": ("random",),
-        "promotion": ("promote-evolve", "promote-random"),
-        "finalists": ("final",),
-        "judging": ("judge",),
-    }
-    return {
-        phase: sum(trial.seconds for trial in trials if trial.arm in arms)
-        for phase, arms in phases.items()
-    }
+def seconds_by_phase(entries: Sequence[Entry]) -> dict[str, float]:
+    """Return the seconds of computation of each part of the run, summed over workers."""
+    seconds = dict.fromkeys(
+        ("reference", "search", "random_search", "promotion", "finalists", "judging"), 0.0
+    )
+    for entry in entries:
+        seconds[_phase(id_of(entry))] += entry.seconds
+    return seconds
+
+
+def _phase(fields: TrialId) -> str:
+    if fields.stage in ("search", "rung"):
+        return "random_search" if fields.search == "random" else "search"
+    return {"promotion": "promotion", "final": "finalists", "test": "judging"}.get(
+        fields.stage, "reference"
+    )

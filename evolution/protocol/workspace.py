@@ -1,4 +1,4 @@
-"""The files a run's jobs share, and what they find in them.
+"""The data, nets, gradients and adversarials that the jobs of a run share.
 
 Every process opens the workspace for itself; whatever is large is memory-mapped, so that
 processes share its memory.
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from evolution.protocol.config import EvolveConfig
+from evolution.protocol.roles import REFERENCE, SURROGATE
 from robustkit import attacks, evaluation, models, training
 from robustkit.cli.parser import config_from
 from robustkit.compute import derive_seed, resolve_device
@@ -40,12 +41,11 @@ from robustkit.models.classifier import matched
 from robustkit.reading import check_plain_folder, typed_path
 from robustkit.runs import RunFolder
 
-REFERENCE, SURROGATE = "R", "S"
 SCRATCH = "scratch"  # needed until the run has ended, then removed
 
 
 class Workspace:
-    """The data of one run, and the nets and adversarials its jobs have made so far."""
+    """The data of one run, and the nets and adversarials that its jobs have computed so far."""
 
     def __init__(self, folder: RunFolder, scratch: Path | str | None = None) -> None:
         self.folder = folder
@@ -78,7 +78,7 @@ class Workspace:
 
     @cached_property
     def pool(self) -> ImageSet:
-        """Train and val in one set, in this order: what finalists train on."""
+        """Train and val in one set, in this order: what final training uses."""
         train, val = self.splits.train, self.splits.val
         return ImageSet(
             torch.cat([train.images, val.images]),
@@ -117,7 +117,7 @@ class Workspace:
         )
 
     def examples(self, part: str, *, penalised: bool) -> training.Examples:
-        """What a net trains on: `part` "trial", "train" (the split) or "all" (with val)."""
+        """Return what a net trains on: `part` "trial", "train" (the split) or "all" (with val)."""
         references = (self.reference_gradients,) if penalised else ()
         everything = training.Examples(self.views, self.pool.labels, references)
         if part == "all":
@@ -132,7 +132,7 @@ class Workspace:
         return everything.subset(chosen)
 
     def net(self, name: str) -> models.Classifier:
-        """The trained net called `name`, on the run's device."""
+        """Return the trained net called `name`, on the run's device."""
         # The architecture may be the user's own function: naming it for this run was consent.
         net = models.load(self.net_path(name), allow_code=True)
         # A file keeps its own order of classes; a given R's may differ from the data's.
@@ -140,35 +140,35 @@ class Workspace:
         return matched(net, splits.train.classes, name, splits.name).to(self.device)
 
     def net_path(self, name: str) -> Path:
-        """Where the net called `name` is kept."""
+        """Return where the net called `name` is kept."""
         return self.folder.file("nets") / f"{name}.safetensors"
 
-    def heirloom(self, name: str) -> models.Classifier:
-        """A trained parent that has left its weights to its children.
+    def inherited(self, name: str) -> models.Classifier:
+        """Return a trained parent whose weights were kept for its children.
 
         Raises `RunError` where they are gone: they are no result, but nothing makes them again.
         """
         try:
-            return models.load(self._heirloom_path(name))
+            return models.load(self._weights_path(name))
         except ModelError as error:
             raise RunError(
                 f"the weights that a candidate is to inherit are gone ({error}); go on with the "
                 "--scratch they were left in, or start the run anew"
             ) from None
 
-    def leave(self, name: str, net: models.Classifier) -> None:
-        """Leave the weights of a trained candidate to its children, until the run has ended."""
-        path = self._heirloom_path(name)
+    def keep_for_children(self, name: str, net: models.Classifier) -> None:
+        """Keep the weights of a trained candidate for its children, until the run has ended."""
+        path = self._weights_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         models.save(net, path)
 
-    def _heirloom_path(self, name: str) -> Path:
+    def _weights_path(self, name: str) -> Path:
         return self.scratch / "heirlooms" / f"{name}.safetensors"
 
     def adversarials(self, source: str, split: str, *, flipped: bool) -> attacks.AdversarialSet:
-        """Adversarials of the net `source` on val or test, crafted once and kept on the disk.
+        """Return adversarials of the net `source` on val or test, crafted once and kept on disk.
 
-        Those of R and of the surrogate, which every net meets, are kept in memory as well.
+        Those of R and of the surrogate, which every net is evaluated on, stay in memory as well.
         """
         name = f"{source}/{split}/{flipped}"
         if name in self._adversarials:
@@ -185,9 +185,9 @@ class Workspace:
         return made
 
     def clear_scratch(self) -> None:
-        """Remove what no finished run needs: gradients, views, adversarials, heirlooms."""
+        """Remove what a finished run does not need: gradients, views, adversarials, weights."""
         shutil.rmtree(self.scratch)
-        # That of an earlier session, which was told of no other place.
+        # Of an earlier session that was started without `--scratch`.
         shutil.rmtree(scratch_of(self.folder.path), ignore_errors=True)
 
     @cached_property
@@ -202,24 +202,24 @@ class Workspace:
 
 
 def scratch_of(run: Path, below: Path | None = None) -> Path:
-    """Where the run in the folder `run` keeps its scratch: in it, or in a folder `below` another.
+    """Return where the run in the folder `run` keeps its scratch: in it, or in `below`.
 
-    The latter is told from those of other runs by the run's path.
+    In the latter its name has a hash of the run's path, so that runs share no scratch.
     """
     if below is None:
         return run.resolve() / SCRATCH
-    told = hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:12]
-    return below.resolve() / f"{run.resolve().name}-{SCRATCH}-{told}"
+    path_hash = hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:12]
+    return below.resolve() / f"{run.resolve().name}-{SCRATCH}-{path_hash}"
 
 
 def check_scratch(folder: str | None) -> Path | None:
-    """The folder that `--scratch` names; raises `ConfigError` unless files can be made in it."""
+    """Return the folder that `--scratch` names; raises `ConfigError` if it is not writable."""
     if folder is None:
         return None
     path = typed_path(folder, error=ConfigError)
     if not path.is_dir():
-        told = "not a folder" if os.path.lexists(path) else "no such folder; make it first"
-        raise ConfigError(f"--scratch: {path}: {told}")
+        reason = "not a folder" if os.path.lexists(path) else "no such folder; make it first"
+        raise ConfigError(f"--scratch: {path}: {reason}")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"--scratch: {path}: nothing can be written there")
     return path
@@ -228,21 +228,21 @@ def check_scratch(folder: str | None) -> Path | None:
 def make_scratch(path: Path) -> None:
     """Make the folder of a run's scratch, or go on with the one that it made.
 
-    Raises `RunError` where something else is in its place, as a link that somebody laid there.
+    Raises `RunError` where something else is in its place, such as a link that others put there.
     """
     try:
         path.mkdir(exist_ok=True)
         status = path.lstat()
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}") from None
-    # A folder for everybody's files may hold one that somebody else has laid in wait.
+    # In a folder that everybody may write to, somebody else may have made one beforehand.
     if not stat.S_ISDIR(status.st_mode) or (path.name != SCRATCH and status.st_uid != os.geteuid()):
         raise RunError(f"{path}: not this run's own folder; remove it, or name another --scratch")
     check_plain_folder(path, error=RunError)
 
 
 def load_splits(options: dict[str, object], config: EvolveConfig) -> Splits:
-    """The splits that a run's options name, the test split cut to `test_size`."""
+    """Return the splits that a run's options name, the test split cut to `test_size`."""
     splits = load(
         str(options["data"]),
         root=options["root"],  # type: ignore[arg-type]
@@ -262,5 +262,5 @@ def load_splits(options: dict[str, object], config: EvolveConfig) -> Splits:
 
 @lru_cache(maxsize=2)
 def open_workspace(path: str, scratch: str | None = None) -> Workspace:
-    """The workspace of the run folder at `path`, one per process."""
+    """Return the workspace of the run folder at `path`, one per process."""
     return Workspace(RunFolder.open(path), scratch)

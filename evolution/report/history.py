@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from markupsafe import Markup
 
-from evolution.protocol.trials import lower_rungs
+from evolution.protocol.search import lower_rungs
 from evolution.report.comparison import BLUE, COLOURS, ORANGE, PLAYERS, RED, SHOWN
 from evolution.report.format import measures_text, share
 from evolution.report.run_data import SEARCHES, CandidateTrial, Evidence, lowest_shown

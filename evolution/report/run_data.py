@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from evolution import MEASURES, Candidate, Genotype, front, parse_objectives
-from evolution.genotype import Scored
+from evolution.genotype import Trial
 from evolution.protocol.config import EvolveConfig
 from evolution.protocol.gallery import Gallery, load_gallery
 from evolution.protocol.result import (
@@ -23,7 +23,7 @@ from evolution.protocol.result import (
     read_summary,
 )
 from evolution.protocol.run import GALLERY, LEDGER
-from evolution.protocol.trials import lower_rungs
+from evolution.protocol.search import lower_rungs
 from robustkit.errors import ModelError, RunError
 from robustkit.models import read_card
 from robustkit.models.blueprint import wire
@@ -202,7 +202,7 @@ def front_keys(evidence: Evidence) -> set[str]:
         bounded = evidence.config.objectives_above(accuracy)
     names = [objective.name for objective in bounded]
     scored = [
-        Scored(each.candidate, "Ok", {name: each.value(name) for name in names})
+        Trial(each.candidate, "Ok", {name: each.value(name) for name in names})
         for each, *_ in distinct([entry for entry in evidence.entries if entry.result])
         if each.result
     ]

@@ -100,7 +100,7 @@ class Scheduler:
 
         def resume() -> None:
             try:
-                awaited: Pending[Any] = coroutine.send(None)  # type: ignore[assignment]
+                awaited: Pending[Any] = coroutine.send(None)
             except StopIteration as end:
                 del self._coroutines[id(coroutine)]
                 result._settle(end.value)

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from evolution.objectives import parse_objectives
-from evolution.protocol.trials import Search
-from evolution.runner.scheduler import Agenda
-from evolution.runner.searches import SearchArm, SteadyArm
+from evolution.protocol.search import CandidateTasks, Search
+from evolution.runner import Scheduler, generational, steady
 from evolution.space import SearchSpace
-from evolution.strategies import SearchSettings
+from evolution.strategies import SearchSettings, open_strategy
 from experiments.benchmarks.peers import absent
 from experiments.benchmarks.record import Figure, Record, alone, amount, cost, skipped
 from experiments.benchmarks.timing import in_fresh_process, resident
@@ -108,19 +107,17 @@ def _idle(mode: str) -> tuple[float, float]:
     ):
         list(executor.run(iter([Nothing(number) for number in range(4 * WORKERS)])))
         timed = _Timed(executor)
-        agenda = Agenda(timed, ledger, lambda trial: None)
-        _arm(mode, agenda, SETTINGS).advance()
-        agenda.work()
+        _search(mode, Scheduler(timed, ledger), SETTINGS)
         return timed.idle()
 
 
-def _arm(mode: str, agenda: Agenda, settings: SearchSettings) -> SearchArm | SteadyArm:
-    common: dict[str, Any] = {"priority": 0, "done": lambda found: None}
-    search = Search(arm="evolve", run_path="run", seed=0)
-    place = (search, "nsga2", settings, agenda)
+def _search(mode: str, scheduler: Scheduler, settings: SearchSettings) -> None:
+    strategy = open_strategy("nsga2", settings)
+    tasks = CandidateTasks(Search(name="evolve", run_path="run", seed=0))
     if mode == "steady":
-        return SteadyArm(*place, in_flight=WORKERS, recorded=(), **common)
-    return SearchArm(*place, **common)
+        scheduler.run(steady(strategy, scheduler, tasks.trial, in_flight=WORKERS))
+    else:
+        scheduler.run(generational(strategy, scheduler, tasks.trial))
 
 
 def _driver() -> Iterator[Record]:
@@ -152,11 +149,9 @@ def _searched(settings: SearchSettings) -> tuple[float, int]:
         Ledger.create(Path(folder) / "ledger.sqlite") as ledger,
         open_executor("inline") as executor,
     ):
-        agenda = Agenda(_Timed(executor, shortest=0, longest=0), ledger, lambda trial: None)
+        scheduler = Scheduler(_Timed(executor, shortest=0, longest=0), ledger)
         before, start = resident(), time.perf_counter()
-        arm = _arm("steady", agenda, settings)
-        arm.advance()
-        agenda.work()
+        _search("steady", scheduler, settings)
         return time.perf_counter() - start, resident() - before
 
 

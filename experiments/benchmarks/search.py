@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from evolution.genotype import Genotype
 from evolution.protocol.config import EvolveConfig
-from evolution.protocol.trials import Search
+from evolution.protocol.search import CandidateTasks, Search, search_settings
 from evolution.protocol.workspace import Workspace
-from evolution.runner.scheduler import Agenda
-from evolution.runner.searches import SearchArm, search_settings
+from evolution.runner import Scheduler, generational
+from evolution.strategies import open_strategy
 from experiments.benchmarks.peers import Agreement, Peer, versus
 from experiments.benchmarks.record import Figure, Record, cost
 from robustkit import models
@@ -243,16 +243,12 @@ class _Searching:
             Ledger.create(self.place / f"ledger-{len(self.walls)}.sqlite") as ledger,
             open_executor("inline") as executor,
         ):
-            agenda = Agenda(executor, ledger, lambda trial: None)
-            SearchArm(
-                Search(arm="evolve", run_path=str(self.space.folder.path), seed=CONFIG.seed),
-                CONFIG.strategy,
-                search_settings(CONFIG, self.space.splits, baseline=0.9, macs=MACS),
-                agenda,
-                priority=0,
-                done=lambda found: None,
-            ).advance()
-            agenda.work()
+            settings = search_settings(CONFIG, self.space.splits, baseline=0.9, macs=MACS)
+            run_path = str(self.space.folder.path)
+            tasks = CandidateTasks(Search(name="evolve", run_path=run_path, seed=CONFIG.seed))
+            scheduler = Scheduler(executor, ledger)
+            strategy = open_strategy(CONFIG.strategy, settings)
+            scheduler.run(generational(strategy, scheduler, tasks.trial))
             self.trials = ledger.trials()
         self.walls.append(time.perf_counter() - start)
         self.outside.append(self.walls[-1] - sum(trial.seconds for trial in self.trials))

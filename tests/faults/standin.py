@@ -1,4 +1,4 @@
-"""A search whose trials take milliseconds: real strategy, agenda, ledger, lock and run folder."""
+"""A search whose trials take milliseconds: real strategy, scheduler, ledger and run folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from evolution.objectives import parse_objectives
-from evolution.protocol.trials import Search
-from evolution.runner.scheduler import Agenda
-from evolution.runner.searches import SearchArm
+from evolution.protocol.search import CandidateTasks, Search
+from evolution.runner import Scheduler, generational
 from evolution.space import SearchSpace
-from evolution.strategies import SearchSettings
+from evolution.strategies import SearchSettings, open_strategy
 from robustkit.errors import RobustkitError
 from robustkit.jobs import Executor, open_executor
 from robustkit.runs import Ledger, RunFolder
@@ -101,12 +100,10 @@ def search(path: Path, executor: str = "inline", workers: int = 1) -> int:
             stack.enter_context(ledger)
             opened = stack.enter_context(open_executor(executor, workers=workers))
             making = _MakingUp(opened)
-            agenda = Agenda(making, ledger, lambda trial: None)
-            asked = Search(arm="evolve", run_path=str(path), seed=1)
-            SearchArm(
-                asked, "nsga2", SETTINGS, agenda, priority=0, done=lambda found: None
-            ).advance()
-            agenda.work()
+            scheduler = Scheduler(making, ledger)
+            tasks = CandidateTasks(Search(name="evolve", run_path=str(path), seed=1))
+            strategy = open_strategy("nsga2", SETTINGS)
+            scheduler.run(generational(strategy, scheduler, tasks.trial))
             folder.append_metrics({"ran": making.count})
             folder.write_summary({"trials": len(ledger.trials())})
     except RobustkitError as error:

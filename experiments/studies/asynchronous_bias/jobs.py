@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import math
 import random
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypedDict
 
 from msgspec import Meta
 
 from evolution.objectives import parse_objectives
-from evolution.protocol import trials as trying
-from evolution.runner.scheduler import Agenda
-from evolution.runner.searches import SearchArm, SteadyArm
+from evolution.protocol.search import CandidateTasks, Search
+from evolution.runner import Scheduler, generational, steady
 from evolution.space import SearchSpace
-from evolution.strategies import SearchSettings
+from evolution.strategies import SearchSettings, open_strategy
 from experiments.studies.simulated import SimulatedWorkers, macs_of
 from robustkit.jobs import Ok
-from robustkit.runs import Ledger
 from robustkit.runs.summaries import Amount, Positive, check_has
 
 Log2 = Annotated[float, Meta(ge=-64, le=64)]
@@ -54,7 +50,7 @@ NOISE = ("accuracy", "transfer", "cos_abs", "grad_norm")
 
 
 @dataclass(frozen=True)
-class Search:
+class SimulatedSearch:
     """A search by `strategy` in `mode` with so many workers, its objectives being noise."""
 
     id: str
@@ -82,21 +78,14 @@ class Search:
             screen=1,
         )
         workers = SimulatedWorkers(self.workers, cost, noise)
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            Ledger.create(Path(folder) / "ledger.sqlite") as ledger,
-        ):
-            agenda = Agenda(workers, ledger, lambda trial: None)
-            search = trying.Search(arm="evolve", run_path="run", seed=self.seed)
-            place = (search, self.strategy, settings, agenda)
-            common: dict[str, Any] = {"priority": 0, "done": lambda found: None}
-            if self.mode == "steady":
-                SteadyArm(*place, in_flight=self.workers, recorded=(), **common).advance()
-            else:
-                SearchArm(*place, **common).advance()
-            agenda.work()
-            trials = ledger.trials()
-        macs = {trial.payload["number"]: int((trial.result or {})["macs"]) for trial in trials}
+        scheduler, strategy = Scheduler(workers), open_strategy(self.strategy, settings)
+        trial_of = CandidateTasks(Search(name="evolve", run_path="run", seed=self.seed)).trial
+        if self.mode == "steady":
+            running = steady(strategy, scheduler, trial_of, in_flight=self.workers)
+        else:
+            running = generational(strategy, scheduler, trial_of)
+        trials = sorted(scheduler.run(running), key=lambda trial: trial.number)
+        macs = {trial.number: int((trial.values or {})["macs"]) for trial in trials}
         bred = [value for number, value in macs.items() if number >= self.population]
         sampled = [value for number, value in macs.items() if number < self.population]
         return {

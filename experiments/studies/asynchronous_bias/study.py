@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.studies.asynchronous_bias.jobs import Search, Summary, check
+from experiments.studies.asynchronous_bias.jobs import SimulatedSearch, Summary, check
 from experiments.studies.base import OURS, Claim, Exhibit, Plan, Results, Study, clear_of, enter
 from robustkit.jobs.run import Piece
 from robustkit.stats import mean_over_trainings
@@ -23,7 +23,7 @@ def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     population = 8 if plan.smoke else POPULATION
     return [
         [
-            Search(
+            SimulatedSearch(
                 f"{strategy}/{mode}/{workers}/{seed}",
                 *(strategy, mode, workers, population, generations, seed),
             )

@@ -21,10 +21,9 @@ from evolution.objectives import individuals
 from evolution.protocol.config import EvolveConfig
 from evolution.protocol.jobs import PrepareReference, TrainNet
 from evolution.protocol.reference import architecture
-from evolution.protocol.trials import Search, surroundings
+from evolution.protocol.search import Search, context_of, run_search
 from evolution.protocol.workspace import Workspace
-from evolution.runner.scheduler import Agenda
-from evolution.runner.searches import open_arm
+from evolution.runner import Scheduler
 from experiments.studies.search_strategies.result import Baseline, Reference, Spent
 from experiments.studies.simulated import SimulatedWorkers, macs_of
 from robustkit import attacks, data, models
@@ -216,7 +215,7 @@ def _best(
         for number, trial in by_number.items()
     ]
     chosen = tools.selNSGA2(individuals(scored, objectives), JUDGED)
-    return [by_number[each.scored.candidate.number] for each in chosen]
+    return [by_number[each.trial.number] for each in chosen]
 
 
 def _epochs(trial: Entry, config: EvolveConfig) -> int:
@@ -345,23 +344,12 @@ class SearchAndJudge:
             return epochs * macs_of(job, shape, classes) / float(baseline["R2"]["macs"])
 
         workers = SimulatedWorkers(WORKERS, duration, attempt)
-        agenda = Agenda(workers, ledger, lambda trial: None)
+        scheduler = Scheduler(workers, ledger)
         search = Search(
-            arm="evolve",
+            name="evolve",
             run_path=str(space.folder.path),
             seed=derive_seed(self.seed, "search"),
-            around=surroundings(space),
-            inherit=config.inherit,
+            context=context_of(space),
         )
-        open_arm(
-            search,
-            config,
-            space.splits,
-            baseline,
-            agenda,
-            ledger,
-            priority=0,
-            done=lambda found: None,
-        ).advance()
-        agenda.work()
+        scheduler.run(run_search(search, config, space.splits, baseline, scheduler, ledger))
         return workers.now

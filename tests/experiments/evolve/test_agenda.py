@@ -1,4 +1,4 @@
-"""The agenda: what runs first, what need not run, and what a failure does to the rest."""
+"""The scheduler: which task runs first, which need not run, and what a failure does to others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evolution.runner.scheduler import Agenda, Task
+from evolution.runner import Pending, Scheduler, Task
 from robustkit.errors import RunError
 from robustkit.jobs import Executor, Job, open_executor
 from robustkit.runs import Entry, Ledger
@@ -24,20 +24,20 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def task(name: str, job: Job, *, key: str = "", needed: bool = False) -> Task:
-    return Task(id=name, arm="arm", key=key or name, job=job, needed=needed)
-
-
-def nothing(trial: Entry) -> None:
-    """Nothing follows from it."""
+    return Task(id=name, stage="arm", key=key or name, job=job, needed=needed)
 
 
 def worked(executor: Executor, ledger: Ledger, tasks: list[tuple[int, Task]]) -> list[Entry]:
-    """The trials of `tasks` with their priorities, in the order in which they became known."""
+    """The entries of `tasks` with their priorities, in the order in which they became known."""
     seen: list[Entry] = []
-    agenda = Agenda(executor, ledger, seen.append)
-    for priority, each in tasks:
-        agenda.add(each, nothing, priority=priority)
-    agenda.work()
+    scheduler = Scheduler(executor, ledger, seen.append)
+
+    async def main() -> None:
+        entries = [scheduler.submit(each, priority=priority) for priority, each in tasks]
+        for (_, each), entry in zip(tasks, entries, strict=True):
+            assert (await entry).id == each.id
+
+    scheduler.run(main())
     return seen
 
 
@@ -58,17 +58,15 @@ def test_smaller_priorities_go_first_and_equal_ones_in_turn(
 
 def test_what_a_trial_makes_possible_overtakes_what_is_less_urgent(ledger: Ledger) -> None:
     seen: list[str] = []
-    agenda = Agenda(open_executor("inline"), ledger, lambda trial: seen.append(trial.id))
-    urgent, later = task("urgent", Answer(2)), task("later", Answer(3))
-    agenda.add(task("idle", Answer(9)), nothing, priority=5)
-    agenda.add(
-        task("first", Answer(1)),
-        lambda trial: agenda.add(
-            urgent, lambda told: agenda.add(later, nothing, priority=6), priority=1
-        ),
-        priority=2,
-    )
-    agenda.work()
+    scheduler = Scheduler(open_executor("inline"), ledger, lambda entry: seen.append(entry.id))
+
+    async def main() -> None:
+        scheduler.submit(task("idle", Answer(9)), priority=5)
+        await scheduler.submit(task("first", Answer(1)), priority=2)
+        await scheduler.submit(task("urgent", Answer(2)), priority=1)
+        await scheduler.submit(task("later", Answer(3)), priority=6)
+
+    scheduler.run(main())
     assert seen == ["first", "urgent", "idle", "later"]
 
 
@@ -86,14 +84,14 @@ def test_one_key_runs_once_and_every_task_of_it_is_told(ledger: Ledger, seed: in
 
 
 def test_a_key_that_is_done_is_not_run_again(ledger: Ledger) -> None:
-    agenda = Agenda(open_executor("inline"), ledger, nothing)
+    scheduler = Scheduler(open_executor("inline"), ledger)
     again = task("again", BUG, key="same")  # would raise if it were run
-    agenda.add(
-        task("once", DIVERGED, key="same"),
-        lambda trial: agenda.add(again, nothing, priority=0),
-        priority=0,
-    )
-    agenda.work()
+
+    async def main() -> None:
+        await scheduler.submit(task("once", DIVERGED, key="same"))
+        await scheduler.submit(again)
+
+    scheduler.run(main())
     assert [(trial.id, trial.outcome) for trial in ledger.trials()] == [
         ("again", "Diverged"),
         ("once", "Diverged"),
@@ -169,3 +167,61 @@ def test_a_not_a_number_never_enters_the_ledger(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="JSON"):
         worked(open_executor("inline"), ledger, [(0, task("a", Nan()))])
     assert ledger.trials() == []
+
+
+def test_coroutines_go_on_in_the_order_in_which_they_began_to_wait(ledger: Ledger) -> None:
+    scheduler, seen = Scheduler(open_executor("inline"), ledger), []
+
+    async def waiting(name: str, other: Pending[Entry]) -> str:
+        seen.append(f"{name} waits")
+        await other
+        seen.append(f"{name} goes on")
+        return name
+
+    async def main() -> list[str]:
+        first = scheduler.submit(task("first", Answer(1)))
+        started = [scheduler.start(waiting(name, first)) for name in "abc"]
+        seen.append("all wait")
+        return [await each for each in started]
+
+    assert scheduler.run(main()) == ["a", "b", "c"]
+    waits, goes_on = ([f"{name} {what}" for name in "abc"] for what in ("waits", "goes on"))
+    assert seen == [*waits, "all wait", *goes_on]
+
+
+def test_what_nothing_settles_is_not_waited_for(ledger: Ledger) -> None:
+    scheduler = Scheduler(open_executor("inline"), ledger)
+
+    async def main() -> None:
+        await Pending()
+
+    with pytest.raises(RuntimeError, match="awaits something that no task settles"):
+        scheduler.run(main())
+
+
+def test_an_error_in_a_coroutine_ends_the_run_and_closes_the_others(ledger: Ledger) -> None:
+    scheduler, closed = Scheduler(open_executor("inline"), ledger), []
+
+    async def waiting() -> None:
+        try:
+            await scheduler.submit(task("never", Answer(1)), priority=1)
+        finally:
+            closed.append(True)
+
+    async def main() -> None:
+        scheduler.start(waiting())
+        await scheduler.submit(task("first", Answer(0)))
+        raise RunError("no further")
+
+    with pytest.raises(RunError, match="no further"):
+        scheduler.run(main())
+    assert closed == [True]
+
+
+def test_without_a_ledger_nothing_is_kept() -> None:
+    scheduler = Scheduler(open_executor("inline"))
+
+    async def main() -> object:
+        return (await scheduler.submit(task("a", Answer(1)))).result
+
+    assert scheduler.run(main()) == {"number": 1}

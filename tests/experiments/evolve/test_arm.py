@@ -1,4 +1,4 @@
-"""A search arm: the same questions whatever order the answers come in; failures never chosen."""
+"""Searches: the same candidates in whichever order trials end; failures are never selected."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import pytest
 from evolution.genotype import Trial
 from evolution.objectives import front, parse_objectives
 from evolution.protocol.jobs import TrainNet
-from evolution.protocol.trials import Search, candidate_task, promotion_task
-from evolution.runner import searches as arm
-from evolution.runner.scheduler import Agenda
-from evolution.runner.searches import Contender, SearchArm, SteadyArm
+from evolution.protocol.search import CandidateTasks, Search
+from evolution.runner import Scheduler, generational, steady
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES, SearchSettings, Strategy, open_strategy
 from robustkit.compute import derive_seed
@@ -34,7 +32,7 @@ SETTINGS = SearchSettings(
     generations=4,
     screen=4,
 )
-SEARCH = Search(arm="evolve", run_path="run", seed=5)
+SEARCH = Search(name="evolve", run_path="run", seed=5)
 FAILURES = (Diverged("nan"), Timeout("slow"), OutOfMemory("big"), Lost("killed"))
 
 
@@ -50,96 +48,78 @@ def made_up(job: TrainNet) -> Outcome:
 class Searched:
     """One search with made-up outcomes that come in an order drawn from `order`."""
 
-    def __init__(
-        self, folder: Path, strategy: str, order: int, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def __init__(self, folder: Path, strategy: str, order: int) -> None:
         self.told: list[list[int]] = []
-        self.scored: list[Trial] = []
-        self.contenders: list[list[Contender]] = []
         self.completed: list[str] = []
-        monkeypatch.setattr(arm, "open_strategy", self._spied)
         executor = Shuffled(order, outcome=made_up)
         with Ledger.create(folder / f"{strategy}-{order}.sqlite") as ledger:
-            agenda = Agenda(executor, ledger, lambda trial: self.completed.append(trial.id))
-            SearchArm(
-                SEARCH,
-                strategy,
-                SETTINGS,
-                agenda,
-                priority=0,
-                done=self.contenders.append,
-            ).advance()
-            agenda.work()
-            self.trials: list[Entry] = ledger.trials()
+            scheduler = Scheduler(executor, ledger, lambda entry: self.completed.append(entry.id))
+            tasks = CandidateTasks(SEARCH)
+            running = generational(self._spied(strategy), scheduler, tasks.trial)
+            self.trials: list[Trial] = scheduler.run(running)
+            self.entries: list[Entry] = ledger.trials()
 
-    def _spied(self, name: str, settings: SearchSettings) -> Strategy:
-        strategy = open_strategy(name, settings)
+    def _spied(self, name: str) -> Strategy:
+        strategy = open_strategy(name, SETTINGS)
         tell = strategy.tell
 
-        def listening(results: Mapping[int, Trial]) -> None:
-            self.told.append(list(results))
-            self.scored += results.values()
-            tell(results)
+        def listening(trials: Mapping[int, Trial]) -> None:
+            self.told.append(list(trials))
+            tell(trials)
 
         strategy.tell = listening  # type: ignore[method-assign]
         return strategy
 
 
-def findings(trials: list[Entry]) -> list[tuple[Any, ...]]:
-    return [(each.id, each.key, each.payload, each.outcome, each.result) for each in trials]
+def findings(entries: list[Entry]) -> list[tuple[Any, ...]]:
+    return [(each.id, each.key, each.payload, each.outcome, each.result) for each in entries]
 
 
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
-def test_the_order_of_completion_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
-) -> None:
-    searches = [Searched(tmp_path, strategy, order, monkeypatch) for order in range(3)]
+def test_the_order_of_completion_changes_nothing(tmp_path: Path, strategy: str) -> None:
+    searches = [Searched(tmp_path, strategy, order) for order in range(3)]
     first = searches[0]
-    assert len(first.trials) == SETTINGS.budget
+    assert len(first.entries) == SETTINGS.budget
     for other in searches:
-        assert findings(other.trials) == findings(first.trials)
-        assert other.contenders == first.contenders
+        assert findings(other.entries) == findings(first.entries)
+        assert other.trials == first.trials
         assert [number for told in other.told for number in told] == list(range(SETTINGS.budget))
     if strategy != "ageing":  # which asks for one at a time after the first generation
         assert len({tuple(search.completed) for search in searches}) > 1
 
 
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
-def test_what_failed_is_told_and_never_chosen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
-) -> None:
-    search = Searched(tmp_path, strategy, 0, monkeypatch)
-    ok = [int(trial.payload["number"]) for trial in search.trials if trial.outcome == "Ok"]
-    assert 0 < len(ok) < len(search.trials)
-    (contenders,) = search.contenders
-    assert [each.candidate.number for each in contenders] == ok
-    best = [each.candidate.number for each in front(search.scored, SETTINGS.objectives)]
+def test_what_failed_is_told_and_never_selected(tmp_path: Path, strategy: str) -> None:
+    search = Searched(tmp_path, strategy, 0)
+    ok = [int(each.payload["number"]) for each in search.entries if each.outcome == "Ok"]
+    assert 0 < len(ok) < len(search.entries)
+    assert [each.number for each in search.trials if each.values is not None] == ok
+    best = [each.number for each in front(search.trials, SETTINGS.objectives)]
     assert best
     assert set(best) <= set(ok)
-    for each in search.scored:
-        assert (each.values is not None) == (each.outcome == "Ok")
-    parents = {number for trial in search.trials for number in trial.payload["parents"]}
+    for each in search.trials:
+        assert (each.values is not None) == (each.outcome == "Ok") == (each.reason == "")
+    parents = {number for each in search.entries for number in each.payload["parents"]}
     assert parents <= set(ok)
 
 
-def test_a_front_has_no_candidate_that_is_not_a_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scored = Searched(tmp_path, "random", 0, monkeypatch).scored
+def test_a_front_has_no_candidate_that_is_not_a_number(tmp_path: Path) -> None:
+    trials = Searched(tmp_path, "random", 0).trials
     nan = {name: float("nan") for name in ("accuracy", "transfer", "macs")}
-    spoilt = [Trial(each.candidate, "Ok", nan) for each in scored[:10]] + scored[10:]
-    best = [each.candidate.number for each in front(spoilt, SETTINGS.objectives)]
+    spoilt = [Trial(each.candidate, "Ok", nan) for each in trials[:10]] + trials[10:]
+    best = [each.number for each in front(spoilt, SETTINGS.objectives)]
     assert best
     assert min(best) >= 10
 
 
 def test_a_trial_is_named_and_seeded_by_what_it_is() -> None:
     candidates = open_strategy("random", SETTINGS).ask()
-    one, promoted = (make(SEARCH, candidates[0]) for make in (candidate_task, promotion_task))
-    elsewhere = candidate_task(replace(SEARCH, arm="random"), candidates[0])
+    tasks = CandidateTasks(SEARCH)
+    one, promoted = tasks.trial(candidates[0]), tasks.promotion(candidates[0])
+    elsewhere = CandidateTasks(replace(SEARCH, name="random")).trial(candidates[0])
     key = candidates[0].genotype.key()
-    assert (one.id, one.arm, one.key) == ("evolve/0000", "evolve", f"{key}/0")
-    assert (promoted.id, promoted.arm, promoted.key) == (
+    assert (one.id, one.stage, one.key) == ("evolve/0000", "evolve", f"{key}/0")
+    assert (promoted.id, promoted.stage, promoted.key) == (
         "promote-evolve/0000",
         "promote-evolve",
         f"{key}/1",
@@ -156,18 +136,17 @@ class Steady:
     """A search without generations on a ledger that may hold the beginning of it."""
 
     def __init__(self, path: Path, strategy: str, order: int, in_flight: int = 3) -> None:
-        self.contenders: list[list[Contender]] = []
         executor = Shuffled(order, workers=in_flight, outcome=made_up)
         with Ledger.open(path) if path.exists() else Ledger.create(path) as ledger:
-            agenda = Agenda(executor, ledger, lambda trial: None)
-            SteadyArm(
-                *(SEARCH, strategy, SETTINGS, agenda),
-                priority=0,
+            scheduler = Scheduler(executor, ledger)
+            running = steady(
+                open_strategy(strategy, SETTINGS),
+                scheduler,
+                CandidateTasks(SEARCH).trial,
                 in_flight=in_flight,
                 recorded=ledger.in_order("evolve"),
-                done=self.contenders.append,
-            ).advance()
-            agenda.work()
+            )
+            self.ended: list[Trial] = scheduler.run(running)
             self.trials = ledger.in_order()
         self.started = [job.seed for job in executor.started]
 
@@ -177,9 +156,8 @@ def test_a_steady_search_goes_on_as_it_was_asked(tmp_path: Path, strategy: str) 
     whole = Steady(tmp_path / "whole.sqlite", strategy, order=1)
     assert len(whole.trials) == SETTINGS.budget
     assert len({each.key for each in whole.trials}) == SETTINGS.budget
-    (contenders,) = whole.contenders
-    ok = sorted(each.payload["number"] for each in whole.trials if each.outcome == "Ok")
-    assert [each.candidate.number for each in contenders] == ok
+    assert [each.number for each in whole.ended] == [e.payload["number"] for e in whole.trials]
+    assert [each.outcome for each in whole.ended] == [each.outcome for each in whole.trials]
     for kept in (0, 1, 7, 15, SETTINGS.budget):
         path = tmp_path / f"{kept}.sqlite"
         with Ledger.create(path) as ledger:
@@ -191,7 +169,7 @@ def test_a_steady_search_goes_on_as_it_was_asked(tmp_path: Path, strategy: str) 
         assert len(again.started) == SETTINGS.budget - kept
         under_way = {each.key for each in whole.trials} - {e.key for e in whole.trials[:kept]}
         assert kept == 0 or len({e.key for e in again.trials[kept:]} & under_way) >= 2 or kept > 20
-        assert len(again.contenders) == 1
+        assert sorted(each.number for each in again.ended) == list(range(SETTINGS.budget))
 
 
 def test_a_steady_search_is_bred_from_what_has_ended(tmp_path: Path) -> None:

@@ -11,21 +11,21 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from evolution.protocol.jobs import Verdict
+from evolution.protocol.jobs import NetEvaluation
 from evolution.protocol.summary import Mask, compare
 
 PLAYERS = ("R", "R2", "Rp", "E", "E0", "RS")
 Z = 1.959963984540054
 FIELDS = ("correct", "under_R", "under_flipped", "under_surrogate", "under_own", "R_under_own")
 
-Verdicts = dict[str, list[Verdict]]
+Evaluations = dict[str, list[NetEvaluation]]
 
 
-def made_verdicts(seed: int, images: int, seeds: int, right: float) -> Verdicts:
+def made_verdicts(seed: int, images: int, seeds: int, right: float) -> Evaluations:
     """Random verdicts; `right` is the chance of every clean image to be classified correctly."""
     generator = torch.Generator().manual_seed(seed)
 
-    def verdict() -> Verdict:
+    def metrics() -> NetEvaluation:
         chances = {"correct": right} | dict.fromkeys(FIELDS[1:], 0.5)
         fields = {
             name: torch.rand(images, generator=generator) < chance
@@ -33,9 +33,9 @@ def made_verdicts(seed: int, images: int, seeds: int, right: float) -> Verdicts:
         }
         cosine = torch.rand(images, generator=generator).double() * 2 - 1
         cosine[torch.rand(images, generator=generator) < 0.1] = torch.nan
-        return Verdict(**fields, cosine=cosine, norm=cosine.abs() + 1)
+        return NetEvaluation(**fields, cosine=cosine, norm=cosine.abs() + 1)
 
-    return {player: [verdict() for _ in range(seeds if player != "R" else 1)] for player in PLAYERS}
+    return {player: [metrics() for _ in range(seeds if player != "R" else 1)] for player in PLAYERS}
 
 
 def share(hits: list[tuple[bool, bool]], trainings: int) -> dict[str, Any]:
@@ -50,22 +50,22 @@ def share(hits: list[tuple[bool, bool]], trainings: int) -> dict[str, Any]:
     return {"rate": rate, "n": n, "low": low, "high": high}
 
 
-def slow_common(verdicts: Verdicts, images: int) -> list[bool]:
+def slow_common(evaluations: Evaluations, images: int) -> list[bool]:
     return [
-        all(bool(net.correct[image]) for group in verdicts.values() for net in group)
+        all(bool(net.correct[image]) for group in evaluations.values() for net in group)
         for image in range(images)
     ]
 
 
-def slow_rates(verdicts: Verdicts, player: str, what: str, fooled: dict[str, Mask]) -> Any:
+def slow_rates(evaluations: Evaluations, player: str, what: str, fooled: dict[str, Mask]) -> Any:
     """One table entry: {headline, fooling, all}."""
-    group = verdicts[player]
+    group = evaluations[player]
     images = len(group[0].correct)
-    common = slow_common(verdicts, images)
+    common = slow_common(evaluations, images)
     counts: dict[str, list[tuple[bool, bool]]] = {"headline": [], "fooling": [], "all": []}
     for net in group:
         for image in range(images):
-            reference = verdicts["R"][0]
+            reference = evaluations["R"][0]
             right, source_errs = {
                 "transfer_from_R": (net.under_R, not reference.under_own[image]),
                 "transfer_from_R_flipped": (net.under_flipped, fooled["flipped"][image]),
@@ -103,15 +103,15 @@ def fooled_sets(seed: int, images: int) -> dict[str, Mask]:
 def test_every_rate_is_what_counting_gives(
     seed: int, images: int, seeds: int, right: float
 ) -> None:
-    verdicts, fooled = made_verdicts(seed, images, seeds, right), fooled_sets(seed, images)
-    comparison = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=0)
-    assert comparison.common.tolist() == slow_common(verdicts, images)
+    evaluations, fooled = made_verdicts(seed, images, seeds, right), fooled_sets(seed, images)
+    comparison = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=0)
+    assert comparison.common.tolist() == slow_common(evaluations, images)
     assert list(comparison.nets) == list(PLAYERS)
     for player, net in comparison.nets.items():
         transfers = [name for name in net if name.startswith("transfer")]
         assert len(transfers) == (0 if player == "R" else 4)
         for what in transfers:
-            expected = slow_rates(verdicts, player, what, fooled)
+            expected = slow_rates(evaluations, player, what, fooled)
             for denominator, rate in expected.items():
                 assert net[what][denominator] == pytest.approx(rate, abs=1e-6), (player, what)
 
@@ -121,9 +121,9 @@ def test_every_rate_is_what_counting_gives(
 def test_accuracies_and_gradients_are_means_over_images_and_trainings(
     seed: int, images: int, seeds: int
 ) -> None:
-    verdicts, fooled = made_verdicts(seed, images, seeds, 0.8), fooled_sets(seed, images)
-    nets = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=0).nets
-    for player, group in verdicts.items():
+    evaluations, fooled = made_verdicts(seed, images, seeds, 0.8), fooled_sets(seed, images)
+    nets = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=0).nets
+    for player, group in evaluations.items():
         clean = [sum(net.correct.tolist()) / images for net in group]
         robust = [
             bool(net.correct[image] and net.under_own[image])
@@ -148,9 +148,9 @@ def test_accuracies_and_gradients_are_means_over_images_and_trainings(
 @given(seed=st.integers(0, 2**30), images=st.integers(5, 25), seeds=st.integers(1, 3))
 @example(seed=0, images=5, seeds=2)
 def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: int) -> None:
-    verdicts, fooled = made_verdicts(seed, images, seeds, 0.98), fooled_sets(seed, images)
-    comparison = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=seed)
-    common = [image for image, kept in enumerate(slow_common(verdicts, images)) if kept]
+    evaluations, fooled = made_verdicts(seed, images, seeds, 0.98), fooled_sets(seed, images)
+    comparison = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=seed)
+    common = [image for image, kept in enumerate(slow_common(evaluations, images)) if kept]
     gap = comparison.gap
     assert gap is not None
     assert gap.n == len(common)
@@ -158,7 +158,7 @@ def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: i
         assert (gap.value, gap.low, gap.high, gap.p_value) == (None, None, None, None)
         return
     wrong = {
-        player: [[not bool(net.under_R[image]) for image in common] for net in verdicts[player]]
+        player: [[not bool(net.under_R[image]) for image in common] for net in evaluations[player]]
         for player in ("Rp", "RS", "E", "E0")
     }
     rates = {player: np.mean(each) for player, each in wrong.items()}
@@ -170,33 +170,33 @@ def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: i
     assert gap.low is not None
     assert gap.high is not None
     assert -100 <= gap.low <= gap.high <= 100
-    again = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=seed)
+    again = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=seed)
     assert again.gap == gap
 
 
 def test_without_the_control_there_is_no_published_gap() -> None:
-    verdicts, fooled = made_verdicts(3, 25, 2, 0.95), fooled_sets(3, 25)
-    whole = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=3)
+    evaluations, fooled = made_verdicts(3, 25, 2, 0.95), fooled_sets(3, 25)
+    whole = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=3)
     for player in ("R2", "Rp"):
-        del verdicts[player]
-    comparison = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=3)
+        del evaluations[player]
+    comparison = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=3)
     assert comparison.gap is None
     assert list(comparison.nets) == ["R", "E", "E0", "RS"]
-    assert comparison.common.tolist() == slow_common(verdicts, 25)
+    assert comparison.common.tolist() == slow_common(evaluations, 25)
     assert comparison.common.sum() > whole.common.sum()  # fewer nets have to be right
     for player in comparison.nets:
         for what in (name for name in comparison.nets[player] if name.startswith("transfer")):
-            for denominator, rate in slow_rates(verdicts, player, what, fooled).items():
+            for denominator, rate in slow_rates(evaluations, player, what, fooled).items():
                 assert comparison.nets[player][what][denominator] == pytest.approx(rate, abs=1e-6)
 
 
 def test_the_interval_holds_the_gap_of_a_clear_case() -> None:
-    verdicts, fooled = made_verdicts(0, 200, 3, 1.0), fooled_sets(0, 200)
+    evaluations, fooled = made_verdicts(0, 200, 3, 1.0), fooled_sets(0, 200)
     rng = torch.Generator().manual_seed(1)
     for player, chance in (("Rp", 0.3), ("E", 0.8)):
-        for net in verdicts[player]:
+        for net in evaluations[player]:
             net.under_R.copy_(torch.rand(200, generator=rng) < chance)
-    gap = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=0).gap
+    gap = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=0).gap
     assert gap is not None
     assert gap.low is not None
     assert gap.high is not None
@@ -207,9 +207,9 @@ def test_the_interval_holds_the_gap_of_a_clear_case() -> None:
 
 
 def test_a_training_that_is_wrong_everywhere_leaves_no_common_image() -> None:
-    verdicts, fooled = made_verdicts(0, 10, 2, 1.0), fooled_sets(0, 10)
-    verdicts["RS"][1].correct.fill_(False)
-    comparison = compare(verdicts, fooled["surrogate"], fooled["flipped"], seed=0)
+    evaluations, fooled = made_verdicts(0, 10, 2, 1.0), fooled_sets(0, 10)
+    evaluations["RS"][1].correct.fill_(False)
+    comparison = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=0)
     assert not comparison.common.any()
     assert comparison.gap is not None
     assert comparison.gap.n == 0

@@ -106,9 +106,9 @@ def test_what_does_not_go_together_is_told(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_lost_heirloom_is_told_for_what_it_is(halved: Path) -> None:
+def test_lost_weights_of_a_parent_are_told_for_what_they_are(halved: Path) -> None:
     with pytest.raises(RunError, match="weights that a candidate is to inherit are gone"):
-        Workspace(RunFolder.open(halved)).heirloom("0123456789abcdef")
+        Workspace(RunFolder.open(halved)).inherited("0123456789abcdef")
 
 
 def test_a_run_folder_tells_its_rungs(halved: Path) -> None:

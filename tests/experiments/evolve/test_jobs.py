@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from evolution.protocol.jobs import TrainNet
-from evolution.protocol.trials import identity
+from evolution.protocol.search import trial_hash
 from evolution.protocol.workspace import Workspace, open_workspace
 from robustkit import evaluation, models, training
 from robustkit.jobs import Diverged, Invalid, Ok, Outcome
@@ -124,10 +124,10 @@ def test_only_adversarials_that_every_net_meets_stay_in_memory(space: Workspace)
 
 def test_a_trial_is_named_as_before_jobs_knew_of_preprocessing() -> None:
     trial = TrainNet("run", SMALL, seed=1, part="trial", penalised=True, final=False, scored=True)
-    assert identity(trial, "around") == "b32d2cf1007457c61cdc9d24cda2efda"
+    assert trial_hash(trial, "around") == "b32d2cf1007457c61cdc9d24cda2efda"
     other = replace(trial, preprocessing=models.Preprocessing())
-    assert identity(other, "around") != identity(trial, "around")
-    assert identity(replace(trial, run_path="elsewhere"), "around") == identity(trial, "around")
+    assert trial_hash(other, "around") != trial_hash(trial, "around")
+    assert trial_hash(replace(trial, run_path="elsewhere"), "around") == trial_hash(trial, "around")
 
 
 def test_a_net_is_trained_with_the_preprocessing_of_its_job(run: Path, space: Workspace) -> None:

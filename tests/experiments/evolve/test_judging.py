@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from evolution.protocol.jobs import (
-    Verdict,
-    judge,
-    load_verdict,
+    NetEvaluation,
+    evaluate_on_test,
+    evaluation_path,
+    load_evaluation,
     mean_or_none,
-    save_verdict,
-    verdict_path,
+    save_evaluation,
 )
 from evolution.protocol.workspace import Workspace
 from robustkit import models
@@ -58,7 +58,7 @@ def gradient(net: models.Classifier, image: Tensor, label: Tensor) -> Tensor:
     return found.flatten()
 
 
-def expected(name: str, space: Workspace) -> Verdict:
+def expected(name: str, space: Workspace) -> NetEvaluation:
     net, reference, surrogate = (space.net(each) for each in (name, "R", "S"))
     test, clean = space.splits.test, space.splits.test.floats()
     own = attacked(net, space)
@@ -66,7 +66,7 @@ def expected(name: str, space: Workspace) -> Verdict:
         (gradient(net, image, label), gradient(reference, image, label))
         for image, label in zip(clean, test.labels, strict=True)
     ]
-    return Verdict(
+    return NetEvaluation(
         correct=right(net, clean, test.labels),
         under_R=right(net, attacked(reference, space), test.labels),
         under_flipped=right(net, attacked(reference, space, flipped=True), test.labels),
@@ -81,11 +81,11 @@ def expected(name: str, space: Workspace) -> Verdict:
 @pytest.mark.parametrize("name", ["R", "Rp-0", "E-0"])
 def test_a_verdict_is_what_plain_torch_says(space: Workspace, finished: Path, name: str) -> None:
     with single_thread():
-        figures, direct = judge(name, space), expected(name, space)
-    verdict = load_verdict(verdict_path(space.folder.path, name))
-    in_run = load_verdict(verdict_path(finished, name))
-    for field in fields(Verdict):
-        found, slow = getattr(verdict, field.name), getattr(direct, field.name)
+        figures, direct = evaluate_on_test(name, space), expected(name, space)
+    metrics = load_evaluation(evaluation_path(space.folder.path, name))
+    in_run = load_evaluation(evaluation_path(finished, name))
+    for field in fields(NetEvaluation):
+        found, slow = getattr(metrics, field.name), getattr(direct, field.name)
         if found.dtype == torch.bool:
             assert torch.equal(found, slow), field.name
         else:
@@ -98,26 +98,26 @@ def test_a_verdict_is_what_plain_torch_says(space: Workspace, finished: Path, na
 
 
 def test_the_reference_is_aligned_with_itself(finished: Path) -> None:
-    verdict = load_verdict(verdict_path(finished, "R"))
-    assert torch.equal(verdict.under_R, verdict.under_own)
-    assert torch.equal(verdict.R_under_own, verdict.under_own)
-    cosine = verdict.cosine[~verdict.cosine.isnan()]
+    metrics = load_evaluation(evaluation_path(finished, "R"))
+    assert torch.equal(metrics.under_R, metrics.under_own)
+    assert torch.equal(metrics.R_under_own, metrics.under_own)
+    cosine = metrics.cosine[~metrics.cosine.isnan()]
     torch.testing.assert_close(cosine, torch.ones_like(cosine))
 
 
 def test_a_verdict_is_kept_whole_or_refused_by_name(finished: Path, tmp_path: Path) -> None:
-    verdict = load_verdict(verdict_path(finished, "E-0"))
+    metrics = load_evaluation(evaluation_path(finished, "E-0"))
     path = tmp_path / "evaluation" / "copy.safetensors"
-    save_verdict(verdict, path)
-    again = load_verdict(path)
-    for field in fields(Verdict):
-        one, other = getattr(again, field.name), getattr(verdict, field.name)
+    save_evaluation(metrics, path)
+    again = load_evaluation(path)
+    for field in fields(NetEvaluation):
+        one, other = getattr(again, field.name), getattr(metrics, field.name)
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(RunError, match=r"copy\.safetensors: damaged"):
-        load_verdict(path)
+        load_evaluation(path)
     with pytest.raises(RunError, match=r"none\.safetensors: No such file"):
-        load_verdict(tmp_path / "none.safetensors")
+        load_evaluation(tmp_path / "none.safetensors")
 
 
 def test_a_mean_leaves_out_what_is_no_number() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolution.genotype import Candidate
-from evolution.runner.searches import Choice, Contender, Yardstick, ranked
+from evolution.genotype import Candidate, Trial
+from evolution.protocol.selection import AccuracyThreshold, Selection, ranked
 from evolution.sampling import sample
 from evolution.space import SearchSpace
 
@@ -17,13 +18,15 @@ GENOTYPE = sample(random.Random(0), space=SearchSpace(min_blocks=1, max_blocks=2
 RATES = st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.9, 1.0])
 
 
-def contender(number: int, accuracy: float, transfer: float) -> Contender:
+def trial(number: int, accuracy: float, transfer: float) -> Trial:
     values = {"accuracy": accuracy, "transfer": transfer, "cos_abs": 0.1, "params": 5, "macs": 7}
-    return Contender(Candidate(number, GENOTYPE, (), "sample", 0), values)
+    return Trial(Candidate(number, GENOTYPE, (), "sample", 0), "Ok", values)
 
 
-def better(one: Contender, other: Contender, threshold: float) -> bool:
-    """Whether the rule, read aloud, prefers `one`."""
+def better(one: Trial, other: Trial, threshold: float) -> bool:
+    """Whether the rule, spelt out, prefers `one`."""
+    assert one.values is not None
+    assert other.values is not None
     good, other_good = one.values["accuracy"] >= threshold, other.values["accuracy"] >= threshold
     if good and not other_good:
         return True
@@ -47,18 +50,17 @@ def better(one: Contender, other: Contender, threshold: float) -> bool:
 def test_each_is_preferred_to_all_that_follow(
     rates: list[tuple[float, float]], threshold: float, order: random.Random
 ) -> None:
-    contenders = [contender(number, *rate) for number, rate in enumerate(rates)]
-    order.shuffle(contenders)
-    result = ranked(contenders, threshold)
+    trials = [trial(number, *rate) for number, rate in enumerate(rates)]
+    order.shuffle(trials)
+    result = ranked(trials, threshold)
     assert sorted(each.candidate.number for each in result) == list(range(len(rates)))
     for place, each in enumerate(result):
         assert all(better(each, other, threshold) for other in result[place + 1 :])
 
 
-def test_a_choice_says_by_which_rule_and_from_how_many() -> None:
-    yardstick = Yardstick("R's validation accuracy", 0.75, 0.05)
-    choice = Choice(contender(3, 0.8, 0.2), yardstick, considered=4)
-    told = choice.to_dict()
+def test_a_selection_says_by_which_rule_and_from_how_many() -> None:
+    threshold = AccuracyThreshold("R's validation accuracy", 0.75, 0.05)
+    told: dict[str, Any] = Selection(trial(3, 0.8, 0.2), threshold, considered=4).to_json()
     assert (told["number"], told["considered"]) == (3, 4)
     assert told["validation"]["transfer"] == 0.2
     assert "at least 0.7000 (R's validation accuracy, 0.7500, minus 0.05)" in told["rule"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evolution.protocol.jobs import TrainNet
-from experiments.studies.asynchronous_bias.jobs import Search, cost, geometric_mean, noise
+from experiments.studies.asynchronous_bias.jobs import SimulatedSearch, cost, geometric_mean, noise
 from experiments.studies.asynchronous_bias.study import STRATEGIES, WORKERS, render
 from experiments.studies.simulated import SimulatedWorkers
 from robustkit.cli.main import main
@@ -41,7 +41,7 @@ def test_small_nets_end_first_and_report_noise() -> None:
 def test_random_search_is_drawn_nowhere() -> None:
     """It learns nothing, so both modes breed the very same nets."""
     found = [
-        Search("x", "random", mode, 4, population=4, generations=3, seed=0).run()
+        SimulatedSearch("x", "random", mode, 4, population=4, generations=3, seed=0).run()
         for mode in ("steady", "generational")
     ]
     assert found[0] == found[1]

@@ -1,0 +1,104 @@
+"""The roles of the nets compared, the two searches, and what the ledger's ids consist of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from robustkit.runs import Entry
+
+REFERENCE, SURROGATE = "R", "S"
+PENALISED = {"R2": False, "Rp": True, "E": True, "E0": False, "RS": True}
+"""The roles beside R, and whether their nets are trained with the penalty."""
+ROLES = (REFERENCE, *PENALISED)
+CONTROLS = ("R2", "Rp")
+"""The roles of R's architecture, trained by the run."""
+SEARCHES = {"evolve": ("E", "E0"), "random": ("RS",)}
+"""The searches, and the roles whose architecture each of them finds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialId:
+    """The fields of an id in the ledger: `str` writes it, `parse` reads it.
+
+    `stage` is one of "reference" (R and the surrogate are trained), "prepare" (R's gradients and
+    adversarials), "baseline" (R's architecture at trial budget), "search", "rung" (a lower rung of
+    successive halving), "promotion", "final" (final training) and "test" (test evaluation). Which
+    other fields there are depends on it: the `role` of a net and, from final training on, its
+    `replicate`; the `search` and the candidate's `number` in it; the `epochs` of a lower rung.
+    """
+
+    stage: str
+    role: str = ""
+    replicate: int | None = None
+    search: str = ""
+    number: int = 0
+    epochs: int | None = None
+
+    @property
+    def arm(self) -> str:
+        """The ledger's column of this name."""
+        of_search = {"search": "", "rung": "rungs-", "promotion": "promote-"}
+        if self.stage in of_search:
+            return f"{of_search[self.stage]}{self.search}"
+        return {"prepare": "reference", "test": "judge"}.get(self.stage, self.stage)
+
+    @property
+    def net(self) -> str:
+        """The name under which the net is kept: its role and, if it has several, the replicate."""
+        return self.role if self.replicate is None else f"{self.role}-{self.replicate}"
+
+    def __str__(self) -> str:
+        if self.stage == "prepare":
+            return "prepare"
+        name = self.net or f"{self.number:04d}"
+        return f"{self.arm}/{name}" if self.epochs is None else f"{self.arm}/{name}/{self.epochs}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the fields of an id; None for a text that is none."""
+        for stage, pattern in _PATTERNS.items():
+            if (match := pattern.fullmatch(text)) is not None:
+                texts = {name: value for name, value in match.groupdict().items() if value}
+                whole = {name: int(texts.pop(name)) for name in _NUMBERS if name in texts}
+                parsed = cls(stage=stage, **texts, **whole)  # type: ignore[arg-type]
+                single = stage != "test" or (parsed.role == REFERENCE) == (parsed.replicate is None)
+                return parsed if single and str(parsed) == text else None
+        return None
+
+
+_NUMBERS = ("replicate", "number", "epochs")
+_ROLE, _SEARCH = rf"(?P<role>{'|'.join(PENALISED)})", rf"(?P<search>{'|'.join(SEARCHES)})"
+_PATTERNS = {
+    stage: re.compile(pattern)
+    for stage, pattern in {
+        "prepare": "prepare",
+        "reference": rf"reference/(?P<role>{REFERENCE}|{SURROGATE})",
+        "baseline": rf"baseline/(?P<role>{'|'.join(CONTROLS)})(/(?P<epochs>\d+))?",
+        "search": rf"{_SEARCH}/(?P<number>\d+)",
+        "rung": rf"rungs-{_SEARCH}/(?P<number>\d+)/(?P<epochs>\d+)",
+        "promotion": rf"promote-{_SEARCH}/(?P<number>\d+)",
+        "final": rf"final/{_ROLE}-(?P<replicate>\d+)",
+        "test": rf"judge/(?P<role>{'|'.join(ROLES)})(-(?P<replicate>\d+))?",
+    }.items()
+}
+
+
+def id_of(entry: Entry) -> TrialId:
+    """Return the fields of an entry's id; raises `ValueError` for one that no evolution writes."""
+    parsed = TrialId.parse(entry.id)
+    if parsed is None:
+        raise ValueError(f"'{entry.id}' is no trial of an evolution")
+    return parsed
+
+
+def tested_nets(entries: Iterable[Entry]) -> dict[str, list[str]]:
+    """Return the names of the nets evaluated on test by role: {"R": ["R"], "E": ["E-0", …], …}."""
+    names: dict[str, list[str]] = {}
+    for entry in entries:
+        fields = id_of(entry)
+        if fields.stage == "test" and entry.outcome == "Ok":
+            names.setdefault(fields.role, []).append(fields.net)
+    return names

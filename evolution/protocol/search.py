@@ -1,0 +1,277 @@
+"""The searches of the protocol: their trials as tasks, reuse of other runs, and which runner."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from evolution.genotype import Candidate, Trial
+from evolution.halving import rungs
+from evolution.protocol.config import EvolveConfig
+from evolution.protocol.jobs import TrainNet
+from evolution.protocol.result import check_rows
+from evolution.protocol.roles import REFERENCE, TrialId
+from evolution.protocol.workspace import Workspace
+from evolution.runner import Scheduler, Task, generational, steady, successive_halving
+from evolution.strategies import SearchSettings, open_strategy
+from robustkit import models
+from robustkit.compute import derive_seed
+from robustkit.data import Splits
+from robustkit.errors import RunError
+from robustkit.runs import Entry, Ledger, RunFolder
+
+# Trials of these arms are of candidates, and may be reused; others belong to their run.
+_REUSABLE = ("evolve", "random", "rungs-evolve", "promote-evolve", "promote-random")
+
+
+def context_of(space: Workspace) -> str:
+    """Return what the results of a run's trials depend on: data, R, training and scoring."""
+    config = space.config
+    context: dict[str, object] = {
+        "data": {name: getattr(space.splits, name).digest() for name in ("train", "val")},
+        "reference": models.digest(space.net(REFERENCE)),
+        "training": [
+            repr(config.training(penalised=True, final=final, seed=0)) for final in (False, True)
+        ],
+        "attack": repr(config.make_attack()),
+        "run": {name: getattr(config, name) for name in ("train_size", "grad_loss", "seed")},
+        "device": space.device.type,
+    }
+    own = sorted(config.own_measures())
+    if own:  # a trial that did not measure them is another one
+        context["objectives"] = own
+    return json.dumps(context, sort_keys=True)
+
+
+def trial_hash(job: TrainNet, context: str) -> str:
+    """Return 32 hexadecimal digits of all that a trial's result depends on, in whichever run."""
+    elsewhere = ("run_path", "kept_as", "scratch")  # where it is kept is no part of what it is
+    own = {name: value for name, value in asdict(job).items() if name not in elsewhere}
+    if job.preprocessing is None:  # hashes written before jobs had one
+        del own["preprocessing"]
+    text = json.dumps(own, sort_keys=True) + context
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def reusable(path: str | None) -> Mapping[str, Entry]:
+    """Return the successful trials of another evolution by their trial hash.
+
+    Failed ones are not among them: memory and time are a machine's. Raises `RunError` for a folder
+    that is no evolution's.
+    """
+    if path is None:
+        return {}
+    folder = RunFolder.open(path, verb="evolve")
+    file = folder.file("ledger.sqlite")
+    if not Path(file).is_file():
+        raise RunError(f"{path}: an evolution without a ledger: nothing to reuse")
+    with Ledger.read(file) as ledger:
+        entries = ledger.trials()
+    check_rows(entries, file)
+    # Of trials with one hash, that of the later arm in this order counts.
+    entries.sort(key=lambda entry: (*_REUSABLE, entry.arm).index(entry.arm))
+    return {
+        entry.payload["identity"]: entry
+        for entry in entries
+        if entry.arm in _REUSABLE and entry.outcome == "Ok" and "identity" in entry.payload
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """The fields that all trials of one search share.
+
+    `name` is "evolve" or "random", the control; `context` is that of `context_of`.
+    """
+
+    name: str
+    run_path: str
+    seed: int
+    scratch: str | None = None
+    context: str = ""
+
+
+class CandidateTasks:
+    """The trials of one search as tasks.
+
+    `epochs` are those of the rungs of successive halving, of which the last is a trial at trial
+    budget; without them there is no lower rung. On the lowest rung candidates that `inherits` says
+    so of start from their parents' weights, and keep their own for their children.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        *,
+        epochs: tuple[int, ...] = (),
+        inherits: Callable[[Candidate], bool] = lambda candidate: False,
+    ) -> None:
+        self._search, self._inherits = search, inherits
+        self._epochs: tuple[int | None, ...] = (*epochs[:-1], None)
+        self._weights: dict[int, str] = {}
+
+    def trial(self, candidate: Candidate, rung: int = 0) -> Task:
+        """Return the trial of a candidate on a rung, the last one being that at trial budget."""
+        epochs = self._epochs[rung]
+        inherits = rung == 0 and self._inherits(candidate)
+        parents = tuple(self._weights[each] for each in candidate.parents) if inherits else ()
+        lower = "" if epochs is None else f"/{epochs} epochs"
+        descent = f"/heir of {' and '.join(parents)}" if parents else ""
+        key = f"{candidate.genotype.key()}/0{lower}{descent}"
+        if rung == 0:
+            self._weights[candidate.number] = _weights_name(key)
+        stage = "search" if epochs is None else "rung"
+        return self._task(
+            TrialId(stage=stage, search=self._search.name, number=candidate.number, epochs=epochs),
+            key,
+            candidate,
+            parents=parents,
+            kept_as=_weights_name(key) if inherits else "",
+        )
+
+    def promotion(self, candidate: Candidate) -> Task:
+        """Return the trial of a candidate at the budget of final training, still without val."""
+        name = TrialId(stage="promotion", search=self._search.name, number=candidate.number)
+        return self._task(name, f"{candidate.genotype.key()}/1", candidate, rung=1)
+
+    def _task(
+        self,
+        name: TrialId,
+        key: str,
+        candidate: Candidate,
+        *,
+        rung: int = 0,
+        parents: tuple[str, ...] = (),
+        kept_as: str = "",
+    ) -> Task:
+        search, genotype = self._search, candidate.genotype
+        budget = (rung,) if name.epochs is None else (rung, name.epochs)
+        job = TrainNet(
+            run_path=search.run_path,
+            architecture={"family": "blueprint", "blueprint": genotype.blueprint().to_dict()},
+            seed=derive_seed(search.seed, genotype.key(), *budget),
+            part="trial" if rung == 0 else "train",
+            penalised=True,
+            final=rung > 0,
+            scored=True,
+            epochs=name.epochs,
+            parents=parents,
+            kept_as=kept_as,
+            scratch=search.scratch,
+        )
+        payload: dict[str, object] = {
+            "genotype": genotype.to_dict(),
+            "genotype_key": genotype.key(),
+            "number": candidate.number,
+            "parents": list(candidate.parents),
+            "operator": candidate.operator,
+            "generation": candidate.generation,
+            "rung": rung,
+        }
+        if name.epochs is not None:
+            payload["epochs"] = name.epochs
+        if not parents:  # inherited weights are of this run alone
+            payload["identity"] = trial_hash(job, search.context)
+        return Task(id=str(name), stage=name.arm, key=key, job=job, payload=payload)
+
+
+def _weights_name(key: str) -> str:
+    """Return the name under which the weights of the trial `key` are kept for its children."""
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def lower_rungs(search: str) -> str:
+    """Return the arm of the trials of a search with fewer epochs than trial budget."""
+    return TrialId(stage="rung", search=search).arm
+
+
+async def run_search(
+    search: Search,
+    config: EvolveConfig,
+    splits: Splits,
+    baseline: Mapping[str, Mapping[str, float]],
+    scheduler: Scheduler,
+    ledger: Ledger,
+    *,
+    priority: int = 0,
+) -> list[Trial]:
+    """Carry out a search; return its successful trials at trial budget, by candidate number.
+
+    "random" is the control, which has as many epochs and no halving. `baseline` has the accuracies
+    and MACs of R's architecture: "R2", and with halving "R2/EPOCHS" of each rung below the last
+    one. A steady search goes on from its entries in `ledger`.
+    """
+    control = search.name == "random"
+    settings = search_settings(
+        config, splits, baseline=baseline["R2"]["accuracy"], macs=int(baseline["R2"]["macs"])
+    )
+    epochs: tuple[int, ...] = ()
+    if config.halving is not None and not control:
+        epochs = rungs(config.epochs, config.halving)
+        objectives = [
+            config.objectives_above(baseline[f"R2/{each}"]["accuracy"]) for each in epochs[:-1]
+        ]
+        # As many as there would be without promotions: the epochs are what ends the search.
+        most = -(-config.search_epochs // epochs[0] // config.population)
+        settings = replace(settings, objectives=objectives[0], generations=most)
+    strategy = open_strategy("random" if control else config.strategy, settings)
+
+    def inherits(candidate: Candidate) -> bool:
+        # A search that breeds nothing shares no more than its first candidates with one that does.
+        breeds = strategy.informed or candidate.number < settings.population
+        return config.inherit and breeds
+
+    tasks = CandidateTasks(search, epochs=epochs, inherits=inherits)
+    if config.mode == "generational":
+        trials = await generational(strategy, scheduler, tasks.trial, priority=priority)
+    else:
+        arms = (search.name, lower_rungs(search.name))
+        recorded = [entry for entry in ledger.in_order() if entry.arm in arms]
+        in_flight = config.in_flight or 1
+        if config.halving is None or control:
+            trials = await steady(
+                strategy,
+                scheduler,
+                tasks.trial,
+                in_flight=in_flight,
+                recorded=recorded,
+                priority=priority,
+            )
+        else:
+            trials = await successive_halving(
+                strategy,
+                scheduler,
+                tasks.trial,
+                epochs=epochs,
+                rate=config.halving,
+                objectives=objectives,
+                budget=config.search_epochs,
+                in_flight=in_flight,
+                recorded=recorded,
+                priority=priority,
+            )
+    last = max(len(epochs) - 1, 0)
+    whole = [trial for trial in trials if trial.outcome == "Ok" and trial.rung == last]
+    return sorted(whole, key=lambda trial: trial.number)
+
+
+def search_settings(
+    config: EvolveConfig, splits: Splits, *, baseline: float, macs: int
+) -> SearchSettings:
+    """Return the settings that both searches start from.
+
+    `baseline` is the accuracy that bounds feasibility, `macs` what R costs per image.
+    """
+    return SearchSettings(
+        space=config.space(reference_macs=macs),
+        input_shape=splits.train.shape,
+        num_classes=splits.train.num_classes,
+        objectives=config.objectives_above(baseline),
+        population=config.population,
+        generations=config.generations,
+        screen=config.screen,
+        seed=derive_seed(config.seed, "search"),
+    )
