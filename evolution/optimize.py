@@ -20,7 +20,6 @@ from evolution.objectives import Objective, front
 from evolution.runner import Scheduler, Task, generational, steady, trial_of
 from evolution.space import SearchSpace
 from evolution.strategies import SearchSettings, open_strategy
-from robustkit.checks import check_choice
 from robustkit.compute import derive_seed
 from robustkit.compute.seeds import check_seed, isolated_rng
 from robustkit.errors import ConfigError, RobustkitError, RunError, did_you_mean, first_line
@@ -34,6 +33,7 @@ from robustkit.jobs import (
 from robustkit.models import Blueprint
 from robustkit.reading import parse_json, printable
 from robustkit.runs import Entry, Ledger
+from robustkit.settings import check_choice
 
 FORMAT = 1
 MODES = ("generational", "steady")
