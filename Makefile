@@ -81,7 +81,7 @@ format: $(STAMP)  ## put lint and format right
 	$(BIN)/ruff format
 
 evidence: $(STAMP)  ## docs/evidence.md and every comparison.md anew, from the committed summaries
-	$(BIN)/python -m experiments.studies
+	$(BIN)/python -m experiments.studies.evidence
 
 api: $(STAMP)  ## write the API reference, docs/api, from the docstrings
 	$(BIN)/python docs/reference.py

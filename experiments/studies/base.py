@@ -1,29 +1,51 @@
-"""Claims of publications, our figures beside them, and what follows by a rule fixed beforehand."""
+"""What a study is: its jobs, its summary, and claims that a rule fixed beforehand decides."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from robustkit.errors import ConfigError
 from robustkit.jobs.run import Piece
 from robustkit.registry import Registry
+from robustkit.report.format import markdown_table
+from robustkit.runs.summaries import Result
+from robustkit.stats import Estimate
 
-NOT_GIVEN = "not given"  # what stands for a published figure where a claim is this house's own
+NOT_GIVEN = "not given"  # published value of a claim that is our own
 VERDICTS = {True: "agrees", False: "disagrees", None: "not testable here"}
+SCALES = {
+    "smoke": "a rehearsal on embedded data",
+    "small": "what two cores do in two hours",
+    "paper": "the publication's size, for a GPU or for days",
+}
+# The published systems, in the order of the sources; OURS marks a study without a publication.
+SYSTEMS = (
+    "misalignment",
+    "adversarial adaptation",
+    "history repair",
+    "filter contribution",
+    "occlusion",
+    "contribution maps",
+    "over-training",
+)
+OURS = "ours"
+
+Json = dict[str, Any]  # what a ledger or a summary file holds
+Results = Mapping[str, Json]  # of jobs and commands, by their ids
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One claim of the exhibit `exhibit`: `published` figures and `ours`, with n and intervals.
+    """One claim of the paper's `item`: the `published` value and `ours`, with n and interval.
 
-    `holds` comes from a rule of the study's `judge`; None where a figure is missing, or an
-    interval leaves open which way it is.
+    `holds` comes from a rule in the study's `claims`; it is None where a value is missing or its
+    interval leaves both answers open.
     """
 
-    exhibit: str
+    item: str
     what: str
     published: str
     ours: str
@@ -31,13 +53,13 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """`agrees`, `disagrees` or `not testable here`."""
+        """Return `agrees`, `disagrees` or `not testable here`."""
         return VERDICTS[self.holds]
 
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in `summary.json` under `claims`."""
+    def to_dict(self) -> Json:
+        """Return the entry of this claim in `summary.json`."""
         return {
-            "exhibit": self.exhibit,
+            "exhibit": self.item,
             "claim": self.what,
             "published": self.published,
             "ours": self.ours,
@@ -46,53 +68,50 @@ class Claim:
 
 
 def table(claims: Sequence[Claim]) -> str:
-    """The claims in Markdown."""
-    lines = ["| claim | published | ours | verdict |", "|---|---|---|---|"]
-    lines += [
-        f"| {each.what} | {each.published} | {each.ours} | {each.verdict} |" for each in claims
-    ]
-    return "\n".join(lines)
+    """Return the claims as a Markdown table."""
+    return markdown_table(
+        ["claim", "published", "ours", "verdict"],
+        [[claim.what, claim.published, claim.ours, claim.verdict] for claim in claims],
+    )
 
 
 def counted(claims: Sequence[Claim]) -> dict[str, int]:
-    """How many claims have each verdict, those without any included."""
-    return {word: sum(each.verdict == word for each in claims) for word in VERDICTS.values()}
+    """Return the number of claims by verdict, zeros included."""
+    return {word: sum(claim.verdict == word for claim in claims) for word in VERDICTS.values()}
 
 
-def clear_of(found: Mapping[str, Any], value: float) -> bool | None:
-    """Whether an interval {low, high} lies above `value`; None where it holds it or is missing."""
-    if found.get("low") is None or found["low"] <= value <= found["high"]:
+def clear_of(estimate: Estimate, value: float) -> bool | None:
+    """Return whether the interval lies above `value`; None where it contains it or is missing."""
+    if estimate.low is None or estimate.high is None or estimate.low <= value <= estimate.high:
         return None
-    return bool(found["low"] > value)
+    return bool(estimate.low > value)
 
 
-def beyond(found: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
-    """Whether an interval {low, high} lies above another, False below it; None where they meet."""
-    if found.get("low") is None or other.get("low") is None:
+def below(estimate: Estimate, value: float = 0.0) -> bool | None:
+    """Return whether the interval lies below `value`; None where it contains it or is missing."""
+    above = clear_of(estimate, value)
+    return None if above is None else not above
+
+
+def beyond(estimate: Estimate, other: Estimate) -> bool | None:
+    """Return True where the interval lies above the other's, False below, None where they meet."""
+    if estimate.low is None or estimate.high is None or other.low is None or other.high is None:
         return None
-    if found["low"] > other["high"]:
+    if estimate.low > other.high:
         return True
-    return False if found["high"] < other["low"] else None
+    return False if estimate.high < other.low else None
 
 
 def everywhere(verdicts: Sequence[bool | None]) -> bool | None:
-    """True where all hold, False where one does not, None of nothing or of what is left open."""
+    """Return True if all are True, False if any is False, None if none is given or any is open."""
     if False in verdicts:
         return False
     return None if None in verdicts or not verdicts else True
 
 
-Results = Mapping[str, dict[str, Any]]
-SCALES = {
-    "smoke": "a rehearsal on embedded data",
-    "small": "what two cores do in two hours",
-    "paper": "the publication's size, for a GPU or for days",
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What was asked of a study: its run folder, one of `SCALES`, a seed, where nets are to run.
+    """How a study is run: its folder, one of `SCALES`, a seed and a device.
 
     `weights` and `images` are the user's own: a file of weights and a folder of pictures.
     """
@@ -106,36 +125,73 @@ class Plan:
 
     @property
     def smoke(self) -> bool:
-        """A rehearsal on embedded data."""
+        """Whether this is a rehearsal on embedded data."""
         return self.scale == "smoke"
 
 
 @dataclass(frozen=True)
-class VerbRun:
-    """A run of another verb, in the folder `name` inside the study's.
+class StudyJob:
+    """A job of a study. A subclass adds its settings, `kind`, and `run() -> kind's JSON`.
 
-    Its result is its summary, of the `kind` that the study reads; `check(summary, where)` raises
-    `RunError` for what no type can say.
+    `id` is unique in the study; its parts between slashes are the keys under which `nested` puts
+    the result.
+    """
+
+    id: str
+    timeout: float | None = field(default=None, kw_only=True)
+
+    kind: ClassVar[Any]
+
+    def run(self) -> Json:
+        """Return the result, which the ledger keeps."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CommandRun:
+    """A run of another `command` in the folder `name` inside the study's.
+
+    Its result is its summary, of which the study reads `kind`; `check(summary, where)` raises
+    `RunError` for what a type cannot express.
     """
 
     name: str
-    verb: str
+    command: str
     arguments: tuple[str, ...]
     kind: type[Any]
     check: Callable[[Any, str], None] = lambda summary, where: None
 
     @property
     def id(self) -> str:
-        """Its name among the study's results."""
-        return f"{self.verb}/{self.name}"
+        """Return its key among the study's results."""
+        return f"{self.command}/{self.name}"
+
+
+class StudySummary(Result, frozen=True, kw_only=True):
+    """The summary of a study; a subclass adds its results."""
+
+    study: str
+    scale: str = "small"
+
+
+def nested(results: Results) -> Json:
+    """Return results by the parts of their ids: that of `train/3/0` under `train`, `3`, `0`."""
+    found: Json = {}
+    for name, result in results.items():
+        *parts, last = name.split("/")
+        inner = found
+        for part in parts:
+            inner = inner.setdefault(part, {})
+        inner[last] = result
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exhibit:
-    """A published table or figure, or a claim of the text, that a study reproduces.
+class PaperItem:
+    """A table, a figure or a claim of the paper that a study reproduces.
 
-    `shows` says where it stands in the publication; `needs` which results it takes, by their ids;
-    without `claimed` there are tables of it alone.
+    `shows` says where the paper has it; `needs` selects the results it takes, by their ids;
+    `claimed` is False where it has tables but no claims.
     """
 
     name: str
@@ -146,67 +202,59 @@ class Exhibit:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A published experiment.
+    """A published experiment, or a question of our own.
 
-    `scales` says in a line what each of `SCALES` that it has takes for data and how long.
-    `runs(plan)` are runs of other verbs, which come first; `phases(plan)` the pieces, one phase
-    after the other; `summarise` makes a summary of all results by id. It is of the `kind`, a
-    `TypedDict`, and `check(summary, where)` raises `RunError` for what no type can say. Of a
-    checked summary `judge` makes claims, `render` the comparison in Markdown, `draw` figures, names
-    and SVG. `system` is the published system, `OURS` where the question is this house's own.
-    `deviations` set every run of it apart from the publication, `only_small` those of `small`
-    besides. `takes` are the options it has a use for: "device"; "weights" and "images" of the
-    user, which its paper scale is made of. An exhibit's results are a part of the study's:
-    `summarise`, `judge`, `render` and `draw` make do with any part that has an exhibit.
+    What it is: `system`, the published system, or `OURS`; `source`, the publication or the
+    question; `scales`, those of `SCALES` it has, with data and duration in a line; `items` of the
+    paper (none: one of the study's own name); `deviations` from the publication at every scale and
+    at `small` alone; `options` it uses of "device", "weights" and "images".
+
+    What it does: `commands(plan)` are run first, then `jobs(plan)`, list after list, each list in
+    parallel; `summarise` makes the plain summary of all results by id, of the type `summary`, and
+    `check(summary, where)` raises `RunError` for what a type cannot express. Of a checked summary
+    `claims` decides the claims, `render` makes the page in Markdown, and `figures` yields names and
+    SVG. All of these accept the results of a single item.
     """
 
     name: str
-    system: str
     title: str
     source: str
     scales: Mapping[str, str]
-    exhibits: tuple[Exhibit, ...]
-    deviations: tuple[str, ...]
-    phases: Callable[[Plan], Sequence[Sequence[Piece]]]
-    summarise: Callable[[Results], dict[str, Any]]
-    kind: type[Any]
-    judge: Callable[[Any], Sequence[Claim]]
+    jobs: Callable[[Plan], Sequence[Sequence[Piece]]]
+    summary: type[Any]
     render: Callable[[Any], str]
+    claims: Callable[[Any], Sequence[Claim]]
+    system: str = OURS
+    items: tuple[PaperItem, ...] = ()
+    deviations: tuple[str, ...] = ()
+    small_deviations: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    commands: Callable[[Plan], Sequence[CommandRun]] = lambda plan: ()
+    summarise: Callable[[Results], Json] = nested
     check: Callable[[Any, str], None] = lambda summary, where: None
-    runs: Callable[[Plan], Sequence[VerbRun]] = lambda plan: ()
-    draw: Callable[[Any], Iterable[tuple[str, str]]] = lambda summary: ()
-    takes: tuple[str, ...] = ()
-    only_small: tuple[str, ...] = ()
+    figures: Callable[[Any], Iterable[tuple[str, str]]] = lambda summary: ()
 
+    def __post_init__(self) -> None:
+        if not self.items:
+            object.__setattr__(self, "items", (PaperItem(name=self.name, shows=self.title),))
 
-# The seven systems behind this house, in the order of the sources; a study of ours has none.
-SYSTEMS = (
-    "misalignment",
-    "adversarial adaptation",
-    "history repair",
-    "filter contribution",
-    "occlusion",
-    "contribution maps",
-    "over-training",
-)
-OURS = "ours"
 
 EXPERIMENTS: Registry[Study] = Registry("experiment", ConfigError)
-_EXHIBITS: Registry[tuple[Study, Exhibit | None]] = Registry("experiment", ConfigError)
+_ITEMS: Registry[tuple[Study, PaperItem | None]] = Registry("experiment", ConfigError)
 
 
-def enter(study: Study) -> None:
-    """Register a study and its exhibits; a second of any name is a bug.
+def register(study: Study) -> None:
+    """Register a study and its items; raises `ValueError` for a name that is taken.
 
-    A study with one exhibit of its own name is that exhibit.
+    An item that has the name of its study is not registered apart.
     """
     EXPERIMENTS.enter(study.name, study)
-    for exhibit in study.exhibits:
-        if exhibit.name != study.name:
-            _EXHIBITS.enter(exhibit.name, (study, exhibit))
-    _EXHIBITS.enter(study.name, (study, None))
+    for item in study.items:
+        if item.name != study.name:
+            _ITEMS.enter(item.name, (study, item))
+    _ITEMS.enter(study.name, (study, None))
 
 
-def find(name: str) -> tuple[Study, Exhibit | None]:
-    """The study called `name`, whole, or the study and the exhibit of it; or a `ConfigError`."""
-    return _EXHIBITS.find(name)
+def find(name: str) -> tuple[Study, PaperItem | None]:
+    """Return the study called `name`, or the study and its item; raises `ConfigError`."""
+    return _ITEMS.find(name)

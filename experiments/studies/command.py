@@ -5,19 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.studies import (
-    EXPERIMENTS,
-    SCALES,
-    Study,
-    check_scale,
-    comparison,
-    evidence,
-    find,
-    listing,
-    of_settings,
-    summary_of,
-)
-from experiments.studies.running import run_study
+from experiments.studies import EXPERIMENTS, SCALES, Study, find
+from experiments.studies.evidence import comparison, evidence, listing
+from experiments.studies.running import check_scale, of_settings, run_study, summary_of
 from robustkit.cli.context import add_executor_options, run_folder, settings
 from robustkit.cli.parser import CommandParser, Options
 from robustkit.compute import resolve_device
@@ -83,11 +73,11 @@ def run(options: Options) -> int:
 
 def report(folder: RunFolder) -> Path:
     """Write the comparison of a finished study anew, and draw its figures."""
-    study, exhibit = of_settings(folder.config, folder.file("config.yaml"))
+    study, item = of_settings(folder.config, folder.file("config.yaml"))
     path = folder.file("comparison.md")
     summary = summary_of(study, finished(folder), folder.file("summary.json"))
-    write_text(path, comparison(study, exhibit, summary))
-    for name, drawn in study.draw(summary):
+    write_text(path, comparison(study, item, summary))
+    for name, drawn in study.figures(summary):
         write_text(folder.file(name), drawn)
     return path
 
@@ -106,10 +96,10 @@ def _check(study: Study, config: dict[str, Any]) -> None:
     given = {name: config[name] for name in ("weights", "images")}
     given["device"] = config["device"] if config["device"] not in ("auto", "cpu") else None
     for name, value in given.items():
-        if value is not None and name not in study.takes:
-            able = [each.name for each in EXPERIMENTS.values() if name in each.takes]
+        if value is not None and name not in study.options:
+            able = [each.name for each in EXPERIMENTS.values() if name in each.options]
             raise ConfigError(f"--{name}: '{study.name}' takes none, unlike {', '.join(able)}")
-    if "weights" in study.takes:
+    if "weights" in study.options:
         _check_own(study, config)
 
 

@@ -1,4 +1,4 @@
-"""Carrying out a study in its run folder: runs of verbs first, then pieces, then the summary."""
+"""Run a study in its run folder: other commands first, then its jobs, then the summary."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from experiments.studies.base import SCALES, Claim, Exhibit, Plan, Study, VerbRun, find
+from experiments.studies.base import (
+    SCALES,
+    Claim,
+    CommandRun,
+    Json,
+    PaperItem,
+    Plan,
+    Study,
+    StudySummary,
+    find,
+)
 from robustkit.cli.context import FREE
 from robustkit.cli.parser import run_command
 from robustkit.compute.seeds import check_seed
@@ -20,57 +30,50 @@ from robustkit.runs.summaries import check_lines, check_summary, shown
 
 
 class Settings(TypedDict):
-    """What the settings of a study say of it."""
+    """The settings of a study's run that say which study it is."""
 
     name: str
     seed: int
     scale: NotRequired[str]
 
 
-class Told(TypedDict):
-    """What every summary of a study says."""
-
-    study: str
-    scale: NotRequired[str]
-
-
-def of_settings(config: Mapping[str, Any], path: Path) -> tuple[Study, Exhibit | None]:
-    """The study, and the exhibit of it, that the settings in the file `path` name.
+def of_settings(config: Mapping[str, Any], path: Path) -> tuple[Study, PaperItem | None]:
+    """Return the study, and the item of it, that the settings in the file `path` name.
 
     Raises `RunError`, naming the file, for settings that no study can have.
     """
-    told = check_kind(config, Settings, str(path), error=RunError)
+    settings = check_kind(config, Settings, str(path), error=RunError)
     try:
-        study, exhibit = find(told["name"])
-        check_scale(study, told.get("scale", "small"))
-        check_seed(told["seed"])
+        study, item = find(settings["name"])
+        check_scale(study, settings.get("scale", "small"))
+        check_seed(settings["seed"])
     except ConfigError as error:
         raise RunError(f"{path}: {error}") from error
-    return study, exhibit
+    return study, item
 
 
-def summary_of(study: Study, found: Mapping[str, Any], path: Path) -> Any:
-    """What the file `path` holds of a finished run of `study`, as its `kind`, and its `scale`.
+def summary_of(study: Study, value: Mapping[str, Any], path: Path) -> Any:
+    """Return the summary of a finished run of `study` that the file `path` holds.
 
-    Raises `RunError`, naming the file, for another's, and for what cannot be drawn.
+    Raises `RunError`, naming the file, for another study's, and for what cannot be drawn.
     """
-    told = check_kind(found, Told, str(path), error=RunError)
-    if told["study"] != study.name:
-        raise RunError(f"{path}: of the study {shown(told['study'])}, not of '{study.name}'")
+    header = check_kind(value, StudySummary, str(path), error=RunError)
+    if header.study != study.name:
+        raise RunError(f"{path}: of the study {shown(header.study)}, not of '{study.name}'")
     try:
-        check_scale(study, told.get("scale", "small"))
+        check_scale(study, header.scale)
     except ConfigError as error:
         raise RunError(f"{path}: {error}") from error
-    return {**told, **checked(study, found, str(path))}
+    return checked(study, value, str(path))
 
 
-def checked(study: Study, found: Mapping[str, Any], where: str) -> Any:
-    """A summary as the `kind` of `study`: all that it draws is there, and fits together.
+def checked(study: Study, value: Mapping[str, Any], where: str) -> Any:
+    """Return a plain summary as the type of `study`, complete and consistent.
 
     Raises `RunError`, which begins with `where` and names the entry.
     """
-    summary = check_summary(found, study.kind, where)
-    check_lines(summary, where)
+    summary = check_summary(value, study.summary, where)
+    check_lines(summary.to_json(), where)
     study.check(summary, where)
     return summary
 
@@ -86,36 +89,36 @@ def check_scale(study: Study, scale: str) -> None:
         )
 
 
-def run_study(folder: RunFolder, say: Callable[[str], None]) -> dict[str, Any]:
-    """Do what `folder` does not yet hold of the study its settings name; returns the summary.
+def run_study(folder: RunFolder, log: Callable[[str], None]) -> Json:
+    """Do what `folder` does not yet hold of the study its settings name; return the summary.
 
-    The summary's `claims` are the verdicts. Raises `RunError` where a piece ends in anything but a
+    The summary's `claims` hold the verdicts. Raises `RunError` where a job ends in anything but a
     result; what is done stays done.
     """
-    study, exhibit = find(folder.config["name"])
+    study, item = find(folder.config["name"])
     plan = _plan(folder)
-    wanted = exhibit.needs if exhibit is not None else _everything
-    results = {run.id: _verb_run(run, folder, say) for run in study.runs(plan) if wanted(run.id)}
-    phases = [[piece for piece in phase if wanted(piece.id)] for phase in study.phases(plan)]
-    if any(phases):
-        trials = carry_out(phases, folder, arm="study", say=say)
-        results |= {trial.id: trial.result or {} for trial in trials}
+    needed = item.needs if item is not None else _everything
+    results = {run.id: _run(run, folder, log) for run in study.commands(plan) if needed(run.id)}
+    jobs = [[job for job in parallel if needed(job.id)] for parallel in study.jobs(plan)]
+    if any(jobs):
+        entries = carry_out(jobs, folder, arm="study", say=log)
+        results |= {entry.id: entry.result or {} for entry in entries}
     summary = {
         "scale": plan.scale,
-        "exhibit": None if exhibit is None else exhibit.name,
+        "exhibit": None if item is None else item.name,
+        "study": study.name,
         **study.summarise(results),
     }
-    told = {**summary, **checked(study, summary, f"{folder.path}: its results")}
-    claims = [each.to_dict() for each in judged(study, exhibit, told)]
-    return {**summary, "claims": claims}
+    typed = checked(study, summary, f"{folder.path}: its results")
+    return {**summary, "claims": [claim.to_dict() for claim in claims_of(study, item, typed)]}
 
 
-def judged(study: Study, exhibit: Exhibit | None, summary: Mapping[str, Any]) -> list[Claim]:
-    """The claims of a study, or of one exhibit of it. A rehearsal decides none of them."""
-    claims = study.judge(summary)
-    if summary.get("scale") == "smoke":
-        claims = [replace(each, holds=None) for each in claims]
-    return [each for each in claims if exhibit is None or each.exhibit == exhibit.name]
+def claims_of(study: Study, item: PaperItem | None, summary: StudySummary) -> list[Claim]:
+    """Return the claims of a study, or of one item of it; a rehearsal decides none of them."""
+    claims = study.claims(summary)
+    if summary.scale == "smoke":
+        claims = [replace(claim, holds=None) for claim in claims]
+    return [claim for claim in claims if item is None or claim.item == item.name]
 
 
 def _everything(identity: str) -> bool:
@@ -124,25 +127,25 @@ def _everything(identity: str) -> bool:
 
 def _plan(folder: RunFolder) -> Plan:
     config = folder.config
-    chosen = {name: config[name] for name in ("scale", "seed", "device", "weights", "images")}
-    return Plan(folder=folder.path.resolve(), **chosen)
+    settings = {name: config[name] for name in ("scale", "seed", "device", "weights", "images")}
+    return Plan(folder=folder.path.resolve(), **settings)
 
 
-def _verb_run(run: VerbRun, folder: RunFolder, say: Callable[[str], None]) -> dict[str, Any]:
-    """The summary of a run inside this one: made now, gone on with, or there already."""
+def _run(run: CommandRun, folder: RunFolder, log: Callable[[str], None]) -> Json:
+    """Start, resume or only read a command's run inside the study's folder; return its summary."""
     path = folder.file(run.name)
-    where = [f"--{name.replace('_', '-')}={folder.config[name]}" for name in FREE[:2]]
+    options = [f"--{name.replace('_', '-')}={folder.config[name]}" for name in FREE[:2]]
     if not path.exists():
         new = [*run.arguments, f"--out={path}", f"--seed={folder.config['seed']}"]
-        code = run_command(run.verb, [*new, f"--device={folder.config['device']}", *where])
-    elif RunFolder.open(path, verb=run.verb).summary() is None:
-        code = run_command(run.verb, [f"--resume={path}", *where])
+        code = run_command(run.command, [*new, f"--device={folder.config['device']}", *options])
+    elif RunFolder.open(path, verb=run.command).summary() is None:
+        code = run_command(run.command, [f"--resume={path}", *options])
     else:
         code = 0
-        say(f"{run.id}: there already")
+        log(f"{run.id}: there already")
     if code != 0:
-        raise RunError(f"{run.id}: `robustkit {run.verb}` ended with exit code {code}")
-    inner = RunFolder.open(path, verb=run.verb)
+        raise RunError(f"{run.id}: `robustkit {run.command}` ended with exit code {code}")
+    inner = RunFolder.open(path, verb=run.command)
     summary, file = finished(inner), str(inner.file("summary.json"))
     run.check(check_summary(summary, run.kind, file), file)
     return summary

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from robustkit.stats import Estimate, Mean
@@ -18,6 +18,18 @@ def number(estimate: Estimate | Mapping[str, Any]) -> str:
 def percent(estimate: Estimate | Mapping[str, Any], *, sign: bool = False, unit: str = "") -> str:
     """Return an estimate of a fraction as `12.3 [10.0, 14.6]`; with `sign` a plus where due."""
     return _text(estimate, 100, "+.1f" if sign else ".1f", unit)
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown; cells are taken as they are.
+
+    >>> print(markdown_table(["net", "n"], [["R", "3"]]))
+    | net | n |
+    |---|---|
+    | R | 3 |
+    """
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
 def _text(estimate: Estimate | Mapping[str, Any], times: float, form: str, unit: str) -> str:

@@ -5,66 +5,36 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypedDict
-
-from msgspec import Meta
+from typing import Any
 
 from evolution.objectives import parse_objectives
 from evolution.protocol.search import CandidateTasks, Search
 from evolution.runner import Scheduler, generational, steady
 from evolution.space import SearchSpace
 from evolution.strategies import SearchSettings, open_strategy
+from experiments.studies.asynchronous_bias.result import Searched
+from experiments.studies.base import Json, StudyJob
 from experiments.studies.simulated import SimulatedWorkers, macs_of
 from robustkit.jobs import Ok
-from robustkit.runs.summaries import Amount, Positive, check_has
-
-Log2 = Annotated[float, Meta(ge=-64, le=64)]
-Seeds = Annotated[dict[str, Log2], Meta(min_length=1)]
-Cells = dict[str, Seeds]
-"""By number of workers."""
-
-
-class Summary(TypedDict):
-    """log₂ of ratios by strategy, workers and seed; the largest spread of a search's operations."""
-
-    study: str
-    log2_ratio: dict[str, Cells]
-    spread: Amount
-
-
-def check(summary: Summary, where: str, workers: tuple[str, ...]) -> None:
-    """Raise `RunError` where a strategy lacks one of the numbers of workers."""
-    for strategy, cells in summary["log2_ratio"].items():
-        check_has(cells, workers, f"{where}: log2_ratio.{strategy}")
-
-
-class Searched(TypedDict):
-    """What a search gives: mean operations of the nets it bred, and their spread."""
-
-    bred: Positive
-    spread: Amount
-
 
 SHAPE, CLASSES = (3, 32, 32), 10
 NOISE = ("accuracy", "transfer", "cos_abs", "grad_norm")
 
 
 @dataclass(frozen=True)
-class SimulatedSearch:
+class SimulatedSearch(StudyJob):
     """A search by `strategy` in `mode` with so many workers, its objectives being noise."""
 
-    id: str
     strategy: str
     mode: str
     workers: int
     population: int
     generations: int
     seed: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Searched
+    kind = Searched
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """Geometric means of operations: of the nets that were sampled first, and that were bred;
         and how much longer the largest trial lasted than the smallest."""
         settings = SearchSettings(

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from experiments.studies.asynchronous_bias.jobs import SimulatedSearch, Summary, check
-from experiments.studies.base import OURS, Claim, Exhibit, Plan, Results, Study, clear_of, enter
+from experiments.studies.asynchronous_bias.jobs import SimulatedSearch
+from experiments.studies.asynchronous_bias.result import Summary, check
+from experiments.studies.base import (
+    OURS,
+    Claim,
+    Json,
+    PaperItem,
+    Plan,
+    Results,
+    Study,
+    below,
+    register,
+)
 from robustkit.jobs.run import Piece
-from robustkit.stats import mean_over_trainings
+from robustkit.report.format import number
+from robustkit.stats import Mean, mean_over_trainings
 
 STRATEGIES = ("nsga2", "mu_plus_lambda", "ageing", "random")
 WORKERS = (4, 16)
-EXHIBIT = "asynchronous-bias"
+ITEM = "asynchronous-bias"
 SEEDS, POPULATION, GENERATIONS = 20, 16, 12
 
 
-def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
     """Every strategy, both modes, every number of workers, every seed."""
     seeds, generations = (2, 2) if plan.smoke else (SEEDS, GENERATIONS)
     population = 8 if plan.smoke else POPULATION
@@ -35,18 +46,20 @@ def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     ]
 
 
-def summarise(results: Results) -> dict[str, Any]:
-    """By strategy and workers: log₂ of the bred nets' operations in steady mode over generational,
-    seed by seed."""
-    found: dict[str, Any] = {}
+def summarise(results: Results) -> Json:
+    """Return, by strategy, workers and seed, log₂ of a ratio of the bred nets' operations.
+
+    The ratio is that of steady mode to generational mode.
+    """
+    ratios: Json = {}
     for name, own in results.items():
         strategy, mode, workers, seed = name.split("/")
         if mode == "steady":
             other = results[f"{strategy}/generational/{workers}/{seed}"]
-            cell = found.setdefault(strategy, {}).setdefault(workers, {})
+            cell = ratios.setdefault(strategy, {}).setdefault(workers, {})
             cell[seed] = math.log2(own["bred"] / other["bred"])
     spread = max(each["spread"] for each in results.values())
-    return {"study": "asynchronous-bias", "log2_ratio": found, "spread": spread}
+    return {"log2_ratio": ratios, "spread": spread}
 
 
 def render(summary: Summary) -> str:
@@ -55,48 +68,51 @@ def render(summary: Summary) -> str:
         "# The bias of an asynchronous search to fast nets",
         "",
         "Simulated workers, trials as long as their nets' operations (up to 1:"
-        f"{summary['spread']:.0f}), objectives that are noise: operations of the nets that were "
+        f"{summary.spread:.0f}), objectives that are noise: operations of the nets that were "
         "bred in steady mode, over those bred in generations; geometric means over searches of one "
         "seed, with Student's 95 % intervals. Below 1: drawn to fast nets.",
         "",
         "| strategy | " + " | ".join(f"{workers} workers" for workers in WORKERS) + " |",
         "|---" * (1 + len(WORKERS)) + "|",
     ]
-    for strategy, cells in summary["log2_ratio"].items():
-        told = []
-        for workers in WORKERS:
-            told.append(_ratio(mean_over_trainings(list(cells[str(workers)].values())).to_json()))
-        lines.append(f"| {strategy} | " + " | ".join(told) + " |")
+    for strategy, cells in summary.log2_ratio.items():
+        ratios = [mean_over_trainings(list(cells[str(workers)].values())) for workers in WORKERS]
+        lines.append(f"| {strategy} | " + " | ".join(map(_ratio, ratios)) + " |")
     return "\n".join(lines)
 
 
-def _ratio(found: Mapping[str, Any]) -> str:
-    text = f"{2 ** found['mean']:.2f}"
-    if found["low"] is None:
-        return text
-    return f"{text} [{2 ** found['low']:.2f}, {2 ** found['high']:.2f}]"
+def _ratio(log2: Mean) -> str:
+    """Return 2 to the power of a mean and its interval."""
+    return number(
+        Mean(
+            n=log2.n,
+            **{
+                end: None if value is None else 2**value
+                for end, value in (("value", log2.value), ("low", log2.low), ("high", log2.high))
+            },
+        )
+    )
 
 
-def judge(summary: Summary) -> list[Claim]:
+def claims(summary: Summary) -> list[Claim]:
     """Drawn to fast nets where the interval of log₂ of the ratio lies below 0."""
     found = []
-    for strategy, cells in summary["log2_ratio"].items():
+    for strategy, cells in summary.log2_ratio.items():
         for workers in WORKERS if strategy != "random" else ():
-            over = mean_over_trainings(list(cells[str(workers)].values())).to_json()
-            above = clear_of(over, 0.0)
+            log2 = mean_over_trainings(list(cells[str(workers)].values()))
             found.append(
                 Claim(
-                    exhibit=EXHIBIT,
+                    item=ITEM,
                     what=f"{strategy}, {workers} workers: steady mode breeds cheaper nets",
                     published="ours",
-                    ours=f"{_ratio(over)} of the operations, {over['n']} searches",
-                    holds=None if above is None else not above,
+                    ours=f"{_ratio(log2)} of the operations, {log2.n} searches",
+                    holds=below(log2),
                 )
             )
     return found
 
 
-enter(
+register(
     Study(
         name="asynchronous-bias",
         system=OURS,
@@ -106,13 +122,13 @@ enter(
             "smoke": "2 searches of 2 generations; seconds",
             "small": "20 searches of 12 generations; 20 core-minutes",
         },
-        exhibits=(Exhibit(name=EXHIBIT, shows="operations of bred nets, by mode"),),
+        items=(PaperItem(name=ITEM, shows="operations of bred nets, by mode"),),
         deviations=(),
-        phases=phases,
+        jobs=jobs,
         summarise=summarise,
-        kind=Summary,
+        summary=Summary,
         check=lambda summary, where: check(summary, where, tuple(map(str, WORKERS))),
-        judge=judge,
+        claims=claims,
         render=render,
     )
 )

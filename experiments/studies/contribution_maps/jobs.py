@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from experiments.studies.base import Json, StudyJob
 from experiments.studies.contribution_maps.result import Masks, Objects, Trained
 from robustkit import data, explain, models, training
 from robustkit.attacks import predict
@@ -50,20 +50,18 @@ PANELS = 8
 
 
 @dataclass(frozen=True)
-class TrainVgg:
+class TrainVgg(StudyJob):
     """Train `model` on `data`; the model goes to `path`."""
 
-    id: str
     path: str
     data: str
     model: str
     epochs: int
     seed: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Trained
+    kind = Trained
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """SGD 0.05 with momentum, cosine to 0, batches of 128, flipped images."""
         splits = data.load(self.data)
         net = resolve_net(self.model, splits, seed=self.seed)
@@ -76,20 +74,18 @@ class TrainVgg:
 
 
 @dataclass(frozen=True)
-class TakeVgg:
+class TakeVgg(StudyJob):
     """torchvision's VGG-16 with the user's file of its ImageNet weights; the model goes to `path`.
 
     Nothing is downloaded. Raises `ModelError` for a file that does not fit.
     """
 
-    id: str
     path: str
     weights: str
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Trained
+    kind = Trained
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """How accurate it is nobody can say without ImageNet's labels."""
         classes = imagenet_classes()
         net = models.resolve(
@@ -105,19 +101,17 @@ class TakeVgg:
 
 
 @dataclass(frozen=True)
-class MaskMaps:
+class MaskMaps(StudyJob):
     """On `count` test images that are right: what is left of the score without what CAV marks."""
 
-    id: str
     path: str
     data: str
     count: int
     seed: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Masks
+    kind = Masks
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """By layer: masks of both signs and random ones of the same size; CAV against Grad-CAM."""
         model = models.load(Path(self.path)).eval()
         images = recognised(model, self.data, self.count)
@@ -182,19 +176,17 @@ class MaskMaps:
 
 
 @dataclass(frozen=True)
-class CoverObjects:
+class CoverObjects(StudyJob):
     """Pictures of two objects side by side: does each class's score belong to its own half?"""
 
-    id: str
     path: str
     data: str
     count: int
     seed: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Objects
+    kind = Objects
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """Of `count` pairs, those whose picture has both classes highest: covered half by half."""
         model = models.load(Path(self.path)).eval()
         images = recognised(model, self.data, 2 * self.count)

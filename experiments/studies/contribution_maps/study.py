@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from experiments.studies.base import (
     Claim,
-    Exhibit,
+    PaperItem,
     Plan,
-    Results,
     Study,
+    below,
     clear_of,
-    enter,
     everywhere,
+    register,
 )
 from experiments.studies.contribution_maps.jobs import (
     PICTURES,
@@ -25,6 +24,7 @@ from experiments.studies.contribution_maps.jobs import (
 from experiments.studies.contribution_maps.result import Masks, Summary, Trained, check
 from robustkit.jobs.run import Piece
 from robustkit.report.format import number, percent
+from robustkit.stats import Mean
 
 SMALL = {"data": "cifar10", "model": "vgg16?width=16", "epochs": 15}
 REHEARSAL = {"data": "digits", "model": "vgg3", "epochs": 6}
@@ -33,7 +33,7 @@ FEW = 20
 VIEWS, MASKS = "contribution-views", "contribution-masking"
 
 
-def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
     """A training, then the two checks of its maps."""
     chosen = REHEARSAL if plan.smoke else SMALL
     path = str(plan.folder / "vgg.safetensors")
@@ -50,19 +50,14 @@ def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     ]
 
 
-def summarise(results: Results) -> dict[str, Any]:
-    """The three results by name."""
-    return {"study": "contribution-maps", **results}
-
-
 def render(summary: Summary) -> str:
     """The masks, the likeness to Grad-CAM, the objects, in Markdown."""
-    trained, masks, objects = summary["train"], summary["masks"], summary["objects"]
+    trained, masks, objects = summary.train, summary.masks, summary.objects
     parts = [
         "# Contribution maps",
-        f"`{trained['model']}`, {_accuracy(trained)}; n = {masks['n']:,} images. Means with 95 % "
+        f"`{trained.model}`, {_accuracy(trained)}; n = {masks.n:,} images. Means with 95 % "
         "bootstrap intervals over images. Contributions and biases miss the score by at most "
-        f"{masks['residual_max']:.1e}.",
+        f"{masks.residual_max:.1e}.",
         "## Masking",
         "By how much the logit of the class falls when what CAV marks at a layer is set to 0, "
         "beside a random region of the same size; what it would be if the net were linear in it; "
@@ -72,23 +67,23 @@ def render(summary: Summary) -> str:
         "Spearman's correlation of CAV's positive part with Grad-CAM at the same layer.",
         _alike(masks),
         "## Two objects in a picture",
-        f"Of {objects['pairs']:,} pictures of two test images side by side, {objects['n']:,} have "
+        f"Of {objects.pairs:,} pictures of two test images side by side, {objects.n:,} have "
         "both classes on top. With one half covered its own class falls further than the other's "
-        f"in {percent(objects['own'], unit=' %')} of the cases.",
+        f"in {percent(objects.own, unit=' %')} of the cases.",
     ]
     return "\n\n".join(parts)
 
 
 def _accuracy(trained: Trained) -> str:
-    if trained["test_acc"] is None:
+    if trained.test_acc is None:
         return "torchvision's weights, targets its own answers"
-    share = f"{100 * trained['test_acc']:.2f} % of {trained['n']:,} test images"
+    share = f"{100 * trained.test_acc:.2f} % of {trained.n:,} test images"
     return f"{share}, looked at where it is right"
 
 
 def marked(masks: Masks) -> dict[str, str]:
     """Layers by their numbers: ① the last, then back to the image."""
-    layers = list(reversed(masks["layers"]))
+    layers = list(reversed(masks.layers))
     return {**dict(zip(layers, CIRCLED, strict=False)), "input": "pixels"}
 
 
@@ -96,56 +91,56 @@ def _masks(masks: Masks) -> str:
     lines = ["| layer | masked | share | fall | if linear | answer changes |", "|---" * 6 + "|"]
     for layer, mark in marked(masks).items():
         for kind in ("positive", "random, as positive", "negative", "random, as negative"):
-            each = masks["masks"][f"{layer}/{kind}"]
-            expected = "" if "random" in kind else f"{each['expected']['mean']:.2f}"
+            each = masks.masks[f"{layer}/{kind}"]
+            expected = "" if "random" in kind else f"{each.expected.value:.2f}"
             lines.append(
-                f"| {mark} | {kind} | {100 * each['share']['mean']:.0f} % | "
-                f"{number(each['drop'])} | {expected} | {percent(each['lost'], unit=' %')} |"
+                f"| {mark} | {kind} | {100 * (each.share.value or 0):.0f} % | "
+                f"{number(each.drop)} | {expected} | {percent(each.lost, unit=' %')} |"
             )
     return "\n".join(lines)
 
 
 def _alike(masks: Masks) -> str:
-    named = {layer: mark for layer, mark in marked(masks).items() if layer in masks["like_gradcam"]}
-    cells = [number(masks["like_gradcam"][layer]) for layer in named]
+    named = {layer: mark for layer, mark in marked(masks).items() if layer in masks.like_gradcam}
+    cells = [number(masks.like_gradcam[layer]) for layer in named]
     head = "| " + " | ".join(named.values()) + " |"
     return "\n".join([head, "|---" * len(cells) + "|", "| " + " | ".join(cells) + " |"])
 
 
-def judge(summary: Summary) -> list[Claim]:
+def claims(summary: Summary) -> list[Claim]:
     """The publication's claims by rules fixed beforehand.
 
     A mask has an effect where the interval of the difference to a random region of the same size,
     image by image, leaves out 0, at every layer. Fewer than `FEW` pictures say nothing.
     """
-    masks, objects = summary["masks"], summary["objects"]
+    masks, objects = summary.masks, summary.objects
     layers = marked(masks)
-    n = f"n = {masks['n']:,}"
+    n = f"n = {masks.n:,}"
     beyond = {
-        sign: {mark: masks["masks"][f"{layer}/{sign}"]["beyond"] for layer, mark in layers.items()}
+        sign: {mark: masks.masks[f"{layer}/{sign}"].beyond for layer, mark in layers.items()}
         for sign in ("positive", "negative")
     }
-    rises = {mark: masks["masks"][f"{layer}/negative"]["drop"] for layer, mark in layers.items()}
-    alike = [masks["like_gradcam"][layer]["mean"] for layer in reversed(masks["layers"])]
+    rises = {mark: masks.masks[f"{layer}/negative"].drop for layer, mark in layers.items()}
+    alike = [masks.like_gradcam[layer].value for layer in reversed(masks.layers)]
     known = [value for value in alike if value is not None]
-    several = objects["n"] >= FEW
+    several = objects.n >= FEW
     return [
         Claim(
-            exhibit=VIEWS,
+            item=VIEWS,
             what="at ① CAV is most like Grad-CAM",
             published="the same tendency (Figure 6, two classes)",
             ours=f"Spearman ① to ⑤: {', '.join(map(_rounded, alike))}; {n}",
             holds=None if len(known) < len(alike) else known[0] == max(known),
         ),
         Claim(
-            exhibit=VIEWS,
+            item=VIEWS,
             what="of two objects in a picture each class's score belongs to its own",
             published="boxer above, tiger cat below (masking either)",
-            ours=f"{percent(objects['own'], unit=' %')} of {objects['n']} pictures",
-            holds=clear_of(objects["own"], 0.5) if several else None,
+            ours=f"{percent(objects.own, unit=' %')} of {objects.n} pictures",
+            holds=clear_of(objects.own, 0.5) if several else None,
         ),
         Claim(
-            exhibit=MASKS,
+            item=MASKS,
             what="without its positive contributions a class falls further than without as much "
             "at random",
             published="tiger cat 11.07 → 8.34 (Figure 8 b)",
@@ -153,21 +148,21 @@ def judge(summary: Summary) -> list[Claim]:
             holds=everywhere([clear_of(each, 0.0) for each in beyond["positive"].values()]),
         ),
         Claim(
-            exhibit=MASKS,
+            item=MASKS,
             what="without the negative ones it falls less than without as much at random",
             published="tiger cat 11.07 → 13.81 (Figure 8 a)",
             ours=f"beyond random: {_listed(beyond['negative'])}; {n}",
-            holds=everywhere([_below(each) for each in beyond["negative"].values()]),
+            holds=everywhere([below(each) for each in beyond["negative"].values()]),
         ),
         Claim(
-            exhibit=MASKS,
+            item=MASKS,
             what="without the negative ones it rises",
             published="tiger cat 11.07 → 13.81 (Figure 8 a)",
             ours=f"fall: {_listed(rises)}; {n}",
-            holds=everywhere([_below(each) for each in rises.values()]),
+            holds=everywhere([below(each) for each in rises.values()]),
         ),
         Claim(
-            exhibit=MASKS,
+            item=MASKS,
             what="VGG-16's ten likeliest classes of the published picture, before and after",
             published="Figure 5 and Table 1: boxer, bull mastiff, Great Dane, tiger cat, tiger",
             ours="needs ImageNet's weights and that picture: --scale paper",
@@ -176,13 +171,7 @@ def judge(summary: Summary) -> list[Claim]:
     ]
 
 
-def _below(found: Mapping[str, Any]) -> bool | None:
-    """Whether an interval lies below 0."""
-    above = clear_of(found, 0.0)
-    return None if above is None else not above
-
-
-def _listed(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _listed(found: Mapping[str, Mean]) -> str:
     return ", ".join(f"{mark} {number(each)}" for mark, each in found.items())
 
 
@@ -190,7 +179,7 @@ def _rounded(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-enter(
+register(
     Study(
         name="contribution-maps",
         system="contribution maps",
@@ -201,22 +190,23 @@ enter(
             "small": "CIFAR-10, a VGG-16 of a quarter width, 1,000 images; ten minutes",
             "paper": "torchvision's VGG-16 with --weights, your pictures with --images; minutes",
         },
-        exhibits=(
-            Exhibit(name=VIEWS, shows="Figures 5 to 7: CAV from ① to ⑤ beside Grad-CAM"),
-            Exhibit(name=MASKS, shows="Figure 8, Table 1: what is masked, and what then"),
+        items=(
+            PaperItem(name=VIEWS, shows="Figures 5 to 7: CAV from ① to ⑤ beside Grad-CAM"),
+            PaperItem(name=MASKS, shows="Figure 8, Table 1: what is masked, and what then"),
         ),
         deviations=(
             "Many images with intervals in the place of one picture.",
             "Where ① to ⑤ are is in a figure only: the five pooling stages, from the last.",
             "Masks are judged against random regions of the same size, which the source does not.",
         ),
-        phases=phases,
-        summarise=summarise,
-        kind=Summary,
+        jobs=jobs,
+        summary=Summary,
         check=check,
-        judge=judge,
+        claims=claims,
         render=render,
-        takes=("weights", "images"),
-        only_small=("CIFAR-10 and a VGG-16 of a quarter width trained on it, not ImageNet's.",),
+        options=("weights", "images"),
+        small_deviations=(
+            "CIFAR-10 and a VGG-16 of a quarter width trained on it, not ImageNet's.",
+        ),
     )
 )

@@ -5,66 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 import torch
 import torch.nn.functional as F
-from msgspec import Meta
 
 from adaptation import shift
 from adaptation.training import adapt_classifier
+from experiments.studies.base import Json, StudyJob
+from experiments.studies.digit_shift.result import Trained
 from robustkit import data, models, training
 from robustkit.attacks import make, predict
 from robustkit.cli.models import resolve_net
 from robustkit.compute import derive_seed
 from robustkit.data import ImageSet, Splits, to_unit
-from robustkit.errors import RunError
 from robustkit.evaluation.robustness import survivors
 from robustkit.models import Classifier
-from robustkit.runs.summaries import Amount, MeanShare, Positive, check_has, shown
-
-
-class Shift(TypedDict):
-    """What is read of a measured shift."""
-
-    ratio: Amount
-    threshold: Positive
-    advice: str
-
-
-class Trained(TypedDict):
-    """Accuracies of one training on both collections, and the shift as it sees it."""
-
-    source: MeanShare
-    target: MeanShare
-    robust: MeanShare
-    target_adabn: MeanShare
-    shift: Shift
-
-
-Seeds = Annotated[dict[str, Trained], Meta(min_length=1)]
-Radii = dict[str, Seeds]
-
-
-class Summary(TypedDict):
-    """Trainings by source, radius and seed."""
-
-    study: str
-    sources: dict[Literal["digits", "mnist"], Radii]
-
-
-def check(summary: Summary, where: str, needed: tuple[str, ...]) -> None:
-    """Raise `RunError` where a radius, or plain training of a seed, is missing."""
-    for source, of in summary["sources"].items():
-        check_has(of, needed, f"{where}: sources.{source}")
-        for eps, runs in of.items():
-            lacking = [seed for seed in runs if seed not in of["0"]]
-            if lacking:
-                raise RunError(
-                    f"{where}: sources.{source}.0: the seed {shown(lacking[0])} of {shown(eps)} "
-                    "is missing"
-                )
-
 
 SIDE = 16
 COLLECTIONS = ("mnist", "digits")
@@ -74,21 +29,19 @@ ATTACKED = 300
 
 
 @dataclass(frozen=True)
-class TrainNumerals:
+class TrainNumerals(StudyJob):
     """Train on `source`, adversarially where `eps` is above 0; judge on both collections."""
 
-    id: str
     path: str
     source: str
     eps: float
     count: int
     epochs: int
     number: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Trained
+    kind = Trained
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """Accuracies, AdaBN's too, robust accuracy on the source, and the shift as it sees it."""
         target = next(name for name in COLLECTIONS if name != self.source)
         own, other = collection(self.source, self.count), collection(target, self.count)

@@ -5,21 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from experiments.studies.base import OURS, Claim, Exhibit, Plan, Results, Study, clear_of, enter
-from experiments.studies.digit_shift.jobs import COLLECTIONS, Radii, Summary, TrainNumerals, check
+from experiments.studies.base import (
+    OURS,
+    Claim,
+    Json,
+    PaperItem,
+    Plan,
+    Results,
+    Study,
+    clear_of,
+    register,
+)
+from experiments.studies.digit_shift.jobs import COLLECTIONS, TrainNumerals
+from experiments.studies.digit_shift.result import Radii, Summary, check
 from robustkit.jobs.run import Piece
 from robustkit.report.format import percent
-from robustkit.stats import mean_over_trainings
+from robustkit.stats import Mean, mean_over_trainings
 
 RADII = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 SEEDS = 5
 CLAIMED = "0.1"
-EXHIBIT = "digit-shift"
+ITEM = "digit-shift"
 Figure = Literal["source", "robust", "target", "target_adabn"]
 SHOWN: tuple[Figure, ...] = ("source", "robust", "target")
 
 
-def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
     """Every radius, both ways, every seed."""
     radii, seeds = ((0.0, 0.1), 1) if plan.smoke else (RADII, SEEDS)
     count, epochs = (200, 1) if plan.smoke else (4000, 10)
@@ -36,13 +47,13 @@ def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     ]
 
 
-def summarise(results: Results) -> dict[str, Any]:
+def summarise(results: Results) -> Json:
     """By source and radius the results of every seed."""
     found: dict[str, Any] = {}
     for name in sorted(results, key=_order):
         source, eps, seed = name.split("/")
         found.setdefault(source, {}).setdefault(eps, {})[seed] = results[name]
-    return {"study": "digit-shift", "sources": found}
+    return {"sources": found}
 
 
 def _order(name: str) -> tuple[str, float, int]:
@@ -50,11 +61,11 @@ def _order(name: str) -> tuple[str, float, int]:
     return source, float(eps), int(seed)
 
 
-def gain(of: Radii, eps: str, figure: Figure = "target") -> dict[str, Any]:
+def gain(of: Radii, eps: str, figure: Figure = "target") -> Mean:
     """What a radius gains over plain training on the target, seed by seed."""
     return mean_over_trainings(
-        [of[eps][seed][figure] - of["0"][seed]["target"] for seed in of[eps]]
-    ).to_json()
+        [getattr(of[eps][seed], figure) - of["0"][seed].target for seed in of[eps]]
+    )
 
 
 def render(summary: Summary) -> str:
@@ -65,33 +76,33 @@ def render(summary: Summary) -> str:
         "intervals. Gains are points on the target over plain training, seed by seed. The ratio is "
         "`robustkit shift`'s, as the plain net sees it.",
     ]
-    for source, of in summary["sources"].items():
+    for source, of in summary.sources.items():
         parts += [f"## {source} to {_other(source)}", _table(of), _advice(of)]
     return "\n\n".join(parts)
 
 
-def judge(summary: Summary) -> list[Claim]:
+def claims(summary: Summary) -> list[Claim]:
     """By a rule fixed beforehand, at the radius `CLAIMED`: an interval over seeds clear of 0."""
     found = []
-    for source, of in summary["sources"].items():
+    for source, of in summary.sources.items():
         way = f"{source} to {_other(source)}"
         gained, adapted = gain(of, CLAIMED), gain(of, "0", "target_adabn")
-        known = gained["low"] is not None
-        advised = {run["shift"]["advice"].startswith("adversarial") for run in of["0"].values()}
+        advised = {run.shift.advice.startswith("adversarial") for run in of["0"].values()}
         # Right where what it advises shows; an interval around 0 decides nothing, and trainings
         # that are advised this and that do not either.
-        decided = known and not gained["low"] <= 0 <= gained["high"] and len(advised) == 1
+        pays = clear_of(gained, 0.0)
+        right = None if pays is None or len(advised) > 1 else advised == {pays}
         rows = (
-            (f"adversarial training pays at radius {CLAIMED}", gained, clear_of(gained, 0.0)),
-            ("the advice is right", gained, advised == {gained["low"] > 0} if decided else None),
+            (f"adversarial training pays at radius {CLAIMED}", gained, pays),
+            ("the advice is right", gained, right),
             ("AdaBN pays", adapted, clear_of(adapted, 0.0)),
         )
         found += [
             Claim(
-                exhibit=EXHIBIT,
+                item=ITEM,
                 what=f"{way}: {what}",
                 published="ours",
-                ours=f"{percent(points, sign=True)} points, {points['n']} trainings",
+                ours=f"{percent(points, sign=True)} points, {points.n} trainings",
                 holds=holds,
             )
             for what, points, holds in rows
@@ -108,25 +119,23 @@ def _table(of: Radii) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for eps, runs in of.items():
         cells = [
-            percent(mean_over_trainings([run[figure] for run in runs.values()]).to_json())
+            percent(mean_over_trainings([getattr(run, figure) for run in runs.values()]))
             for figure in SHOWN
         ]
         cells.append("–" if eps == "0" else percent(gain(of, eps), sign=True))
-        cells.append(
-            percent(mean_over_trainings([run["target_adabn"] for run in runs.values()]).to_json())
-        )
+        cells.append(percent(mean_over_trainings([run.target_adabn for run in runs.values()])))
         lines.append(f"| {eps} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def _advice(of: Radii) -> str:
     runs = list(of["0"].values())
-    ratio = mean_over_trainings([run["shift"]["ratio"] for run in runs]).value
-    advices = sorted({run["shift"]["advice"] for run in runs})
-    return f"Ratio {ratio:.1f} (threshold {runs[0]['shift']['threshold']:g}): {'; '.join(advices)}."
+    ratio = mean_over_trainings([run.shift.ratio for run in runs]).value
+    advices = sorted({run.shift.advice for run in runs})
+    return f"Ratio {ratio:.1f} (threshold {runs[0].shift.threshold:g}): {'; '.join(advices)}."
 
 
-enter(
+register(
     Study(
         name="digit-shift",
         system=OURS,
@@ -136,13 +145,13 @@ enter(
             "smoke": "200 digits, one epoch; seconds",
             "small": "4,000 images of MNIST, 10 epochs, 6 radii, 5 seeds; 20 core-minutes",
         },
-        exhibits=(Exhibit(name=EXHIBIT, shows="accuracies and gains by radius, both ways"),),
+        items=(PaperItem(name=ITEM, shows="accuracies and gains by radius, both ways"),),
         deviations=(),
-        phases=phases,
+        jobs=jobs,
         summarise=summarise,
-        kind=Summary,
+        summary=Summary,
         check=lambda summary, where: check(summary, where, ("0", CLAIMED)),
-        judge=judge,
+        claims=claims,
         render=render,
     )
 )

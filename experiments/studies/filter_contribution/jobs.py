@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.studies.base import Plan, Results
-from experiments.studies.filter_contribution.result import Paths, Regions, Trained
+from experiments.studies.base import Json, Plan, StudyJob
+from experiments.studies.filter_contribution.result import Paths, Trained
 from robustkit import data, explain, models, training
 from robustkit.attacks import predict
 from robustkit.cli.models import resolve_net
-from robustkit.data import ImageSet, Splits
+from robustkit.data import ImageSet
 from robustkit.models import Classifier
 from robustkit.report import house_style
 from robustkit.runs import atomic_path
@@ -57,24 +57,7 @@ def draw_paths(
             if number == 0:
                 for i in range(count):
                     places[0, 1 + i].set_title(f"filter {i + 1}", fontsize=8)
-        _save(drawing, file)
-
-
-def draw_regions(rates: Tensor, splits: Splits, file: Path) -> None:
-    """For each class (K,rows,columns) how often covering a region flips the answer."""
-    from matplotlib.figure import Figure
-
-    with house_style():
-        drawing = Figure(figsize=(9, 3.9), layout="constrained")
-        top = float(rates.max()) or 1.0
-        places = drawing.subplots(2, -(-len(rates) // 2)).ravel()
-        for number, place in enumerate(places):
-            place.set_axis_off()
-            if number < len(rates):
-                shown = place.imshow(rates[number].numpy(), cmap="magma", vmin=0, vmax=top)
-                place.set_title(splits.test.classes[number], fontsize=9)
-        drawing.colorbar(shown, ax=list(places), label="share of images flipped", shrink=0.8)
-        _save(drawing, file)
+        save_figure(drawing, file)
 
 
 def _maps(model: Classifier, images: ImageSet, chosen: int) -> tuple[Tensor, Tensor]:
@@ -114,7 +97,8 @@ def _frame(place: Any, colour: str) -> None:
         side.set_linewidth(2.5)
 
 
-def _save(drawing: Any, file: Path) -> None:
+def save_figure(drawing: Any, file: Path) -> None:
+    """Write a figure of matplotlib to `file` as a PNG, whole or not at all."""
     with atomic_path(file) as temporary:
         drawing.savefig(temporary, format="png", dpi=90)
 
@@ -124,20 +108,18 @@ BATCH = 500
 
 
 @dataclass(frozen=True)
-class TrainNet:
+class TrainNet(StudyJob):
     """Train `cnn3` with this many filters in each of its two layers; the model goes to `path`."""
 
-    id: str
     path: str
     data: str
     filters: int
     epochs: int
     seed: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Trained
+    kind = Trained
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """Adam, batches of 100, as published; the rate falls to 0 over the epochs."""
         splits = data.load(self.data)
         net = resolve_net(f"cnn3?filters={self.filters}", splits, seed=self.seed)
@@ -162,19 +144,17 @@ class TrainNet:
 
 
 @dataclass(frozen=True)
-class CountPaths:
+class CountPaths(StudyJob):
     """Over `per_class` training images of each class, which pair of filters contributes most."""
 
-    id: str
     path: str
     data: str
     per_class: int
     seed: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Paths
+    kind = Paths
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """Counts of winning and of second paths (K,I,J), and by how much P misses the score."""
         model, splits = models.load(Path(self.path)).eval(), data.load(self.data)
         winners, seconds, shares, missed = [], [], [], 0.0
@@ -193,59 +173,6 @@ class CountPaths:
             "seconds": seconds,
             "share_of_first": shares,
             "residual_max": missed,
-        }
-
-
-@dataclass(frozen=True)
-class CoverRegions:
-    """Of `per_class` test images of each class, which regions flip the answer when covered."""
-
-    id: str
-    path: str
-    data: str
-    per_class: int
-    region: int
-    greedy: int
-    seed: int
-    timeout: float | None = None
-
-    kind: ClassVar[Any] = Regions
-
-    def run(self) -> dict[str, Any]:
-        """Share of images that any region flips, by class; regions covered greedily to a flip."""
-        model, splits = models.load(Path(self.path)).eval(), data.load(self.data)
-        flips: list[float | None] = []
-        covered: list[list[int]] = []
-        maps: list[Tensor] = []
-        never: list[int] = []
-        sides = splits.test.shape[1:]
-        for number in range(splits.test.num_classes):
-            images = of_class(splits.test, number, self.per_class)
-            right = predict(model, images.images).argmax(dim=1) == images.labels
-            pixels = images.floats()[right]
-            if not len(pixels):
-                rows, columns = (-(-side // self.region) for side in sides)
-                maps.append(torch.zeros(rows, columns, dtype=torch.float64))
-                flips.append(None)
-                covered.append([])
-                never.append(0)
-                continue
-            found = explain.occlusion(model, pixels, number, region=self.region)
-            flips.append(float(found.flipped.any(dim=1).double().mean()))
-            maps.append(found.important.double().mean(dim=0))
-            steps = explain.greedy_occlusion(
-                model, pixels[: self.greedy], number, region=self.region
-            )
-            covered.append([len(each.regions) for each in steps if each.flipped])
-            never.append(sum(not each.flipped for each in steps))
-        draw_regions(torch.stack(maps), splits, Path(self.path).with_suffix(".regions.png"))
-        return {
-            "regions": int(maps[0].numel()),
-            "per_class": self.per_class,
-            "flipped_by_one": flips,
-            "covered_to_flip": covered,
-            "never_flipped": never,
-            "flip_rate": [each.tolist() for each in maps],
         }
 
 
@@ -274,7 +201,7 @@ def _counts(values: Tensor, place: int) -> Tensor:
 SOURCE = "Suzuki, Meng, Yamazaki (in Japanese)"
 CHOSEN, SEEDS = 3, 3
 EPOCHS = {"smoke": 3, "small": 20, "paper": 185}  # 540 steps each; the publication made 100,000
-ONLY_SMALL = ("20 epochs, some 11,000 steps, in the place of 100,000.",)
+SMALL_DEVIATIONS = ("20 epochs, some 11,000 steps, in the place of 100,000.",)
 DEVIATIONS = (
     "The rate, not published, falls to 0.",
     "54,000 of the 60,000 training images; 6,000 are kept for validation.",
@@ -295,15 +222,3 @@ def trainings_of(plan: Plan, filters: int) -> list[TrainNet]:
         )
         for number in range(plan.seed, plan.seed + seeds)
     ]
-
-
-def by_parts(study: str, results: Results) -> dict[str, Any]:
-    """Results by the parts of their ids: `train/3/0` under `train`, `3`, `0`."""
-    found: dict[str, Any] = {"study": study}
-    for name, result in results.items():
-        *parts, last = name.split("/")
-        place = found
-        for part in parts:
-            place = place.setdefault(part, {})
-        place[last] = result
-    return found

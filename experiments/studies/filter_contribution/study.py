@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-from experiments.studies.base import Claim, Exhibit, Plan, Results, Study, enter, everywhere
+from experiments.studies.base import Claim, PaperItem, Plan, Study, everywhere, register
 from experiments.studies.filter_contribution.jobs import (
     CHOSEN,
     DEVIATIONS,
-    ONLY_SMALL,
+    SMALL_DEVIATIONS,
     SOURCE,
     CountPaths,
-    by_parts,
     trainings_of,
 )
 from experiments.studies.filter_contribution.result import (
-    FilterSummary,
     Paths,
     Seeds,
-    check_filters,
+    Summary,
+    check,
 )
 from robustkit.jobs.run import Piece
 
@@ -28,7 +26,7 @@ LEAST = 0.98
 SWEEP, PATHS = "filter-count", "filter-paths"
 
 
-def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
     """Nets with 1 to 4 filters a layer, three trainings each; then paths with 3."""
     filters = (CHOSEN,) if plan.smoke else FILTERS
     trainings = [each for count in filters for each in trainings_of(plan, count)]
@@ -41,23 +39,18 @@ def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     return [trainings, readings]
 
 
-def summarise(results: Results) -> dict[str, Any]:
-    """Trainings by number of filters and seed; paths by seed."""
-    return by_parts("filter-contribution", results)
-
-
-def render(summary: FilterSummary) -> str:
+def render(summary: Summary) -> str:
     """The sweep and the counts of paths, in Markdown."""
     parts = [
         "# Filter contribution",
         "`cnn3`: conv 5×5, pool, conv 3×3, pool, one affine layer, the same number of filters in "
         "both convolutions.",
         "## How many filters reach 98 %",
-        _sweep(summary["train"]),
+        _sweep(summary.train),
         "## Which path wins",
         "Over the first training images of each class, the pair (filter of conv1 → filter of "
         "conv2) that contributes most to the class's score: the two that win most often.",
-        *(_paths(seed, found) for seed, found in summary.get("paths", {}).items()),
+        *(_paths(seed, found) for seed, found in summary.paths.items()),
     ]
     return "\n\n".join(parts)
 
@@ -65,8 +58,8 @@ def render(summary: FilterSummary) -> str:
 def _sweep(trainings: Mapping[str, Seeds]) -> str:
     lines = ["| filters | parameters | test accuracy of each training |", "|---|---|---|"]
     for count, runs in trainings.items():
-        accuracies = ", ".join(f"{100 * run['test_acc']:.2f} %" for run in runs.values())
-        parameters = next(iter(runs.values()))["parameters"]
+        accuracies = ", ".join(f"{100 * run.test_acc:.2f} %" for run in runs.values())
+        parameters = next(iter(runs.values())).parameters
         lines.append(f"| {count} | {parameters:,} | {accuracies} |")
     return "\n".join(lines)
 
@@ -74,7 +67,7 @@ def _sweep(trainings: Mapping[str, Seeds]) -> str:
 def ranked(found: Paths) -> list[list[tuple[int, int]]]:
     """For each class its pairs (i,j), counted from 1, those that win most often first."""
     order = []
-    for counts in found["winners"]:
+    for counts in found.winners:
         pairs = [(-n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row)]
         order.append([(i + 1, j + 1) for _, i, j in sorted(pairs)])
     return order
@@ -84,27 +77,28 @@ def places(found: Paths) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """For each class the pair that wins most often, and of the others the one that comes second
     most often."""
     chosen = []
-    for order, counts in zip(ranked(found), found["seconds"], strict=True):
+    for order, counts in zip(ranked(found), found.seconds, strict=True):
         rest = [(-counts[i - 1][j - 1], (i, j)) for i, j in order[1:]]
         chosen.append((order[0], min(rest)[1]))
     return chosen
 
 
 def _paths(seed: str, found: Paths) -> str:
-    lines = [f"Training {seed}, {found['per_class']:,} images a class:", ""]
+    lines = [f"Training {seed}, {found.per_class:,} images a class:", ""]
     lines += ["| class | first | wins | second | wins |", "|---|---|---|---|---|"]
     for number, pairs in enumerate(ranked(found)):
         cells = []
         for i, j in pairs[:2]:
-            cells += [f"{i}→{j}", f"{found['winners'][number][i - 1][j - 1]:,}"]
+            wins = found.winners[number][i - 1][j - 1]
+            cells += [f"{i}→{j}", f"{wins:,}"]
         lines.append(f"| {number} | " + " | ".join(cells) + " |")
     firsts = len({pairs[0] for pairs in ranked(found)})
-    lines += ["", f"{firsts} of {len(found['winners'][0]) ** 2} paths come first for some class."]
-    lines += ["", f"Paths and biases miss the score by at most {found['residual_max']:.1e}."]
+    lines += ["", f"{firsts} of {len(found.winners[0]) ** 2} paths come first for some class."]
+    lines += ["", f"Paths and biases miss the score by at most {found.residual_max:.1e}."]
     return "\n".join(lines)
 
 
-def judge(summary: FilterSummary) -> list[Claim]:
+def claims(summary: Summary) -> list[Claim]:
     """The publication's claims; each must hold in every training.
 
     "Differ" as in the publication: the set of the two paths that win most often is another for
@@ -112,18 +106,16 @@ def judge(summary: FilterSummary) -> list[Claim]:
     nine equal paths would win a ninth. That first paths alone do not tell ten classes apart is no
     finding with nine paths; how many of them come first is in the tables.
     """
-    return [*_filters(summary["train"]), *_ways(list(summary.get("paths", {}).values()))]
+    return [*_filters(summary.train), *_ways(list(summary.paths.values()))]
 
 
 def _filters(sweep: Mapping[str, Seeds]) -> Iterator[Claim]:
     claimed = f"{100 * LEAST:g} % or more, with the fewest filters that do"
-    known = {
-        int(count): [run["test_acc"] for run in runs.values()] for count, runs in sweep.items()
-    }
-    n = max(run["n"] for runs in sweep.values() for run in runs.values())
+    known = {int(count): [run.test_acc for run in runs.values()] for count, runs in sweep.items()}
+    n = max(run.n for runs in sweep.values() for run in runs.values())
     chosen = known.get(CHOSEN, [])
     yield Claim(
-        exhibit=SWEEP,
+        item=SWEEP,
         what="three filters a layer reach 98 % on MNIST",
         published=claimed,
         ours=_range(chosen, n),
@@ -131,7 +123,7 @@ def _filters(sweep: Mapping[str, Seeds]) -> Iterator[Claim]:
     )
     fewer = [each for count, of in known.items() if count < CHOSEN for each in of]
     yield Claim(
-        exhibit=SWEEP,
+        item=SWEEP,
         what="fewer do not",
         published=claimed,
         ours=_range(fewer, n) if fewer else "not trained",
@@ -147,10 +139,10 @@ def _range(accuracies: Sequence[float], n: int) -> str:
 def _ways(found: Sequence[Paths]) -> Iterator[Claim]:
     if not found:
         return
-    shares = [min(each["share_of_first"]) for each in found]
-    per_class = f"{found[0]['per_class']:,} images a class"
+    shares = [min(each.share_of_first) for each in found]
+    per_class = f"{found[0].per_class:,} images a class"
     yield Claim(
-        exhibit=PATHS,
+        item=PATHS,
         what="contributions are biased: in every class one path wins more than a third",
         published="a large bias (section 3.2)",
         ours=f"at least {100 * min(shares):.0f} % in {len(found)} trainings, {per_class}",
@@ -164,7 +156,7 @@ def _ways(found: Sequence[Paths]) -> Iterator[Claim]:
     ):
         different = [len(set(each)) for each in sets]
         yield Claim(
-            exhibit=PATHS,
+            item=PATHS,
             what=what,
             published="all ten differ (section 3.2, Figure 4)",
             ours=f"{', '.join(map(str, different))} different of {len(sets[0])}, {per_class}",
@@ -172,7 +164,7 @@ def _ways(found: Sequence[Paths]) -> Iterator[Claim]:
         )
 
 
-enter(
+register(
     Study(
         name="filter-contribution",
         system="filter contribution",
@@ -183,25 +175,24 @@ enter(
             "small": "MNIST, 1 to 4 filters, 3 trainings each of 20 epochs; ten minutes",
             "paper": "the same for 185 epochs, 100,000 steps as published; an hour and a half",
         },
-        exhibits=(
-            Exhibit(
+        items=(
+            PaperItem(
                 name=SWEEP,
                 shows="section 2.1: the smallest number of filters",
                 needs=lambda identity: identity.startswith("train/"),
             ),
-            Exhibit(
+            PaperItem(
                 name=PATHS,
                 shows="section 3.2, Figures 3 and 4: the filters that contribute, class by class",
                 needs=lambda identity: identity.startswith((f"train/{CHOSEN}/", "paths/")),
             ),
         ),
         deviations=DEVIATIONS,
-        only_small=ONLY_SMALL,
-        phases=phases,
-        summarise=summarise,
-        kind=FilterSummary,
-        check=lambda summary, where: check_filters(summary, where, CHOSEN),
-        judge=judge,
+        small_deviations=SMALL_DEVIATIONS,
+        jobs=jobs,
+        summary=Summary,
+        check=lambda summary, where: check(summary, where, CHOSEN),
+        claims=claims,
         render=render,
     )
 )

@@ -1,9 +1,9 @@
 """The answers to RQ1 to RQ5, model by model, by rules on means over runs.
 
 The publication compares means of ten runs without intervals, and so do these rules; spreads are in
-the tables. Where two means are the same, neither is the larger: such a model decides nothing. What
+the tables. Part two means are the same, neither is the larger: such a model decides nothing. What
 the paper says of its four models is asked of its two nets' data sets here; other nets have the
-claims of RQ1, the publication's future work, without a published figure.
+claims of RQ1, the publication's future work, without a published score.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.studies.base import NOT_GIVEN, Claim, everywhere
-from experiments.studies.history_repair.result import Cell, Figure, Summary
+from experiments.studies.history_repair.result import Cell, Score, Summary
 from experiments.studies.history_repair.tables import (
     BEFORE,
     FOLDS,
@@ -25,13 +25,13 @@ from experiments.studies.history_repair.tables import (
 
 RQ = {number: f"history-repair-rq{number}" for number in range(1, 6)}
 BEYOND = "history-repair-vgg16"
-FIGURES: tuple[Figure, ...] = ("acc_after", "rr", "br")
+SCORES: tuple[Score, ...] = ("acc_after", "rr", "br")
 FACTOR, LEAST, BOUND = 10, 0.01, 0.02
 
 
-def judge(summary: Summary) -> list[Claim]:
-    """All claims of which any figure is there."""
-    models: Models = summary["models"]
+def claims(summary: Summary) -> list[Claim]:
+    """All claims of which any score is there."""
+    models: Models = summary.models
     paper = {name: of for name, of in models.items() if name in MODELS}
     return [
         *_against_arachne(models),
@@ -51,19 +51,19 @@ def _against_arachne(models: Models) -> Iterator[Claim]:
         ours, theirs = (_triple(each) for each in (history, arachne))
         rows = (
             (f"BR is at most 1/{FACTOR} of Arachne's", "br", ours[2] <= theirs[2] / FACTOR),
-            ("ACC is not below that before", "acc", ours[0] >= history["before"]),
+            ("ACC is not below that before", "acc", ours[0] >= history.before),
             ("ACC is above Arachne's", "acc", ours[0] > theirs[0]),
             (f"RR is at least {100 * LEAST:g} %", "rr", ours[1] >= LEAST),
         )
-        for what, figure, holds in rows:
-            place = {"acc": 0, "rr": 1, "br": 2}[figure]
-            told = f"{figure.upper()} {_percent(ours[place])}, Arachne {_percent(theirs[place])}"
+        for what, score, holds in rows:
+            place = {"acc": 0, "rr": 1, "br": 2}[score]
+            told = f"{score.upper()} {_percent(ours[place])}, Arachne {_percent(theirs[place])}"
             published = _published(name, ("history", "arachne"), place)
             if "before" in what:
-                told = f"{_percent(history['before'])} → {_percent(ours[0])}"
+                told = f"{_percent(history.before)} → {_percent(ours[0])}"
                 published = _course(name)
             yield Claim(
-                exhibit=RQ[1] if name in MODELS else BEYOND,
+                item=RQ[1] if name in MODELS else BEYOND,
                 what=f"{name}: {what}",
                 published=published,
                 ours=f"{told} ({_counted(history)})",
@@ -83,7 +83,7 @@ def _impacts(models: Models) -> Iterator[Claim]:
     best = _winners(models, ("history", "forward", "backward"), "acc_after", max)
     if best:
         yield Claim(
-            exhibit=RQ[2],
+            item=RQ[2],
             what="no choice of impact has the best ACC on every model",
             published="history on gtsrb(5), backward on the others",
             ours=_listed(best),
@@ -102,7 +102,7 @@ def _data(models: Models) -> Iterator[Claim]:
         count, possible = verdicts.count(True), len(verdicts) - verdicts.count(False)
         decided = len(least) == len(MODELS) and (count >= 3 or possible < 3)
         yield Claim(
-            exhibit=RQ[3],
+            item=RQ[3],
             what="all data together break least on most models",
             published="on three of four",
             ours=f"{count} of {len(least)}: {_listed(least)}",
@@ -122,32 +122,32 @@ def _layers(models: Models) -> Iterator[Claim]:
         "ACC is highest with both layers",
         ("acc_after", max, "history"),
     )
-    for figure in FIGURES[1:]:
+    for score in SCORES[1:]:
         yield from _extremes(
             models,
             4,
             ("last", "before-last"),
-            f"{figure.upper()} is higher in the last layer than in the one before",
-            (figure, max, "last"),
+            f"{score.upper()} is higher in the last layer than in the one before",
+            (score, max, "last"),
         )
 
 
 def _extremes(
-    models: Models, number: int, rows: Sequence[str], what: str, rule: tuple[Figure, Any, str]
+    models: Models, number: int, rows: Sequence[str], what: str, rule: tuple[Score, Any, str]
 ) -> Iterator[Claim]:
-    """One claim over all models: which of `rows` has the largest or smallest mean of a figure."""
-    figure, extreme, expected = rule
-    found = _winners(models, rows, figure, extreme)
+    """One claim over all models: which of `rows` has the largest or smallest mean of a score."""
+    score, extreme, expected = rule
+    found = _winners(models, rows, score, extreme)
     if not found:
         return
     verdicts = [_alone(each, expected) for each in found.values()]
-    place = FIGURES.index(figure)
+    place = SCORES.index(score)
     theirs = {
         name: extreme(rows, key=lambda row: PUBLISHED_ROWS[row][column][place])
         for column, name in enumerate(MODELS)
     }
     yield Claim(
-        exhibit=RQ[number],
+        item=RQ[number],
         what=f"{what}, on every model",
         published=f"{sum(row == expected for row in theirs.values())} of {len(theirs)}",
         ours=f"{verdicts.count(True)} of {len(verdicts)}: {_listed(found)}",
@@ -163,13 +163,13 @@ def _alone(rows: Sequence[str], expected: str) -> bool | None:
 
 
 def _winners(
-    models: Models, rows: Sequence[str], figure: Figure, extreme: Any
+    models: Models, rows: Sequence[str], score: Score, extreme: Any
 ) -> dict[str, tuple[str, ...]]:
     """By model the rows with the extreme mean; models that lack a row are left out."""
     found = {}
     for name, folds in models.items():
         cells = {row: _cell(folds, row) for row in rows}
-        known = {row: mean_of(cell, figure) for row, cell in cells.items() if cell is not None}
+        known = {row: mean_of(cell, score) for row, cell in cells.items() if cell is not None}
         if len(known) == len(rows) and not any(map(math.isnan, known.values())):
             end = extreme(known.values())
             found[name] = tuple(row for row, value in known.items() if value == end)
@@ -190,24 +190,24 @@ def _folds(models: Models) -> Iterator[Claim]:
     known = {
         f"{name} {pair}": cell
         for name, pair, cell in cases
-        if cell is not None and "failed" not in cell
+        if cell is not None and cell.failed is None
     }
     missing = len(cases) - len(known)
-    rows: tuple[tuple[Figure, str], ...] = (
+    rows: tuple[tuple[Score, str], ...] = (
         ("br", "at most 2 % (1.8 % in its table)"),
         ("rr", "at least 1 % (0.9 % in its table)"),
     )
-    for figure, published in rows:
-        figures = {case: mean_of(cell, figure, "held_out") for case, cell in known.items()}
+    for score, published in rows:
+        figures = {case: mean_of(cell, score, "held_out") for case, cell in known.items()}
         verdicts: list[bool | None] = [
-            value <= BOUND if figure == "br" else value >= LEAST for value in figures.values()
+            value <= BOUND if score == "br" else value >= LEAST for value in figures.values()
         ]
         ends = [_percent(end(figures.values())) for end in (min, max)] if figures else ["–", "–"]
         right = sum(each is True for each in verdicts)
         without = f", {missing} without a repair" if missing else ""
         yield Claim(
-            exhibit=RQ[5],
-            what=f"{figure.upper()} on the other half is {published.split(' (')[0]}, in every case",
+            item=RQ[5],
+            what=f"{score.upper()} on the other half is {published.split(' (')[0]}, in every case",
             published=published,
             ours=f"{right} of {len(figures)}, {ends[0]} to {ends[1]}{without}",
             holds=everywhere([*verdicts, *[None] * missing]),
@@ -216,11 +216,11 @@ def _folds(models: Models) -> Iterator[Claim]:
 
 def _cell(folds: Mapping[str, Mapping[str, Cell]], row: str) -> Cell | None:
     cell = folds.get("all", {}).get(row)
-    return None if cell is None or "failed" in cell else cell
+    return None if cell is None or cell.failed is not None else cell
 
 
 def _triple(cell: Cell) -> tuple[float, ...]:
-    return tuple(mean_of(cell, figure) for figure in FIGURES)
+    return tuple(mean_of(cell, score) for score in SCORES)
 
 
 def _published(model: str, rows: Sequence[str], place: int) -> str:
@@ -243,7 +243,7 @@ def _percent(value: float) -> str:
 
 
 def _counted(cell: Cell) -> str:
-    return f"n = {cell['n']:,}, {len(cell['runs'])} runs"
+    return f"n = {cell.n:,}, {len(cell.runs)} runs"
 
 
 def _listed(found: Mapping[str, Sequence[str]]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+from experiments.studies.base import Json, StudyJob
 from experiments.studies.history_repair.result import Cell, Trained
 from experiments.studies.history_repair.tables import BEYOND, ROWS
 from robustkit import data, models, repair, training
@@ -17,20 +18,18 @@ from robustkit.repair import Repair, RepairConfig, TuneConfig
 
 
 @dataclass(frozen=True)
-class TrainHistory:
+class TrainHistory(StudyJob):
     """Train `model` on `data`, a checkpoint per epoch, in the folder at `path`."""
 
-    id: str
     path: str
     data: str
     model: str
     epochs: int
     seed: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Trained
+    kind = Trained
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """Train with SGD 0.01, momentum 0.9, Nesterov, batches of 32, at a constant rate."""
         splits = data.load(self.data)
         net = resolve_net(self.model, splits, seed=self.seed)
@@ -52,14 +51,13 @@ class TrainHistory:
 
 
 @dataclass(frozen=True)
-class RepairCell:
+class RepairCell(StudyJob):
     """One cell of a table: a checkpoint repaired as a row says, `runs` times.
 
     `fold` "all" repairs and scores on all test images, with the validation images held out;
     "1" and "2" repair on one half of the test images and hold out the other.
     """
 
-    id: str
     path: str
     data: str
     epoch: int
@@ -68,11 +66,10 @@ class RepairCell:
     runs: int
     iterations: int
     seed: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Cell
+    kind = Cell
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """Repair; a localisation that finds no weight is a result, too: nothing changes."""
         splits = data.load(self.data)
         images, held_out = folded(splits, self.fold, self.seed)

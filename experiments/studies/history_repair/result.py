@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal
 
+from msgspec import field
+
+from experiments.studies.base import StudySummary
 from robustkit.errors import RunError
-from robustkit.runs.summaries import Amount, Count, MeanShare
+from robustkit.runs.summaries import (
+    Amount,
+    Count,
+    MeanShare,
+    Result,
+)
 
-Figure = Literal["acc_after", "rr", "br"]
-Where = Literal["repaired", "held_out"]
+Score = Literal["acc_after", "rr", "br"]
+Part = Literal["repaired", "held_out"]
 
 
-class Figures(TypedDict):
+_MISSING = -1  # no value of a file is below 0
+
+
+class Scores(Result, frozen=True, kw_only=True):
     """Accuracy after a repair, repair rate and break rate."""
 
     acc_after: MeanShare | None
@@ -19,14 +30,14 @@ class Figures(TypedDict):
     br: MeanShare | None
 
 
-class Run(TypedDict):
+class Run(Result, frozen=True, kw_only=True):
     """One repair, on the images repaired on and on those held out."""
 
-    repaired: Figures
-    held_out: NotRequired[Figures]
+    repaired: Scores
+    held_out: Scores | None = None
 
 
-class Sets(TypedDict):
+class Sets(Result, frozen=True, kw_only=True):
     """Sizes of the sets of images; None of those a method does not look at."""
 
     pos: Count | None
@@ -35,30 +46,26 @@ class Sets(TypedDict):
     imp: Count | None
 
 
-class Cell(TypedDict):
-    """A row of a table for one model: why there is no repair, or all of the rest."""
+class Cell(Result, frozen=True, kw_only=True):
+    """A row of a table for one model: the repairs, or the reason why there is none."""
 
-    failed: NotRequired[str]
-    before: NotRequired[MeanShare]
-    n: NotRequired[Count]
-    held_out_before: NotRequired[MeanShare]
-    held_out_n: NotRequired[Count]
-    sets: NotRequired[Sets]
-    seconds: NotRequired[Amount]
-    runs: NotRequired[list[Run]]
-
-
-WHOLE = ("before", "n", "held_out_before", "held_out_n", "sets", "seconds", "runs")
+    failed: str | None = None
+    before: MeanShare = _MISSING
+    n: Count = _MISSING
+    held_out_before: MeanShare = _MISSING
+    held_out_n: Count = _MISSING
+    sets: Sets = Sets(pos=None, neg=None, deg=None, imp=None)
+    seconds: Amount = _MISSING
+    runs: list[Run] = field(default_factory=list)
 
 
-class Summary(TypedDict):
+class Summary(StudySummary, frozen=True, kw_only=True):
     """Cells by model, fold and row."""
 
-    study: str
     models: dict[str, dict[str, dict[str, Cell]]]
 
 
-class Trained(TypedDict):
+class Trained(Result, frozen=True, kw_only=True):
     """What a training of the subject gives."""
 
     val_acc: list[MeanShare | None]
@@ -66,19 +73,19 @@ class Trained(TypedDict):
 
 def check(summary: Summary, where: str) -> None:
     """Raise `RunError` where a cell is neither a failure nor whole."""
-    for model, folds in summary["models"].items():
+    for model, folds in summary.models.items():
         for fold, rows in folds.items():
             for row, cell in rows.items():
                 check_cell(cell, f"{where}: models.{model}.{fold}.{row}")
 
 
 def check_cell(cell: Cell, where: str) -> None:
-    """The same for one."""
-    if "failed" in cell:
+    """Raise `RunError` where the cell is neither a failure nor whole."""
+    if cell.failed is not None:
         return
-    for name in WHOLE:
-        if name not in cell:
+    for name in ("before", "n", "held_out_before", "held_out_n", "sets", "seconds", "runs"):
+        if getattr(cell, name) == getattr(Cell(), name):
             raise RunError(f"{where}: '{name}' is missing")
-    for number, run in enumerate(cell["runs"]):
-        if "held_out" not in run:
+    for number, run in enumerate(cell.runs):
+        if run.held_out is None:
             raise RunError(f"{where}.runs[{number}]: 'held_out' is missing")

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.studies.base import Exhibit, Plan, Results, Study, enter
+from experiments.studies.base import Json, PaperItem, Plan, Results, Study, register
 from experiments.studies.history_repair.claims import BEYOND as VGG16
-from experiments.studies.history_repair.claims import RQ, judge
+from experiments.studies.history_repair.claims import RQ, claims
 from experiments.studies.history_repair.jobs import RepairCell, TrainHistory
 from experiments.studies.history_repair.result import Summary, check
 from experiments.studies.history_repair.tables import BEYOND, MODELS, ROWS, TABLES, render
@@ -45,7 +45,7 @@ SMOKE_ROWS = ("history", "arachne", "deg & diff", "guarded", "anchored")
 FOLD_RUNS, PAPER_RUNS = 3, 10
 
 
-def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
     """Trainings first, then every cell."""
     trainings: list[Piece] = []
     cells: list[Piece] = []
@@ -87,7 +87,7 @@ def _cells(plan: Plan, *, folds: bool) -> list[tuple[str, str, int]]:
     return [*whole, *(("history", half, again) for half in ("1", "2") if folds)]
 
 
-def summarise(results: Results) -> dict[str, Any]:
+def summarise(results: Results) -> Json:
     """All cells: model → fold → row → figures of every run."""
     # In the publication's order, whatever order the ledger has.
     models: dict[str, Any] = {
@@ -100,7 +100,7 @@ def summarise(results: Results) -> dict[str, Any]:
             continue
         model, fold, row = name.split("/")
         models.setdefault(model, {}).setdefault(fold, {})[row] = result
-    return {"study": "history-repair", "trainings": trainings, "models": models}
+    return {"trainings": trainings, "models": models}
 
 
 def _rows(*rows: str, folds: tuple[str, ...] = ("all",)) -> Callable[[str], bool]:
@@ -123,7 +123,7 @@ def _swarm(identity: str) -> bool:
     return identity.startswith("train/") or varied or identity.endswith("all/history")
 
 
-enter(
+register(
     Study(
         name="history-repair",
         system="history repair",
@@ -136,26 +136,26 @@ enter(
             "paper": "the same on whatever images lie under $ROBUSTKIT_DATA, 10 runs of all, "
             "VGG-16 at its full width; days on two cores",
         },
-        exhibits=(
+        items=(
             *(
-                Exhibit(
+                PaperItem(
                     name=RQ[int(number) - 2],
                     shows=f"Table {number}{', Figures 1 and 2' if number == '3' else ''}: {title}",
                     needs=_rows(*rows),
                 )
                 for number, (title, rows) in TABLES.items()
             ),
-            Exhibit(
+            PaperItem(
                 name=RQ[5],
                 shows="Table 7: RQ5: two-fold",
                 needs=_rows("history", folds=("1", "2")),
             ),
-            Exhibit(
+            PaperItem(
                 name=VGG16,
                 shows="future work: VGG-16",
                 needs=lambda identity: "vgg16" in identity,
             ),
-            Exhibit(
+            PaperItem(
                 name="history-repair-swarm",
                 shows="future work: the swarm's design ablated",
                 needs=_swarm,
@@ -168,16 +168,16 @@ enter(
             "The swarm's printed constants diverge; φ1 = φ2 = 2.05 is used, and the printed ones "
             "with a clamp are a row of their own.",
         ),
-        only_small=(
+        small_deviations=(
             "Our data are parts of the published sets: models are less accurate before repair.",
             "Variants have 3 runs in the place of 10; means are compared, as published.",
             "Rules for RQ2 to RQ5 were written when `small` had been run; RQ1's before.",
         ),
-        phases=phases,
+        jobs=jobs,
         summarise=summarise,
-        kind=Summary,
+        summary=Summary,
         check=check,
-        judge=judge,
+        claims=claims,
         render=render,
     )
 )

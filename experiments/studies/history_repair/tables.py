@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from experiments.studies.history_repair.result import Cell, Figure, Summary, Where
+from experiments.studies.history_repair.result import Cell, Part, Score, Summary
 from robustkit.repair import METHODS, Method, SwarmConfig, preset
 
 Triple = tuple[float, float, float]
@@ -167,12 +167,12 @@ BEYOND: dict[str, Row] = {
 
 
 Models = Mapping[str, Mapping[str, Mapping[str, Cell]]]
-FIGURES: tuple[Figure, ...] = ("acc_after", "rr", "br")
+SCORES: tuple[Score, ...] = ("acc_after", "rr", "br")
 
 
 def render(summary: Summary) -> str:
     """Everything that there is of: the models, Tables 3 to 7, what lies beyond."""
-    models: Models = summary["models"]
+    models: Models = summary.models
     parts = [
         "# Repair by training history",
         "ACC / RR / BR in percent: the mean over runs, ± one standard deviation of the runs; as in "
@@ -208,18 +208,19 @@ def _subjects(models: Models) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, folds in models.items():
-        cells = [each for each in _whole(folds).values() if "failed" not in each]
+        cells = [each for each in _whole(folds).values() if each.failed is None]
         if not cells:
             lines.append(f"| {name} | – | – | – | – | – | – |")
             continue
         # Gradient descent does not look at the previous checkpoint, and knows of no such sets.
-        cell = max(cells, key=lambda each: (each["sets"]["deg"] or 0) + (each["sets"]["imp"] or 0))
-        sets = " | ".join(f"{cell['sets'][key] or 0:,}" for key in ("pos", "neg", "deg", "imp"))
-        lines.append(f"| {name} | {cell['n']:,} | {100 * cell['before']:.2f} | {sets} |")
+        cell = max(cells, key=lambda each: (each.sets.deg or 0) + (each.sets.imp or 0))
+        counts = (cell.sets.pos, cell.sets.neg, cell.sets.deg, cell.sets.imp)
+        sets = " | ".join(f"{count or 0:,}" for count in counts)
+        lines.append(f"| {name} | {cell.n:,} | {100 * cell.before:.2f} | {sets} |")
     return "\n".join(lines)
 
 
-def _table(models: Models, rows: Iterable[str], where: Where, *, published: bool = True) -> str:
+def _table(models: Models, rows: Iterable[str], where: Part, *, published: bool = True) -> str:
     lines = ["| | " + " | ".join(models) + " |", "|---" * (len(models) + 1) + "|"]
     before = [_before(models, name, where) for name in models]
     lines.append("| before | " + " | ".join(before) + " |")
@@ -232,7 +233,7 @@ def _table(models: Models, rows: Iterable[str], where: Where, *, published: bool
 
 
 def _whole(folds: Mapping[str, Mapping[str, Cell]]) -> Mapping[str, Cell]:
-    """The rows repaired on all test images: an exhibit may have none."""
+    """The rows repaired on all test images: a single item of the paper may have none."""
     return folds.get("all", {})
 
 
@@ -251,14 +252,13 @@ def _present(models: Models, rows: Iterable[str]) -> list[str]:
     return [row for row in rows if any(row in _whole(folds) for folds in models.values())]
 
 
-def _before(models: Models, name: str, where: Where) -> str:
-    cells = (each for each in _whole(models[name]).values() if "failed" not in each)
+def _before(models: Models, name: str, where: Part) -> str:
+    cells = (each for each in _whole(models[name]).values() if each.failed is None)
     cell = next(cells, None)
     if cell is None:
         return "–"
-    value = cell["before" if where == "repaired" else "held_out_before"]
-    count = cell["n" if where == "repaired" else "held_out_n"]
-    return f"{100 * value:.2f} (n = {count:,})"
+    count = cell.n if where == "repaired" else cell.held_out_n
+    return f"{100 * accuracy_before(cell, where):.2f} (n = {count:,})"
 
 
 def _folds(models: Models) -> str:
@@ -266,33 +266,37 @@ def _folds(models: Models) -> str:
     lines.append("|---" * (len(models) + 1) + "|")
     for pair, figures in FOLDS.items():
         fold, other = pair.split(" -> ")
-        where: Where = "repaired" if fold == other else "held_out"
+        where: Part = "repaired" if fold == other else "held_out"
         ours = [_with_before(models[name].get(fold, {}).get("history"), where) for name in models]
         lines.append(f"| **{pair}** | " + " | ".join(ours) + " |")
         lines += _theirs(models, figures)
     return "\n".join(lines)
 
 
-def _with_before(cell: Cell | None, where: Where) -> str:
-    if cell is None or "failed" in cell:
+def _with_before(cell: Cell | None, where: Part) -> str:
+    if cell is None or cell.failed is not None:
         return _shown(cell, where)
-    before = cell["before" if where == "repaired" else "held_out_before"]
-    return f"{_shown(cell, where)} (before {100 * before:.2f})"
+    return f"{_shown(cell, where)} (before {100 * accuracy_before(cell, where):.2f})"
 
 
-def _shown(cell: Cell | None, where: Where) -> str:
+def accuracy_before(cell: Cell, where: Part) -> float:
+    """Return the accuracy before the repair on the images repaired on, or on those held out."""
+    return cell.before if where == "repaired" else cell.held_out_before
+
+
+def _shown(cell: Cell | None, where: Part) -> str:
     if cell is None:
         return "–"
-    if "failed" in cell:
-        return f"no repair: {cell['failed'].split(':')[0]}"
-    return " / ".join(_mean(cell, where, figure) for figure in FIGURES)
+    if cell.failed is not None:
+        return f"no repair: {cell.failed.split(':')[0]}"
+    return " / ".join(_mean(cell, where, score) for score in SCORES)
 
 
-def _mean(cell: Cell, where: Where, figure: Figure) -> str:
-    values = [100 * value for value in _values(cell, figure, where)]
+def _mean(cell: Cell, where: Part, score: Score) -> str:
+    values = [100 * value for value in _values(cell, score, where)]
     if not values:
         return "–"
-    digits = 3 if figure == "br" else 2
+    digits = 3 if score == "br" else 2
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.{digits}f}{spread}"
 
@@ -301,23 +305,27 @@ def _triple(figures: Sequence[float]) -> str:
     return " / ".join(f"{each:.3f}" for each in figures)
 
 
-def mean_of(cell: Cell, figure: Figure, where: Where = "repaired") -> float:
+def mean_of(cell: Cell, score: Score, where: Part = "repaired") -> float:
     """The mean over a cell's runs, a fraction; NaN, which no claim holds of, without any."""
-    values = _values(cell, figure, where)
+    values = _values(cell, score, where)
     return float(statistics.mean(values)) if values else math.nan
 
 
-def _values(cell: Cell, figure: Figure, where: Where) -> list[float]:
-    """A figure of every run that has one."""
-    values = [run[where][figure] for run in cell["runs"]]
+def _values(cell: Cell, score: Score, where: Part) -> list[float]:
+    """A score of every run that has one."""
+    runs = [run.repaired if where == "repaired" else run.held_out for run in cell.runs]
+    values: list[float | None] = [getattr(run, score) for run in runs if run is not None]
     return [value for value in values if value is not None]
 
 
 def _seconds(models: Models) -> str:
     lines = ["| | " + " | ".join(models) + " |", "|---" * (len(models) + 1) + "|"]
     for row in _present(models, [*PUBLISHED_ROWS, *BEYOND]):
-        cells = [_whole(models[name]).get(row, {}) for name in models]
-        shown = [f"{cell['seconds']:.0f}" if "seconds" in cell else "–" for cell in cells]
+        cells = [_whole(models[name]).get(row) for name in models]
+        shown = [
+            "–" if cell is None or cell.failed is not None else f"{cell.seconds:.0f}"
+            for cell in cells
+        ]
         lines.append(f"| {row} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
@@ -333,16 +341,16 @@ def _reached(models: Models) -> str:
 
 def _where_reached(rows: Mapping[str, Cell], row: str) -> str:
     cell, history, arachne = (
-        rows.get(name, {"failed": ""}) for name in (row, "history", "arachne")
+        rows.get(name, Cell(failed="")) for name in (row, "history", "arachne")
     )
-    if any("failed" in each for each in (cell, history, arachne)):
+    if any(each.failed is not None for each in (cell, history, arachne)):
         return "–"
-    told: dict[Where, str] = {"repaired": "repaired on", "held_out": "held out"}
+    told: dict[Part, str] = {"repaired": "repaired on", "held_out": "held out"}
     found = [words for where, words in told.items() if reaches(cell, history, arachne, where)]
     return ", ".join(found) or "no"
 
 
-def reaches(cell: Cell, history: Cell, arachne: Cell, where: Where) -> bool:
+def reaches(cell: Cell, history: Cell, arachne: Cell, where: Part) -> bool:
     """Whether a method repairs as much as Arachne and breaks no more than history, in the mean."""
     repairs = mean_of(cell, "rr", where) >= mean_of(arachne, "rr", where)
     return repairs and mean_of(cell, "br", where) <= mean_of(history, "br", where)

@@ -13,22 +13,21 @@ from typing import Any
 from scipy import stats
 
 from evolution.report.comparison import COLOURS, SHOWN
-from experiments.studies.base import Claim, beyond, clear_of, everywhere
+from experiments.studies.base import Claim, below, beyond, clear_of, everywhere
 from experiments.studies.misalignment.result import Attention, Evolution, Nets, Summary
 from robustkit.report import house_style, label, svg
-from robustkit.report.format import number
+from robustkit.report.format import number, percent
+from robustkit.stats import Mean, Rate
 
 GAP, STRUCTURE, ATTENTION = "misalignment-gap", "misalignment-structure", "misalignment-attention"
 POINTS = 10.0  # of gap, published
 KEPT = 0.01  # accuracy that "kept" may cost
 NOTHING = "no image is classified correctly by every net"
 
-Found = Mapping[str, Any]
 
-
-def judge(summary: Summary) -> list[Claim]:
+def claims(summary: Summary) -> list[Claim]:
     """Claims for every reference, then for all together."""
-    evolutions, attention = summary["evolutions"], summary["attention"]
+    evolutions, attention = summary.evolutions, summary.attention
     return [
         *_gaps(evolutions),
         *_kept(evolutions),
@@ -40,11 +39,11 @@ def judge(summary: Summary) -> list[Claim]:
 def _gaps(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
     verdicts = []
     for name, each in evolutions.items():
-        gap = each["gap"]
-        known = gap["points"] is not None
+        gap = each.gap
+        known = gap.value is not None
         verdicts.append(clear_of(gap, POINTS) if known else None)
         yield Claim(
-            exhibit=GAP,
+            item=GAP,
             what=f"{name}: T(R→R′) − T(R→E) is more than {POINTS:g} points",
             published="more than 10 points",
             ours=gap_text(each) if known else NOTHING,
@@ -53,7 +52,7 @@ def _gaps(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
     if evolutions:
         right = sum(each is True for each in verdicts)
         yield Claim(
-            exhibit=GAP,
+            item=GAP,
             what="so it is for every reference",
             published="four references, ResNet and VGG among them (abstract)",
             ours=f"{right} of {len(verdicts)}",
@@ -63,24 +62,26 @@ def _gaps(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
 
 def _kept(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
     for name, each in evolutions.items():
-        lost = accuracy_gained(each["nets"])
+        lost = accuracy_gained(each.nets)
         yield Claim(
-            exhibit=GAP,
+            item=GAP,
             what=f"{name}: clean accuracy is kept (E at most {100 * KEPT:g} point below R2)",
             published="kept (abstract)",
-            ours=f"{_points(lost)}, {lost['n']} trainings each, {each['test_images']:,} images",
+            ours=f"{percent(lost, sign=True, unit=' points')}, {lost.n} trainings each, "
+            f"{each.test_images:,} images",
             holds=clear_of(lost, -KEPT),
         )
 
 
 def _structure(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
     for name, each in evolutions.items():
-        plain, evolved = (transfer(each, player) for player in ("R2", "E0"))
+        plain, evolved = (transfer(each, role) for role in ("R2", "E0"))
         yield Claim(
-            exhibit=STRUCTURE,
+            item=STRUCTURE,
             what=f"{name}: the structure alone lowers transfer (E0, without penalty, below R2)",
             published="structure, too, matters much (report, section 4)",
-            ours=f"E0 {rate_text(evolved)}, R2 {rate_text(plain)}, n = {plain['n']:,}",
+            ours=f"E0 {percent(evolved, unit=' %')}, R2 {percent(plain, unit=' %')}, "
+            f"n = {plain.n:,}",
             holds=beyond(plain, evolved),
         )
 
@@ -88,59 +89,44 @@ def _structure(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
 def _attention(attention: Mapping[str, Attention]) -> Iterator[Claim]:
     words = {"Rp": "R′", "E": "E"}
     for name, each in attention.items():
-        for player, word in words.items():
-            found = each["gradient"][player]
-            below = clear_of(found["beyond_R2"], 0.0)
+        for role, word in words.items():
+            likeness = each.gradient[role]
             yield Claim(
-                exhibit=ATTENTION,
+                item=ATTENTION,
                 what=f"{name}: {word} looks at other pixels than R, more so than R2 does",
                 published="Figure 1: one image",
-                ours=f"Spearman of input gradients with R's: {word} {number(found['like_R'])}, R2 "
-                f"{number(each['gradient']['R2']['like_R'])}, n = {each['n']:,}",
-                holds=None if below is None else not below,
+                ours=f"Spearman of input gradients with R's: {word} {number(likeness.to_r)}, R2 "
+                f"{number(each.gradient['R2'].to_r)}, n = {each.n:,}",
+                holds=below(likeness.beyond_r2),
             )
 
 
-def transfer(evolution: Evolution, player: str) -> Found:
-    """T(R→player) over the images that every net gets right."""
-    found: Found = evolution["nets"][player]["transfer_from_R"]["headline"]
-    return found
-
-
-def rate_text(rate: Found) -> str:
-    """A rate with its interval, in percent."""
-    if rate["rate"] is None:
-        return "–"
-    low, high = 100 * rate["low"], 100 * rate["high"]
-    return f"{100 * rate['rate']:.1f} % [{low:.1f}, {high:.1f}]"
+def transfer(evolution: Evolution, role: str) -> Rate:
+    """Return T(R→role) over the images that every net gets right."""
+    measured = evolution.nets[role].transfer
+    assert measured is not None  # checked when the summary was read
+    return measured.headline
 
 
 def gap_text(evolution: Evolution) -> str:
-    """The gap in points, its interval, its n and the largest p over pairs of trainings."""
-    gap = evolution["gap"]
-    interval = f"[{gap['low']:.1f}, {gap['high']:.1f}]"
-    return f"{gap['points']:.1f} {interval}, n = {gap['n']:,}, largest p = {gap['p_value']:.1g}"
+    """Return the gap in points, its interval, its n and the largest p over pairs of trainings."""
+    gap = evolution.gap
+    interval = f"[{gap.low:.1f}, {gap.high:.1f}]"
+    return f"{gap.value:.1f} {interval}, n = {gap.n:,}, largest p = {gap.p_value:.1g}"
 
 
-def accuracy_gained(nets: Nets) -> dict[str, Any]:
-    """{mean, low, high, n}: E's clean accuracy less R2's, Welch's 95 % interval over trainings."""
-    evolved, plain = (nets[player]["clean_acc_by_seed"] for player in ("E", "R2"))
+def accuracy_gained(nets: Nets) -> Mean:
+    """Return E's clean accuracy minus R2's with Welch's 95 % interval over trainings."""
+    evolved, plain = (nets[role].clean_acc_by_seed for role in ("E", "R2"))
     mean = sum(evolved) / len(evolved) - sum(plain) / len(plain)
     if min(len(evolved), len(plain)) < 2 or len({*evolved}) == len({*plain}) == 1:
-        return {"mean": mean, "low": None, "high": None, "n": min(len(evolved), len(plain))}
+        return Mean(value=mean, n=min(len(evolved), len(plain)), low=None, high=None)
     with warnings.catch_warnings():
-        # Trainings that come out alike are told of as a loss of precision.
+        # scipy warns of a loss of precision where trainings come out alike.
         warnings.simplefilter("ignore", RuntimeWarning)
         interval = stats.ttest_ind(evolved, plain, equal_var=False).confidence_interval(0.95)
-    ends = {"low": float(interval.low), "high": float(interval.high)}
-    return {"mean": mean, **ends, "n": min(len(evolved), len(plain))}
-
-
-def _points(found: Found) -> str:
-    text = f"{100 * found['mean']:+.1f} points"
-    if found["low"] is None:
-        return text
-    return f"{text} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
+    low, high = float(interval.low), float(interval.high)
+    return Mean(value=mean, n=min(len(evolved), len(plain)), low=low, high=high)
 
 
 def transfer_figure(evolutions: Mapping[str, Evolution]) -> str:
@@ -152,33 +138,33 @@ def transfer_figure(evolutions: Mapping[str, Evolution]) -> str:
         places: Any = drawing.subplots(1, len(evolutions), sharex=True, sharey=True, squeeze=False)
         for place, (name, evolution) in zip(places[0], evolutions.items(), strict=True):
             place.set_title(label(f"away from {name}"))
-            place.axvline(100 * evolution["nets"]["R"]["clean_acc"], color="0.6", ls=":", lw=1)
-            for player in evolution["nets"]:
-                if player != "R":
-                    _net(place, player, evolution)
-        places[0, 0].set_ylabel("misled by R's adversarials, %")
+            place.axvline(100 * evolution.nets["R"].clean_acc, color="0.6", ls=":", lw=1)
+            for role in evolution.nets:
+                if role != "R":
+                    _net(place, role, evolution)
+        places[0, 0].set_ylabel("fooled by R's adversarials, %")
         places[0, 0].set_ylim(bottom=0)
         drawing.supxlabel("accuracy on clean test images, % (dotted: R)", fontsize=9.5)
         handles, labels = places[0, 0].get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
-        alt = "share misled by R's adversarials against accuracy, of every net by reference"
+        alt = "share fooled by R's adversarials against accuracy, of every net by reference"
         return str(svg(drawing, alt=alt))
 
 
-def _net(place: Any, player: str, evolution: Evolution) -> None:
-    rate = transfer(evolution, player)
-    if rate["rate"] is None:
+def _net(place: Any, role: str, evolution: Evolution) -> None:
+    rate = transfer(evolution, role)
+    if rate.value is None or rate.low is None or rate.high is None:
         return
-    middle, low, high = (100 * rate[key] for key in ("rate", "low", "high"))
+    middle, low, high = (100 * value for value in (rate.value, rate.low, rate.high))
     place.errorbar(
-        100 * evolution["nets"][player]["clean_acc"],
+        100 * evolution.nets[role].clean_acc,
         middle,
         yerr=[[middle - low], [high - middle]],
         fmt="o",
         # A ring, since E0 often lies where E is.
-        markersize=8 if player == "E0" else 4.5,
-        markerfacecolor="none" if player == "E0" else COLOURS[player],
+        markersize=8 if role == "E0" else 4.5,
+        markerfacecolor="none" if role == "E0" else COLOURS[role],
         elinewidth=1,
-        color=COLOURS[player],
-        label=SHOWN[player],
+        color=COLOURS[role],
+        label=SHOWN[role],
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from experiments.studies.base import Json, StudyJob
 from experiments.studies.misalignment.result import Attention
 from robustkit import data, explain, models
 from robustkit.attacks import predict
@@ -24,18 +25,16 @@ KINDS = ("gradient", "gradcam")  # of maps
 
 
 @dataclass(frozen=True)
-class CompareAttention:
+class CompareAttention(StudyJob):
     """The nets of the evolution in `path` on its first `count` test images that all get right."""
 
-    id: str
     path: str
     data: str
     count: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Attention
+    kind = Attention
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """By map and net: Spearman's correlation with R's map, and that less R2's, over images."""
         folder = Path(self.path) / "nets"
         nets = {name: models.load(folder / f"{file}.safetensors") for name, file in NETS.items()}

@@ -8,16 +8,14 @@ costs. Every reference is a run of `robustkit evolve` in a folder of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-from experiments.studies.base import Exhibit, Plan, Results, Study, VerbRun, enter
+from experiments.studies.base import CommandRun, Json, PaperItem, Plan, Results, Study, register
 from experiments.studies.misalignment.claims import (
     ATTENTION,
     GAP,
     STRUCTURE,
+    claims,
     gap_text,
-    judge,
-    rate_text,
     transfer,
     transfer_figure,
 )
@@ -32,7 +30,7 @@ from experiments.studies.misalignment.result import (
     check_evolution,
 )
 from robustkit.jobs.run import Piece
-from robustkit.report.format import number
+from robustkit.report.format import number, percent
 
 # By family: R, and S, which takes no part in the penalty.
 REFERENCES = {
@@ -70,11 +68,11 @@ SETTINGS = {
 LOOKED_AT = {"smoke": 20, "small": 500, "paper": 2000}
 
 
-def runs(plan: Plan) -> Sequence[VerbRun]:
+def commands(plan: Plan) -> Sequence[CommandRun]:
     """An evolution away from each reference."""
     settings = tuple(f"{COMMON} {SETTINGS[plan.scale]}".split())
     return [
-        VerbRun(
+        CommandRun(
             name,
             "evolve",
             ("--reference", reference, "--surrogate", surrogate, *settings),
@@ -85,7 +83,7 @@ def runs(plan: Plan) -> Sequence[VerbRun]:
     ]
 
 
-def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
     """A look at the nets of every evolution."""
     source = "digits" if plan.smoke else "cifar10"
     return [
@@ -98,7 +96,7 @@ def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     ]
 
 
-def summarise(results: Results) -> dict[str, Any]:
+def summarise(results: Results) -> Json:
     """`evolutions.NAME`, the summary of each run less what it says of trials; `attention.NAME`."""
     kept = ["nets", "gap", "search_gap", "common_images", "test_images", "data", "data_digest"]
     kept += ["trials", "outcomes", "selection", "failed_finalists", "seconds"]
@@ -110,7 +108,7 @@ def summarise(results: Results) -> dict[str, Any]:
     # In the order of the references, whatever order the ledger has.
     looks = {name: results.get(f"attention/{name}") for name in evolutions}
     attention = {name: found for name, found in looks.items() if found is not None}
-    return {"study": "misalignment", "evolutions": evolutions, "attention": attention}
+    return {"evolutions": evolutions, "attention": attention}
 
 
 def render(summary: Summary) -> str:
@@ -122,20 +120,20 @@ def render(summary: Summary) -> str:
         "evolved with it; E0: E without the penalty; RS: best of as many random architectures. The "
         "p of a gap is the largest of McNemar's over pairs of trainings.",
     ]
-    for name, each in summary["evolutions"].items():
+    for name, each in summary.evolutions.items():
         parts += [
             f"## Away from {name}",
-            f"`{each['data']}`, {each['test_images']:,} test images, {each['common_images']:,} "
-            f"right in all nets; {each['trials']} trials. Gap {gap_text(each)}."
-            if each["gap"]["points"] is not None
+            f"`{each.data}`, {each.test_images:,} test images, {each.common_images:,} "
+            f"right in all nets; {each.trials} trials. Gap {gap_text(each)}."
+            if each.gap.value is not None
             else "No image is classified correctly by every net.",
             _nets(each),
         ]
-    if summary["attention"]:
+    if summary.attention:
         parts += [
             "## Where they look",
             "Spearman's correlation with R's map, means over images that all four nets get right.",
-            _looks(summary["attention"]),
+            _looks(summary.attention),
         ]
     return "\n\n".join(parts)
 
@@ -143,15 +141,15 @@ def render(summary: Summary) -> str:
 def _nets(evolution: Evolution) -> str:
     lines = ["| net | accuracy | under its own attack | T(R→net) | cos with R | MACs |"]
     lines.append("|---" * 6 + "|")
-    for player, net in evolution["nets"].items():
-        moved = "–" if player == "R" else rate_text(transfer(evolution, player))
+    for role, net in evolution.nets.items():
+        moved = "–" if role == "R" else percent(transfer(evolution, role), unit=" %")
         cells = [
-            player.replace("Rp", "R′"),
-            f"{100 * net['clean_acc']:.1f} %",
-            f"{100 * net['whitebox_acc']:.1f} %",
+            role.replace("Rp", "R′"),
+            f"{100 * net.clean_acc:.1f} %",
+            f"{100 * net.whitebox_acc:.1f} %",
             moved,
-            f"{net['cos_mean']:.2f}",
-            f"{net['macs']:,}",
+            f"{net.cos_mean:.2f}",
+            f"{net.macs:,}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -162,22 +160,24 @@ def _looks(attention: Mapping[str, Attention]) -> str:
     heads = [f"{word}: {net}" for word in kinds.values() for net in ("R2", "R′", "E")]
     lines = ["| away from | n | " + " | ".join(heads) + " |", "|---" * (2 + len(heads)) + "|"]
     for name, each in attention.items():
-        cells = [number(each[kind][net]["like_R"]) for kind in kinds for net in ("R2", "Rp", "E")]
-        lines.append(f"| {name} | {each['n']:,} | " + " | ".join(cells) + " |")
+        cells = [
+            number(each.by_kind()[kind][net].to_r) for kind in kinds for net in ("R2", "Rp", "E")
+        ]
+        lines.append(f"| {name} | {each.n:,} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def draw(summary: Summary) -> Iterator[tuple[str, str]]:
+def figures(summary: Summary) -> Iterator[tuple[str, str]]:
     """Transfer against accuracy, where there is an evolution."""
-    if summary["evolutions"]:
-        yield "transfer.svg", transfer_figure(summary["evolutions"])
+    if summary.evolutions:
+        yield "transfer.svg", transfer_figure(summary.evolutions)
 
 
 def _evolution(identity: str) -> bool:
     return identity.startswith("evolve/")
 
 
-enter(
+register(
     Study(
         name="misalignment",
         system="misalignment",
@@ -189,10 +189,10 @@ enter(
             "and 24 random candidates each; two hours",
             "paper": "CIFAR-10 whole, references of published size, 480 candidates each; for GPUs",
         },
-        exhibits=(
-            Exhibit(name=GAP, shows="section 4 (1) and the abstract: the gap", needs=_evolution),
-            Exhibit(name=STRUCTURE, shows="section 4 (1): structure matters", needs=_evolution),
-            Exhibit(name=ATTENTION, shows="Figure 1: where R, R′ and E look"),
+        items=(
+            PaperItem(name=GAP, shows="section 4 (1) and the abstract: the gap", needs=_evolution),
+            PaperItem(name=STRUCTURE, shows="section 4 (1): structure matters", needs=_evolution),
+            PaperItem(name=ATTENTION, shows="Figure 1: where R, R′ and E look"),
         ),
         deviations=(
             "The publication's search space, λ, ε, algorithm settings and tables are not available "
@@ -200,16 +200,16 @@ enter(
             "Figure 1 shows one image and does not name its map; here correlations of input "
             "gradients decide, over images, with R2 as the control.",
         ),
-        runs=runs,
-        phases=phases,
+        commands=commands,
+        jobs=jobs,
         summarise=summarise,
-        kind=Summary,
+        summary=Summary,
         check=check,
-        judge=judge,
+        claims=claims,
         render=render,
-        draw=draw,
-        takes=("device",),
-        only_small=(
+        figures=figures,
+        options=("device",),
+        small_deviations=(
             "Candidates are tried on 4,000 images for 3 epochs; R and finalists have 4 epochs. A "
             "longer evolution away from one reference is `misalignment-cifar10` beside this.",
         ),

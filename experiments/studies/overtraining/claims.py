@@ -14,49 +14,47 @@ LATE = 0.1  # of the checkpoints: those that "at the end" is the mean of
 STEADY, SURE = 0.9, 0.9
 
 
-def judge(summary: Summary) -> list[Claim]:
+def claims(summary: Summary) -> list[Claim]:
     """On group A where the source names none."""
-    arms = summary["arms"]
+    arms = summary.arms
     found = list(_errors(arms["augmented"]))
     for arm, of in arms.items():
-        if of["maps"]:
+        if of.maps:
             found += [*_answers(arm, of), *_maps(arm, of)]
     return found
 
 
 def _errors(of: Arm) -> Iterator[Claim]:
-    reference, last = of["choice"]["reference"], len(of["train"])
-    then, now = (of["train"][str(number)]["test"] for number in (reference, last))
+    reference, last = of.choice.reference, len(of.train)
+    then, now = (of.train[str(number)].test for number in (reference, last))
     known = last > reference
-    rows: tuple[tuple[Literal["error", "loss"], str, bool, str], ...] = (
-        ("error", "goes on falling", now["error"] < then["error"], ".1%"),
-        ("loss", "rises", now["loss"] > then["loss"], ".3f"),
+    rows = (
+        ("error goes on falling", then.error, now.error, now.error < then.error, ".1%"),
+        ("loss rises", then.loss, now.loss, now.loss > then.loss, ".3f"),
     )
-    for figure, what, holds, form in rows:
+    for what, before, after, holds, form in rows:
         yield Claim(
-            exhibit=ERRORS,
-            what=f"augmented: past the reference epoch the test {figure} {what}",
+            item=ERRORS,
+            what=f"augmented: past the reference epoch the test {what}",
             published="so it does (Figure 2, curves)",
-            ours=f"{then[figure]:{form}} at {reference}, {now[figure]:{form}} at {last}, one run",
+            ours=f"{before:{form}} at {reference}, {after:{form}} at {last}, one run",
             holds=holds if known else None,
         )
 
 
 def _answers(arm: str, of: Arm) -> Iterator[Claim]:
-    last = of["maps"][max(of["maps"], key=int)]
+    last = of.maps[max(of.maps, key=int)]
     groups = {group: last[group] for group in ("A", "C") if group in last}
     known = len(groups) == 2
     told = "a group is empty"
     if known:
-        told = ", ".join(
-            f"{g} {each['p_class']:.2f} (n = {each['n']})" for g, each in groups.items()
-        )
+        told = ", ".join(f"{g} {each.p_class:.2f} (n = {each.n})" for g, each in groups.items())
     yield Claim(
-        exhibit=ANSWERS,
+        item=ANSWERS,
         what=f"{arm}: A stays confident (p above {SURE}), C does not",
         published="A near 1 throughout, C swings (Figure 4)",
         ours=f"p at the last checkpoint: {told}",
-        holds=groups["A"]["p_class"] > SURE > groups["C"]["p_class"] if known else None,
+        holds=groups["A"].p_class > SURE > groups["C"].p_class if known else None,
     )
 
 
@@ -64,7 +62,7 @@ def _maps(arm: str, of: Arm) -> Iterator[Claim]:
     kinds = ("gradcam", "saliency", "deconvnet", "guided", "guided-minus")
     rank = {kind: late(of, "A", kind, "spearman") for kind in kinds}
     like = {kind: late(of, "A", kind, "ssim") for kind in kinds}
-    n = of["maps"][max(of["maps"], key=int)]["A"]["n"]
+    n = of.maps[max(of.maps, key=int)]["A"].n
     simple = ("deconvnet", "guided", "guided-minus")
     rows = (
         (
@@ -107,7 +105,7 @@ def _maps(arm: str, of: Arm) -> Iterator[Claim]:
         values = [figures[kind] for kind in named]
         told = ", ".join(f"{k} {_text(v)}" for k, v in zip(named, values, strict=True))
         yield Claim(
-            exhibit=MAPS,
+            item=MAPS,
             what=f"{arm}: {what}",
             published=published,
             ours=f"{told}; group A, n = {n}",
@@ -115,16 +113,18 @@ def _maps(arm: str, of: Arm) -> Iterator[Claim]:
         )
 
 
-def late(of: Arm, group: str, kind: str, figure: Literal["spearman", "ssim"]) -> float:
-    """The mean of a likeness over the last tenth of the checkpoints; NaN without any value.
+def late(of: Arm, name: str, kind: str, figure: Literal["spearman", "ssim"]) -> float:
+    """Return the mean of a likeness in the group `name` over the last tenth of the checkpoints.
 
-    Checkpoints up to the reference are no end: they are left out.
+    Checkpoints up to the reference are left out. NaN without any value.
     """
-    numbers = sorted(of["maps"], key=int)
+    numbers = sorted(of.maps, key=int)
     count = max(1, round(LATE * len(numbers)))
-    after = [number for number in numbers[-count:] if int(number) > of["choice"]["reference"]]
-    seen = [of["maps"][number].get(group) for number in after]
-    values = [each["maps"][kind][figure] for each in seen if each is not None]
+    after = [number for number in numbers[-count:] if int(number) > of.choice.reference]
+    groups = [of.maps[number].get(name) for number in after]
+    values: list[float | None] = [
+        getattr(group.maps[kind], figure) for group in groups if group is not None
+    ]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else math.nan
 

@@ -40,10 +40,10 @@ LIKENESS = (
 DRAWINGS = {"training": TRAINING, "answers": ANSWERS, "likeness": LIKENESS}
 
 
-def draw_traces(summary: Summary) -> Iterator[tuple[str, str]]:
+def figures(summary: Summary) -> Iterator[tuple[str, str]]:
     """`training.svg`, `answers.svg` and `likeness.svg` of a summary, a column for each arm."""
     for name, rows in DRAWINGS.items():
-        yield f"{name}.svg", _drawn(summary["arms"], rows, f"{name} over checkpoints")
+        yield f"{name}.svg", _drawn(summary.arms, rows, f"{name} over checkpoints")
 
 
 def _drawn(arms: Mapping[str, Arm], rows: Sequence[Row], alt: str) -> str:
@@ -54,12 +54,12 @@ def _drawn(arms: Mapping[str, Arm], rows: Sequence[Row], alt: str) -> str:
         places: Any = drawing.subplots(len(rows), len(arms), squeeze=False, sharex=True)
         for line, row in zip(places, rows, strict=True):
             for place, of in zip(line, arms.values(), strict=True):
-                entries: Mapping[str, Any] = of[row.kind]
+                entries: Mapping[str, Any] = getattr(of, row.kind)
                 numbers = sorted(entries, key=int)
                 for colour, (name, path) in zip(PALETTE, row.curves.items(), strict=False):
                     heights = [_at(entries[number], path) for number in numbers]
                     place.plot(list(map(int, numbers)), heights, label=name, color=colour, lw=1)
-                place.axvline(of["choice"]["reference"], color="0.6", linestyle=":", lw=1)
+                place.axvline(of.choice.reference, color="0.6", linestyle=":", lw=1)
             line[0].set_ylabel(row.unit)
             if len(row.curves) > 1:
                 line[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -71,6 +71,7 @@ def _drawn(arms: Mapping[str, Arm], rows: Sequence[Row], alt: str) -> str:
 
 
 def _at(entry: Any, path: Sequence[str]) -> float:
+    """Return the value at `path` through structs and dictionaries, NaN where there is none."""
     for name in path:
-        entry = None if entry is None else entry.get(name)
+        entry = entry.get(name) if isinstance(entry, dict) else getattr(entry, name, None)
     return math.nan if entry is None else float(entry)

@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from experiments.studies.base import Json, StudyJob
 from experiments.studies.overtraining.result import Choice, Chosen, Seen, Shown, Trained
 from robustkit import data, explain, models, training
 from robustkit.attacks import predict
@@ -101,8 +102,8 @@ class Setting:
         found = check_kind(
             read_json(path, error=RunError, follow=False), Chosen, str(path), error=RunError
         )
-        check_has(found["groups"], GROUPS, f"{path}: groups")
-        if any(index >= count for group in GROUPS for index in found["groups"][group]):
+        check_has(found.groups, GROUPS, f"{path}: groups")
+        if any(index >= count for group in GROUPS for index in found.groups[group]):
             raise RunError(f"{path}: groups: images beyond the {count} of the test set")
         return found
 
@@ -116,17 +117,15 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Segment:
+class Segment(StudyJob):
     """Go on training where the segment before ended; momentum starts anew."""
 
-    id: str
     setting: Setting
     number: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Trained
+    kind = Trained
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """Losses and errors on training, validation and test images, and the last layer's norm."""
         of, splits = self.setting, self.setting.splits()
         if self.number == 1:
@@ -150,23 +149,21 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Choose:
+class Choose(StudyJob):
     """The segment of lowest validation loss, and the images of A, B and C there.
 
     Per class of the test images: A the `each` surest right, B the `each` surest wrong, C the `few`
     least sure, right ones and wrong ones.
     """
 
-    id: str
     setting: Setting
     segments: int
     each: int
     few: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Choice
+    kind = Choice
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """The reference and the indices of test images by group; also written to a file."""
         of, splits = self.setting, self.setting.splits()
         losses = [
@@ -182,23 +179,21 @@ class Choose:
 
 
 @dataclass(frozen=True)
-class Look:
+class Look(StudyJob):
     """The maps of a segment's model, against those of the reference: one job, one checkpoint."""
 
-    id: str
     setting: Setting
     number: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = dict[str, Seen]
+    kind = dict[str, Seen]
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """By group: likeness of every kind of map, entropy and the probability of the class."""
         of, splits = self.setting, self.setting.splits()
         choice = of.chosen(len(splits.test))
-        now, then = of.load(self.number), of.load(choice["reference"])
+        now, then = of.load(self.number), of.load(choice.reference)
         groups = {}
-        for group, indices in choice["groups"].items():
+        for group, indices in choice.groups.items():
             if not indices:  # a net may be right about everything
                 continue
             images = splits.test.subset(torch.tensor(indices))
@@ -214,28 +209,26 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Strips:
+class Strips(StudyJob):
     """A picture: some images of every group, their maps over the checkpoints."""
 
-    id: str
     setting: Setting
     segments: int
     columns: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Shown
+    kind = Shown
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """Draws one strip for saliency and Grad-CAM of one image of each group."""
         of, splits = self.setting, self.setting.splits()
         choice = of.chosen(len(splits.test))
-        chosen = [indices[0] for indices in choice["groups"].values() if indices]
-        names = [group for group, indices in choice["groups"].items() if indices]
+        chosen = [indices[0] for indices in choice.groups.values() if indices]
+        names = [group for group, indices in choice.groups.items() if indices]
         images = splits.test.subset(torch.tensor(chosen))
-        shown = _spaced(self.segments, self.columns, choice["reference"])
+        shown = _spaced(self.segments, self.columns, choice.reference)
         maps = {number: heat_maps(of.load(number), images) for number in shown}
         file = Path(of.path) / f"{of.arm}_strips.png"
-        draw_strips(images, names, maps, choice["reference"], of.epochs, file)
+        draw_strips(images, names, maps, choice.reference, of.epochs, file)
         return {"shown": shown}
 
 

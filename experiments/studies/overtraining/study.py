@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.studies.base import Exhibit, Plan, Results, Study, enter
-from experiments.studies.overtraining.claims import ANSWERS, ERRORS, MAPS, judge, late
-from experiments.studies.overtraining.curves import draw_traces
+from experiments.studies.base import Json, PaperItem, Plan, Results, Study, register
+from experiments.studies.overtraining.claims import ANSWERS, ERRORS, MAPS, claims, late
+from experiments.studies.overtraining.curves import figures
 from experiments.studies.overtraining.jobs import GROUPS, Choose, Look, Segment, Setting, Strips
 from experiments.studies.overtraining.result import Arm, Summary, check
 from robustkit.jobs.run import Piece
@@ -22,7 +22,7 @@ PUBLISHED = {"model": "resnet18", "data": "cifar10", "count": 50_000, "lr": 0.05
 REHEARSAL = {"model": "vgg3?width=4", "data": "digits", "count": 200, "lr": 0.05}
 
 
-def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
     """Segment by segment, both arms at once; then the choice of images; then every checkpoint."""
     chosen = {"smoke": REHEARSAL, "small": SMALL, "paper": PUBLISHED}[plan.scale]
     segments, epochs = LENGTHS[plan.scale]
@@ -58,7 +58,7 @@ def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     return [*trainings, choices, looks, strips]
 
 
-def summarise(results: Results) -> dict[str, Any]:
+def summarise(results: Results) -> Json:
     """By arm: what was trained, chosen and seen, segment by segment.
 
     Figures have six digits here, all of them in the ledger; `windows` are SSIM's, in pixels, which
@@ -77,7 +77,7 @@ def summarise(results: Results) -> dict[str, Any]:
             of[kind][str(int(rest[0]))] = result
         else:
             of[kind] = result
-    return {"study": "overtraining", "arms": arms}
+    return {"arms": arms}
 
 
 def _rounded(value: Any) -> Any:
@@ -91,7 +91,7 @@ def _rounded(value: Any) -> Any:
 
 def render(summary: Summary) -> str:
     """Errors and losses, likeness of the maps at the end, in Markdown."""
-    arms = summary["arms"]
+    arms = summary.arms
     parts = [
         "# Heat maps under over-training",
         "Against the checkpoint of lowest validation loss (the reference). A: surest right, B: "
@@ -99,12 +99,7 @@ def render(summary: Summary) -> str:
         "starts anew at every checkpoint.",
         "## Training",
         _training(arms),
-        *(
-            part
-            for arm, of in arms.items()
-            if of["maps"]
-            for part in (f"## Maps, {arm}", _maps(of))
-        ),
+        *(part for arm, of in arms.items() if of.maps for part in (f"## Maps, {arm}", _maps(of))),
     ]
     return "\n\n".join(parts)
 
@@ -113,19 +108,19 @@ def _training(arms: Mapping[str, Arm]) -> str:
     head = "| arm | checkpoint | train error | test error | test loss | last layer's norm |"
     lines = [head, "|---" * 6 + "|"]
     for arm, of in arms.items():
-        last = str(len(of["train"]))
-        for name, number in (("reference", str(of["choice"]["reference"])), ("last", last)):
-            seen = of["train"][number]
+        last = str(len(of.train))
+        for name, number in (("reference", str(of.choice.reference)), ("last", last)):
+            seen = of.train[number]
             lines.append(
-                f"| {arm} | {number} ({name}) | {100 * seen['train']['error']:.1f} % | "
-                f"{100 * seen['test']['error']:.1f} % | {seen['test']['loss']:.3f} | "
-                f"{seen['last_layer_norm']:.2f} |"
+                f"| {arm} | {number} ({name}) | {100 * seen.train.error:.1f} % | "
+                f"{100 * seen.test.error:.1f} % | {seen.test.loss:.3f} | "
+                f"{seen.last_layer_norm:.2f} |"
             )
     return "\n".join(lines)
 
 
 def _maps(of: Arm) -> str:
-    kinds = next(iter(of["maps"].values()))["A"]["maps"]
+    kinds = next(iter(of.maps.values()))["A"].maps
     lines = ["| map | " + " | ".join(f"{group}: Spearman, SSIM" for group in GROUPS) + " |"]
     lines.append("|---" * (1 + len(GROUPS)) + "|")
     for kind in kinds:
@@ -145,7 +140,7 @@ def _trained(identity: str) -> bool:
     return identity.startswith(("train/", "choice/"))
 
 
-enter(
+register(
     Study(
         name="overtraining",
         system="over-training",
@@ -156,10 +151,10 @@ enter(
             "small": "5,000 images of CIFAR-10, a ResNet-18 of width 8, 200 epochs; two hours",
             "paper": "CIFAR-10 whole, ResNet-18, 1,100 epochs; for a GPU (--device cuda)",
         },
-        exhibits=(
-            Exhibit(name=ERRORS, shows="Figure 2: error, loss and norm", needs=_trained),
-            Exhibit(name=ANSWERS, shows="Figure 4: entropy and p of data A, B and C"),
-            Exhibit(name=MAPS, shows="Figures 3 and 5: strips, SSIM and Spearman against epochs"),
+        items=(
+            PaperItem(name=ERRORS, shows="Figure 2: error, loss and norm", needs=_trained),
+            PaperItem(name=ANSWERS, shows="Figure 4: entropy and p of data A, B and C"),
+            PaperItem(name=MAPS, shows="Figures 3 and 5: strips, SSIM and Spearman against epochs"),
         ),
         deviations=(
             "Images that are wrong are ranked for B and C by the highest probability; the source "
@@ -169,15 +164,15 @@ enter(
             "The printed rank correlation is wrong under ties; average ranks are used.",
             "Claims without an image group in the source are judged on group A.",
         ),
-        phases=phases,
+        jobs=jobs,
         summarise=summarise,
-        kind=Summary,
+        summary=Summary,
         check=check,
-        judge=judge,
+        claims=claims,
         render=render,
-        draw=draw_traces,
-        takes=("device",),
-        only_small=(
+        figures=figures,
+        options=("device",),
+        small_deviations=(
             "5,000 training images, a net of an eighth width and 200 epochs in the place of more "
             "than 1,000.",
             "The rules for SSIM and for the fall of Grad-CAM's Spearman are younger than the run, "

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.studies.base import Json, StudyJob
 from experiments.studies.robust_features.result import Compared, Trained
 from robustkit import data, explain, models, training
 from robustkit.attacks import make, predict
@@ -177,17 +178,15 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class TrainRole:
+class TrainRole(StudyJob):
     """Train the net of `role`; those against R need R's file."""
 
-    id: str
     setting: Setting
     role: str
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Trained
+    kind = Trained
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """SGD 0.05 with momentum, cosine to 0, batches of 128, flipped images."""
         of, role, splits = self.setting, ROLES[self.role], data.load(self.setting.data)
         weights = derive_seed("features", of.seed, role.evolved, role.start)
@@ -215,17 +214,15 @@ class TrainRole:
 
 
 @dataclass(frozen=True)
-class Compare:
+class Compare(StudyJob):
     """All nets of a repetition on the first `count` test images that every one gets right."""
 
-    id: str
     setting: Setting
     count: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Compared
+    kind = Compared
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """By net and by pair of nets: see `_alone` and `_together`."""
         of, splits = self.setting, data.load(self.setting.data)
         nets = {role: models.load(of.file(role)).eval() for role in ROLES}

@@ -3,47 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, TypedDict
+from typing import Annotated
 
 from msgspec import Meta
 
-from robustkit.runs.summaries import Count, Interval, MeanShare, check_has
+from experiments.studies.base import StudySummary
+from robustkit.runs.summaries import (
+    Count,
+    MeanShare,
+    Result,
+    check_has,
+)
+from robustkit.stats import Mean
 
 
-class Trained(TypedDict):
+class Trained(Result, frozen=True, kw_only=True):
     """Accuracy on n test images."""
 
     test_acc: MeanShare
     n: Count
 
 
-class Alone(TypedDict):
+class Alone(Result, frozen=True, kw_only=True):
     """What a net's gradients look like."""
 
-    low: Interval
-    image: Interval
-    edges: Interval
-    norm: Interval
-    gradcam_edges: Interval
+    low: Mean
+    image: Mean
+    edges: Mean
+    norm: Mean
+    gradcam_edges: Mean
 
 
-class Similar(TypedDict):
+class Similar(Result, frozen=True, kw_only=True):
     """Likeness of two nets' maps."""
 
-    signed: Interval
-    absolute: Interval
-    ssim: Interval
+    signed: Mean
+    absolute: Mean
+    ssim: Mean
 
 
-class Pair(TypedDict):
+class Pair(Result, frozen=True, kw_only=True):
     """Two nets beside each other."""
 
-    cosine: Interval
+    cosine: Mean
     cav: Similar
     gradcam: Similar
 
 
-class Compared(TypedDict):
+class Compared(Result, frozen=True, kw_only=True):
     """What was seen of all nets on n images, accuracies on the first `judged`."""
 
     n: Count
@@ -55,17 +62,16 @@ class Compared(TypedDict):
     pairs: dict[str, Pair]
 
 
-class Repeat(TypedDict):
+class Repeat(Result, frozen=True, kw_only=True):
     """One repetition."""
 
     train: dict[str, Trained]
     compare: Compared
 
 
-class Summary(TypedDict):
+class Summary(StudySummary, frozen=True, kw_only=True):
     """Repetitions by their seeds."""
 
-    study: str
     repeats: Annotated[dict[str, Repeat], Meta(min_length=1)]
 
 
@@ -78,12 +84,12 @@ def check(
 ) -> None:
     """Raise `RunError` where a net, a radius or one of `pairs` of nets is missing."""
     others = [net for net in nets if net != "R"]
-    for repeat, of in summary["repeats"].items():
-        place, seen = f"{where}: repeats.{repeat}", of["compare"]
-        check_has(of["train"], nets, f"{place}.train")
-        check_has(seen["alone"], nets, f"{place}.compare.alone")
-        check_has(seen["beyond"], others, f"{place}.compare.beyond")
-        check_has(seen["robust"], nets, f"{place}.compare.robust")
+    for repeat, of in summary.repeats.items():
+        place, seen = f"{where}: repeats.{repeat}", of.compare
+        check_has(of.train, nets, f"{place}.train")
+        check_has(seen.alone, nets, f"{place}.compare.alone")
+        check_has(seen.beyond, others, f"{place}.compare.beyond")
+        check_has(seen.robust, nets, f"{place}.compare.robust")
         for net in nets:
-            check_has(seen["robust"][net], radii, f"{place}.compare.robust.{net}")
-        check_has(seen["pairs"], pairs, f"{place}.compare.pairs")
+            check_has(seen.robust[net], radii, f"{place}.compare.robust.{net}")
+        check_has(seen.pairs, pairs, f"{place}.compare.pairs")

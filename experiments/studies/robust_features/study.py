@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from experiments.studies.base import (
     NOT_GIVEN,
     Claim,
-    Exhibit,
+    Json,
+    PaperItem,
     Plan,
     Results,
     Study,
     beyond,
     clear_of,
-    enter,
     everywhere,
+    register,
 )
 from experiments.studies.robust_features.jobs import RADII, ROLES, Compare, Setting, TrainRole
 from experiments.studies.robust_features.result import Compared, Repeat, Summary, check
 from robustkit.jobs.run import Piece
 from robustkit.report.format import number, percent
-from robustkit.stats import wilson
+from robustkit.stats import Mean, Rate, wilson
 
 REPEATS = 2
 SMALL = {"data": "cifar10", "model": "vgg5?width=24", "epochs": 8}
 REHEARSAL = {"data": "digits", "model": "vgg3?width=8", "epochs": 6}
 PAPER = {"data": "cifar10", "model": "resnet18", "epochs": 60}
 SETTINGS = {"smoke": (REHEARSAL, 40), "small": (SMALL, 1000), "paper": (PAPER, 5000)}
-EXHIBIT = "robust-features"
+ITEM = "robust-features"
 Figure = Literal["low", "image", "edges", "norm", "gradcam_edges"]
 FIGURES: tuple[Figure, ...] = ("low", "image", "edges")
 SHOWN: tuple[Figure, ...] = (*FIGURES, "norm", "gradcam_edges")
@@ -38,7 +39,7 @@ ROBUST, PLAIN = "/".join(ADVERSARIAL), "R/R2"
 APART = [role for role, each in ROLES.items() if each.against]
 
 
-def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
     """R of every repetition, then all other nets, then a look at all."""
     chosen, count = SETTINGS[plan.scale]
     settings = [
@@ -57,7 +58,7 @@ def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     ]
 
 
-def summarise(results: Results) -> dict[str, Any]:
+def summarise(results: Results) -> Json:
     """By repetition: how accurate every net is, and what was seen of all."""
     repeats: dict[str, Any] = {}
     for name in sorted(results):
@@ -67,12 +68,12 @@ def summarise(results: Results) -> dict[str, Any]:
             of["train"][role] = results[name]
         else:
             of["compare"] = results[name]
-    return {"study": "robust-features", "repeats": repeats}
+    return {"repeats": repeats}
 
 
 def render(summary: Summary) -> str:
     """Every repetition's nets, their likeness to R, in Markdown."""
-    repeats = summary["repeats"]
+    repeats = summary.repeats
     parts = [
         "# Robust and non-robust features",
         "Gradients of the loss to the image, of the same test images for all nets. `low`: share of "
@@ -81,24 +82,24 @@ def render(summary: Summary) -> str:
         "with 95 % bootstrap intervals over images; accuracies under PGD-10.",
     ]
     for repeat, of in repeats.items():
-        seen = of["compare"]
+        seen = of.compare
         parts += [
             f"## Seed {repeat}",
-            f"n = {seen['n']:,} images that all nets get right; robust accuracy on the first "
-            f"{seen['judged']:,}. White noise: low {seen['noise_low']:.3f}.",
+            f"n = {seen.n:,} images that all nets get right; robust accuracy on the first "
+            f"{seen.judged:,}. White noise: low {seen.noise_low:.3f}.",
             _nets(of),
             _alike(seen),
         ]
     return "\n\n".join(parts)
 
 
-def judge(summary: Summary) -> list[Claim]:
+def claims(summary: Summary) -> list[Claim]:
     """By a rule fixed beforehand: an interval over images clear of the bound, in every repetition.
 
     Nothing can be told where fewer than two images are right in all nets.
     """
-    seen = [of["compare"] for of in summary["repeats"].values()]
-    n = f"n = {' and '.join(str(each['n']) for each in seen)} images"
+    seen = [of.compare for of in summary.repeats.values()]
+    n = f"n = {' and '.join(str(each.n) for each in seen)} images"
     said: dict[Figure, str] = {
         "low": "smoother",
         "image": "more like the image",
@@ -107,10 +108,10 @@ def judge(summary: Summary) -> list[Claim]:
     found = []
     for role in (*ADVERSARIAL, *APART):
         for figure, words in said.items():
-            further = [each["beyond"][role][figure] for each in seen]
+            further = [getattr(each.beyond[role], figure) for each in seen]
             found.append(
                 Claim(
-                    exhibit=EXHIBIT,
+                    item=ITEM,
                     what=f"{role}'s gradients are {words} than R's",
                     published="Figure 2: one image of each" if role in ADVERSARIAL else NOT_GIVEN,
                     ours=f"beyond R: {'; '.join(map(_fine, further))}; {n}",
@@ -118,26 +119,24 @@ def judge(summary: Summary) -> list[Claim]:
                 )
             )
     for role in APART:
-        shares = [wilson(each["robust"][role]["2"], each["judged"]).to_json() for each in seen]
-        plain = ", ".join(f"{100 * each['robust']['R']['2']:.1f} %" for each in seen)
-        judged = f"{seen[0]['judged']:,} images, of R itself {plain}"
+        shares = [wilson(each.robust[role]["2"], each.judged) for each in seen]
+        plain = ", ".join(f"{100 * each.robust['R']['2']:.1f} %" for each in seen)
+        judged = f"{seen[0].judged:,} images, of R itself {plain}"
         found.append(
             Claim(
-                exhibit=EXHIBIT,
+                item=ITEM,
                 what=f"{role}, trained away from R, is robust itself (above 10 % at ε = 2/255)",
                 published=NOT_GIVEN,
                 ours=f"{', '.join(map(_share, shares))} of {judged}",
                 holds=everywhere([clear_of(each, 0.1) for each in shares]),
             )
         )
-    pairs = [(each["pairs"][ROBUST], each["pairs"][PLAIN]) for each in seen]
-    apart = [beyond(robust["cosine"], plain["cosine"]) for robust, plain in pairs]
-    told = [
-        f"{number(robust['cosine'])}, plain {number(plain['cosine'])}" for robust, plain in pairs
-    ]
+    pairs = [(each.pairs[ROBUST], each.pairs[PLAIN]) for each in seen]
+    apart = [beyond(robust.cosine, plain.cosine) for robust, plain in pairs]
+    told = [f"{number(robust.cosine)}, plain {number(plain.cosine)}" for robust, plain in pairs]
     found.append(
         Claim(
-            exhibit=EXHIBIT,
+            item=ITEM,
             what="adversarially trained nets agree more with one another than plain ones",
             published="robust features do not depend on the domain (section 4)",
             ours=f"cosines {'; '.join(told)}; {n}",
@@ -147,31 +146,30 @@ def judge(summary: Summary) -> list[Claim]:
     return found
 
 
-def _share(found: Mapping[str, Any]) -> str:
-    """A rate of Wilson's interval, in percent."""
-    return percent({**found, "mean": found["rate"]}, unit=" %")
+def _share(rate: Rate) -> str:
+    return percent(rate, unit=" %")
 
 
-def _fine(found: Mapping[str, Any]) -> str:
-    """{mean, low, high} to three places: the differences are small."""
-    if found["low"] is None:
+def _fine(mean: Mean) -> str:
+    """Return the mean and its interval to three places: the differences are small."""
+    if mean.low is None:
         return "–"
-    return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+    return f"{mean.value:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]"
 
 
 def _nets(of: Repeat) -> str:
-    seen = of["compare"]
+    seen = of.compare
     radii = [f"{radius}/255" for radius in RADII]
     head = ["net", "trained", "accuracy", *radii, *FIGURES, "length", "Grad-CAM on edges"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for role, each in ROLES.items():
-        alone, robust = seen["alone"][role], seen["robust"][role]
+        alone, robust = seen.alone[role], seen.robust[role]
         cells = [
             role,
             each.says,
-            f"{100 * of['train'][role]['test_acc']:.1f} %",
+            f"{100 * of.train[role].test_acc:.1f} %",
             *(f"{100 * robust[str(radius)]:.1f} %" for radius in RADII),
-            *(number(alone[figure]) for figure in SHOWN),
+            *(number(getattr(alone, figure)) for figure in SHOWN),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -180,19 +178,19 @@ def _nets(of: Repeat) -> str:
 def _alike(seen: Compared) -> str:
     head = ["pair", "cosine of gradients", "CAV: |Spearman|", "Grad-CAM: Spearman, SSIM"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for pair, each in seen["pairs"].items():
-        cam = each["gradcam"]
+    for pair, each in seen.pairs.items():
+        cam = each.gradcam
         cells = [
             pair,
-            number(each["cosine"]),
-            number(each["cav"]["absolute"]),
-            f"{number(cam['signed'])}, {number(cam['ssim'])}",
+            number(each.cosine),
+            number(each.cav.absolute),
+            f"{number(cam.signed)}, {number(cam.ssim)}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-enter(
+register(
     Study(
         name="robust-features",
         system="adversarial adaptation",
@@ -203,19 +201,19 @@ enter(
             "small": "CIFAR-10, `vgg5`, 8 epochs, two repetitions of seven nets; an hour",
             "paper": "CIFAR-10 whole, ResNet-18, 60 epochs, two repetitions; for a GPU",
         },
-        exhibits=(Exhibit(name=EXHIBIT, shows="Figure 2: robust and non-robust features"),),
+        items=(PaperItem(name=ITEM, shows="Figure 2: robust and non-robust features"),),
         deviations=(
             "Classifiers, not detectors: the figure does not say what it shows; the same gradients "
             "of detectors are in the report of `robustkit adapt`.",
             "Likeness to the image is measured (low frequencies, alignment, edges), not looked at.",
         ),
-        phases=phases,
+        jobs=jobs,
         summarise=summarise,
-        kind=Summary,
+        summary=Summary,
         check=lambda summary, where: check(
             summary, where, ROLES, tuple(map(str, RADII)), (ROBUST, PLAIN)
         ),
-        judge=judge,
+        claims=claims,
         render=render,
     )
 )

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from evolution.protocol.reference import architecture
 from evolution.protocol.search import Search, context_of, run_search
 from evolution.protocol.workspace import Workspace
 from evolution.runner import Scheduler
+from experiments.studies.base import Json, StudyJob
 from experiments.studies.search_strategies.result import Baseline, Reference, Spent
 from experiments.studies.simulated import SimulatedWorkers, macs_of
 from robustkit import attacks, data, models
@@ -256,18 +257,16 @@ def measured(net: models.Classifier, space: Workspace) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Prepare:
+class Prepare(StudyJob):
     """Train R, keep its gradients and adversarials, try its architecture at every budget."""
 
-    id: str
     path: str
     seed: int
     smoke: bool
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Reference
+    kind = Reference
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """R's architecture on validation by epochs, and retrained and judged as the others are."""
         root = Path(self.path)
         source = "digits" if self.smoke else small_images(root / f"cifar10-{self.seed}.npz")
@@ -293,19 +292,17 @@ class Prepare:
 
 
 @dataclass(frozen=True)
-class SearchAndJudge:
+class SearchAndJudge(StudyJob):
     """One search beside the prepared R, on simulated workers, and its nets judged on the way."""
 
-    id: str
     path: str
     search: str
     seed: int
     smoke: bool
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Spent
+    kind = Spent
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """What was spent, in trials and in operations; see `judge_moments` for the rest."""
         base = common(self.seed, smoke=self.smoke)
         config = config_of(self.search, base)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from experiments.studies.base import OURS, Claim, Exhibit, Plan, Results, Study, clear_of, enter
+from experiments.studies.base import (
+    OURS,
+    Claim,
+    Json,
+    PaperItem,
+    Plan,
+    Results,
+    Study,
+    clear_of,
+    register,
+)
 from experiments.studies.search_strategies.jobs import (
     JUDGED,
     MOMENTS,
@@ -18,7 +28,7 @@ from experiments.studies.search_strategies.jobs import (
 from experiments.studies.search_strategies.result import Measured, Seeds, Summary, check
 from robustkit.jobs.run import Piece
 from robustkit.report import PALETTE, house_style, label, svg
-from robustkit.stats import mean_over_trainings
+from robustkit.stats import Mean, mean_over_trainings
 
 
 def hypervolume(nets: Iterable[Mapping[str, Any]], accuracy: float) -> float:
@@ -56,8 +66,8 @@ def courses(searches: Mapping[str, Seeds]) -> str:
         count = len(searches)
         for number, (search, of) in enumerate(searches.items()):
             colour = PALETTE[number % len(PALETTE)]
-            moments = list(next(iter(of.values()))["hypervolume"])
-            values = [[each["hypervolume"][moment] for each in of.values()] for moment in moments]
+            moments = list(next(iter(of.values())).hypervolume)
+            values = [[each.hypervolume[moment] for each in of.values()] for moment in moments]
             aside = 1.2 * (number - (count - 1) / 2)
             at = [100 * float(moment) + aside for moment in moments]
             line = LINES[number // len(PALETTE) % len(LINES)]
@@ -76,7 +86,7 @@ SEEDS = 3
 FLOOR = 0.05  # accuracy below R's architecture at which a net is worth nothing
 SHARES = tuple(f"{moment:g}" for moment in MOMENTS)
 END = SHARES[-1]
-EXHIBIT = "search-strategies"
+ITEM = "search-strategies"
 SPENT: tuple[tuple[Literal["trials", "epochs", "time"], int], ...] = (
     ("trials", 0),
     ("epochs", 0),
@@ -85,7 +95,7 @@ SPENT: tuple[tuple[Literal["trials", "epochs", "time"], int], ...] = (
 RIVALS = ("random", "nsga2")
 
 
-def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
     """R of every seed, then every search."""
     seeds = range(plan.seed, plan.seed + (1 if plan.smoke else SEEDS))
     place = (str(plan.folder),)
@@ -100,7 +110,7 @@ def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     ]
 
 
-def summarise(results: Results) -> dict[str, Any]:
+def summarise(results: Results) -> Json:
     """By search and seed the hypervolume at every moment, with what was spent for it."""
     found: dict[str, Any] = {}
     for name, own in results.items():
@@ -117,26 +127,25 @@ def summarise(results: Results) -> dict[str, Any]:
     reference = {name.split("/")[1]: own for name, own in results.items() if name.startswith("R/")}
     order = [search for search in SEARCHES if search in found]
     return {
-        "study": "search-strategies",
         "searches": {search: found[search] for search in order},
         "reference": reference,
     }
 
 
-def gain(searches: Mapping[str, Seeds], search: str, rival: str) -> dict[str, Any]:
+def gain(searches: Mapping[str, Seeds], search: str, rival: str) -> Mean:
     """By how much a search ends above another, seed by seed."""
 
     def last(name: str, seed: str) -> float:
-        return float(searches[name][seed]["hypervolume"][END])
+        return float(searches[name][seed].hypervolume[END])
 
     return mean_over_trainings(
         [last(search, seed) - last(rival, seed) for seed in searches[search]]
-    ).to_json()
+    )
 
 
-def judge(summary: Summary) -> list[Claim]:
+def claims(summary: Summary) -> list[Claim]:
     """By a rule fixed beforehand: an interval over seeds clear of 0, at the whole cost."""
-    searches = summary["searches"]
+    searches = summary.searches
     gains = {
         (search, rival): gain(searches, search, rival)
         for search in searches
@@ -145,10 +154,10 @@ def judge(summary: Summary) -> list[Claim]:
     }
     return [
         Claim(
-            exhibit=EXHIBIT,
+            item=ITEM,
             what=f"{search} finds more than {rival}",
             published="ours",
-            ours=f"{_points(gained, sign=True)} points, {gained['n']} seeds",
+            ours=f"{_points(gained, sign=True)} points, {gained.n} seeds",
             holds=clear_of(gained, 0.0),
         )
         for (search, rival), gained in gains.items()
@@ -157,8 +166,8 @@ def judge(summary: Summary) -> list[Claim]:
 
 def render(summary: Summary) -> str:
     """Hypervolumes over cost, gains over both rivals, what was spent; in Markdown."""
-    searches = summary["searches"]
-    judged = [of["judged"] for of in summary["reference"].values()]
+    searches = summary.searches
+    judged = [of.judged for of in summary.reference.values()]
     parts = [
         "# Search strategies at equal cost",
         f"The {JUDGED} nets that each search would have named after a share of its epochs, trained "
@@ -175,7 +184,7 @@ def render(summary: Summary) -> str:
 
 
 def _told(judged: Sequence[Measured], what: Literal["accuracy", "transfer"]) -> str:
-    return f"{100 * mean_over_trainings([each[what] for each in judged]).to_json()['mean']:.1f} %"
+    return f"{100 * (mean_over_trainings([getattr(net, what) for net in judged]).value or 0):.1f} %"
 
 
 def _table(searches: Mapping[str, Seeds]) -> str:
@@ -186,34 +195,32 @@ def _table(searches: Mapping[str, Seeds]) -> str:
     for search, of in searches.items():
         cells = []
         for moment in MOMENTS:
-            volumes = [each["hypervolume"][f"{moment:g}"] for each in of.values()]
-            cells.append(
-                _points(mean_over_trainings(volumes).to_json(), only_mean=moment != MOMENTS[-1])
-            )
+            volumes = [each.hypervolume[f"{moment:g}"] for each in of.values()]
+            cells.append(_points(mean_over_trainings(volumes), only_mean=moment != MOMENTS[-1]))
         for rival in RIVALS:
             other = search != rival and rival in searches
             cells.append(_points(gain(searches, search, rival), sign=True) if other else "–")
         for what, digits in SPENT:
-            mean = mean_over_trainings([each[what] for each in of.values()]).value
+            mean = mean_over_trainings([getattr(each, what) for each in of.values()]).value
             cells.append(f"{mean:.{digits}f}")
         lines.append(f"| {search} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _points(found: Mapping[str, Any], *, sign: bool = False, only_mean: bool = False) -> str:
-    text = f"{found['mean']:+.2f}" if sign else f"{found['mean']:.2f}"
-    if only_mean or found["low"] is None:
+def _points(mean: Mean, *, sign: bool = False, only_mean: bool = False) -> str:
+    form = "+.2f" if sign else ".2f"
+    text = f"{mean.value:{form}}"
+    if only_mean or mean.low is None:
         return text
-    low, high = (f"{found[end]:+.2f}" if sign else f"{found[end]:.2f}" for end in ("low", "high"))
-    return f"{text} [{low}, {high}]"
+    return f"{text} [{mean.low:{form}}, {mean.high:{form}}]"
 
 
-def draw(summary: Summary) -> Iterable[tuple[str, str]]:
+def figures(summary: Summary) -> Iterable[tuple[str, str]]:
     """Hypervolume over cost."""
-    yield "courses.svg", courses(summary["searches"])
+    yield "courses.svg", courses(summary.searches)
 
 
-enter(
+register(
     Study(
         name="search-strategies",
         system=OURS,
@@ -223,14 +230,14 @@ enter(
             "smoke": "digits, two searches of few candidates; seconds",
             "small": "CIFAR-10 at 16 × 16, nine searches of 128 epochs, 3 seeds; two core-hours",
         },
-        exhibits=(Exhibit(name=EXHIBIT, shows="hypervolume at equal cost, judged on test"),),
+        items=(PaperItem(name=ITEM, shows="hypervolume at equal cost, judged on test"),),
         deviations=(),
-        phases=phases,
+        jobs=jobs,
         summarise=summarise,
-        kind=Summary,
+        summary=Summary,
         check=lambda summary, where: check(summary, where, RIVALS, SHARES),
-        judge=judge,
+        claims=claims,
         render=render,
-        draw=draw,
+        figures=figures,
     )
 )

@@ -9,16 +9,15 @@ tested; the published figures are those of photographs and can be met on them al
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from scipy.stats import spearmanr
 
 from experiments.studies.base import NOT_GIVEN, Claim, clear_of
-from experiments.studies.source_detectors.result import Figures, Pair, Summary, World, Worlds
+from experiments.studies.source_detectors.result import Pair, Summary, World, Worlds
 from robustkit.report.format import percent
-from robustkit.stats import mean_over_trainings
+from robustkit.stats import Mean, mean_over_trainings
 
 Points = Sequence[tuple[float, float]]
 
@@ -67,15 +66,15 @@ TARGETS = ("fog", "watercolor", "comic", "clipart")
 
 def values(of: World, recipe: str, domain: str) -> dict[str, float]:
     """AP50 by area of each seed."""
-    domains: Mapping[str, Any] = of["recipes"].get(recipe, {})
-    runs: Mapping[str, Figures] = domains.get(domain, {})
-    return {seed: figures["ap50_area"] for seed, figures in runs.items()}
+    if recipe not in of.recipes:
+        return {}
+    return {seed: scores.ap50_area for seed, scores in of.recipes[recipe].on(domain).items()}
 
 
-def gain(of: World, recipe: str, domain: str, base: str = "longer") -> dict[str, Any]:
+def gain(of: World, recipe: str, domain: str, base: str = "longer") -> Mean:
     """What a recipe gains over `base` on a domain, seed by seed, with its interval."""
     own, plain = values(of, recipe, domain), values(of, base, domain)
-    return mean_over_trainings([own[seed] - plain[seed] for seed in own if seed in plain]).to_json()
+    return mean_over_trainings([own[seed] - plain[seed] for seed in own if seed in plain])
 
 
 def gains_by_seed(worlds: Mapping[str, World]) -> dict[str, list[tuple[float, float]]]:
@@ -85,22 +84,22 @@ def gains_by_seed(worlds: Mapping[str, World]) -> dict[str, list[tuple[float, fl
     for of in worlds.values():
         for target in TARGETS:
             own, plain = values(of, CLAIMED, target), values(of, "longer", target)
-            for seed in sorted(own.keys() & plain.keys() & of["distances"].keys()):
-                distance = of["distances"][seed][target]["ratio"]
+            for seed in sorted(own.keys() & plain.keys() & of.distances.keys()):
+                distance = of.distances[seed][target].ratio
                 found.setdefault(seed, []).append((distance, own[seed] - plain[seed]))
     return found
 
 
 def ratio(of: World, target: str) -> float | None:
     """The mean distance of a target over seeds, None without any."""
-    ratios = [each[target]["ratio"] for each in of["distances"].values()]
+    ratios = [each[target].ratio for each in of.distances.values()]
     return sum(ratios) / len(ratios) if ratios else None
 
 
 def advised(of: World, target: str) -> bool:
     """Whether the mean distance lies above the threshold that the run advised by."""
     distance = ratio(of, target)
-    threshold = next(iter(of["distances"].values()))[target]["threshold"]
+    threshold = next(iter(of.distances.values()))[target].threshold
     return distance is not None and distance > threshold
 
 
@@ -110,16 +109,16 @@ BELOW = f"a gain of {100 * SLIGHT:g} points is ruled out"
 REPORT = "report, section 4 (2)"
 
 
-def judge(summary: Summary) -> list[Claim]:
+def claims(summary: Summary) -> list[Claim]:
     """On the published pair of domains where it was run, else on the rendered ones."""
-    if "pair" in summary:
-        return list(_published(summary["pair"]))
-    return list(_rendered(summary["worlds"]))
+    if summary.pair is not None:
+        return list(_published(summary.pair))
+    return list(_rendered(summary.worlds))
 
 
 def _rendered(worlds: Worlds) -> Iterator[Claim]:
     marked, bare = worlds["texture"], worlds["no texture"]
-    rows: list[tuple[str, str, str, dict[str, Any], Any]] = [
+    rows: list[tuple[str, str, str, Mean, Callable[[Mean], bool | None]]] = [
         (
             GAINS,
             "adversarial training beats as many plain steps on clipart",
@@ -158,7 +157,7 @@ def _rendered(worlds: Worlds) -> Iterator[Claim]:
     ]
     for exhibit, what, published, found, rule in rows:
         yield Claim(
-            exhibit=exhibit,
+            item=exhibit,
             what=what,
             published=published,
             ours=_points(found),
@@ -168,28 +167,31 @@ def _rendered(worlds: Worlds) -> Iterator[Claim]:
 
 
 def _distances(marked: World) -> Iterator[Claim]:
-    gains = {target: gain(marked, CLAIMED, target)["mean"] for target in TARGETS}
+    gains = {target: gain(marked, CLAIMED, target).value for target in TARGETS}
     ratios = {target: ratio(marked, target) for target in TARGETS}
     known = None not in (*gains.values(), *ratios.values())
     told = "not all trained"
+    by_distance: list[float] = []
     if known:
         ordered = sorted(TARGETS, key=lambda target: ratios[target] or 0.0)
+        by_distance = [gains[target] or 0.0 for target in ordered]
         told = "; ".join(
-            f"{target} {ratios[target]:.1f}: {100 * gains[target]:+.1f}" for target in ordered
+            f"{target} {ratios[target]:.1f}: {100 * value:+.1f}"
+            for target, value in zip(ordered, by_distance, strict=True)
         )
     yield Claim(
-        exhibit=DISTANCE,
+        item=DISTANCE,
         what="the gain grows with the distance over the four targets",
         published=f"the farther the domains, the larger the gain ({REPORT})",
         ours=told,
-        holds=all(gains[b] > gains[a] for a, b in pairwise(ordered)) if known else None,
+        holds=all(b > a for a, b in pairwise(by_distance)) if known else None,
     )
     yield Claim(
-        exhibit=DISTANCE,
+        item=DISTANCE,
         what="the advice predicts the sign of the gain on every target",
         published="a threshold on Fréchet's distance, not given (abstract)",
         ours=told,
-        holds=all((gains[target] > 0) == advised(marked, target) for target in TARGETS)
+        holds=all(((gains[target] or 0.0) > 0) == advised(marked, target) for target in TARGETS)
         if known
         else None,
     )
@@ -197,16 +199,17 @@ def _distances(marked: World) -> Iterator[Claim]:
 
 def _published(pair: Pair) -> Iterator[Claim]:
     """VOC to Clipart1k: a published gain is met where ours is one, and its interval reaches it."""
-    recipes = pair["recipes"]
+    recipes = pair.recipes
     plain = "longer" if "longer" in recipes else "source"
     for exhibit, recipe, points in (
         (GAINS, CLAIMED, 6.0),
         (ALIGNED, f"{CLAIMED}+aligned", 12.0),
     ):
-        nothing = {"mean": None, "low": None, "high": None}
-        found = recipes.get(recipe, {}).get("gain", {}).get("target", nothing)
+        gains = recipes[recipe].gain if recipe in recipes else None
+        found = None if gains is None else gains.target
+        found = found or Mean(value=None, low=None, high=None)
         yield Claim(
-            exhibit=exhibit,
+            item=exhibit,
             what=f"`{recipe}` gains about {points:g} mAP over `{plain}`, VOC to Clipart1k",
             published=f"about +{points:g} mAP ({REPORT})",
             ours=_points(found),
@@ -214,29 +217,29 @@ def _published(pair: Pair) -> Iterator[Claim]:
         )
 
 
-def above(found: Mapping[str, Any]) -> bool | None:
+def above(gain: Mean) -> bool | None:
     """Whether a gain's interval lies above 0."""
-    return clear_of(found, 0.0)
+    return clear_of(gain, 0.0)
 
 
-def reached(found: Mapping[str, Any], published: float) -> bool | None:
+def reached(gain: Mean, published: float) -> bool | None:
     """False where a gain, a fraction, lies below the published one; None where it may be none."""
-    if found["low"] is None:
+    if gain.low is None or gain.high is None:
         return None
-    if found["high"] < published:
+    if gain.high < published:
         return False
-    return True if found["low"] > 0 else None
+    return True if gain.low > 0 else None
 
 
-def no_gain(found: Mapping[str, Any]) -> bool | None:
+def no_gain(gain: Mean) -> bool | None:
     """True where a gain of `SLIGHT` can be ruled out, False where there is a gain."""
-    if found["low"] is None or found["low"] <= 0 <= SLIGHT <= found["high"]:
+    if gain.low is None or gain.high is None or gain.low <= 0 <= SLIGHT <= gain.high:
         return None
-    return bool(found["low"] <= 0)
+    return bool(gain.low <= 0)
 
 
-def _points(found: Mapping[str, Any]) -> str:
-    if found["mean"] is None:
+def _points(gain: Mean) -> str:
+    if gain.value is None:
         return "not trained"
-    seeds = f", {found['n']} trainings" if "n" in found else ""
-    return f"{percent(found, sign=True)} points of AP50{seeds}"
+    seeds = f", {gain.n} trainings" if gain.n else ""
+    return f"{percent(gain, sign=True)} points of AP50{seeds}"

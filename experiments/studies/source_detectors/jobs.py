@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
 
 from adaptation import detectors, shift
 from adaptation.attacks import DetectionAttack
@@ -13,6 +12,7 @@ from adaptation.evaluation import detect, evaluate
 from adaptation.evaluation.evaluate import robust_ap50
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig, train_detector
+from experiments.studies.base import Json, StudyJob
 from experiments.studies.source_detectors.result import Distances, TrainedOn
 from robustkit.compute import derive_seed
 from robustkit.data.detection import DetectionSet, load_detection
@@ -54,22 +54,20 @@ class World:
 
 
 @dataclass(frozen=True)
-class TrainOn:
+class TrainOn(StudyJob):
     """Train by `recipe`, with unlabelled images of `target` where it looks at any, and judge.
 
     `target` "all" stands for recipes that never see it: they are judged on every target.
     """
 
-    id: str
     world: World
     recipe: str
     target: str
     number: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = TrainedOn
+    kind = TrainedOn
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """By domain the four means and AP50 by class, and AP50 on the attacked source."""
         of, config = self.world, self.world.config(self.recipe, self.number)
         photo = of.data("photo", "train")
@@ -99,17 +97,15 @@ class TrainOn:
 
 
 @dataclass(frozen=True)
-class Distance:
+class Distance(StudyJob):
     """How far every target is from the photographs, as the source detector sees them."""
 
-    id: str
     world: World
     number: int
-    timeout: float | None = None
 
-    kind: ClassVar[Any] = Distances
+    kind = Distances
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """By target, `photo` itself among them, what `robustkit shift` says."""
         of = self.world
         model = detectors.load(of.file("source", "all", self.number))

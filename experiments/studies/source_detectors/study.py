@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from adaptation.report import gains_figure
-from experiments.studies.base import Exhibit, Plan, Results, Study, VerbRun, enter
+from experiments.studies.base import CommandRun, Json, PaperItem, Plan, Results, Study, register
 from experiments.studies.source_detectors.claims import (
     ALIGNED,
     DISTANCE,
     GAINS,
     TARGETS,
+    claims,
     correlated,
     fitted,
     gain,
     gains_by_seed,
-    judge,
     left_out,
     values,
 )
@@ -51,7 +51,7 @@ PAPER = (
 )
 
 
-def runs(plan: Plan) -> Sequence[VerbRun]:
+def commands(plan: Plan) -> Sequence[CommandRun]:
     """At the paper's scale its own pair of domains, from folders in VOC's layout."""
     if plan.scale != "paper":
         return []
@@ -65,10 +65,10 @@ def runs(plan: Plan) -> Sequence[VerbRun]:
         "target-test": f"voc:{clipart}:test",
     }
     folders = [f"--{name}={spec}" for name, spec in named.items()]
-    return [VerbRun("voc-clipart", "adapt", (*folders, *flags), Pair)]
+    return [CommandRun("voc-clipart", "adapt", (*folders, *flags), Pair)]
 
 
-def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
     """Sources of all worlds; then what starts from them, what is most asked for first."""
     if plan.scale == "paper":
         return []
@@ -125,10 +125,10 @@ def _world(plan: Plan, name: str) -> World:
     )
 
 
-def summarise(results: Results) -> dict[str, Any]:
+def summarise(results: Results) -> Json:
     """`worlds.NAME.recipes.RECIPE.DOMAIN` AP50 of every seed, and the distances."""
     if "adapt/voc-clipart" in results:
-        return {"study": "source-detectors", "pair": dict(results["adapt/voc-clipart"])}
+        return {"pair": dict(results["adapt/voc-clipart"])}
     worlds: dict[str, Any] = {}
     for name in sorted(results):
         world, recipe, target, seed = name.split("/")
@@ -142,14 +142,14 @@ def summarise(results: Results) -> dict[str, Any]:
                 runs.setdefault(domain, {})[seed] = figures
         if target == "all":
             runs.setdefault("robust", {})[seed] = results[name]["robust"]
-    return {"study": "source-detectors", "worlds": worlds}
+    return {"worlds": worlds}
 
 
 def render(summary: Summary) -> str:
     """The precisions, the gains over as many plain steps, the distances and the claims."""
-    if "pair" in summary:
+    if summary.pair is not None:
         return "# Source detectors, VOC to Clipart1k\n\nTables: the report in `voc-clipart/`."
-    worlds = summary["worlds"]
+    worlds = summary.worlds
     parts = [
         "# Source detectors for domains at graded distance",
         "VOC AP50 by area in %, on rendered test images; means over trainings with Student's "
@@ -162,9 +162,9 @@ def render(summary: Summary) -> str:
             f"`{detector}`, texture {round(255 * texture)}/255.",
             _precisions(of),
         ]
-        if "longer" in of["recipes"]:
+        if "longer" in of.recipes:
             parts.append(_gains(of))
-        if of["distances"]:
+        if of.distances:
             parts.append(_distances(of))
     parts += [
         "## Threshold",
@@ -198,14 +198,12 @@ def _precisions(of: SavedWorld) -> str:
     domains = ("photo", *TARGETS)
     lines = ["| recipe | " + " | ".join(domains) + " | photo, attacked |", "|---" * 7 + "|"]
     for recipe in ("source", *BLIND, *SEEING, "adabn", "oracle"):
-        if recipe in of["recipes"]:
+        if recipe in of.recipes:
             cells = [
-                percent(mean_over_trainings(list(values(of, recipe, each).values())).to_json())
+                percent(mean_over_trainings(list(values(of, recipe, each).values())))
                 for each in domains
             ]
-            robust = mean_over_trainings(
-                list(of["recipes"][recipe].get("robust", {}).values())
-            ).to_json()
+            robust = mean_over_trainings(list(of.recipes[recipe].robust.values()))
             lines.append(f"| {recipe} | " + " | ".join([*cells, percent(robust)]) + " |")
     return "\n".join(lines)
 
@@ -213,7 +211,7 @@ def _precisions(of: SavedWorld) -> str:
 def _gains(of: SavedWorld) -> str:
     lines = ["| gain of | " + " | ".join(TARGETS) + " |", "|---" * 5 + "|"]
     for recipe in (*BLIND[1:], *SEEING):
-        if recipe in of["recipes"]:
+        if recipe in of.recipes:
             cells = [percent(gain(of, recipe, each), sign=True) for each in TARGETS]
             lines.append(f"| {recipe} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -223,32 +221,30 @@ def _distances(of: SavedWorld) -> str:
     lines = ["| | " + " | ".join(("photo", *TARGETS)) + " |", "|---" * 6 + "|"]
     cells = []
     for target in ("photo", *TARGETS):
-        found = mean_over_trainings(
-            [each[target]["ratio"] for each in of["distances"].values()]
-        ).to_json()
-        cells.append(f"{found['mean']:.1f}")
+        found = mean_over_trainings([each[target].ratio for each in of.distances.values()])
+        cells.append(f"{found.value:.1f}")
     lines.append("| Fréchet distance, in that of halves of photo | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def draw_gains(summary: Summary) -> Iterator[tuple[str, str]]:
+def figures(summary: Summary) -> Iterator[tuple[str, str]]:
     """`gains.svg`: of every recipe on every target of the world with texture, seed by seed."""
-    if "pair" in summary:
+    if summary.pair is not None:
         return
-    of = summary["worlds"]["texture"]
+    of = summary.worlds["texture"]
     points: dict[str, list[tuple[str, float, float]]] = {}
     for recipe in (*BLIND[1:], *SEEING):
         for target in TARGETS:
             own, plain = values(of, recipe, target), values(of, "longer", target)
             for seed in own:
-                distance = of["distances"][seed][target]["ratio"]
+                distance = of.distances[seed][target].ratio
                 points.setdefault(recipe, []).append((target, distance, own[seed] - plain[seed]))
-    known = [each for own in gains_by_seed(summary["worlds"]).values() for each in own]
+    known = [each for own in gains_by_seed(summary.worlds).values() for each in own]
     if points and known:
         yield "gains.svg", gains_figure(points, fitted(known)[0])
 
 
-enter(
+register(
     Study(
         name="source-detectors",
         system="adversarial adaptation",
@@ -260,13 +256,13 @@ enter(
             "small": "600 rendered images a domain, 1,500 steps, 3 seeds; 75 core-minutes",
             "paper": "VOC2012 to Clipart1k under $ROBUSTKIT_DATA, torchvision's SSD300; for a GPU",
         },
-        exhibits=(
-            Exhibit(name=GAINS, shows="section 4 (2): adversarial training of the source"),
-            Exhibit(name=ALIGNED, shows="section 4 (2): alignment on top"),
-            Exhibit(name=DISTANCE, shows="section 4 (2): gain against distance"),
+        items=(
+            PaperItem(name=GAINS, shows="section 4 (2): adversarial training of the source"),
+            PaperItem(name=ALIGNED, shows="section 4 (2): alignment on top"),
+            PaperItem(name=DISTANCE, shows="section 4 (2): gain against distance"),
         ),
         deviations=("Detector, ε and losses are not published: they are this house's own.",),
-        only_small=(
+        small_deviations=(
             "Domains are rendered in five styles; a texture below ε that tells classes apart and "
             "is absent far away stands for non-robust features, a world without it is the control. "
             "The mechanism is tested, not how much of it photographs have.",
@@ -277,15 +273,15 @@ enter(
             "present one, 4.0, was fitted to these gains and cannot be judged by them (left out, "
             "it gets 21 of 24 signs: `experiments/results/README.md`).",
         ),
-        runs=runs,
-        phases=phases,
+        commands=commands,
+        jobs=jobs,
         summarise=summarise,
-        kind=Summary,
+        summary=Summary,
         check=lambda summary, where: check(
             summary, where, tuple(WORLDS), (*BLIND[1:], *SEEING), TARGETS
         ),
-        judge=judge,
+        claims=claims,
         render=render,
-        draw=draw_gains,
+        figures=figures,
     )
 )

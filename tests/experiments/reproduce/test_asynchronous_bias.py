@@ -9,6 +9,7 @@ import pytest
 
 from evolution.protocol.jobs import TrainNet
 from experiments.studies.asynchronous_bias.jobs import SimulatedSearch, cost, geometric_mean, noise
+from experiments.studies.asynchronous_bias.result import Summary
 from experiments.studies.asynchronous_bias.study import STRATEGIES, WORKERS, render
 from experiments.studies.simulated import SimulatedWorkers
 from robustkit.cli.main import main
@@ -54,4 +55,6 @@ def test_the_study_in_small(tmp_path: Path) -> None:
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary["log2_ratio"]) == set(STRATEGIES)
     assert all(set(cells) == set(map(str, WORKERS)) for cells in summary["log2_ratio"].values())
-    assert "| random | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] |" in render(summary)
+    assert "| random | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] |" in render(
+        Summary.from_json(summary, "summary")
+    )

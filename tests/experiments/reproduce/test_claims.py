@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import yaml
 
-from experiments.studies import EXPERIMENTS, comparison
+from experiments.studies import EXPERIMENTS
 from experiments.studies.base import Claim, beyond, clear_of, counted, everywhere, table
-from experiments.studies.evidence import evidence, results_in
-from experiments.studies.history_repair.claims import judge as judge_repairs
+from experiments.studies.evidence import comparison, evidence, finished_studies
+from experiments.studies.history_repair.claims import claims as judge_repairs
+from experiments.studies.history_repair.result import Summary as Repairs
 from experiments.studies.history_repair.tables import FOLDS, MODELS, PUBLISHED_ROWS
-from experiments.studies.overtraining.claims import judge as judge_heat
+from experiments.studies.overtraining.claims import claims as judge_heat
+from experiments.studies.overtraining.result import Summary as Heat
 from robustkit.cli.main import main
+from robustkit.stats import Estimate
+from tests.experiments.reproduce.completing import completed
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "experiments" / "results"
 
 
 def test_an_interval_decides_where_it_is_clear() -> None:
-    assert clear_of({"low": 1.0, "high": 2.0}, 0.5) is True
-    assert clear_of({"low": 1.0, "high": 2.0}, 2.5) is False
-    assert clear_of({"low": 1.0, "high": 2.0}, 1.5) is None
-    assert clear_of({"low": 1.0, "high": 2.0}, 1.0) is None
-    assert clear_of({"low": None, "high": None}, 0.0) is None
-    assert beyond({"low": 1.0, "high": 2.0}, {"low": 0.0, "high": 0.9}) is True
-    assert beyond({"low": 1.0, "high": 2.0}, {"low": 2.1, "high": 3.0}) is False
-    assert beyond({"low": 1.0, "high": 2.0}, {"low": 2.0, "high": 3.0}) is None
-    assert beyond({"low": None, "high": None}, {"low": 2.0, "high": 3.0}) is None
+    assert clear_of(Estimate(low=1.0, high=2.0), 0.5) is True
+    assert clear_of(Estimate(low=1.0, high=2.0), 2.5) is False
+    assert clear_of(Estimate(low=1.0, high=2.0), 1.5) is None
+    assert clear_of(Estimate(low=1.0, high=2.0), 1.0) is None
+    assert clear_of(Estimate(low=None, high=None), 0.0) is None
+    assert beyond(Estimate(low=1.0, high=2.0), Estimate(low=0.0, high=0.9)) is True
+    assert beyond(Estimate(low=1.0, high=2.0), Estimate(low=2.1, high=3.0)) is False
+    assert beyond(Estimate(low=1.0, high=2.0), Estimate(low=2.0, high=3.0)) is None
+    assert beyond(Estimate(low=None, high=None), Estimate(low=2.0, high=3.0)) is None
     assert everywhere([True, None, False]) is False
     assert everywhere([True, None]) is None
     assert everywhere([True, True]) is True
@@ -39,7 +43,7 @@ def test_an_interval_decides_where_it_is_clear() -> None:
 
 def test_claims_are_counted_and_tabled() -> None:
     claims = [
-        Claim(exhibit="e", what=f"w{holds}", published="p", ours="o", holds=holds)
+        Claim(item="e", what=f"w{holds}", published="p", ours="o", holds=holds)
         for holds in (True, True, False, None)
     ]
     assert counted(claims) == {"agrees": 2, "disagrees": 1, "not testable here": 1}
@@ -70,7 +74,7 @@ def published_as_ours() -> Any:
 
 
 def test_the_publications_own_figures_agree_but_where_its_words_overstate_them() -> None:
-    found = judge_repairs(published_as_ours())
+    found = judge_repairs(completed(Repairs, published_as_ours()))
     wrong = {each.what for each in found if each.holds is not True}
     assert wrong == {
         # Its tables have 0.233 against 8.784 and 0.213 against 7.564 for BR, which are below a
@@ -79,17 +83,17 @@ def test_the_publications_own_figures_agree_but_where_its_words_overstate_them()
         # 0.873 % on cifar(10), repaired on the second half.
         "RR on the other half is at least 1 %, in every case",
     }
-    assert {each.exhibit for each in found} == {f"history-repair-rq{n}" for n in range(1, 6)}
+    assert {each.item for each in found} == {f"history-repair-rq{n}" for n in range(1, 6)}
 
 
 def test_a_variant_that_wins_elsewhere_disagrees() -> None:
     summary = published_as_ours()
     for name in MODELS:
         summary["models"][name]["all"]["last"]["runs"][0]["repaired"]["acc_after"] = 0.999
-    verdicts = {each.what: each.verdict for each in judge_repairs(summary)}
+    verdicts = {each.what: each.verdict for each in judge_repairs(completed(Repairs, summary))}
     assert verdicts["ACC is highest with both layers, on every model"] == "disagrees"
     del summary["models"]["cifar(5)"]
-    verdicts = {each.what: each.verdict for each in judge_repairs(summary)}
+    verdicts = {each.what: each.verdict for each in judge_repairs(completed(Repairs, summary))}
     assert verdicts["ACC is highest with both layers, on every model"] == "not testable here"
 
 
@@ -98,7 +102,7 @@ def test_a_tie_is_nobodys_whatever_the_order_of_the_rows() -> None:
     whole = summary["models"]["gtsrb(5)"]["all"]
     for row in ("deg & diff", "last", "backward"):
         whole[row] = whole["history"]
-    found = {each.what: each for each in judge_repairs(summary)}
+    found = {each.what: each for each in judge_repairs(completed(Repairs, summary))}
     least = found["all data together break least on most models"]
     assert least.ours.startswith("2 of 4: gtsrb(5) history = deg & diff, gtsrb(10) deg & diff")
     assert least.verdict == "not testable here"
@@ -111,7 +115,7 @@ def test_a_tie_is_nobodys_whatever_the_order_of_the_rows() -> None:
     for name in ("cifar(5)", "cifar(10)"):
         rows = summary["models"][name]["all"]
         rows["history"], rows["deg - imp"] = rows["deg - imp"], rows["history"]
-    found = {each.what: each for each in judge_repairs(summary)}
+    found = {each.what: each for each in judge_repairs(completed(Repairs, summary))}
     assert found["all data together break least on most models"].verdict == "disagrees"
 
 
@@ -121,18 +125,18 @@ def test_over_training_is_judged_past_the_reference_alone() -> None:
 
     train = {"1": seen(0.5, 1.0), "2": seen(0.4, 1.2)}
     of = {"train": train, "maps": {}, "choice": {"reference": 1}}
-    found = judge_heat(cast(Any, {"arms": {"plain": of, "augmented": of}}))
+    found = judge_heat(completed(Heat, {"arms": {"plain": of, "augmented": of}}))
     assert [each.holds for each in found] == [True, True]
     last = {**of, "choice": {"reference": 2}}
-    found = judge_heat(cast(Any, {"arms": {"plain": of, "augmented": last}}))
+    found = judge_heat(completed(Heat, {"arms": {"plain": of, "augmented": last}}))
     assert [each.holds for each in found] == [None, None]
 
 
 def test_every_committed_study_is_on_the_page_of_evidence() -> None:
     page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
     for study in EXPERIMENTS.values():
-        for exhibit in study.exhibits:
-            assert f"| `{exhibit.name}` |" in page
+        for item in study.items:
+            assert f"| `{item.name}` |" in page
     for path in RESULTS.glob("*/summary.json"):
         if "study" in json.loads(path.read_text(encoding="utf-8")):
             assert f"(../experiments/results/{path.parent.name}/comparison.md)" in page
@@ -156,11 +160,11 @@ def test_the_settings_of_every_committed_result_are_taken_by_their_verb(path: Pa
 
 
 def test_every_committed_comparison_is_what_its_summary_says() -> None:
-    found = list(results_in(RESULTS))
+    found = list(finished_studies(RESULTS))
     assert found
     for each in found:
         page = (RESULTS / each.name / "comparison.md").read_text(encoding="utf-8")
-        assert page == comparison(each.study, each.exhibit, each.summary), each.name
+        assert page == comparison(each.study, each.item, each.summary), each.name
 
 
 def test_what_differs_is_told_of_the_scale_that_was_run(tmp_path: Path) -> None:
@@ -172,10 +176,10 @@ def test_what_differs_is_told_of_the_scale_that_was_run(tmp_path: Path) -> None:
         (folder / "config.yaml").write_bytes((of / "config.yaml").read_bytes())
         told = json.dumps({**summary, "scale": scale})
         (folder / "summary.json").write_text(told, encoding="utf-8")
-        (result,) = results_in(folder.parent)
+        (result,) = finished_studies(folder.parent)
         for page in (
             evidence(folder.parent),
-            comparison(result.study, result.exhibit, result.summary),
+            comparison(result.study, result.item, result.summary),
         ):
             assert ("Variants have 3 runs in the place of 10" in page) is few_runs
             assert ("Scale *paper*: the same on whatever images" in page) is not few_runs

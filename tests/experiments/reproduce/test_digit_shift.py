@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 
+from experiments.studies.base import Claim
 from experiments.studies.digit_shift.jobs import collection, resized
-from experiments.studies.digit_shift.study import gain, judge
+from experiments.studies.digit_shift.result import Summary
+from experiments.studies.digit_shift.study import claims, gain
 from robustkit import data
 from robustkit.cli.main import main
 from robustkit.data import ImageSet
+from tests.experiments.reproduce.completing import completed
 
 
 def test_images_are_brought_to_one_size_and_classes_to_one_name() -> None:
@@ -42,21 +45,30 @@ def runs(target: list[float], advice: str, adabn: float = 0.5) -> dict[str, Any]
     }
 
 
+def decided(radii: dict[str, Any]) -> list[Claim]:
+    return claims(completed(Summary, {"sources": {"mnist": radii}}))
+
+
 def test_claims_follow_their_rules() -> None:
     advice = "adversarial training is likely to pay"
     plain = runs([0.40, 0.41, 0.39], advice)
     helped = runs([0.50, 0.52, 0.49], advice)
     hurt = runs([0.30, 0.33, 0.31], advice)
-    found = judge(cast(Any, {"sources": {"mnist": {"0": plain, "0.1": helped, "0.2": hurt}}}))
+    found = claims(
+        completed(Summary, {"sources": {"mnist": {"0": plain, "0.1": helped, "0.2": hurt}}})
+    )
     assert [each.holds for each in found] == [True] * 3
-    assert gain({"0": plain, "0.1": helped}, "0.1")["mean"] == pytest.approx(0.1033, abs=1e-4)
-    found = judge(cast(Any, {"sources": {"mnist": {"0": plain, "0.1": hurt}}}))
+    assert gain(
+        completed(Summary, {"sources": {"mnist": {"0": plain, "0.1": helped}}}).sources["mnist"],
+        "0.1",
+    ).value == pytest.approx(0.1033, abs=1e-4)
+    found = decided({"0": plain, "0.1": hurt})
     assert [each.holds for each in found] == [False, False, True]
     mixed = {**plain, "2": {**plain["2"], "shift": {"advice": "it is likely to cost"}}}
-    found = judge(cast(Any, {"sources": {"mnist": {"0": mixed, "0.1": hurt}}}))
+    found = decided({"0": mixed, "0.1": hurt})
     assert [each.holds for each in found] == [False, None, True]
     undecided = runs([0.3, 0.6, 0.4], advice)
-    found = judge(cast(Any, {"sources": {"mnist": {"0": plain, "0.1": undecided}}}))
+    found = decided({"0": plain, "0.1": undecided})
     assert [each.holds for each in found] == [None, None, True]
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 from scipy import stats
 
 from experiments.studies import find
-from experiments.studies.misalignment.claims import accuracy_gained, judge
+from experiments.studies.misalignment.claims import accuracy_gained, claims
 from experiments.studies.misalignment.jobs import NETS, CompareAttention
+from experiments.studies.misalignment.result import Evolution, Summary
 from experiments.studies.misalignment.study import render
 from robustkit import data, models
 from robustkit.cli.main import main
+from tests.experiments.reproduce.completing import completed
 
 
 def rate(value: float, half: float = 0.05) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def looks(beyond: float) -> dict[str, Any]:
 
 
 def told(evolutions: dict[str, Any], attention: dict[str, Any]) -> dict[str, str]:
-    found = judge(cast(Any, {"evolutions": evolutions, "attention": attention}))
+    found = claims(completed(Summary, {"evolutions": evolutions, "attention": attention}))
     return {each.what: each.verdict for each in found}
 
 
@@ -62,17 +64,17 @@ def test_a_gap_agrees_where_its_interval_lies_above_ten_points() -> None:
         told({"a": evolution((31.5, 20.2, 40.0))}, {})["so it is for every reference"] == "agrees"
     )
     nothing = evolution((0, 0, 0))
-    nothing["gap"] = dict.fromkeys(("points", "low", "high", "p_value"))
+    nothing["gap"] = {**dict.fromkeys(("points", "low", "high", "p_value")), "n": 0}
     assert set(told({"a": nothing}, {}).values()) >= {"not testable here"}
 
 
 def test_accuracy_is_kept_by_welchs_interval() -> None:
     lost = evolution((31.5, 20.2, 40.0), lost=0.1)
-    gained = accuracy_gained(lost["nets"])
+    gained = accuracy_gained(completed(Evolution, lost).nets)
     ours, plain = (lost["nets"][net]["clean_acc_by_seed"] for net in ("E", "R2"))
-    assert gained["mean"] == pytest.approx(-0.1)
+    assert gained.value == pytest.approx(-0.1)
     expected = stats.ttest_ind(ours, plain, equal_var=False).confidence_interval()
-    assert (gained["low"], gained["high"]) == pytest.approx((expected.low, expected.high))
+    assert (gained.low, gained.high) == pytest.approx((expected.low, expected.high))
     claim = "clean accuracy is kept (E at most 1 point below R2)"
     kept = evolution((31.5, 20.2, 40.0), lost=-0.1)
     unsure = evolution((31.5, 20.2, 40.0), lost=0.01)
@@ -115,11 +117,10 @@ def test_nets_that_are_right_on_no_image_together_leave_it_open(tmp_path: Path) 
     assert (splits.test.labels == 0).any()
     found = CompareAttention("attention/x", str(tmp_path), "digits", 20).run()
     assert found["n"] == 0
-    verdicts = {
-        each.verdict for each in judge(cast(Any, {"evolutions": {}, "attention": {"x": found}}))
-    }
+    summary = completed(Summary, {"evolutions": {}, "attention": {"x": found}})
+    verdicts = {each.verdict for each in claims(summary)}
     assert verdicts == {"not testable here"}
-    page = render(cast(Any, {"evolutions": {}, "attention": {"x": found}}))
+    page = render(summary)
     assert "| x | 0 | – | – | – | – | – | – |" in page
 
 
@@ -137,7 +138,7 @@ def test_the_study_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert 0 <= seen["n"] <= 20
         assert seen["gradient"]["R2"]["beyond_R2"]["mean"] in (0, None)
     assert {each["verdict"] for each in summary["claims"]} == {"not testable here"}
-    names = {each.name for each in find("misalignment")[0].exhibits}
+    names = {each.name for each in find("misalignment")[0].items}
     assert {each["exhibit"] for each in summary["claims"]} == names
     # A lost summary is made again from what the folders hold.
     (out / "summary.json").unlink()

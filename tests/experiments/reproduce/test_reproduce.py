@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.studies import EXPERIMENTS, find
-from experiments.studies.base import enter
+from experiments.studies.base import register
 from robustkit import models
 from robustkit.cli.main import main
 
@@ -22,9 +22,9 @@ def test_the_experiments_and_their_exhibits_are_listed(
     printed = capsys.readouterr().out
     for name, study in EXPERIMENTS.items():
         assert f"  {name}  {study.title}\n      {study.source}\n" in printed
-        for exhibit in study.exhibits:
-            assert exhibit.name in printed
-            assert find(exhibit.name) == (study, exhibit if exhibit.name != name else None)
+        for item in study.items:
+            assert item.name in printed
+            assert find(item.name) == (study, item if item.name != name else None)
 
 
 def test_an_unknown_experiment_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,7 +39,7 @@ def test_out_and_resume_exclude_each_other(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_name_is_registered_once() -> None:
     with pytest.raises(ValueError, match="registered twice"):
-        enter(EXPERIMENTS["misalignment"])
+        register(EXPERIMENTS["misalignment"])
 
 
 def test_the_study_of_repair_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,8 +17,10 @@ from experiments.studies.search_strategies.jobs import (
     config_of,
     lowest_epochs,
 )
-from experiments.studies.search_strategies.study import hypervolume, judge, render
+from experiments.studies.search_strategies.result import Summary
+from experiments.studies.search_strategies.study import claims, hypervolume, render
 from robustkit.cli.main import main
+from tests.experiments.reproduce.completing import completed
 
 TENTHS = st.integers(0, 10)
 
@@ -53,7 +55,10 @@ def ends(**values: list[float]) -> dict[str, Any]:
 
 
 def told(searches: dict[str, Any]) -> dict[str, bool | None]:
-    return {each.what: each.holds for each in judge(cast(Any, {"searches": searches}))}
+    return {
+        each.what: each.holds
+        for each in claims(completed(Summary, {"searches": searches, "reference": {"0": ...}}))
+    }
 
 
 def test_a_claim_needs_an_interval_clear_of_zero() -> None:
@@ -79,4 +84,4 @@ def test_the_study_in_small(tmp_path: Path) -> None:
         assert all(each >= 0 for each in volumes)
         assert 1 <= len(run["nets"]) <= 4
     assert (out / "courses.svg").is_file()
-    assert "| halving |" in render(summary)
+    assert "| halving |" in render(Summary.from_json(summary, "summary"))

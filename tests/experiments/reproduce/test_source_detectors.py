@@ -4,42 +4,44 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from experiments.studies.source_detectors.claims import (
     TARGETS,
+    claims,
     correlated,
     fitted,
     gain,
     gains_by_seed,
-    judge,
     left_out,
 )
+from experiments.studies.source_detectors.result import Summary, World
 from experiments.studies.source_detectors.study import (
     BLIND,
     FULL,
     SEEING,
     WORLDS,
-    draw_gains,
+    figures,
     render,
 )
 from robustkit.cli.main import main
+from tests.experiments.reproduce.completing import completed
 
 SEEDS = ("0", "1", "2")
 
 
-def figures(value: float) -> dict[str, Any]:
+def scores(value: float) -> dict[str, Any]:
     return {seed: {"ap50_area": value + 0.001 * int(seed)} for seed in SEEDS}
 
 
 def world(gains: dict[str, float], aligned: float = 0.1) -> Any:
     recipes = {
-        "longer": {domain: figures(0.2) for domain in ("photo", *TARGETS)},
-        "adversarial": {domain: figures(0.2 + gains[domain]) for domain in TARGETS},
-        "fast": {domain: figures(0.2 + gains[domain] / 2) for domain in TARGETS},
-        "adversarial+aligned": {domain: figures(0.2 + gains[domain] + aligned) for domain in FULL},
+        "longer": {domain: scores(0.2) for domain in ("photo", *TARGETS)},
+        "adversarial": {domain: scores(0.2 + gains[domain]) for domain in TARGETS},
+        "fast": {domain: scores(0.2 + gains[domain] / 2) for domain in TARGETS},
+        "adversarial+aligned": {domain: scores(0.2 + gains[domain] + aligned) for domain in FULL},
     }
     for runs in recipes.values():
         # Seeds differ alike under every recipe, and a little apart.
@@ -52,7 +54,7 @@ def world(gains: dict[str, float], aligned: float = 0.1) -> Any:
 
 
 def told(worlds: dict[str, Any]) -> dict[str, bool | None]:
-    return {each.what: each.holds for each in judge(cast(Any, {"worlds": worlds}))}
+    return {each.what: each.holds for each in claims(completed(Summary, {"worlds": worlds}))}
 
 
 def test_claims_follow_their_rules() -> None:
@@ -77,7 +79,7 @@ def test_claims_follow_their_rules() -> None:
 def test_a_published_gain_is_met_by_a_gain(low: float, high: float, holds: bool | None) -> None:
     gained = {"mean": (low + high) / 2, "low": low, "high": high, "n": 3}
     pair = {"recipes": {"longer": {}, "adversarial": {"gain": {"target": gained}}}}
-    trained, aligned = judge(cast(Any, {"pair": pair}))
+    trained, aligned = claims(completed(Summary, {"pair": pair}))
     assert "gains about 6 mAP over `longer`" in trained.what
     assert trained.holds is holds
     assert aligned.holds is None
@@ -92,7 +94,7 @@ def test_the_threshold_is_the_one_that_predicts_most_signs() -> None:
     assert fitted([(1.0, 1), (2.0, 1)]) == (0.5, 2)
     assert fitted([(1.0, -1), (2.0, -1)])[1] == 2
     grown = {"fog": -0.1, "watercolor": 0.1, "comic": 0.2, "clipart": 0.3}
-    by_seed = gains_by_seed({"texture": world(grown)})
+    by_seed = gains_by_seed({"texture": completed(World, world(grown))})
     assert set(by_seed) == set(SEEDS)
     points = [point for seed in by_seed.values() for point in seed]
     assert len(points) == 12
@@ -106,16 +108,19 @@ def test_the_threshold_is_the_one_that_predicts_most_signs() -> None:
 
 
 def test_a_gain_is_paired_by_seed() -> None:
-    of = world(dict.fromkeys(TARGETS, 0.25))
+    of = completed(World, world(dict.fromkeys(TARGETS, 0.25)))
+    summary = Summary(study="source-detectors", worlds={"texture": of, "no texture": of})
     found = gain(of, "adversarial", "clipart")
-    assert found["n"] == 3
-    assert found["mean"] == pytest.approx(0.25, abs=1e-3)
-    assert found["high"] - found["low"] < 0.01
-    assert gain(of, "teacher", "clipart")["mean"] is None
-    ((name, drawn),) = draw_gains(cast(Any, {"worlds": {"texture": of}}))
+    assert found.n == 3
+    assert found.value == pytest.approx(0.25, abs=1e-3)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.high - found.low < 0.01
+    assert gain(of, "teacher", "clipart").value is None
+    ((name, drawn),) = figures(summary)
     assert name == "gains.svg"
     assert all(word in drawn for word in ("adversarial+aligned", "watercolor", "threshold"))
-    page = render(cast(Any, {"worlds": {"texture": of, "no texture": of}}))
+    page = render(summary)
     assert "+25.0 [" in page
     assert "NaN" not in page
 

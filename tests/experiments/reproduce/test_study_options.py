@@ -48,27 +48,27 @@ def test_every_scale_is_planned_with_names_of_its_own(
     name: str, scale: str, tmp_path: Path
 ) -> None:
     study, plan = EXPERIMENTS[name], Plan(folder=tmp_path, scale=scale)
-    steps = [run.id for run in study.runs(plan)]
-    steps += [piece.id for phase in study.phases(plan) for piece in phase]
+    steps = [run.id for run in study.commands(plan)]
+    steps += [piece.id for phase in study.jobs(plan) for piece in phase]
     names = set(steps)
     assert len(names) == len(steps) > 0
-    for exhibit in study.exhibits if scale == "small" else ():
-        assert any(map(exhibit.needs, names)), exhibit.name
-    for run in study.runs(plan):
-        assert main([run.verb, *run.arguments, "--print_config"]) == 0
+    for item in study.items if scale == "small" else ():
+        assert any(map(item.needs, names)), item.name
+    for run in study.commands(plan):
+        assert main([run.command, *run.arguments, "--print_config"]) == 0
 
 
 def test_every_published_study_has_all_scales_and_the_seven_systems_are_there() -> None:
     for study in EXPERIMENTS.values():
         assert set(study.scales) == set(SCALES) - ({"paper"} if study.system == OURS else set())
         assert study.deviations or study.system == OURS
-        assert len({each.name for each in study.exhibits}) == len(study.exhibits) > 0
+        assert len({each.name for each in study.items}) == len(study.items) > 0
     assert {study.system for study in EXPERIMENTS.values()} == {*SYSTEMS, OURS}
 
 
 def test_the_paper_scale_of_overtraining_passes_a_thousand_epochs(tmp_path: Path) -> None:
     study = EXPERIMENTS["overtraining"]
-    phases = study.phases(Plan(folder=tmp_path, scale="paper", device="cuda"))
+    phases = study.jobs(Plan(folder=tmp_path, scale="paper", device="cuda"))
     segments = [piece for phase in phases for piece in phase if piece.id.startswith("train/plain")]
     assert sum(each.setting.epochs for each in segments) > 1000  # type: ignore[attr-defined]
     assert {each.setting.device for each in segments} == {"cuda"}  # type: ignore[attr-defined]

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from experiments.studies.base import Claim, Exhibit, Plan, Results, Study, enter
+from experiments.studies.base import Claim, PaperItem, Plan, Study, register
 from experiments.studies.filter_contribution.jobs import (
     CHOSEN,
     DEVIATIONS,
-    ONLY_SMALL,
+    SMALL_DEVIATIONS,
     SOURCE,
-    CoverRegions,
-    by_parts,
     trainings_of,
 )
-from experiments.studies.filter_contribution.result import Regions, RegionSummary, check_regions
+from experiments.studies.occlusion.jobs import CoverRegions
+from experiments.studies.occlusion.result import Regions, Summary, check
 from robustkit.jobs.run import Piece
 
 SIDE = 2  # pixels of a region: 14 x 14 = 196 on MNIST
-EXHIBIT = "occlusion-regions"
+ITEM = "occlusion-regions"
 
 
-def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
     """The net of three filters, three trainings; then regions."""
     trainings = trainings_of(plan, CHOSEN)
     tested, greedy = (5, 1) if plan.smoke else (100, 20)
@@ -36,19 +34,14 @@ def phases(plan: Plan) -> Sequence[Sequence[Piece]]:
     ]
 
 
-def summarise(results: Results) -> dict[str, Any]:
-    """Trainings by number of filters and seed; regions by seed."""
-    return by_parts("occlusion", results)
-
-
-def render(summary: RegionSummary) -> str:
+def render(summary: Summary) -> str:
     """How often a region flips the answer, in Markdown."""
     parts = [
         "# Important regions",
         f"Of the test images that the net gets right: the mean over classes of the share that some "
         f"region of {SIDE} × {SIDE} pixels flips; and how many regions, the most harmful first, it "
         "takes to flip one.",
-        _regions(summary["regions"]),
+        _regions(summary.regions),
     ]
     return "\n\n".join(parts)
 
@@ -58,9 +51,9 @@ def _regions(found: Mapping[str, Regions]) -> str:
     lines.append("|---|---|---|")
     for seed, each in found.items():
         flips = 100 * _flipped(each)
-        counts = [count for of_class in each["covered_to_flip"] for count in of_class]
-        never = sum(each.get("never_flipped", []))
-        middle = f"median {statistics.median(counts):g} of {each['regions']}" if counts else "–"
+        counts = [count for of_class in each.covered_to_flip for count in of_class]
+        never = sum(each.never_flipped)
+        middle = f"median {statistics.median(counts):g} of {each.regions}" if counts else "–"
         told = f"n = {len(counts)}, {never} never flip" if never else f"n = {len(counts)}"
         lines.append(f"| {seed} | {flips:.1f} % of images | {middle} ({told}) |")
     return "\n".join(lines)
@@ -68,29 +61,29 @@ def _regions(found: Mapping[str, Regions]) -> str:
 
 def _flipped(each: Regions) -> float:
     """The mean over classes, those with an image that the net gets right."""
-    return statistics.mean([float(share) for share in each["flipped_by_one"] if share is not None])
+    return statistics.mean([float(share) for share in each.flipped_by_one if share is not None])
 
 
-def judge(summary: RegionSummary) -> list[Claim]:
+def claims(summary: Summary) -> list[Claim]:
     """What the text says without figures; its Figure 5 and what follows are missing in our copy.
 
     "Important regions exist" where in every training some image of every class flips by one region.
     """
-    found = list(summary["regions"].values())
+    found = list(summary.regions.values())
     shares = [_flipped(each) for each in found]
-    some = [all(share is None or share > 0 for share in each["flipped_by_one"]) for each in found]
+    some = [all(share is None or share > 0 for share in each.flipped_by_one) for each in found]
     told = ", ".join(f"{100 * share:.1f} %" for share in shares)
-    n = f"{found[0]['per_class']} images a class, {len(found)} trainings"
+    n = f"{found[0].per_class} images a class, {len(found)} trainings"
     return [
         Claim(
-            exhibit=EXHIBIT,
+            item=ITEM,
             what="covering one of the regions changes the answer of some images of every class",
             published="such a region is important (section 4)",
             ours=f"{told} of images; {n}",
-            holds=all(some) if found[0]["per_class"] >= 100 else None,
+            holds=all(some) if found[0].per_class >= 100 else None,
         ),
         Claim(
-            exhibit=EXHIBIT,
+            item=ITEM,
             what="which regions are important to which class",
             published="Figure 5 and its text, missing in our copy",
             ours="pictures `*.regions.png`, flip rates in `summary.json`",
@@ -99,7 +92,7 @@ def judge(summary: RegionSummary) -> list[Claim]:
     ]
 
 
-enter(
+register(
     Study(
         name="occlusion",
         system="occlusion",
@@ -110,18 +103,17 @@ enter(
             "small": "MNIST, 3 trainings, 100 images a class; five minutes",
             "paper": "the same after 185 epochs, 100,000 steps as published; half an hour",
         },
-        exhibits=(Exhibit(name=EXHIBIT, shows="section 4, Figure 5: important regions"),),
+        items=(PaperItem(name=ITEM, shows="section 4, Figure 5: important regions"),),
         deviations=(
             *DEVIATIONS,
             "The procedure is in a figure that our copy lacks: regions are covered one at a time "
             "with 0, and greedily besides.",
         ),
-        only_small=ONLY_SMALL,
-        phases=phases,
-        summarise=summarise,
-        kind=RegionSummary,
-        check=check_regions,
-        judge=judge,
+        small_deviations=SMALL_DEVIATIONS,
+        jobs=jobs,
+        summary=Summary,
+        check=check,
+        claims=claims,
         render=render,
     )
 )

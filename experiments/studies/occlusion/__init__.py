@@ -1,0 +1,1 @@
+"""Important regions of digits: which covered part of an image changes the prediction."""

@@ -1,0 +1,85 @@
+"""The jobs of the study: cover the regions of test images one by one, and greedily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiments.studies.base import Json, StudyJob
+from experiments.studies.filter_contribution.jobs import of_class, save_figure
+from experiments.studies.occlusion.result import Regions
+from robustkit import data, explain, models
+from robustkit.attacks import predict
+from robustkit.data import Splits
+from robustkit.report import house_style
+
+
+@dataclass(frozen=True)
+class CoverRegions(StudyJob):
+    """Of `per_class` test images of each class, which regions flip the answer when covered."""
+
+    path: str
+    data: str
+    per_class: int
+    region: int
+    greedy: int
+    seed: int
+
+    kind = Regions
+
+    def run(self) -> Json:
+        """Share of images that any region flips, by class; regions covered greedily to a flip."""
+        model, splits = models.load(Path(self.path)).eval(), data.load(self.data)
+        flips: list[float | None] = []
+        covered: list[list[int]] = []
+        maps: list[Tensor] = []
+        never: list[int] = []
+        sides = splits.test.shape[1:]
+        for number in range(splits.test.num_classes):
+            images = of_class(splits.test, number, self.per_class)
+            right = predict(model, images.images).argmax(dim=1) == images.labels
+            pixels = images.floats()[right]
+            if not len(pixels):
+                rows, columns = (-(-side // self.region) for side in sides)
+                maps.append(torch.zeros(rows, columns, dtype=torch.float64))
+                flips.append(None)
+                covered.append([])
+                never.append(0)
+                continue
+            found = explain.occlusion(model, pixels, number, region=self.region)
+            flips.append(float(found.flipped.any(dim=1).double().mean()))
+            maps.append(found.important.double().mean(dim=0))
+            steps = explain.greedy_occlusion(
+                model, pixels[: self.greedy], number, region=self.region
+            )
+            covered.append([len(each.regions) for each in steps if each.flipped])
+            never.append(sum(not each.flipped for each in steps))
+        draw_regions(torch.stack(maps), splits, Path(self.path).with_suffix(".regions.png"))
+        return {
+            "regions": int(maps[0].numel()),
+            "per_class": self.per_class,
+            "flipped_by_one": flips,
+            "covered_to_flip": covered,
+            "never_flipped": never,
+            "flip_rate": [each.tolist() for each in maps],
+        }
+
+
+def draw_regions(rates: Tensor, splits: Splits, file: Path) -> None:
+    """For each class (K,rows,columns) how often covering a region flips the answer."""
+    from matplotlib.figure import Figure
+
+    with house_style():
+        drawing = Figure(figsize=(9, 3.9), layout="constrained")
+        top = float(rates.max()) or 1.0
+        places = drawing.subplots(2, -(-len(rates) // 2)).ravel()
+        for number, place in enumerate(places):
+            place.set_axis_off()
+            if number < len(rates):
+                shown = place.imshow(rates[number].numpy(), cmap="magma", vmin=0, vmax=top)
+                place.set_title(splits.test.classes[number], fontsize=9)
+        drawing.colorbar(shown, ax=list(places), label="share of images flipped", shrink=0.8)
+        save_figure(drawing, file)
