@@ -16,7 +16,6 @@ from experiments.benchmarks.results import Measured
 from robustkit.compute import keep_freed_memory, single_thread
 from robustkit.errors import ConfigError, did_you_mean
 
-# A module with `records()` for each, imported only when it is asked for.
 SUITES = {
     "penalty": "training steps with the misalignment penalty, in plain steps",
     "layout": "training steps with channels last, in the same steps without",
@@ -30,7 +29,13 @@ SUITES = {
     "detectors": "adversarial steps of a detector, and evaluation beside pycocotools",
     "scaling": "what a driver costs beside its trials: executors, generations, ledger, memory",
 }
-# These take a setting and a device; `gpu` is all of them.
+# Suites that share a module, as `NAME_records()`; any other is `records()` of a module of its own
+# name. Modules are imported only when they are measured.
+_MODULES = {
+    **dict.fromkeys(("penalty", "layout", "batches", "workers"), "training"),
+    **dict.fromkeys(("robust", "matrix"), "attacks"),
+}
+# These take sizes and a device; `gpu` is all of them.
 GPU = "gpu"
 GPU_SUITES = {
     "gpu-training": "training steps in float32 and bfloat16, in both layouts",
@@ -77,10 +82,10 @@ def measure(name: str, device: torch.device, found: Mapping[str, Any]) -> Measur
 
 def _open(name: str, device: torch.device) -> tuple[Iterator[Record], dict[str, Any]]:
     if name in GPU_SUITES:
-        from experiments.benchmarks.gpu.setting import setting_for
+        from experiments.benchmarks.gpu import RECORDS, sizes_for
 
-        setting = setting_for(device)
-        module = importlib.import_module(f"experiments.benchmarks.gpu.{name.partition('-')[2]}")
-        return module.records(setting, device), asdict(setting)
-    module = importlib.import_module(f"experiments.benchmarks.{name}")
-    return module.records(), {}
+        sizes = sizes_for(device)
+        return RECORDS[name](sizes, device), asdict(sizes)
+    module = importlib.import_module(f"experiments.benchmarks.{_MODULES.get(name, name)}")
+    records = getattr(module, f"{name}_records" if name in _MODULES else "records")
+    return records(), {}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.benchmarks.gpu.setting import FULL, REHEARSAL
+from experiments.benchmarks.gpu import FULL, REHEARSAL
 from robustkit.cli.main import main
 
 STEPS = ("plain step", "penalised step")

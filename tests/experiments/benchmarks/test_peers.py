@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from experiments.benchmarks.attacks import _same_accuracy
 from experiments.benchmarks.peers import (
     Agreement,
     Peer,
@@ -17,7 +18,6 @@ from experiments.benchmarks.peers import (
     similar,
     versus,
 )
-from experiments.benchmarks.robust import _same_accuracy
 
 
 def equal(ours: int, theirs: int) -> Agreement:

@@ -55,10 +55,8 @@ def ends(**values: list[float]) -> dict[str, Any]:
 
 
 def told(searches: dict[str, Any]) -> dict[str, bool | None]:
-    return {
-        each.what: each.holds
-        for each in claims(completed(Summary, {"searches": searches, "reference": {"0": ...}}))
-    }
+    summary = completed(Summary, {"searches": searches, "reference": {"0": ...}})
+    return {claim.what: claim.holds for claim in claims(summary)}
 
 
 def test_a_claim_needs_an_interval_clear_of_zero() -> None:

@@ -1,9 +1,12 @@
-"""Attacks beside torchattacks and foolbox: same net, images, steps and step sizes."""
+"""Attacks beside torchattacks and foolbox, and a transfer matrix crafted once and kept."""
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -23,7 +26,7 @@ MI_STEPS = 10
 APART = 0.005  # robust accuracies this near are the same
 
 
-def records() -> Iterator[Record]:
+def robust_records() -> Iterator[Record]:
     """ResNet-18s on digits: of full width, and of quarter width trained on adversarials too."""
     splits = data.load("digits")
     test = splits.test.subset(data.stratified_sample(splits.test.labels, IMAGES, 0))
@@ -210,4 +213,45 @@ def _bfloat16(net: models.Classifier, test: ImageSet) -> Iterator[Record]:
         rough,
         exact,
         note=f"fooled {fooled[True]:.1%} and {fooled[False]:.1%}",
+    )
+
+
+PICTURES = 300
+
+
+def matrix_records() -> Iterator[Record]:
+    """Four nets of the zoo on digits with MI-FGSM, 10 steps; what they have learnt is no matter."""
+    test = data.load("digits").test
+    some = test.subset(data.stratified_sample(test.labels, PICTURES, 0))
+    nets = {
+        f"{name}-{seed}": models.build(
+            name, num_classes=10, in_channels=1, image_size=16, seed=seed
+        ).eval()
+        for name in ("small", "vgg3")
+        for seed in (0, 1)
+    }
+    attack = attacks.MIFGSM(eps=EPS)
+
+    def once() -> None:
+        evaluation.transfer_matrix(nets, nets, some, attack)
+
+    def pair_by_pair() -> None:
+        for source, target in itertools.product(nets.items(), repeat=2):
+            evaluation.transfer_matrix(dict([source]), dict([target]), some, attack)
+
+    whole, pairs = timed({"once a source": once, "once a pair": pair_by_pair}, rounds=5)
+    what = f"4 x 4 matrix, {PICTURES} images"
+    yield speedup(f"{what}: crafting per pair", whole, pairs, at_least=3.5)
+    with tempfile.TemporaryDirectory() as folder:
+
+        def kept() -> None:
+            evaluation.transfer_matrix(nets, nets, some, attack, store=attacks.Store(Path(folder)))
+
+        kept()
+        fresh, again = timed({"computed": once, "from the cache": kept}, rounds=5)
+    yield speedup(
+        f"{what}: computing instead of reading",
+        again,
+        fresh,
+        at_least=20.0,
     )
