@@ -42,23 +42,23 @@ def test_a_configuration_says_how_it_is_launched(file: Path) -> None:
 
 
 def test_an_evolution_on_cifar10(tmp_path: Path) -> None:
-    spec = "cifar10"
-    if DATA is None:
-        spec = f"npz:{tmp_path / 'cifar.npz'}"
-        rng = np.random.default_rng(0)
-        arrays = {
-            f"{kind}_{part}": values
-            for part, count in (("train", 400), ("test", 100))
-            for kind, values in (
-                ("x", rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)),
-                ("y", np.arange(count) % 10),
-            )
-        }
-        np.savez(tmp_path / "cifar.npz", **arrays)
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for part, count in (("train", 400), ("test", 100)):
+        arrays[f"x_{part}"] = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        arrays[f"y_{part}"] = np.arange(count) % 10
+    if DATA is not None:
+        with np.load(DATA / "cifar10.npz", allow_pickle=False) as whole:
+            arrays = {name: whole[name][: len(known)] for name, known in arrays.items()}
+    np.savez(tmp_path / "cifar.npz", **arrays)
     summary = run(
         "evolve-cifar10",
         tmp_path / "run",
-        *(f"--data={spec}", "--reference=small?width=8", "--surrogate=vgg3?width=4"),
+        *(
+            f"--data=npz:{tmp_path / 'cifar.npz'}",
+            "--reference=small?width=8",
+            "--surrogate=vgg3?width=4",
+        ),
         *("--population=2", "--generations=1", "--screen=1", "--promote=1", "--train-size=100"),
         *("--epochs=1", "--final-epochs=1", "--final-seeds=1", "--test-size=50", "--views=1"),
         *("--max-params=30000", "--max-macs=300000", "--attack-steps=1", "--max-blocks=3"),
@@ -123,7 +123,7 @@ def test_transfer_between_models_of_imagenet(tmp_path: Path) -> None:
         nets = ["lite0=tests.lite:lite0", "lite1=tests.lite:lite1"]
         folder = DATA / "imagenet1000"
         with (folder / "labels.csv").open(newline="") as lines:
-            chosen = list(csv.DictReader(lines))[::125]
+            chosen = list(csv.DictReader(lines))[::250]
         rows = [(row["filename"], int(row["label"])) for row in chosen]
         spec = f"images:{folder / 'images'}?labels={tmp_path / 'labels.csv'}"
     with (tmp_path / "labels.csv").open("w", newline="") as lines:
@@ -131,7 +131,7 @@ def test_transfer_between_models_of_imagenet(tmp_path: Path) -> None:
     summary = run(
         "transfer-imagenet",
         tmp_path / "run",
-        *("--sources", *nets, "--targets", *nets, f"--data={spec}", "--test-size=8"),
+        *("--sources", *nets, "--targets", *nets, f"--data={spec}", "--test-size=4"),
         *("--attack=mifgsm?steps=1", f"--cache={tmp_path / 'cache'}"),
         "--gradients=0",
     )

@@ -10,15 +10,22 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("robustkit", "evolution", "adaptation", "experiments")
+# Of a checkout alone: what was run with the packages, and what only measures them.
+LEFT_OUT = (
+    "experiments/results/",
+    "experiments/benchmarks/",
+    "experiments/configs/",
+    "experiments/README.md",
+)
 BESIDE = {"README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "setup.cfg", "pyproject.toml"}
 
 
 def expected() -> set[str]:
-    """Every file of the packages that a wheel has to hold: all but what was run with them."""
+    """Return every file of the packages that a wheel has to hold."""
     listed = subprocess.run(
         ["git", "ls-files", *PACKAGES], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.splitlines()
-    return {name for name in listed if not name.startswith("experiments/results/")}
+    return {name for name in listed if not name.startswith(LEFT_OUT)}
 
 
 def check_wheel(path: Path) -> None:

@@ -74,6 +74,7 @@ def smoke(installed: Installation) -> None:
     assert "attacked" in listed, listed
     _one_line(installed.verb("train --model smal --data digits", code=2))
     _one_line(installed.verb("report runs/nowhere", code=2))
+    assert "checkout" in _one_line(installed.verb("bench --list", code=2))
     wanted = "evolve --data digits --population 4 --generations 1 --executor ray --out runs/ray"
     assert "ray" in _one_line(installed.verb(wanted, code=2))
 
