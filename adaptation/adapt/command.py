@@ -58,18 +58,18 @@ def run(options: Options) -> int:
     kept = options.resume is not None
     with run_folder("adapt", options, config, keep_failed=kept) as folder:
         if folder.summary() is None:
-            folder.write_summary(run_adapt(folder, lambda line: print(line, flush=True)))
+            folder.write_summary(run_adapt(folder, lambda line: print(line, flush=True)).to_json())
         path = write_report(folder, trust=chosen.trusted)
     summary = summary_of(folder)
     for name, found in summary.recipes.items():
-        own = {"source": found["source"]["ap50_area"], "target": found["target"]["ap50_area"]}
+        own = {"source": found.source.ap50_area, "target": found.target.ap50_area}
         told = ", ".join(
             f"{domain} –" if ap is None else f"{domain} {100 * ap:.1f} %"
             for domain, ap in own.items()
         )
-        print(f"{name}: AP50 {told} ({found['seeds']} trainings)")
+        print(f"{name}: AP50 {told} ({found.seeds} trainings)")
     measured = summary.measured
-    ratio = "" if measured is None else f" (ratio {measured['ratio']:.1f})"
+    ratio = "" if measured is None else f" (ratio {measured.ratio:.1f})"
     print(printable(summary.advice) + ratio)
     print(f"report: {path}")
     return 0

@@ -6,14 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
+from msgspec import UNSET, structs
+
 from adaptation import detectors, shift
 from adaptation.adapt.config import AdaptOptions
-from adaptation.adapt.result import Shift, Trained
+from adaptation.adapt.result import (
+    BothDomains,
+    ClassMean,
+    Gain,
+    OnDomain,
+    Recipe,
+    ScoreMeans,
+    ShiftAdvice,
+    Summary,
+    Trained,
+)
 from adaptation.adapt.workspace import Workspace, open_workspace
 from adaptation.attacks import DetectionAttack
 from adaptation.detectors import Detector
-from adaptation.evaluation import detect, evaluate
-from adaptation.evaluation.evaluate import robust_ap50
+from adaptation.evaluation import Evaluation, detect, evaluate, robust_ap50
+from adaptation.evaluation.evaluate import Scores
 from adaptation.recipes import recipe
 from adaptation.training import train_detector
 from robustkit import models
@@ -22,9 +34,10 @@ from robustkit.compute import resolve_device
 from robustkit.errors import DataError
 from robustkit.jobs.run import Piece, Say, carry_out
 from robustkit.runs import Entry, RunFolder
-from robustkit.stats import mean_over_trainings
+from robustkit.stats import Mean, mean_over_trainings
 
 CURVE = 100  # points of a training's curve
+SHIFT = "shift"  # the id of the job that measures it
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,7 @@ class TrainRecipe:
         )
         file = space.file(self.recipe, self.number)
         detectors.save(model, file, parent=parent, recipe=self.recipe)
-        return {"curve": curve_of(losses), "steps": config.steps, **judged(model, space)}
+        return evaluated(model, space, curve_of(losses), config.steps).to_json()
 
 
 def curve_of(losses: list[float]) -> list[tuple[int, float]]:
@@ -83,7 +96,7 @@ class MeasureShift:
     path: str
     timeout: float | None = None
 
-    kind: ClassVar[Any] = Shift
+    kind: ClassVar[Any] = ShiftAdvice
 
     def run(self) -> dict[str, Any]:
         """Distances, ratio and advice, on images that nothing was trained on."""
@@ -99,116 +112,122 @@ class MeasureShift:
             return {**nothing, "advice": f"not measured: {error}"}
 
 
-def judged(model: Detector, space: Workspace) -> dict[str, Any]:
-    """Every figure on the test images of both domains, and AP50 under attack."""
+def evaluated(
+    model: Detector, space: Workspace, curve: list[tuple[int, float]], steps: int
+) -> Trained:
+    """Evaluate a trained detector on the test images of both domains, plainly and under attack."""
     options, classes = space.options, space.source.train.classes
     attack = DetectionAttack(eps=options.judge_eps, steps=options.judge_steps)
-    result: dict[str, Any] = {}
-    for name, domain in (("source", space.source), ("target", space.target)):
-        result[name] = evaluate(detect(model, domain.test), domain.test.truths, classes)
-        chosen = domain.test.subset(range(min(options.judge_images, len(domain.test))))
-        result[f"robust_{name}_ap50"] = robust_ap50(model, chosen, attack, space.base.seed)
-    return result
+    evaluations: list[Evaluation] = []
+    robust: list[float | None] = []
+    for domain in (space.source, space.target):
+        evaluations.append(evaluate(detect(model, domain.test), domain.test.truths, classes))
+        attacked = domain.test.subset(range(min(options.judge_images, len(domain.test))))
+        robust.append(robust_ap50(model, attacked, attack, space.base.seed))
+    return Trained(
+        curve=curve,
+        steps=steps,
+        source=evaluations[0],
+        robust_source_ap50=robust[0],
+        target=evaluations[1],
+        robust_target_ap50=robust[1],
+    )
 
 
-FIGURES = ("ap50_11pt", "ap50_area", "coco_ap", "coco_ap50", "coco_ap75")
-DOMAINS = ("source", "target")
-
-
-def summarise(trials: Sequence[Entry], config: Mapping[str, Any]) -> dict[str, Any]:
-    """`recipes.NAME` with means over trainings, their intervals and every training; `shift`."""
-    results: dict[str, list[tuple[int, Entry]]] = {}
-    shift: dict[str, Any] = {}
-    for trial in trials:
-        if trial.id == "shift":
-            shift = trial.result or {}
-            continue
-        name, _, number = trial.id.rpartition("/")
-        results.setdefault(name, []).append((int(number), trial))
-    asked = dict.fromkeys(("source", *config["recipe"]))
+def summarise(entries: Sequence[Entry], config: Mapping[str, Any], notes: Sequence[str]) -> Summary:
+    """Return means over trainings by recipe, their gains, and the measured shift."""
+    results: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.id != SHIFT:
+            results.setdefault(entry.payload["recipe"], []).append(entry)
     recipes = {
-        name: _recipe([trial for _, trial in sorted(results[name], key=lambda each: each[0])])
-        for name in asked
+        name: _recipe(sorted(results[name], key=lambda entry: entry.payload["number"]))
+        for name in dict.fromkeys(("source", *config["recipe"]))
     }
-    for name, found in recipes.items():
-        if name == "source":
-            continue
-        # What starts from the source's weights is trained longer: as long a plain training is fair.
-        fair = recipe(name).start == "source" and recipe(name).steps > 0 and name != "longer"
-        over = "longer" if fair and "longer" in recipes else "source"
-        found["gain"] = {"over": over, **_gain(found, recipes[over])}
-    return {"recipes": recipes, "shift": shift, "data": _data(config)}
+    gains = {name: _gain(name, recipes) for name in recipes if name != "source"}
+    return Summary(
+        recipes={
+            name: structs.replace(trained, gain=gains.get(name, UNSET))
+            for name, trained in recipes.items()
+        },
+        shift=next((entry.result or {} for entry in entries if entry.id == SHIFT), {}),
+        data={name: config[name] for name in ("source", "target", "source_test", "target_test")},
+        notes=list(notes),
+    )
 
 
-def _recipe(trials: Sequence[Entry]) -> dict[str, Any]:
-    runs = [trial.result or {} for trial in trials]
-    found: dict[str, Any] = {
-        domain: {
-            **{figure: _mean(runs, domain, figure) for figure in FIGURES},
-            "intervals": {
-                figure: mean_over_trainings([run[domain][figure] for run in runs]).to_json()
-                for figure in FIGURES
-            },
-            "classes": _classes([run[domain]["classes"] for run in runs]),
-            "sizes": runs[0][domain]["sizes"],
-            "images": runs[0][domain]["images"],
-            "objects": runs[0][domain]["objects"],
-        }
-        for domain in DOMAINS
+def _recipe(entries: Sequence[Entry]) -> Recipe:
+    runs = [Trained.from_json(entry.result, entry.id) for entry in entries]
+    robust_source = mean_over_trainings([run.robust_source_ap50 for run in runs])
+    robust_target = mean_over_trainings([run.robust_target_ap50 for run in runs])
+    return Recipe(
+        source=_on_domain([run.source for run in runs]),
+        target=_on_domain([run.target for run in runs]),
+        robust_source_ap50=robust_source.value,
+        robust_source_interval=robust_source,
+        robust_target_ap50=robust_target.value,
+        robust_target_interval=robust_target,
+        by_seed=[
+            BothDomains(source=_scores(run.source), target=_scores(run.target)) for run in runs
+        ],
+        seeds=len(runs),
+        steps=runs[0].steps,
+        seconds=sum(entry.seconds for entry in entries) / len(entries),
+        curves=[run.curve for run in runs],
+    )
+
+
+def _on_domain(runs: Sequence[Evaluation]) -> OnDomain:
+    means = {
+        name: mean_over_trainings([getattr(run, name) for run in runs])
+        for name in Scores.__struct_fields__
     }
-    for domain in DOMAINS:
-        values = [run[f"robust_{domain}_ap50"] for run in runs]
-        found[f"robust_{domain}_ap50"] = mean_over_trainings(values).value
-        found[f"robust_{domain}_interval"] = mean_over_trainings(values).to_json()
-    by_seed = [{domain: {f: run[domain][f] for f in FIGURES} for domain in DOMAINS} for run in runs]
-    return {
-        **found,
-        "by_seed": by_seed,
-        "seeds": len(runs),
-        "steps": runs[0]["steps"],
-        "seconds": sum(trial.seconds for trial in trials) / len(trials),
-        "curves": [run["curve"] for run in runs],
-    }
+    return OnDomain(
+        **{name: mean.value for name, mean in means.items()},
+        intervals=ScoreMeans(**means),
+        classes={
+            name: ClassMean(
+                ap50_area=mean_over_trainings([run.classes[name].ap50_area for run in runs]),
+                objects=of_class.objects,
+            )
+            for name, of_class in runs[0].classes.items()
+        },
+        sizes=runs[0].sizes,
+        images=runs[0].images,
+        objects=runs[0].objects,
+    )
 
 
-def _mean(runs: Sequence[Mapping[str, Any]], domain: str, figure: str) -> float | None:
-    mean: float | None = mean_over_trainings([run[domain][figure] for run in runs]).value
-    return mean
+def _scores(run: Evaluation) -> Scores:
+    return Scores(**{name: getattr(run, name) for name in Scores.__struct_fields__})
 
 
-def _classes(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        name: {
-            "ap50_area": mean_over_trainings([run[name]["ap50_area"] for run in runs]).to_json(),
-            "objects": runs[0][name]["objects"],
-        }
-        for name in runs[0]
-    }
+def _gain(name: str, recipes: Mapping[str, Recipe]) -> Gain:
+    """Return the gain over the source's training of the same seed, or over as long a plain one."""
+    # What starts from the source's weights is trained longer: as long a plain training is fair.
+    longer = recipe(name).start == "source" and recipe(name).steps > 0 and name != "longer"
+    over = "longer" if longer and "longer" in recipes else "source"
+    pairs = list(zip(recipes[name].by_seed, recipes[over].by_seed, strict=True))
+    return Gain(
+        over=over,
+        source=_mean_difference([(own.source, plain.source) for own, plain in pairs]),
+        target=_mean_difference([(own.target, plain.target) for own, plain in pairs]),
+    )
 
 
-def _gain(found: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """The difference to the source's training of the same seed, on both domains."""
-    return {
-        domain: mean_over_trainings(
-            [
-                _difference(own[domain]["ap50_area"], plain[domain]["ap50_area"])
-                for own, plain in zip(found["by_seed"], base["by_seed"], strict=True)
-            ]
-        ).to_json()
-        for domain in DOMAINS
-    }
+def _mean_difference(pairs: Sequence[tuple[Scores, Scores]]) -> Mean:
+    return mean_over_trainings(
+        [
+            None
+            if own.ap50_area is None or plain.ap50_area is None
+            else own.ap50_area - plain.ap50_area
+            for own, plain in pairs
+        ]
+    )
 
 
-def _difference(own: float | None, plain: float | None) -> float | None:
-    return None if own is None or plain is None else own - plain
-
-
-def _data(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: config[name] for name in ("source", "target", "source_test", "target_test")}
-
-
-def run_adapt(folder: RunFolder, say: Say) -> dict[str, Any]:
-    """Run what is not yet done; returns the summary. Raises `RunError` where a training fails."""
+def run_adapt(folder: RunFolder, say: Say) -> Summary:
+    """Run what is not yet done; return the summary. Raises `RunError` where a training fails."""
     config = folder.config
     options = config_from(AdaptOptions, config)
     path = str(folder.path.resolve())
@@ -216,7 +235,7 @@ def run_adapt(folder: RunFolder, say: Say) -> dict[str, Any]:
     sources: list[Piece] = [
         TrainRecipe(f"{first}/{number}", path, first, number) for number in range(options.seeds)
     ]
-    rest: list[Piece] = [MeasureShift("shift", path)]
+    rest: list[Piece] = [MeasureShift(SHIFT, path)]
     rest += [
         TrainRecipe(f"{name}/{number}", path, name, number)
         for number in range(options.seeds)
@@ -229,4 +248,4 @@ def run_adapt(folder: RunFolder, say: Say) -> dict[str, Any]:
         say=say,
     )
     made = models.read_card(open_workspace(path).file(first, 0))
-    return {**summarise(trials, config), "notes": list(made.provenance.get("notes", []))}
+    return summarise(trials, config, made.provenance.get("notes", []))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
+from msgspec import UNSET
 
 from adaptation import detectors
 from adaptation.adapt.config import AdaptOptions
@@ -35,7 +36,7 @@ def curves_figure(recipes: Mapping[str, Recipe]) -> Markup:
         drawing = Figure(figsize=(7.6, 3.2), layout="constrained")
         place = drawing.subplots()
         for number, (name, found) in enumerate(recipes.items()):
-            for run, curve in enumerate(found["curves"]):
+            for run, curve in enumerate(found.curves):
                 if curve:
                     steps, losses = zip(*curve, strict=True)
                     colour = PALETTE[number % len(PALETTE)]
@@ -50,14 +51,14 @@ def classes_figure(recipes: Mapping[str, Recipe]) -> Markup:
     """AP50 of every class on the target, a bar for each recipe, with its interval."""
     from matplotlib.figure import Figure
 
-    names = list(next(iter(recipes.values()))["target"]["classes"])
+    names = list(next(iter(recipes.values())).target.classes)
     width = 0.8 / len(recipes)
     with house_style():
         drawing = Figure(figsize=(max(7.6, 0.5 * len(names)), 3.2), layout="constrained")
         place = drawing.subplots()
         for number, (name, found) in enumerate(recipes.items()):
-            known = [found["target"]["classes"][each]["ap50_area"] for each in names]
-            heights = [100 * (each["mean"] or 0) for each in known]
+            known = [found.target.classes[each].ap50_area for each in names]
+            heights = [100 * (each.value or 0) for each in known]
             across = np.arange(len(names)) + (number - (len(recipes) - 1) / 2) * width
             colour = PALETTE[number % len(PALETTE)]
             place.bar(across, heights, width, label=name, color=colour)
@@ -114,17 +115,17 @@ def write_report(folder: RunFolder, *, trust: Collection[str] = ()) -> Path:
 def _precision(summary: Adapted, options: AdaptOptions) -> Section:
     rows = []
     for name, found in summary.recipes.items():
-        gain = found["gain"]["target"] if "gain" in found else None
+        gain = None if found.gain is UNSET else found.gain.target
         rows.append(
             [
                 name,
-                percent(found["target"]["intervals"]["ap50_area"]),
+                percent(found.target.intervals.ap50_area),
                 "–" if gain is None else percent(gain, sign=True),
-                percent(found["target"]["intervals"]["coco_ap"]),
-                percent(found["source"]["intervals"]["ap50_area"]),
-                percent(found["robust_source_interval"]),
-                percent(found["robust_target_interval"]),
-                f"{found['seconds']:.0f}",
+                percent(found.target.intervals.coco_ap),
+                percent(found.source.intervals.ap50_area),
+                percent(found.robust_source_interval),
+                percent(found.robust_target_interval),
+                f"{found.seconds:.0f}",
             ]
         )
     headers = [
@@ -137,9 +138,9 @@ def _precision(summary: Adapted, options: AdaptOptions) -> Section:
         for name in summary.recipes
     )
     note = (
-        f"In %, means over {first['seeds']} trainings with Student's 95 % intervals. AP50 by area, "
-        f"VOC's rules, {first['target']['images']} test images of the target and "
-        f"{first['source']['images']} of the source. Gain: points over `longer` where "
+        f"In %, means over {first.seeds} trainings with Student's 95 % intervals. AP50 by area, "
+        f"VOC's rules, {first.target.images} test images of the target and "
+        f"{first.source.images} of the source. Gain: points over `longer` where "
         f"that was asked, else over `source`, training by "
         f"training. Attacked: PGD-{options.judge_steps} within {eps_text(options.judge_eps)}, "
         f"{options.judge_images} images. {said}."
@@ -173,22 +174,22 @@ def _shift(summary: Adapted) -> Section:
     if found is None:
         return Section("shift", "How far the target is", Markup(), summary.advice)
     rows = [
-        ["Fréchet distance", f"{found['frechet']:.4g}"],
-        ["between halves of the source", f"{found['within_source']:.4g}"],
-        ["ratio", f"{found['ratio']:.1f} [{found['low']:.1f}, {found['high']:.1f}]"],
-        ["threshold", f"{found['threshold']:g}"],
-        ["advice", found["advice"]],
+        ["Fréchet distance", f"{found.frechet:.4g}"],
+        ["between halves of the source", f"{found.within_source:.4g}"],
+        ["ratio", f"{found.ratio:.1f} [{found.low:.1f}, {found.high:.1f}]"],
+        ["threshold", f"{found.threshold:g}"],
+        ["advice", found.advice],
     ]
     note = (
         "Of the backbone's coarsest maps, as the first source detector sees "
-        f"{found['images'][0]} and {found['images'][1]} test images, in clouds of "
-        f"{found['cloud']}; the interval is over random halves."
+        f"{found.images[0]} and {found.images[1]} test images, in clouds of "
+        f"{found.cloud}; the interval is over random halves."
     )
     html = table(["", ""], rows)
-    points = _points(summary.recipes, found["ratio"])
+    points = _points(summary.recipes, found.ratio)
     if points:
         told = "What each training gains on the target; dotted: the threshold of the advice."
-        html += figure(Markup(gains_figure(points, found["threshold"])), told)
+        html += figure(Markup(gains_figure(points, found.threshold)), told)
     return Section("shift", "How far the target is", html, note)
 
 
@@ -198,11 +199,11 @@ def _points(
     """By recipe, for every training: the target, its distance, and what is gained there."""
     points: dict[str, list[tuple[str, float, float]]] = {}
     for name, found in recipes.items():
-        if "gain" not in found:
+        if found.gain is UNSET:
             continue
-        base = recipes[found["gain"]["over"]]["by_seed"]
-        for own, plain in zip(found["by_seed"], base, strict=True):
-            now, before = own["target"]["ap50_area"], plain["target"]["ap50_area"]
+        base = recipes[found.gain.over].by_seed
+        for own, plain in zip(found.by_seed, base, strict=True):
+            now, before = own.target.ap50_area, plain.target.ap50_area
             if now is not None and before is not None:
                 points.setdefault(name, []).append(("target", ratio, now - before))
     return points

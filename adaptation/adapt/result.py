@@ -1,13 +1,14 @@
-"""The summary of an adaptation, as its readers know it."""
+"""The summary of an adaptation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType, field
 
+from adaptation.evaluation.evaluate import Evaluation, Scores, SizePrecision
 from adaptation.recipes import recipe
 from robustkit.errors import ConfigError, RunError
 from robustkit.reading import printable
@@ -15,81 +16,87 @@ from robustkit.runs import RunFolder
 from robustkit.runs.summaries import (
     Amount,
     Count,
-    Interval,
     MeanShare,
     Positive,
     Real,
+    Result,
     check_alike,
     check_summary,
     read_summary,
     shown,
 )
+from robustkit.stats import Mean
+
+Curve = Annotated[list[tuple[Count, Real]], Meta(max_length=10_000)]
 
 
-class Precision(TypedDict):
-    """What is shown of a recipe on one domain, over trainings."""
+class ScoreMeans(Result, frozen=True, kw_only=True):
+    """Means over trainings with their intervals; see `Scores`."""
 
-    ap50_area: Interval
-    coco_ap: Interval
-
-
-class OfClass(TypedDict):
-    """AP50 of one class over trainings."""
-
-    ap50_area: Interval
+    ap50_11pt: Mean
+    ap50_area: Mean
+    coco_ap: Mean
+    coco_ap50: Mean
+    coco_ap75: Mean
 
 
-class OnDomain(TypedDict):
-    """A recipe on one domain."""
+class ClassMean(Result, frozen=True, kw_only=True):
+    """AP50 of one class over trainings, and its number of objects."""
 
-    ap50_area: MeanShare | None
-    intervals: Precision
-    classes: Annotated[dict[str, OfClass], Meta(max_length=5_000)]  # all are drawn
+    ap50_area: Mean
+    objects: Count
+
+
+class OnDomain(Scores, frozen=True, kw_only=True):
+    """A recipe on one domain, means over trainings; `sizes` of the first training."""
+
+    intervals: ScoreMeans
+    classes: Annotated[dict[str, ClassMean], Meta(max_length=5_000)]  # all are drawn
+    sizes: SizePrecision
     images: Count
+    objects: Count
 
 
-class Training(TypedDict):
-    """One training on one domain."""
-
-    ap50_area: MeanShare | None
-
-
-class BothDomains(TypedDict):
+class BothDomains(Result, frozen=True, kw_only=True):
     """One training."""
 
-    source: Training
-    target: Training
+    source: Scores
+    target: Scores
 
 
-class Gain(TypedDict):
-    """What a recipe gains over another, training by training."""
+class Gain(Result, frozen=True, kw_only=True):
+    """The gain in AP50 by area `over` another recipe, training by training."""
 
     over: str
-    target: Interval
+    source: Mean
+    target: Mean
 
 
-class Recipe(TypedDict):
-    """All trainings of a recipe."""
+class Recipe(Result, frozen=True, kw_only=True):
+    """All trainings of a recipe; the source's has no gain."""
 
     source: OnDomain
     target: OnDomain
-    robust_source_interval: Interval
-    robust_target_interval: Interval
+    robust_source_ap50: MeanShare | None
+    robust_source_interval: Mean
+    robust_target_ap50: MeanShare | None
+    robust_target_interval: Mean
     by_seed: list[BothDomains]
     seeds: Count
+    steps: Count
     seconds: Amount
-    curves: list[Annotated[list[tuple[Count, Real]], Meta(max_length=10_000)]]
-    gain: NotRequired[Gain]
+    curves: list[Curve]
+    gain: Gain | UnsetType = UNSET
 
 
-class Shift(TypedDict):
-    """Of the target, and what that advises; where it could not be measured, why."""
+class ShiftAdvice(Result, frozen=True, kw_only=True):
+    """What the distance of the target advises, or why it could not be measured."""
 
     advice: str
 
 
-class Measured(Shift):
-    """How far the target is: see `adaptation.shift.Shift`."""
+class MeasuredShift(ShiftAdvice, frozen=True, kw_only=True):
+    """The distance of the target: see `adaptation.shift.Shift`."""
 
     frechet: Amount
     within_source: Amount
@@ -101,12 +108,24 @@ class Measured(Shift):
     threshold: Positive
 
 
-class Summary(TypedDict):
-    """What `summary.json` holds."""
+class Summary(Result, frozen=True, kw_only=True):
+    """What `summary.json` holds; `shift` is a `MeasuredShift`, or advice beside nulls."""
 
     recipes: Annotated[dict[str, Recipe], Meta(min_length=1)]
     shift: dict[str, Any]
-    notes: NotRequired[list[str]]
+    data: dict[str, str | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class Trained(Result, frozen=True, kw_only=True):
+    """The result of one training."""
+
+    curve: list[tuple[Count, Real]]
+    steps: Count
+    source: Evaluation
+    robust_source_ap50: MeanShare | None
+    target: Evaluation
+    robust_target_ap50: MeanShare | None
 
 
 @dataclass(frozen=True)
@@ -115,40 +134,8 @@ class Adapted:
 
     recipes: Mapping[str, Recipe]
     advice: str
-    measured: Measured | None
+    measured: MeasuredShift | None
     notes: Sequence[str]
-
-
-class OneClass(TypedDict):
-    """What a training says of a class."""
-
-    ap50_area: MeanShare | None
-    objects: Count
-
-
-class Evaluated(TypedDict):
-    """What a training says of a domain."""
-
-    ap50_11pt: MeanShare | None
-    ap50_area: MeanShare | None
-    coco_ap: MeanShare | None
-    coco_ap50: MeanShare | None
-    coco_ap75: MeanShare | None
-    classes: dict[str, OneClass]
-    sizes: Any
-    images: Count
-    objects: Count
-
-
-class Trained(TypedDict):
-    """What a training gives."""
-
-    source: Evaluated
-    target: Evaluated
-    robust_source_ap50: MeanShare | None
-    robust_target_ap50: MeanShare | None
-    steps: Count
-    curve: list[tuple[Count, Real]]
 
 
 def summary_of(folder: RunFolder) -> Adapted:
@@ -158,8 +145,8 @@ def summary_of(folder: RunFolder) -> Adapted:
     drawn.
     """
     summary = read_summary(folder, Summary)
-    where, recipes = str(folder.file("summary.json")), summary["recipes"]
-    classes = list(next(iter(recipes.values()))["target"]["classes"])
+    where, recipes = str(folder.file("summary.json")), summary.recipes
+    classes = list(next(iter(recipes.values())).target.classes)
     if not classes:
         raise RunError(f"{where}: recipes: no class on the target")
     for name, found in recipes.items():
@@ -168,15 +155,15 @@ def summary_of(folder: RunFolder) -> Adapted:
             recipe(name)
         except ConfigError as error:
             raise RunError(f"{where}: recipes: {error}") from error
-        if list(found["target"]["classes"]) != classes:
+        if list(found.target.classes) != classes:
             raise RunError(f"{place}.target.classes: not those of the first recipe")
-        if "gain" in found:
-            over = found["gain"]["over"]
+        if found.gain is not UNSET:
+            over = found.gain.over
             if over not in recipes:
                 raise RunError(f"{place}.gain.over: {shown(over)} is none of the recipes")
-            both = (found["by_seed"], recipes[over]["by_seed"])
+            both = (found.by_seed, recipes[over].by_seed)
             check_alike(*both, f"{place}.by_seed", f"trainings of it and of '{over}'")
-    told, place = summary["shift"], f"{where}: shift"
-    measured = None if told.get("ratio") is None else check_summary(told, Measured, place)
-    advice = check_summary(told, Shift, place)["advice"]
-    return Adapted(recipes, advice, measured, summary.get("notes", []))
+    value, place = summary.shift, f"{where}: shift"
+    measured = None if value.get("ratio") is None else check_summary(value, MeasuredShift, place)
+    advice = check_summary(value, ShiftAdvice, place).advice
+    return Adapted(recipes, advice, measured, summary.notes)

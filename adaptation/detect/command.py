@@ -45,7 +45,7 @@ def run(options: Options) -> int:
     other = None
     if chosen.contrast is not None:
         other = resolve_detector(chosen.contrast, None, images.classes, device, **allowed)
-    told = images.with_classes(model.classes)
+    known = images.with_classes(model.classes)
     left_out = [name for name in images.classes if name not in model.classes]
     for note in model.notes:
         print(note)
@@ -57,14 +57,16 @@ def run(options: Options) -> int:
             f"detector's {', '.join(model.classes)}: they must be the same, in the same order"
         )
     with run_folder("detect", options, config, keep_failed=False) as folder:
+        models = {"detector": model} if other is None else {"detector": model, "contrast": other}
         summary = run_detect(
-            model, other, told, chosen, folder, lambda line: print(line, flush=True)
+            models, known, chosen, folder, left_out, lambda line: print(line, flush=True)
         )
-        folder.write_summary({**summary, "left_out": left_out})
+        folder.write_summary(summary.to_json())
         path = write_report(folder)
-    found = summary["detector"]
-    for name in ("ap50_11pt", "ap50_area", "coco_ap"):
-        print(f"{name} {100 * found[name]:.1f} %" if found[name] is not None else f"{name} –")
+    found = summary.detector
+    scores = {"ap50_11pt": found.ap50_11pt, "ap50_area": found.ap50_area, "coco_ap": found.coco_ap}
+    for name, score in scores.items():
+        print(f"{name} –" if score is None else f"{name} {100 * score:.1f} %")
     print(f"report: {path}")
     return 0
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from msgspec import UNSET, structs
 
 from adaptation.attacks import LOSSES, DetectionAttack
-from adaptation.detectors import Detector, Found
-from adaptation.evaluation import detect, evaluate
-from adaptation.evaluation.evaluate import robust_ap50
+from adaptation.detect.result import Evaluated, Summary
+from adaptation.detectors import Detections, Detector
+from adaptation.evaluation import detect, evaluate, robust_ap50
 from adaptation.report import detections_figure, draw_explained
 from robustkit.compute.seeds import check_seed
 from robustkit.data.detection import DetectionSet
@@ -72,40 +73,46 @@ class DetectOptions:
         }
 
 
-Say = Callable[[str], None]
-
-
 def run_detect(
-    model: Detector,
-    other: Detector | None,
+    models: Mapping[str, Detector],
     images: DetectionSet,
     options: DetectOptions,
     folder: RunFolder,
-    say: Say,
-) -> dict[str, Any]:
-    """Evaluate, attack and draw; returns the summary. `images` are in the detector's classes."""
-    models = {"detector": model} if other is None else {"detector": model, "contrast": other}
-    summary: dict[str, Any] = {}
-    found: dict[str, list[Found]] = {}
-    chosen = images.subset(range(min(options.attack_images, len(images))))
-    for name, each in models.items():
-        say(f"{name}: {len(images)} images")
-        found[name] = detect(each, images)
-        summary[name] = {
-            **evaluate(found[name], images.truths, images.classes),
-            "robust_ap50": {
-                f"{eps:.12g}": robust_ap50(each, chosen, attack, options.seed)
+    left_out: Sequence[str],
+    log: Callable[[str], None],
+) -> Summary:
+    """Evaluate, attack and draw the "detector", and the "contrast" if there is one.
+
+    `images` are in the detector's classes, without those `left_out`. Pictures go to `folder`.
+    """
+    evaluated: dict[str, Evaluated] = {}
+    detections: dict[str, list[Detections]] = {}
+    attacked = images.subset(range(min(options.attack_images, len(images))))
+    for name, model in models.items():
+        log(f"{name}: {len(images)} images")
+        detections[name] = detect(model, images)
+        evaluation = evaluate(detections[name], images.truths, images.classes)
+        evaluated[name] = Evaluated(
+            **structs.asdict(evaluation),
+            robust_ap50={
+                f"{eps:.12g}": robust_ap50(model, attacked, attack, options.seed)
                 for eps, attack in options.attacks().items()
             },
-            "attacked_images": len(chosen),
-            "notes": list(each.notes),
-        }
+            attacked_images=len(attacked),
+            notes=list(model.notes),
+        )
     rows = range(min(options.pictures, len(images)))
     if rows:
-        drawn = detections_figure(images, found, rows, options.sure)
+        drawn = detections_figure(images, detections, rows, options.sure)
         with atomic_path(folder.file("detections.png")) as temporary:
             temporary.write_bytes(drawn)
-        explained = draw_explained(models, images, found, rows, options.sure)
+        explained = draw_explained(models, images, detections, rows, options.sure)
         with atomic_path(folder.file("maps.png")) as temporary:
             temporary.write_bytes(explained)
-    return {"images": len(images), "classes": list(images.classes), **summary}
+    return Summary(
+        images=len(images),
+        classes=list(images.classes),
+        detector=evaluated["detector"],
+        contrast=evaluated.get("contrast", UNSET),
+        left_out=list(left_out),
+    )

@@ -38,9 +38,7 @@ def write_report(folder: RunFolder) -> Path:
     """
     summary, options = summary_of(folder), read_settings(folder, DetectOptions)
     command = command_of(folder)
-    models = {"detector": summary["detector"]}
-    if "contrast" in summary:
-        models["contrast"] = summary["contrast"]
+    models = summary.models
     sections = [
         _precision(summary, models, options),
         *_notes(summary, models),
@@ -63,43 +61,43 @@ def write_report(folder: RunFolder) -> Path:
 def _precision(summary: Summary, models: Models, options: DetectOptions) -> Section:
     rows: list[list[str]] = []
     for figure, told in FIGURES.items():
-        rows.append([told, *(_percent(each[figure]) for each in models.values())])
-    first = summary["detector"]
-    low, high = first["sizes"]["edges"]
+        rows.append([told, *(_percent(getattr(each, figure)) for each in models.values())])
+    first = summary.detector
+    low, high = first.sizes.edges
     sides: dict[Literal["small", "medium", "large"], str] = {
         "small": f"sides under {low:.0f} px",
         "medium": f"{low:.0f} to {high:.0f} px",
         "large": f"{high:.0f} px and more",
     }
     for size, told in sides.items():
-        values = [each["sizes"]["ap50_area"][size] for each in models.values()]
+        values = [getattr(each.sizes.ap50_area, size) for each in models.values()]
         rows.append([f"VOC AP50, {told}", *map(_percent, values)])
-    for eps in first["robust_ap50"]:
+    for eps in first.robust_ap50:
         told = f"VOC AP50 under PGD-{options.attack_steps} within {eps_text(float(eps))}"
-        rows.append([told, *(_percent(each["robust_ap50"][eps]) for each in models.values())])
+        rows.append([told, *(_percent(each.robust_ap50[eps]) for each in models.values())])
     note = (
-        f"{summary['images']} images, {first['objects']} objects that count. Means over classes "
-        f"with objects. Attacked: the first {first['attacked_images']} images."
+        f"{summary.images} images, {first.objects} objects that count. Means over classes "
+        f"with objects. Attacked: the first {first.attacked_images} images."
     )
     return Section("precision", "Precision, %", table(["", *models], rows), note)
 
 
 def _notes(summary: Summary, models: Models) -> list[Section]:
     """Whose weights the detectors have, and what of the data they know nothing of."""
-    lines = [f"{name}: {note}" for name, each in models.items() for note in each.get("notes", [])]
-    if summary.get("left_out"):
-        lines.append(f"classes that the detector does not know: {', '.join(summary['left_out'])}")
+    lines = [f"{name}: {note}" for name, each in models.items() for note in each.notes]
+    if summary.left_out:
+        lines.append(f"classes that the detector does not know: {', '.join(summary.left_out)}")
     html = Markup("").join(Markup("<p>{}</p>").format(line) for line in lines)
     return [Section("detector", "The detector", html, "")] if lines else []
 
 
 def _classes(models: Models) -> Section:
     rows = []
-    for name, first in models["detector"]["classes"].items():
-        own = [each["classes"][name] for each in models.values()]
-        cells = [str(first["objects"])]
+    for name, first in models["detector"].classes.items():
+        own = [each.classes[name] for each in models.values()]
+        cells = [str(first.objects)]
         for each in own:
-            cells += [_percent(each["ap50_area"]), _percent(each["coco_ap"])]
+            cells += [_percent(each.ap50_area), _percent(each.coco_ap)]
         rows.append([name, *cells])
     headers = ["class", "objects"]
     for model in models:

@@ -1,61 +1,37 @@
-"""The summary of a detector's evaluation, as its readers know it."""
+"""The summary of a detector's evaluation."""
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from msgspec import UNSET, UnsetType, field
 
+from adaptation.evaluation.evaluate import Evaluation
 from robustkit.errors import RunError
 from robustkit.runs import RunFolder
-from robustkit.runs.summaries import Amount, Count, MeanShare, check_has, read_summary, shown
+from robustkit.runs.summaries import Count, MeanShare, Result, check_has, read_summary, shown
 
 
-class OfClass(TypedDict):
-    """Precision of one class; None without objects."""
+class Evaluated(Evaluation, frozen=True, kw_only=True):
+    """One detector: its precisions, and AP50 by area under attack, by the radius as text."""
 
-    ap50_area: MeanShare | None
-    coco_ap: MeanShare | None
-    objects: Count
-
-
-class BySize(TypedDict):
-    """A precision by the size of objects."""
-
-    small: MeanShare | None
-    medium: MeanShare | None
-    large: MeanShare | None
-
-
-class Sizes(TypedDict):
-    """The sides, in pixels, that tell sizes apart, and precision by size."""
-
-    edges: tuple[Amount, Amount]
-    ap50_area: BySize
-
-
-class Evaluated(TypedDict):
-    """One detector: means over classes, each class, each size, and each radius of attacks."""
-
-    ap50_11pt: MeanShare | None
-    ap50_area: MeanShare | None
-    coco_ap: MeanShare | None
-    coco_ap50: MeanShare | None
-    coco_ap75: MeanShare | None
-    with_difficult: MeanShare | None
-    objects: Count
-    classes: dict[str, OfClass]
-    sizes: Sizes
     robust_ap50: dict[str, MeanShare | None]
     attacked_images: Count
-    notes: NotRequired[list[str]]
+    notes: list[str] = field(default_factory=list)
 
 
-class Summary(TypedDict):
-    """The detector, and another one beside it."""
+class Summary(Result, frozen=True, kw_only=True):
+    """The detector, another one for contrast, and the data's classes that it does not know."""
 
     images: Count
+    classes: list[str] = field(default_factory=list)
     detector: Evaluated
-    contrast: NotRequired[Evaluated]
-    left_out: NotRequired[list[str]]
+    contrast: Evaluated | UnsetType = UNSET
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def models(self) -> dict[str, Evaluated]:
+        """Return the detectors by their names in the report."""
+        models = {"detector": self.detector}
+        return models if self.contrast is UNSET else {**models, "contrast": self.contrast}
 
 
 def summary_of(folder: RunFolder) -> Summary:
@@ -65,16 +41,16 @@ def summary_of(folder: RunFolder) -> Summary:
     drawn.
     """
     summary = read_summary(folder, Summary)
-    where, first = str(folder.file("summary.json")), summary["detector"]
-    for eps in first["robust_ap50"]:
+    where, first = str(folder.file("summary.json")), summary.detector
+    for eps in first.robust_ap50:
         try:
             known = 0 <= float(eps) <= 1
         except ValueError:
             known = False
         if not known:
             raise RunError(f"{where}: detector.robust_ap50: {shown(eps)} is no radius in [0,1]")
-    if "contrast" in summary:
-        other = summary["contrast"]
-        check_has(other["robust_ap50"], first["robust_ap50"], f"{where}: contrast.robust_ap50")
-        check_has(other["classes"], first["classes"], f"{where}: contrast.classes")
+    if summary.contrast is not UNSET:
+        other = summary.contrast
+        check_has(other.robust_ap50, first.robust_ap50, f"{where}: contrast.robust_ap50")
+        check_has(other.classes, first.classes, f"{where}: contrast.classes")
     return summary

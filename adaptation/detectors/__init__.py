@@ -2,7 +2,7 @@
 
 from adaptation.detectors.backbone import automatic_taps, take_weights
 from adaptation.detectors.build import build, digest, load, rebuild, runs_code, save
-from adaptation.detectors.detector import DetectionLoss, Detector, Found
+from adaptation.detectors.detector import DetectionLoss, Detections, Detector
 from adaptation.detectors.published import PUBLISHED, coco_classes, in_words_of, statistics_of
 from adaptation.detectors.tiny import TINY
 
@@ -10,8 +10,8 @@ __all__ = [
     "PUBLISHED",
     "TINY",
     "DetectionLoss",
+    "Detections",
     "Detector",
-    "Found",
     "automatic_taps",
     "build",
     "coco_classes",

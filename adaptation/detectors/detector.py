@@ -21,7 +21,7 @@ _OWN_MODE = (*_NORMS, nn.modules.dropout._DropoutNd)
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Detections:
     """Detections in one image, surest first.
 
     `boxes` float32 (n,4) x1, y1, x2, y2 in its pixels, `scores` float32 (n,) in [0,1], `labels`
@@ -71,7 +71,7 @@ class Detector(nn.Module):
         found = self.card.provenance.get("notes", ())
         return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
 
-    def forward(self, images: Sequence[Tensor] | Tensor) -> list[Found]:
+    def forward(self, images: Sequence[Tensor] | Tensor) -> list[Detections]:
         """Detections in each image; in evaluation mode only.
 
         Raises `ModelError` in training mode, and for images of another shape or type.
@@ -83,7 +83,7 @@ class Detector(nn.Module):
             # Detectors without a background class keep a place for it all the same.
             kept = each["labels"] > 0
             labels = each["labels"][kept] - 1
-            found.append(Found(each["boxes"][kept], each["scores"][kept], labels))
+            found.append(Detections(each["boxes"][kept], each["scores"][kept], labels))
         return found
 
     def losses(self, images: Sequence[Tensor] | Tensor, truths: Sequence[Truth]) -> DetectionLoss:

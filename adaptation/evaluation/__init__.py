@@ -1,7 +1,7 @@
 """What a detector is worth: VOC's and COCO's average precision, and breakdowns."""
 
 from adaptation.evaluation.coco import CocoPrecision, coco_precision
-from adaptation.evaluation.evaluate import detect, evaluate
+from adaptation.evaluation.evaluate import Evaluation, attacked, detect, evaluate, robust_ap50
 from adaptation.evaluation.voc import (
     ClassPrecision,
     by_size,
@@ -13,10 +13,13 @@ from adaptation.evaluation.voc import (
 __all__ = [
     "ClassPrecision",
     "CocoPrecision",
+    "Evaluation",
+    "attacked",
     "by_size",
     "coco_precision",
     "detect",
     "evaluate",
+    "robust_ap50",
     "size_edges",
     "voc_precision",
     "with_difficult",

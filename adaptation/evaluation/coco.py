@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from adaptation.detectors import Found
+from adaptation.detectors import Detections
 from robustkit.data.detection import Truth
 
 DETECTIONS = 100  # of an image that count
@@ -33,7 +33,9 @@ class CocoPrecision:
     sizes: tuple[float | None, float | None, float | None]
 
 
-def coco_precision(found: Sequence[Found], truths: Sequence[Truth], classes: int) -> CocoPrecision:
+def coco_precision(
+    found: Sequence[Detections], truths: Sequence[Truth], classes: int
+) -> CocoPrecision:
     """COCO's figures over images whose detections and truths go together.
 
     COCO knows no difficult objects: here they count as any other. Regions of many objects are
@@ -89,7 +91,7 @@ def _dataset(truths: Sequence[Truth], classes: int) -> dict[str, Any]:
     }
 
 
-def _results(found: Sequence[Found]) -> list[dict[str, Any]]:
+def _results(found: Sequence[Detections]) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     for image, each in enumerate(found, start=1):
         for box, score, label in zip(

@@ -1,72 +1,118 @@
-"""From a detector and a set to every figure of merit."""
+"""From a detector and a set of images to every measure of precision, also under attack."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from adaptation.attacks import DetectionAttack
-from adaptation.detectors import Detector, Found
+from adaptation.detectors import Detections, Detector
 from adaptation.evaluation.coco import coco_precision
-from adaptation.evaluation.voc import by_size, size_edges, voc_precision, with_difficult
+from adaptation.evaluation.voc import by_size, mean_ap50, size_edges, voc_precision, with_difficult
 from robustkit.compute import device_of, torch_generator
 from robustkit.data import to_unit
 from robustkit.data.detection import DetectionSet, Truth
 from robustkit.models.state import pure
+from robustkit.runs.summaries import Amount, Count, MeanShare, Result
 
 BATCH = 16
 
 
-def detect(model: Detector, images: DetectionSet, batch: int = BATCH) -> list[Found]:
-    """Detections in every image, on the CPU, in evaluation mode; the model is left as it was."""
-    device, found = device_of(model), []
-    with pure(model), torch.no_grad():
+class BySize(Result, frozen=True, kw_only=True):
+    """A precision in [0,1] by the size of objects; None without any of that size."""
+
+    small: MeanShare | None
+    medium: MeanShare | None
+    large: MeanShare | None
+
+
+class SizePrecision(Result, frozen=True, kw_only=True):
+    """Precision by size: VOC's with the sides in pixels between thirds as `edges`, COCO's."""
+
+    edges: tuple[Amount, Amount]
+    ap50_area: BySize
+    coco_ap: BySize
+
+
+class ClassScores(Result, frozen=True, kw_only=True):
+    """Precision of one class and its number of objects; None without objects."""
+
+    ap50_11pt: MeanShare | None
+    ap50_area: MeanShare | None
+    coco_ap: MeanShare | None
+    objects: Count
+
+
+class Scores(Result, frozen=True, kw_only=True):
+    """Means over classes with objects, in [0,1]: VOC's at IoU 0.5 and COCO's; None without objects.
+
+    `ap50_11pt` by 11 points (VOC 2007), `ap50_area` by area (2010 and later); `coco_ap` over IoU
+    0.50 to 0.95, `coco_ap50`, `coco_ap75`.
+    """
+
+    ap50_11pt: MeanShare | None
+    ap50_area: MeanShare | None
+    coco_ap: MeanShare | None
+    coco_ap50: MeanShare | None
+    coco_ap75: MeanShare | None
+
+
+class Evaluation(Scores, frozen=True, kw_only=True):
+    """The same with each class, each size, and `ap50_area` with difficult objects counted."""
+
+    images: Count
+    objects: Count
+    classes: dict[str, ClassScores]
+    sizes: SizePrecision
+    with_difficult: MeanShare | None
+
+
+def detect(model: Detector, images: DetectionSet, batch: int = BATCH) -> list[Detections]:
+    """Return the detections in every image, on the CPU; the model is left as it was."""
+    device = device_of(model)
+    detections: list[Detections] = []
+    with pure(model):
         for start in range(0, len(images), batch):
             rows = range(start, min(start + batch, len(images)))
             pixels = [to_unit(images.image(row)).to(device) for row in rows]
-            for each in model(pixels):
-                found.append(Found(each.boxes.cpu(), each.scores.cpu(), each.labels.cpu()))
-    return found
+            detections += _detected(model, pixels)
+    return detections
 
 
 def evaluate(
-    found: Sequence[Found], truths: Sequence[Truth], classes: Sequence[str]
-) -> dict[str, Any]:
-    """Every figure as plain values; AP of VOC is at IoU 0.5, and each says which it is.
-
-    `ap50_11pt` and `ap50_area` are VOC's, `coco_ap`, `coco_ap50`, `coco_ap75` COCO's, means over
-    classes that have objects. None where there are none.
-    """
-    voc = voc_precision(found, truths, len(classes))
-    coco = coco_precision(found, truths, len(classes))
+    detections: Sequence[Detections], truths: Sequence[Truth], classes: Sequence[str]
+) -> Evaluation:
+    """Return every precision over images whose detections and truths go together."""
+    voc = voc_precision(detections, truths, len(classes))
+    coco = coco_precision(detections, truths, len(classes))
     edges = size_edges(truths)
-    return {
-        "ap50_11pt": _mean([each.ap_11pt for each in voc]),
-        "ap50_area": _mean([each.ap_area for each in voc]),
-        "coco_ap": coco.ap,
-        "coco_ap50": coco.ap50,
-        "coco_ap75": coco.ap75,
-        "images": len(truths),
-        "objects": sum(each.objects for each in voc),
-        "classes": {
-            name: {
-                "ap50_11pt": own.ap_11pt,
-                "ap50_area": own.ap_area,
-                "coco_ap": ap,
-                "objects": own.objects,
-            }
-            for name, own, ap in zip(classes, voc, coco.by_class, strict=True)
+    small, medium, large = coco.sizes
+    return Evaluation(
+        ap50_11pt=_mean([of_class.ap_11pt for of_class in voc]),
+        ap50_area=_mean([of_class.ap_area for of_class in voc]),
+        coco_ap=coco.ap,
+        coco_ap50=coco.ap50,
+        coco_ap75=coco.ap75,
+        images=len(truths),
+        objects=sum(of_class.objects for of_class in voc),
+        classes={
+            name: ClassScores(
+                ap50_11pt=of_class.ap_11pt,
+                ap50_area=of_class.ap_area,
+                coco_ap=ap,
+                objects=of_class.objects,
+            )
+            for name, of_class, ap in zip(classes, voc, coco.by_class, strict=True)
         },
-        "sizes": {
-            "edges": edges,
-            "ap50_area": by_size(found, truths, len(classes), edges),
-            "coco_ap": dict(zip(("small", "medium", "large"), coco.sizes, strict=True)),
-        },
-        "with_difficult": with_difficult(found, truths, len(classes)),
-    }
+        sizes=SizePrecision(
+            edges=edges,
+            ap50_area=BySize(**by_size(detections, truths, len(classes), edges)),
+            coco_ap=BySize(small=small, medium=medium, large=large),
+        ),
+        with_difficult=with_difficult(detections, truths, len(classes)),
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -74,35 +120,31 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-ATTACK_BATCH = 16
-
-
 def attacked(
     model: Detector, images: DetectionSet, attack: DetectionAttack, seed: int
-) -> list[Found]:
-    """Detections in adversarials of every image."""
-    found, device = [], device_of(model)
+) -> list[Detections]:
+    """Return the detections in adversarials of every image."""
+    detections, device = [], device_of(model)
     generator = torch_generator("judge", seed)
-    for start in range(0, len(images), ATTACK_BATCH):
-        rows = range(start, min(start + ATTACK_BATCH, len(images)))
+    for start in range(0, len(images), BATCH):
+        rows = range(start, min(start + BATCH, len(images)))
         pixels = [to_unit(images.image(row)).to(device) for row in rows]
         truths = [images.truths[row] for row in rows]
-        found += _detected(model, attack(model, pixels, truths, generator=generator))
-    return found
+        detections += _detected(model, attack(model, pixels, truths, generator=generator))
+    return detections
 
 
 def robust_ap50(
     model: Detector, images: DetectionSet, attack: DetectionAttack, seed: int
 ) -> float | None:
-    """Mean AP50 by area over classes on adversarials of `images`."""
-    found = attacked(model, images, attack, seed)
-    precision = voc_precision(found, images.truths, len(images.classes))
-    return _mean([each.ap_area for each in precision])
+    """Return the mean AP50 by area over classes on adversarials of `images`."""
+    detections = attacked(model, images, attack, seed)
+    return mean_ap50(detections, images.truths, len(images.classes))
 
 
-def _detected(model: Detector, pixels: Sequence[Tensor]) -> list[Found]:
+def _detected(model: Detector, pixels: Sequence[Tensor]) -> list[Detections]:
     with pure(model), torch.no_grad():
         return [
-            Found(each.boxes.cpu(), each.scores.cpu(), each.labels.cpu())
+            Detections(each.boxes.cpu(), each.scores.cpu(), each.labels.cpu())
             for each in model(list(pixels))
         ]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptation.detectors import Found
+from adaptation.detectors import Detections
 from robustkit.data.detection import Truth
 
 IOU = 0.5
@@ -35,7 +35,7 @@ class ClassPrecision:
 
 
 def voc_precision(
-    found: Sequence[Found], truths: Sequence[Truth], classes: int, iou: float = IOU
+    found: Sequence[Detections], truths: Sequence[Truth], classes: int, iou: float = IOU
 ) -> tuple[ClassPrecision, ...]:
     """The precision of every class, over images whose detections and truths go together.
 
@@ -44,7 +44,7 @@ def voc_precision(
     >>> import torch
     >>> from robustkit.data.detection import truth
     >>> boxes = torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60]])
-    >>> found = Found(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 0]))
+    >>> found = Detections(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 0]))
     >>> one = voc_precision([found], [truth([[0, 0, 10, 10], [20, 20, 30, 30]], [0, 0])], classes=1)
     >>> one[0].ap_area, round(one[0].ap_11pt, 4)  # half of the objects, without a mistake before
     (0.5, 0.5455)
@@ -134,7 +134,7 @@ def size_edges(truths: Sequence[Truth]) -> tuple[float, float]:
 
 
 def by_size(
-    found: Sequence[Found], truths: Sequence[Truth], classes: int, edges: tuple[float, float]
+    found: Sequence[Detections], truths: Sequence[Truth], classes: int, edges: tuple[float, float]
 ) -> dict[str, float | None]:
     """Mean AP50 by area of small, medium and large objects, the others not counting.
 
@@ -147,13 +147,15 @@ def by_size(
     }
 
 
-def with_difficult(found: Sequence[Found], truths: Sequence[Truth], classes: int) -> float | None:
+def with_difficult(
+    found: Sequence[Detections], truths: Sequence[Truth], classes: int
+) -> float | None:
     """Mean AP50 by area in [0,1], difficult objects counted as any other; None without any."""
     easy = [replace(truth, difficult=torch.zeros_like(truth.difficult)) for truth in truths]
     return mean_ap50(found, easy, classes)
 
 
-def mean_ap50(found: Sequence[Found], truths: Sequence[Truth], classes: int) -> float | None:
+def mean_ap50(found: Sequence[Detections], truths: Sequence[Truth], classes: int) -> float | None:
     """The mean over classes with objects of AP50 by area, None without any."""
     known = [each.ap_area for each in voc_precision(found, truths, classes)]
     values = [value for value in known if value is not None]
@@ -161,19 +163,19 @@ def mean_ap50(found: Sequence[Found], truths: Sequence[Truth], classes: int) -> 
 
 
 def _of_size(
-    found: Sequence[Found], truths: Sequence[Truth], low: float, high: float
-) -> tuple[list[Found], list[Truth]]:
+    found: Sequence[Detections], truths: Sequence[Truth], low: float, high: float
+) -> tuple[list[Detections], list[Truth]]:
     chosen, marked = [], []
     for each, truth in zip(found, truths, strict=True):
         sides = torch.from_numpy(_sides(truth.boxes))
         marked.append(replace(truth, difficult=truth.difficult | (sides < low) | (sides >= high)))
         own = torch.from_numpy(_sides(each.boxes))
         kept = ((own >= low) & (own < high)) | _hits(each, truth)
-        chosen.append(Found(each.boxes[kept], each.scores[kept], each.labels[kept]))
+        chosen.append(Detections(each.boxes[kept], each.scores[kept], each.labels[kept]))
     return chosen, marked
 
 
-def _hits(found: Found, truth: Truth) -> torch.Tensor:
+def _hits(found: Detections, truth: Truth) -> torch.Tensor:
     from torchvision.ops import box_iou
 
     if not len(found) or not len(truth):

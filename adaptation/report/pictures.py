@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptation.detectors import Detector, Found, statistics_of
+from adaptation.detectors import Detections, Detector, statistics_of
 from robustkit import explain
 from robustkit.compute import device_of, isolated_rng
 from robustkit.data import to_unit
@@ -29,7 +29,7 @@ class BoxScore(nn.Module):
     stage, and where no anchor has that score.
     """
 
-    def __init__(self, model: Detector, image: Tensor, found: Found, number: int) -> None:
+    def __init__(self, model: Detector, image: Tensor, found: Detections, number: int) -> None:
         super().__init__()
         net: Any = model.net
         if not hasattr(net, "head") or hasattr(net, "roi_heads"):
@@ -67,7 +67,7 @@ SURE = 0.4  # detections below are not drawn
 
 def detections_figure(
     images: DetectionSet,
-    found: Mapping[str, Sequence[Found]],
+    found: Mapping[str, Sequence[Detections]],
     rows: Sequence[int],
     sure: float = SURE,
 ) -> bytes:
@@ -97,7 +97,7 @@ def detections_figure(
 
 def _draw(
     place: Any,
-    what: Found | Truth,
+    what: Detections | Truth,
     scores: list[float] | None,
     classes: Sequence[str],
     sure: float,
@@ -125,7 +125,7 @@ def input_gradient(model: Detector, image: Tensor, truth: Truth) -> Tensor:
     return slope.cpu()
 
 
-def box_maps(model: Detector, image: Tensor, found: Found) -> dict[str, Tensor] | None:
+def box_maps(model: Detector, image: Tensor, found: Detections) -> dict[str, Tensor] | None:
     """CAV at the pixels and Grad-CAM (H,W) of the surest box's class, or None.
 
     None where nothing is found, where the image is not of the detector's own size, and for
@@ -150,7 +150,7 @@ def box_maps(model: Detector, image: Tensor, found: Found) -> dict[str, Tensor] 
 def draw_explained(
     models: Mapping[str, Detector],
     images: DetectionSet,
-    found: Mapping[str, Sequence[Found]],
+    found: Mapping[str, Sequence[Detections]],
     rows: Sequence[int],
     sure: float,
 ) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from adaptation import detectors
-from adaptation.detectors import Found
+from adaptation.detectors import Detections
 from adaptation.evaluation import coco_precision, evaluate, voc_precision
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig, StepRecord, train_detector
@@ -27,7 +27,7 @@ from robustkit.data.detection import DetectionSet, Truth, load_detection, truth
 
 
 def prepare(
-    found: Sequence[Found], truths: Sequence[Truth], classes: int, *, only_half: bool = False
+    found: Sequence[Detections], truths: Sequence[Truth], classes: int, *, only_half: bool = False
 ) -> Callable[[], list[float]]:
     """The work of loading and evaluating; writing the two files is left out of it.
 
@@ -80,7 +80,7 @@ def _truths(truths: Sequence[Truth], classes: int) -> dict[str, Any]:
     }
 
 
-def _found(found: Sequence[Found]) -> list[dict[str, Any]]:
+def _found(found: Sequence[Detections]) -> list[dict[str, Any]]:
     return [
         {"image_id": image, "category_id": label + 1, "bbox": _corner(box), "score": score}
         for image, each in enumerate(found, start=1)
@@ -126,7 +126,7 @@ def _training() -> Iterator[Record]:
         yield cost(f"tiny_ssd, {told} step, in plain steps", step, plain, at_most=most)
 
 
-def _evaluation(found: list[Found], truths: list[Truth]) -> Iterator[Record]:
+def _evaluation(found: list[Detections], truths: list[Truth]) -> Iterator[Record]:
     shown = f"{IMAGES:,} images with {DETECTIONS} detections each"
     (whole,) = timed(
         {"evaluation": lambda: evaluate(found, truths, tuple("abcdef"))}, rounds=3, warm_ups=0
@@ -156,13 +156,13 @@ def _evaluation(found: list[Found], truths: list[Truth]) -> Iterator[Record]:
     )
 
 
-def _voc(found: list[Found], truths: list[Truth]) -> list[float]:
+def _voc(found: list[Detections], truths: list[Truth]) -> list[float]:
     known = [each.ap_area for each in voc_precision(found, truths, CLASSES)]
     values = [value for value in known if value is not None]
     return [sum(values) / len(values)]
 
 
-def _coco(found: list[Found], truths: list[Truth]) -> list[float]:
+def _coco(found: list[Detections], truths: list[Truth]) -> list[float]:
     made = coco_precision(found, truths, CLASSES)
     values: list[Any] = [made.ap, made.ap50, made.ap75]
     return values
@@ -190,7 +190,7 @@ def _steps(images: DetectionSet, config: DetectionConfig) -> list[float]:
     return [later - earlier for earlier, later in pairwise(times)]
 
 
-def _many() -> tuple[list[Found], list[Truth]]:
+def _many() -> tuple[list[Detections], list[Truth]]:
     generator = torch.Generator().manual_seed(0)
     found, truths = [], []
     for _ in range(IMAGES):
@@ -199,6 +199,6 @@ def _many() -> tuple[list[Found], list[Truth]]:
         boxes = torch.cat([corners, corners + sides], dim=1)
         labels = torch.randint(CLASSES, (DETECTIONS,), generator=generator)
         scores = torch.rand(DETECTIONS, generator=generator).sort(descending=True).values
-        found.append(Found(boxes, scores, labels))
+        found.append(Detections(boxes, scores, labels))
         truths.append(truth(boxes[:3] + 1, labels[:3]))
     return found, truths

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adaptation import detectors
-from adaptation.detectors import Found
+from adaptation.detectors import Detections
 from adaptation.evaluation import (
     by_size,
     coco_precision,
@@ -16,6 +16,7 @@ from adaptation.evaluation import (
     voc_precision,
     with_difficult,
 )
+from adaptation.evaluation.evaluate import BySize, ClassScores
 from robustkit.data.detection import load_detection, truth
 from robustkit.stats import mean_over_trainings
 from tests.adaptation.test_voc_precision import found
@@ -65,23 +66,22 @@ def test_crowds_are_neither_found_nor_missed_and_difficult_objects_count() -> No
 def test_a_set_without_detections_and_a_class_without_truth() -> None:
     nothing = [found([], [], []), found([], [], [])]
     got = evaluate(nothing, [truth([BOX], [1]), truth([], [])], ("a", "b"))
-    assert got["ap50_area"] == got["ap50_11pt"] == got["coco_ap"] == 0
-    assert got["classes"]["a"] == dict.fromkeys(("ap50_11pt", "ap50_area", "coco_ap")) | {
-        "objects": 0
-    }
-    assert got["objects"] == 1
+    assert got.ap50_area == got.ap50_11pt == got.coco_ap == 0
+    none = ClassScores(ap50_11pt=None, ap50_area=None, coco_ap=None, objects=0)
+    assert got.classes["a"] == none
+    assert got.objects == 1
     nowhere = evaluate(nothing, [truth([], []), truth([], [])], ("a",))
-    assert nowhere["coco_ap"] is None
-    assert nowhere["ap50_area"] is None
-    assert nowhere["sizes"]["ap50_area"] == {"small": None, "medium": None, "large": None}
+    assert nowhere.coco_ap is None
+    assert nowhere.ap50_area is None
+    assert nowhere.sizes["ap50_area"] == BySize(small=None, medium=None, large=None)
 
 
 def test_means_are_over_classes_with_objects_alone() -> None:
     """Of three classes one is found, one is missed, and one is nowhere."""
     truths = [truth([BOX, [60, 60, 90, 90]], [0, 1])]
     got = evaluate([found([BOX, BOX], [0.9, 0.8], [0, 2])], truths, ("a", "b", "c"))
-    assert (got["ap50_area"], got["ap50_11pt"]) == (0.5, 0.5)
-    assert got["coco_ap"] == pytest.approx(0.5)
+    assert (got.ap50_area, got.ap50_11pt) == (0.5, 0.5)
+    assert got.coco_ap == pytest.approx(0.5)
     assert with_difficult([found([BOX], [0.9], [0])], truths, 3) == 0.5
 
 
@@ -122,7 +122,7 @@ def test_detect_takes_images_one_by_one_or_together_and_leaves_the_model_alone()
     before = torch.get_rng_state()
     together, single = detect(model, images, batch=5), detect(model, images, batch=1)
     for a, b in zip(together, single, strict=True):
-        assert isinstance(a, Found)
+        assert isinstance(a, Detections)
         torch.testing.assert_close(a.scores, b.scores)
         torch.testing.assert_close(a.boxes, b.boxes)
     assert model.training

@@ -10,13 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptation.detectors import Found
+from adaptation.detectors import Detections
 from adaptation.evaluation import voc_precision
 from robustkit.data.detection import Truth, truth
 
 
-def found(boxes: list[list[float]], scores: list[float], labels: list[int]) -> Found:
-    return Found(
+def found(boxes: list[list[float]], scores: list[float], labels: list[int]) -> Detections:
+    return Detections(
         torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         torch.tensor(scores, dtype=torch.float32),
         torch.tensor(labels, dtype=torch.int64),
@@ -39,7 +39,7 @@ def devkit_overlap(a: list[float], b: list[float]) -> float:
     return width * height / area
 
 
-def devkit(detections: list[Found], truths: list[Truth], label: int) -> tuple[Any, Any, int]:
+def devkit(detections: list[Detections], truths: list[Truth], label: int) -> tuple[Any, Any, int]:
     """AP by 11 points and by area, one detection after the other, plain lists."""
     listed = []
     for image, each in enumerate(detections):
@@ -90,7 +90,7 @@ boxes = st.tuples(whole, whole, st.integers(1, 8), st.integers(1, 8)).map(
 
 
 @st.composite
-def images(draw: Any) -> tuple[list[Found], list[Truth]]:
+def images(draw: Any) -> tuple[list[Detections], list[Truth]]:
     detections, truths = [], []
     scores = st.integers(0, 3).map(lambda tie: 250 * tie) | st.integers(0, 1000)
     for _ in range(draw(st.integers(1, 4))):
@@ -113,7 +113,7 @@ def images(draw: Any) -> tuple[list[Found], list[Truth]]:
 
 
 @given(images())
-def test_precision_is_the_devkits(case: tuple[list[Found], list[Truth]]) -> None:
+def test_precision_is_the_devkits(case: tuple[list[Detections], list[Truth]]) -> None:
     detections, truths = case
     for label, each in enumerate(voc_precision(detections, truths, 2)):
         eleven, area, objects = devkit(detections, truths, label)

@@ -43,7 +43,7 @@ def check_wheel(path: Path) -> None:
     assert told["License-Expression"] == "MIT"
     assert "MIT License" in licence
     assert told["Requires-Python"] == ">=3.11"
-    assert "robustkit = robustkit.cli.main:main" in doors
+    assert "robustkit = robustkit.cli:main" in doors
     assert len(str(told.get_payload())) > 1000, "the README is no description"
 
 

@@ -17,7 +17,7 @@ from experiments.studies.source_detectors.result import Distances, TrainedOn
 from robustkit.compute import derive_seed
 from robustkit.data.detection import DetectionSet, load_detection
 
-FIGURES = ("ap50_area", "coco_ap", "coco_ap50")
+SCORES = ("ap50_area", "coco_ap", "coco_ap50")
 ATTACKED, ATTACK_STEPS = 100, 10
 
 
@@ -82,14 +82,14 @@ class TrainOn(StudyJob):
         train_detector(model, labelled, config, target=other, checkpoint=state)
         detectors.save(model, file, recipe=self.recipe)
         state.unlink(missing_ok=True)
-        judged = ("photo", *(of.targets if self.target == "all" else (self.target,)))
-        found = {}
-        for style in judged:
+        styles = ("photo", *(of.targets if self.target == "all" else (self.target,)))
+        found: dict[str, Json] = {}
+        for style in styles:
             test = of.data(style, "test")
-            all_of_it = evaluate(detect(model, test), test.truths, test.classes)
-            found[style] = {figure: all_of_it[figure] for figure in FIGURES}
+            evaluation = evaluate(detect(model, test), test.truths, test.classes)
+            found[style] = {name: getattr(evaluation, name) for name in SCORES}
             found[style]["classes"] = {
-                name: each["ap50_area"] for name, each in all_of_it["classes"].items()
+                name: each.ap50_area for name, each in evaluation.classes.items()
             }
         few = of.data("photo", "test").subset(range(min(ATTACKED, of.count)))
         attack = DetectionAttack(eps=of.eps, steps=ATTACK_STEPS)

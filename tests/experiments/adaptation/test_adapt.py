@@ -29,7 +29,7 @@ def test_every_recipe_is_trained_and_judged_on_both_domains(adapted: Path) -> No
         for number in range(2):
             model = detectors.load(adapted / f"{name}-{number}.safetensors")
             again = evaluate(detect(model, test), test.truths, test.classes)
-            assert found["by_seed"][number]["target"]["coco_ap"] == pytest.approx(again["coco_ap"])
+            assert found["by_seed"][number]["target"]["coco_ap"] == pytest.approx(again.coco_ap)
         for domain in ("source", "target"):
             each = found[domain]
             values = [run[domain]["ap50_area"] for run in found["by_seed"]]
