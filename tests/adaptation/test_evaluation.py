@@ -73,7 +73,7 @@ def test_a_set_without_detections_and_a_class_without_truth() -> None:
     nowhere = evaluate(nothing, [truth([], []), truth([], [])], ("a",))
     assert nowhere.coco_ap is None
     assert nowhere.ap50_area is None
-    assert nowhere.sizes["ap50_area"] == BySize(small=None, medium=None, large=None)
+    assert nowhere.sizes.ap50_area == BySize(small=None, medium=None, large=None)
 
 
 def test_means_are_over_classes_with_objects_alone() -> None:
