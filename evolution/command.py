@@ -9,7 +9,7 @@ from typing import Any
 from evolution.protocol.config import EvolveConfig
 from evolution.protocol.progress import Live
 from evolution.protocol.reference import find_reference, introduced, measured, missing_words
-from evolution.protocol.result import Summary, compared_net, left_out_of, net_of, rate_of
+from evolution.protocol.result import Summary
 from evolution.protocol.run import evolve
 from evolution.protocol.search import reusable, search_settings
 from evolution.protocol.workspace import check_scratch, load_splits
@@ -29,7 +29,7 @@ from robustkit.compute import resolve_device
 from robustkit.errors import ConfigError, DataError
 from robustkit.jobs.run import executor_of
 from robustkit.runs import RunFolder
-from robustkit.runs.summaries import Gap
+from robustkit.stats import Gap
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -80,7 +80,7 @@ def run(options: Options) -> int:
             print(line)
     with run_folder("evolve", options, config) as folder:
         with Live(folder) as live:
-            summary = evolve(folder, live.on_trial, scratch)
+            summary = evolve(folder, live.on_entry, scratch)
         path = folder.file("report.html")
         if not path.exists():  # a finished run stays as it is; `robustkit report` draws anew
             report(folder)
@@ -138,29 +138,29 @@ def check(settings: Mapping[str, Any]) -> list[str]:
 
 def headline(summary: Summary) -> str:
     """The result in a few lines, what speaks against it first."""
-    nets = summary["nets"]
-    lines = [f"warning: {each}" for each in summary.get("warnings", ())]
+    nets = summary.nets
+    lines = [f"warning: {each}" for each in summary.warnings]
     lines += [f"{'net':4} {'clean':>7} {'white-box':>10} {'transfer from R':>34}"]
-    for name in (each for each in ("R", "R2", "Rp", "E", "E0", "RS") if each in nets):
-        net, shown = net_of(nets, name), ""
-        rate = None if name == "R" else rate_of(compared_net(nets, name), "transfer_from_R")
-        if rate is not None and rate["rate"] is not None:
-            shown = f"{rate['rate']:7.1%} [{rate['low']:.1%}, {rate['high']:.1%}], n = {rate['n']}"
-        lines.append(f"{name:4} {net['clean_acc']:7.1%} {net['whitebox_acc']:10.1%} {shown:>34}")
-    if missing := missing_words(left_out_of(summary)):
+    for name in nets.roles:
+        net, shown = nets.of(name), ""
+        rate = None if name == "R" else nets.compared(name).rate("transfer_from_R")
+        if rate is not None and rate.value is not None:
+            shown = f"{rate.value:7.1%} [{rate.low:.1%}, {rate.high:.1%}], n = {rate.n}"
+        lines.append(f"{name:4} {net.clean_acc:7.1%} {net.whitebox_acc:10.1%} {shown:>34}")
+    if missing := missing_words(summary.left_out):
         # What E is compared with where R' is missing.
-        lines += [_gap_line(summary["penalty_gap"], "E0"), _gap_line(summary["search_gap"], "RS")]
+        lines += [_gap_line(summary.control_gap, "E0"), _gap_line(summary.search_gap, "RS")]
         lines.append(missing)
-    elif summary["gap"] is not None:
-        lines.append(_gap_line(summary["gap"], "R'"))
+    elif summary.gap is not None:
+        lines.append(_gap_line(summary.gap, "R'"))
     return "\n".join(line for line in lines if line)
 
 
 def _gap_line(gap: Gap, against: str) -> str:
     """The gap T(R→`against`) - T(R→E) in a line; empty without common images."""
-    if gap["points"] is None:
+    if gap.value is None:
         return ""
     return (
-        f"gap T(R→{against}) - T(R→E): {gap['points']:.1f} points "
-        f"[{gap['low']:.1f}, {gap['high']:.1f}], n = {gap['n']}, p = {gap['p_value']:.2g}"
+        f"gap T(R→{against}) - T(R→E): {gap.value:.1f} points "
+        f"[{gap.low:.1f}, {gap.high:.1f}], n = {gap.n}, p = {gap.p_value:.2g}"
     )

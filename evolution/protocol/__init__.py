@@ -1,7 +1,8 @@
-"""The main experiment: evolve nets that attacks on a reference do not transfer to.
+"""The main experiment: evolve nets to which attacks on a reference do not transfer.
 
-`config` says what can be set, `pipeline` what depends on what, `jobs` and `judging` do the work in
-worker processes, `comparison` and `summary` turn verdicts into figures.
+`config` has the settings; `pipeline` is the protocol from R to the test evaluation; `jobs` are what
+worker processes compute; `search` and `selection` are its searches and its rule; `summary` compares
+the nets.
 """
 
 from evolution.protocol.config import EvolveConfig

@@ -1,4 +1,4 @@
-"""A few test images kept for the report: adversarials of R, predictions, and where nets look."""
+"""Test images kept for the report: adversarials of R, predictions and input gradients."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ class Gallery:
     gradients: Tensor
 
 
-def shown_nets(players: Collection[str]) -> tuple[str, str, str]:
-    """R, R' and E, and E0 in place of an R' that is not among the `players`."""
-    return ("R", "Rp" if "Rp" in players else "E0", "E")
+def shown_nets(roles: Collection[str]) -> tuple[str, str, str]:
+    """Return R, R' and E, and E0 in place of an R' that is not among the `roles`."""
+    return ("R", "Rp" if "Rp" in roles else "E0", "E")
 
 
 def make_gallery(space: Workspace, names: Mapping[str, Sequence[str]]) -> Gallery:
-    """Images that all nets get right, first those whose adversarial fools all of them but E.
+    """Return images that all nets get right, first those whose adversarial fools all of them but E.
 
-    `names` holds the names of the judged nets by player.
+    `names` holds the names of the evaluated nets by role.
     """
-    shown = [names[player][0] for player in shown_nets(names)]
+    shown = [names[role][0] for role in shown_nets(names)]
     run, images = space.folder.path, len(space.splits.test)
     index = _most_telling(*(load_evaluation(evaluation_path(run, name), images) for name in shown))
     test = space.splits.test.subset(index)
@@ -94,7 +94,7 @@ def save_gallery(gallery: Gallery, path: Path) -> None:
 
 
 def load_gallery(path: Path, classes: int | None = None) -> Gallery:
-    """Read a gallery back, of nets with so many `classes` where that is known.
+    """Return the gallery written to `path`, of nets with so many `classes` where that is known.
 
     Raises `RunError`, naming the file, if it is missing, damaged or does not fit together.
     """

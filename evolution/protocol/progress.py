@@ -1,4 +1,4 @@
-"""What a person sees while an evolution runs."""
+"""The progress of an evolution, shown while it runs."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import Self
 
-from evolution.protocol.roles import SEARCHES
-from evolution.protocol.search import lower_rungs
+from evolution.protocol.roles import id_of
 from robustkit.runs import Entry, RunFolder
 from robustkit.runs.progress import open_progress
 
 
 class Live:
-    """Shows how far the search is: generation, best accuracy, lowest transfer, outcomes, time left.
+    """Shows the generation, best accuracy, lowest transfer, outcomes and time left of the search.
 
-    The search and its random control count as one phase, because they are interleaved; what else
-    is trained or judged meanwhile is noted line by line.
+    The search and its random control count as one phase, because they are interleaved; other
+    trainings and evaluations are noted line by line.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -39,21 +38,22 @@ class Live:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def on_trial(self, trial: Entry) -> None:
-        """Take note of a finished trial."""
-        if trial.arm not in (*SEARCHES, *map(lower_rungs, SEARCHES)):
-            self._progress.note(f"{trial.id}: {trial.outcome}, {trial.seconds:.0f} s")
+    def on_entry(self, entry: Entry) -> None:
+        """Take note of an entry of the ledger."""
+        fields = id_of(entry)
+        if fields.stage not in ("search", "rung"):
+            self._progress.note(f"{entry.id}: {entry.outcome}, {entry.seconds:.0f} s")
             return
         if not self._outcomes:
             counted = ", in epochs" if self._halved else ""
             self._progress.phase(f"search and random control{counted}", self._total)
-        self._outcomes[trial.outcome] += 1
-        self._spent += trial.payload.get("epochs", self._epochs)
-        if trial.result and trial.arm in SEARCHES:
-            self._accuracy = max(self._accuracy, trial.result["accuracy"])
-            self._transfer = min(self._transfer, trial.result["transfer"])
-        if trial.arm == "evolve":
-            self._generation = max(self._generation, int(trial.payload["generation"]) + 1)
+        self._outcomes[entry.outcome] += 1
+        self._spent += fields.epochs or self._epochs
+        if entry.result and fields.stage == "search":
+            self._accuracy = max(self._accuracy, entry.result["accuracy"])
+            self._transfer = min(self._transfer, entry.result["transfer"])
+        if entry.arm == "evolve":
+            self._generation = max(self._generation, int(entry.payload["generation"]) + 1)
         self._progress.update(self._spent, self._facts())
 
     def _facts(self) -> str:

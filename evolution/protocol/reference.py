@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 
-from evolution.protocol.result import ReferenceNote
 from evolution.protocol.roles import CONTROLS, REFERENCE
 from evolution.protocol.workspace import Workspace
 from robustkit import models
 from robustkit.attacks import predict
 from robustkit.cli.models import fitted, resolve_net
 from robustkit.data import Splits, channel_stats
-from robustkit.errors import ModelError, RunError
+from robustkit.errors import ModelError
 from robustkit.evaluation import check_clean
 from robustkit.models.resolve import ZOO_NAME, is_file, parse
 from robustkit.models.sources.factory import FACTORY
-from robustkit.reading import check_kind
 from robustkit.runs import read_object
+from robustkit.runs.summaries import Published, Result
 from robustkit.stats import Rate, wilson
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What is known of R before the run.
+class Reference(Result, frozen=True, kw_only=True):
+    """What is known of R before the run; the file `reference.json`.
 
     `given`: it is trained already, and taken as it is. `left_out` says of R2 and Rp why they cannot
-    be made, where they cannot. `published` is the accuracy published with R's weights, a fraction,
-    as `accuracy`, and on what, as `on`. `notes` are lines for the user.
+    be trained, where they cannot. `published` is the accuracy published with R's weights. `notes`
+    are lines for the user.
     """
 
     given: bool
-    notes: tuple[str, ...] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    published: Mapping[str, Any] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a file."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Reference:
-        """The inverse of `to_dict`."""
-        return cls(**{**plain, "notes": tuple(plain["notes"])})
+    notes: list[str]
+    left_out: dict[str, str]
+    published: Published | None
 
 
 class Found(NamedTuple):
@@ -53,6 +42,16 @@ class Found(NamedTuple):
 
     net: models.Classifier
     reference: Reference
+
+
+def _reference(
+    *,
+    given: bool,
+    notes: Sequence[str] = (),
+    left_out: Mapping[str, str] = MappingProxyType({}),
+    published: Published | None = None,
+) -> Reference:
+    return Reference(given=given, notes=list(notes), left_out=dict(left_out), published=published)
 
 
 def find_reference(
@@ -83,7 +82,7 @@ def find_reference(
         elif shared := _shared(built, again):
             notes = (f"{shared} of {spec} are the same under any seed: R, R2 and R′ start there",)
     if not trained:
-        return Found(built, Reference(given=False, notes=(*notes, *built.notes)))
+        return Found(built, _reference(given=False, notes=(*notes, *built.notes)))
     if parsed.scheme != ZOO_NAME:
         # Built to be trained it would have got a new head for the data's classes.
         train = splits.train
@@ -122,9 +121,7 @@ def measured(net: models.Classifier, splits: Splits) -> Rate:
     return wilson(float(right.double().mean()), len(splits.val))
 
 
-def warnings_about(
-    accuracy: Rate, classes: int, published: Mapping[str, Any] | None = None
-) -> list[str]:
+def warnings_about(accuracy: Rate, classes: int, published: Published | None = None) -> list[str]:
     """What R's `accuracy` on validation says against the whole run.
 
     It may be at chance, or ten points below the one that was `published` with its weights.
@@ -144,7 +141,7 @@ def rate_words(rate: Rate) -> str:
     return f"{rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}], n = {rate.n:,}"
 
 
-def published_words(published: Mapping[str, Any] | None) -> str:
+def published_words(published: Published | None) -> str:
     """The published accuracy as plain text, empty where there is none."""
     if published is None:
         return ""
@@ -181,7 +178,10 @@ def _given(net: models.Classifier, spec: str, splits: Splits, notes: tuple[str, 
     if shared:
         notes = (*notes, f"{shared} are the same under any seed: R2 and R′ start there")
     published = net.card.provenance.get("published")
-    return Found(net, Reference(True, (*notes, *net.notes), missing, published))
+    return Found(
+        net,
+        _reference(given=True, notes=(*notes, *net.notes), left_out=missing, published=published),
+    )
 
 
 def _check_runs(net: models.Classifier, spec: str, splits: Splits) -> None:
@@ -259,16 +259,16 @@ def open_reference(space: Workspace) -> Reference:
     spec, noted, kept = space.config.reference, space.folder.file(NOTED), space.net_path(REFERENCE)
     kept.parent.mkdir(exist_ok=True)
     if noted.is_file():
-        told = check_kind(read_object(noted), ReferenceNote, str(noted), error=RunError)
-        reference = Reference.from_dict(told)
+        reference = Reference.from_json(read_object(noted), str(noted))
         if kept.is_file() or not reference.given:
             return reference
     elif kept.is_file():  # of a run that began before there was such a note
         given = is_file(spec)
-        return Reference(given, left_out=left_out(space.net(REFERENCE)) if given else {})
+        missing = left_out(space.net(REFERENCE)) if given else {}
+        return _reference(given=given, left_out=missing)
     found = find_reference(spec, space.splits, **_leave(space))
     # The note first: R without it would be taken for one that the run has trained.
-    space.folder.write_json(NOTED, found.reference.to_dict())
+    space.folder.write_json(NOTED, found.reference.to_json())
     if found.reference.given:
         models.save(found.net, kept)
     return found.reference

@@ -1,16 +1,17 @@
-"""What an evolution leaves in its summary and beside it, as types that are checked when read."""
+"""The result of an evolution: its summary, and the entries of its ledger, checked when read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict, cast, get_args
+from typing import Annotated, Any, get_args
 
-from msgspec import Meta
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from evolution.genotype import Genotype
-from evolution.protocol.roles import SEARCHES, TrialId
+from evolution.protocol.roles import CONTROLS, ROLES, SEARCHES, TrialId
 from robustkit.errors import ModelError, RunError
 from robustkit.jobs import Outcome
 from robustkit.reading import check_kind, printable
@@ -19,107 +20,120 @@ from robustkit.runs.summaries import (
     Amount,
     Cosine,
     Count,
-    Gap,
     Number,
     Published,
-    Rate,
     Real,
+    Result,
     Seconds,
     Share,
-    check_intervals,
+    check_summary,
 )
+from robustkit.stats import Gap, Rate
+
+# ------------------------------------------------------------------------------------ summary
 
 
-class TransferRates(TypedDict):
-    """A transfer under the three denominators."""
+class TransferRates(Result, frozen=True, kw_only=True):
+    """A transfer rate under the three denominators."""
 
     headline: Rate
     fooling: Rate
     all: Rate
 
 
-class NetResult(TypedDict):
-    """Accuracies, gradients and size of a player, over its trainings."""
+class NetResult(Result, frozen=True, kw_only=True):
+    """Accuracies, gradients and size of a role, over its trainings."""
 
     clean_acc: Share
+    clean_acc_by_seed: list[Share] = msgspec.field(default_factory=list)
     whitebox_acc: Share
     cos_mean: Cosine | None
     cos_abs_mean: Cosine | None
     grad_norm_mean: Amount | None
-    zero_gradients: NotRequired[Share | None]
+    zero_gradients: Share | None = None
     params: Count
     macs: Count
     seeds: Number
 
 
-class ComparedNet(NetResult):
-    """The same of a player other than R, and how attacks transfer to it."""
+class ComparedNet(NetResult, frozen=True, kw_only=True):
+    """The same of a role other than R, and how attacks transfer to it."""
 
-    transfer_from_R: TransferRates
-    transfer_from_R_flipped: TransferRates
+    transfer_from_R: TransferRates  # noqa: N815 - R is the reference's name throughout
+    transfer_from_R_flipped: TransferRates  # noqa: N815
     transfer_from_surrogate: TransferRates
-    transfer_to_R: TransferRates
+    transfer_to_R: TransferRates  # noqa: N815
+
+    def rate(self, transfer: str, denominator: str = "headline") -> Rate:
+        """Return one of the transfer rates by the names of their fields."""
+        rate: Rate = getattr(getattr(self, transfer), denominator)
+        return rate
 
 
-class Nets(TypedDict):
-    """All players; R2 and Rp may have been left out."""
+class Nets(Result, frozen=True, kw_only=True):
+    """The results of all roles; R2 and Rp may have been left out."""
 
     R: NetResult
-    R2: NotRequired[ComparedNet]
-    Rp: NotRequired[ComparedNet]
+    R2: ComparedNet | UnsetType = UNSET
+    Rp: ComparedNet | UnsetType = UNSET
     E: ComparedNet
     E0: ComparedNet
     RS: ComparedNet
 
+    @property
+    def roles(self) -> list[str]:
+        """The roles that there are, in their usual order."""
+        return [role for role in ROLES if getattr(self, role) is not UNSET]
 
-class LeftOut(TypedDict, total=False):
-    """Why there is no R2 and no Rp."""
+    def of(self, role: str) -> NetResult:
+        """Return the results of a role; raises `KeyError` for one that was left out."""
+        net: NetResult | UnsetType = getattr(self, role)
+        if isinstance(net, UnsetType):
+            raise KeyError(role)
+        return net
 
-    R2: str
-    Rp: str
+    def compared(self, role: str) -> ComparedNet:
+        """Return the results of a role other than R."""
+        net = self.of(role)
+        if not isinstance(net, ComparedNet):
+            raise KeyError(role)
+        return net
 
 
-class ReferenceResult(TypedDict):
-    """What is known of R; older runs knew nothing of given ones."""
+class ReferenceResult(Result, frozen=True, kw_only=True):
+    """What is known of R; older runs knew nothing of given ones.
+
+    `gradients` counts those computed, `masked` those without a direction.
+    """
 
     accuracy: Share
-    fooled: NotRequired[Share | None]
-    given: NotRequired[bool]
-    validation_images: NotRequired[Count]
-    published: NotRequired[Published | None]
-    notes: NotRequired[list[str]]
+    fooled: Share | None = None
+    gradients: Count | UnsetType = UNSET
+    masked: Count | UnsetType = UNSET
+    given: bool = False
+    validation_images: Count = 0
+    published: Published | None = None
+    notes: list[str] = msgspec.field(default_factory=list)
 
 
-class Measured(TypedDict):
-    """What a trial measures on validation."""
+class Validation(Result, frozen=True, kw_only=True):
+    """The measures of a trial on validation that the selection rule saw."""
 
     accuracy: Share
     transfer: Share
+    cos_abs: Cosine
+    params: Count
+    macs: Count
+
+
+class Measured(Validation, frozen=True, kw_only=True):
+    """The measures of a trial on validation, and the number of images in its transfer."""
+
     transfer_n: Count
-    cos_abs: Cosine
-    params: Count
-    macs: Count
 
 
-class Baselines(TypedDict, total=False):
-    """R's architecture at trial budget, without and with the penalty."""
-
-    R2: Measured
-    Rp: Measured
-
-
-class Validation(TypedDict):
-    """What the rule saw of the net that it chose."""
-
-    accuracy: Share
-    transfer: Share
-    cos_abs: Cosine
-    params: Count
-    macs: Count
-
-
-class ChoiceDict(TypedDict):
-    """Which candidate was chosen, by which rule, and from how many."""
+class Selected(Result, frozen=True, kw_only=True):
+    """The candidate that was selected, by which rule, and from how many."""
 
     number: Count
     key: str
@@ -128,101 +142,98 @@ class ChoiceDict(TypedDict):
     validation: Validation
 
 
-class Selection(TypedDict):
-    """Who became E, which is E0 as well, and who became RS."""
+class Selections(Result, frozen=True, kw_only=True):
+    """The candidates that became E, which is E0 as well, and RS."""
 
-    E: ChoiceDict
-    RS: ChoiceDict
+    E: Selected
+    E0: Selected | UnsetType = UNSET
+    RS: Selected
 
 
-class Summary(TypedDict):
-    """`summary.json`, as far as it is drawn or told."""
+class Summary(Result, frozen=True, kw_only=True):
+    """`summary.json`; `gap` is None without R'.
+
+    `baseline` has R's architecture at trial budget, without ("R2") and with the penalty ("Rp"), and
+    "R2/EPOCHS" on lower rungs. `seconds` are those of each part of the run, "wall" from start to
+    end. `left_out` has the roles that there are not, with the reason.
+    """
 
     trials: Count
+    trials_by_arm: dict[str, Count] = msgspec.field(default_factory=dict)
+    trials_on_lower_rungs: Count = 0
     trials_from_cache: Count
+    outcomes: dict[str, Count] = msgspec.field(default_factory=dict)
     nets: Nets
     gap: Gap | None
     search_gap: Gap
-    penalty_gap: NotRequired[Gap]
-    left_out: NotRequired[LeftOut]
-    warnings: NotRequired[list[str]]
+    penalty_gap: Gap | None = None
+    left_out: dict[str, str] = msgspec.field(default_factory=dict)
+    warnings: list[str] = msgspec.field(default_factory=list)
     common_images: Count
     test_images: Count
     data: str
     data_digest: str
     reference: ReferenceResult
-    baseline: Baselines
-    selection: Selection
+    baseline: dict[str, Measured]
+    selection: Selections
+    failed_finalists: list[str] = msgspec.field(default_factory=list)
     seconds: dict[str, Seconds]
 
+    @property
+    def control(self) -> str:
+        """The role that E is compared with: Rp, or E0 where Rp was left out."""
+        return "E0" if self.gap is None else "Rp"
 
-class ReferenceNote(TypedDict):
-    """`reference.json`: what was known of R before the run."""
+    @property
+    def control_gap(self) -> Gap:
+        """The gap T(R→control) - T(R→E)."""
+        gap = self.penalty_gap if self.gap is None else self.gap
+        if gap is None:
+            raise ValueError("a summary has gap or penalty_gap")
+        return gap
 
-    given: bool
-    notes: list[str]
-    left_out: LeftOut
-    published: Published | None
 
-
-class Event(TypedDict):
+class Event(Result, frozen=True, kw_only=True):
     """A line of `metrics.jsonl`."""
 
-    wall_seconds: NotRequired[Seconds]
+    wall_seconds: Seconds = 0.0
 
 
 def read_summary(folder: RunFolder) -> Summary | None:
-    """The summary of an evolution, None while it has not ended; raises `RunError` if edited."""
-    found = folder.summary()
-    if found is None:
+    """Return the summary of an evolution, None while it has not ended.
+
+    Raises `RunError`, naming the entry, if it was edited.
+    """
+    plain = folder.summary()
+    if plain is None:
         return None
     where = str(folder.file("summary.json"))
-    summary = check_kind(found, Summary, where, error=RunError)
-    check_intervals(summary, where)
-    _check_players(summary, where)
-    reference = summary["reference"]
+    summary = check_summary(plain, Summary, where)
+    _check_roles(summary, where)
     wanted = ("validation_images", "published", "notes")
-    if reference.get("given") and not all(name in reference for name in wanted):
+    if summary.reference.given and not all(name in plain["reference"] for name in wanted):
         raise RunError(f"{where}: reference: R is given, and {', '.join(wanted)} are not all there")
-    if summary["common_images"] > summary["test_images"]:
+    if summary.common_images > summary.test_images:
         raise RunError(f"{where}: common_images: more than there are test_images")
-    if "wall" not in summary["seconds"]:
+    if "wall" not in summary.seconds:
         raise RunError(f"{where}: seconds: 'wall' is missing")
     return summary
 
 
-def net_of(nets: Nets, name: str) -> NetResult:
-    """The results of the player `name`."""
-    return cast(dict[str, NetResult], nets)[name]
-
-
-def compared_net(nets: Nets, name: str) -> ComparedNet:
-    """The results of a player `name` other than R."""
-    return cast(dict[str, ComparedNet], nets)[name]
-
-
-def rate_of(net: ComparedNet, transfer: str, denominator: str = "headline") -> Rate:
-    """One of a player's transfer rates."""
-    return cast(dict[str, dict[str, Rate]], net)[transfer][denominator]
-
-
-def left_out_of(summary: Summary) -> dict[str, str]:
-    """Which of R2 and Rp there is not, and why."""
-    return dict(cast(dict[str, str], summary.get("left_out", {})))
-
-
-def _check_players(summary: Summary, where: str) -> None:
-    """R2 and Rp are there or left out, and what is said without them."""
-    for name in ("R2", "Rp"):
-        there, missing = name in summary["nets"], name in summary.get("left_out", {})
+def _check_roles(summary: Summary, where: str) -> None:
+    """R2 and Rp are there or left out, and the gaps fit that."""
+    for role in CONTROLS:
+        there, missing = role in summary.nets.roles, role in summary.left_out
         if there == missing:
-            told = "both there and left out" if there else "neither there nor left out"
-            raise RunError(f"{where}: nets: {name} is {told}")
-    if (summary["gap"] is None) == ("Rp" in summary["nets"]):
+            state = "both there and left out" if there else "neither there nor left out"
+            raise RunError(f"{where}: nets: {role} is {state}")
+    if (summary.gap is None) == ("Rp" in summary.nets.roles):
         raise RunError(f"{where}: gap: it is there if and only if Rp is among the nets")
-    if summary["gap"] is None and "penalty_gap" not in summary:
+    if summary.gap is None and summary.penalty_gap is None:
         raise RunError(f"{where}: penalty_gap is missing, which stands in for gap")
 
+
+# ------------------------------------------------------------------------------------- ledger
 
 OUTCOMES = {kind.__name__ for kind in get_args(Outcome)}
 _NEEDED = ("reference", "prepare", "baseline", "test")
@@ -233,8 +244,8 @@ _ARMS = {"reference", "baseline", "final", "judge"} | {
 }
 
 
-class CandidateRow(TypedDict):
-    """The payload of a candidate's trial."""
+class CandidateRow(Result, frozen=True, kw_only=True):
+    """The payload of a candidate's trial; without `epochs` it is one at trial budget."""
 
     genotype: dict[str, Any]
     genotype_key: str
@@ -243,35 +254,38 @@ class CandidateRow(TypedDict):
     operator: str
     generation: Count
     rung: Annotated[int, Meta(ge=0, le=1)]
-    epochs: NotRequired[Number]
-    identity: NotRequired[str]
-    reused: NotRequired[bool]
+    epochs: Number | None = None
+    identity: str = ""
+    reused: bool = False
 
 
-class Scores(Measured):
-    """What a trial measures beside what is drawn of it."""
+Loss = Annotated[float, Meta(ge=0, le=1e100)]
+
+
+class Curves(Result, frozen=True, kw_only=True):
+    """By epoch; None where nothing was measured."""
+
+    train_loss: list[Loss | None] = msgspec.field(default_factory=list)
+    val_acc: list[Share | None] = msgspec.field(default_factory=list)
+    penalty: list[Real | None] = msgspec.field(default_factory=list)
+
+
+class Scores(Measured, frozen=True, kw_only=True):
+    """The result of a trial."""
 
     cos: Cosine
     grad_norm: Amount
 
 
-class Curves(TypedDict, total=False):
-    """By epoch; None where nothing was measured."""
-
-    train_loss: list[Annotated[float, Meta(ge=0, le=1e100)] | None]
-    val_acc: list[Share | None]
-    penalty: list[Real | None]
-
-
-class Training(TypedDict):
+class Training(Result, frozen=True, kw_only=True):
     """The result of a net that is trained in full."""
 
-    curves: NotRequired[Curves]
+    curves: Curves = msgspec.field(default_factory=Curves)
     params: Count
     macs: Count
 
 
-class Prepared(TypedDict):
+class Prepared(Result, frozen=True, kw_only=True):
     """The result of preparing R."""
 
     gradients: Count
@@ -280,8 +294,8 @@ class Prepared(TypedDict):
     fooled: Share
 
 
-class Judged(TypedDict):
-    """The result of judging a net."""
+class NetEvaluated(Result, frozen=True, kw_only=True):
+    """The result of evaluating a net on test."""
 
     params: Count
     macs: Count
@@ -322,26 +336,26 @@ def check_rows(entries: Iterable[Entry], path: Path, own: Sequence[str] = ()) ->
 def _check_candidate(entry: Entry, fields: TrialId, where: str) -> None:
     row = check_kind(entry.payload, CandidateRow, f"{where}: payload", error=RunError)
     try:
-        key = Genotype.from_dict(row["genotype"]).key()
+        key = Genotype.from_dict(row.genotype).key()
     except ModelError as error:
         raise RunError(f"{where}: {error}") from None
-    if row["genotype_key"] != key or entry.key.split("/")[:2] != [key, str(row["rung"])]:
+    if row.genotype_key != key or entry.key.split("/")[:2] != [key, str(row.rung)]:
         raise RunError(f"{where}: its key is not that of its genotype, {key}")
-    named = replace(fields, number=row["number"], epochs=row.get("epochs"))
+    named = replace(fields, number=row.number, epochs=row.epochs)
     if named != fields:
         raise RunError(f"{where}: its payload is that of '{named}'")
-    if (row["rung"] == 1) != (fields.stage == "promotion"):
-        raise RunError(f"{where}: rung {row['rung']} is none of '{entry.arm}'")
-    if any(parent >= row["number"] for parent in row["parents"]):
-        raise RunError(f"{where}: its parents, {row['parents']}, do not come before it")
+    if (row.rung == 1) != (fields.stage == "promotion"):
+        raise RunError(f"{where}: rung {row.rung} is none of '{entry.arm}'")
+    if any(parent >= row.number for parent in row.parents):
+        raise RunError(f"{where}: its parents, {row.parents}, do not come before it")
 
 
-def _kind_of(fields: TrialId) -> type[Any]:
+def _kind_of(fields: TrialId) -> type[Result]:
     if fields.stage in (*_OF_CANDIDATES, "baseline"):
         return Scores
     if fields.stage == "prepare":
         return Prepared
-    return Judged if fields.stage == "test" else Training
+    return NetEvaluated if fields.stage == "test" else Training
 
 
 def _check_own(result: Mapping[str, object], own: Sequence[str], where: str) -> None:

@@ -14,7 +14,7 @@ from evolution.protocol.gallery import make_gallery, save_gallery
 from evolution.protocol.pipeline import Protocol
 from evolution.protocol.result import Event, Summary, check_rows, read_summary
 from evolution.protocol.roles import REFERENCE, SURROGATE, tested_nets
-from evolution.protocol.summary import summarise
+from evolution.protocol.summary import summarise, summary_json
 from evolution.protocol.workspace import Workspace, scratch_of
 from robustkit.compute import single_thread
 from robustkit.errors import RunError
@@ -28,13 +28,12 @@ DATA = "data.json"
 
 
 def evolve(
-    folder: RunFolder, on_trial: Callable[[Entry], None], scratch: Path | None = None
+    folder: RunFolder, on_entry: Callable[[Entry], None], scratch: Path | None = None
 ) -> Summary:
-    """Run until the summary is written; returns it. A finished run is left as it is.
+    """Run until the summary is written, and return it. A finished run is left as it is.
 
-    Its scratch lies in its folder, or in one of its own below the folder `scratch`.
-
-    The ledger is the cache and the resume point: whatever it holds is not computed again.
+    Its scratch lies in its folder, or in one of its own below the folder `scratch`. What the ledger
+    holds is not computed again.
     """
     finished = read_summary(folder)
     if finished is not None:
@@ -48,29 +47,28 @@ def evolve(
     ledger = Ledger.open(path) if begun else Ledger.create(path)
     with ledger, executor_of(folder.config) as executor:
         check_rows(ledger.trials(), path, sorted(space.config.own_measures()))
-        protocol = Protocol(space, executor, ledger, on_trial)
+        protocol = Protocol(space, executor, ledger, on_entry)
         protocol.run()
         folder.append_metrics({"event": "finished", "wall_seconds": time.monotonic() - start})
         wall = wall_seconds(folder)
         with single_thread():  # as in jobs: what is computed here is the same to the bit as well
             save_gallery(make_gallery(space, tested_nets(ledger.trials())), folder.file(GALLERY))
             summary = summarise(protocol, ledger, fooled_by(space), wall)
+            plain = summary_json(summary, protocol)
     space.clear_scratch()
-    folder.write_summary(summary)  # last: a run that has it has ended
-    told = read_summary(folder)
-    assert told is not None
-    return told
+    folder.write_summary(plain)  # last: a run that has it has ended
+    return summary
 
 
 def wall_seconds(folder: RunFolder) -> float:
-    """What all sessions of a run took, by its `metrics.jsonl`; raises `RunError` if edited."""
+    """Return the seconds of all sessions of a run; raises `RunError` if they were edited."""
     where = str(folder.file("metrics.jsonl"))
     events = check_kind(folder.metrics(), list[Event], where, error=RunError)
-    return sum(each.get("wall_seconds", 0.0) for each in events)
+    return sum(event.wall_seconds for event in events)
 
 
 def check_data(space: Workspace) -> None:
-    """Note what the data is when a run begins; raise `RunError` if it is other data later."""
+    """Note the digests of the data when a run begins; raise `RunError` if they differ later."""
     splits, path = space.splits, space.folder.file(DATA)
     digests = {name: getattr(splits, name).digest() for name in ("train", "val", "test")}
     if not os.path.lexists(path):
@@ -86,7 +84,7 @@ def check_data(space: Workspace) -> None:
 
 
 def fooled_by(space: Workspace) -> dict[str, NDArray[np.bool_]]:
-    """Which test images' adversarials fool the net they were made on, bool (N,).
+    """Return for which test images the adversarial fools the net it was made on, bool (N,).
 
     An image that this net gets wrong anyway was not needed to fool it.
     """

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evolution.genotype import Trial
+from evolution.protocol.result import Selected, Validation
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,15 @@ class Selection:
     threshold: AccuracyThreshold
     considered: int
 
-    def to_json(self) -> dict[str, object]:
-        """Return plain values for the summary."""
-        names = ("accuracy", "transfer", "cos_abs", "params", "macs")
-        return {
-            "number": self.trial.number,
-            "key": self.trial.candidate.genotype.key(),
-            "rule": self.threshold.rule,
-            "considered": self.considered,
-            "validation": {name: _values(self.trial)[name] for name in names},
-        }
+    def result(self) -> Selected:
+        """Return what the summary says of it."""
+        return Selected(
+            number=self.trial.number,
+            key=self.trial.candidate.genotype.key(),
+            rule=self.threshold.rule,
+            considered=self.considered,
+            validation=Validation.from_json(dict(_values(self.trial)), "validation"),
+        )
 
 
 def _values(trial: Trial) -> Mapping[str, float]:

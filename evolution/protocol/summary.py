@@ -19,24 +19,34 @@ from evolution.protocol.jobs import (
 )
 from evolution.protocol.pipeline import Protocol
 from evolution.protocol.reference import warnings_about
+from evolution.protocol.result import (
+    ComparedNet,
+    Measured,
+    NetResult,
+    Nets,
+    ReferenceResult,
+    Selections,
+    Summary,
+    TransferRates,
+)
 from evolution.protocol.roles import ROLES, TrialId, id_of, tested_nets
+from robustkit.models.cost import Cost
 from robustkit.runs import Entry, Ledger
 from robustkit.stats import Gap, paired_gap, pooled_rate, wilson
 
 Mask = NDArray[np.bool_]
-DENOMINATORS = ("headline", "fooling", "all")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`nets` by player, as in the summary; paired gaps; the common set.
+    """The `nets` by role, paired gaps, and the common set.
 
     `gap` is T(R→R') - T(R→E), None without R'; `search_gap` is T(R→RS) - T(R→E): evolution against
     random search; `penalty_gap` is T(R→E0) - T(R→E): the penalty, on the evolved architecture.
     `common` bool (N,): images that R and every training of every net compared classify correctly.
     """
 
-    nets: dict[str, dict[str, Any]]
+    nets: dict[str, NetResult]
     gap: Gap | None
     search_gap: Gap
     penalty_gap: Gap
@@ -48,11 +58,12 @@ def compare(
     surrogate_fooled: Mask,
     flipped_fooled: Mask,
     *,
+    sizes: Mapping[str, Cost],
     seed: int,
 ) -> Comparison:
     """Compare R with R2, R', E, E0 and RS; R2 and R' may be missing.
 
-    `evaluations` has the players' names for keys and one verdict per training, "R" exactly one.
+    `evaluations` has one per training by role, "R" exactly one, and `sizes` their cost.
     `surrogate_fooled`, `flipped_fooled` bool (N,) say which adversarials fool the net they were
     made on. Rates are over three denominators (methods §1): `headline` over the common set,
     `fooling` over those of it whose adversarial fools its source, `all` over all images.
@@ -61,23 +72,26 @@ def compare(
         [_stack(group, "correct").all(axis=0) for group in evaluations.values()]
     )
     (reference,) = evaluations["R"]
-    sources = {
-        "transfer_from_R": ("under_R", ~reference.under_own.numpy()),
-        "transfer_from_R_flipped": ("under_flipped", flipped_fooled),
-        "transfer_from_surrogate": ("under_surrogate", surrogate_fooled),
-    }
-    nets = {}
-    for name, group in evaluations.items():
-        nets[name] = _accuracies(group)
-        if name != "R":
-            for what, (field, fooled) in sources.items():
-                nets[name][what] = _rates(~_stack(group, field), fooled[None], common)
-            own_fooled = ~_stack(group, "under_own")
-            nets[name]["transfer_to_R"] = _rates(~_stack(group, "R_under_own"), own_fooled, common)
-        nets[name] |= _gradients(group)
+    source_fooled = ~reference.under_own.numpy()
+    nets: dict[str, NetResult] = {}
+    for role, group in evaluations.items():
+        measures = _measures(group, sizes[role])
+        if role == "R":
+            nets[role] = NetResult(**measures)
+            continue
+        own_fooled = ~_stack(group, "under_own")
+        nets[role] = ComparedNet(
+            **measures,
+            transfer_from_R=_rates(group, "under_R", source_fooled[None], common),
+            transfer_from_R_flipped=_rates(group, "under_flipped", flipped_fooled[None], common),
+            transfer_from_surrogate=_rates(
+                group, "under_surrogate", surrogate_fooled[None], common
+            ),
+            transfer_to_R=_rates(group, "R_under_own", own_fooled, common),
+        )
 
-    def gap(name: str) -> Gap:
-        wrong = [~_stack(evaluations[each], "under_R")[:, common] for each in (name, "E")]
+    def gap(role: str) -> Gap:
+        wrong = [~_stack(evaluations[each], "under_R")[:, common] for each in (role, "E")]
         return paired_gap(wrong[0], wrong[1], seed=seed)
 
     published = gap("Rp") if "Rp" in evaluations else None
@@ -85,107 +99,120 @@ def compare(
 
 
 def _stack(group: Sequence[NetEvaluation], field: str) -> Mask:
-    """One field of several verdicts, bool (S,N)."""
-    return np.stack([getattr(metrics, field).numpy() for metrics in group])
+    """Return one field of several evaluations, bool (S,N)."""
+    return np.stack([getattr(evaluation, field).numpy() for evaluation in group])
 
 
-def _rates(wrong: Mask, fooled: Mask, common: Mask) -> dict[str, dict[str, Any]]:
-    """The share of `wrong` (S,N) under the three denominators; `fooled` is (1,N) or (S,N)."""
+def _rates(group: Sequence[NetEvaluation], field: str, fooled: Mask, common: Mask) -> TransferRates:
+    """Return the share of images that are not right by `field`; `fooled` is (1,N) or (S,N)."""
+    wrong = ~_stack(group, field)
     whole = np.ones_like(wrong)
-    among = {"headline": whole & common, "fooling": whole & common & fooled, "all": whole}
-    return {name: pooled_rate(wrong, among[name]).to_json() for name in DENOMINATORS}
+    return TransferRates(
+        headline=pooled_rate(wrong, whole & common),
+        fooling=pooled_rate(wrong, whole & common & fooled),
+        all=pooled_rate(wrong, whole),
+    )
 
 
-def _accuracies(group: Sequence[NetEvaluation]) -> dict[str, Any]:
+def _measures(group: Sequence[NetEvaluation], size: Cost) -> dict[str, Any]:
+    """Return the fields of `NetResult`, over a role's trainings."""
     clean = _stack(group, "correct").mean(axis=1)
     robust = (_stack(group, "correct") & _stack(group, "under_own")).mean(axis=1)
+    cosines = torch.cat([evaluation.cosine for evaluation in group])
     return {
         "clean_acc": float(clean.mean()),
-        "clean_acc_by_seed": [float(each) for each in clean],
+        "clean_acc_by_seed": [float(share) for share in clean],
         "whitebox_acc": float(robust.mean()),
-    }
-
-
-def _gradients(group: Sequence[NetEvaluation]) -> dict[str, float | None]:
-    cosines = torch.cat([metrics.cosine for metrics in group])
-    return {
         "cos_mean": mean_or_none(cosines),
         "cos_abs_mean": mean_or_none(cosines.abs()),
-        "grad_norm_mean": mean_or_none(torch.cat([metrics.norm for metrics in group])),
+        "grad_norm_mean": mean_or_none(torch.cat([evaluation.norm for evaluation in group])),
         "zero_gradients": float(torch.isnan(cosines).double().mean()),
+        "params": size.params,
+        "macs": size.macs,
+        "seeds": len(group),
     }
 
 
 def summarise(
-    protocol: Protocol, ledger: Ledger, fooled: Mapping[str, Any], wall: float
-) -> dict[str, Any]:
+    protocol: Protocol, ledger: Ledger, fooled: Mapping[str, Mask], wall: float
+) -> Summary:
     """Return the results of a finished run; all but `seconds` depend on the config alone.
 
-    `fooled` holds bool (N,) arrays "surrogate" and "flipped"; `wall` is in seconds. `left_out` has
-    the roles that there are not, with the reason; `gap` is None without R'.
+    `fooled` holds bool (N,) arrays "surrogate" and "flipped"; `wall` is in seconds.
     """
-    entries = ledger.trials()
-    names = tested_nets(entries)
-    run, images = protocol.space.folder.path, len(protocol.space.splits.test)
+    entries, space = ledger.trials(), protocol.space
+    names, ids = tested_nets(entries), {entry.id: id_of(entry) for entry in entries}
+    run, images = space.folder.path, len(space.splits.test)
     evaluations = {
         role: [load_evaluation(evaluation_path(run, name), images) for name in names[role]]
         for role in ROLES
         if role not in protocol.reference.left_out
     }
-    comparison = compare(
-        evaluations, fooled["surrogate"], fooled["flipped"], seed=protocol.config.seed
-    )
-    ids = {entry.id: id_of(entry) for entry in entries}
-    sizes = {
-        ids[entry.id].net: entry.result or {} for entry in entries if ids[entry.id].stage == "test"
+    costs = {
+        ids[entry.id].net: Cost(entry.result["params"], entry.result["macs"])
+        for entry in entries
+        if ids[entry.id].stage == "test" and entry.result is not None
     }
-    for role, net in comparison.nets.items():
-        size = sizes[names[role][0]]
-        net |= {"params": size["params"], "macs": size["macs"], "seeds": len(names[role])}
-    accuracy = wilson(protocol.prepared["accuracy"], len(protocol.space.splits.val))
+    comparison = compare(
+        evaluations,
+        fooled["surrogate"],
+        fooled["flipped"],
+        sizes={role: costs[names[role][0]] for role in evaluations},
+        seed=protocol.config.seed,
+    )
+    accuracy = wilson(protocol.prepared["accuracy"], len(space.splits.val))
     searched = [entry for entry in entries if ids[entry.id].stage == "search"]
-    lower = [entry for entry in entries if ids[entry.id].stage == "rung"]
-    return {
-        "trials": len(searched),
-        "trials_by_arm": dict(Counter(entry.arm for entry in searched)),
-        "trials_on_lower_rungs": len(lower),
-        "trials_from_cache": len(searched) - len({entry.key for entry in searched}),
-        "outcomes": dict(sorted(Counter(entry.outcome for entry in searched).items())),
-        "nets": comparison.nets,
-        "gap": None if comparison.gap is None else comparison.gap.to_json(),
-        "search_gap": comparison.search_gap.to_json(),
-        "penalty_gap": comparison.penalty_gap.to_json(),
-        "left_out": dict(protocol.reference.left_out),
-        "warnings": warnings_about(
-            accuracy,
-            protocol.space.splits.train.num_classes,
-            protocol.reference.published,
+    return Summary(
+        trials=len(searched),
+        trials_by_arm=dict(Counter(entry.arm for entry in searched)),
+        trials_on_lower_rungs=sum(fields.stage == "rung" for fields in ids.values()),
+        trials_from_cache=len(searched) - len({entry.key for entry in searched}),
+        outcomes=dict(sorted(Counter(entry.outcome for entry in searched).items())),
+        nets=Nets.from_json({role: n.to_json() for role, n in comparison.nets.items()}, "nets"),
+        gap=comparison.gap,
+        search_gap=comparison.search_gap,
+        penalty_gap=comparison.penalty_gap,
+        left_out=dict(protocol.reference.left_out),
+        warnings=warnings_about(
+            accuracy, space.splits.train.num_classes, protocol.reference.published
         ),
-        "common_images": int(comparison.common.sum()),
-        "test_images": len(comparison.common),
-        "data": protocol.space.splits.name,
-        "data_digest": protocol.space.splits.test.digest(),
-        "reference": protocol.prepared
-        | {
-            "given": protocol.reference.given,
-            "validation_images": accuracy.n,
-            "published": protocol.reference.published,
-            "notes": list(protocol.reference.notes),
+        common_images=int(comparison.common.sum()),
+        test_images=len(comparison.common),
+        data=space.splits.name,
+        data_digest=space.splits.test.digest(),
+        reference=ReferenceResult.from_json(
+            protocol.prepared
+            | {
+                "given": protocol.reference.given,
+                "validation_images": accuracy.n,
+                "published": protocol.reference.published,
+                "notes": protocol.reference.notes,
+            },
+            "reference",
+        ),
+        baseline={
+            name: Measured.from_json(result, name) for name, result in protocol.baseline.items()
         },
-        "baseline": {
-            name: {key: value for key, value in result.items() if key != "curves"}
-            for name, result in sorted(protocol.baseline.items())
-        },
-        "selection": {
-            role: selection.to_json() for role, selection in sorted(protocol.selections.items())
-        },
-        "failed_finalists": [
+        selection=Selections(**{role: each.result() for role, each in protocol.selections.items()}),
+        failed_finalists=[
             entry.id
             for entry in entries
             if ids[entry.id].stage == "final" and entry.outcome != "Ok"
         ],
-        "seconds": seconds_by_phase(entries) | {"wall": wall},
+        seconds=seconds_by_phase(entries) | {"wall": wall},
+    )
+
+
+def summary_json(summary: Summary, protocol: Protocol) -> dict[str, Any]:
+    """Return the values of `summary.json`, with all that the trials of R's architecture measured.
+
+    Among them are the user's own objectives, which no type names.
+    """
+    baseline = {
+        name: {key: value for key, value in result.items() if key != "curves"}
+        for name, result in sorted(protocol.baseline.items())
     }
+    return summary.to_json() | {"baseline": baseline}
 
 
 def seconds_by_phase(entries: Sequence[Entry]) -> dict[str, float]:

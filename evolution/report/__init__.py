@@ -1,8 +1,7 @@
 """The report of an evolution run: `report.html`, drawn from the finished run folder alone.
 
-Part of `evolution.protocol`, on `robustkit.report`. `evidence` reads the folder, `page` puts
-the sections together, and every other file is one of them or a piece that several share. Texts
-follow the figures: a claim is made only where its interval allows it.
+`run_data` reads the folder, `page` puts the sections together, and every other module is one of
+them or shared by several. A sentence claims a difference only where its interval allows it.
 """
 
 from evolution.report.page import write_report

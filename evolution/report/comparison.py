@@ -1,21 +1,18 @@
-"""The comparison of all nets: every rate with its interval and the number of images behind it."""
+"""The comparison of all nets: every rate with its interval and its number of images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from markupsafe import Markup
 
-from evolution.protocol.result import ComparedNet, Nets, Summary, compared_net, net_of, rate_of
+from evolution.protocol.result import ComparedNet, Nets, Summary
 from evolution.report.format import compact, rate_text, share
 from robustkit.report import PALETTE, Section, figure, house_style, percent, svg, table
-from robustkit.runs.summaries import Rate
-from robustkit.stats import wilson
+from robustkit.stats import Rate, wilson
 
 BLUE, ORANGE, GREEN, RED, VIOLET, GREY = PALETTE
 
-PLAYERS = ("R", "R2", "Rp", "E", "E0", "RS")
 SHOWN = {"R": "R", "R2": "R2", "Rp": "R′", "E": "E", "E0": "E0", "RS": "RS", "S": "S"}
 COLOURS = {"R": GREY, "R2": VIOLET, "Rp": RED, "E": BLUE, "E0": GREEN, "RS": ORANGE, "S": GREY}
 MEANINGS = {
@@ -41,30 +38,25 @@ SOURCES = {
 DENOMINATORS = ("headline", "fooling", "all")
 
 
-def present(nets: Iterable[str]) -> list[str]:
-    """The players among `nets`, in their usual order; R2 and R′ may have been left out."""
-    return [name for name in PLAYERS if name in set(nets)]
-
-
 MARKS = {"headline": "o", "fooling": "s", "all": "D"}
 
 
 def comparison_section(summary: Summary) -> Section:
-    """Tables of all figures, and the transfer rates as a chart."""
-    nets = summary["nets"]
+    """Return tables of all results, and the transfer rates as a chart."""
+    nets = summary.nets
     html = [
-        _nets_table(nets, summary["test_images"]),
+        _nets_table(nets, summary.test_images),
         figure(
             _chart(nets),
-            "Share of adversarials that mislead each net, with 95 % Wilson intervals. Filled dots: "
-            "headline; open squares: fooling; open diamonds: all. Point at a mark for its figures.",
+            "Share of adversarials that fool each net, with 95 % Wilson intervals. Filled dots: "
+            "headline; open squares: fooling; open diamonds: all. Point at a mark for its values.",
         ),
         Markup("<h3>Transfer, in all three denominators</h3>"),
         _transfer_table(nets),
     ]
     note = (
-        f"Every net is judged on the same {summary['test_images']:,} test images; "
-        f"{summary['common_images']:,} of them are classified correctly by every training of every "
+        f"Every net is evaluated on the same {summary.test_images:,} test images; "
+        f"{summary.common_images:,} of them are classified correctly by every training of every "
         "net. Lower transfer is better; higher accuracy is better."
     )
     return Section("comparison", "Comparison", Markup("\n").join(html), note)
@@ -84,20 +76,20 @@ def _nets_table(nets: Nets, images: int) -> Markup:
         "seeds",
     )
     rows = []
-    players = present(nets)
-    for name in players:
-        net = net_of(nets, name)
-        first = None if name == "R" else rate_of(compared_net(nets, name), "transfer_from_R")
+    roles = nets.roles
+    for name in roles:
+        net = nets.of(name)
+        first = None if name == "R" else nets.compared(name).rate("transfer_from_R")
         rows.append(
             (
                 SHOWN[name],
-                _accuracy(net["clean_acc"], images),
-                _accuracy(net["whitebox_acc"], images),
+                _accuracy(net.clean_acc, images),
+                _accuracy(net.whitebox_acc, images),
                 _stacked(first) if first else "–",
-                *map(_decimal, (net["cos_mean"], net["cos_abs_mean"], net["grad_norm_mean"])),
-                compact(net["params"]),
-                compact(net["macs"]),
-                net["seeds"],
+                *map(_decimal, (net.cos_mean, net.cos_abs_mean, net.grad_norm_mean)),
+                compact(net.params),
+                compact(net.macs),
+                net.seeds,
             )
         )
     caption = (
@@ -105,9 +97,9 @@ def _nets_table(nets: Nets, images: int) -> Markup:
         "means over seeds with 95 % Wilson intervals; cosines and norms of input gradients, means "
         "over images and seeds."
     )
-    strong = [players.index("E")]
+    strong = [roles.index("E")]
     meanings = Markup("; ").join(
-        Markup("<b>{}</b> {}").format(SHOWN[name], MEANINGS[name]) for name in players
+        Markup("<b>{}</b> {}").format(SHOWN[name], MEANINGS[name]) for name in roles
     )
     return table(headers, rows, caption=caption, strong=strong) + Markup(
         "<p><small>{}.</small></p>"
@@ -115,11 +107,11 @@ def _nets_table(nets: Nets, images: int) -> Markup:
 
 
 def _transfer_table(nets: Nets) -> Markup:
-    pairs = [(source, name) for source in SOURCES for name in present(nets)[1:]]
+    pairs = [(source, name) for source in SOURCES for name in nets.roles[1:]]
     rows = [
         (
             ARROWS[source].format(SHOWN[name]),
-            *(_cell(rate_of(compared_net(nets, name), source, each)) for each in DENOMINATORS),
+            *(_cell(nets.compared(name).rate(source, each)) for each in DENOMINATORS),
         )
         for source, name in pairs
     ]
@@ -132,21 +124,21 @@ def _transfer_table(nets: Nets) -> Markup:
 
 
 def _cell(rate: Rate) -> Markup:
-    if rate["rate"] is None:
+    if rate.value is None:
         return Markup("–")
-    return percent(rate["rate"], rate["low"], rate["high"], rate["n"])
+    return percent(rate.value, rate.low, rate.high, rate.n)
 
 
 def _stacked(rate: Rate) -> Markup:
     """A rate with its interval below, so that a wide table stays readable."""
-    low, high = rate["low"], rate["high"]
+    low, high = rate.low, rate.high
     if low is None or high is None:
         return Markup("–")
     return Markup("{}<br><small>[{}, {}], n = {}</small>").format(
-        percent(rate["rate"]),
+        percent(rate.value),
         f"{100 * low:.1f}",
         f"{100 * high:.1f}",
-        f"{rate['n']:,}",
+        f"{rate.n:,}",
     )
 
 
@@ -165,14 +157,14 @@ def _decimal(value: float | None) -> str:
 def _chart(nets: Nets) -> Markup:
     from matplotlib.figure import Figure
 
-    tips, others = {}, present(nets)[1:]
+    tips, others = {}, nets.roles[1:]
     with house_style():
         drawing = Figure(figsize=(10, 3.3), layout="constrained")
         panels = drawing.subplots(1, len(SOURCES), sharey=True)
         for axes, (source, title) in zip(panels, SOURCES.items(), strict=True):
             for row, name in enumerate(others):
                 for shift, kind in zip((-0.2, 0.06, 0.26), DENOMINATORS, strict=True):
-                    rate = rate_of(compared_net(nets, name), source, kind)
+                    rate = nets.compared(name).rate(source, kind)
                     gid = f"{source}-{name}-{kind}"
                     if _mark(axes, rate, row + shift, name, kind, gid):
                         tips[gid] = f"{SHOWN[name]}, {title}\n{kind}: {rate_text(rate)}"
@@ -185,8 +177,8 @@ def _chart(nets: Nets) -> Markup:
 
 
 def _mark(axes: Any, rate: Rate, y: float, name: str, kind: str, gid: str) -> bool:
-    """A dot with its interval, quieter unless it is the headline's; return whether there is one."""
-    middle, low, high = rate["rate"], rate["low"], rate["high"]
+    """Draw a rate and its interval, paler unless the headline; return whether there is one."""
+    middle, low, high = rate.value, rate.low, rate.high
     if middle is None or low is None or high is None:
         return False
     first = kind == "headline"
@@ -212,32 +204,32 @@ FINE, DOUBTFUL = "fine", "doubtful"
 
 
 def checks_section(summary: Summary) -> Section:
-    """The checks without which figures about robustness are no evidence (Croce & Hein 2020)."""
-    nets = summary["nets"]
+    """Return the checks that evidence of robustness has to pass (Croce & Hein 2020)."""
+    nets = summary.nets
     rows = [_attack(summary), _black_box(nets)]
-    rows += [_zero_gradients(nets), _flipped(nets["E"]), _surrogate(nets)]
+    rows += [_zero_gradients(nets), _flipped(nets.E), _surrogate(nets)]
     note = (
         "A net can seem to resist transfer because its gradients vanish, because the attack is "
-        "weak, or because it answers R's gradient with the opposite sign."
+        "weak, or because its gradient has the opposite sign of R's."
     )
-    html = table(("check", "verdict", "measured"), rows)
-    return Section("checks", "Can the figures be trusted?", html, note)
+    html = table(("check", "result", "measured"), rows)
+    return Section("checks", "Checks of the evaluation", html, note)
 
 
 def _attack(summary: Summary) -> Row:
-    fooled = summary["reference"].get("fooled")
+    fooled = summary.reference.fooled
     weak = fooled is None or fooled < 0.9
     measured = f"{share(fooled)} of R's own adversarials on validation fool R"
-    return ("the attack works on R itself", _verdict(weak), measured)
+    return ("the attack works on R itself", _state(weak), measured)
 
 
 def _black_box(nets: Nets) -> Row:
-    """A net must not do worse under another's adversarials than under its own."""
+    """No net may be less accurate on R's adversarials than on its own."""
     right = {}
-    for name in present(nets)[1:]:
-        transfer = rate_of(compared_net(nets, name), "transfer_from_R", "all")["rate"]
+    for name in nets.roles[1:]:
+        transfer = nets.compared(name).rate("transfer_from_R", "all").value
         right[name] = (
-            net_of(nets, name)["whitebox_acc"],
+            nets.of(name).whitebox_acc,
             1.0 if transfer is None else 1 - transfer,
         )
     masked = any(own > other for own, other in right.values())
@@ -245,43 +237,41 @@ def _black_box(nets: Nets) -> Row:
     measured = f"accuracy under its own and under R's: {'; '.join(each)}"
     return (
         "every net is hurt more by its own adversarials than by R's",
-        _verdict(masked),
+        _state(masked),
         measured,
     )
 
 
 def _zero_gradients(nets: Nets) -> Row:
-    zeros = {name: net_of(nets, name).get("zero_gradients") or 0.0 for name in present(nets)}
+    zeros = {name: nets.of(name).zero_gradients or 0.0 for name in nets.roles}
     most = max(zeros, key=lambda name: zeros[name])
     worst = zeros[most]
     measured = f"at most {share(worst)} of the gradients are zero ({SHOWN[most]})"
     if worst == 0:
         measured = "no gradient of any net is zero"
-    return ("input gradients do not vanish", _verdict(worst > 0.05), measured)
+    return ("input gradients do not vanish", _state(worst > 0.05), measured)
 
 
 def _flipped(evolved: ComparedNet) -> Row:
-    """A net driven to a cosine of -1 is fooled by the opposite step."""
-    flipped = evolved["transfer_from_R_flipped"]["headline"]
-    turned, plain = flipped["rate"], evolved["transfer_from_R"]["headline"]["rate"]
+    """A net with a cosine of -1 is fooled by the opposite step."""
+    flipped = evolved.transfer_from_R_flipped.headline
+    turned, plain = flipped.value, evolved.transfer_from_R.headline.value
     bad = turned is None or plain is None or turned > max(plain, 0.05)
-    title = "E has not merely turned R's gradient round"
+    title = "E has not merely reversed R's gradient"
     measured = f"transfer from the flipped gradient: {rate_text(flipped)}"
-    return (title, _verdict(bad), measured)
+    return (title, _state(bad), measured)
 
 
 def _surrogate(nets: Nets) -> Row:
-    """What was learnt against R should hold against a net that took no part in the penalty."""
-    other = "Rp" if "Rp" in nets else "E0"
-    rates = {
-        name: rate_of(compared_net(nets, name), "transfer_from_surrogate") for name in (other, "E")
-    }
-    low, high = rates["E"]["low"], rates[other]["high"]
+    """Adversarials of a net that took no part in the penalty should not transfer more to E."""
+    other = "Rp" if "Rp" in nets.roles else "E0"
+    rates = {name: nets.compared(name).rate("transfer_from_surrogate") for name in (other, "E")}
+    low, high = rates["E"].low, rates[other].high
     worse = low is None or high is None or low > high
     measured = f"E {rate_text(rates['E'])}; {SHOWN[other]} {rate_text(rates[other])}"
-    title = f"E is no easier prey for a surrogate than {SHOWN[other]}"
-    return (title, _verdict(worse), measured)
+    title = f"the surrogate's adversarials fool E no more than {SHOWN[other]}"
+    return (title, _state(worse), measured)
 
 
-def _verdict(doubtful: bool) -> str:
+def _state(doubtful: bool) -> str:
     return DOUBTFUL if doubtful else FINE

@@ -1,4 +1,4 @@
-"""Architectures and figures in words, as tips and tables say them."""
+"""Architectures and values as text, for tips and tables."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from evolution.protocol.result import Measured
 from robustkit.models import Block
 from robustkit.models.blueprint import Head
 from robustkit.models.resolve import is_file
-from robustkit.runs.summaries import Rate
+from robustkit.stats import Rate
 
 
 def block_name(block: Block) -> str:
-    """What a block does: `separable 5×5`."""
+    """Return the kind and size of a block: `separable 5×5`."""
     if block.kind == "identity":
         return "identity"
     size = f"{block.kernel}×{block.kernel}"
@@ -26,14 +26,14 @@ def block_name(block: Block) -> str:
 
 
 def block_size(block: Block) -> str:
-    """A block's channels and stride, where they say anything: `32 channels, stride 2`."""
+    """Return a block's channels and stride, where it has them: `32 channels, stride 2`."""
     channels = f"+{block.channels}" if block.kind == "dense" else str(block.channels)
     parts = [] if block.kind in ("pool", "identity") else [f"{channels} channels"]
     return ", ".join([*parts, *(["stride 2"] if block.stride == 2 else [])])
 
 
 def block_style(block: Block) -> str:
-    """A block's normalisation and activation; empty for blocks that have neither."""
+    """Return a block's normalisation and activation; empty for blocks that have neither."""
     if block.kind in ("pool", "identity"):
         return ""
     norm = "no norm" if block.norm == "none" else f"{block.norm} norm"
@@ -41,7 +41,7 @@ def block_style(block: Block) -> str:
 
 
 def activation(name: str) -> str:
-    """An activation as its papers write it."""
+    """Return an activation as its papers write it."""
     return {
         "relu": "ReLU",
         "leaky_relu": "leaky ReLU",
@@ -52,13 +52,13 @@ def activation(name: str) -> str:
 
 
 def head_lines(head: Head) -> list[str]:
-    """What turns the last maps into logits, step by step."""
+    """Return the head's steps from the last maps to the logits."""
     hidden = [f"{head.hidden} hidden · {activation(head.activation)}"] if head.hidden else []
     return ["global average" if head.pool == "avg" else "flatten", ", ".join([*hidden, "linear"])]
 
 
 def architecture_lines(genotype: Genotype) -> list[str]:
-    """The expressed network, a line per block and one for the head."""
+    """Return the expressed network, a line per block and one for the head."""
     blueprint = genotype.blueprint()
     lines = []
     for node, block in enumerate(blueprint.blocks, start=1):
@@ -72,7 +72,7 @@ def architecture_lines(genotype: Genotype) -> list[str]:
 
 
 def brief(genotype: Genotype) -> str:
-    """The kinds of an architecture's blocks in order: `conv, 3 × residual`."""
+    """Return the kinds of an architecture's blocks in order: `conv, 3 × residual`."""
     kinds: list[tuple[str, int]] = []
     for block in genotype.blueprint().blocks:
         kind = f"{block.pool} pool" if block.kind == "pool" else block.kind
@@ -84,31 +84,31 @@ def brief(genotype: Genotype) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share in [0,1] as plain text: `41.2 %`, a dash for None."""
+    """Return a share in [0,1] as plain text: `41.2 %`, a dash for None."""
     return "–" if value is None else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def rate_text(rate: Rate) -> str:
-    """A rate of the summary as plain text, with its interval and n."""
-    low, high = rate["low"], rate["high"]
+    """Return a rate as plain text, with its interval and n."""
+    low, high = rate.low, rate.high
     if low is None or high is None:
         return "no image to count (n = 0)"
     span = f"[{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{share(rate['rate'])} {span}, n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{rate['n']:,}"
+    return f"{share(rate.value)} {span}, n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{rate.n:,}"
 
 
 def measures_text(result: Measured) -> str:
-    """What a trial measured on validation, in two lines."""
+    """Return a trial's measures on validation, in two lines."""
     return (
-        f"accuracy {share(result['accuracy'])}, "
-        f"transfer {share(result['transfer'])} (n = {result['transfer_n']:,})\n"
-        f"|cos| {result['cos_abs']:.3f}, {result['params']:,} parameters, "
-        f"{compact(result['macs'])} MACs"
+        f"accuracy {share(result.accuracy)}, "
+        f"transfer {share(result.transfer)} (n = {result.transfer_n:,})\n"
+        f"|cos| {result.cos_abs:.3f}, {result.params:,} parameters, "
+        f"{compact(result.macs)} MACs"
     )
 
 
 def compact(count: float) -> str:
-    """A large count in a few characters: `1.45 M`."""
+    """Return a large count in a few characters: `1.45 M`."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(count) >= size:
             return f"{count / size:.3g} {unit}"
@@ -116,10 +116,10 @@ def compact(count: float) -> str:
 
 
 def reference_name(spec: str) -> str:
-    """A reference as a title calls it: files by their names alone."""
+    """Return a reference for a title: files by their names alone."""
     return Path(spec).stem if is_file(spec) else re.sub(r"[^?&=:]*/", "", spec)
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 trial`, `2 trials`."""
+    """`1 entry`, `2 entries`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

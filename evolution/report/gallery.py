@@ -1,4 +1,4 @@
-"""Adversarial images of R: what each net says to them, and where each net looks."""
+"""Adversarial images of R, each net's predictions for them, and its input gradients."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SIDE = 92  # pixels of the page
 
 
 def gallery_section(evidence: Evidence) -> Section:
-    """A row per image: clean, adversarial, the difference, and a map for R, R′ and E each."""
-    players = _players(evidence)
-    control = players[1]
+    """Return a row per image: clean, adversarial, difference, a map for R, R′ and E each."""
+    roles = _roles(evidence)
+    control = roles[1]
     note = (
         f"Test images that R, {control} and E classify correctly and whose adversarial fools R, "
-        f"first those that fool {control} and not E: chosen to show the difference, so no fair "
+        f"first those that fool {control} and not E: selected to show the difference, so no fair "
         "sample of it. "
         "The maps show where the input gradient of each net is large on the clean image."
     )
@@ -40,13 +40,13 @@ def gallery_section(evidence: Evidence) -> Section:
     name = _namer(evidence.classes)
     rows = Markup().join(_row(evidence, index, name) for index in range(count))
     headers = ["clean image", "adversarial of R", "difference"]
-    headers += [f"where {player} looks" for player in players]
+    headers += [f"gradient of {role}" for role in roles]
     head = Markup().join(Markup('<th scope="col">{}</th>').format(each) for each in headers)
     caption = (
         f"Attack: {evidence.config.attack}, {evidence.config.norm}, ε = "
-        f"{eps_text(evidence.config.eps)} in units of images in [0,1]. Below each map: what the "
-        "net says to the clean image and to the adversarial, and the cosine of its gradient with "
-        f"R's. {control} and E are the first of their trainings."
+        f"{eps_text(evidence.config.eps)} in units of images in [0,1]. Below each map: the "
+        "net's predictions for the clean image and for the adversarial, and the cosine of its "
+        f"gradient with R's. {control} and E are the first of their trainings."
     )
     whole = Markup(
         '<div class="scroll"><table><caption>{}</caption><thead><tr>{}</tr></thead>'
@@ -55,9 +55,9 @@ def gallery_section(evidence: Evidence) -> Section:
     return Section("gallery", "Adversarial images", whole.format(caption, head, rows), note)
 
 
-def _players(evidence: Evidence) -> list[str]:
-    """The nets of the gallery as they are called, in order."""
-    return [SHOWN[name] for name in shown_nets(evidence.summary["nets"])]
+def _roles(evidence: Evidence) -> list[str]:
+    """Return the displayed roles of the gallery's nets, in order."""
+    return [SHOWN[name] for name in shown_nets(evidence.summary.nets.roles)]
 
 
 def _row(evidence: Evidence, index: int, name: Callable[[int], str]) -> Markup:
@@ -75,14 +75,14 @@ def _row(evidence: Evidence, index: int, name: Callable[[int], str]) -> Markup:
             Markup("× {}<br>at most {}").format(factor, eps_text(largest)),
         ),
     ]
-    for net, player in enumerate(_players(evidence)):
+    for net, role in enumerate(_roles(evidence)):
         before = int(shown.predicted[net, index])
         after = int(shown.predicted_adversarial[net, index])
         said = _said(name, truth, before, after)
         cosine = _cosine(shown.gradients[net, index], shown.gradients[0, index]) if net else None
         below = said if cosine is None else said + Markup("<br>cos {:+.2f}").format(cosine)
         picture_of = gradient_picture(shown.gradients[net, index])
-        cells.append(_cell(picture_of, f"where {player} looks", below))
+        cells.append(_cell(picture_of, f"gradient of {role}", below))
     return Markup("<tr>") + Markup().join(cells) + Markup("</tr>")
 
 

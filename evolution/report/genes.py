@@ -1,4 +1,4 @@
-"""Which genes go with low transfer, with accuracy and with orthogonal gradients."""
+"""Rank correlations of genes with transfer, accuracy and orthogonal gradients."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Sample = dict[tuple[str, Feature], GeneEffect]
 
 
 def genes_section(evidence: Evidence) -> Section:
-    """Rank correlations of genes with a trial's measures, over all networks and the sampled ones.
+    """Return rank correlations of genes with measures, over all networks and the sampled ones.
 
     The networks of the random search are shown on their own as well: no selection has made their
     genes travel together.
     """
     samples = {
-        "all networks": _sample(evidence.entries),
-        "random search only": _sample(evidence.of("random")),
+        "all networks": _sample(evidence.trials),
+        "random search only": _sample(evidence.trials_of("random")),
     }
     note = (
         "Spearman's rank correlation with 95 % bootstrap intervals. These are associations within "
@@ -35,8 +35,8 @@ def genes_section(evidence: Evidence) -> Section:
     )
     everything = samples["all networks"]
     if not everything:
-        few = "Too few different networks were scored to say anything about genes (8 are needed)."
-        return Section("genes", "Which genes go with what", Markup(f"<p>{few}</p>"), note)
+        few = "Too few different networks were evaluated to correlate genes (8 are needed)."
+        return Section("genes", "Genes and measures", Markup(f"<p>{few}</p>"), note)
     features = _strongest(everything)
     caption = (
         "Left of zero: more of the gene goes with less of the measure. For transfer and |cos| that "
@@ -45,13 +45,13 @@ def genes_section(evidence: Evidence) -> Section:
     )
     details = Markup("<details><summary>All correlations as a table</summary>{}</details>")
     html = figure(_drawn(samples, features), caption) + details.format(_table(everything))
-    return Section("genes", "Which genes go with what", html, note)
+    return Section("genes", "Genes and measures", html, note)
 
 
-def _sample(entries: Sequence[CandidateTrial]) -> Sample:
+def _sample(trials: Sequence[CandidateTrial]) -> Sample:
     networks = [
         (group[0].candidate.genotype, {name: group[0].value(name) for name in METRICS})
-        for group in distinct([entry for entry in entries if entry.result is not None])
+        for group in distinct([trial for trial in trials if trial.result is not None])
         if group[0].result is not None
     ]
     effects = gene_effects(networks, tuple(METRICS))

@@ -1,4 +1,4 @@
-"""The chosen architectures as graphs: blocks from the image down to the logits."""
+"""The selected architectures as graphs: blocks from the image down to the logits."""
 
 from __future__ import annotations
 
@@ -102,14 +102,14 @@ TOP = 34
 
 
 def graph_section(evidence: Evidence) -> Section:
-    """The graph of E and, where it is another one, of the random search's best."""
+    """Return the graph of E and, where it is another one, of RS."""
     channels, side = evidence.gallery.clean.shape[1:3]
     shape = Maps(int(channels), int(side))
-    evolved, sampled = evidence.chosen("E"), evidence.chosen("RS")
+    evolved, sampled = evidence.selected("E"), evidence.selected("RS")
     drawings = [_labelled(evolved.candidate.genotype, shape, "E, evolved", COLOURS["E"])]
     note = "E0 is the same architecture trained without the penalty."
     if sampled.key == evolved.key:
-        note += " The random search chose this architecture as well."
+        note += " The random search selected this architecture as well."
     else:
         drawings.append(
             _labelled(sampled.candidate.genotype, shape, "RS, random search", COLOURS["RS"])
@@ -126,7 +126,7 @@ def graph_section(evidence: Evidence) -> Section:
     found = "" if evolved.result is None else measures_text(evolved.result).replace("\n", ", ")
     if found:
         html += Markup("<p><small>E as a trial, on validation: {}.</small></p>").format(found)
-    return Section("graph", "The winner's architecture", html, note)
+    return Section("graph", "The architecture of E", html, note)
 
 
 def _labelled(genotype: Genotype, shape: Maps, title: str, colour: str) -> Markup:
@@ -194,11 +194,11 @@ def _edges(wiring: Wiring, rows: dict[int, int]) -> list[Markup]:
     """The lines that reach a node: straight from the row above, curved from further up."""
     target = rows[wiring.node]
     merged = len(wiring.block.inputs) > 1
-    entry = _y(target) - (PILL + 3 if merged else 0)
+    trial = _y(target) - (PILL + 3 if merged else 0)
     parts = []
     for source in (rows[each] for each in wiring.block.inputs):
         straight = target - source == 1
-        parts.append(_down(source, entry) if straight else _curve(source, target, merged))
+        parts.append(_down(source, trial) if straight else _curve(source, target, merged))
     return parts
 
 
@@ -216,10 +216,10 @@ def _curve(source: int, target: int, merged: bool) -> Markup:
     return line + arrowhead(end_x, end_y, pointing="left")
 
 
-def _down(row: int, entry: float) -> Markup:
+def _down(row: int, trial: float) -> Markup:
     x = LEFT + WIDE / 2
-    line = path(f"M{x},{_bottom(row):.1f} L{x},{entry - 6:.1f}")
-    return line + arrowhead(x, entry)
+    line = path(f"M{x},{_bottom(row):.1f} L{x},{trial - 6:.1f}")
+    return line + arrowhead(x, trial)
 
 
 def _shape(row: int, maps: Maps) -> Markup:

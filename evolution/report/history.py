@@ -1,22 +1,23 @@
-"""The course of both searches: what was found after how many trials."""
+"""The progress of both searches by trial, and the training curves of the nets compared."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from evolution.protocol.search import lower_rungs
-from evolution.report.comparison import BLUE, COLOURS, ORANGE, PLAYERS, RED, SHOWN
+from evolution.protocol.result import Training
+from evolution.protocol.roles import ROLES, SURROGATE, id_of
+from evolution.report.comparison import BLUE, COLOURS, ORANGE, RED, SHOWN
 from evolution.report.format import measures_text, share
 from evolution.report.run_data import SEARCHES, CandidateTrial, Evidence, lowest_shown
 from robustkit.report import Section, figure, house_style, svg
 from robustkit.runs import Entry
 
-ARM_COLOURS = {"evolve": BLUE, "random": ORANGE}
+SEARCH_COLOURS = {"evolve": BLUE, "random": ORANGE}
 BETTER: dict[str, Callable[[float, float], float]] = {"accuracy": max, "transfer": min}
 BASELINES = {"R2": (6, 3), "Rp": (1.5, 2)}  # and how their lines are dashed
 TITLES = {
@@ -26,7 +27,7 @@ TITLES = {
 
 
 def history_section(evidence: Evidence) -> Section:
-    """Accuracy and transfer by trial, for the evolution and the random search of equal budget."""
+    """Return accuracy and transfer by trial, of evolution and random search of equal budget."""
     held = "R's own accuracy" if evidence.left_out else "R2 at trial budget"
     level = (
         ""
@@ -36,7 +37,7 @@ def history_section(evidence: Evidence) -> Section:
     )
     caption = (
         "Dots are trials, bars the medians of a generation, steps the best so far. The lowest "
-        "transfer counts only trials as accurate as the choice asks for"
+        "transfer counts only trials as accurate as the selection asks for"
         f" ({share(evidence.threshold)} here, {held} minus the tolerance): a net that "
         f"has learnt nothing transfers little as well. {level}Crosses: trials that failed; "
         "triangles: less accurate than the axis shows."
@@ -45,21 +46,21 @@ def history_section(evidence: Evidence) -> Section:
 
 
 def best_so_far(
-    entries: Sequence[CandidateTrial], measure: str, threshold: float | None
+    trials: Sequence[CandidateTrial], measure: str, threshold: float | None
 ) -> list[float]:
-    """The best value after each trial, NaN before there is one.
+    """Return the best value after each trial, NaN before there is one.
 
     For transfer, only trials whose accuracy is at least `threshold` count.
     """
     best = float("nan")
     course = []
-    for entry in entries:
-        if entry.result is not None:
+    for trial in trials:
+        if trial.result is not None:
             counts = measure != "transfer" or (
-                threshold is None or entry.result["accuracy"] >= threshold
+                threshold is None or trial.result.accuracy >= threshold
             )
             if counts:
-                value = entry.value(measure)
+                value = trial.value(measure)
                 best = value if best != best else BETTER[measure](best, value)
         course.append(best)
     return course
@@ -67,12 +68,12 @@ def best_so_far(
 
 def _note(evidence: Evidence) -> str:
     parts = []
-    for arm, name in SEARCHES.items():
-        lowest = best_so_far(evidence.of(arm), "transfer", evidence.threshold)[-1:]
+    for search, name in SEARCHES.items():
+        lowest = best_so_far(evidence.trials_of(search), "transfer", evidence.threshold)[-1:]
         said = share(lowest[0]) if lowest and lowest[0] == lowest[0] else "none accurate enough"
-        lower = sum(each.arm == lower_rungs(arm) for each in evidence.lower)
+        lower = len(evidence.lower_of(search))
         also = f" and {lower} on lower rungs" if lower else ""
-        parts.append(f"{name}: {said} after {len(evidence.of(arm))} trials{also}")
+        parts.append(f"{name}: {said} after {len(evidence.trials_of(search))} trials{also}")
     return f"Lowest transfer among accurate candidates. {'; '.join(parts).capitalize()}."
 
 
@@ -85,8 +86,8 @@ def _drawn(evidence: Evidence) -> Markup:
         drawing = Figure(figsize=(10, 4), layout="constrained")
         panels = drawing.subplots(1, 2)
         for axes, measure in zip(panels, BETTER, strict=True):
-            for arm in SEARCHES:
-                _course(axes, evidence, arm, measure, tips)
+            for search in SEARCHES:
+                _course(axes, evidence, search, measure, tips)
             _baselines(axes, evidence, measure)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             spent = "trials' worth of epochs spent" if evidence.lower else "trial"
@@ -96,30 +97,32 @@ def _drawn(evidence: Evidence) -> Markup:
         return svg(drawing, alt="Accuracy and transfer of both searches, by trial", tips=tips)
 
 
-def _course(axes: Any, evidence: Evidence, arm: str, measure: str, tips: dict[str, str]) -> None:
-    entries, colour = sorted(evidence.of(arm), key=lambda each: each.moment), ARM_COLOURS[arm]
+def _course(axes: Any, evidence: Evidence, search: str, measure: str, tips: dict[str, str]) -> None:
+    trials, colour = (
+        sorted(evidence.trials_of(search), key=lambda each: each.moment),
+        SEARCH_COLOURS[search],
+    )
     bottom = lowest_shown(evidence) if measure == "accuracy" else 0.0
-    numbers = [entry.moment for entry in entries]
-    best = [100 * value for value in best_so_far(entries, measure, evidence.threshold)]
+    numbers = [trial.moment for trial in trials]
+    best = [100 * value for value in best_so_far(trials, measure, evidence.threshold)]
     # The first is the broader one, so that both are seen where they coincide.
-    width = 3.4 if arm == "evolve" else 1.5
-    label = f"{SEARCHES[arm]}, best so far"
+    width = 3.4 if search == "evolve" else 1.5
+    label = f"{SEARCHES[search]}, best so far"
     axes.step(numbers, best, where="post", color=colour, lw=width, label=label)
-    for entry, number in zip(entries, numbers, strict=True):
-        gid = f"{measure}-{entry.trial.id.replace('/', '-')}"
-        tips[gid] = _tip(entry)
-        if entry.result is None:
+    for trial, number in zip(trials, numbers, strict=True):
+        gid = f"{measure}-{trial.entry.id.replace('/', '-')}"
+        tips[gid] = _tip(trial)
+        if trial.result is None:
             where = axes.get_xaxis_transform()
             mark = axes.plot([number], [0.02], "x", color=RED, transform=where, clip_on=False)
         else:
-            value = 100 * entry.value(measure)
+            value = 100 * trial.value(measure)
             style = {"color": colour, "alpha": 0.5, "markersize": 4.5}
             mark = axes.plot(
                 [number], [max(value, bottom)], "o" if value >= bottom else "v", **style
             )
         mark[0].set_gid(gid)
-    halved = any(each.arm == lower_rungs(arm) for each in evidence.lower)
-    for first, last, middle in [] if halved else _medians(entries, measure):
+    for first, last, middle in [] if evidence.lower_of(search) else _medians(trials, measure):
         axes.plot(
             [first - 0.35, last + 0.35],
             [max(100 * middle, bottom)] * 2,
@@ -129,36 +132,37 @@ def _course(axes: Any, evidence: Evidence, arm: str, measure: str, tips: dict[st
         )
 
 
-def _medians(entries: Sequence[CandidateTrial], measure: str) -> list[tuple[int, int, float]]:
-    """First and last trial and median of every generation with at least two that succeeded."""
+def _medians(trials: Sequence[CandidateTrial], measure: str) -> list[tuple[int, int, float]]:
+    """Return first and last trial and median of generations with at least two successes."""
     generations: dict[int, list[CandidateTrial]] = {}
-    for entry in entries:
-        generations.setdefault(entry.candidate.generation, []).append(entry)
+    for trial in trials:
+        generations.setdefault(trial.candidate.generation, []).append(trial)
     spans = []
     for members in generations.values():
-        values = [entry.value(measure) for entry in members if entry.result is not None]
+        values = [trial.value(measure) for trial in members if trial.result is not None]
         if len(values) > 1:
-            numbers = [entry.candidate.number + 1 for entry in members]
+            numbers = [trial.candidate.number + 1 for trial in members]
             spans.append((min(numbers), max(numbers), median(values)))
     return spans
 
 
 def _baselines(axes: Any, evidence: Evidence, measure: str) -> None:
     for name, dashes in BASELINES.items():
-        value = evidence.baseline(name, measure)
-        if value is None:
+        measured = evidence.baseline(name)
+        if measured is None:
             continue
+        value = measured.accuracy if measure == "accuracy" else measured.transfer
         label = f"{SHOWN[name]} at trial budget"
         style = {"color": "#000000", "alpha": 0.75, "lw": 1.1, "label": label}
         axes.axhline(100 * value, ls=(0, dashes), **style)
 
 
-def _tip(entry: CandidateTrial) -> str:
-    name = f"{SEARCHES[entry.arm]}, candidate {entry.candidate.number}"
-    bred = f"generation {entry.candidate.generation + 1}, {entry.candidate.operator}"
-    if entry.result is None:
-        return f"{name}\n{bred}\n{entry.trial.outcome}: {entry.trial.reason}"
-    return f"{name}\n{bred}\n{measures_text(entry.result)}"
+def _tip(trial: CandidateTrial) -> str:
+    name = f"{SEARCHES[trial.search]}, candidate {trial.candidate.number}"
+    bred = f"generation {trial.candidate.generation + 1}, {trial.candidate.operator}"
+    if trial.result is None:
+        return f"{name}\n{bred}\n{trial.entry.outcome}: {trial.entry.reason}"
+    return f"{name}\n{bred}\n{measures_text(trial.result)}"
 
 
 CURVE_TITLES = {
@@ -171,35 +175,36 @@ Curves = dict[str, list[list[float]]]
 
 
 def curves_section(evidence: Evidence) -> Section:
-    """Curves of every net that was trained in full; thin lines are single trainings."""
-    players = {name: _curves(evidence.trials, name) for name in (*PLAYERS, "S")}
-    panels = [name for name in CURVE_TITLES if any(curves.get(name) for curves in players.values())]
+    """Return curves of every net that was trained in full; thin lines are single trainings."""
+    by_role = {name: _curves(evidence.entries, name) for name in (*ROLES, SURROGATE)}
+    panels = [name for name in CURVE_TITLES if any(curves.get(name) for curves in by_role.values())]
     if not panels:
         return Section("training", "Training curves", Markup("<p>No curves were kept.</p>"))
     caption = (
-        "Thick: the mean over trainings; thin: each of them. Finalists train on training and "
+        "Thick: the mean over trainings; thin: each of them. Final trainings use training and "
         "validation images together, so that only R and the surrogate S have a validation curve."
     )
-    html = figure(_curves_drawn(players, panels), caption)
+    html = figure(_curves_drawn(by_role, panels), caption)
     return Section("training", "Training curves", html)
 
 
-def _curves(trials: Sequence[Entry], player: str) -> Curves:
-    """All finished curves of a player's trainings by name; those with gaps are left out."""
-    found: Curves = {}
-    for trial in trials:
-        made, _, name = trial.id.partition("/")
-        if made not in ("reference", "final") or name.split("-")[0] != player or not trial.result:
+def _curves(entries: Sequence[Entry], role: str) -> Curves:
+    """Return all finished curves of a role's trainings by name, without those that have gaps."""
+    finished: Curves = {}
+    for entry in entries:
+        fields = id_of(entry)
+        if fields.stage not in ("reference", "final") or fields.role != role or not entry.result:
             continue
-        curves = cast(dict[str, list[float | None]], trial.result.get("curves", {}))
-        for curve in CURVE_TITLES:
-            values = [value for value in curves.get(curve, []) if value is not None]
-            if values and len(values) == len(curves[curve]):
-                found.setdefault(curve, []).append(values)
-    return found
+        curves = Training.from_json(entry.result, entry.id).curves
+        for name in CURVE_TITLES:
+            curve: list[float | None] = getattr(curves, name)
+            values = [value for value in curve if value is not None]
+            if values and len(values) == len(curve):
+                finished.setdefault(name, []).append(values)
+    return finished
 
 
-def _curves_drawn(players: dict[str, Curves], panels: Sequence[str]) -> Markup:
+def _curves_drawn(by_role: dict[str, Curves], panels: Sequence[str]) -> Markup:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -209,9 +214,9 @@ def _curves_drawn(players: dict[str, Curves], panels: Sequence[str]) -> Markup:
         for axes, curve in zip(
             drawing.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
         ):
-            for player, curves in players.items():
+            for role, curves in by_role.items():
                 if curves.get(curve):
-                    handles.setdefault(SHOWN[player], _lines(axes, curves[curve], player))
+                    handles.setdefault(SHOWN[role], _lines(axes, curves[curve], role))
             if curve == "train_loss":
                 axes.set_yscale("log")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -222,11 +227,11 @@ def _curves_drawn(players: dict[str, Curves], panels: Sequence[str]) -> Markup:
         return svg(drawing, alt="Training curves of the nets compared")
 
 
-def _lines(axes: Any, curves: Sequence[Sequence[float]], player: str) -> Any:
-    """Every training and their mean; returns the mean's line."""
-    style: dict[str, Any] = {"color": COLOURS[player]}
-    if player in DASHES:
-        style["ls"] = (0, DASHES[player])
+def _lines(axes: Any, curves: Sequence[Sequence[float]], role: str) -> Any:
+    """Draw every training and their mean; return the mean's line."""
+    style: dict[str, Any] = {"color": COLOURS[role]}
+    if role in DASHES:
+        style["ls"] = (0, DASHES[role])
     for values in curves if len(curves) > 1 else ():
         axes.plot(range(1, len(values) + 1), values, lw=0.6, alpha=0.45, **style)
     epochs = min(len(values) for values in curves)

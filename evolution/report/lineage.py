@@ -1,4 +1,4 @@
-"""The family tree of the winner: who was bred from whom, by which operator, with what outcome."""
+"""The family tree of E: its ancestors, the operators that bred them, and their outcomes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ WIDE, HIGH, ACROSS, DOWN, LEFT = 150, 60, 12, 46, 96
 
 
 def family_section(evidence: Evidence) -> Section:
-    """The winner's ancestors by generation; its offspring where it was sampled itself."""
-    members = {entry.candidate.number: entry for entry in evidence.known("evolve")}
-    winner = evidence.chosen("E")
+    """Return the ancestors of E by generation; its offspring where it was sampled itself."""
+    members = {trial.candidate.number: trial for trial in evidence.longest_of("evolve")}
+    winner = evidence.selected("E")
     number = winner.candidate.number
-    line = pedigree([entry.candidate for entry in members.values()], number)
+    line = pedigree([trial.candidate for trial in members.values()], number)
     family = [members[each.number] for each in line]
     if len(family) > 1:
         note = (
@@ -33,16 +33,16 @@ def family_section(evidence: Evidence) -> Section:
         family += children
         note = (
             f"E is candidate {number}, sampled at random in the first generation: it has no "
-            f"parents, and variation took no part in making it. {_offspring(children)}"
+            f"parents, and no variation was involved. {_offspring(children)}"
         )
     caption = (
         f"Accuracy and transfer (T) are validation's, {_budget(evidence)}. Lines run from "
-        "parent to child; the operator is what made the child of them. Point at or click a box for "
+        "parent to child; the operator is how the child was bred. Point at or click a box for "
         "the architecture."
     )
     details = Markup("<details><summary>The family as a table</summary>{}</details>")
     html = figure(_drawn(family, number), caption) + details.format(_table(family, number))
-    return Section("family", "Family tree of the winner", html, note)
+    return Section("family", "Family tree of E", html, note)
 
 
 def _budget(evidence: Evidence) -> str:
@@ -52,7 +52,7 @@ def _budget(evidence: Evidence) -> str:
 
 
 def _sampled(family: Sequence[CandidateTrial]) -> int:
-    return sum(not entry.candidate.parents for entry in family[:-1])
+    return sum(not trial.candidate.parents for trial in family[:-1])
 
 
 def _offspring(children: Sequence[CandidateTrial]) -> str:
@@ -69,8 +69,8 @@ def _drawn(family: Sequence[CandidateTrial], winner: int) -> Markup:
     at: dict[int, tuple[float, float]] = {}
     for index, row in enumerate(rows):
         start = LEFT + (width - LEFT - len(row) * (WIDE + ACROSS) + ACROSS) / 2
-        for place, entry in enumerate(row):
-            at[entry.candidate.number] = (
+        for place, trial in enumerate(row):
+            at[trial.candidate.number] = (
                 start + place * (WIDE + ACROSS),
                 4 + index * (HIGH + DOWN),
             )
@@ -81,20 +81,20 @@ def _drawn(family: Sequence[CandidateTrial], winner: int) -> Markup:
         label = f"generation {row[0].candidate.generation + 1}"
         middle = 4 + index * (HIGH + DOWN) + HIGH / 2 + 4
         parts.append(text(0, middle, label, quiet=True, anchor="start"))
-    parts += [_person(entry, at[entry.candidate.number], winner) for entry in family]
+    parts += [_box(trial, at[trial.candidate.number], winner) for trial in family]
     return sketch(width, height, parts, alt=f"Family tree of candidate {winner}")
 
 
 def _rows(family: Sequence[CandidateTrial]) -> list[list[CandidateTrial]]:
-    """The family by generation, every member near the middle of its parents."""
+    """Return the family by generation, every member near the middle of its parents."""
     generations: dict[int, list[CandidateTrial]] = {}
-    for entry in family:
-        generations.setdefault(entry.candidate.generation, []).append(entry)
+    for trial in family:
+        generations.setdefault(trial.candidate.generation, []).append(trial)
     place: dict[int, float] = {}
 
-    def pull(entry: CandidateTrial) -> tuple[float, int]:
-        known = [place[parent] for parent in entry.candidate.parents if parent in place]
-        return (sum(known) / len(known) if known else 0.5, entry.candidate.number)
+    def pull(trial: CandidateTrial) -> tuple[float, int]:
+        known = [place[parent] for parent in trial.candidate.parents if parent in place]
+        return (sum(known) / len(known) if known else 0.5, trial.candidate.number)
 
     rows = []
     for _, members in sorted(generations.items()):
@@ -114,21 +114,21 @@ def _edge(parent: tuple[float, float], child: tuple[float, float]) -> Markup:
     )
 
 
-def _person(entry: CandidateTrial, at: tuple[float, float], winner: int) -> Markup:
-    candidate = entry.candidate
-    result = entry.result
-    name = f"{candidate.number}{' = E' if candidate.number == winner else ''}{_fewer(entry)}"
+def _box(trial: CandidateTrial, at: tuple[float, float], winner: int) -> Markup:
+    candidate = trial.candidate
+    result = trial.result
+    name = f"{candidate.number}{' = E' if candidate.number == winner else ''}{_fewer(trial)}"
     numbers = (
-        entry.trial.outcome
+        trial.entry.outcome
         if result is None
-        else f"{share(result['accuracy'])} · T {share(result['transfer'])}"
+        else f"{share(result.accuracy)} · T {share(result.transfer)}"
     )
     operator = candidate.operator
     shown = operator if len(operator) <= 22 else f"{operator[:21]}…"
-    measured = entry.trial.reason if result is None else measures_text(result)
+    measured = trial.entry.reason if result is None else measures_text(result)
     tip = "\n".join(
         [
-            f"candidate {name}, by {operator}{_from(entry)}",
+            f"candidate {name}, by {operator}{_from(trial)}",
             measured,
             "",
             *architecture_lines(candidate.genotype),
@@ -139,12 +139,12 @@ def _person(entry: CandidateTrial, at: tuple[float, float], winner: int) -> Mark
     return box(*at, WIDE, HIGH, [name, numbers, shown], tip=tip, colour=colour, strong=strong)
 
 
-def _fewer(entry: CandidateTrial) -> str:
-    return "" if entry.epochs is None else f" ({plural(entry.epochs, 'epoch')})"
+def _fewer(trial: CandidateTrial) -> str:
+    return "" if trial.epochs is None else f" ({plural(trial.epochs, 'epoch')})"
 
 
-def _from(entry: CandidateTrial) -> str:
-    parents = entry.candidate.parents
+def _from(trial: CandidateTrial) -> str:
+    parents = trial.candidate.parents
     return f" from {' and '.join(map(str, parents))}" if parents else ""
 
 
@@ -160,19 +160,19 @@ def _table(family: Sequence[CandidateTrial], winner: int) -> Markup:
         "blocks",
     )
     rows = []
-    for entry in family:
-        candidate, result = entry.candidate, entry.result
+    for trial in family:
+        candidate, result = trial.candidate, trial.result
         rows.append(
             (
-                f"{candidate.number}{' = E' if candidate.number == winner else ''}{_fewer(entry)}",
+                f"{candidate.number}{' = E' if candidate.number == winner else ''}{_fewer(trial)}",
                 candidate.generation + 1,
                 ", ".join(map(str, candidate.parents)) or "–",
                 candidate.operator.replace("+", " + "),
-                share(result["accuracy"]) if result else entry.trial.outcome,
-                share(result["transfer"] if result else None),
-                compact(result["macs"]) if result else "–",
+                share(result.accuracy) if result else trial.entry.outcome,
+                share(result.transfer if result else None),
+                compact(result.macs) if result else "–",
                 brief(candidate.genotype),
             )
         )
-    strong = [i for i, entry in enumerate(family) if entry.candidate.number == winner]
+    strong = [i for i, trial in enumerate(family) if trial.candidate.number == winner]
     return table(headers, rows, strong=strong)

@@ -1,4 +1,4 @@
-"""What became of every trial, and of those that failed, why."""
+"""The outcome of every trial, and the reasons of failures."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ ARMS = {
     "random": "random search",
     "promote-evolve": "promoted, evolution",
     "promote-random": "promoted, random search",
-    "final": "finalists",
-    "judge": "verdicts",
+    "final": "final training",
+    "judge": "test evaluation",
 }
 PHASES = {
     "reference": "reference and baselines",
     "search": "evolution",
     "random_search": "random search",
     "promotion": "promoted candidates",
-    "finalists": "finalists",
-    "judging": "verdicts",
+    "finalists": "final training",
+    "judging": "test evaluation",
     "wall": "start to end, on the clock",
 }
-MANY = 12  # failures that are shown without being asked for
+MANY = 12  # failures that are shown unfolded
 
 
 def outcomes_section(evidence: Evidence) -> Section:
-    """Counts of outcomes, every failure with its reason, all candidates, and where time went."""
-    failed = [trial for trial in evidence.trials if trial.outcome != "Ok"]
-    cached = evidence.summary["trials_from_cache"]
+    """Return counts of outcomes, failures with their reasons, all candidates, and the times."""
+    failed = [entry for entry in evidence.entries if entry.outcome != "Ok"]
+    cached = evidence.summary.trials_from_cache
     note = (
-        f"{plural(evidence.summary['trials'], 'trial')} in the two searches, {cached or 'none'} of "
-        "them answered from the ledger, the same network having been tried before. A trial that "
-        "fails is recorded with its reason and never wins."
+        f"{plural(evidence.summary.trials, 'trial')} in the two searches, {cached or 'none'} of "
+        "them answered from the ledger, since the same network had been trained before. A trial "
+        "that fails is recorded with its reason and never wins."
     )
     html = [
-        _counts(evidence.trials),
+        _counts(evidence.entries),
         Markup("<h3>Failures</h3>"),
         _failures(failed),
         Markup("<h3>Time</h3>"),
-        _times(evidence.summary["seconds"]),
-        _folded("All candidates", _candidates(evidence.entries)),
+        _times(evidence.summary.seconds),
+        _folded("All candidates", _candidates(evidence.trials)),
     ]
     return Section("outcomes", "Outcomes", Markup("\n").join(html), note)
 
 
-def _counts(trials: Sequence[Entry]) -> Markup:
-    kinds = sorted({trial.outcome for trial in trials} - {"Ok"})
-    counts = Counter((trial.arm, trial.outcome) for trial in trials)
-    present = [arm for arm in ARMS if any(trial.arm == arm for trial in trials)]
+def _counts(entries: Sequence[Entry]) -> Markup:
+    kinds = sorted({entry.outcome for entry in entries} - {"Ok"})
+    counts = Counter((entry.arm, entry.outcome) for entry in entries)
+    present = [arm for arm in ARMS if any(entry.arm == arm for entry in entries)]
     rows: list[tuple[str | int, ...]] = [
         (ARMS[arm], *(counts[arm, kind] for kind in ("Ok", *kinds))) for arm in present
     ]
@@ -68,17 +68,17 @@ def _counts(trials: Sequence[Entry]) -> Markup:
 
 def _failures(failed: Sequence[Entry]) -> Markup:
     if not failed:
-        return Markup("<p>None: every trial ended well.</p>")
+        return Markup("<p>None: every trial succeeded.</p>")
     rows = [
-        (trial.id, trial.outcome, trial.reason, duration(trial.seconds), _network(trial))
-        for trial in failed
+        (entry.id, entry.outcome, entry.reason, duration(entry.seconds), _network(entry))
+        for entry in failed
     ]
     listed = table(("trial", "outcome", "reason", "after", "blocks"), rows)
     return listed if len(failed) <= MANY else _folded(plural(len(failed), "failure"), listed)
 
 
-def _network(trial: Entry) -> str:
-    genotype = trial.payload.get("genotype")
+def _network(entry: Entry) -> str:
+    genotype = entry.payload.get("genotype")
     return "–" if genotype is None else brief(Genotype.from_dict(genotype))
 
 
@@ -88,7 +88,7 @@ def _times(seconds: dict[str, float]) -> Markup:
     return table(("part of the run", "time"), rows, caption=caption)
 
 
-def _candidates(entries: Sequence[CandidateTrial]) -> Markup:
+def _candidates(trials: Sequence[CandidateTrial]) -> Markup:
     headers = (
         "search",
         "no.",
@@ -101,25 +101,25 @@ def _candidates(entries: Sequence[CandidateTrial]) -> Markup:
         "MACs",
         "blocks",
     )
-    return table(headers, [_row(entry) for entry in entries])
+    return table(headers, [_row(trial) for trial in trials])
 
 
-def _row(entry: CandidateTrial) -> tuple[str | int, ...]:
-    candidate, result = entry.candidate, entry.result
+def _row(trial: CandidateTrial) -> tuple[str | int, ...]:
+    candidate, result = trial.candidate, trial.result
     measured = ("–",) * 4
     if result is not None:
         measured = (
-            share(result["accuracy"]),
-            f"{share(result['transfer'])}, n = {result['transfer_n']:,}",
-            f"{result['cos_abs']:.3f}",
-            compact(result["macs"]),
+            share(result.accuracy),
+            f"{share(result.transfer)}, n = {result.transfer_n:,}",
+            f"{result.cos_abs:.3f}",
+            compact(result.macs),
         )
     return (
-        SEARCHES[entry.arm],
+        SEARCHES[trial.search],
         candidate.number,
         candidate.generation + 1,
         candidate.operator.replace("+", " + "),
-        entry.trial.outcome,
+        trial.entry.outcome,
         *measured,
         brief(candidate.genotype),
     )

@@ -1,4 +1,4 @@
-"""The page: every section in the order in which a reader asks."""
+"""The page of an evolution's report: its sections in order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from evolution.protocol.result import Summary
-from evolution.report.comparison import MEANINGS, SHOWN, checks_section, comparison_section, present
+from evolution.report.comparison import MEANINGS, SHOWN, checks_section, comparison_section
 from evolution.report.format import compact, plural, reference_name, share
 from evolution.report.gallery import gallery_section
 from evolution.report.genes import genes_section
@@ -57,26 +57,26 @@ REST = (
 
 
 def selection_section(evidence: Evidence) -> Section:
-    """The stated rule, what it chose, and from how many."""
-    selection = evidence.summary["selection"]
+    """Return the rule, what it selected, and from how many."""
+    selections = evidence.summary.selection
     rows = []
-    for player, choice in (("E", selection["E"]), ("RS", selection["RS"])):
-        seen = choice["validation"]
+    for role, selection in (("E", selections.E), ("RS", selections.RS)):
+        seen = selection.validation
         rows.append(
             (
-                SHOWN[player],
-                f"candidate {choice['number']}",
-                f"{choice['considered']}",
-                share(seen["accuracy"]),
-                share(seen["transfer"]),
-                f"{seen['cos_abs']:.3f}",
-                compact(seen["macs"]),
-                choice["key"],
+                SHOWN[role],
+                f"candidate {selection.number}",
+                f"{selection.considered}",
+                share(seen.accuracy),
+                share(seen.transfer),
+                f"{seen.cos_abs:.3f}",
+                compact(seen.macs),
+                selection.key,
             )
         )
     headers = (
         "net",
-        "chosen",
+        "selected",
         "out of",
         "accuracy",
         "transfer from R",
@@ -84,23 +84,23 @@ def selection_section(evidence: Evidence) -> Section:
         "MACs",
         "key of the architecture",
     )
-    html = Markup("<p>The rule: {}.</p>").format(selection["E"]["rule"])
-    if selection["RS"]["rule"] != selection["E"]["rule"]:
-        html += Markup("<p>For RS: {}.</p>").format(selection["RS"]["rule"])
-    html += table(headers, rows, caption="Validation figures, which the rule saw. It saw no test.")
+    html = Markup("<p>The rule: {}.</p>").format(selections.E.rule)
+    if selections.RS.rule != selections.E.rule:
+        html += Markup("<p>For RS: {}.</p>").format(selections.RS.rule)
+    html += table(headers, rows, caption="On validation, which the rule saw. It saw no test image.")
     return Section("selection", "Selection", html)
 
 
 def reading_section(summary: Summary) -> Section:
-    """Who the nets are and what a transfer rate is a share of."""
-    terms = [(SHOWN[name], MEANINGS[name]) for name in present(summary["nets"])]
+    """Return what the roles are and what a transfer rate is a share of."""
+    terms = [(SHOWN[name], MEANINGS[name]) for name in summary.nets.roles]
     terms.append(("S", "a surrogate that took no part in any penalty, and attacks all others"))
     html = [*_paragraphs(TRANSFER), _terms(READING), *_paragraphs(REST), _terms(terms)]
-    return Section("reading", "How to read the figures", Markup("\n").join(html))
+    return Section("reading", "How to read the results", Markup("\n").join(html))
 
 
 def settings_section(config: dict[str, Any]) -> Section:
-    """Every setting, and what the data were."""
+    """Return every setting."""
     rows = [(name, _value(value)) for name, value in config.items()]
     whole = Markup("<details><summary>All settings</summary>{}</details>")
     return Section("settings", "Settings", whole.format(table(("option", "value"), rows)))
@@ -120,7 +120,7 @@ def _value(value: Any) -> str:
 
 
 def write_report(folder: RunFolder) -> Path:
-    """Draw `report.html` of a finished run from its folder; returns its path.
+    """Draw `report.html` of a finished run from its folder; return its path.
 
     Raises `RunError` when the run has not finished, or its ledger or gallery is damaged.
     """
@@ -143,10 +143,10 @@ def write_report(folder: RunFolder) -> Path:
         settings_section(folder.config),
     ]
     page = render_report(
-        f"Evolution away from “{reference_name(evidence.config.reference)}” on {summary['data']}",
+        f"Evolution away from “{reference_name(evidence.config.reference)}” on {summary.data}",
         sections,
         subtitle=_subtitle(evidence),
-        env=folder.env | {"test data": f"sha256 {summary['data_digest']}"},
+        env=folder.env | {"test data": f"sha256 {summary.data_digest}"},
         command=folder.command,
     )
     path = folder.file("report.html")
@@ -160,5 +160,5 @@ def _subtitle(evidence: Evidence) -> str:
         f"{config.strategy}, {plural(config.generations, 'generation')} of {config.population} "
         f"and as many random candidates; λ = {config.lam:g}, {config.attack} with "
         f"ε = {eps_text(config.eps)}; {plural(config.final_seeds, 'seed')}; "
-        f"{duration(summary['seconds']['wall'])}"
+        f"{duration(summary.seconds['wall'])}"
     )

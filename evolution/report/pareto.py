@@ -10,7 +10,7 @@ from markupsafe import Markup
 from evolution.protocol.result import Scores
 from evolution.report.comparison import GREEN, SHOWN
 from evolution.report.format import architecture_lines, brief, compact, measures_text, plural, share
-from evolution.report.history import ARM_COLOURS
+from evolution.report.history import SEARCH_COLOURS
 from evolution.report.run_data import (
     SEARCHES,
     CandidateTrial,
@@ -25,17 +25,15 @@ Group = Sequence[CandidateTrial]  # the trials of one network
 
 
 def pareto_section(evidence: Evidence) -> Section:
-    """All networks that were tried, the front among them standing out."""
+    """Return a chart of all networks, those on the front marked."""
     groups = [
-        ok
-        for group in distinct(evidence.entries)
-        if (ok := [each for each in group if each.result])
+        ok for group in distinct(evidence.trials) if (ok := [each for each in group if each.result])
     ]
     if not groups:
         return Section("front", "Pareto front", Markup("<p>No trial succeeded.</p>"))
     best = front_keys(evidence)
     caption = (
-        "Every network tried, once, at the budget of a trial; the area of a dot is its cost in "
+        "Every network evaluated, once, at the budget of a trial; the area of a dot is its cost in "
         "MACs. Ringed: on the Pareto front of "
         f"{_objectives(evidence)}, all candidates of both searches taken together. Point at or "
         "click a dot for its architecture and numbers. Triangles at the left edge are less "
@@ -59,33 +57,33 @@ def _drawn(evidence: Evidence, groups: Sequence[Group], best: set[str]) -> Marku
     from matplotlib.figure import Figure
 
     left = lowest_shown(evidence)
-    most = max(1.0, *(float(_result(group)["macs"]) for group in groups))
-    chosen = {evidence.chosen(player).key: player for player in ("RS", "E")}
+    most = max(1.0, *(float(_result(group).macs) for group in groups))
+    chosen = {evidence.selected(role).key: role for role in ("RS", "E")}
     tips = {}
     with house_style():
         drawing = Figure(figsize=(10, 5), layout="constrained")
         axes = drawing.subplots()
         # Large dots first, so that small ones lie on top and can be pointed at.
-        for group in sorted(groups, key=lambda group: -_result(group)["macs"]):
+        for group in sorted(groups, key=lambda group: -_result(group).macs):
             gid = f"front-{group[0].key}"
             _dot(axes, group, left, most, group[0].key in best).set_gid(gid)
             tips[gid] = _tip(group, group[0].key in best, chosen.get(group[0].key))
         for group in groups:
-            if (player := chosen.get(group[0].key)) is not None:
-                _name(axes, group, player, left)
+            if (role := chosen.get(group[0].key)) is not None:
+                _name(axes, group, role, left)
         tips |= _references(axes, evidence)
         axes.margins(y=0.12)
         axes.set_xlim(left - 0.02 * (axes.get_xlim()[1] - left), None)
         axes.set(xlabel="validation accuracy (%)", ylabel="transfer from R on validation (%)")
         _legend(axes)
-        return svg(drawing, alt="Accuracy and transfer of every network that was tried", tips=tips)
+        return svg(drawing, alt="Accuracy and transfer of every network evaluated", tips=tips)
 
 
 def _dot(axes: Any, group: Group, left: float, most: float, on_front: bool) -> Any:
     result = _result(group)
-    accuracy = 100 * result["accuracy"]
+    accuracy = 100 * result.accuracy
     style: dict[str, Any] = {
-        "s": 20 + 330 * result["macs"] / most,
+        "s": 20 + 330 * result.macs / most,
         "color": _colour(group),
         "alpha": 0.75 if on_front else 0.4,
         "zorder": 3,
@@ -96,16 +94,16 @@ def _dot(axes: Any, group: Group, left: float, most: float, on_front: bool) -> A
         style |= {"linewidths": 0}
     if accuracy < left:
         style |= {"marker": "<", "s": 45}
-    return axes.scatter([max(accuracy, left)], [100 * result["transfer"]], **style)
+    return axes.scatter([max(accuracy, left)], [100 * result.transfer], **style)
 
 
-def _name(axes: Any, group: Group, player: str, left: float) -> None:
+def _name(axes: Any, group: Group, role: str, left: float) -> None:
     result = _result(group)
-    at = (max(100 * result["accuracy"], left), 100 * result["transfer"])
+    at = (max(100 * result.accuracy, left), 100 * result.transfer)
     # Where the axis is near, the name goes to the other side.
     near = at[0] < left + 0.1 * (axes.get_xlim()[1] - left)
     axes.annotate(
-        SHOWN[player],
+        SHOWN[role],
         at,
         xytext=(30 if near else -30, -20),
         textcoords="offset points",
@@ -121,10 +119,10 @@ def _references(axes: Any, evidence: Evidence) -> dict[str, str]:
     """R's architecture at trial budget, without and with the penalty."""
     tips = {}
     for name in ("R2", "Rp"):
-        measured = evidence.at_trial_budget(name)
+        measured = evidence.baseline(name)
         if measured is None:
             continue
-        at = (100 * measured["accuracy"], 100 * measured["transfer"])
+        at = (100 * measured.accuracy, 100 * measured.transfer)
         style = {"facecolors": "#ffffff", "edgecolors": "#000000", "linewidths": 1.4}
         mark = axes.scatter(*([value] for value in at), marker="D", s=44, **style)
         mark.set_gid(f"front-{name}")
@@ -144,17 +142,17 @@ def _legend(axes: Any) -> None:
     def dot(colour: str, label: str, **style: Any) -> Line2D:
         return Line2D([], [], marker="o", ls="", color=colour, label=label, **style)
 
-    handles = [dot(ARM_COLOURS[arm], name) for arm, name in SEARCHES.items()]
-    handles.append(dot(GREEN, "found by both"))
+    handles = [dot(SEARCH_COLOURS[arm], name) for arm, name in SEARCHES.items()]
+    handles.append(dot(GREEN, "in both searches"))
     ring = {"markerfacecolor": "none", "markeredgewidth": 1.5}
     handles.append(dot("#000000", "on the front", **ring))
     axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
 
 
-def _tip(group: Group, on_front: bool, player: str | None) -> str:
-    who = [f"{SEARCHES[each.arm]} {each.candidate.number}" for each in group]
+def _tip(group: Group, on_front: bool, role: str | None) -> str:
+    who = [f"{SEARCHES[each.search]} {each.candidate.number}" for each in group]
     title = ", ".join(who[:4]) + (f" and {len(who) - 4} more" if len(who) > 4 else "")
-    marks = [*([f"chosen as {SHOWN[player]}"] if player else [])]
+    marks = [*([f"selected as {SHOWN[role]}"] if role else [])]
     marks += ["on the front"] if on_front else []
     lines = [title + (f" ({', '.join(marks)})" if marks else ""), measures_text(_result(group))]
     return "\n".join([*lines, "", *architecture_lines(group[0].candidate.genotype)])
@@ -162,16 +160,16 @@ def _tip(group: Group, on_front: bool, player: str | None) -> str:
 
 def _table(groups: Sequence[Group], best: set[str]) -> Markup:
     members = [group for group in groups if group[0].key in best]
-    members.sort(key=lambda group: _result(group)["transfer"])
+    members.sort(key=lambda group: _result(group).transfer)
     headers = ("candidate", "accuracy", "transfer", "|cos|", "MACs", "parameters", "blocks")
     rows = [
         (
-            f"{SEARCHES[group[0].arm]} {group[0].candidate.number}",
-            share(_result(group)["accuracy"]),
-            f"{share(_result(group)['transfer'])}, n = {_result(group)['transfer_n']:,}",
-            f"{_result(group)['cos_abs']:.3f}",
-            compact(_result(group)["macs"]),
-            _result(group)["params"],
+            f"{SEARCHES[group[0].search]} {group[0].candidate.number}",
+            share(_result(group).accuracy),
+            f"{share(_result(group).transfer)}, n = {_result(group).transfer_n:,}",
+            f"{_result(group).cos_abs:.3f}",
+            compact(_result(group).macs),
+            _result(group).params,
             brief(group[0].candidate.genotype),
         )
         for group in members
@@ -186,5 +184,5 @@ def _result(group: Group) -> Scores:
 
 
 def _colour(group: Group) -> str:
-    arms = {entry.arm for entry in group}
-    return GREEN if len(arms) > 1 else ARM_COLOURS[arms.pop()]
+    arms = {trial.search for trial in group}
+    return GREEN if len(arms) > 1 else SEARCH_COLOURS[arms.pop()]

@@ -1,4 +1,4 @@
-"""Every figure of the comparison, counted image by image as methods §1 says it."""
+"""Every value of the comparison, counted image by image as methods §1 says it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from hypothesis import strategies as st
 
 from evolution.protocol.jobs import NetEvaluation
 from evolution.protocol.summary import Mask, compare
+from robustkit.models.cost import Cost
 
-PLAYERS = ("R", "R2", "Rp", "E", "E0", "RS")
+ROLES = ("R", "R2", "Rp", "E", "E0", "RS")
+SIZES = dict.fromkeys(ROLES, Cost(5, 7))
 Z = 1.959963984540054
 FIELDS = ("correct", "under_R", "under_flipped", "under_surrogate", "under_own", "R_under_own")
 
 Evaluations = dict[str, list[NetEvaluation]]
 
 
-def made_verdicts(seed: int, images: int, seeds: int, right: float) -> Evaluations:
-    """Random verdicts; `right` is the chance of every clean image to be classified correctly."""
+def made_evaluations(seed: int, images: int, seeds: int, right: float) -> Evaluations:
+    """Random evaluations; `right` is the chance of every clean image to be classified correctly."""
     generator = torch.Generator().manual_seed(seed)
 
     def metrics() -> NetEvaluation:
@@ -35,7 +37,7 @@ def made_verdicts(seed: int, images: int, seeds: int, right: float) -> Evaluatio
         cosine[torch.rand(images, generator=generator) < 0.1] = torch.nan
         return NetEvaluation(**fields, cosine=cosine, norm=cosine.abs() + 1)
 
-    return {player: [metrics() for _ in range(seeds if player != "R" else 1)] for player in PLAYERS}
+    return {role: [metrics() for _ in range(seeds if role != "R" else 1)] for role in ROLES}
 
 
 def share(hits: list[tuple[bool, bool]], trainings: int) -> dict[str, Any]:
@@ -57,9 +59,9 @@ def slow_common(evaluations: Evaluations, images: int) -> list[bool]:
     ]
 
 
-def slow_rates(evaluations: Evaluations, player: str, what: str, fooled: dict[str, Mask]) -> Any:
+def slow_rates(evaluations: Evaluations, role: str, what: str, fooled: dict[str, Mask]) -> Any:
     """One table entry: {headline, fooling, all}."""
-    group = evaluations[player]
+    group = evaluations[role]
     images = len(group[0].correct)
     common = slow_common(evaluations, images)
     counts: dict[str, list[tuple[bool, bool]]] = {"headline": [], "fooling": [], "all": []}
@@ -103,17 +105,18 @@ def fooled_sets(seed: int, images: int) -> dict[str, Mask]:
 def test_every_rate_is_what_counting_gives(
     seed: int, images: int, seeds: int, right: float
 ) -> None:
-    evaluations, fooled = made_verdicts(seed, images, seeds, right), fooled_sets(seed, images)
-    comparison = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=0)
+    evaluations, fooled = made_evaluations(seed, images, seeds, right), fooled_sets(seed, images)
+    comparison = compare(evaluations, fooled["surrogate"], fooled["flipped"], sizes=SIZES, seed=0)
     assert comparison.common.tolist() == slow_common(evaluations, images)
-    assert list(comparison.nets) == list(PLAYERS)
-    for player, net in comparison.nets.items():
+    assert list(comparison.nets) == list(ROLES)
+    for role, result in comparison.nets.items():
+        net = result.to_json()
         transfers = [name for name in net if name.startswith("transfer")]
-        assert len(transfers) == (0 if player == "R" else 4)
+        assert len(transfers) == (0 if role == "R" else 4)
         for what in transfers:
-            expected = slow_rates(evaluations, player, what, fooled)
+            expected = slow_rates(evaluations, role, what, fooled)
             for denominator, rate in expected.items():
-                assert net[what][denominator] == pytest.approx(rate, abs=1e-6), (player, what)
+                assert net[what][denominator] == pytest.approx(rate, abs=1e-6), (role, what)
 
 
 @settings(max_examples=15)
@@ -121,9 +124,9 @@ def test_every_rate_is_what_counting_gives(
 def test_accuracies_and_gradients_are_means_over_images_and_trainings(
     seed: int, images: int, seeds: int
 ) -> None:
-    evaluations, fooled = made_verdicts(seed, images, seeds, 0.8), fooled_sets(seed, images)
-    nets = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=0).nets
-    for player, group in evaluations.items():
+    evaluations, fooled = made_evaluations(seed, images, seeds, 0.8), fooled_sets(seed, images)
+    nets = compare(evaluations, fooled["surrogate"], fooled["flipped"], sizes=SIZES, seed=0).nets
+    for role, group in evaluations.items():
         clean = [sum(net.correct.tolist()) / images for net in group]
         robust = [
             bool(net.correct[image] and net.under_own[image])
@@ -132,7 +135,7 @@ def test_accuracies_and_gradients_are_means_over_images_and_trainings(
         ]
         cosines = [float(value) for net in group for value in net.cosine]
         kept = [value for value in cosines if not math.isnan(value)]
-        net = nets[player]
+        net = nets[role].to_json()
         assert net["clean_acc_by_seed"] == pytest.approx(clean)
         assert net["clean_acc"] == pytest.approx(sum(clean) / len(clean))
         assert net["whitebox_acc"] == pytest.approx(sum(robust) / len(robust))
@@ -148,8 +151,10 @@ def test_accuracies_and_gradients_are_means_over_images_and_trainings(
 @given(seed=st.integers(0, 2**30), images=st.integers(5, 25), seeds=st.integers(1, 3))
 @example(seed=0, images=5, seeds=2)
 def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: int) -> None:
-    evaluations, fooled = made_verdicts(seed, images, seeds, 0.98), fooled_sets(seed, images)
-    comparison = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=seed)
+    evaluations, fooled = made_evaluations(seed, images, seeds, 0.98), fooled_sets(seed, images)
+    comparison = compare(
+        evaluations, fooled["surrogate"], fooled["flipped"], sizes=SIZES, seed=seed
+    )
     common = [image for image, kept in enumerate(slow_common(evaluations, images)) if kept]
     gap = comparison.gap
     assert gap is not None
@@ -158,10 +163,10 @@ def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: i
         assert (gap.value, gap.low, gap.high, gap.p_value) == (None, None, None, None)
         return
     wrong = {
-        player: [[not bool(net.under_R[image]) for image in common] for net in evaluations[player]]
-        for player in ("Rp", "RS", "E", "E0")
+        role: [[not bool(net.under_R[image]) for image in common] for net in evaluations[role]]
+        for role in ("Rp", "RS", "E", "E0")
     }
-    rates = {player: np.mean(each) for player, each in wrong.items()}
+    rates = {role: np.mean(each) for role, each in wrong.items()}
     assert gap.value == pytest.approx(100 * (rates["Rp"] - rates["E"]))
     assert comparison.search_gap.value == pytest.approx(100 * (rates["RS"] - rates["E"]))
     assert comparison.penalty_gap.value == pytest.approx(100 * (rates["E0"] - rates["E"]))
@@ -170,33 +175,34 @@ def test_the_gap_is_paired_on_the_common_images(seed: int, images: int, seeds: i
     assert gap.low is not None
     assert gap.high is not None
     assert -100 <= gap.low <= gap.high <= 100
-    again = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=seed)
+    again = compare(evaluations, fooled["surrogate"], fooled["flipped"], sizes=SIZES, seed=seed)
     assert again.gap == gap
 
 
 def test_without_the_control_there_is_no_published_gap() -> None:
-    evaluations, fooled = made_verdicts(3, 25, 2, 0.95), fooled_sets(3, 25)
-    whole = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=3)
-    for player in ("R2", "Rp"):
-        del evaluations[player]
-    comparison = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=3)
+    evaluations, fooled = made_evaluations(3, 25, 2, 0.95), fooled_sets(3, 25)
+    whole = compare(evaluations, fooled["surrogate"], fooled["flipped"], sizes=SIZES, seed=3)
+    for role in ("R2", "Rp"):
+        del evaluations[role]
+    comparison = compare(evaluations, fooled["surrogate"], fooled["flipped"], sizes=SIZES, seed=3)
     assert comparison.gap is None
     assert list(comparison.nets) == ["R", "E", "E0", "RS"]
     assert comparison.common.tolist() == slow_common(evaluations, 25)
     assert comparison.common.sum() > whole.common.sum()  # fewer nets have to be right
-    for player in comparison.nets:
-        for what in (name for name in comparison.nets[player] if name.startswith("transfer")):
-            for denominator, rate in slow_rates(evaluations, player, what, fooled).items():
-                assert comparison.nets[player][what][denominator] == pytest.approx(rate, abs=1e-6)
+    for role in comparison.nets:
+        net = comparison.nets[role].to_json()
+        for what in (name for name in net if name.startswith("transfer")):
+            for denominator, rate in slow_rates(evaluations, role, what, fooled).items():
+                assert net[what][denominator] == pytest.approx(rate, abs=1e-6)
 
 
 def test_the_interval_holds_the_gap_of_a_clear_case() -> None:
-    evaluations, fooled = made_verdicts(0, 200, 3, 1.0), fooled_sets(0, 200)
+    evaluations, fooled = made_evaluations(0, 200, 3, 1.0), fooled_sets(0, 200)
     rng = torch.Generator().manual_seed(1)
-    for player, chance in (("Rp", 0.3), ("E", 0.8)):
-        for net in evaluations[player]:
+    for role, chance in (("Rp", 0.3), ("E", 0.8)):
+        for net in evaluations[role]:
             net.under_R.copy_(torch.rand(200, generator=rng) < chance)
-    gap = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=0).gap
+    gap = compare(evaluations, fooled["surrogate"], fooled["flipped"], sizes=SIZES, seed=0).gap
     assert gap is not None
     assert gap.low is not None
     assert gap.high is not None
@@ -207,13 +213,13 @@ def test_the_interval_holds_the_gap_of_a_clear_case() -> None:
 
 
 def test_a_training_that_is_wrong_everywhere_leaves_no_common_image() -> None:
-    evaluations, fooled = made_verdicts(0, 10, 2, 1.0), fooled_sets(0, 10)
+    evaluations, fooled = made_evaluations(0, 10, 2, 1.0), fooled_sets(0, 10)
     evaluations["RS"][1].correct.fill_(False)
-    comparison = compare(evaluations, fooled["surrogate"], fooled["flipped"], seed=0)
+    comparison = compare(evaluations, fooled["surrogate"], fooled["flipped"], sizes=SIZES, seed=0)
     assert not comparison.common.any()
     assert comparison.gap is not None
     assert comparison.gap.n == 0
-    rates = comparison.nets["E"]["transfer_from_R"]
+    rates = comparison.nets["E"].to_json()["transfer_from_R"]
     assert rates["headline"]["rate"] is None
     assert rates["fooling"]["rate"] is None
     assert rates["all"]["n"] == 10

@@ -43,6 +43,9 @@ from tests.experiments.evolve.runs import (
     trials,
 )
 
+UNTRAINED, TRAINED = (
+    Reference(given=given, notes=[], left_out={}, published=None) for given in (False, True)
+)
 SHORT = [*TINY, "--generations", "1", "--promote", "0"]
 # A user's file: a net, one whose weights it loads, one that starts anew, and odder ones.
 NETS = """
@@ -118,9 +121,9 @@ def small(**changes: Any) -> models.Classifier:
 def test_weights_that_no_seed_changes_are_taken_as_trained(nets: Path, splits: Splits) -> None:
     net, reference = find_reference(spec_of(nets, "trained"), splits)
     assert reference.given
-    assert reference.notes == (
-        f"{spec_of(nets, 'trained')} has the same weights under any seed: taken as trained",
-    )
+    assert reference.notes == [
+        f"{spec_of(nets, 'trained')} has the same weights under any seed: taken as trained"
+    ]
     accuracy = measured(net, splits)
     assert accuracy.n == len(splits.val)
     right = [
@@ -137,7 +140,7 @@ def test_weights_that_no_seed_changes_are_taken_as_trained(nets: Path, splits: S
 def test_weights_of_a_seed_or_of_one_number_are_trained_by_the_run(
     nets: Path, splits: Splits, name: str
 ) -> None:
-    assert find_reference(spec_of(nets, name), splits).reference == Reference(given=False)
+    assert find_reference(spec_of(nets, name), splits).reference == UNTRAINED
 
 
 def test_a_net_that_starts_from_trained_weights_says_which(nets: Path, splits: Splits) -> None:
@@ -148,14 +151,14 @@ def test_a_net_that_starts_from_trained_weights_says_which(nets: Path, splits: S
 
 @pytest.mark.parametrize("spec", ["small", "torchvision:shufflenet_v2_x0_5"])
 def test_an_architecture_is_no_trained_net(splits: Splits, spec: str) -> None:
-    assert find_reference(spec, splits).reference == Reference(given=False)
+    assert find_reference(spec, splits).reference == UNTRAINED
 
 
 def test_a_zoo_name_with_weights_is_given(splits: Splits, tmp_path: Path) -> None:
     net = small(seed=5)
     save_file(net.net.state_dict(), tmp_path / "weights.safetensors")
     found, reference = find_reference(f"small?weights={tmp_path}/weights.safetensors", splits)
-    assert reference == Reference(given=True)
+    assert reference == TRAINED
     assert all(
         torch.equal(one, other)
         for one, other in zip(found.net.parameters(), net.net.parameters(), strict=True)
@@ -178,7 +181,7 @@ def test_a_function_that_only_gives_trained_weights_leaves_r2_and_rp_out(
 def test_a_function_given_its_weights_can_be_built_again(nets: Path, splits: Splits) -> None:
     spec = f"{spec_of(nets, 'fresh')}?weights={nets}/means.safetensors"
     net, reference = find_reference(spec, splits)
-    assert reference == Reference(given=True)
+    assert reference == TRAINED
     assert own_preprocessing(net.card, splits, given=True) == models.Preprocessing()
     assert own_preprocessing(net.card, splits, given=False) is None
 
@@ -223,7 +226,7 @@ def test_a_net_of_another_size_resizes_inside_and_its_published_accuracy_is_kept
         saved(net, tmp_path / "R.safetensors", published=published), splits
     )
     assert reference.published == published
-    assert reference.notes == ("resizes pictures of 16x16 to 20x20 inside (bilinear)",)
+    assert reference.notes == ["resizes pictures of 16x16 to 20x20 inside (bilinear)"]
     own = own_preprocessing(found.card, splits, given=True)
     assert own is not None
     assert (own.mean, own.input_size) == ((0.1,), (20, 20))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +59,7 @@ def test_each_is_preferred_to_all_that_follow(
 
 def test_a_selection_says_by_which_rule_and_from_how_many() -> None:
     threshold = AccuracyThreshold("R's validation accuracy", 0.75, 0.05)
-    told: dict[str, Any] = Selection(trial(3, 0.8, 0.2), threshold, considered=4).to_json()
+    told = Selection(trial(3, 0.8, 0.2), threshold, considered=4).result().to_json()
     assert (told["number"], told["considered"]) == (3, 4)
     assert told["validation"]["transfer"] == 0.2
     assert "at least 0.7000 (R's validation accuracy, 0.7500, minus 0.05)" in told["rule"]

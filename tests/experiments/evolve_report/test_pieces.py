@@ -18,14 +18,14 @@ from tests.experiments.evolve_report.made_run import make_run
 
 def test_the_best_so_far_is_the_best_of_every_beginning(tmp_path: Path) -> None:
     evidence = read_evidence(make_run(tmp_path / "run", failures=3))
-    entries = evidence.of("evolve")
+    trials = evidence.trials_of("evolve")
     threshold = 0.55
     for measure, better in (("accuracy", max), ("transfer", min)):
-        for count, best in enumerate(best_so_far(entries, measure, threshold), start=1):
+        for count, best in enumerate(best_so_far(trials, measure, threshold), start=1):
             values = [
-                entry.value(measure)
-                for entry in entries[:count]
-                if entry.result and (measure == "accuracy" or entry.result["accuracy"] >= threshold)
+                trial.value(measure)
+                for trial in trials[:count]
+                if trial.result and (measure == "accuracy" or trial.result.accuracy >= threshold)
             ]
             assert best == better(values) if values else np.isnan(best)
 
@@ -35,9 +35,9 @@ def test_no_network_off_the_front_beats_one_on_it(tmp_path: Path) -> None:
     best = front_keys(evidence)
     floor = 0.55 - evidence.config.floor
     feasible = {
-        group[0].key: (-r["accuracy"], r["transfer"], r["macs"])
-        for group in distinct([entry for entry in evidence.entries if entry.result])
-        if (r := group[0].result) and r["accuracy"] >= floor
+        group[0].key: (-r.accuracy, r.transfer, r.macs)
+        for group in distinct([trial for trial in evidence.trials if trial.result])
+        if (r := group[0].result) and r.accuracy >= floor
     }
     slow = {
         key

@@ -1,20 +1,34 @@
-"""The sentences follow the figures, whatever these are."""
+"""The sentences follow the results, whatever these are."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 
-from evolution.report.comparison import checks_section
-from evolution.report.headline import (
-    accuracy_sentence,
-    controls_sentence,
-    gap_sentence,
-    robustness_sentence,
-    search_sentence,
-)
+from evolution.protocol.result import Summary
+from evolution.report import comparison, headline
 from tests.experiments.evolve_report.made_run import RATES, net, rate, without_control
+
+T = TypeVar("T")
+MEASURES = {"accuracy": 0.6, "transfer": 0.3, "cos_abs": 0.1, "params": 9, "macs": 9}
+
+
+def of_plain(function: Callable[[Summary], T]) -> Callable[[Any], T]:
+    return lambda plain: function(Summary.from_json(plain, "summary"))
+
+
+accuracy_sentence = of_plain(headline.accuracy_sentence)
+controls_sentence = of_plain(headline.controls_sentence)
+gap_sentence = of_plain(headline.gap_sentence)
+robustness_sentence = of_plain(headline.robustness_sentence)
+search_sentence = of_plain(headline.search_sentence)
+checks_section = of_plain(comparison.checks_section)
+
+
+def selected(key: str) -> dict[str, Any]:
+    return {"number": 1, "key": key, "rule": "", "considered": 2, "validation": MEASURES}
 
 
 @pytest.fixture
@@ -23,15 +37,23 @@ def summary() -> Any:
         "nets": {"R": net("R", 1, None)} | {n: net(n, 3, value) for n, value in RATES.items()},
         "gap": {"points": 42.0, "low": 36.5, "high": 47.5, "p_value": 1e-9, "n": 300},
         "search_gap": {"points": 6.0, "low": 1.5, "high": 10.5, "p_value": 0.01, "n": 300},
-        "reference": {"fooled": 0.99},
-        "selection": {"E": {"key": "a"}, "RS": {"key": "b"}},
+        "reference": {"accuracy": 0.7, "fooled": 0.99},
+        "selection": {"E": selected("a"), "RS": selected("b")},
+        "trials": 8,
+        "trials_from_cache": 0,
+        "common_images": 300,
+        "test_images": 400,
+        "data": "cifar10",
+        "data_digest": "0123abcd",
+        "baseline": {},
+        "seconds": {"wall": 1.0},
     }
 
 
 @pytest.mark.parametrize(
     ("low", "high", "p_value", "said"),
     [
-        (36.5, 47.5, 1e-9, "takes over fewer"),
+        (36.5, 47.5, 1e-9, "Fewer of R's adversarials"),
         (-3.0, 4.0, 0.5, "includes zero"),
         (-9.0, -2.0, 1e-9, "negative result"),
         (6.0, 26.0, 0.18, "Not for every pair of trainings"),
@@ -45,7 +67,7 @@ def test_the_gap_is_claimed_only_where_its_interval_allows(
     assert said in sentence
     assert f"[{low:.1f}, {high:.1f}]" in sentence
     assert "300 test images" in sentence
-    assert ("takes over fewer" in sentence) == (low > 0)
+    assert ("Fewer of R's adversarials" in sentence) == (low > 0)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +75,7 @@ def test_the_gap_is_claimed_only_where_its_interval_allows(
     [
         (0.70, 30.0, "within one point (+0.0)"),
         (0.695, 30.0, "within one point (-0.5)"),
-        (0.65, 30.0, "paid for with 5.0 points"),
+        (0.65, 30.0, "costs 5.0 points"),
         (0.65, -5.0, "5.0 points less accurate"),
         (0.75, 30.0, "5.0 points more accurate"),
     ],
@@ -85,8 +107,8 @@ def test_the_controls_are_told_apart(summary: Any) -> None:
 @pytest.mark.parametrize(
     ("low", "high", "said"),
     [
-        (1.5, 10.5, "evolution found the net"),
-        (-9.0, -2.0, "the random search found the net"),
+        (1.5, 10.5, "net that evolution found"),
+        (-9.0, -2.0, "net that the random search found"),
         (-1.0, 3.0, "neither search can be called the better one"),
     ],
 )
@@ -117,7 +139,7 @@ def test_without_the_control_e_is_compared_with_itself_unpenalised(
     assert f"[{low:.1f}, {high:.1f}]" in sentence
     assert "R's own architecture would do the same under the penalty is not known" in sentence
     assert controls_sentence(summary) == ""
-    assert "evolution found the net" in search_sentence(summary)
+    assert "net that evolution found" in search_sentence(summary)
     assert "E is 5.0 points less accurate" in accuracy_sentence(
         summary | {"nets": summary["nets"] | {"E": summary["nets"]["E"] | {"clean_acc": 0.65}}}
     )
@@ -127,7 +149,9 @@ def test_checks_do_without_the_control(summary: Any) -> None:
     summary |= without_control()
     assert doubtful(summary) == 0
     assert "than E0" in checks_section(summary).html
-    summary["nets"]["E"]["transfer_from_surrogate"] = {"headline": rate(0.9)}
+    summary["nets"]["E"]["transfer_from_surrogate"] = dict.fromkeys(
+        ("headline", "fooling", "all"), rate(0.9)
+    )
     assert doubtful(summary) == 1
 
 
@@ -137,18 +161,18 @@ def test_a_single_training_is_said_to_be_one(summary: Any) -> None:
     assert "single training of R′ or E" in gap_sentence(summary)
 
 
-def test_one_architecture_chosen_by_both_searches_speaks_for_neither(
+def test_one_architecture_selected_by_both_searches_speaks_for_neither(
     summary: Any,
 ) -> None:
     summary["selection"]["RS"]["key"] = "a"
-    assert "nothing for evolution over random" in search_sentence(summary)
+    assert "evidence for evolution over random" in search_sentence(summary)
 
 
 def doubtful(summary: Any) -> int:
     return checks_section(summary).html.count("doubtful")
 
 
-def test_sound_figures_raise_no_doubt(summary: Any) -> None:
+def test_sound_results_raise_no_doubt(summary: Any) -> None:
     assert doubtful(summary) == 0
 
 
@@ -173,6 +197,8 @@ def test_a_net_that_follows_the_flipped_gradient_is_doubted(summary: Any) -> Non
     assert doubtful(summary) == 1
 
 
-def test_an_easier_prey_for_the_surrogate_is_doubted(summary: Any) -> None:
-    summary["nets"]["E"]["transfer_from_surrogate"] = {"headline": rate(0.9)}
+def test_more_transfer_from_the_surrogate_is_doubted(summary: Any) -> None:
+    summary["nets"]["E"]["transfer_from_surrogate"] = dict.fromkeys(
+        ("headline", "fooling", "all"), rate(0.9)
+    )
     assert doubtful(summary) == 1
