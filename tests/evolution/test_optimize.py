@@ -17,7 +17,7 @@ import torch
 from evolution import Objective, SearchSpace, Study, Trial, optimize
 from evolution.strategies import STRATEGIES
 from robustkit.errors import ConfigError, RunError
-from robustkit.jobs import DivergedError
+from robustkit.jobs import DivergedError, open_executor
 from robustkit.models import Blueprint, build, cost
 from robustkit.runs import Ledger
 
@@ -262,3 +262,39 @@ def test_a_study_is_kept_as_json() -> None:
     newer = {**json.loads(study.to_json()), "format": 9}
     with pytest.raises(RunError, match="study of format 9; this robustkit reads format 1"):
         Study.from_json(json.dumps(newer))
+
+
+@pytest.mark.parametrize("mode", ["generational", "steady"])
+def test_a_search_runs_on_an_executor_of_the_caller(mode: str) -> None:
+    with open_executor("inline") as executor:
+        study = run(executor=executor, mode=mode)
+    assert told(study) == told(run(mode=mode))
+    assert [each.number for each in study.trials] == list(range(14))
+
+
+def test_a_steady_search_goes_on_from_its_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    begun = run(mode="steady", in_flight=3, budget=6, ledger=path)
+    seen: list[Trial] = []
+    larger = run(mode="steady", in_flight=3, ledger=path, on_trial=seen.append)
+    assert larger.trials[:6] == begun.trials
+    assert sorted(each.number for each in seen) == list(range(6, 14))
+    assert run(mode="steady", in_flight=3, ledger=path) == larger
+    with pytest.raises(RunError, match="is of another search"):
+        run(mode="steady", in_flight=2, ledger=path)
+    with pytest.raises(RunError, match="is of another search"):
+        run(ledger=path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "stedy"}, "did you mean 'steady'"),
+        ({"in_flight": 2}, "in_flight is of mode 'steady' and at least 1, not 2 in mode 'gen"),
+        ({"mode": "steady", "in_flight": 0}, "at least 1, not 0"),
+        ({"executor": open_executor("inline"), "workers": 2}, "your executor's; leave them out"),
+    ],
+)
+def test_modes_that_cannot_be_used_are_said(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(**settings)  # type: ignore[arg-type]
