@@ -33,7 +33,7 @@ from robustkit.stats import Gap
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Data, every setting of the experiment, and where it runs."""
+    """Add options of the data, the experiment, and where it runs."""
     add_data_options(parser)
     add_config(parser, EvolveConfig, title="experiment")
     parser.add_argument(
@@ -96,7 +96,7 @@ def report(folder: RunFolder) -> Path:
 
 
 def settled(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings; a steady search has as many candidates under way as workers, and keeps to it.
+    """Return the settings, `in_flight` of a steady search set to the number of workers.
 
     Raises `ConfigError` where the number of workers is the cluster's, which is not yet known.
     """
@@ -108,7 +108,7 @@ def settled(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(settings: Mapping[str, Any]) -> list[str]:
-    """Find everything that can be wrong before there is a run folder; what R is, in lines."""
+    """Check everything that can be wrong before there is a run folder; return lines about R."""
     config = config_from(EvolveConfig, settings)
     device = resolve_device(settings["device"])
     if config.inherit and settings["reuse"]:
@@ -137,7 +137,7 @@ def check(settings: Mapping[str, Any]) -> list[str]:
 
 
 def headline(summary: Summary) -> str:
-    """The result in a few lines, what speaks against it first."""
+    """Return the result in a few lines, warnings first."""
     nets = summary.nets
     lines = [f"warning: {each}" for each in summary.warnings]
     lines += [f"{'net':4} {'clean':>7} {'white-box':>10} {'transfer from R':>34}"]
@@ -157,7 +157,7 @@ def headline(summary: Summary) -> str:
 
 
 def _gap_line(gap: Gap, against: str) -> str:
-    """The gap T(R→`against`) - T(R→E) in a line; empty without common images."""
+    """Return the gap T(R→`against`) - T(R→E) as a line; empty without common images."""
     if gap.value is None:
         return ""
     return (

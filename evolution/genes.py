@@ -1,4 +1,4 @@
-"""Which genes go with accuracy, with orthogonal gradients and with low transfer.
+"""Correlations of genes with accuracy, orthogonal gradients and low transfer.
 
 An association over the trials of a search is no proof of a cause: selection makes genes travel
 together, and among a hundred 95 % intervals about five exclude zero by chance. What stands out
@@ -53,7 +53,7 @@ class GeneEffect:
 
 
 def gene_features(genotype: Genotype) -> dict[Feature, float]:
-    """The network's features, from its canonical form.
+    """Return the network's features, from its canonical form.
 
     Shares in [0,1] of all blocks (kind) or of the blocks with weights (activation, norm); means
     over blocks with weights (channels, kernel in pixels); counts (blocks, reductions, pools,
@@ -89,7 +89,7 @@ def gene_effects(
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> list[GeneEffect]:
-    """The rank correlation of every feature with every one of `metrics`, strongest first.
+    """Return the rank correlations of features with every one of `metrics`, strongest first.
 
     `trials` are genotypes with their numbers; those without a finite `metric` do not count for
     it. Intervals are percentiles over `resamples` bootstrap resamples of trials. Left out are
@@ -127,7 +127,7 @@ def _effect(
 
 
 def _unit_ranks(values: Floats) -> Floats:
-    """Average ranks per row, centred and of unit norm; NaN in a row of equal values."""
+    """Return average ranks per row, centred and of unit norm; NaN in a row of equal values."""
     ranks = rankdata(values, axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(ranks, axis=1, keepdims=True)
@@ -136,7 +136,7 @@ def _unit_ranks(values: Floats) -> Floats:
 
 
 def _varied(values: Floats) -> int:
-    """How many values differ from the commonest one."""
+    """Return how many values differ from the commonest one."""
     _, counts = np.unique(values, return_counts=True)
     return int(len(values) - counts.max())
 

@@ -43,7 +43,7 @@ def _blueprint_net(model: Classifier) -> BlueprintNet:
 
 
 def _plan(child: BlueprintNet, parent: BlueprintNet) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of tensors, the child's and the parent's, that hold the same thing."""
+    """Return pairs of corresponding tensors, the child's and the parent's."""
     pairs = [
         pair
         for own, other in _aligned(child, parent)
@@ -53,7 +53,7 @@ def _plan(child: BlueprintNet, parent: BlueprintNet) -> list[tuple[Tensor, Tenso
 
 
 def _aligned(child: BlueprintNet, parent: BlueprintNet) -> list[tuple[Wiring, Wiring]]:
-    """Blocks of both in order, those that share most: the longest common subsequence, weighted."""
+    """Return pairs of blocks in order: the longest common subsequence by shared weights."""
     rows, columns = child.wirings, parent.wirings
     worth = [[_worth(child, own, parent, other) for other in columns] for own in rows]
     best = [[0] * (len(columns) + 1) for _ in range(len(rows) + 1)]
@@ -79,7 +79,7 @@ def _worth(child: BlueprintNet, own: Wiring, parent: BlueprintNet, other: Wiring
 
 
 def _node(net: BlueprintNet, wiring: Wiring) -> dict[str, Tensor]:
-    """A block's tensors and those of the join before it."""
+    """Return a block's tensors and those of the join before it."""
     name = str(wiring.node)
     found = _tensors(net.nodes[name])
     if name in net.joins:
@@ -88,14 +88,14 @@ def _node(net: BlueprintNet, wiring: Wiring) -> dict[str, Tensor]:
 
 
 def _head(net: BlueprintNet) -> dict[str, Tensor]:
-    """The head's tensors, named after its modules: heads of another make share no name."""
+    """Return the head's tensors by module, so that heads of other kinds share no name."""
     make = "-".join(type(each).__name__ for each in net.head)
     side = net.wirings[-1].out.side if isinstance(net.head[0], nn.Flatten) else 1
     return {f"{make}.{side}.{key}": value for key, value in _tensors(net.head).items()}
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Weights and running statistics; counters of batches are nothing to inherit."""
+    """Return weights and running statistics; counters of batches are not inherited."""
     return {key: each for key, each in module.state_dict().items() if each.is_floating_point()}
 
 
@@ -108,7 +108,7 @@ def _same_names(own: dict[str, Tensor], other: dict[str, Tensor]) -> list[tuple[
 
 
 def _common(own: Tensor, other: Tensor) -> int:
-    """How many entries two tensors have in common."""
+    """Return how many entries two tensors have in common."""
     return math.prod(map(min, own.shape, other.shape))
 
 
@@ -117,7 +117,7 @@ def _take_over(own: Tensor, other: Tensor) -> None:
 
 
 def _part(tensor: Tensor, beside: Tensor) -> tuple[slice, ...]:
-    """Where `tensor` has what `beside` has too: leading channels, the middle of a kernel."""
+    """Return the part of `tensor` that `beside` has too: leading channels, a kernel's middle."""
     found = []
     for place, (size, other) in enumerate(zip(tensor.shape, beside.shape, strict=True)):
         common = min(size, other)

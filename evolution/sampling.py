@@ -1,4 +1,4 @@
-"""Random networks that are worth training.
+"""Random networks regular enough to train well within a few epochs.
 
 Genes drawn one by one give patchwork: a different activation in every block, wide layers on
 full-size maps, no reduction until the head. Networks that train well within a few epochs are more
@@ -43,7 +43,7 @@ class _Theme:
 
 
 def sample(rng: random.Random, space: SearchSpace) -> Genotype:
-    """A random genotype that `space` contains; its cost still has to be checked.
+    """Return a random genotype that `space` contains; its cost still has to be checked.
 
     All its blocks are live.
     """
@@ -69,7 +69,7 @@ def sample(rng: random.Random, space: SearchSpace) -> Genotype:
 
 
 def sample_block(rng: random.Random, space: SearchSpace, inputs: tuple[int, ...]) -> Block:
-    """A random block of any kind with stride 1, fed by `inputs`; every gene is a choice."""
+    """Return a random block of any kind with stride 1, fed by `inputs`; every gene is a choice."""
     return Block(
         kind=rng.choice(space.kinds),
         channels=rng.choice(space.channels),
@@ -83,7 +83,7 @@ def sample_block(rng: random.Random, space: SearchSpace, inputs: tuple[int, ...]
 
 
 def sample_head(rng: random.Random, space: SearchSpace) -> Head:
-    """A random head, mostly average pooling without a hidden layer."""
+    """Return a random head, mostly average pooling without a hidden layer."""
     widths = [width for width in space.hidden if width > 0]
     hidden = 0 in space.hidden and (not widths or rng.random() >= _HIDDEN)
     return Head(
@@ -94,7 +94,7 @@ def sample_head(rng: random.Random, space: SearchSpace) -> Head:
 
 
 def weighted(rng: random.Random, choices: Sequence[T], weights: Mapping[T, float]) -> T:
-    """One of `choices`, each with its weight in `weights` or else 1."""
+    """Return one of `choices`, each with its weight in `weights` or else 1."""
     return rng.choices(choices, [weights.get(choice, 1.0) for choice in choices])[0]
 
 
@@ -109,14 +109,14 @@ def _theme(rng: random.Random, space: SearchSpace) -> _Theme:
 
 
 def _kernel(rng: random.Random, space: SearchSpace, kind: str) -> int:
-    """Large kernels are cheap in depthwise convolutions, and costly elsewhere."""
+    """Draw a kernel; large ones are cheap in depthwise convolutions only."""
     rank = range(1, len(space.kernels) + 1)
     weights = rank if kind == "separable" else [1 / each**2 for each in rank]
     return rng.choices(space.kernels, list(weights))[0]
 
 
 def _reduced_blocks(rng: random.Random, learned: int, reductions: int) -> set[int]:
-    """Positions after which maps shrink: one of the first two blocks, the others anywhere."""
+    """Return positions after which maps shrink: one of the first two blocks, others anywhere."""
     first = rng.randrange(min(2, learned))
     others = [position for position in range(learned) if position != first]
     return {first, *rng.sample(others, min(reductions - 1, len(others)))}
@@ -143,7 +143,7 @@ def _learned_block(
 
 
 def _inputs(rng: random.Random, space: SearchSpace, before: int) -> tuple[int, ...]:
-    """The block just before and, now and then, an earlier node."""
+    """Return the block just before and, sometimes, an earlier node."""
     if before and space.max_inputs > 1 and rng.random() < _SKIP:
         return (rng.randrange(before), before)
     return (before,)

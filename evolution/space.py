@@ -101,7 +101,7 @@ class SearchSpace:
         }
 
     def contains(self, genotype: Genotype) -> bool:
-        """Whether every gene with an effect is among the choices, and the graph is of legal size.
+        """Return whether every gene with an effect is a choice and the graph of legal size.
 
         Parameters and MACs, which depend on the images, are left to `fits`.
         """
@@ -119,7 +119,7 @@ class SearchSpace:
         )
 
     def fits(self, genotype: Genotype, input_shape: tuple[int, int, int], num_classes: int) -> bool:
-        """Whether this space contains `genotype` within its limits for images (C,H,W)."""
+        """Return whether this space contains `genotype` within its limits for images (C,H,W)."""
         if not self.contains(genotype):
             return False
         spent = _cost(genotype.blueprint(), input_shape, num_classes)

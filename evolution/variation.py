@@ -27,7 +27,7 @@ _ATTEMPTS = 50
 def mutate(
     genotype: Genotype, rng: random.Random, space: SearchSpace
 ) -> tuple[Genotype, tuple[str, ...]]:
-    """A neighbour of `genotype` and the names of the operators that led there, in order.
+    """Return a mutation of `genotype` and the names of its operators, in order.
 
     One to three of `OPERATORS` are applied, mostly one. The mutant expresses another network than
     `genotype` does; in a space so small that none is found, `genotype` comes back with no names.
@@ -47,7 +47,7 @@ def mutate(
 def crossover(
     first: Genotype, second: Genotype, rng: random.Random, space: SearchSpace
 ) -> Genotype:
-    """The beginning of `first` followed by the end of `second`, wired as each was.
+    """Return the beginning of `first` followed by the end of `second`, wired as each was.
 
     Both are cut in topological order. Where the end reaches back across its cut, it is fed by the
     node at the same relative depth of the new beginning. Cuts after equally many reductions are
@@ -70,7 +70,7 @@ def _reductions(genotype: Genotype, cut: int) -> int:
 
 
 def _join(head: Genotype, tail: Genotype, i: int, j: int) -> Genotype:
-    """The first `i` blocks of `head`, then those of `tail` after its first `j`."""
+    """Return the first `i` blocks of `head`, then those of `tail` after its first `j`."""
 
     def translate(node: int) -> int:
         return node - j + i if node >= j else round(node * i / j)
@@ -195,7 +195,7 @@ def _rewire(genotype: Genotype, rng: random.Random, space: SearchSpace) -> Genot
 
 @_operator(0.7)
 def _head(genotype: Genotype, rng: random.Random, space: SearchSpace) -> Genotype:
-    """Another head."""
+    """Change one gene of the head."""
     return Genotype(genotype.blocks, sample_head(rng, space))
 
 
@@ -206,11 +206,11 @@ def _with(genotype: Genotype, position: int, block: Block) -> Genotype:
 
 
 def _step(rng: random.Random) -> int:
-    """One step up or down, seldom two."""
+    """Return a step up or down, sometimes of two."""
     return rng.choice((-1, 1)) * rng.choice((1, 1, 1, 2))
 
 
 def _shifted(choices: Sequence[int], value: int, step: int) -> int:
-    """The choice `step` places from the one nearest to `value`, held within the ends."""
+    """Return the choice `step` places from the one nearest to `value`, held within the ends."""
     nearest = min(range(len(choices)), key=lambda place: abs(choices[place] - value))
     return choices[min(max(nearest + step, 0), len(choices) - 1)]

@@ -21,9 +21,9 @@ class EvolveConfig:
     """One experiment: evolve nets away from a reference, and compare them with their controls.
 
     Budgets are in epochs and images, never seconds. Trials train on `train_size` images of the
-    training split (None: all of it) for `epochs`; the reference trains on all of it, finalists on
-    training and validation split together, for `final_epochs`. `eps` is in units of images in
-    [0,1]; `lam`, `phi`, `grad_loss` and `penalty_stats` are the penalty's, `bf16` and
+    training split (None: all of it) for `epochs`; the reference trains on all of it, the
+    nets compared on training and validation split together, for `final_epochs`. `eps` is in units
+    of images in [0,1]; `lam`, `phi`, `grad_loss` and `penalty_stats` are the penalty's, `bf16` and
     `channels_last` for speed (see `TrainConfig`).
 
     The evolved net E is the one with the least transfer among those whose validation accuracy is
@@ -64,12 +64,12 @@ class EvolveConfig:
     inherit: bool = setting(
         False,
         "trials of the search start from weights of their parents; promoted candidates and "
-        "finalists from scratch",
+        "final trainings from scratch",
     )
     screen: int = setting(
         32,
-        "possible children, of which the one with the best forecast is tried; 1 leaves the "
-        "strategy as published",
+        "possible children, of which the one with the best predicted score is evaluated; 1 leaves "
+        "the strategy as published",
     )
     objectives: str = setting(
         "accuracy:max,transfer:min,macs:min",
@@ -82,19 +82,23 @@ class EvolveConfig:
         "feasible for the search",
     )
     tolerance: float = setting(
-        0.01, "accuracy that E may lie below its yardstick when it is chosen"
+        0.01,
+        "accuracy that E may lie below R's when it is selected: R's architecture at trial budget "
+        "or, with promote, R itself",
     )
     promote: int = setting(
         2,
-        "how many of each search are trained again at the finalists' budget before one is "
-        "chosen; 0 chooses from the trials",
+        "how many of each search are trained again for final_epochs before one is selected; "
+        "0 selects from the trials",
     )
     train_size: int | None = setting(
         None, "training images of a trial, classes kept even; null: all"
     )
     epochs: int = setting(3, "epochs of a trial")
-    final_epochs: int = setting(5, "epochs of the reference, promoted candidates and finalists")
-    final_seeds: int = setting(3, "trainings of every finalist")
+    final_epochs: int = setting(
+        5, "epochs of the reference, promoted candidates and final trainings"
+    )
+    final_seeds: int = setting(3, "final trainings of each net compared")
     test_size: int | None = setting(
         None, "test images of the final comparison, classes kept even; null: all"
     )
@@ -203,7 +207,7 @@ class EvolveConfig:
         return self.population * self.generations * self.epochs
 
     def space(self, *, reference_macs: int) -> SearchSpace:
-        """The networks that may be proposed; by default none costs more than R does."""
+        """Return the networks that may be proposed; by default none costs more than R does."""
         return SearchSpace(
             min_blocks=self.min_blocks,
             max_blocks=self.max_blocks,
@@ -217,7 +221,7 @@ class EvolveConfig:
         )
 
     def objectives_above(self, baseline: float) -> tuple[Objective, ...]:
-        """The objectives, accuracy bounded from below at `baseline` (in [0,1]) minus `floor`.
+        """Return the objectives, accuracy bounded below at `baseline` (in [0,1]) minus `floor`.
 
         A bound that the objectives state themselves stays.
         """
@@ -229,16 +233,16 @@ class EvolveConfig:
         )
 
     def own_measures(self) -> dict[str, Measure]:
-        """What trials measure of a net for this run alone: objectives of a person's own."""
+        """Return the user's own objectives, which trials of this run measure."""
         return own_measures(parse_objectives(self.objectives, MEASURES))
 
     def make_attack(self, *, flipped: bool = False) -> Attack:
-        """The attack; `flipped` descends the loss of the true label: the sign-flipped gradient."""
+        """Return the attack; `flipped` descends the true label's loss: the sign-flipped gradient."""
         steps = {} if self.attack == "fgsm" else {"steps": self.attack_steps}
         return make(self.attack, eps=self.eps, norm=self.norm, targeted=flipped, **steps)
 
     def training(self, *, penalised: bool, final: bool, seed: int) -> TrainConfig:
-        """How a net of this run is trained."""
+        """Return how a net of this run is trained."""
         return TrainConfig(
             epochs=self.final_epochs if final else self.epochs,
             batch_size=self.batch_size,

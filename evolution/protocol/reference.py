@@ -1,4 +1,4 @@
-"""R: a net that the run trains itself, or somebody's trained one, frozen as it is."""
+"""The reference R: trained by the run itself, or given trained and taken as it is."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _reference(
 def find_reference(
     spec: str, splits: Splits, *, download: bool = False, trust: Sequence[str] = ()
 ) -> Found:
-    """The reference that `spec` names, for the images of `splits`.
+    """Return the reference that `spec` names, for the images of `splits`.
 
     It is given where `spec` is a model file, names weights, or is a function whose net has the same
     weights under two seeds; everything else is an architecture that the run trains. Raises
@@ -93,7 +93,7 @@ def find_reference(
 
 
 def left_out(net: models.Classifier) -> dict[str, str]:
-    """Why R's architecture cannot be built again without R's weights, for R2 and for Rp; or {}."""
+    """Return why R2 and Rp cannot be built without R's weights; {} where they can."""
     reason = _built_again(net)[0]
     return dict.fromkeys(CONTROLS, reason) if reason else {}
 
@@ -101,7 +101,7 @@ def left_out(net: models.Classifier) -> dict[str, str]:
 def own_preprocessing(
     card: models.Card, splits: Splits, *, given: bool
 ) -> models.Preprocessing | None:
-    """With what a net of `card`'s architecture is to be trained; None: the data's statistics.
+    """Return the preprocessing to train `card`'s architecture with; None: the data's statistics.
 
     R's own where R is `given`; else what was asked for beside normalising by the data.
     """
@@ -116,13 +116,13 @@ def own_preprocessing(
 
 
 def measured(net: models.Classifier, splits: Splits) -> Rate:
-    """The accuracy of `net` on validation, with its interval."""
+    """Return the accuracy of `net` on validation, with its interval."""
     right = predict(net, splits.val.images).argmax(dim=1) == splits.val.labels
     return wilson(float(right.double().mean()), len(splits.val))
 
 
 def warnings_about(accuracy: Rate, classes: int, published: Published | None = None) -> list[str]:
-    """What R's `accuracy` on validation says against the whole run.
+    """Return warnings about the whole run from R's `accuracy` on validation.
 
     It may be at chance, or ten points below the one that was `published` with its weights.
     """
@@ -135,21 +135,21 @@ def warnings_about(accuracy: Rate, classes: int, published: Published | None = N
 
 
 def rate_words(rate: Rate) -> str:
-    """A rate with its interval and n as plain text."""
+    """Return a rate with its interval and n as plain text."""
     if rate.value is None or rate.low is None or rate.high is None:
         return "no image (n = 0)"
     return f"{rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}], n = {rate.n:,}"
 
 
 def published_words(published: Published | None) -> str:
-    """The published accuracy as plain text, empty where there is none."""
+    """Return the published accuracy as plain text, empty where there is none."""
     if published is None:
         return ""
     return f"; published: {published['accuracy']:.1%} on {published['on']}"
 
 
 def missing_words(missing: Mapping[str, str]) -> str:
-    """Which nets are left out and why, and which claim falls with them; empty where none is."""
+    """Return which nets are left out, why, and the claim that falls; empty where none is."""
     if not missing:
         return ""
     return (
@@ -159,7 +159,7 @@ def missing_words(missing: Mapping[str, str]) -> str:
 
 
 def introduced(found: Found, accuracy: Rate, splits: Splits) -> list[str]:
-    """What there is to say of a given R before anything is computed, in lines."""
+    """Return lines about a given R, before anything is computed."""
     reference = found.reference
     suspect = warnings_about(accuracy, splits.train.num_classes, reference.published)
     lines = [f"warning: {each}" for each in suspect]
@@ -197,7 +197,7 @@ def _check_runs(net: models.Classifier, spec: str, splits: Splits) -> None:
 
 
 def _built_again(net: models.Classifier) -> tuple[str, str]:
-    """Why there is no net like `net` with fresh weights, found out by building two, else "".
+    """Return why no net like `net` can have fresh weights, by building two; "" if it can.
 
     And, where there is one, which weights all such nets have in common, else "".
     """
@@ -212,7 +212,7 @@ def _built_again(net: models.Classifier) -> tuple[str, str]:
 
 
 def _shared(first: models.Classifier, second: models.Classifier) -> str:
-    """How many weight tensors are equal in both though not constant; empty where none is."""
+    """Return how many weight tensors are equal in both though not constant; empty if none."""
     others = dict(second.net.named_parameters())
     own = [(name, each) for name, each in first.net.named_parameters() if each.requires_grad]
     equal = [
@@ -224,13 +224,13 @@ def _shared(first: models.Classifier, second: models.Classifier) -> str:
 
 
 def _same(first: models.Classifier, second: models.Classifier) -> bool:
-    """Whether two nets have equal state dicts."""
+    """Return whether two nets have equal state dicts."""
     one, other = first.net.state_dict(), second.net.state_dict()
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def _constant(net: models.Classifier) -> bool:
-    """Whether every tensor of weights holds one number: nothing that a training would leave."""
+    """Return whether every weight tensor is constant, as no training leaves them."""
     return all(_flat(each) for each in net.net.parameters())
 
 
@@ -252,7 +252,7 @@ class Recipe(NamedTuple):
 
 
 def open_reference(space: Workspace) -> Reference:
-    """What is known of R; a given one is copied into the run the first time.
+    """Return what is known of R; copy a given one into the run the first time.
 
     From then on the copy is R, whatever becomes of its source before the run is resumed.
     """
@@ -275,12 +275,12 @@ def open_reference(space: Workspace) -> Reference:
 
 
 def architecture(name: str, spec: str, space: Workspace) -> dict[str, Any]:
-    """The architecture, as on a card, of the kept net `name`, else of the net `spec` names."""
+    """Return the architecture, as on a card, of the kept net `name`, else of the net `spec`."""
     return dict(_card(name, spec, space).architecture)
 
 
 def recipe(name: str, spec: str, space: Workspace, *, given: bool = False) -> Recipe:
-    """What the kept net `name`, else the net `spec` names, is built of; `given` as of R."""
+    """Return what the kept net `name`, else the net `spec`, is built of; `given` as of R."""
     card = _card(name, spec, space)
     return Recipe(dict(card.architecture), own_preprocessing(card, space.splits, given=given))
 
@@ -295,6 +295,6 @@ def _card(name: str, spec: str, space: Workspace) -> models.Card:
 
 
 def _leave(space: Workspace) -> dict[str, Any]:
-    """What the run's options allow: to fetch weights, and to run functions that files name."""
+    """Return the run's permissions to fetch weights and to run functions that files name."""
     settings = space.folder.config
     return {"download": bool(settings["download"]), "trust": settings.get("trust") or ()}

@@ -221,7 +221,7 @@ def read_summary(folder: RunFolder) -> Summary | None:
 
 
 def _check_roles(summary: Summary, where: str) -> None:
-    """R2 and Rp are there or left out, and the gaps fit that."""
+    """Check that R2 and Rp are there or left out, and that the gaps fit that."""
     for role in CONTROLS:
         there, missing = role in summary.nets.roles, role in summary.left_out
         if there == missing:

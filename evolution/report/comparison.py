@@ -130,7 +130,7 @@ def _cell(rate: Rate) -> Markup:
 
 
 def _stacked(rate: Rate) -> Markup:
-    """A rate with its interval below, so that a wide table stays readable."""
+    """Return a rate with its interval below, so that a wide table stays readable."""
     low, high = rate.low, rate.high
     if low is None or high is None:
         return Markup("–")

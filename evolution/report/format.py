@@ -121,5 +121,5 @@ def reference_name(spec: str) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 entry`, `2 entries`."""
+    """Return `1 trial` or `2 trials`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -104,7 +104,7 @@ def _said(name: Callable[[int], str], truth: int, before: int, after: int) -> Ma
 
 
 def _cosine(first: Tensor, second: Tensor) -> float | None:
-    """The cosine of two gradients; None where one is zero."""
+    """Return the cosine of two gradients; None where one is zero."""
     a, b = first.double().flatten(), second.double().flatten()
     norms = float(a.norm() * b.norm())
     return float(torch.dot(a, b)) / norms if norms > 0 else None

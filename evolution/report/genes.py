@@ -59,7 +59,7 @@ def _sample(trials: Sequence[CandidateTrial]) -> Sample:
 
 
 def _strongest(sample: Sample) -> list[Feature]:
-    """The features drawn, in the order of their correlation with transfer."""
+    """Return the features drawn, in the order of their correlation with transfer."""
     strength: dict[Feature, float] = {}
     for (_, feature), effect in sample.items():
         strength[feature] = max(strength.get(feature, 0.0), abs(effect.effect))
@@ -101,7 +101,7 @@ def _column(
     name: str,
     tips: dict[str, str],
 ) -> None:
-    """One sample's dots and intervals in one panel; the second sample is drawn below, open."""
+    """Draw one sample's dots and intervals in one panel; the second sample is drawn below, open."""
     colour = (BLUE, ORANGE)[place]
     label: str | None = name
     for row, feature in enumerate(features):

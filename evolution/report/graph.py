@@ -22,7 +22,7 @@ from robustkit.report import Section, figure
 
 
 def sketch(width: float, height: float, parts: Iterable[Markup], *, alt: str) -> Markup:
-    """A drawing of `width` × `height` pixels; a wide one keeps its size and can be scrolled."""
+    """Return a drawing of `width` × `height` pixels; a wide one can be scrolled."""
     head = Markup(
         '<svg role="img" aria-label="{}" width="{:.0f}" height="{:.0f}" '
         'viewBox="0 0 {:.0f} {:.0f}" style="max-width:none" font-size="12">'
@@ -42,7 +42,7 @@ def box(
     colour: str = "var(--line)",
     strong: bool = False,
 ) -> Markup:
-    """A rounded box with its lines of text centred, the first one bold; `tip` as in `svg`."""
+    """Return a rounded box with centred lines of text, the first bold; `tip` as in `svg`."""
     shape = Markup(
         '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="7" '
         'fill="var(--raised)" stroke="{}" stroke-width="{}"/>'
@@ -68,7 +68,7 @@ def text(
     anchor: str = "middle",
     size: float = 12,
 ) -> Markup:
-    """One line of text."""
+    """Return one line of text."""
     weight, opacity = (600 if bold else 400), (0.68 if quiet else 1)
     shown = size - 1 if quiet else size
     return Markup(
@@ -78,14 +78,14 @@ def text(
 
 
 def path(curve: str, *, colour: str = "currentColor", opacity: float = 0.45) -> Markup:
-    """A line along `curve`, an SVG path of numbers of our own making."""
+    """Return a line along `curve`, an SVG path of numbers."""
     return Markup('<path d="{}" fill="none" stroke="{}" opacity="{}" stroke-width="1.4"/>').format(
         curve, colour, opacity
     )
 
 
 def arrowhead(x: float, y: float, *, pointing: str = "down") -> Markup:
-    """A small filled head whose tip is at (x, y), pointing down or left."""
+    """Return a small filled head whose tip is at (x, y), pointing down or left."""
     corners = {
         "down": f"{x - 4:.1f},{y - 7:.1f} {x + 4:.1f},{y - 7:.1f}",
         "left": f"{x + 7:.1f},{y - 4:.1f} {x + 7:.1f},{y + 4:.1f}",
@@ -149,7 +149,7 @@ def _labelled(genotype: Genotype, shape: Maps, title: str, colour: str) -> Marku
 
 
 def _y(row: int) -> float:
-    """The upper edge of a row's box; the image's, row 0, is lower than the others."""
+    """Return the upper edge of a row's box; that of the image, row 0, is less high."""
     return TOP if row == 0 else TOP + IMAGE + GAP + (row - 1) * (HIGH + GAP)
 
 
@@ -158,7 +158,7 @@ def _bottom(row: int) -> float:
 
 
 def _bulge(span: int) -> float:
-    """How far a curve over `span` rows swings out."""
+    """Return how far a curve over `span` rows extends to the side."""
     return 18 + 15 * span
 
 
@@ -180,7 +180,7 @@ def _node(row: int, wiring: Wiring, colour: str) -> Markup:
 
 
 def _pill(row: int, merge: str) -> Markup:
-    """The label that says how a row's inputs become one."""
+    """Return the label that says how a row's inputs become one."""
     x, y = LEFT + WIDE / 2, _y(row) - PILL - 3
     shape = Markup(
         '<rect x="{:.1f}" y="{:.1f}" width="58" height="{}" rx="8.5" fill="{}"/>'
@@ -191,7 +191,7 @@ def _pill(row: int, merge: str) -> Markup:
 
 
 def _edges(wiring: Wiring, rows: dict[int, int]) -> list[Markup]:
-    """The lines that reach a node: straight from the row above, curved from further up."""
+    """Return the lines that reach a node: straight from the row above, curved from further up."""
     target = rows[wiring.node]
     merged = len(wiring.block.inputs) > 1
     trial = _y(target) - (PILL + 3 if merged else 0)
@@ -203,7 +203,7 @@ def _edges(wiring: Wiring, rows: dict[int, int]) -> list[Markup]:
 
 
 def _curve(source: int, target: int, merged: bool) -> Markup:
-    """From the right side of a box to that of a later one, or to the label where it merges."""
+    """Return a curve from the right side of a box to a later one, or to its label of the merge."""
     side = LEFT + WIDE
     start = (_y(source) + _bottom(source)) / 2
     end_x: float = LEFT + WIDE / 2 + 29 if merged else side

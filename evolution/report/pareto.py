@@ -116,7 +116,7 @@ def _name(axes: Any, group: Group, role: str, left: float) -> None:
 
 
 def _references(axes: Any, evidence: Evidence) -> dict[str, str]:
-    """R's architecture at trial budget, without and with the penalty."""
+    """Draw R's architecture at trial budget, without and with the penalty."""
     tips = {}
     for name in ("R2", "Rp"):
         measured = evidence.baseline(name)

@@ -178,7 +178,7 @@ async def _continuous(
         tell(trial)
 
     async def evaluate(task: Task | None) -> None:
-        """One evaluation after the other, each of what is asked for when the last has ended."""
+        """Evaluate one task after the other, each asked for when the last has ended."""
         while task is not None:
             end(await scheduler.submit(task, priority=priority))
             task = request()
