@@ -237,7 +237,7 @@ class EvolveConfig:
         return own_measures(parse_objectives(self.objectives, MEASURES))
 
     def make_attack(self, *, flipped: bool = False) -> Attack:
-        """Return the attack; `flipped` descends the true label's loss: the sign-flipped gradient."""
+        """Return the attack; `flipped` descends the true label's loss (sign-flipped gradient)."""
         steps = {} if self.attack == "fgsm" else {"steps": self.attack_steps}
         return make(self.attack, eps=self.eps, norm=self.norm, targeted=flipped, **steps)
 
