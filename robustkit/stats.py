@@ -49,6 +49,22 @@ class Rate(Estimate, frozen=True, kw_only=True, rename={"value": "rate"}):
     high: Share | None
 
 
+class KnownRate(Rate, frozen=True, kw_only=True):
+    """The share of one image or more."""
+
+    value: Share
+    n: Count
+    low: Share
+    high: Share
+
+    @classmethod
+    def from_rate(cls, rate: Rate) -> KnownRate:
+        """Return a rate of one image or more; raises `ValueError` for one of none."""
+        if rate.value is None or rate.low is None or rate.high is None:
+            raise ValueError("a rate of no image is not known")
+        return cls(value=rate.value, n=rate.n, low=rate.low, high=rate.high)
+
+
 class Mean(Estimate, frozen=True, kw_only=True, rename={"value": "mean"}):
     """The mean of `n` values; `mean` in JSON."""
 

@@ -24,7 +24,14 @@ from robustkit.models import ZOO, Classifier
 from robustkit.models.classifier import matched, plain, takes_grey
 from robustkit.models.resolve import parse, untrained
 from robustkit.models.sources.factory import FACTORY
-from robustkit.stats import wilson
+from robustkit.runs.summaries import (
+    Finding,
+    ModelDescription,
+    PixelSpace,
+    Published,
+    SavedGeometry,
+)
+from robustkit.stats import KnownRate, wilson
 
 KEPT = 2**28  # bytes of weights kept in memory; beyond, nets are loaded again when they are used
 
@@ -136,7 +143,7 @@ def _bytes(net: Classifier) -> int:
 _PROBED = 8  # pictures that every net is shown before anything is evaluated
 
 
-def add_judged_options(parser: CommandParser) -> None:
+def add_model_options(parser: CommandParser) -> None:
     """`--weights`, `--trust`, and which images the nets are evaluated on."""
     group = parser.add_argument_group("images and nets")
     group.add_argument(
@@ -191,11 +198,11 @@ def batch_size_of(settings: Mapping[str, Any]) -> int | None:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """The images and nets of an evaluation, all in one pixel space.
+class LoadedModels:
+    """The images and models of an evaluation, all in one pixel space.
 
-    `geometry` is how pictures were made, None where they are as they are stored; `whose` says where
-    it comes from. `indices` int64 (n,) are the images' positions in the `split`.
+    `geometry` is how pictures were made, None where they are as they are stored; `whose` says what
+    chose it. `indices` int64 (n,) are the images' positions in the `split`.
     """
 
     images: ImageSet
@@ -205,32 +212,35 @@ class Judged:
     geometry: Geometry | None
     whose: str
     notes: tuple[str, ...]
-    cards: Mapping[str, Mapping[str, Any]]
+    descriptions: Mapping[str, ModelDescription]
 
     def read(self, opened: EvaluationSet) -> ImageSet:
-        """Other images in the same pixel space, with the same classes."""
+        """Return other images in the same pixel space, with the same classes."""
         channels = 3 if self.images.shape[0] == 3 else None
         return opened.read(geometry=self.geometry, channels=channels, classes=self.images.classes)
 
-    def described(self) -> dict[str, Any]:
-        """The pixel space for a summary, as plain values."""
-        return {
-            "shape": list(self.images.shape),
-            "geometry": None if self.geometry is None else self.geometry.to_dict(),
-            "whose": self.whose,
-            "split": self.split,
-            "notes": list(self.notes),
-            "models": {name: dict(card) for name, card in self.cards.items()},
-        }
+    def pixel_space(self) -> PixelSpace:
+        """Return the pixel space for a summary."""
+        geometry = None
+        if self.geometry is not None:
+            geometry = SavedGeometry.from_json(self.geometry.to_dict(), "geometry")
+        return PixelSpace(
+            shape=list(self.images.shape),
+            geometry=geometry,
+            whose=self.whose,
+            split=self.split,
+            notes=list(self.notes),
+            models=dict(self.descriptions),
+        )
 
     def lines(self) -> Iterator[str]:
-        """The same for a person."""
+        """Yield the lines that tell the user of it."""
         channels, height, width = self.images.shape
         how = "as stored" if self.geometry is None else self.geometry.describe()
         yield f"pixel space: {channels}x{height}x{width}, {how} ({self.whose})"
         yield from self.notes
-        for name, card in self.cards.items():
-            for note in card["notes"]:
+        for name, description in self.descriptions.items():
+            for note in description.notes:
                 yield f"{name}: {note}"
 
 
@@ -258,13 +268,13 @@ def name_nets(specs: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def training_images(settings: Mapping[str, Any], judged: Judged) -> ImageSet:
+def training_images(settings: Mapping[str, Any], loaded: LoadedModels) -> ImageSet:
     """The data's training images in the pixel space of an evaluation, for attacks that train.
 
     Raises `DataError` where the data has none.
     """
     opened = open_images({**settings, "split": "train", "test_size": None})
-    return judged.read(opened)
+    return loaded.read(opened)
 
 
 def open_images(settings: Mapping[str, Any]) -> EvaluationSet:
@@ -282,13 +292,13 @@ def open_images(settings: Mapping[str, Any]) -> EvaluationSet:
     )
 
 
-def load_judged(
+def load_models(
     settings: Mapping[str, Any],
     specs: Mapping[str, str],
     opened: EvaluationSet | None = None,
     *,
     stretch: bool = True,
-) -> Judged:
+) -> LoadedModels:
     """The nets that `specs` name and the images of the options, ready to be evaluated.
 
     Every net is loaded once, one after the other, and checked. Without `stretch` pictures of
@@ -311,15 +321,15 @@ def load_judged(
     wanted = 3 if channels == 3 and stored[0] == 1 and opened.from_files else None
     images = opened.read(geometry=geometry, channels=wanted, classes=classes)
     nets: dict[str, Callable[[], Classifier]] = {}
-    cards = {}
+    descriptions = {}
     for name, load_net in loaders.items():
         if not stretch:
             _refuse_other_size(load_net(images.classes, images.shape), images, opened.name)
         nets[name] = partial(_load_fitted, load_net, images, specs[name], opened.name)
         net = nets[name]()
         _check(net, images, specs[name])
-        cards[name] = _described(net)
-    return Judged(
+        descriptions[name] = _described(net)
+    return LoadedModels(
         images=images,
         nets=Nets(nets),
         split=opened.split,
@@ -327,54 +337,59 @@ def load_judged(
         geometry=opened.geometry or geometry,
         whose=whose,
         notes=opened.notes,
-        cards=cards,
+        descriptions=descriptions,
     )
 
 
 _Loader = Callable[[tuple[str, ...] | None, tuple[int, int, int] | None], Classifier]
 
 
+@dataclass(frozen=True)
+class CleanAccuracy:
+    """The clean accuracy of a model beside the published one, and what is suspect about it."""
+
+    clean: KnownRate
+    published: Published | None
+    warnings: list[Finding]
+
+
 def check_clean(
-    judged: Judged,
+    loaded: LoadedModels,
     device: torch.device,
     batch_size: int | None,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     store: Store | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Each net's clean accuracy, said beside the published one, and what is suspect about it.
+) -> dict[str, CleanAccuracy]:
+    """Return each model's clean accuracy; log it beside the published one.
 
-    Returns for each name `clean` (rate with n and interval) and `warnings`, as plain values;
-    what is suspect is said last, so that it stands where attacks begin.
+    What is suspect is logged last, so that it stands where attacks begin.
     """
-    told, suspect = {}, []
-    for name, net in judged.nets.items():
-        published = judged.cards[name]["published"]
+    checked, suspect = {}, []
+    for name, net in loaded.nets.items():
+        published = loaded.descriptions[name].published
         with on_device(net, device):
             answers = Answers(
                 net,
-                judged.images,
+                loaded.images,
                 store or Store(None),
                 batch_size=batch_size,
-                on_note=lambda note, name=name: say(f"{name}: {note}"),  # type: ignore[misc]
+                on_note=lambda note, name=name: log(f"{name}: {note}"),  # type: ignore[misc]
             )
-            right = answers.clean() == judged.images.labels
+            right = answers.clean() == loaded.images.labels
         rate = wilson(float(right.double().mean()), len(right))
         beside = "" if published is None else f", published {published['accuracy']:.1%}"
-        say(f"{name}: clean accuracy {rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}]{beside}")
+        log(f"{name}: clean accuracy {rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}]{beside}")
         findings = evaluation.check_clean(
             rate,
-            num_classes=judged.images.num_classes,
+            num_classes=loaded.images.num_classes,
             published=None if published is None else published["accuracy"],
         )
         suspect += [f"WARNING: {name}: {each.seen}; {each.means}" for each in findings]
-        told[name] = {
-            "clean": rate.to_json(),
-            "published": published,
-            "warnings": [each.to_dict() for each in findings],
-        }
+        clean = KnownRate.from_rate(rate)
+        checked[name] = CleanAccuracy(clean, published, list(findings))
     for line in suspect:
-        say(line)
-    return told
+        log(line)
+    return checked
 
 
 def _loaders(settings: Mapping[str, Any], specs: Mapping[str, str]) -> dict[str, _Loader]:
@@ -522,12 +537,11 @@ def _check(net: Classifier, images: ImageSet, spec: str) -> None:
         raise ModelError(f"{spec}: its logits are not finite; its training diverged")
 
 
-def _described(net: Classifier) -> dict[str, Any]:
-    """What the report says of a model beside its rates."""
+def _described(net: Classifier) -> ModelDescription:
     own = net.card.preprocessing
-    return {
-        "preprocessing": own.describe(),
-        "input_size": None if own.input_size is None else list(own.input_size),
-        "notes": list(net.notes),
-        "published": net.card.provenance.get("published"),
-    }
+    return ModelDescription(
+        preprocessing=own.describe(),
+        input_size=None if own.input_size is None else list(own.input_size),
+        notes=list(net.notes),
+        published=net.card.provenance.get("published"),
+    )

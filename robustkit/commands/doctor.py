@@ -21,7 +21,7 @@ from robustkit.cli.parser import CommandParser, Options
 OLDEST_PYTHON = (3, 11)
 ENOUGH_MEMORY_GIB = 4.0
 ENOUGH_DISK_GIB = 1.0
-TESTED_PAIR = Path(__file__).parents[1] / "constraints.txt"
+TESTED_PAIR = Path(__file__).parents[2] / "constraints.txt"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Stands on attacks; below training. Takes any module from images in [0,1] to logi
 
 from robustkit.attacks.predictions import predict
 from robustkit.evaluation.accuracy import RobustAccuracy, accuracy, check_clean, robust_accuracy
-from robustkit.evaluation.diagnosis import Finding, diagnose
+from robustkit.evaluation.diagnosis import diagnose
 from robustkit.evaluation.gradient_similarity import (
     GradientAlignment,
     GradientPairs,
@@ -17,6 +17,7 @@ from robustkit.evaluation.gradient_similarity import (
 from robustkit.evaluation.robustness import Robustness, survivors, worst_case
 from robustkit.evaluation.transferability import TransferMatrix, transfer_matrix
 from robustkit.evaluation.transferability import transfer_matrix as transfer
+from robustkit.runs.summaries import Finding
 
 __all__ = [
     "Finding",

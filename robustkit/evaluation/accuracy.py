@@ -18,9 +18,10 @@ from robustkit.compute.batching import warn
 from robustkit.data import ImageSet, as_image_set, stratified_sample
 from robustkit.errors import AttackError, ConfigError
 from robustkit.evaluation import diagnosis
-from robustkit.evaluation.diagnosis import Finding, diagnose
+from robustkit.evaluation.diagnosis import diagnose
 from robustkit.evaluation.robustness import worst_case
 from robustkit.reading import parse_json
+from robustkit.runs.summaries import Finding
 from robustkit.stats import Rate, wilson
 
 # How far below a published accuracy a model is no longer the one that was published.
@@ -134,7 +135,7 @@ class RobustAccuracy:
             "norm": self.norm,
             "clean": self.clean.to_json(),
             "by_eps": radii,
-            "diagnosis": [each.to_dict() for each in self.diagnosis],
+            "diagnosis": [each.to_json() for each in self.diagnosis],
             "notes": list(self.notes),
         }
         return json.dumps(written, allow_nan=False)

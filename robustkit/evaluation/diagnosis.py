@@ -8,7 +8,6 @@ and its meaning (Athalye et al. 2018; Carlini et al. 2019, section 5; Croce and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, TypedDict
 
 import torch
@@ -24,6 +23,7 @@ from robustkit.data import ImageSet, as_image_set
 from robustkit.evaluation.gradient_similarity import gradient_batches
 from robustkit.evaluation.robustness import Robustness, worst_case
 from robustkit.models.state import pure
+from robustkit.runs.summaries import Finding
 from robustkit.stats import wilson
 
 # Random corners of the ball that an image has to withstand after PGD failed on it.
@@ -34,24 +34,6 @@ HUGE = {"linf": 0.5, "l2": 0.5}
 SLACK = 0.02
 # A radius up to which even an undefended model may stand.
 WIDE = {"linf": 4 / 255, "l2": 0.25}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing wrong: its `name`, how much of it there is in words, and what it `means`."""
-
-    name: str
-    seen: str
-    means: str
-
-    @property
-    def line(self) -> str:
-        """The finding in one line."""
-        return f"{self.name}: {self.seen}: {self.means}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a summary."""
-        return asdict(self)
 
 
 def diagnose(

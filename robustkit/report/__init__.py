@@ -6,7 +6,7 @@ Part of `robustkit.runs`. A verb builds its sections with the helpers here and c
 
 from robustkit.report.charts import PALETTE, figure, house_style, image, image_uri, label, svg
 from robustkit.report.page import Section, drawings, render_report
-from robustkit.report.tables import Cell, cards, duration, number, percent, table
+from robustkit.report.tables import Cell, cards, duration, estimate, number, percent, table
 
 __all__ = [
     "PALETTE",
@@ -15,6 +15,7 @@ __all__ = [
     "cards",
     "drawings",
     "duration",
+    "estimate",
     "figure",
     "house_style",
     "image",

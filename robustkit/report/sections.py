@@ -1,4 +1,4 @@
-"""What the reports of several verbs have in common."""
+"""Sections that the reports of several commands share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
+from msgspec import UNSET, UnsetType
 
 from robustkit.geometry import Geometry
 from robustkit.report import Section, number, table
+from robustkit.runs.summaries import Finding, PixelSpace
 
 
 def settings_section(config: Mapping[str, Any]) -> Section:
@@ -17,59 +19,51 @@ def settings_section(config: Mapping[str, Any]) -> Section:
     return Section("settings", "Settings", table(["option", "value"], rows))
 
 
-def warnings_of(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """What is suspect about the clean accuracy of each model of a summary, in sentences."""
-    return {
-        name: [f"{each['seen']}; {each['means']}" for each in model.get("warnings", [])]
-        for name, model in models.items()
-        if model.get("warnings")
-    }
-
-
-def warnings_section(warnings: Mapping[str, Sequence[str]]) -> list[Section]:
-    """The top of a report where models are not what they should be; nothing otherwise."""
-    if not warnings:
-        return []
+def warnings_section(findings: Mapping[str, Sequence[Finding]]) -> list[Section]:
+    """Return the top of a report where the clean accuracy of models is suspect; else nothing."""
     html = Markup()
-    for name, lines in warnings.items():
-        for line in lines:
-            html += Markup("<p><strong>{}</strong>: {}</p>").format(name, line)
+    for name, suspect in findings.items():
+        for each in suspect:
+            text = f"{each.seen}; {each.means}"
+            html += Markup("<p><strong>{}</strong>: {}</p>").format(name, text)
+    if not html:
+        return []
     note = "Values below are of models as they were fed here, and may say nothing of them."
     return [Section("wrong", "Something is wrong here", html, note)]
 
 
-def space_section(space: Mapping[str, Any]) -> list[Section]:
-    """In which pixel space models were compared and what each does with its pictures.
+def space_section(space: PixelSpace | UnsetType) -> list[Section]:
+    """Return in which pixel space models were compared, and what each does with its pictures.
 
     Nothing where a summary of an older version does not say.
     """
-    if not space:
+    if space is UNSET:
         return []
-    channels, height, width = space["shape"]
-    geometry = space["geometry"]
-    how = "as stored" if geometry is None else Geometry.from_dict(geometry).describe()
+    channels, height, width = space.shape
+    how = "as stored"
+    if space.geometry is not None:
+        how = Geometry.from_dict(space.geometry.to_json()).describe()
     note = (
         f"All models see the same {channels}x{height}x{width} pictures in [0,1]: {how} "
-        f"({space['whose']}). Attacks, ε and maps live there; what a model does with them before "
+        f"({space.whose}). Attacks, ε and maps live there; what a model does with them before "
         "its first layer is its own affair."
     )
     rows = []
-    for name, model in space["models"].items():
-        published = model["published"]
-        size = model["input_size"]
-        resized = size is not None and size != [height, width]
+    for name, model in space.models.items():
+        resized = model.input_size is not None and model.input_size != [height, width]
+        published = model.published
         rows.append(
             [
                 name,
-                model["preprocessing"],
+                model.preprocessing,
                 "resized inside" if resized else "no",
                 None if published is None else f"{100 * published['accuracy']:.1f} %",
-                "; ".join(model["notes"]) or None,
+                "; ".join(model.notes) or None,
             ]
         )
     headers = ["model", "preprocessing", "resizes", "published accuracy", "notes"]
     html = table(headers, rows)
-    for line in space["notes"]:
+    for line in space.notes:
         html += Markup("<p>{}</p>").format(line)
     return [Section("space", "Pixel space and models", html, note)]
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup, escape
 
+from robustkit.stats import Estimate
+
 Cell = str | float | None
 """What a table shows: text or markup, a number (bool: yes or no), or None for nothing."""
 
@@ -38,6 +40,11 @@ def percent(
         details.append(f"n = {n:,}")
     small = Markup(" <small>{}</small>").format(", ".join(details)) if details else Markup()
     return Markup(f"{100 * rate:.1f} %") + small
+
+
+def estimate(found: Estimate, *, with_n: bool = False) -> Markup:
+    """Return an estimate of a rate as `percent` shows it; with the `n` it comes from if asked."""
+    return percent(found.value, found.low, found.high, found.n if with_n else None)
 
 
 def duration(seconds: float) -> str:

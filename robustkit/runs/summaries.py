@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired, Self, TypedDict, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from robustkit.errors import RobustkitError, RunError
 from robustkit.geometry import LARGEST
@@ -110,12 +110,17 @@ class Measured(TypedDict):
     n: NotRequired[Count]
 
 
-class Finding(TypedDict):
+class Finding(Result, frozen=True):
     """What casts doubt on a value."""
 
     name: str
     seen: str
     means: str
+
+    @property
+    def line(self) -> str:
+        """The finding in one line."""
+        return f"{self.name}: {self.seen}: {self.means}"
 
 
 class Published(TypedDict):
@@ -125,7 +130,7 @@ class Published(TypedDict):
     on: str
 
 
-class GeometryTold(TypedDict):
+class SavedGeometry(Result, frozen=True):
     """See `robustkit.geometry.Geometry`; the filters are its `INTERPOLATIONS`."""
 
     size: Size
@@ -133,7 +138,7 @@ class GeometryTold(TypedDict):
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 
-class ModelTold(TypedDict):
+class ModelDescription(Result, frozen=True):
     """What a report says of a model beside its rates."""
 
     preprocessing: str
@@ -142,24 +147,25 @@ class ModelTold(TypedDict):
     published: Published | None
 
 
-class PixelSpace(TypedDict):
-    """In which pixel space models were compared; see `robustkit.cli.models.Judged.described`."""
+class PixelSpace(Result, frozen=True, kw_only=True):
+    """The pixel space in which models were compared; see `robustkit.cli.models`."""
 
     shape: Annotated[list[Number], Meta(min_length=3, max_length=3)]
-    geometry: GeometryTold | None
+    geometry: SavedGeometry | None
     whose: str
+    split: str | UnsetType = UNSET
     notes: list[str]
-    models: dict[str, ModelTold]
+    models: dict[str, ModelDescription]
 
 
-class Total(TypedDict):
+class Total(Result, frozen=True):
     """How long a run took."""
 
     total: Seconds
 
 
-class DataSettings(TypedDict):
-    """What a report says of a run's settings by itself."""
+class DataSettings(Result, frozen=True):
+    """The setting of a run that its report's title names."""
 
     data: str
 

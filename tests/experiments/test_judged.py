@@ -12,7 +12,7 @@ from PIL import Image
 
 from robustkit import models
 from robustkit.cli.main import main
-from robustkit.cli.models import check_clean, load_judged
+from robustkit.cli.models import check_clean, load_models
 
 SETTINGS: dict[str, Any] = {
     "split": None,
@@ -77,13 +77,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def judged(labels: str, *specs: str) -> object:
     data = f"images:photos?labels={labels}.csv"
-    return load_judged({**SETTINGS, "data": data}, {spec: spec for spec in specs})
+    return load_models({**SETTINGS, "data": data}, {spec: spec for spec in specs})
 
 
 @pytest.mark.parametrize("labels", ["numbers", "words", "named"])
 def test_labels_become_the_models_classes(here: Path, labels: str) -> None:
     """Numbers by index; names by name, also where the pictures show some classes alone."""
-    found = load_judged(
+    found = load_models(
         {**SETTINGS, "data": f"images:photos?labels={labels}.csv"}, {"net": "nets.py:named"}
     )
     assert found.images.classes == ("ant", "bee", "cow", "dog")
@@ -102,12 +102,12 @@ def test_labels_that_mean_something_else_are_refused(here: Path) -> None:
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_said(here: Path) -> None:
-    found = load_judged(
+    found = load_models(
         {**SETTINGS, "data": "images:photos?labels=numbers.csv&size=12"}, {"few": "nets.py:few"}
     )
     said: list[str] = []
     told = check_clean(found, torch.device("cpu"), None, said.append)
-    assert told["few"]["clean"]["n"] == 6
+    assert told["few"].clean.n == 6
     assert any("did not fit" in line and "few" in line for line in said)
 
 
@@ -115,7 +115,7 @@ def test_weights_go_to_those_that_have_none(here: Path, capsys: pytest.CaptureFi
     """A spec with weights of its own is passed over; the nearest mistake is a line."""
     state = models.load("nets.py:named").net.state_dict()
     torch.save({name: each + 1 for name, each in state.items()}, "w.pth")
-    found = load_judged(
+    found = load_models(
         {**SETTINGS, "data": "images:photos?labels=numbers.csv", "weights": ["w.pth"]},
         {"own": "nets.py:named?weights=w.pth", "given": "nets.py:named"},
     )

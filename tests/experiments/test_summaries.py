@@ -16,7 +16,7 @@ from robustkit.errors import ModelError, RunError
 from robustkit.geometry import INTERPOLATIONS
 from robustkit.report import label
 from robustkit.runs import RunFolder
-from robustkit.runs.summaries import GeometryTold
+from robustkit.runs.summaries import SavedGeometry
 from tests.hostile.cases.summaries_models import PLACES
 from tests.hostile.edits import paths
 from tests.hostile.made import made
@@ -78,7 +78,7 @@ def test_an_interval_whose_ends_are_turned_is_named(tmp_path: Path) -> None:
 
 
 def test_the_filters_of_a_geometry_are_all_told() -> None:
-    assert get_args(get_type_hints(GeometryTold)["interpolation"]) == INTERPOLATIONS
+    assert get_args(get_type_hints(SavedGeometry)["interpolation"]) == INTERPOLATIONS
 
 
 def test_a_folder_runs_no_code_by_itself(tmp_path: Path) -> None:

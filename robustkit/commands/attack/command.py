@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustkit.cli.context import add_data_options, add_run_options, run_folder, settings
-from robustkit.cli.models import add_judged_options
+from robustkit.cli.context import add_data_options, add_run_options, log, run_folder, settings
+from robustkit.cli.models import add_model_options
 from robustkit.cli.parser import CommandParser, Forms, Options, add_config, radii
 from robustkit.commands.attack import AttackConfig, attack_all, prepare, write_report
 from robustkit.errors import ConfigError
-from robustkit.reading import printable
 from robustkit.report.sections import eps_text
 from robustkit.runs import RunFolder
 
@@ -25,7 +24,7 @@ def add_arguments(parser: CommandParser) -> None:
         "robustbench:NAME, package.module:factory, FILE.py:factory; NAME=MODEL gives a name",
     )
     add_data_options(parser)
-    add_judged_options(parser)
+    add_model_options(parser)
     forms: Forms = {"attack": {"nargs": "+"}, "eps": {"type": radii}}
     add_config(parser, AttackConfig, title="attacks", forms=forms)
     add_run_options(parser, resumable=False)
@@ -41,20 +40,20 @@ def run(options: Options) -> int:
     if not config["model"]:
         raise ConfigError("--model: name at least one model to attack")
     prepared = prepare(config)
-    for line in prepared.judged.lines():
-        _say(line)
+    for line in prepared.models.lines():
+        log(line)
     with run_folder("attack", options, config, keep_failed=False) as folder:
-        summary = attack_all(prepared, _say)
-        folder.write_summary(summary)
+        summary = attack_all(prepared, log)
+        folder.write_summary(summary.to_json())
         write_report(folder)
-    for name, judged in summary["models"].items():
-        _say(
-            f"{name}: clean {judged['clean_acc']:.1%}, robust {judged['robust_acc']:.1%} "
-            f"[{judged['low']:.1%}, {judged['high']:.1%}] at {config['norm']} "
-            f"{eps_text(summary['eps'][-1])}, n = {judged['n']}"
+    for name, model in summary.models.items():
+        log(
+            f"{name}: clean {model.clean_acc:.1%}, robust {model.value:.1%} "
+            f"[{model.low:.1%}, {model.high:.1%}] at {summary.norm} "
+            f"{eps_text(summary.eps[-1])}, n = {model.n}"
         )
-        for finding in judged["diagnostics"]:
-            _say(f"  ! {finding['name']}: {finding['seen']}; {finding['means']}")
+        for finding in model.diagnostics:
+            log(f"  ! {finding.name}: {finding.seen}; {finding.means}")
     print(f"report: {folder.file('report.html')}")
     return 0
 
@@ -62,7 +61,3 @@ def run(options: Options) -> int:
 def report(folder: RunFolder) -> Path:
     """Draw the report of a finished evaluation anew."""
     return write_report(folder)
-
-
-def _say(line: str) -> None:
-    print(printable(line), flush=True)

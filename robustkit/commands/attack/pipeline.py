@@ -1,4 +1,4 @@
-"""From the settings of an evaluation to the robust accuracy of every net at every radius."""
+"""Evaluate the robust accuracy of every model at every radius, from settings to a summary."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from robustkit import evaluation
 from robustkit.attacks import Attack
 from robustkit.attacks.registry import check_radius, make_attack, trained_on
 from robustkit.cli.models import (
-    Judged,
+    CleanAccuracy,
+    LoadedModels,
     batch_size_of,
     check_clean,
-    load_judged,
+    load_models,
     name_nets,
     training_images,
 )
 from robustkit.cli.parser import config_from
+from robustkit.commands.attack.result import ModelResult, Point, RobustRate, Summary
 from robustkit.compute import resolve_device
 from robustkit.compute.seeds import check_seed
 from robustkit.data import ImageSet
 from robustkit.errors import ConfigError
 from robustkit.models import Classifier
 from robustkit.report.sections import eps_text
+from robustkit.runs.summaries import Total
 from robustkit.settings import setting
-from robustkit.stats import Rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class AttackConfig:
         return make_attack(spec, eps=eps, norm=self.norm, bf16=self.bf16)
 
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Prepared:
     """Everything an evaluation needs, loaded and checked."""
 
     config: AttackConfig
-    judged: Judged
+    models: LoadedModels
     device: torch.device
     batch_size: int | None
     train: Callable[[], ImageSet]
@@ -91,83 +93,88 @@ class Prepared:
     @property
     def images(self) -> ImageSet:
         """The images that all nets are attacked on."""
-        return self.judged.images
+        return self.models.images
 
 
 def prepare(settings: Mapping[str, Any]) -> Prepared:
-    """Load images and nets; raises the house's errors for whatever does not fit."""
+    """Load and check images and models; raises `RobustkitError` for whatever does not fit."""
     config = config_from(AttackConfig, settings)
     device = resolve_device(settings["device"])
     named = name_nets(settings["model"])
     batch_size = batch_size_of(settings)
-    judged = load_judged(settings, named)
-    check_radius(config.radii[-1], config.norm, judged.images)
-    train = partial(training_images, settings, judged)
+    models = load_models(settings, named)
+    check_radius(config.radii[-1], config.norm, models.images)
+    train = partial(training_images, settings, models)
     for listed in config.attacks().values():
-        for attack in listed:  # whoever trains finds out now whether there is anything to train on
+        for (
+            attack
+        ) in listed:  # an attack that trains needs images to train on: checked before it begins
             trained_on(attack, train)
-    return Prepared(config, judged, device, batch_size, train)
+    return Prepared(config, models, device, batch_size, train)
 
 
-def attack_all(prepared: Prepared, say: Say) -> dict[str, Any]:
-    """Attack every net; returns the summary. `say` is told what is being done, line by line."""
+def attack_all(prepared: Prepared, log: Log) -> Summary:
+    """Attack every model and return the summary; `log` is given a line for every step."""
     began = time.perf_counter()
-    checked = check_clean(prepared.judged, prepared.device, prepared.batch_size, say)
-    judged = {}
-    for name, net in prepared.judged.nets.items():
-        judged[name] = {**_judge(name, net, prepared, say), **checked[name]}
-    return {
-        "n": len(prepared.images),
-        "norm": prepared.config.norm,
-        "eps": list(prepared.config.radii),
-        "attacks": list(prepared.config.attack),
-        "restarts": prepared.config.restarts,
-        "pixel_space": prepared.judged.described(),
-        "models": judged,
-        "seconds": {"total": time.perf_counter() - began},
-    }
-
-
-def _judge(name: str, net: Classifier, prepared: Prepared, say: Say) -> dict[str, Any]:
-    """One net's results at every radius, and what casts doubt on them."""
-    config = prepared.config
-    first = config.attacks()[config.radii[0]]
-    result = evaluation.robust_accuracy(
-        net,
-        prepared.images,
-        {
-            spec: trained_on(attack, prepared.train)
-            for spec, attack in zip(config.attack, first, strict=True)
+    config, models = prepared.config, prepared.models
+    checked = check_clean(models, prepared.device, prepared.batch_size, log)
+    return Summary(
+        n=len(prepared.images),
+        norm=config.norm,
+        eps=list(config.radii),
+        attacks=list(config.attack),
+        restarts=config.restarts,
+        pixel_space=models.pixel_space(),
+        models={
+            name: _attack(name, model, checked[name], prepared, log)
+            for name, model in models.nets.items()
         },
+        seconds=Total(total=time.perf_counter() - began),
+    )
+
+
+def _attack(
+    name: str, model: Classifier, checked: CleanAccuracy, prepared: Prepared, log: Log
+) -> ModelResult:
+    """Return one model's results at every radius, and what casts doubt on them."""
+    config = prepared.config
+    attacks = zip(config.attack, config.attacks()[config.radii[0]], strict=True)
+    result = evaluation.robust_accuracy(
+        model,
+        prepared.images,
+        {spec: trained_on(attack, prepared.train) for spec, attack in attacks},
         eps=config.radii,
         restarts=config.restarts,
         probe=config.probe,
         seed=config.seed,
         batch_size=prepared.batch_size,
         device=prepared.device,
-        on_attack=lambda attack: say(f"{name}: {attack.name} at {eps_text(attack.eps)}"),
-        on_note=lambda note: say(f"{name}: {note}"),
+        on_attack=lambda attack: log(f"{name}: {attack.name} at {eps_text(attack.eps)}"),
+        on_note=lambda note: log(f"{name}: {note}"),
     )
     curve = [
-        {
-            "eps": eps,
-            **_accuracy(rate),
-            "per_attack": {
-                spec: _accuracy(after) for spec, after in result.per_attack[eps].items()
+        Point.of(
+            rate,
+            eps=eps,
+            per_attack={
+                spec: RobustRate.of(after) for spec, after in result.per_attack[eps].items()
             },
-            "seconds": result.seconds[eps],
-        }
+            seconds=result.seconds[eps],
+        )
         for eps, rate in result.by_eps.items()
     ]
-    return {
-        "clean_acc": result.clean.value,
-        "clean": result.clean.to_json(),
-        **{key: curve[-1][key] for key in ("robust_acc", "n", "low", "high", "per_attack")},
-        "curve": curve,
-        "diagnostics": [each.to_dict() for each in result.diagnosis],
-        "notes": list(result.notes),
-    }
-
-
-def _accuracy(rate: Rate) -> dict[str, Any]:
-    return {"robust_acc": rate.value, "n": rate.n, "low": rate.low, "high": rate.high}
+    last = curve[-1]
+    return ModelResult(
+        value=last.value,
+        n=last.n,
+        low=last.low,
+        high=last.high,
+        per_attack=last.per_attack,
+        clean_acc=checked.clean.value,
+        clean=checked.clean,
+        curve=curve,
+        diagnostics=list(result.diagnosis),
+        notes=list(result.notes),
+        published=checked.published,
+        warnings=checked.warnings,
+    )

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from robustkit.commands.attack.result import Accuracy, Model, Summary, read
+from robustkit.commands.attack.result import RobustRate, Summary, read
 from robustkit.report import (
     Section,
     duration,
+    estimate,
     figure,
     house_style,
     label,
-    percent,
     render_report,
     svg,
     table,
@@ -22,11 +22,11 @@ from robustkit.report.sections import (
     eps_text,
     settings_section,
     space_section,
-    warnings_of,
     warnings_section,
 )
 from robustkit.runs import RunFolder, write_text
 from robustkit.runs.summaries import DataSettings, read_settings
+from robustkit.stats import KnownRate
 
 
 def write_report(folder: RunFolder) -> Path:
@@ -36,19 +36,19 @@ def write_report(folder: RunFolder) -> Path:
     what was edited in its files.
     """
     summary = read(folder)
-    data = read_settings(folder, DataSettings)["data"]
+    data = read_settings(folder, DataSettings).data
     sections = [
-        *warnings_section(warnings_of(summary["models"])),
+        *warnings_section({name: model.warnings for name, model in summary.models.items()}),
         _accuracies(summary),
-        *([_curve(summary)] if len(summary["eps"]) > 1 else []),
+        *([_curve(summary)] if len(summary.eps) > 1 else []),
         _doubts(summary),
-        *space_section(summary.get("pixel_space", {})),
+        *space_section(summary.pixel_space),
         settings_section(folder.config),
     ]
     page = render_report(
         "Robust accuracy",
         sections,
-        subtitle=f"{summary['n']:,} images of {data} in {duration(summary['seconds']['total'])}",
+        subtitle=f"{summary.n:,} images of {data} in {duration(summary.seconds.total)}",
         env=folder.env,
         command=folder.command,
     )
@@ -59,17 +59,17 @@ def write_report(folder: RunFolder) -> Path:
 
 def _accuracies(summary: Summary) -> Section:
     """One row per net and radius: clean, after each attack in turn, and after all."""
-    specs = summary["attacks"]
+    specs = summary.attacks
     headers = ["net", "ε", "clean accuracy", *(f"after {spec}" for spec in specs), "doubts"]
     rows = []
-    for name, judged in summary["models"].items():
-        for point in judged["curve"]:
-            after = [_rate(point["per_attack"][spec]) for spec in specs]
-            clean = percent(judged["clean_acc"], judged["clean"]["low"], judged["clean"]["high"])
-            doubts = len(judged["diagnostics"]) or "none"
-            rows.append([name, eps_text(point["eps"]), clean, *after, doubts])
+    for name, model in summary.models.items():
+        for point in model.curve:
+            after = [estimate(point.per_attack[spec]) for spec in specs]
+            clean = estimate(model.clean)
+            doubts = len(model.diagnostics) or "none"
+            rows.append([name, eps_text(point.eps), clean, *after, doubts])
     note = (
-        f"Share of all {summary['n']:,} images that the net still classifies correctly, with its "
+        f"Share of all {summary.n:,} images that the net still classifies correctly, with its "
         "95 % Wilson interval. Each attack sees only what the ones before it have left, and what "
         "fell within a smaller ε counts as fallen within a larger one; the last column of accuracy "
         "is the worst case over all."
@@ -83,16 +83,17 @@ def _curve(summary: Summary) -> Section:
     with house_style():
         drawing = Figure(figsize=(6.4, 3.4), layout="constrained")
         axes = drawing.subplots()
-        for name, judged in summary["models"].items():
-            points = [(0.0, _clean(judged)), *((each["eps"], each) for each in judged["curve"])]
+        for name, model in summary.models.items():
+            points: list[tuple[float, KnownRate | RobustRate]] = [(0.0, model.clean)]
+            points += [(each.eps, each) for each in model.curve]
             radii = [eps for eps, _ in points]
-            accuracies = [point["robust_acc"] for _, point in points]
+            accuracies = [point.value for _, point in points]
             (line,) = axes.plot(radii, accuracies, marker="o", label=label(name))
-            lows = [point["low"] for _, point in points]
-            highs = [point["high"] for _, point in points]
+            lows = [point.low for _, point in points]
+            highs = [point.high for _, point in points]
             axes.fill_between(radii, lows, highs, color=line.get_color(), alpha=0.15, linewidth=0)
-        axes.set(xlabel=label(f"ε ({summary['norm']})"), ylabel="robust accuracy", ylim=(0, 1))
-        axes.set_xticks([0.0, *summary["eps"]], ["0", *map(eps_text, summary["eps"])])
+        axes.set(xlabel=label(f"ε ({summary.norm})"), ylabel="robust accuracy", ylim=(0, 1))
+        axes.set_xticks([0.0, *summary.eps], ["0", *map(eps_text, summary.eps)])
         axes.legend()
         drawn = svg(drawing, alt="robust accuracy of each net over the radius of the attack")
     caption = "Bands are 95 % intervals; at ε = 0 stands the clean accuracy."
@@ -101,9 +102,9 @@ def _curve(summary: Summary) -> Section:
 
 def _doubts(summary: Summary) -> Section:
     rows = [
-        [name, finding["name"], finding["seen"], finding["means"]]
-        for name, judged in summary["models"].items()
-        for finding in judged["diagnostics"]
+        [name, finding.name, finding.seen, finding.means]
+        for name, model in summary.models.items()
+        for finding in model.diagnostics
     ]
     note = (
         "Zero gradients, softmax outputs, random answers, one step beating ten, blind search "
@@ -115,15 +116,3 @@ def _doubts(summary: Summary) -> Section:
         else Markup("<p>None of the checks found anything.</p>")
     )
     return Section("doubts", "Are the figures evidence?", html, note)
-
-
-def _clean(judged: Model) -> Accuracy:
-    return {
-        "robust_acc": judged["clean_acc"],
-        "low": judged["clean"]["low"],
-        "high": judged["clean"]["high"],
-    }
-
-
-def _rate(point: Accuracy) -> Markup:
-    return percent(point["robust_acc"], point["low"], point["high"])

@@ -10,6 +10,7 @@ from robustkit.cli.context import (
     add_data_options,
     add_executor_options,
     add_run_options,
+    log,
     run_folder,
     settings,
 )
@@ -23,7 +24,6 @@ from robustkit.commands.explain import (
     run_explain,
     write_report,
 )
-from robustkit.reading import printable
 from robustkit.runs import RunFolder
 
 
@@ -107,14 +107,14 @@ def run(options: Options) -> int:
     chosen = config_from(ExplainOptions, config)
     subject = load_subject(config)
     with run_folder("explain", options, config, keep_failed=False, resumable=False) as folder:
-        summary = run_explain(subject, chosen, folder, _say)
+        summary = run_explain(subject, chosen, folder, log)
         folder.write_summary(summary)
         write_report(folder)
     if subject.judged is not None:
         for line in subject.judged.lines():
-            _say(line)
+            log(line)
     for image in summary["images"]:
-        _say(
+        log(
             f"{image['index']}: {image['target']} {image['score']:.3f} "
             f"({image['probability']:.1%}), predicted {image['predicted']}"
         )
@@ -131,11 +131,11 @@ def _run_checkpoints(options: Options, config: Mapping[str, Any]) -> int:
     prepared = None if done else checkpoints.prepare(config)
     with run_folder("explain", options, config, keep_failed=resumed) as folder:
         if prepared is not None and folder.summary() is None:
-            folder.write_summary(checkpoints.run_checkpoints(prepared, folder, _say))
+            folder.write_summary(checkpoints.run_checkpoints(prepared, folder, log))
         checkpoints.forget_parts(folder)
         path = checkpoints.write_report(folder)
     for line in checkpoints.headline(checkpoints.read(folder)):
-        _say(line)
+        log(line)
     print(f"report: {path}")
     return 0
 
@@ -145,7 +145,3 @@ def report(folder: RunFolder) -> Path:
     if folder.config.get("run") is not None:
         return checkpoints.write_report(folder)
     return write_report(folder)
-
-
-def _say(line: str) -> None:
-    print(printable(line), flush=True)

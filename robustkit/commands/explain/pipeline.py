@@ -41,7 +41,7 @@ def run_explain(
     maps = make_maps(subject.model, images, targets, options.method, settings)
     summary: dict[str, Any] = {"images": describe(subject, targets, options)}
     if subject.judged is not None:
-        summary["pixel_space"] = subject.judged.described()
+        summary["pixel_space"] = subject.judged.pixel_space().to_json()
     if subject.transfer is not None:
         summary["transfer"] = dict(subject.transfer)
     others: dict[str, Maps] | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from markupsafe import Markup
+from msgspec import UNSET
 
 from robustkit.commands.explain.panels import panel_name
 from robustkit.commands.explain.result import (
@@ -97,7 +98,7 @@ def write_report(folder: RunFolder) -> Path:
         *_masking(summary),
         *scores_section(summary.get("scores")),
         *_contrast(summary),
-        *space_section(summary.get("pixel_space", {})),
+        *space_section(summary.get("pixel_space", UNSET)),
         settings_section(folder.config),
     ]
     page = render_report(

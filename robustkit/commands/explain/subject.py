@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robustkit.attacks import predict, to_levels
 from robustkit.cli.commands import load_command
-from robustkit.cli.models import Judged, check_code, load_judged, name_nets, open_images
+from robustkit.cli.models import LoadedModels, check_code, load_models, name_nets, open_images
 from robustkit.cli.parser import CommandParser
 from robustkit.commands.transfer.export import crafted
 from robustkit.commands.transfer.pipeline import PLAIN, evaluate, prepare
@@ -145,7 +145,7 @@ class Attacked:
     labels: Tensor
     indices: Tensor
     told: Mapping[str, Any]
-    judged: Judged
+    judged: LoadedModels
 
 
 def from_transfer(settings: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
@@ -246,10 +246,10 @@ def load_attacked(settings: Mapping[str, Any]) -> Attacked:
     return Attacked(
         source=model.to(prepared.device).eval(),
         target=prepared.targets[target].to(prepared.device).eval(),
-        judged=prepared.judged,
+        judged=prepared.loaded,
         images=images.images if settings["clean"] else crafted(prepared, source).images[some],
         labels=images.labels,
-        indices=prepared.judged.indices[some],
+        indices=prepared.loaded.indices[some],
         told={
             "source": source,
             "target": target,
@@ -279,7 +279,7 @@ class Subject:
     names: tuple[str, ...]
     classes: tuple[str, ...]
     transfer: Mapping[str, Any] | None = None
-    judged: Judged | None = None
+    judged: LoadedModels | None = None
 
     @property
     def pixels(self) -> Tensor:
@@ -363,13 +363,13 @@ def load_subject(settings: Mapping[str, Any]) -> Subject:
     )
 
 
-def _judged(settings: Mapping[str, Any], specs: Mapping[str, str]) -> Judged:
+def _judged(settings: Mapping[str, Any], specs: Mapping[str, str]) -> LoadedModels:
     """The nets, and the images that the options name."""
     whole = {**settings, "test_size": None}
     if not settings["image"]:
         opened = open_images(whole)
         chosen = _indices(settings["index"], len(opened), opened.split)
-        return load_judged(whole, specs, opened.take(torch.tensor(chosen)))
+        return load_models(whole, specs, opened.take(torch.tensor(chosen)))
     files = [typed_path(each, error=DataError) for each in settings["image"]]
     for file in files:
         if not os.path.lexists(file):
@@ -378,12 +378,12 @@ def _judged(settings: Mapping[str, Any], specs: Mapping[str, str]) -> Judged:
     # Of a net that knows no names of its classes, the data has to tell them.
     nameless = parse(settings["model"]).scheme in ("zoo", "factory")
     try:
-        return load_judged(whole, specs, open_files(files), stretch=False)
+        return load_models(whole, specs, open_files(files), stretch=False)
     except ModelError:
         if not nameless:
             raise
     classes = open_images(whole).classes
-    return load_judged(whole, specs, open_files(files, classes=classes), stretch=False)
+    return load_models(whole, specs, open_files(files, classes=classes), stretch=False)
 
 
 def _attacked(settings: Mapping[str, Any]) -> Subject:

@@ -9,6 +9,7 @@ from robustkit.cli.context import (
     add_data_options,
     add_executor_options,
     add_run_options,
+    log,
     run_folder,
     settings,
 )
@@ -88,7 +89,7 @@ def run(options: Options) -> int:
     # A label or layer that does not exist is found out on the way: then there is no new folder.
     resumed = options.resume is not None
     with run_folder("repair", options, config, keep_failed=resumed) as folder:
-        summary = run_repair(subject, chosen, folder, _say, write_model=config["write_model"])
+        summary = run_repair(subject, chosen, folder, log, write_model=config["write_model"])
         folder.write_summary(summary)
         forget_states(folder)
         write_report(folder)
@@ -127,7 +128,3 @@ def _rate(figures: dict[str, Any], name: str, among: str) -> str:
         return "– (n = 0)"
     low, high = figures[f"{name}_interval"]
     return f"{figures[name]:.2%} [{low:.2%}, {high:.2%}], n = {figures[among]:,}"
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

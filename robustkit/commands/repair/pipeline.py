@@ -91,7 +91,7 @@ def side_effects(
     for name, net in nets.items():
         judged = evaluation.worst_case(net, images, [pgd], seed=options.seed)
         rate = stats.wilson(float(judged.survivors.double().mean()), len(images))
-        doubts = [each.to_dict() for each in diagnosis.read(judged)]
+        doubts = [each.to_json() for each in diagnosis.read(judged)]
         found["robust"][name] = {**rate.to_json(), "diagnostics": doubts}
     mifgsm = attacks.MIFGSM(eps=options.eps)
     matrix = evaluation.transfer_matrix(nets, nets, images, mifgsm, seed=options.seed)

@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict
 
 import torch
 
-from robustkit.cli.models import Judged, load_judged, open_images
+from robustkit.cli.models import LoadedModels, load_models, open_images
 from robustkit.compute import resolve_device
 from robustkit.data import ImageSet, read_image_file
 from robustkit.errors import ConfigError, DataError, RepairError
@@ -34,7 +34,7 @@ class Subject:
     images: ImageSet
     held_out: ImageSet | None
     dropped: int
-    judged: Judged | None = None
+    judged: LoadedModels | None = None
 
 
 def with_run(
@@ -102,7 +102,7 @@ def load_subject(settings: Mapping[str, Any], *, paper: bool) -> Subject:
     named = {name: spec for name, spec in specs.items() if spec is not None}
     weights = [each for each in (settings["weights"], settings["previous_weights"]) if each]
     own = {"weights": weights, "test_size": None, "split": _part(on, "--repair-on")}
-    judged = load_judged({**settings, **own}, named)
+    judged = load_models({**settings, **own}, named)
     images = judged.images
     if on.endswith(".npz"):
         images = read_image_file(typed_path(on, error=DataError), like=judged.images)
@@ -145,7 +145,7 @@ def _part(named: str, flag: str) -> str | None:
     return None
 
 
-def _held_out(named: str, settings: Mapping[str, Any], judged: Judged) -> ImageSet:
+def _held_out(named: str, settings: Mapping[str, Any], judged: LoadedModels) -> ImageSet:
     split = _part(named, "--held-out")
     if split is None:
         return read_image_file(typed_path(named, error=DataError), like=judged.images)

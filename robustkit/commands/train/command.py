@@ -10,7 +10,6 @@ from robustkit.cli.models import add_trust_option
 from robustkit.cli.parser import CommandParser, Options, add_config, several
 from robustkit.commands.train import prepare, rates, train, write_report
 from robustkit.commands.train.pipeline import Watcher, check_tensorboard, tensorboard
-from robustkit.commands.train.result import read
 from robustkit.reading import printable
 from robustkit.runs import RunFolder
 from robustkit.training import EpochRecord, TrainConfig
@@ -63,13 +62,13 @@ def run(options: Options) -> int:
         watchers: list[Watcher] = [_show]
         if config["tensorboard"]:
             watchers.append(stack.enter_context(tensorboard(folder.file("tensorboard"))))
-        folder.write_summary(train(prepared, folder, watchers))
+        summary = train(prepared, folder, watchers)
+        folder.write_summary(summary.to_json())
         write_report(folder)
-    told = read(folder)
-    for name, rate in rates(told):
+    for name, rate in rates(summary):
         print(printable(f"{name}: {rate.striptags()}"))
-    for finding in told["robust"]["diagnostics"] if told["robust"] else []:
-        print(f"  ! {finding['name']}: {finding['seen']}; {finding['means']}")
+    for finding in summary.robust.diagnostics if summary.robust else []:
+        print(f"  ! {finding.name}: {finding.seen}; {finding.means}")
     print(f"model: {folder.file('model.safetensors')}")
     print(f"report: {folder.file('report.html')}")
     return 0

@@ -14,6 +14,7 @@ import torch
 from robustkit import attacks, data, evaluation, models, stats, training
 from robustkit.cli.models import fitted, resolve_net
 from robustkit.cli.parser import config_from
+from robustkit.commands.train.result import RobustRate, Summary
 from robustkit.compute import resolve_device
 from robustkit.data.sources.base import geometry_of, parse_spec
 from robustkit.errors import ConfigError
@@ -21,6 +22,7 @@ from robustkit.evaluation import diagnosis
 from robustkit.jobs import DivergedError
 from robustkit.models.resolve import names_untrained, parse
 from robustkit.runs import RunFolder
+from robustkit.stats import KnownRate
 from robustkit.training import EpochRecord, Examples, TrainConfig
 
 
@@ -142,7 +144,7 @@ def against(spec: str, splits: data.Splits, seed: int, **named: Any) -> models.C
     return fitted(net, splits.train, spec, splits.name)
 
 
-def train(prepared: Prepared, folder: RunFolder, watchers: Sequence[Watcher]) -> dict[str, Any]:
+def train(prepared: Prepared, folder: RunFolder, watchers: Sequence[Watcher]) -> Summary:
     """Train, write `model.safetensors` and a checkpoint per epoch; returns the summary.
 
     Every epoch goes to `metrics.jsonl`, then to each of the `watchers`. Raises `ConfigError` when
@@ -172,46 +174,47 @@ def train(prepared: Prepared, folder: RunFolder, watchers: Sequence[Watcher]) ->
     return _summary(prepared, folder.config, history)
 
 
-def _summary(
-    prepared: Prepared, settings: Mapping[str, Any], history: training.History
-) -> dict[str, Any]:
+def _summary(prepared: Prepared, settings: Mapping[str, Any], history: training.History) -> Summary:
     test = prepared.splits.test
     seen = training.evaluate(prepared.model, test)
     price = models.cost(prepared.model, test.shape)
-    return {
-        "data": settings["data"],
-        "model": settings["model"],
-        "clean_acc": seen.accuracy,
-        "clean": stats.wilson(seen.accuracy, seen.n).to_json(),
-        "robust": _robust(prepared),
-        "val_acc": history.best.val_acc,
-        "epochs": len(history.records),
-        "best_epoch": history.best.epoch,
-        "params": price.params,
-        "macs": price.macs,
-        "seconds": sum(record.seconds for record in history.records),
-    }
+    return Summary(
+        data=settings["data"],
+        model=settings["model"],
+        clean_acc=seen.accuracy,
+        clean=KnownRate.from_rate(stats.wilson(seen.accuracy, seen.n)),
+        robust=_robust(prepared),
+        val_acc=history.best.val_acc,
+        epochs=len(history.records),
+        best_epoch=history.best.epoch,
+        params=price.params,
+        macs=price.macs,
+        seconds=sum(record.seconds for record in history.records),
+    )
 
 
-def _robust(prepared: Prepared) -> dict[str, Any] | None:
-    """White-box robust accuracy at the radius trained for; None without adversarial training."""
+def _robust(prepared: Prepared) -> RobustRate | None:
+    """Return the white-box robust accuracy at the radius trained for, if there is one."""
     config, test = prepared.config, prepared.splits.test
     if config.adversarial is None:
         return None
     attack = attacks.PGD(eps=config.eps, steps=ROBUST_STEPS)
-    found = evaluation.worst_case(prepared.model, test, [attack], seed=config.seed)
-    rate = stats.wilson(float(found.survivors.double().mean()), len(test))
+    result = evaluation.worst_case(prepared.model, test, [attack], seed=config.seed)
+    rate = KnownRate.from_rate(stats.wilson(float(result.survivors.double().mean()), len(test)))
     some = test
     if len(test) > PROBE >= test.num_classes:
         some = test.subset(data.stratified_sample(test.labels, PROBE, config.seed))
     doubts = dict.fromkeys(
         [
-            *diagnosis.read(found),
+            *diagnosis.read(result),
             *evaluation.diagnose(prepared.model, some, eps=config.eps, seed=config.seed),
         ]
     )
-    return {
-        **rate.to_json(),
-        "attack": attack.to_dict(),
-        "diagnostics": [each.to_dict() for each in doubts],
-    }
+    return RobustRate(
+        value=rate.value,
+        n=rate.n,
+        low=rate.low,
+        high=rate.high,
+        attack=attack.to_dict(),
+        diagnostics=list(doubts),
+    )

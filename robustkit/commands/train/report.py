@@ -8,12 +8,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from robustkit.commands.train.result import EpochTold, Summary, read, read_epochs
+from robustkit.commands.train.result import Attack, SavedEpoch, Summary, read, read_epochs
 from robustkit.report import (
     Cell,
     Section,
     cards,
     duration,
+    estimate,
     figure,
     house_style,
     number,
@@ -23,7 +24,7 @@ from robustkit.report import (
 )
 from robustkit.report.sections import settings_section
 from robustkit.runs import RunFolder, write_text
-from robustkit.runs.summaries import KnownRate
+from robustkit.stats import KnownRate
 
 
 def write_report(folder: RunFolder) -> Path:
@@ -34,9 +35,9 @@ def write_report(folder: RunFolder) -> Path:
     """
     summary, epochs = read(folder), read_epochs(folder)
     page = render_report(
-        f"Training of {summary['model']} on {summary['data']}",
+        f"Training of {summary.model} on {summary.data}",
         [_result(summary), _course(epochs), settings_section(folder.config)],
-        subtitle=f"{summary['epochs']} epochs in {duration(summary['seconds'])}",
+        subtitle=f"{summary.epochs} epochs in {duration(summary.seconds)}",
         env=folder.env,
         command=folder.command,
     )
@@ -46,29 +47,27 @@ def write_report(folder: RunFolder) -> Path:
 
 
 def rates(summary: Summary) -> list[tuple[str, Markup]]:
-    """The measured rates, each as its name and its figure with interval and n."""
-    named: list[tuple[str, KnownRate]] = [("clean accuracy, test", summary["clean"])]
-    if summary["robust"] is not None:
-        attack = summary["robust"]["attack"]
-        how = f"{attack['name']}, {attack['steps']} steps, eps {number(attack['eps'])}"
-        named.append((f"robust accuracy, test ({how})", summary["robust"]))
-    return [
-        (name, percent(rate["rate"], rate["low"], rate["high"], rate["n"])) for name, rate in named
-    ]
+    """Return the measured rates: each with its name, and as text with interval and n."""
+    named: list[tuple[str, KnownRate]] = [("clean accuracy, test", summary.clean)]
+    if summary.robust is not None:
+        attack = Attack.from_json(summary.robust.attack, "attack")
+        how = f"{attack.name}, {attack.steps} steps, eps {number(attack.eps)}"
+        named.append((f"robust accuracy, test ({how})", summary.robust))
+    return [(name, estimate(rate, with_n=True)) for name, rate in named]
 
 
 def _result(summary: Summary) -> Section:
-    best = f"epoch {summary['best_epoch']} of {summary['epochs']}"
+    best = f"epoch {summary.best_epoch} of {summary.epochs}"
     facts: list[tuple[str, Cell, str]] = [
         *((name, rate, "") for name, rate in rates(summary)),
-        ("validation accuracy", percent(summary["val_acc"]), best),
-        ("parameters", summary["params"], ""),
-        ("multiply-accumulates", summary["macs"], "per image"),
+        ("validation accuracy", percent(summary.val_acc), best),
+        ("parameters", summary.params, ""),
+        ("multiply-accumulates", summary.macs, "per image"),
     ]
     return Section("result", "Result", cards(facts))
 
 
-def _course(epochs: Sequence[EpochTold]) -> Section:
+def _course(epochs: Sequence[SavedEpoch]) -> Section:
     """Losses, accuracies and, where there is one, the penalty over the epochs."""
     from matplotlib.figure import Figure
 
@@ -76,14 +75,14 @@ def _course(epochs: Sequence[EpochTold]) -> Section:
         ("loss (nats)", ("train_loss", "val_loss")),
         ("accuracy", ("train_acc", "val_acc")),
     ]
-    if any(epoch.get("penalty") is not None for epoch in epochs):
+    if any(epoch.penalty is not None for epoch in epochs):
         panels.append(("misalignment penalty", ("penalty",)))
-    numbers = [epoch["epoch"] for epoch in epochs]
+    numbers = [epoch.epoch for epoch in epochs]
     with house_style():
         drawing = Figure(figsize=(3.6 * len(panels), 2.8), layout="constrained")
         for axes, (title, names) in zip(drawing.subplots(1, len(panels)), panels, strict=True):
             for name in names:
-                curve: list[Any] = [epoch.get(name) for epoch in epochs]
+                curve: list[Any] = [getattr(epoch, name) for epoch in epochs]
                 axes.plot(numbers, curve, marker=".", label=name.replace("_", " "))
             axes.set(title=title, xlabel="epoch")
             axes.legend()

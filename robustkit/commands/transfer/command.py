@@ -11,17 +11,18 @@ from robustkit.cli.context import (
     add_data_options,
     add_executor_options,
     add_run_options,
+    log,
     run_folder,
     settings,
 )
-from robustkit.cli.models import add_judged_options
+from robustkit.cli.models import add_model_options
 from robustkit.cli.parser import CommandParser, Options, add_config
 from robustkit.commands.transfer import TransferConfig, prepare, transfer_all, write_report
 from robustkit.commands.transfer.export import FORMS, export, keep_examples
 from robustkit.commands.transfer.pipeline import fill_cache
+from robustkit.commands.transfer.result import Summary
 from robustkit.errors import ConfigError
 from robustkit.jobs.run import executor_of
-from robustkit.reading import printable
 from robustkit.runs import RunFolder
 
 CACHE = "runs/cache"
@@ -40,7 +41,7 @@ def add_arguments(parser: CommandParser) -> None:
             "NAME=MODEL gives a name",
         )
     add_data_options(parser)
-    add_judged_options(parser)
+    add_model_options(parser)
     add_config(parser, TransferConfig, title="attack", forms={"ensembles": {"nargs": "+"}})
     group = parser.add_argument_group("adversarial sets")
     group.add_argument(
@@ -75,22 +76,22 @@ def run(options: Options) -> int:
     _check(config)
     with executor_of(config):  # one that cannot be had is found out before there is a folder
         prepared = prepare(config)
-    for line in prepared.judged.lines():
-        _say(line)
+    for line in prepared.loaded.lines():
+        log(line)
     with run_folder("transfer", options, config, keep_failed=False) as folder:
-        fill_cache(prepared, config, _say)
-        result = transfer_all(prepared, _say)
+        fill_cache(prepared, config, log)
+        result = transfer_all(prepared, log)
         keep_examples(prepared, result, folder)
         export(prepared, config["export"], folder)
-        folder.write_summary(result.summary)
+        folder.write_summary(result.summary.to_json())
         write_report(folder)
-    for note in result.summary["sets"]["notes"]:
-        _say(f"cache: {note}")
+    for note in result.summary.sets.notes:
+        log(f"cache: {note}")
     for line in _table(result.summary):
-        _say(line)
-    for name, net in result.summary["nets"].items():
-        for finding in net["diagnostics"]:
-            _say(f"  ! {name}: {finding['name']}: {finding['seen']}; {finding['means']}")
+        log(line)
+    for name, net in result.summary.nets.items():
+        for finding in net.diagnostics:
+            log(f"  ! {name}: {finding.name}: {finding.seen}; {finding.means}")
     print(f"report: {folder.file('report.html')}")
     return 0
 
@@ -98,10 +99,6 @@ def run(options: Options) -> int:
 def report(folder: RunFolder) -> Path:
     """Draw the report of a finished evaluation anew."""
     return write_report(folder)
-
-
-def _say(line: str) -> None:
-    print(printable(line), flush=True)
 
 
 def _check(config: dict[str, Any]) -> None:
@@ -113,14 +110,14 @@ def _check(config: dict[str, Any]) -> None:
         raise ConfigError(f"--export must be {', '.join(FORMS)}, not '{config['export']}'")
 
 
-def _table(summary: dict[str, Any]) -> list[str]:
-    """The headline rates as lines of text."""
-    lines = [f"T(source -> target) over the {summary['n_common']} images all nets get right:"]
-    for source, row in summary["matrix"].items():
+def _table(summary: Summary) -> list[str]:
+    """Return the headline rates as lines of text."""
+    lines = [f"T(source -> target) over the {summary.n_common} images all nets get right:"]
+    for source, row in summary.matrix.items():
         for target, cell in row.items():
-            rate = cell["headline"]
+            rate = cell.headline
             shown = "n = 0"
-            if rate["rate"] is not None:
-                shown = f"{rate['rate']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]"
+            if rate.value is not None:
+                shown = f"{rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}]"
             lines.append(f"  {source} -> {target}: {shown}")
     return lines

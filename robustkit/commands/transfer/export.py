@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robustkit import attacks
 from robustkit.attacks import AdversarialSet
-from robustkit.commands.transfer.pipeline import Prepared, Result
+from robustkit.commands.transfer.pipeline import Evaluation, Prepared
 from robustkit.compute import derive_seed
 from robustkit.errors import RunError
 from robustkit.geometry import LARGEST
@@ -56,7 +56,7 @@ def export(prepared: Prepared, form: str, folder: RunFolder) -> None:
             attacks.export_png(made, prepared.images, path)
 
 
-def keep_examples(prepared: Prepared, result: Result, folder: RunFolder) -> None:
+def keep_examples(prepared: Prepared, result: Evaluation, folder: RunFolder) -> None:
     """Keep a few images of every source: common ones, that mislead some targets and not others.
 
     Which they are, what the source made of them, and what every target says; for the report.

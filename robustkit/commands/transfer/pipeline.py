@@ -14,30 +14,34 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from msgspec import UNSET, UnsetType
 from torch import Tensor, nn
 
 from robustkit import attacks, evaluation
 from robustkit.attacks import FUSES, Attack, ForeignSet, Store, TorchAttack
 from robustkit.attacks.registry import check_radius, make_attack, trained_on
 from robustkit.cli.models import (
-    Judged,
+    CleanAccuracy,
+    LoadedModels,
     Nets,
     batch_size_of,
     check_clean,
-    load_judged,
+    load_models,
     name_nets,
     training_images,
 )
 from robustkit.cli.parser import config_from
+from robustkit.commands.transfer.result import Cell, Cosines, Net, Sets, Summary
 from robustkit.compute import derive_seed, resolve_device, torch_generator
 from robustkit.compute.seeds import check_seed
 from robustkit.data import ImageSet, sample
 from robustkit.errors import AttackError, ConfigError, did_you_mean
-from robustkit.evaluation import diagnosis
+from robustkit.evaluation import GradientPairs, diagnosis
 from robustkit.evaluation.transferability import TransferMatrix
 from robustkit.jobs.run import results_of
 from robustkit.models import Classifier
 from robustkit.reading import typed_path
+from robustkit.runs.summaries import Total
 from robustkit.settings import setting
 
 
@@ -97,26 +101,7 @@ class TransferConfig:
         )
 
 
-def cells(matrix: TransferMatrix) -> dict[str, dict[str, dict[str, Any]]]:
-    """source → target → the three rates (and `reached`, where labels were steered to).
-
-    What is known of gradients only is null, to be filled in where they are compared.
-    """
-    table: dict[str, dict[str, dict[str, Any]]] = {}
-    for source in matrix.sources:
-        table[source] = {}
-        for target in matrix.targets:
-            rates = matrix.rates(source, target)
-            if (source, target) in matrix.reached:
-                rates["reached"] = matrix.reach(source, target)
-            table[source][target] = {
-                **{name: rate.to_json() for name, rate in rates.items()},
-                **dict.fromkeys(("cos_mean", "cos_abs_mean", "cos_quartiles")),
-            }
-    return table
-
-
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 PLAIN, CONTROL, TARGETED = "untargeted", "sign-flipped control", "targeted"
 MOST_PROBED = 500  # images shown to nets to see how they answer
 STEERED = {CONTROL: "flipped", TARGETED: "targeted"}  # and their names in the summary
@@ -127,7 +112,7 @@ class Prepared:
     """Everything an evaluation needs, loaded and checked."""
 
     config: TransferConfig
-    judged: Judged
+    loaded: LoadedModels
     train: Callable[[], ImageSet]
     sources: Mapping[str, nn.Module]
     targets: Mapping[str, Classifier]
@@ -141,7 +126,7 @@ class Prepared:
     @property
     def images(self) -> ImageSet:
         """The images that all nets are compared on."""
-        return self.judged.images
+        return self.loaded.images
 
     def attack(self, *, targeted: bool = False) -> Attack:
         """The attack as configured, with images to train on where it trains."""
@@ -149,7 +134,7 @@ class Prepared:
 
 
 def prepare(settings: Mapping[str, Any], *, keep: bool = True) -> Prepared:
-    """Load images, nets and imported sets; raises the house's errors for whatever does not fit.
+    """Load images, nets and imported sets; raises `RobustkitError` for whatever does not fit.
 
     Without `keep` the cache is read only, and what it lacks is kept as long as the process.
     """
@@ -163,11 +148,11 @@ def prepare(settings: Mapping[str, Any], *, keep: bool = True) -> Prepared:
                 "write NAME=MODEL to tell them apart"
             )
     batch_size = batch_size_of(settings)
-    judged = load_judged(settings, {**of_sources, **of_targets})
-    check_radius(config.eps, config.norm, judged.images)
-    nets = judged.nets
+    loaded = load_models(settings, {**of_sources, **of_targets})
+    check_radius(config.eps, config.norm, loaded.images)
+    nets = loaded.nets
     imported = {
-        name: attacks.import_npz(typed_path(file, error=AttackError), judged.images)
+        name: attacks.import_npz(typed_path(file, error=AttackError), loaded.images)
         for name, file in name_nets(settings["import"]).items()
     }
     if config.ensembles and len(of_sources) < 2:
@@ -193,11 +178,11 @@ def prepare(settings: Mapping[str, Any], *, keep: bool = True) -> Prepared:
         store = Store(Path(scratch.name), beside=cache)
     elif cache is not None:
         store = Store(_cache(cache))
-    train = partial(training_images, settings, judged)
+    train = partial(training_images, settings, loaded)
     trained_on(config.make_attack(), train)  # finds out now whether there is anything to train on
     return Prepared(
         config=config,
-        judged=judged,
+        loaded=loaded,
         train=train,
         sources=sources,
         targets=nets.only(list(of_targets)),
@@ -225,55 +210,100 @@ def _cache(folder: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Result:
-    """The summary, and the matrices that the report and the exports draw from."""
+class Evaluation:
+    """The summary, and the matrix that examples and exports are chosen by.
 
-    summary: dict[str, Any]
+    `wanted` int64 (N,) are the labels that targeted adversarials are steered to.
+    """
+
+    summary: Summary
     matrix: TransferMatrix
     wanted: Tensor
 
 
-def transfer_all(prepared: Prepared, say: Say) -> Result:
-    """Craft, score and compare; `say` is told what is being done, line by line."""
+def transfer_all(prepared: Prepared, log: Log) -> Evaluation:
+    """Craft, score and compare; `log` is given a line for every step."""
     config, images, store = prepared.config, prepared.images, prepared.store
     began = time.perf_counter()
-    checked = check_clean(prepared.judged, prepared.device, prepared.batch_size, say, store)
-    found = {
-        kind: evaluate(prepared, kind, say)
+    checked = check_clean(prepared.loaded, prepared.device, prepared.batch_size, log, store)
+    matrices = {
+        kind: evaluate(prepared, kind, log)
         for kind in kinds(config)
         if kind == PLAIN or prepared.sources  # sets made elsewhere cannot be steered
     }
-    matrix = found[PLAIN]
-    summary: dict[str, Any] = {
-        "n": len(images),
-        "n_common": int(matrix.common.sum()),
-        "attack": prepared.attack().to_dict(),
-        "nets": {
-            name: {"clean_acc": float(right.mean()), **checked.get(name, {})}
-            for name, right in matrix.correct.items()
-        },
-        "pixel_space": prepared.judged.described(),
-        "round": prepared.round,
-        "matrix": cells(matrix),
-        "mcnemar": _mcnemar(matrix),
+    matrix = matrices[PLAIN]
+    gradients, gradient_images = _gradients(prepared, log)
+    steered = {name: cells(matrices[kind]) for kind, name in STEERED.items() if kind in matrices}
+    summary = Summary(
+        n=len(images),
+        n_common=int(matrix.common.sum()),
+        attack=prepared.attack().to_dict(),
+        nets=_nets(prepared, matrix, checked, gradients),
+        pixel_space=prepared.loaded.pixel_space(),
+        round=prepared.round,
+        matrix=cells(matrix, gradients),
+        mcnemar=_mcnemar(matrix),
+        **steered,
+        cosines=UNSET if gradients is None else _cosines(prepared, gradients),
+        gradient_images=gradient_images,
+        sets=Sets(
+            keys=dict(matrix.keys),
+            imported={name: each.provenance for name, each in prepared.imported.items()},
+            hits=store.hits,
+            misses=store.misses,
+            notes=store.notes,
+        ),
+        seconds=Total(total=time.perf_counter() - began),
+    )
+    return Evaluation(summary, matrix, other_labels(images, config.seed))
+
+
+def cells(
+    matrix: TransferMatrix, gradients: GradientPairs | None = None
+) -> dict[str, dict[str, Cell]]:
+    """Return the cells of a matrix: source → target → its rates, and cosines where compared."""
+    return {
+        source: {target: _cell(matrix, source, target, gradients) for target in matrix.targets}
+        for source in matrix.sources
     }
-    summary |= {name: cells(found[kind]) for kind, name in STEERED.items() if kind in found}
-    _add_gradients(summary, prepared, say)
-    some = _some(images, config.seed)
-    for name, net in _everyone(prepared).items():
-        findings = diagnosis.outputs(
-            net, some, batch_size=prepared.batch_size, device=prepared.device
-        )
-        summary["nets"][name]["diagnostics"] = [each.to_dict() for each in findings]
-    summary["sets"] = {
-        "keys": dict(matrix.keys),
-        "imported": {name: each.provenance for name, each in prepared.imported.items()},
-        "hits": store.hits,
-        "misses": store.misses,
-        "notes": store.notes,
-    }
-    summary["seconds"] = {"total": time.perf_counter() - began}
-    return Result(summary, matrix, other_labels(images, config.seed))
+
+
+def _cell(
+    matrix: TransferMatrix, source: str, target: str, gradients: GradientPairs | None
+) -> Cell:
+    rates = matrix.rates(source, target)
+    compared = gradients is not None and {source, target} <= set(gradients.names)
+    return Cell(
+        headline=rates["headline"],
+        fooling=rates["fooling"],
+        all=rates["all"],
+        reached=matrix.reach(source, target) if (source, target) in matrix.reached else UNSET,
+        **(gradients.between(source, target) if compared and gradients is not None else {}),
+    )
+
+
+def _nets(
+    prepared: Prepared,
+    matrix: TransferMatrix,
+    checked: Mapping[str, CleanAccuracy],
+    gradients: GradientPairs | None,
+) -> dict[str, Net]:
+    some = _some(prepared.images, prepared.config.seed)
+    everyone, nets = _everyone(prepared), {}
+    for name, right in matrix.correct.items():
+        others: dict[str, Any] = {}
+        if name in checked:
+            one = checked[name]
+            others = {"clean": one.clean, "published": one.published, "warnings": one.warnings}
+        if name in everyone:
+            others["diagnostics"] = list(
+                diagnosis.outputs(
+                    everyone[name], some, batch_size=prepared.batch_size, device=prepared.device
+                )
+            )
+            others |= {} if gradients is None else gradients.of(name)
+        nets[name] = Net(clean_acc=float(right.mean()), **others)
+    return nets
 
 
 def kinds(config: TransferConfig) -> tuple[str, ...]:
@@ -284,7 +314,7 @@ def kinds(config: TransferConfig) -> tuple[str, ...]:
 def evaluate(
     prepared: Prepared,
     kind: str,
-    say: Say = lambda line: None,
+    log: Log = lambda line: None,
     *,
     sources: Sequence[str] | None = None,
 ) -> TransferMatrix:
@@ -304,8 +334,8 @@ def evaluate(
         round=prepared.round,
         batch_size=prepared.batch_size,
         device=prepared.device,
-        on_source=lambda source: say(f"{kind}: adversarials of {source}"),
-        on_cell=lambda source, target: say(f"{kind}: {source} -> {target}"),
+        on_source=lambda source: log(f"{kind}: adversarials of {source}"),
+        on_cell=lambda source, target: log(f"{kind}: {source} -> {target}"),
     )
 
 
@@ -346,33 +376,30 @@ def _mcnemar(matrix: TransferMatrix) -> dict[str, dict[str, float]]:
     }
 
 
-def _add_gradients(summary: dict[str, Any], prepared: Prepared, say: Say) -> None:
-    """Cosines of every two nets, in the matrix's cells too, and norms beside the accuracies."""
+def _gradients(prepared: Prepared, log: Log) -> tuple[GradientPairs | None, int | UnsetType]:
+    """Compare the input gradients of all models, on as many images as the settings ask for."""
     config, images = prepared.config, prepared.images
     if config.gradients == 0:
-        return
+        return None, UNSET
     if config.gradients < len(images):
         seed = derive_seed(config.seed, "gradient images")
         images = images.subset(sample(images.labels, config.gradients, seed))
-    say(f"gradients of {len(images):,} images")
-    nets = _everyone(prepared)
+    log(f"gradients of {len(images):,} images")
     pairs = evaluation.gradient_pairs(
-        nets,
+        _everyone(prepared),
         images,
         store=prepared.store,
         batch_size=prepared.batch_size,
         device=prepared.device,
     )
-    for name in nets:
-        summary["nets"][name] |= pairs.of(name)
-    for source in prepared.sources:
-        for target in prepared.targets:
-            summary["matrix"][source][target] |= pairs.between(source, target)
-    summary["cosines"] = {
-        f"{first} | {second}": pairs.between(first, second)
-        for first, second in combinations(nets, 2)
+    return pairs, len(images)
+
+
+def _cosines(prepared: Prepared, gradients: GradientPairs) -> dict[str, Cosines]:
+    return {
+        f"{first} | {second}": Cosines(**gradients.between(first, second))
+        for first, second in combinations(_everyone(prepared), 2)
     }
-    summary["gradient_images"] = len(images)
 
 
 @dataclass(frozen=True)
@@ -405,7 +432,7 @@ def _prepared(settings: str) -> Prepared:
     return prepare(json.loads(settings))
 
 
-def fill_cache(prepared: Prepared, settings: Mapping[str, Any], say: Say) -> None:
+def fill_cache(prepared: Prepared, settings: Mapping[str, Any], log: Log) -> None:
     """Have every row computed on the executor of the settings; inline there is nothing to do.
 
     Afterwards the evaluation finds them in the cache. What was mended there is noted.
@@ -423,6 +450,6 @@ def fill_cache(prepared: Prepared, settings: Mapping[str, Any], say: Say) -> Non
     rows = [
         Row(told, kind, source) for kind in kinds(prepared.config) for source in prepared.sources
     ]
-    say(f"{len(rows)} sets of adversarials on {settings['executor']}")
-    for notes in results_of(rows, settings, say):
+    log(f"{len(rows)} sets of adversarials on {settings['executor']}")
+    for notes in results_of(rows, settings, log):
         prepared.store.notes += [note for note in notes if note not in prepared.store.notes]

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from markupsafe import Markup
+from msgspec import UNSET
 
 from robustkit.commands.transfer.export import Examples, load_examples
-from robustkit.commands.transfer.result import Attack, Cell, Cosines, Denominator, Summary, read
+from robustkit.commands.transfer.result import Attack, Cell, Denominator, Summary, read
 from robustkit.data import to_unit
 from robustkit.report import (
     PALETTE,
     Section,
     duration,
+    estimate,
     figure,
     house_style,
     image_uri,
@@ -29,11 +31,11 @@ from robustkit.report.sections import (
     eps_text,
     settings_section,
     space_section,
-    warnings_of,
     warnings_section,
 )
 from robustkit.runs import RunFolder, write_text
-from robustkit.runs.summaries import DataSettings, Rate, read_settings
+from robustkit.runs.summaries import DataSettings, read_settings
+from robustkit.stats import Rate
 
 _DARK = 0.42  # from here on a cell is dark enough for white figures
 
@@ -54,8 +56,8 @@ def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Mark
         axes = drawing.subplots()
         for down, source in enumerate(sources):
             for across, target in enumerate(targets):
-                rate = matrix[source][target][kind]
-                value, gid = rate["rate"], f"{kind}-{down}-{across}"
+                rate = getattr(matrix[source][target], kind)
+                value, gid = rate.value, f"{kind}-{down}-{across}"
                 own = source == target
                 cell = Rectangle(
                     (across + 0.02, down + 0.03),
@@ -92,12 +94,11 @@ def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Mark
 
 
 def _tip(source: str, target: str, rate: Rate) -> str:
-    low, high = rate["low"], rate["high"]
-    if rate["rate"] is None or low is None or high is None:
+    if rate.value is None or rate.low is None or rate.high is None:
         return f"{source} → {target}\nno image to count"
     return (
-        f"{source} → {target}\n{100 * rate['rate']:.1f} % "
-        f"[{100 * low:.1f}, {100 * high:.1f}], n = {rate['n']:,}"
+        f"{source} → {target}\n{100 * rate.value:.1f} % "
+        f"[{100 * rate.low:.1f}, {100 * rate.high:.1f}], n = {rate.n:,}"
     )
 
 
@@ -154,6 +155,8 @@ def _cell(pixels: Picture, below: str | Markup) -> Markup:
     ).format(image_uri(pixels, scale), SIDE, SIDE, below)
 
 
+_NONE: tuple[float | None, ...] = (None, None, None)  # quartiles
+
 MEANINGS: dict[Denominator, str] = {
     "headline": "over the images that every net classifies correctly, the share the target gets "
     "wrong: one common set, so cells can be compared",
@@ -169,27 +172,27 @@ def write_report(folder: RunFolder) -> Path:
     what was edited in its files.
     """
     summary = read(folder)
-    data = read_settings(folder, DataSettings)["data"]
-    attack = summary["attack"]
+    data = read_settings(folder, DataSettings).data
+    attack = Attack.from_json(summary.attack, "attack")
     sections = [
-        *warnings_section(warnings_of(summary["nets"])),
+        *warnings_section({name: net.warnings for name, net in summary.nets.items()}),
         _matrix(summary),
         _table(summary),
         _significance(summary),
         *_variants(summary),
         *_gradients(summary),
-        examples_section(folder, list(summary["matrix"]), _targets(summary)),
+        examples_section(folder, list(summary.matrix), _targets(summary)),
         _sets(summary),
-        *space_section(summary.get("pixel_space", {})),
+        *space_section(summary.pixel_space),
         settings_section(folder.config),
     ]
     page = render_report(
         "Transfer of adversarials",
         sections,
-        subtitle=f"{attack['name']}{_steps(attack)} at {attack['norm']} "
-        f"ε = {eps_text(attack['eps'])}; "
-        f"{summary['n']:,} images of {data}; "
-        f"{duration(summary['seconds']['total'])}",
+        subtitle=f"{attack.name}{_steps(attack)} at {attack.norm} "
+        f"ε = {eps_text(attack.eps)}; "
+        f"{summary.n:,} images of {data}; "
+        f"{duration(summary.seconds.total)}",
         env=folder.env,
         command=folder.command,
     )
@@ -199,16 +202,16 @@ def write_report(folder: RunFolder) -> Path:
 
 
 def _steps(attack: Attack) -> str:
-    return f", {attack['steps']} steps," if "steps" in attack else ""
+    return "" if attack.steps is UNSET else f", {attack.steps} steps,"
 
 
 def _targets(summary: Summary) -> list[str]:
-    return list(next(iter(summary["matrix"].values())))
+    return list(next(iter(summary.matrix.values())))
 
 
 def _matrix(summary: Summary) -> Section:
     drawn = Markup().join(
-        figure(heatmap(summary["matrix"], kind), f"{kind}: {meaning}.")
+        figure(heatmap(summary.matrix, kind), f"{kind}: {meaning}.")
         for kind, meaning in MEANINGS.items()
     )
     note = (
@@ -221,8 +224,8 @@ def _matrix(summary: Summary) -> Section:
 
 def _table(summary: Summary) -> Section:
     rows = [
-        [f"{source} → {target}", *(_rate(cell[kind]) for kind in MEANINGS)]
-        for source, row in summary["matrix"].items()
+        [f"{source} → {target}", *(_rate(getattr(cell, kind)) for kind in MEANINGS)]
+        for source, row in summary.matrix.items()
         for target, cell in row.items()
     ]
     note = "With 95 % Wilson intervals and the number of images each rate is taken over."
@@ -232,11 +235,11 @@ def _table(summary: Summary) -> Section:
 def _significance(summary: Summary) -> Section:
     rows = [
         [source, pair.replace(" | ", " and "), f"{p:.2g}"]
-        for source, pairs in summary["mcnemar"].items()
+        for source, pairs in summary.mcnemar.items()
         for pair, p in pairs.items()
     ]
     note = (
-        f"McNemar's exact test over the {summary['n_common']:,} common images: could one source's "
+        f"McNemar's exact test over the {summary.n_common:,} common images: could one source's "
         "adversarials mislead two targets equally often? Not corrected for the number of pairs."
     )
     html = table(["source", "targets", "p"], rows) if rows else Markup("<p>One target only.</p>")
@@ -246,11 +249,12 @@ def _significance(summary: Summary) -> Section:
 def _variants(summary: Summary) -> list[Section]:
     """The targeted matrix and the sign-flipped control, where they were made."""
     sections = []
-    if "targeted" in summary:
+    if summary.targeted is not UNSET:
         rows = [
-            [f"{source} → {target}", _rate(cell["reached"]), _rate(cell["headline"])]
-            for source, row in summary["targeted"].items()
+            [f"{source} → {target}", _rate(cell.reached), _rate(cell.headline)]
+            for source, row in summary.targeted.items()
             for target, cell in row.items()
+            if cell.reached is not UNSET
         ]
         note = (
             "Steered to another label, drawn once for every image and shared by all sources; over "
@@ -259,23 +263,28 @@ def _variants(summary: Summary) -> list[Section]:
         )
         html = table(["", "reached the label", "wrong"], rows)
         sections.append(Section("targeted", "Targeted", html, note))
-    if "flipped" in summary:
+    if summary.flipped is not UNSET:
         note = (
             "The same attack steering to the true label. It should mislead nobody: a target that "
             "errs here has gradients that point against the source's, and would fall to an "
             "attacker who turns the sign."
         )
-        drawn = figure(heatmap(summary["flipped"], "headline"), "headline, sign-flipped control.")
+        drawn = figure(heatmap(summary.flipped, "headline"), "headline, sign-flipped control.")
         sections.append(Section("flipped", "Sign-flipped control", drawn, note))
     return sections
 
 
 def _gradients(summary: Summary) -> list[Section]:
-    if "gradient_images" not in summary:
+    if summary.gradient_images is UNSET or summary.cosines is UNSET:
         return []
     rows = [
-        [pair.replace(" | ", " and "), found["cos_mean"], found["cos_abs_mean"], *_quartiles(found)]
-        for pair, found in summary["cosines"].items()
+        [
+            pair.replace(" | ", " and "),
+            found.cos_mean,
+            found.cos_abs_mean,
+            *(found.cos_quartiles or _NONE),
+        ]
+        for pair, found in summary.cosines.items()
     ]
     cosines = table(["", "mean cos", "mean |cos|", "25 %", "median", "75 %"], rows)
     norms = table(
@@ -283,16 +292,16 @@ def _gradients(summary: Summary) -> list[Section]:
         [
             [
                 name,
-                percent(net["clean_acc"]),
-                net["grad_norm_mean"],
-                *net["grad_norm_quartiles"],
-                percent(net["grad_zero"]),
+                percent(net.clean_acc),
+                net.grad_norm_mean or None,
+                *(net.grad_norm_quartiles or _NONE),
+                percent(net.grad_zero or 0.0),
             ]
-            for name, net in summary["nets"].items()
+            for name, net in summary.nets.items()
         ],
     )
     note = (
-        f"Input gradients of the cross-entropy on {summary['gradient_images']:,} clean images: "
+        f"Input gradients of the cross-entropy on {summary.gradient_images:,} clean images: "
         "cosines between every two nets, L2 norms, and the share of images where the gradient is "
         "exactly zero. Much of the asymmetry of transfer comes from the norms."
     )
@@ -300,26 +309,22 @@ def _gradients(summary: Summary) -> list[Section]:
 
 
 def _sets(summary: Summary) -> Section:
-    sets = summary["sets"]
+    sets = summary.sets
     rows = [
-        [name, key, number(str(sets["imported"].get(name, "crafted here")))]
-        for name, key in sets["keys"].items()
+        [name, key, number(str(sets.imported.get(name, "crafted here")))]
+        for name, key in sets.keys.items()
     ]
     html = table(["source", "key", "from"], rows)
-    for line in sets["notes"]:
+    for line in sets.notes:
         html += Markup("<p>{}</p>").format(line)
     note = (
-        f"{sets['hits']} results were taken from the cache, {sets['misses']} computed. A key names "
+        f"{sets.hits} results were taken from the cache, {sets.misses} computed. A key names "
         "weights, images, attack and seed."
     )
     return Section("sets", "Adversarial sets", html, note)
 
 
 def _rate(rate: Rate) -> Markup:
-    if rate["rate"] is None:
+    if rate.value is None:
         return Markup("– <small>n = 0</small>")
-    return percent(rate["rate"], rate["low"], rate["high"], rate["n"])
-
-
-def _quartiles(found: Cosines) -> list[float] | list[None]:
-    return found["cos_quartiles"] or [None, None, None]
+    return estimate(rate, with_n=True)

@@ -1,11 +1,11 @@
-"""What a finished evaluation left to be told: its summary, checked when it is read."""
+"""The result of a transfer evaluation, as the program and `summary.json` have it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from robustkit.errors import RunError
 from robustkit.reading import printable
@@ -16,63 +16,63 @@ from robustkit.runs.summaries import (
     Count,
     Finding,
     PixelSpace,
+    Published,
     Quartiles,
     Radius,
-    Rate,
+    Result,
     Share,
     Total,
     check_has,
     read_summary,
     where_of,
 )
+from robustkit.stats import KnownRate, Rate
+
+Cosine3 = Annotated[list[Cosine], Meta(min_length=3, max_length=3)]
+Denominator = Literal["headline", "fooling", "all"]
 
 
-class Attack(TypedDict):
-    """The attack that was made on sources."""
+class Attack(Result, frozen=True):
+    """The attack on the sources; of its other parameters a report says nothing."""
 
     name: str
     norm: str
     eps: Radius
-    steps: NotRequired[Count]
+    steps: Count | UnsetType = UNSET
 
 
-class Net(TypedDict):
-    """What is known of one net; norms where gradients were compared."""
+class Net(Result, frozen=True, kw_only=True):
+    """The clean accuracy of a model, findings, and norms where gradients were compared."""
 
     clean_acc: Share
-    warnings: NotRequired[list[Finding]]
-    grad_norm_mean: NotRequired[Amount]
-    grad_norm_quartiles: NotRequired[Quartiles]
-    grad_zero: NotRequired[Share]
+    clean: KnownRate | UnsetType = UNSET
+    published: Published | UnsetType | None = UNSET
+    warnings: list[Finding] = []  # noqa: RUF012 - msgspec copies it
+    diagnostics: list[Finding] = []  # noqa: RUF012
+    grad_norm_mean: Amount | UnsetType = UNSET
+    grad_norm_quartiles: Quartiles | UnsetType = UNSET
+    grad_zero: Share | UnsetType = UNSET
 
 
-Denominator = Literal["headline", "fooling", "all"]
+class Cosines(Result, frozen=True, kw_only=True):
+    """The cosines of two models' input gradients; None where one of them has none."""
+
+    cos_mean: Cosine | None = None
+    cos_abs_mean: Cosine | None = None
+    cos_quartiles: Cosine3 | None = None
 
 
-class Cell(TypedDict):
-    """What one source's adversarials do to one target."""
+class Cell(Cosines, frozen=True, kw_only=True):
+    """The effect of one source's adversarials on one target, by denominator."""
 
     headline: Rate
     fooling: Rate
     all: Rate
+    reached: Rate | UnsetType = UNSET  # where adversarials were steered to a label
 
 
-class Steered(Cell):
-    """The same where they were steered to a label."""
-
-    reached: Rate
-
-
-class Cosines(TypedDict):
-    """How the input gradients of two nets lie to each other; null where one has none."""
-
-    cos_mean: Cosine | None
-    cos_abs_mean: Cosine | None
-    cos_quartiles: Annotated[list[Cosine], Meta(min_length=3, max_length=3)] | None
-
-
-class Sets(TypedDict):
-    """Where the sets of adversarials are from."""
+class Sets(Result, frozen=True):
+    """The origin of the sets of adversarials."""
 
     keys: dict[str, str]
     imported: dict[str, Any]
@@ -82,10 +82,10 @@ class Sets(TypedDict):
 
 
 Row = Annotated[dict[str, Cell], Meta(min_length=1)]
-Matrix = dict[str, Row]
+Matrix = Annotated[dict[str, Row], Meta(min_length=1)]
 
 
-class Summary(TypedDict):
+class Summary(Result, frozen=True, kw_only=True):
     """`summary.json` of an evaluation.
 
     Without `--gradients` there are neither `cosines` nor norms, and `flipped` and `targeted` are
@@ -94,40 +94,47 @@ class Summary(TypedDict):
 
     n: Count
     n_common: Count
-    attack: Attack
+    attack: dict[str, Any]  # all parameters, read as an `Attack`
     nets: Annotated[dict[str, Net], Meta(min_length=1)]
-    pixel_space: NotRequired[PixelSpace]
-    matrix: Annotated[Matrix, Meta(min_length=1)]
+    pixel_space: PixelSpace | UnsetType = UNSET
+    round: bool | UnsetType = UNSET
+    matrix: Matrix
     mcnemar: dict[str, dict[str, Share]]
-    flipped: NotRequired[Annotated[Matrix, Meta(min_length=1)]]
-    targeted: NotRequired[Annotated[dict[str, dict[str, Steered]], Meta(min_length=1)]]
-    cosines: NotRequired[dict[str, Cosines]]
-    gradient_images: NotRequired[Count]
+    flipped: Matrix | UnsetType = UNSET
+    targeted: Matrix | UnsetType = UNSET
+    cosines: dict[str, Cosines] | UnsetType = UNSET
+    gradient_images: Count | UnsetType = UNSET
     sets: Sets
     seconds: Total
 
 
 def read(folder: RunFolder) -> Summary:
     """Return the summary; raises `RunError`, naming the entry, for what is none of a transfer."""
-    summary = read_summary(folder, Summary)
-    targets = list(next(iter(summary["matrix"].values())))
+    summary, where = read_summary(folder, Summary), where_of(folder)
+    Attack.from_json(summary.attack, f"{where}: attack")
+    targets = list(next(iter(summary.matrix.values())))
     for name, matrix in _matrices(summary):
         for source, row in matrix.items():
-            check_has(row, targets, f"{where_of(folder)}: {name}.{source}")
+            check_has(row, targets, f"{where}: {name}.{source}")
             if len(row) != len(targets):
-                where = printable(f"{name}.{source}")
-                raise RunError(f"{where_of(folder)}: {where}: other targets than the first row's")
-    if "gradient_images" in summary:
-        check_has(summary, ["cosines"], f"{where_of(folder)}: the summary")
-        for name, net in summary["nets"].items():
-            norms = ["grad_norm_mean", "grad_norm_quartiles", "grad_zero"]
-            check_has(net, norms, f"{where_of(folder)}: nets.{name}")
+                place = printable(f"{name}.{source}")
+                raise RunError(f"{where}: {place}: other targets than the first row's")
+            for target, cell in row.items():
+                if name == "targeted" and cell.reached is UNSET:
+                    place = printable(f"{name}.{source}.{target}")
+                    raise RunError(f"{where}: {place}: 'reached' is missing")
+    if summary.gradient_images is not UNSET:
+        if summary.cosines is UNSET:
+            raise RunError(f"{where}: the summary: 'cosines' is missing")
+        for name, net in summary.nets.items():
+            norms = ("grad_norm_mean", "grad_norm_quartiles", "grad_zero")
+            check_has(net.to_json(), norms, f"{where}: nets.{name}")
     return summary
 
 
-def _matrices(summary: Summary) -> Iterator[tuple[str, Mapping[str, Mapping[str, Any]]]]:
-    yield "matrix", summary["matrix"]
-    if "flipped" in summary:
-        yield "flipped", summary["flipped"]
-    if "targeted" in summary:
-        yield "targeted", summary["targeted"]
+def _matrices(summary: Summary) -> Iterator[tuple[str, Mapping[str, Mapping[str, Cell]]]]:
+    yield "matrix", summary.matrix
+    if summary.flipped is not UNSET:
+        yield "flipped", summary.flipped
+    if summary.targeted is not UNSET:
+        yield "targeted", summary.targeted

@@ -15,8 +15,9 @@ from robustkit.compute import derive_seed
 from robustkit.data import stratified_sample
 from robustkit.errors import AttackError, ConfigError
 from robustkit.evaluation import RobustAccuracy, diagnosis
-from robustkit.evaluation.diagnosis import Finding, diagnose
+from robustkit.evaluation.diagnosis import diagnose
 from robustkit.evaluation.robustness import worst_case
+from robustkit.runs.summaries import Finding
 from robustkit.stats import wilson
 from tests.robustkit.attacks.nets import smooth_net, striped, trained
 
