@@ -59,6 +59,7 @@ MAY_IMPORT = {
     "robustkit.report": _GROUND | {"robustkit.runs"},
     "robustkit.cli": _CLI | {"robustkit"},
     "robustkit.commands": _CLI | {"robustkit.cli"},
+    "robustkit.__main__": {"robustkit.cli"},
     "evolution": _ABOVE,
     "adaptation": _ABOVE,
     "experiments": {"*"},

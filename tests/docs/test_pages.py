@@ -177,6 +177,8 @@ def _keys(node: ast.AST) -> Iterator[str]:
         yield node.target.id
     elif isinstance(node, ast.keyword) and node.arg:
         yield node.arg
+        if node.arg == "rename" and isinstance(node.value, ast.Dict):  # of a result's field
+            named = [*node.value.values]
     for each in named:
         if isinstance(each, ast.Constant) and isinstance(each.value, str):
             yield re.escape(each.value)
