@@ -19,7 +19,7 @@ LOSSES = ("cls", "loc", "all", "mtd")
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionAttack:
-    """Projected gradient ascent (Madry et al. 2018) on a half of a detector's loss, or on all.
+    """Projected gradient ascent (Madry et al. 2018) on a detector's loss, or on one half of it.
 
     `loss`: "cls" what things are, "loc" where they are, "all" both; "mtd" attacks either and keeps,
     image by image, the one of larger total loss (Zhang and Wang 2019). `eps` and `alpha` are in
@@ -48,7 +48,7 @@ class DetectionAttack:
 
     @property
     def step(self) -> float:
-        """How far each step goes."""
+        """Return the size of each step."""
         if self.alpha is not None:
             return self.alpha
         return 1.25 * self.eps if self.steps == 1 else 2.5 * self.eps / self.steps
@@ -61,11 +61,12 @@ class DetectionAttack:
         *,
         generator: torch.Generator,
     ) -> list[Tensor]:
-        """Adversarials of `images`, float (3,H,W) each of any size, in [0,1] and in the ball.
+        """Return adversarials of `images`, each float (3,H,W) of any size, in [0,1] and in the
+        ball.
 
         The model is left as it was found, batch norm's statistics and random states too; norms and
-        dropout are in evaluation mode meanwhile. What a detector samples (proposals) is the same
-        in every step and call of equal `generator`.
+        dropout are in evaluation mode meanwhile. What a detector samples (proposals) is the same in
+        every step and call of equal `generator`.
         """
         seed = int(torch.randint(2**62, (), generator=generator))
         starts = [self._start(image, generator) for image in images]
@@ -105,7 +106,7 @@ class DetectionAttack:
         return [each.detach() for each in now]
 
     def project(self, moved: Tensor, image: Tensor) -> Tensor:
-        """Back into the ball around `image` and into [0,1]."""
+        """Return `moved`, projected into the ball around `image` and into [0,1]."""
         return moved.clamp(image - self.eps, image + self.eps).clamp(0, 1)
 
 
@@ -124,7 +125,7 @@ def _worse(
     truths: Sequence[Truth],
     seed: int,
 ) -> list[Tensor]:
-    """Of two adversarials of each image the one of larger total loss."""
+    """Return, image by image, the one of two adversarials with the larger total loss."""
     chosen = []
     for a, b, truth in zip(first, second, truths, strict=True):
         with torch.no_grad():

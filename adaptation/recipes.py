@@ -15,7 +15,7 @@ SETTINGS = tuple(field.name for field in fields(DetectionConfig))
 
 @dataclass(frozen=True)
 class Part:
-    """What a part of a recipe changes of plain training from scratch on the labelled source.
+    """A part of a recipe: what it changes of plain training from scratch on the labelled source.
 
     `changes` are settings of `DetectionConfig` by name, `says` what they amount to, in a few words
     for a report. A part that is `alone` goes with no other. Raises `ConfigError` for a name that is
@@ -72,7 +72,7 @@ PARTS: Registry[Part] = Registry(
 
 
 def recipe(name: str, base: DetectionConfig | None = None) -> DetectionConfig:
-    """The settings of the recipe `name`, such as "adversarial+aligned", on top of `base`.
+    """Return the settings of the recipe `name`, such as "adversarial+aligned", on top of `base`.
 
     "adabn" alone trains nothing. Raises `ConfigError` for an unknown part, for parts that exclude
     each other and for a part given twice.

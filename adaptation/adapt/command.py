@@ -25,7 +25,7 @@ from robustkit.runs import RunFolder
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """The two domains, the detector, the recipes and their training."""
+    """Declare the two domains, the detector, the recipes and their training."""
     forms: Forms = {name: {"type": names} for name in ("recipe", "taps", "trust")}
     add_config(parser, AdaptOptions, title="adaptation", forms=forms)
     add_config(parser, DetectionConfig, title="training", leave_out=SET_BY_RECIPES)
@@ -41,7 +41,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(options: Options) -> int:
-    """Train and judge every recipe; leaves detectors, summary and report in the run folder."""
+    """Train and evaluate every recipe; leave detectors, summary and report in the run folder."""
     config = settings("adapt", options)
     chosen, base = config_from(AdaptOptions, config), config_from(DetectionConfig, config)
     check_recipes(chosen, base)

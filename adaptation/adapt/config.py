@@ -20,7 +20,7 @@ CLASSES, SIDE = 1000, 224  # of a net that nothing tells about: a backbone has n
 
 
 def factory_of(spec: str | None) -> str | None:
-    """The user's function that a spec names, package.module:factory or FILE.py:factory."""
+    """Return the user's function that a spec names, package.module:factory or FILE.py:factory."""
     parsed = None if spec is None else parse(spec)
     return parsed.name if parsed is not None and parsed.scheme == FACTORY else None
 
@@ -28,7 +28,7 @@ def factory_of(spec: str | None) -> str | None:
 def load_backbone(
     spec: str, *, download: bool = False, trust: Collection[str] = ()
 ) -> tuple[Classifier, tuple[str, ...]]:
-    """The classifier that `spec` names, in evaluation mode, and lines for the user about it.
+    """Return the classifier that `spec` names, in evaluation mode, and lines for the user about it.
 
     Any source of models will do, also without trained weights, which is said. A model file whose
     net a user's function makes is refused unless `trust` names the function; a function that `spec`
@@ -59,7 +59,7 @@ USED: Mapping[str, Uses] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptOptions:
-    """From where to where, by which recipes."""
+    """From which domain to which, and by which recipes; see `HELPS` for each field."""
 
     source: str = setting(
         "shapes:photo",
@@ -120,13 +120,13 @@ class AdaptOptions:
 
     @property
     def trusted(self) -> tuple[str, ...]:
-        """The functions that may be run: those trusted by name, and the backbone's own."""
+        """Return the functions that may be run: those trusted by name, and the backbone's own."""
         named = factory_of(self.backbone)
         return (*self.trust, *([] if named is None else [named]))
 
     @property
     def recipes(self) -> tuple[str, ...]:
-        """The recipes with the source's, which others start from, first."""
+        """Return the recipes, that of the source, which others start from, first."""
         return ("source", *(name for name in self.recipe if name != "source"))
 
 

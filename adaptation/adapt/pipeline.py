@@ -42,7 +42,7 @@ SHIFT = "shift"  # the id of the job that measures it
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """Train one detector by `recipe`, and judge it."""
+    """Train one detector by `recipe`, and evaluate it."""
 
     id: str
     path: str
@@ -53,7 +53,9 @@ class TrainRecipe:
     kind: ClassVar[Any] = Trained
 
     def run(self) -> dict[str, Any]:
-        """Figures on source and target, robust precision on both, and the curve of the loss."""
+        """Return precision on source and target, plainly and attacked, and the curve of
+        the loss.
+        """
         space = open_workspace(self.path)
         config = space.config(self.recipe, self.number)
         parent = None  # a fresh one has what its card says
@@ -82,7 +84,7 @@ class TrainRecipe:
 
 
 def curve_of(losses: list[float]) -> list[tuple[int, float]]:
-    """Means over so many equal stretches of the steps, and where each ends."""
+    """Return (last step, mean loss) for at most `CURVE` equal stretches of the steps."""
     every = max(1, len(losses) // CURVE)
     ends = range(every, len(losses) + 1, every)
     return [(end, sum(losses[end - every : end]) / every) for end in ends]
@@ -99,7 +101,7 @@ class MeasureShift:
     kind: ClassVar[Any] = ShiftAdvice
 
     def run(self) -> dict[str, Any]:
-        """Distances, ratio and advice, on images that nothing was trained on."""
+        """Return distances, ratio and advice, on images that nothing was trained on."""
         space = open_workspace(self.path)
         model = space.trained("source", 0)
         features = [

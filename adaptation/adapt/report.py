@@ -29,7 +29,7 @@ from robustkit.runs.summaries import command_of, read_settings
 
 
 def curves_figure(recipes: Mapping[str, Recipe]) -> Markup:
-    """The loss over the steps, a line for each training."""
+    """Return the loss over the steps, a line for each training."""
     from matplotlib.figure import Figure
 
     with house_style():
@@ -48,7 +48,7 @@ def curves_figure(recipes: Mapping[str, Recipe]) -> Markup:
 
 
 def classes_figure(recipes: Mapping[str, Recipe]) -> Markup:
-    """AP50 of every class on the target, a bar for each recipe, with its interval."""
+    """Return AP50 of every class on the target, a bar for each recipe, with its interval."""
     from matplotlib.figure import Figure
 
     names = list(next(iter(recipes.values())).target.classes)
@@ -149,13 +149,15 @@ def _precision(summary: Adapted, options: AdaptOptions) -> Section:
 
 
 def _notes(summary: Adapted) -> list[Section]:
-    """Whose weights the detectors started from, and what was changed of them."""
+    """Return the section on whose weights the detectors started from, if there is anything
+    to say.
+    """
     lines = [Markup("<p>{}</p>").format(note) for note in summary.notes]
     return [Section("detector", "The detector", Markup("").join(lines), "")] if lines else []
 
 
 def _texture(options: AdaptOptions) -> str:
-    """How strong the classes' texture is, where images are rendered."""
+    """Return a sentence on the strength of the classes' texture where images are rendered."""
     told = []
     for name, spec in (("source", options.source), ("target", options.target)):
         if spec.startswith("shapes:"):
@@ -196,7 +198,7 @@ def _shift(summary: Adapted) -> Section:
 def _points(
     recipes: Mapping[str, Recipe], ratio: float
 ) -> dict[str, list[tuple[str, float, float]]]:
-    """By recipe, for every training: the target, its distance, and what is gained there."""
+    """Return, by recipe and for every training, the target, its distance, and the gain there."""
     points: dict[str, list[tuple[str, float, float]]] = {}
     for name, found in recipes.items():
         if found.gain is UNSET:

@@ -30,7 +30,7 @@ class Device(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """One domain: what is trained on, and what is judged on, told in the source's classes."""
+    """The training and the test images of one domain, in the source's classes."""
 
     train: DetectionSet
     test: DetectionSet
@@ -38,7 +38,7 @@ class Domain:
 
 @dataclass(frozen=True, eq=False)
 class Workspace:
-    """The settings of a run, its data and its folder."""
+    """The settings, the data and the folder of one run."""
 
     path: Path
     options: AdaptOptions
@@ -48,30 +48,30 @@ class Workspace:
     device: str
 
     def config(self, name: str, number: int) -> DetectionConfig:
-        """The settings of one training of a recipe."""
+        """Return the settings of one training of a recipe."""
         seed = derive_seed("adapt", self.base.seed, number)
         values = {field.name: getattr(self.base, field.name) for field in fields(DetectionConfig)}
         return recipe(name, DetectionConfig(**{**values, "seed": seed}))
 
     def file(self, name: str, number: int) -> Path:
-        """The trained detector."""
+        """Return the path of a trained detector."""
         return self.path / f"{name}-{number}.safetensors"
 
     def checkpoint(self, name: str, number: int) -> Path:
-        """The state of its training."""
+        """Return the path of the state of a training."""
         return self.path / "checkpoint" / f"{name}-{number}.safetensors"
 
     def fresh(self, seed: int) -> Detector:
-        """A new detector; its backbone may be a trained classifier's, or all weights a user's."""
+        """Return a new detector, on the backbone or the weights that the options name."""
         return make_detector(self.options, self.source.train.classes, seed)
 
     def trained(self, name: str, number: int) -> Detector:
-        """A detector trained here; a backbone that a function makes is one that was named."""
+        """Return a detector trained here; only a trusted function may make its backbone."""
         return detectors.load(self.file(name, number), trust=self.options.trusted)
 
 
 def make_detector(options: AdaptOptions, classes: tuple[str, ...], seed: int) -> Detector:
-    """The detector that the options name, for these classes."""
+    """Return the detector that the options name, for these classes."""
     body: Classifier | None = None
     notes: tuple[str, ...] = ()
     if options.backbone is not None:
@@ -97,7 +97,7 @@ def make_detector(options: AdaptOptions, classes: tuple[str, ...], seed: int) ->
 
 
 def load_domains(options: AdaptOptions) -> tuple[Domain, Domain]:
-    """Both domains in the source's classes; raises `DataError` where they have none in common."""
+    """Return both domains in the source's classes; raises `DataError` where none is common."""
     oracle = any(recipe(name).domain == "target" for name in options.recipes)
     source = _domain(options.source, options.source_test)
     target = _domain(options.target, options.target_test, labelled=oracle)
@@ -116,7 +116,7 @@ def load_domains(options: AdaptOptions) -> tuple[Domain, Domain]:
 
 @lru_cache(maxsize=1)
 def open_workspace(path: str) -> Workspace:
-    """The workspace of a run folder, kept for the next job of this process."""
+    """Return the workspace of a run folder, kept for the next job of this process."""
     folder = RunFolder.open(path, verb="adapt")
     options, base = read_settings(folder, AdaptOptions), read_settings(folder, DetectionConfig)
     source, target = load_domains(options)
@@ -125,7 +125,7 @@ def open_workspace(path: str) -> Workspace:
 
 
 def _check_apart(name: str, train: DetectionSet, other: str, test: DetectionSet) -> None:
-    """Raise `DataError` where images whose labels are trained on are judged on, too."""
+    """Raise `DataError` where test images are among those whose labels are trained on."""
     judged = set(test.paths)
     shared = [each for each, path in zip(train.ids, train.paths, strict=True) if path in judged]
     if shared:

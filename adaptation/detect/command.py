@@ -24,7 +24,7 @@ from robustkit.runs import RunFolder
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """The detector, the images, the attack, and where to put the result."""
+    """Declare the detector, the images, the attack, and where to put the result."""
     forms: Forms = {"eps": {"type": radii}, "trust": {"type": names}}
     add_config(parser, DetectOptions, title="detection", forms=forms)
     add_run_options(parser, resumable=False)
@@ -35,7 +35,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(options: Options) -> int:
-    """Evaluate, and leave pictures, summary and report in the run folder."""
+    """Evaluate; leave pictures, summary and report in the run folder."""
     config = settings("detect", options)
     chosen = config_from(DetectOptions, config)
     device = resolve_device(config["device"])

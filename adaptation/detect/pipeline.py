@@ -65,7 +65,7 @@ class DetectOptions:
             raise ConfigError("--eps and --sure must be in [0,1]")
 
     def attacks(self) -> dict[float, DetectionAttack]:
-        """An attack for each radius above 0."""
+        """Return an attack for each radius above 0."""
         return {
             eps: DetectionAttack(loss=self.attack_loss, eps=eps, steps=self.attack_steps)
             for eps in sorted(set(self.eps))

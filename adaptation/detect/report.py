@@ -83,7 +83,7 @@ def _precision(summary: Summary, models: Models, options: DetectOptions) -> Sect
 
 
 def _notes(summary: Summary, models: Models) -> list[Section]:
-    """Whose weights the detectors have, and what of the data they know nothing of."""
+    """Return the section on the detectors' weights and on classes that they do not know."""
     lines = [f"{name}: {note}" for name, each in models.items() for note in each.notes]
     if summary.left_out:
         lines.append(f"classes that the detector does not know: {', '.join(summary.left_out)}")

@@ -28,7 +28,7 @@ _REFUSALS = (ValueError, TypeError, RuntimeError, AttributeError, StopIteration)
 
 
 class Tapped(nn.Module):
-    """A classifier's net up to its last tapped block, and as many more levels as are wanting.
+    """A classifier's net up to its last tapped block, with levels added until there are enough.
 
     Gives maps as "0", "1", …, finest first. `taps` are names of modules of the net, which is cut
     behind them; if it is `hooked`, it stays whole and is left behind its last tap. One that takes
@@ -71,7 +71,7 @@ class Tapped(nn.Module):
         self.extra = nn.ModuleList(extra)
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """Maps by level of normalised colour images (N,3,H,W)."""
+        """Return maps by level of normalised colour images (N,3,H,W)."""
         # All three were normalised alike, so this is the normalised mean.
         maps = self._maps(x.mean(dim=1, keepdim=True) if self.grey else x)
         for level in self.extra:
@@ -85,11 +85,11 @@ class Tapped(nn.Module):
 
 
 class _AllReadError(Exception):
-    """All taps have been read: the rest of the net is of no use."""
+    """All taps have been read: the rest of the net need not run."""
 
 
 def _read(net: nn.Module, wanted: Mapping[str, str], x: Tensor) -> OrderedDict[str, Tensor]:
-    """The outputs of the modules `wanted`, under their keys, of their first call each."""
+    """Return the outputs of the modules `wanted`, under their keys, of their first call each."""
     kept: dict[str, Tensor] = {}
 
     def keeping(key: str) -> Any:
@@ -129,7 +129,7 @@ class Cut:
     notes: tuple[str, ...] = ()
 
     def described(self) -> dict[str, Any]:
-        """What a card has to tell to make it again."""
+        """Return what a card holds to build the backbone again."""
         card = self.model.card
         made: dict[str, Any] = {"classes": len(card.classes), "size": list(card.input_shape[1:])}
         if self.hooked:
@@ -137,14 +137,14 @@ class Cut:
         return {"backbone": dict(card.architecture), "taps": list(self.taps), "made": made}
 
     def body(self, side: int, levels: int) -> Tapped:
-        """The backbone, with a copy of the classifier's net; its extra levels are drawn now."""
+        """Return the backbone on a copy of the classifier's net, its extra levels freshly drawn."""
         channels = channels_of(self.model.card)
         net = copy.deepcopy(self.model.net)
         return Tapped(net, self.taps, side, levels, channels, self.hooked)
 
 
 def cut(model: Classifier, taps: Sequence[str], side: int, levels: int) -> Cut:
-    """How the net of a classifier of any source becomes a backbone for images of `side` pixels.
+    """Return how the net of a classifier becomes a backbone for images of `side` pixels.
 
     It is cut at the modules `taps`, by default at the last blocks of its stages whose maps have
     between 4 and 32 pixels a side, along its graph as torch.fx traces it. A net that cannot be
@@ -176,7 +176,7 @@ def cut(model: Classifier, taps: Sequence[str], side: int, levels: int) -> Cut:
 
 
 def cut_again(entry: Mapping[str, Any], card: Card, side: int, levels: int) -> Tapped:
-    """The backbone that `Cut.described` tells of, with fresh weights, for the detector's `card`.
+    """Return the backbone that `Cut.described` describes, with fresh weights.
 
     Raises `ModelError` for what cannot be built again.
     """
@@ -199,7 +199,7 @@ def cut_again(entry: Mapping[str, Any], card: Card, side: int, levels: int) -> T
 
 
 def check_made(made: object) -> None:
-    """Raise `ModelError` for what no `Cut.described` says of how its net was made."""
+    """Raise `ModelError` unless `made` is what `Cut.described` writes."""
     if not isinstance(made, Mapping):
         raise ModelError(f"a detector's card with a backbone made of {made!r}")
     size, classes = made.get("size"), made.get("classes")
@@ -242,8 +242,10 @@ def _card(
 
 
 def _last_blocks(model: Classifier, side: int, levels: int) -> list[str]:
-    """As `automatic_taps`, but whole blocks where there are enough: nets made elsewhere have blocks
-    that begin with a stride, in the middle of which the stage before would end."""
+    """Return the taps of `automatic_taps`, moved to the ends of blocks where there are enough.
+
+    A block may begin with a stride, so that the stage before it would end in the middle of it.
+    """
     found = _automatic(model, side, levels)
     sizes = _outputs(model.net, torch.zeros(1, *model.card.input_shape))
     last = {
@@ -256,13 +258,13 @@ def _last_blocks(model: Classifier, side: int, levels: int) -> list[str]:
 
 
 def _is_block(module: nn.Module) -> bool:
-    """Whether two or more of its parts have weights of their own."""
+    """Return whether two or more parts of the module have weights of their own."""
     parts = [each for each in module.modules() if each is not module]
     return sum(any(True for _ in each.parameters(recurse=False)) for each in parts) >= 2
 
 
 def _outputs(net: nn.Module, x: Tensor) -> dict[str, int]:
-    """The heights of the maps that the modules of `net` give, of those run once, by their end."""
+    """Return the heights of the maps of modules that run once, in the order in which they end."""
     runs: dict[str, list[int]] = {}
 
     def watching(name: str) -> Any:
@@ -285,7 +287,7 @@ def _outputs(net: nn.Module, x: Tensor) -> dict[str, int]:
 
 
 def _moved(model: Classifier, side: int) -> Classifier:
-    """A copy of `model` that is given images of `side` pixels as they are."""
+    """Return a copy of `model` that takes images of `side` pixels as they are."""
     own = model.card
     shape = (own.input_shape[0], side, side)
     card = _card(own.architecture, own.classes, shape, own.mean, own.std)
@@ -308,7 +310,9 @@ def _check_taps(net: nn.Module, taps: Sequence[str]) -> None:
 
 
 def _near(name: str, known: Sequence[str]) -> str:
-    """As `did_you_mean`; of a net with hundreds of modules only the outer ones are listed."""
+    """Return the hint of `did_you_mean`; of a net with many modules only the outer ones
+    are listed.
+    """
     if len(known) <= 60:
         return did_you_mean(name, known)
     hint = did_you_mean(name, known).partition(" (known:")[0]
@@ -320,7 +324,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _keep_out_of_files(cut: nn.Module, net: nn.Module) -> None:
-    """What is no part of the state of `net` is none of what was cut out of it.
+    """Make buffers of `cut` non-persistent where they are so in `net`.
 
     Under torch 2.11 the cut forgets which buffers were not persistent.
     """
@@ -332,7 +336,7 @@ def _keep_out_of_files(cut: nn.Module, net: nn.Module) -> None:
 
 
 def tapped(card: Card, taps: Sequence[str], side: int, levels: int) -> tuple[Tapped, list[str]]:
-    """A fresh backbone of the architecture on a classifier's `card`, and the names of its taps.
+    """Return a fresh backbone of the architecture on `card`, and the names of its taps.
 
     Without `taps` the last blocks of its stages are taken whose maps have between 4 and 32 pixels a
     side. Raises `ModelError` for a module that is not there, and for a net that cannot be cut.
@@ -347,7 +351,7 @@ def tapped(card: Card, taps: Sequence[str], side: int, levels: int) -> tuple[Tap
 
 
 def automatic_taps(card: Card, side: int, levels: int) -> list[str]:
-    """The last blocks of the stages, by name, whose maps are of use; at most `levels`.
+    """Return the names of at most `levels` blocks: the last of each stage whose maps are usable.
 
     `side` is the images', in pixels. Raises `ModelError` where no block's maps are of use.
     """
@@ -378,12 +382,12 @@ def _automatic(model: Classifier, side: int, levels: int) -> list[str]:
 
 
 def channels_of(card: Card) -> int:
-    """The channels that a classifier's net is given; grey pictures may be shown in three."""
+    """Return the number of channels that a classifier's net takes, 3 for grey images shown so."""
     return max(card.input_shape[0], len(card.preprocessing.mean))
 
 
 def at_side(card: Card, side: int) -> Classifier:
-    """A fresh classifier of this architecture for images of `side` pixels, grey or in colour."""
+    """Return a fresh classifier of this architecture for images of `side` pixels."""
     channels = channels_of(card)
     _check_channels(channels)
     shape = (channels, side, side)
@@ -392,7 +396,7 @@ def at_side(card: Card, side: int) -> Classifier:
 
 
 def take_weights(body: Tapped, model: Classifier) -> None:
-    """Copy what the backbone has of a trained classifier's weights into `body`, in place."""
+    """Copy the trained classifier's weights into the backbone `body`, in place."""
     own, given = body.net.state_dict(), model.net.state_dict()
     # Constants of the architecture are no weights of the classifier.
     constant = {name: own[name] for name in own if name.startswith("_tensor_constant")}

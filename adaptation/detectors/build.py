@@ -55,7 +55,7 @@ def build(
     seed: int | None = None,
     download: bool = False,
 ) -> Detector:
-    """A detector of `classes`, with fresh weights but for those that are named.
+    """Return a detector of `classes`; weights that `spec` does not name are fresh.
 
     `spec` is tiny_ssd, tiny_fcos or tiny_fasterrcnn, with options as in
     "tiny_ssd?norm=batch&width=48&side=160", or "torchvision:NAME", trained on COCO as in
@@ -91,7 +91,7 @@ def _started(
     seed: int | None,
     download: bool,
 ) -> Detector:
-    """A published detector on trained weights."""
+    """Return a published detector on trained weights."""
     name, options = _split(spec)
     if backbone is not None or taps:
         raise ModelError(f"'{name}' has a backbone of its own: it takes no other, and no taps")
@@ -113,7 +113,7 @@ def _started(
 def _on_cut(
     spec: str, classes: Sequence[str], backbone: Classifier, taps: Sequence[str], seed: int | None
 ) -> Detector:
-    """A tiny detector on the very net of a classifier."""
+    """Return a tiny detector on a copy of the classifier's own net."""
     described = _described(spec)
     _check_tiny(spec, described["options"])
     found = cut(backbone, taps, described["options"].get("side", 128), LEVELS)
@@ -145,7 +145,7 @@ def _card(
 
 
 def rebuild(card: Card, *, seed: int | None = None, trust: Collection[str] = ()) -> Detector:
-    """A fresh detector of the architecture on `card`; errors as for `build`.
+    """Return a fresh detector of the architecture on `card`; errors as for `build`.
 
     A backbone that a user's function makes, "package.module:factory", is refused unless `trust`
     names that function, because it is run.
@@ -168,14 +168,14 @@ def rebuild(card: Card, *, seed: int | None = None, trust: Collection[str] = ())
 
 
 def outline(card: Card) -> nn.Module:
-    """The net of a card without a backbone of others', with shapes alone; errors as `rebuild`."""
+    """Return the net of a card without weights, on the meta device; errors as for `rebuild`."""
     _check_card(card)
     with isolated_rng(), torch.device("meta"):
         return _net(card.architecture, card)
 
 
 def code_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    """The function of a user's that making the backbone would run."""
+    """Return the user's function that building the backbone would run, if there is one."""
     backbone = entry.get("backbone")
     if not isinstance(backbone, Mapping) or backbone.get("family") not in RUNS_CODE:
         return ()
@@ -183,7 +183,7 @@ def code_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _check_card(card: Card) -> None:
-    """What was written by anybody is held to the rules of what `build` takes."""
+    """Raise `ModelError` for a card that `build` could not have written."""
     entry = card.architecture
     name, options = entry.get("name"), entry.get("options")
     if not isinstance(name, str) or not isinstance(options, dict):
@@ -213,7 +213,7 @@ def _check_card(card: Card) -> None:
 
 
 def _of_three(statistics: Sequence[float]) -> tuple[float, ...]:
-    """Of a grey backbone's one channel, what normalises all three alike."""
+    """Return the statistics of three channels; those of a grey backbone are repeated."""
     return tuple(statistics) * (3 if len(statistics) == 1 else 1)
 
 
@@ -299,7 +299,7 @@ def _split(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def _starts(spec: str, written: str) -> dict[str, Any]:
-    """The options of a published detector: the weights it starts from."""
+    """Return the options of a published detector: the weights it starts from."""
     options: dict[str, Any] = {}
     for part in filter(None, written.split("&")):
         key, _, value = part.partition("=")
@@ -318,7 +318,7 @@ save, digest = files.save, files.digest
 
 
 def load(path: Path | str, *, trust: Collection[str] = ()) -> Detector:
-    """The detector in the file `path`, in evaluation mode and on the CPU.
+    """Return the detector in the file `path`, in evaluation mode and on the CPU.
 
     One whose backbone a user's function makes is refused unless `trust` names that function,
     "package.module:factory", because it is run. Raises `ModelError`, naming the file, when it
@@ -344,7 +344,7 @@ def load(path: Path | str, *, trust: Collection[str] = ()) -> Detector:
 
 
 def runs_code(path: Path | str) -> tuple[str, ...]:
-    """The functions of a user's that loading the detector in the file `path` runs.
+    """Return the user's functions that loading the detector in the file `path` would run.
 
     Raises `ModelError` as `load`, without running anything.
     """

@@ -38,19 +38,19 @@ class Detections:
 
 @dataclass(frozen=True, eq=False)
 class DetectionLoss:
-    """The loss of a batch in its two halves: what things are, and where."""
+    """The loss of a batch in two halves: classification and localisation."""
 
     classification: Tensor
     localisation: Tensor
 
     @property
     def total(self) -> Tensor:
-        """What plain training descends."""
+        """Return the sum, which plain training descends."""
         return self.classification + self.localisation
 
 
 class Detector(nn.Module):
-    """A torchvision detector behind this house's conventions.
+    """A torchvision detector behind one interface.
 
     Images are float (3,H,W) in [0,1], any sizes, normalised inside; classes are counted from 0,
     background being nobody's business outside; the card tells what is needed to build it again.
@@ -62,17 +62,17 @@ class Detector(nn.Module):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the labels, in order."""
+        """Return the names of the labels, in order."""
         return self.card.classes
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of how it was made, a line each; its file keeps them."""
+        """Return lines for the user on how it was made; its file keeps them."""
         found = self.card.provenance.get("notes", ())
         return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
 
     def forward(self, images: Sequence[Tensor] | Tensor) -> list[Detections]:
-        """Detections in each image; in evaluation mode only.
+        """Return detections in each image; in evaluation mode only.
 
         Raises `ModelError` in training mode, and for images of another shape or type.
         """
@@ -87,7 +87,7 @@ class Detector(nn.Module):
         return found
 
     def losses(self, images: Sequence[Tensor] | Tensor, truths: Sequence[Truth]) -> DetectionLoss:
-        """The loss on `images`, with a graph, in either mode.
+        """Return the loss on `images`, with a graph, in either mode.
 
         Batch norm and dropout keep the mode they are in; everything else computes as in training.
         Regions of many objects are no examples and are left out.
@@ -107,7 +107,7 @@ class Detector(nn.Module):
     def losses_and_features(
         self, images: Sequence[Tensor] | Tensor, truths: Sequence[Truth]
     ) -> tuple[DetectionLoss, dict[str, Tensor]]:
-        """The loss, and the backbone's maps that it was computed from, by level."""
+        """Return the loss, and the backbone's maps that it was computed from, by level."""
         kept: dict[str, Tensor] = {}
 
         def keep(_: nn.Module, __: object, output: dict[str, Tensor]) -> None:
@@ -121,7 +121,7 @@ class Detector(nn.Module):
             handle.remove()
 
     def features(self, images: Sequence[Tensor] | Tensor) -> dict[str, Tensor]:
-        """The backbone's maps (N,C,h,w) by level, finest first, of images without truths."""
+        """Return the backbone's maps (N,C,h,w) by level, finest first, of images without truths."""
         batch, _ = self.net.get_submodule("transform")(self._listed(images))
         maps = self.net.get_submodule("backbone")(batch.tensors)
         return dict(maps)
@@ -140,7 +140,7 @@ class Detector(nn.Module):
 
 @contextmanager
 def _computing_losses(net: nn.Module) -> Iterator[None]:
-    """torchvision decides by the mode whether to compute losses; norms and dropout keep theirs."""
+    """Put the net into training mode but for norms and dropout, so that it computes losses."""
     modes = [(module, module.training) for module in net.modules()]
     try:
         for module, _ in modes:

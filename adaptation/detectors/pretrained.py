@@ -41,7 +41,7 @@ _HEAD = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class Started:
-    """A published detector with trained weights, and what is to be remembered of them.
+    """A published detector with trained weights, and what its card has to record of them.
 
     `notes` are lines for the user; `provenance` names the weights.
     """
@@ -64,7 +64,7 @@ class WeightsFile:
 def start_from(
     name: str, classes: Sequence[str], source: str, asked: str, *, seed: int | None, download: bool
 ) -> Started:
-    """torchvision's detector `name` of `classes`, started from the weights `asked` for.
+    """Return torchvision's detector `name` of `classes`, started from the weights `asked` for.
 
     `source` "weights": those of the whole detector, trained on COCO. They are put in strictly at
     their own 91 classes; where the classes wanted are others the last layers are exchanged: rows of
@@ -80,7 +80,7 @@ def start_from(
 
 
 def find_weights(architecture: str, asked: str, where: str, *, download: bool) -> WeightsFile:
-    """The file of the weights `asked` for: a name of torchvision's enum, or a path.
+    """Return the file of the weights `asked` for: a name of torchvision's enum, or a path.
 
     A named one lies in the cache of torch's hub, or is fetched there, its hash checked, if
     `download` allows it. Raises `ModelError`, beginning with `where`.
@@ -161,7 +161,7 @@ def exchange_head(
 
 
 def is_head(name: str) -> bool:
-    """Whether the tensor `name` of a detector's state depends on its number of classes.
+    """Return whether the tensor `name` of a detector's state depends on its number of classes.
 
     >>> is_head("head.classification_head.cls_logits.weight")
     True
@@ -199,7 +199,7 @@ def _frozen_note(net: nn.Module) -> list[str]:
 
 
 def _classifier_of(name: str) -> str:
-    """torchvision's classifier whose features are the backbone of the detector `name`."""
+    """Return the name of torchvision's classifier that is the backbone of the detector `name`."""
     return next(each for each in ("resnet50", "mobilenet_v3_large", "vgg16") if each in name)
 
 

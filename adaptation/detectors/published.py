@@ -66,7 +66,7 @@ SAME = {
 
 @dataclass(frozen=True)
 class Start:
-    """How a published detector is built that is not trained from nothing.
+    """How a published detector is built that starts from trained weights.
 
     `source` is "weights" or "weights_backbone", `norms` "frozen" or "batch": whether the batch
     norms of the backbone are constants. Raises `ModelError` for other words.
@@ -83,12 +83,12 @@ class Start:
             )
 
     def to_dict(self) -> dict[str, str]:
-        """Plain values for a card."""
+        """Return plain values for a card."""
         return {"from": self.source, "norms": self.norms}
 
     @classmethod
     def from_dict(cls, plain: object) -> Start:
-        """The inverse of `to_dict`; raises `ModelError` for anything else."""
+        """Return the inverse of `to_dict`; raises `ModelError` for anything else."""
         if not (
             isinstance(plain, Mapping)
             and plain.keys() == {"from", "norms"}
@@ -110,7 +110,7 @@ def published(
     start: Start | None = None,
     statistics: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> nn.Module:
-    """torchvision's detector `name` for so many classes, with fresh weights.
+    """Return torchvision's detector `name` for so many classes, with fresh weights.
 
     Without a `start` all of it is trainable. With one it is the module that torchvision builds
     around such weights: batch norms and first stages frozen as published. `statistics`, mean and
@@ -140,13 +140,15 @@ def published(
 
 
 def statistics_of(net: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation by channel that a detector of torchvision normalises by."""
+    """Return mean and standard deviation by channel that a detector of torchvision
+    normalises by.
+    """
     transform: Any = net.get_submodule("transform")
     return tuple(map(float, transform.image_mean)), tuple(map(float, transform.image_std))
 
 
 def coco_classes() -> tuple[str, ...]:
-    """The 90 labels of torchvision's published weights, counted without background.
+    """Return the 90 labels of torchvision's published weights, counted without background.
 
     COCO left some numbers out; they are called "N/A 12" and so on.
     """
@@ -157,7 +159,7 @@ def coco_classes() -> tuple[str, ...]:
 
 
 def in_words_of(known: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    """The classes `known` in the words of `wanted`, where the two lists differ in spelling only.
+    """Return the classes `known`, spelt as in `wanted` where the two differ in spelling only.
 
     >>> in_words_of(["airplane", "cat"], ["aeroplane", "dog"])
     ('aeroplane', 'cat')
@@ -181,7 +183,7 @@ def _ssdlite(
     image_mean: list[float] | None = None,
     image_std: list[float] | None = None,
 ) -> nn.Module:
-    """SSDlite320 as torchvision's function builds it, whose backbone cannot be chosen from outside.
+    """Return SSDlite320 as torchvision builds it, with a choice of backbone.
 
     On a classifier's weights the backbone keeps the whole tail, which the published one has halved
     (Howard et al. 2019, section 6.3).
@@ -218,7 +220,9 @@ def _draw_normal(features: nn.Module) -> None:
 
 
 def from_classifier(name: str) -> Callable[[str], str | None]:
-    """What a detector's backbone calls a tensor of its classifier; None: the detector has it not.
+    """Return the function from a classifier's tensor name to the detector's.
+
+    None where it has none.
 
     The classifiers are torchvision's resnet50, mobilenet_v3_large and vgg16.
     """

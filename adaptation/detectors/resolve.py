@@ -21,7 +21,7 @@ def resolve_detector(
     download: bool = False,
     trust: Collection[str] = (),
 ) -> Detector:
-    """The detector `spec` names, in evaluation mode on `device`.
+    """Return the detector `spec` names, in evaluation mode on `device`.
 
     torchvision:NAME?weights=COCO_V1 keeps COCO's classes, told in the words of `classes`; so does a
     state dict for torchvision:NAME of COCO's 91, which may also be of `classes` and background.

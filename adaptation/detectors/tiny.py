@@ -42,7 +42,7 @@ class TinyBackbone(nn.Module):
         self.out_channels = list(widths[2:])
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """Maps by level, finest first."""
+        """Return maps by level, finest first."""
         x = self.stem(x)
         maps = OrderedDict()
         for number, level in enumerate(self.levels):
@@ -62,12 +62,12 @@ class Fused(nn.Module):
         self.out_channels = FUSED
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """Fused maps by level."""
+        """Return fused maps by level."""
         return OrderedDict(self.pyramid(self.body(x)))
 
 
 class SameSize(GeneralizedRCNNTransform):  # type: ignore[misc]
-    """Normalises; leaves images that have the right size already as they are."""
+    """Normalises, and resizes only images that do not have the right size."""
 
     def __init__(self, side: int, mean: list[float], std: list[float]) -> None:
         super().__init__(side, side, mean, std, size_divisible=1, fixed_size=(side, side))
@@ -75,7 +75,7 @@ class SameSize(GeneralizedRCNNTransform):  # type: ignore[misc]
     def resize(
         self, image: Tensor, target: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Of torchvision's, without interpolating from a size to the same size."""
+        """Return resize as torchvision does; leave images of the right size untouched."""
         if image.shape[-2:] == self.fixed_size:
             return image, target
         resized: tuple[Tensor, dict[str, Tensor] | None] = super().resize(image, target)
@@ -83,7 +83,10 @@ class SameSize(GeneralizedRCNNTransform):  # type: ignore[misc]
 
 
 def tiny_ssd(body: Backbone, classes: int, side: int, mean: list[float], std: list[float]) -> SSD:
-    """Single-shot detector (Liu et al. 2016) with four boxes at every place of three levels."""
+    """Return a single-shot detector (Liu et al.
+
+    2016), four boxes at every place of three levels.
+    """
     boxes = DefaultBoxGenerator([[2.0]] * LEVELS, scales=list(SCALES))
     net = SSD(body, boxes, (side, side), classes + 1, mean, std, detections_per_img=50)
     net.transform = SameSize(side, mean, std)
@@ -91,7 +94,7 @@ def tiny_ssd(body: Backbone, classes: int, side: int, mean: list[float], std: li
 
 
 def tiny_fcos(body: Backbone, classes: int, side: int, mean: list[float], std: list[float]) -> FCOS:
-    """One-stage detector without anchors (Tian et al. 2019) on a fused pyramid."""
+    """Return a one-stage detector without anchors (Tian et al. 2019) on a fused pyramid."""
     strides = tuple((8 * 2**level,) for level in range(LEVELS))
     anchors = AnchorGenerator(strides, ((1.0,),) * LEVELS)
     head = FCOSHead(FUSED, 1, classes + 1, num_convs=2)
@@ -106,7 +109,7 @@ def tiny_fcos(body: Backbone, classes: int, side: int, mean: list[float], std: l
 def tiny_fasterrcnn(
     body: Backbone, classes: int, side: int, mean: list[float], std: list[float]
 ) -> FasterRCNN:
-    """Two-stage detector (Ren et al. 2015) on a fused pyramid."""
+    """Return a two-stage detector (Ren et al. 2015) on a fused pyramid."""
     sizes = tuple((int(scale * side),) for scale in SCALES[:LEVELS])
     net = FasterRCNN(
         Fused(body),

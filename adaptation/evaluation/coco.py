@@ -36,7 +36,7 @@ class CocoPrecision:
 def coco_precision(
     found: Sequence[Detections], truths: Sequence[Truth], classes: int
 ) -> CocoPrecision:
-    """COCO's figures over images whose detections and truths go together.
+    """Return COCO's precisions over images whose detections and truths go together.
 
     COCO knows no difficult objects: here they count as any other. Regions of many objects are
     `iscrowd`.

@@ -37,7 +37,7 @@ class ClassPrecision:
 def voc_precision(
     found: Sequence[Detections], truths: Sequence[Truth], classes: int, iou: float = IOU
 ) -> tuple[ClassPrecision, ...]:
-    """The precision of every class, over images whose detections and truths go together.
+    """Return the precision of every class, over images whose detections and truths go together.
 
     COCO's regions of many objects are treated as difficult.
 
@@ -66,14 +66,14 @@ def voc_precision(
 
 
 def average_11pt(recall: Floats, precision: Floats) -> float:
-    """The mean of the highest precision at recalls of at least 0, 0.1, … 1 (VOC 2007)."""
+    """Return the mean of the highest precision at recalls of at least 0, 0.1, … 1 (VOC 2007)."""
     # Tenths by division: 3 * 0.1 is above 0.3, and a recall of 3 in 10 would miss its level.
     best = [float(precision[recall >= level].max(initial=0.0)) for level in np.arange(11) / 10]
     return sum(best) / len(best)
 
 
 def average_area(recall: Floats, precision: Floats) -> float:
-    """The area under precision made monotone, over recall (VOC 2010 and later)."""
+    """Return the area under precision made monotone, over recall (VOC 2010 and later)."""
     edges = np.concatenate([[0.0], recall, [1.0]])
     heights = np.concatenate([[0.0], precision, [0.0]])
     heights = np.maximum.accumulate(heights[::-1])[::-1]
@@ -81,7 +81,7 @@ def average_area(recall: Floats, precision: Floats) -> float:
 
 
 def _own(truth: Truth, number: int) -> tuple[Floats, NDArray[np.bool_]]:
-    """Boxes of one class in an image, and which of them do not count."""
+    """Return the boxes of one class in an image, and which of them do not count."""
     chosen = truth.labels == number
     boxes = truth.boxes[chosen].double().numpy()
     return boxes, (truth.difficult | truth.crowd)[chosen].numpy()
@@ -114,7 +114,7 @@ def _precision(
 
 
 def overlap(box: Floats, others: Floats) -> Floats:
-    """Intersection over union (n,) of a box (4,) with others (n,4)."""
+    """Return intersection over union (n,) of a box (4,) with others (n,4)."""
     corner, far = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
     common = (far - corner).clip(min=0).prod(axis=1)
     areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
@@ -125,7 +125,7 @@ SIZES = ("small", "medium", "large")
 
 
 def size_edges(truths: Sequence[Truth]) -> tuple[float, float]:
-    """The sides, in pixels, that divide the objects of a set into thirds by their area."""
+    """Return the sides, in pixels, that divide the objects of a set into thirds by their area."""
     sides = np.concatenate([_sides(truth.boxes) for truth in truths] or [np.empty(0)])
     if not len(sides):
         return 0.0, 0.0
@@ -136,7 +136,7 @@ def size_edges(truths: Sequence[Truth]) -> tuple[float, float]:
 def by_size(
     found: Sequence[Detections], truths: Sequence[Truth], classes: int, edges: tuple[float, float]
 ) -> dict[str, float | None]:
-    """Mean AP50 by area of small, medium and large objects, the others not counting.
+    """Return the mean AP50 by area of small, medium and large objects; other sizes do not count.
 
     As in COCO's: a detection of another size that hits nothing of this size is left out.
     """
@@ -150,13 +150,16 @@ def by_size(
 def with_difficult(
     found: Sequence[Detections], truths: Sequence[Truth], classes: int
 ) -> float | None:
-    """Mean AP50 by area in [0,1], difficult objects counted as any other; None without any."""
+    """Return mean AP50 by area in [0,1], difficult objects counted as any other.
+
+    None without any.
+    """
     easy = [replace(truth, difficult=torch.zeros_like(truth.difficult)) for truth in truths]
     return mean_ap50(found, easy, classes)
 
 
 def mean_ap50(found: Sequence[Detections], truths: Sequence[Truth], classes: int) -> float | None:
-    """The mean over classes with objects of AP50 by area, None without any."""
+    """Return the mean over classes with objects of AP50 by area, None without any."""
     known = [each.ap_area for each in voc_precision(found, truths, classes)]
     values = [value for value in known if value is not None]
     return sum(values) / len(values) if values else None

@@ -12,7 +12,10 @@ Gain = Mapping[str, Sequence[tuple[str, float, float]]]
 
 
 def gains_figure(points: Gain, threshold: float) -> str:
-    """`points` are, by recipe, target, distance in that of halves of the source, and gain in AP50.
+    """Return an SVG of gains against distances, the threshold dotted.
+
+    `points` are, by recipe, the target, its distance in units of the distance between halves of the
+    source, and the gain in AP50.
 
     Distances on a logarithmic axis, the threshold dotted.
     """

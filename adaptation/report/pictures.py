@@ -45,7 +45,7 @@ class BoxScore(nn.Module):
             raise ExplainError(f"no anchor of the detector has the score {score:.4f}")
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits of the anchor."""
+        """Return the logits of the anchor."""
         logits: Tensor = self._outputs(x)["cls_logits"][:, self.anchor, 1:]
         return logits
 
@@ -56,7 +56,7 @@ class BoxScore(nn.Module):
 
 
 def _scores(given: dict[str, Tensor]) -> Tensor:
-    """What each kind of detector makes of its logits (N,A,K+1)."""
+    """Return the scores that the kind of detector makes of its logits (N,A,K+1)."""
     if "bbox_ctrness" in given:
         return (given["cls_logits"].sigmoid() * given["bbox_ctrness"].sigmoid()).sqrt()
     return given["cls_logits"].softmax(dim=-1)
@@ -71,7 +71,7 @@ def detections_figure(
     rows: Sequence[int],
     sure: float = SURE,
 ) -> bytes:
-    """A PNG: images in rows, the truth and every recipe's detections in columns."""
+    """Return a PNG: an image a row; the truth and each model's detections in columns."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -118,7 +118,7 @@ SPREAD = 3.0  # standard deviations from grey to the end of the scale
 
 
 def input_gradient(model: Detector, image: Tensor, truth: Truth) -> Tensor:
-    """∂loss/∂image (3,H,W) at what is there, on the CPU; the model is left as it was."""
+    """Return ∂loss/∂image (3,H,W) at the true objects, on the CPU; the model is left as it was."""
     with pure(model), isolated_rng(0), torch.enable_grad():
         leaf = image.detach().to(device_of(model)).requires_grad_(True)
         (slope,) = torch.autograd.grad(model.losses([leaf], [truth]).total, leaf)
@@ -126,7 +126,7 @@ def input_gradient(model: Detector, image: Tensor, truth: Truth) -> Tensor:
 
 
 def box_maps(model: Detector, image: Tensor, found: Detections) -> dict[str, Tensor] | None:
-    """CAV at the pixels and Grad-CAM (H,W) of the surest box's class, or None.
+    """Return CAV at the pixels and Grad-CAM (H,W) of the surest box's class, or None.
 
     None where nothing is found, where the image is not of the detector's own size, and for
     detectors of which no single anchor tells a box's score.
@@ -154,7 +154,7 @@ def draw_explained(
     rows: Sequence[int],
     sure: float,
 ) -> bytes:
-    """A PNG: images in rows; of every detector its gradient and the maps of its surest box."""
+    """Return a PNG: an image a row; each detector's gradient and the maps of its surest box."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -19,7 +19,7 @@ from robustkit.models.card import DETECTOR
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """The two domains, whose features, and the threshold."""
+    """Declare the two domains, the model whose features are compared, and the threshold."""
     group = parser.add_argument_group("shift")
     group.add_argument("--source", metavar="DATA", help="voc:…, coco:…, shapes:… or a data set")
     group.add_argument("--target", metavar="DATA", help="the other domain, of the same kind")
@@ -50,7 +50,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(options: Options) -> int:
-    """Measure, print the distance, the threshold and the advice, and leave a summary."""
+    """Measure, print the distance, the threshold and the advice, and write a summary."""
     config = settings("shift", options)
     _check(config)
     device = resolve_device(config["device"])
@@ -84,7 +84,7 @@ def _check(config: dict[str, Any]) -> None:
 
 
 def _features(config: dict[str, Any], device: Any) -> tuple[Any, Any]:
-    """Features of both domains: of a detector's backbone, or before a classifier's last layer."""
+    """Return the features of both domains: of a backbone, or before a classifier's last layer."""
     names = (config["source"], config["target"])
     card = models.read_card(config["model"])
     if card.architecture["family"] == DETECTOR:
@@ -110,6 +110,6 @@ def _features(config: dict[str, Any], device: Any) -> tuple[Any, Any]:
 
 
 def _chosen(count: int, config: dict[str, Any]) -> torch.Tensor:
-    """Random images of so many: the first ones may be of one kind."""
+    """Return random indices of at most `config["images"]` images: the first may be of one kind."""
     order = torch.randperm(count, generator=torch_generator("shift", config["seed"]))
     return order[: config["images"]]

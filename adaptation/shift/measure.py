@@ -24,7 +24,7 @@ ENOUGH = 4  # images for each feature: with fewer the covariance is shrunk
 
 
 def frechet(first: Floats, second: Floats) -> float:
-    """The squared Fréchet distance between normal distributions fitted to features (n,d), (m,d).
+    """Return the squared Fréchet distance between normal distributions fitted to features.
 
     |μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½) (Dowson and Landau 1982; as FID, Heusel et al. 2017), in
     float64. Covariances of few images are shrunk (Ledoit and Wolf 2004). Raises `DataError` for
@@ -51,7 +51,7 @@ def frechet(first: Floats, second: Floats) -> float:
 
 
 def covariance(features: Floats) -> Floats:
-    """The covariance (d,d), shrunk where there are few images for its size."""
+    """Return the covariance (d,d), shrunk where there are few images for its size."""
     count, size = features.shape
     if count >= ENOUGH * size:
         return np.atleast_2d(np.cov(features, rowvar=False))
@@ -69,7 +69,7 @@ BATCH = 32
 
 
 def detector_features(model: Detector, images: DetectionSet) -> NDArray[np.float64]:
-    """Means over places of the coarsest maps of the backbone, (N,C), the model left as it was."""
+    """Return the means (N,C) over places of the coarsest maps; the model is left as it was."""
     parts = []
     with pure(model), torch.no_grad():
         for start in range(0, len(images), BATCH):
@@ -81,7 +81,7 @@ def detector_features(model: Detector, images: DetectionSet) -> NDArray[np.float
 
 
 def classifier_features(model: Classifier, images: ImageSet) -> NDArray[np.float64]:
-    """What goes into the last linear layer of a classifier, (N,d), the model left as it was.
+    """Return the inputs (N,d) of a classifier's last linear layer; the model is left as it was.
 
     Raises `ModelError` for one that has none.
     """
@@ -140,7 +140,7 @@ def measure_shift(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Shift:
-    """The shift between features (n,d) of the source and (m,d) of the target.
+    """Return the shift between features (n,d) of the source and (m,d) of the target.
 
     The distance within a domain is that of sampling alone and falls with the number of images, so
     all clouds have `CLOUD` images (fewer where there are not four times as many of the source and
@@ -183,7 +183,9 @@ def measure_shift(
 def _means(
     source: Floats, target: Floats, size: int, partitions: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Mean distances of a part of the source to as much of the target, and to another part."""
+    """Return mean distances of parts of the source to the target and to other parts of the
+    source.
+    """
     pairs = []
     for _ in range(partitions):
         order = rng.permutation(len(source))

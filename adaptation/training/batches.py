@@ -24,20 +24,20 @@ class DetectionBatch:
     ids: list[str]
 
     def part(self, number: int, parts: int) -> DetectionBatch:
-        """One of so many equal parts."""
+        """Return part `number` of `parts` equal ones."""
         size = len(self.ids) // parts
         rows = slice(number * size, (number + 1) * size)
         return DetectionBatch(self.images[rows], self.truths[rows], self.ids[rows])
 
     def to(self, device: torch.device) -> DetectionBatch:
-        """With the images there."""
+        """Return the batch with its images on `device`."""
         return replace(self, images=[image.to(device) for image in self.images])
 
 
 def draw_batch(
     images: DetectionSet, step: int, size: int, seed: int, *, flip: bool, domain: str = "source"
 ) -> DetectionBatch:
-    """Batch number `step`, counted from 0: every epoch sees every image, in an order of its own.
+    """Return batch number `step`, counted from 0; every epoch shuffles all images anew.
 
     The last images of an epoch that fill no batch are left to the next one's chance. A set of fewer
     images than a batch is gone round.
@@ -58,6 +58,6 @@ def draw_batch(
 
 
 def mirrored(truth: Truth, width: int) -> Truth:
-    """The boxes after the image of this width is flipped left to right."""
+    """Return the boxes after an image of this width is flipped left to right."""
     x1, y1, x2, y2 = truth.boxes.unbind(dim=1)
     return replace(truth, boxes=torch.stack([width - x2, y1, width - x1, y2], dim=1))

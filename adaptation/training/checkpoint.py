@@ -67,7 +67,7 @@ def load_state(
 
 
 def read_notes(path: Path) -> dict[str, Any]:
-    """The notes that `save_state` wrote; raises `RunError` for a file that has none."""
+    """Return the notes that `save_state` wrote; raises `RunError` for a file that has none."""
     check_regular(path, error=RunError, follow=False)
     try:
         with safe_open(path, framework="pt") as file:
@@ -96,7 +96,7 @@ def _check_state(
 
 
 def unusable(path: Path, reason: str) -> RunError:
-    """What to raise for a file that is no state of this training."""
+    """Return the error for a file that is no state of this training."""
     return RunError(
         f"{path}: damaged, or the state of another training ({reason}); delete it to train this "
         "one anew"

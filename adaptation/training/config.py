@@ -107,10 +107,10 @@ class DetectionConfig:
 
     @property
     def adversaries(self) -> int:
-        """How many images of a batch are adversarial."""
+        """Return the number of adversarial images in a batch."""
         return math.floor(self.mix * self.batch_size + 0.5)
 
     @property
     def needs_target(self) -> bool:
-        """Whether unlabelled images of the target domain are looked at."""
+        """Return whether training uses unlabelled images of the target domain."""
         return self.align or self.teacher or self.adabn

@@ -36,7 +36,7 @@ EVERY = 250  # steps between checkpoints
 
 
 class Progress(TypedDict):
-    """How far a training is, in a checkpoint."""
+    """The progress of a training, as its checkpoint holds it."""
 
     step: Annotated[int, Meta(ge=0)]
     losses: list[float]
@@ -44,7 +44,7 @@ class Progress(TypedDict):
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What a step gave: its number from 1, the loss and its parts."""
+    """The result of a step: its number from 1, the loss and its parts."""
 
     step: int
     loss: float
@@ -134,7 +134,7 @@ class _Training:
         self.optimizer = _optimizer(self.parameters, config)
 
     def advance(self) -> StepRecord:
-        """One step; raises `DivergedError` for a loss that is not finite."""
+        """Do one step; raises `DivergedError` for a loss that is not finite."""
         config = self.config
         self.model.train()
         for group in self.optimizer.param_groups:
@@ -216,7 +216,7 @@ class _Training:
         save_state(path, self.modules, self.optimizer, tensors, notes)
 
     def restore(self, path: Path) -> None:
-        """Go on from the state written there."""
+        """Continue from the state in the file; raises `RunError` for another training's."""
         notes = read_notes(path)
         if notes.get("of") != self.of:
             raise RunError(
@@ -234,7 +234,7 @@ class _Training:
         self.parts.delta = self._perturbations(tensors, path)
 
     def _perturbations(self, tensors: Mapping[str, Tensor], path: Path) -> list[Tensor]:
-        """Those of free training, one for each image of a batch, or none."""
+        """Return the perturbations of free training, one for each image of a batch, or none."""
         images: list[Tensor] = []
         if self.config.adversary == "free" and self.step:
             number = (self.step - 1) // self.config.replays
@@ -249,7 +249,7 @@ class _Training:
 
 
 def learning_rate(config: DetectionConfig, step: int) -> float:
-    """Linear growth over the warm-up, then a cosine to 0 at the last step."""
+    """Return the rate at a step: linear growth over the warm-up, then a cosine to 0."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     span = max(1, config.steps - config.warmup)

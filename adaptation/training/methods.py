@@ -40,7 +40,7 @@ class _Reverse(torch.autograd.Function):
 
 
 def reversed_gradient(maps: Tensor) -> Tensor:
-    """The same values; gradients come back with the other sign (Ganin and Lempitsky 2015)."""
+    """Return `maps`; gradients through them change their sign (Ganin and Lempitsky 2015)."""
     reversed_maps: Tensor = _Reverse.apply(maps)
     return reversed_maps
 
@@ -60,8 +60,11 @@ class DomainClassifiers(nn.Module):
         )  # fmt: skip
 
     def losses(self, maps: Mapping[str, Tensor], domain: float) -> tuple[Tensor, Tensor]:
-        """Local and global loss of one domain's maps; their gradients pull the features together
-        and the classifiers apart."""
+        """Return the local and the global loss of one domain's maps.
+
+        Their gradients make the features of both domains alike and train the classifiers to tell
+        them apart.
+        """
         finest, coarsest = ends(maps)
         places = self.local(reversed_gradient(finest)).sigmoid()
         local = (places - domain).square().mean()
@@ -72,7 +75,7 @@ class DomainClassifiers(nn.Module):
 
 
 def ends(maps: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """The finest and the coarsest maps of a backbone."""
+    """Return the finest and the coarsest maps of a backbone."""
     ordered = list(maps.values())
     return ordered[0], ordered[-1]
 
@@ -82,7 +85,7 @@ MOST = 1000  # images are more than enough for means and variances
 
 
 def batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """The model's batch norms; raises `ModelError` where there are none to adapt."""
+    """Return the model's batch norms; raises `ModelError` where there are none to adapt."""
     norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         raise ModelError(
@@ -92,7 +95,7 @@ def batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 
 
 def adapt_statistics(model: Detector, images: DetectionSet) -> None:
-    """Put the statistics of `images`, whose labels nobody looks at, into a detector's batch norms.
+    """Replace a detector's batch norm statistics by those of the unlabelled `images`.
 
     Raises `ModelError` for a model without batch norm, which has nothing to adapt.
     """
@@ -104,7 +107,7 @@ def adapt_statistics(model: Detector, images: DetectionSet) -> None:
 
 
 def adapt_classifier(model: Classifier, images: ImageSet) -> None:
-    """As `adapt_statistics`, for a classifier and `images` of the other domain, in place."""
+    """Replace a classifier's batch norm statistics by those of `images`, in place."""
     model.eval()
     with _plain_means(model):
         for rows in _batches(len(images)):
@@ -113,7 +116,7 @@ def adapt_classifier(model: Classifier, images: ImageSet) -> None:
 
 @contextmanager
 def _plain_means(model: nn.Module) -> Iterator[None]:
-    """Inside, batch norms forget what they knew and take the plain mean over all batches."""
+    """Reset the batch norms, and let them take plain means over all batches inside the context."""
     norms = batch_norms(model)
     before = [norm.momentum for norm in norms]
     for norm in norms:
@@ -130,14 +133,14 @@ def _plain_means(model: nn.Module) -> Iterator[None]:
 
 
 def _batches(count: int) -> Iterator[list[int]]:
-    """Rows by the batch; a last, smaller one would count as much as the others: it is left out."""
+    """Yield rows by the batch; a last, smaller one, which would count as much, is left out."""
     count = min(count, MOST)
     for start in range(0, count - count % BATCH or count, BATCH):
         yield list(range(start, min(start + BATCH, count)))
 
 
 def make_teacher(model: Detector) -> Detector:
-    """A copy that learns by following."""
+    """Return a copy without gradients, for `follow` to move."""
     teacher = copy.deepcopy(model).eval()
     for parameter in teacher.parameters():
         parameter.requires_grad_(False)
@@ -156,7 +159,7 @@ def follow(teacher: Detector, model: Detector, ema: float) -> None:
 
 @torch.no_grad()
 def pseudo_truths(teacher: Detector, images: Sequence[Tensor], sure: float) -> list[Truth]:
-    """What the teacher finds with a score above `sure`, as if it were true."""
+    """Return the teacher's detections with a score above `sure` as truths."""
     truths = []
     for found in teacher(images):
         kept = found.scores > sure
@@ -167,7 +170,7 @@ def pseudo_truths(teacher: Detector, images: Sequence[Tensor], sure: float) -> l
 
 
 def strongly_changed(batch: DetectionBatch, seed: int, step: int, first: int = 0) -> list[Tensor]:
-    """The images with contrast, brightness, colour and noise that the student must see through.
+    """Return the images with other contrast, brightness and colour, and with noise.
 
     `first` is the place of the first of them in the whole batch, on whose places the draws depend.
     """

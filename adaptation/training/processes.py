@@ -19,7 +19,7 @@ from robustkit.errors import ConfigError
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """The group that torchrun's environment describes, if there is one, left at the end."""
+    """Enter the process group that torchrun describes, if any; leave it at the end."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
@@ -35,7 +35,7 @@ def process_group() -> Iterator[None]:
 
 
 def backend_for(gpus: int, processes: int) -> str:
-    """What carries the messages of so many `processes` on a machine with so many `gpus`.
+    """Return the backend for so many `processes` on a machine with so many `gpus`.
 
     NCCL is the fastest, but wants a GPU for each process and knows no tensors of the CPU.
     """
@@ -43,17 +43,17 @@ def backend_for(gpus: int, processes: int) -> str:
 
 
 def rank() -> int:
-    """This process's number; 0 where there is one only."""
+    """Return this process's number; 0 where there is one only."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def count() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def own_shards(shards: int) -> range:
-    """The shards that this process works on; raises `ConfigError` where they cannot be shared."""
+    """Return this process's shards; raises `ConfigError` where they cannot be divided."""
     if shards % count():
         raise ConfigError(f"{shards} shards on {count()} processes: shards must be a multiple")
     each = shards // count()
@@ -74,7 +74,7 @@ def add_up(values: Iterable[Tensor]) -> None:
 
 
 def same_everywhere(model: nn.Module) -> None:
-    """Give every process the first one's buffers: each saw only its own shards."""
+    """Give every process the buffers of the first: each saw only its own shards."""
     if dist.is_initialized():
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)

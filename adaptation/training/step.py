@@ -24,7 +24,7 @@ from robustkit.compute import derive_seed, isolated_rng, torch_generator
 
 @dataclass(eq=False)
 class Parts:
-    """What takes part in a training beside the detector, as far as the recipe has it."""
+    """What takes part in a training beside the detector, as far as the recipe uses it."""
 
     classifiers: DomainClassifiers | None = None
     teacher: Detector | None = None
@@ -50,7 +50,7 @@ def shard_loss(
     step: int,
     shard: int,
 ) -> StepLoss:
-    """The loss of one shard at this step.
+    """Return the loss of one shard at this step.
 
     What is drawn depends on the seed, the step and the shard alone.
     """
@@ -78,13 +78,13 @@ def shard_loss(
 
 
 def radius(config: DetectionConfig, step: int) -> float:
-    """The radius at this step: it grows to `eps` over the warm-up."""
+    """Return the radius at this step: it grows to `eps` over the warm-up."""
     span = config.eps_warmup * config.steps
     return config.eps * min(1.0, (step + 1) / span) if span else config.eps
 
 
 def attack_of(config: DetectionConfig, step: int) -> DetectionAttack:
-    """The attack that is trained against at this step."""
+    """Return the attack of adversarial training at this step."""
     return DetectionAttack(
         loss=config.adv_loss,
         eps=radius(config, step),
@@ -101,7 +101,7 @@ def _perturbed(
     step: int,
     shard: int,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The images as they are trained on, and those among them that free training moves on."""
+    """Return the images that are trained on, and the leaves among them that free training moves."""
     # The first ones of the whole batch, however it is divided.
     first = shard * len(source.images)
     count = min(max(config.adversaries - first, 0), len(source.images))
@@ -129,7 +129,7 @@ def _taught(
     step: int,
     shard: int,
 ) -> Tensor:
-    """The student's loss on changed images, against what the teacher sees in the plain ones.
+    """Return the student's loss on changed images, against the teacher's boxes in the plain ones.
 
     Images in which the teacher is sure of nothing are left out: silence is no evidence of absence.
     """

@@ -27,7 +27,9 @@ APART = 0.005  # robust accuracies this near are the same
 
 
 def robust_records() -> Iterator[Record]:
-    """ResNet-18s on digits: of full width, and of quarter width trained on adversarials too."""
+    """Yield ResNet-18s on digits: of full width, and of quarter width trained on
+    adversarials too.
+    """
     splits = data.load("digits")
     test = splits.test.subset(data.stratified_sample(splits.test.labels, IMAGES, 0))
     few = splits.test.subset(data.stratified_sample(splits.test.labels, FEW, 0))
@@ -58,7 +60,7 @@ def _trained(splits: data.Splits, adversarial: str | None, *, width: int = 16) -
 def _accuracy(
     net: models.Classifier, test: ImageSet, kind: str, least: dict[str, float]
 ) -> Iterator[Record]:
-    """Robust accuracy under PGD: what attacks are run for when not for transfer.
+    """Yield robust accuracy under PGD, which needs no adversarials for transfer.
 
     Ours stops for each image once it is fooled, which changes no answer.
     """
@@ -109,7 +111,7 @@ def _accuracy(
 
 
 def _crafted(net: models.Classifier, test: ImageSet) -> Iterator[Record]:
-    """Adversarials themselves, by attacks that are the same to the step in both libraries.
+    """Yield adversarials themselves, by attacks that are the same step by step in both libraries.
 
     foolbox's momentum adds gradients that it has not normalised: its MI-FGSM is another attack.
     """
@@ -159,7 +161,7 @@ def _share(right: Tensor) -> float:
 
 
 def _same_accuracy(ours: float, theirs: float) -> Agreement:
-    """Nearly the same; where ours is lower it stops for more images, and that is other work."""
+    """Return whether both accuracies agree: with a lower one, ours would stop for more images."""
     return Agreement(abs(ours - theirs) <= APART, f"robust accuracy {ours:.1%} and {theirs:.1%}")
 
 
@@ -196,7 +198,7 @@ def _foolbox(
 
 
 def _bfloat16(net: models.Classifier, test: ImageSet) -> Iterator[Record]:
-    """Crafting in bfloat16, scored in float32: a figure, not a promise."""
+    """Yield crafting in bfloat16, scored in float32; nothing is claimed of it."""
     fooled: dict[bool, float] = {}
 
     def craft(bf16: bool) -> Callable[[], None]:
@@ -220,7 +222,7 @@ PICTURES = 300
 
 
 def matrix_records() -> Iterator[Record]:
-    """Four nets of the zoo on digits with MI-FGSM, 10 steps; what they have learnt is no matter."""
+    """Yield matrices of four untrained zoo nets on digits with MI-FGSM, 10 steps."""
     test = data.load("digits").test
     some = test.subset(data.stratified_sample(test.labels, PICTURES, 0))
     nets = {

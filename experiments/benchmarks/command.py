@@ -18,7 +18,7 @@ DEVICE = "cuda"  # of the GPU's suites, which alone have a choice
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Which suites, where to put what they find, and what to set beside it."""
+    """Declare which suites to measure, where to put the results, and what to compare them with."""
     suites = parser.add_argument(
         "suites",
         nargs="?",
@@ -97,7 +97,7 @@ def _measure(names: list[str], options: Options, *, named: bool) -> Results:
 
 
 def _opened(path: Path, here: Results, *, named: bool) -> Results:
-    """The results that are in the file already, where the new ones may stand beside them."""
+    """Return the results that are in the file already, if new ones may stand beside them."""
     there = results.read(path)
     if not named:
         missing = [name for name in chosen(()) if name not in there.suites]
@@ -112,7 +112,7 @@ def _opened(path: Path, here: Results, *, named: bool) -> Results:
 
 
 def _measured(path: Path, names: list[str] | None) -> Results:
-    """The results of a file, which has to hold some, of the suites called `names` where given."""
+    """Return the results of a file, which has to hold some of the suites called `names`."""
     found = results.read(path)
     if not found.suites:
         raise RunError(f"{path}: holds no suite; nothing was measured yet")
@@ -155,7 +155,7 @@ def _compare(old: Results, new: Results) -> int:
 
 
 def _verdict(found: Results, worse: int | None) -> int:
-    """Say what the exit code means, and return it."""
+    """Print what the exit code means, and return it."""
     code = 1 if found.missed else 0
     for claim in found.missed:
         print(f"missed: {claim}")

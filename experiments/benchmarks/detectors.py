@@ -29,7 +29,7 @@ from robustkit.data.detection import DetectionSet, Truth, load_detection, truth
 def prepare(
     found: Sequence[Detections], truths: Sequence[Truth], classes: int, *, only_half: bool = False
 ) -> Callable[[], list[float]]:
-    """The work of loading and evaluating; writing the two files is left out of it.
+    """Return the work of loading two files and evaluating; writing them is left out of it.
 
     It comes to AP, AP50 and AP75 or, with `only_half`, to the AP at IoU 0.5 alone, for which no
     other threshold, size or number of detections is evaluated.
@@ -107,7 +107,7 @@ APART = 0.01
 
 
 def records() -> Iterator[Record]:
-    """Batches of eight rendered images of 128 pixels; boxes drawn at random to be evaluated."""
+    """Yield training on eight rendered images of 128 pixels, and evaluation of random boxes."""
     yield from _training()
     found, truths = _many()
     yield from _evaluation(found, truths)
@@ -179,7 +179,7 @@ def _equal(ours: list[float], theirs: list[float]) -> Agreement:
 
 
 def _steps(images: DetectionSet, config: DetectionConfig) -> list[float]:
-    """Seconds of each step but the first, which builds things."""
+    """Return seconds of each step but the first, which builds things."""
     times: list[float] = []
 
     def keep(_: StepRecord) -> None:

@@ -33,40 +33,40 @@ class Setting:
     layers: tuple[str, ...]
 
     def trace(self, layers: Sequence[str]) -> AbstractContextManager[Trace]:
-        """A trace of all images."""
+        """Return a trace of all images."""
         return explain.trace(self.net, self.images, self.targets, layers)
 
     @property
     def modules(self) -> list[nn.Module]:
-        """The layers themselves."""
+        """Return the layers themselves."""
         return [self.net.get_submodule(name) for name in self.layers]
 
     @property
     def wanted(self) -> Tensor:
-        """A row for each image with 1 at its target, as zennit wants them."""
+        """Return a row for each image with 1 at its target, as zennit wants them."""
         return torch.eye(10)[self.targets]
 
 
 def saliency(setting: Setting) -> Tensor:
-    """Ours."""
+    """Return our saliency."""
     with setting.trace(("input",)) as trace:
         return explain.saliency(trace)
 
 
 def rectified(setting: Setting, rule: str) -> Tensor:
-    """Ours."""
+    """Return our map by a rule for ReLUs."""
     with setting.trace(("input",)) as trace:
         return explain.rectified(trace, rule)
 
 
 def saliency_and_cams(setting: Setting) -> list[Tensor]:
-    """Ours, Grad-CAM at every layer."""
+    """Return our saliency, and our Grad-CAM at every layer."""
     with setting.trace(("input", *setting.layers)) as trace:
         return [explain.saliency(trace), *explain.gradcam(trace).values()]
 
 
 def gradcam_enlarged(setting: Setting) -> Tensor:
-    """Ours at the last layer, as grad-cam hands it out: in [0,1], of the images' size."""
+    """Return our Grad-CAM at the last layer, in [0,1] and of the images' size, as grad-cam does."""
     with setting.trace(setting.layers[-1:]) as trace:
         (made,) = explain.gradcam(trace).values()
     height, width = setting.images.shape[2:]
@@ -79,26 +79,26 @@ def _unit(maps: Tensor) -> Tensor:
 
 
 def cavs(setting: Setting) -> list[Tensor]:
-    """Ours, R = activation times slope, at every layer."""
+    """Return our CAV, R = activation times slope, at every layer."""
     with setting.trace(setting.layers) as trace:
         made = explain.cav(trace)
         return [made[name].raw for name in setting.layers]
 
 
 def integrated(setting: Setting, steps: int) -> Tensor:
-    """Ours."""
+    """Return our integrated gradients."""
     return explain.integrated_gradients(setting.net, setting.images, setting.targets, steps=steps)
 
 
 def smooth(setting: Setting, samples: int, seed: int) -> Tensor:
-    """Ours."""
+    """Return our SmoothGrad."""
     return explain.smoothgrad(
         setting.net, setting.images, setting.targets, samples=samples, spread=SPREAD, seed=seed
     )
 
 
 def captum_saliency(setting: Setting) -> Work:
-    """Captum's, signed."""
+    """Return the work of Captum's saliency, signed."""
     from captum.attr import Saliency
 
     method = Saliency(setting.net)
@@ -106,7 +106,7 @@ def captum_saliency(setting: Setting) -> Work:
 
 
 def captum_rectified(setting: Setting, name: str) -> Work:
-    """Captum's `GuidedBackprop` or `Deconvolution`."""
+    """Return Captum's `GuidedBackprop` or `Deconvolution`."""
     import captum.attr
 
     method = getattr(captum.attr, name)(setting.net)
@@ -114,7 +114,7 @@ def captum_rectified(setting: Setting, name: str) -> Work:
 
 
 def captum_saliency_and_cams(setting: Setting) -> Callable[[], list[Tensor]]:
-    """Captum's saliency, and its Grad-CAM of one layer after the other."""
+    """Return Captum's saliency, and its Grad-CAM of one layer after the other."""
     from captum.attr import LayerGradCam
 
     plain = captum_saliency(setting)
@@ -131,7 +131,7 @@ def captum_saliency_and_cams(setting: Setting) -> Callable[[], list[Tensor]]:
 
 
 def captum_contributions(setting: Setting) -> Callable[[], list[Tensor]]:
-    """Captum's activation times gradient, all layers at once."""
+    """Return Captum's activation times gradient, all layers at once."""
     from captum.attr import LayerGradientXActivation
 
     method = LayerGradientXActivation(setting.net, setting.modules)
@@ -144,7 +144,7 @@ def captum_contributions(setting: Setting) -> Callable[[], list[Tensor]]:
 
 
 def captum_integrated(setting: Setting, steps: int) -> Work:
-    """Captum's, with as many images in a pass as ours."""
+    """Return Captum's integrated gradients, with as many images in a pass as ours."""
     from captum.attr import IntegratedGradients
 
     method = IntegratedGradients(setting.net)
@@ -159,7 +159,7 @@ def captum_integrated(setting: Setting, steps: int) -> Work:
 
 
 def captum_smooth(setting: Setting, samples: int) -> Work:
-    """Captum's, a sample of every image in a pass as in ours; its noise is in absolute units."""
+    """Return Captum's SmoothGrad, one sample of every image in a pass as in ours."""
     from captum.attr import NoiseTunnel, Saliency
 
     method = NoiseTunnel(Saliency(setting.net))
@@ -175,7 +175,7 @@ def captum_smooth(setting: Setting, samples: int) -> Work:
 
 
 def captum_occlusion(net: nn.Module, image: Tensor, region: int, count: int) -> Work:
-    """Captum's fall of the score of class 0 (1,rows,columns), all regions in one batch."""
+    """Return Captum's fall of the score of class 0 (1,rows,columns), all regions in one batch."""
     from captum.attr import Occlusion
 
     method = Occlusion(net)
@@ -198,7 +198,7 @@ def captum_occlusion(net: nn.Module, image: Tensor, region: int, count: int) -> 
 
 
 def grad_cam(setting: Setting) -> Work:
-    """The package grad-cam at the last layer."""
+    """Return the package grad-cam at the last layer."""
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -214,7 +214,7 @@ def grad_cam(setting: Setting) -> Work:
 
 
 def zennit_saliency(setting: Setting) -> Work:
-    """zennit's gradient, without a composite."""
+    """Return zennit's gradient, without a composite."""
     from zennit.attribution import Gradient
 
     attributor = Gradient(setting.net)
@@ -222,7 +222,7 @@ def zennit_saliency(setting: Setting) -> Work:
 
 
 def zennit_rectified(setting: Setting, name: str) -> Work:
-    """zennit's gradient with the composite `GuidedBackprop` or `DeconvNet`."""
+    """Return zennit's gradient with the composite `GuidedBackprop` or `DeconvNet`."""
     import zennit.composites
     from zennit.attribution import Gradient
 
@@ -237,7 +237,7 @@ def zennit_rectified(setting: Setting, name: str) -> Work:
 
 
 def zennit_smooth(setting: Setting, samples: int) -> Work:
-    """zennit's, whose last sample has no noise."""
+    """Return zennit's, whose last sample has no noise."""
     from zennit.attribution import SmoothGrad
 
     attributor = SmoothGrad(setting.net, noise_level=SPREAD, n_iter=samples)
@@ -252,7 +252,7 @@ REGION, SMALL = 2, 28  # 14 x 14 = 196 regions, as the source has it
 
 
 def records() -> Iterator[Record]:
-    """A ResNet-18 and 8 images of 224 x 224, random both: time does not depend on what it knows."""
+    """Yield maps of a random ResNet-18 on 8 random images of 224 x 224: time depends on neither."""
     torch.manual_seed(0)
     net = resnet18(num_classes=10).eval().requires_grad_(False)
     large = Setting(net, torch.rand(BATCH, 3, SIDE, SIDE), torch.arange(BATCH), LAYERS)
@@ -266,7 +266,7 @@ def records() -> Iterator[Record]:
 
 
 def _passes(setting: Setting) -> Iterator[Record]:
-    """What sets of our own maps cost, in forward and backward passes to the input."""
+    """Yield the cost of sets of our maps, in forward and backward passes to the input."""
 
     def plain() -> None:
         x = setting.images.clone().requires_grad_(True)
@@ -291,7 +291,7 @@ def _passes(setting: Setting) -> Iterator[Record]:
 
 
 def _one_pass(setting: Setting) -> Iterator[Record]:
-    """Maps of a pass or a few, each in the libraries that have it."""
+    """Yield maps of a pass or a few, each in the libraries that have it."""
     shown = f"{BATCH} images of {SIDE} x {SIDE}"
     yield from versus(
         "saliency",
@@ -342,7 +342,7 @@ def _one_pass(setting: Setting) -> Iterator[Record]:
 
 
 def _many_passes(setting: Setting) -> Iterator[Record]:
-    """Means over many gradients, the passes of all libraries on batches of the same size."""
+    """Yield means over many gradients, the passes of all libraries on batches of the same size."""
     shown = f"{FEW} images of {SMALLER} x {SMALLER}"
     yield from versus(
         f"integrated gradients, {SAMPLES} steps of Gauss and Legendre",
@@ -366,7 +366,7 @@ def _many_passes(setting: Setting) -> Iterator[Record]:
 
 
 def _occlusion() -> Iterator[Record]:
-    """196 regions of one image of 28 x 28, in batches and one forward pass each.
+    """Yield 196 regions of one image of 28 x 28, in batches and one forward pass each.
 
     A batch saves what a pass costs beside its arithmetic: most where layers are many and maps
     small, less where convolutions have much to do.

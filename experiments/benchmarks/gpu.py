@@ -25,7 +25,7 @@ from robustkit.training.references import unit_rows
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Nets of the zoo on images 3×`side`×`side`, and how often each thing is measured.
+    """The nets of the zoo, the sizes of their data 3×`side`×`side`, and the rounds of each timing.
 
     `batch` images make a training step, `images` are attacked and explained, `stored` are those
     whose reference gradients are laid out as for a training. A packed candidate trains `epochs`
@@ -80,7 +80,7 @@ REHEARSAL = Sizes(
 
 
 def sizes_for(device: torch.device) -> Sizes:
-    """The whole of it, or on a CPU as much as shows that it works."""
+    """Return the full sizes, or on a CPU those of a rehearsal."""
     return REHEARSAL if device.type == "cpu" else FULL
 
 
@@ -96,7 +96,7 @@ STEPS = {
 
 
 def training_records(sizes: Sizes, device: torch.device) -> Iterator[Record]:
-    """A step of each net, in turns, beside the plain step."""
+    """Yield a step of each net, in turns, beside the plain step."""
     batch = noise(sizes.batch, sizes.side, device)
     for name in sizes.nets:
         net = models.build(
@@ -114,7 +114,7 @@ MAPS = 100  # images of a trace: it keeps every layer's maps
 
 
 def images_records(sizes: Sizes, device: torch.device) -> Iterator[Record]:
-    """PGD and MI-FGSM as for a transfer matrix, never stopped early, and CAV of automatic layers.
+    """Yield PGD, MI-FGSM, never stopped early, and CAV of automatic layers.
 
     Images and what becomes of them lie with the host, as they do for the verbs: the way there and
     back is in the time.
@@ -156,7 +156,7 @@ def _noise_images(sizes: Sizes) -> ImageSet:
 
 
 def gradients_records(sizes: Sizes, device: torch.device) -> Iterator[Record]:
-    """Gradients of the last net as the reference, stored in float16; then where they go."""
+    """Yield the computing of reference gradients in float16, and where they are kept."""
     name = sizes.nets[-1]
     net = models.build(name, num_classes=CLASSES, in_channels=3, image_size=sizes.side, seed=1)
     net.to(device).eval()
@@ -171,7 +171,9 @@ def gradients_records(sizes: Sizes, device: torch.device) -> Iterator[Record]:
 
 
 def _placement(sizes: Sizes, device: torch.device) -> Record:
-    """Bytes of one view's gradients beside those of its images, and on which side they are kept."""
+    """Return the bytes of one view's gradients beside those of its images, and where both
+    are kept.
+    """
     shape = (1, sizes.stored, 3, sizes.side, sizes.side)
     reference = training.ReferenceGradients(
         torch.zeros(shape, dtype=torch.float16), torch.ones(shape[:2])
@@ -207,7 +209,7 @@ class PackedTraining:
     epochs: int
 
     def run(self) -> float:
-        """The last epoch's loss."""
+        """Return the last epoch's loss."""
         generator = torch.Generator().manual_seed(self.seed)
         shape = (self.images, 3, self.side, self.side)
         views = torch.randint(256, (1, *shape), generator=generator, dtype=torch.uint8)
@@ -227,7 +229,7 @@ class PackedTraining:
 
 
 def packing_records(sizes: Sizes, device: torch.device) -> Iterator[Record]:
-    """Trainings ended in a second with 1, 2, … processes at work on `device`."""
+    """Yield trainings ended in a second with 1, 2, … processes at work on `device`."""
     candidates = [
         PackedTraining(seed, str(device), sizes.candidate_images, sizes.side, sizes.epochs)
         for seed in range(sizes.candidates)

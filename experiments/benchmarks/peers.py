@@ -51,7 +51,7 @@ def versus(
     rounds: int,
     note: str = "",
 ) -> Iterator[Record]:
-    """A record of each of `peers` beside the same work of `ours`, all timed in turns.
+    """Yield a record of each of `peers` beside the same work of `ours`, all timed in turns.
 
     The warm-up is where results are compared, by `agree(ours, theirs)`.
     """
@@ -81,7 +81,7 @@ def versus(
 
 
 def absent(module: str) -> str:
-    """Why `module` cannot be used, in words; nothing where it can."""
+    """Return why `module` cannot be used; an empty text where it can."""
     package = _PACKAGES.get(module, module)
     try:
         importlib.import_module(module)
@@ -97,7 +97,7 @@ def absent(module: str) -> str:
 
 
 def same_maps(ours: Tensor, theirs: Tensor, most: float = 1e-3) -> Agreement:
-    """Maps of one shape: their greatest difference in units of our greatest value."""
+    """Return whether maps agree, by their greatest difference in units of our greatest value."""
     if ours.shape != theirs.shape:
         return Agreement(False, f"maps of {tuple(ours.shape)} and {tuple(theirs.shape)}")
     apart = float((ours - theirs).abs().max() / ours.abs().max().clamp_min(1e-30))
@@ -106,7 +106,7 @@ def same_maps(ours: Tensor, theirs: Tensor, most: float = 1e-3) -> Agreement:
 
 
 def same_images(ours: Tensor, theirs: Tensor, most: float = 0.01) -> Agreement:
-    """Adversarials: the share of pixels that differ at all, but for rounding.
+    """Return whether adversarials agree, by the share of pixels that differ beyond rounding.
 
     The sign of a gradient near zero is decided by rounding, so that a few may.
     """
@@ -115,7 +115,7 @@ def same_images(ours: Tensor, theirs: Tensor, most: float = 0.01) -> Agreement:
 
 
 def similar(again: Tensor, most: float = 0.1) -> Callable[[Tensor, Tensor], Agreement]:
-    """Of maps with random noise: theirs resembles ours as much as `again`, ours of another seed."""
+    """Return a rule for random maps: theirs is as similar to ours as `again`, of another seed."""
 
     def agree(ours: Tensor, theirs: Tensor) -> Agreement:
         between, within = _correlation(ours, theirs), _correlation(ours, again)
@@ -126,7 +126,7 @@ def similar(again: Tensor, most: float = 0.1) -> Callable[[Tensor, Tensor], Agre
 
 
 def same_sets(ours: Sequence[Tensor], theirs: Sequence[Tensor], most: float = 1e-3) -> Agreement:
-    """Several maps, each by `same_maps`; it says how far those are apart that are furthest."""
+    """Return whether several maps agree by `same_maps`; the largest difference is named."""
     found = [same_maps(one, other, most) for one, other in zip(ours, theirs, strict=True)]
     return min(found, key=lambda each: (each.same, -each.apart))
 

@@ -46,12 +46,14 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The middle of the values."""
+        """Return the middle of the values."""
         return statistics.median(self.values)
 
     @property
     def spread(self) -> tuple[float, float] | None:
-        """Lower and upper quartile, with fewer than four values the ends, of one value None."""
+        """Return lower and upper quartile, with fewer than four values the ends, of one
+        value None.
+        """
         if len(self.values) == 1:
             return None
         if len(self.values) < FEWEST_FOR_QUARTILES:
@@ -68,7 +70,7 @@ class Figure:
         return f"{self.name} {middle} ({low}–{high}, n {len(self.values)})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `median`, `low` and `high` are there for readers other than us."""
+        """Return plain values; `median`, `low` and `high` are for other readers."""
         low, high = self.spread or (None, None)
         quartiles = len(self.values) >= FEWEST_FOR_QUARTILES
         return {
@@ -84,24 +86,24 @@ class Figure:
 
     @classmethod
     def from_dict(cls, found: Any) -> Figure:
-        """What `to_dict` made; raises `RunError` for anything else."""
+        """Return the inverse of `to_dict`; raises `RunError` for anything else."""
         told = check_kind(found, FigureFile, "a figure", error=RunError)
         return cls(told["name"], told["unit"], tuple(map(float, told["values"])))
 
 
 def per_second(name: str, unit: str, count: int, seconds: Sequence[float]) -> Figure:
-    """A rate: `count` of something in each of these times."""
+    """Return a rate: `count` of something in each of these times."""
     return Figure(name, f"{unit}/s", tuple(count / each for each in seconds))
 
 
 def amount(value: float, unit: str) -> str:
-    """A value with its unit, in the multiple of it that reads best."""
+    """Return a value with its unit, in the multiple of it that reads best."""
     scale, shown = _scale(unit, value)
     return f"{_short(value / scale)} {shown}".rstrip()
 
 
 def _scale(unit: str, value: float) -> tuple[float, str]:
-    """What to divide by, and the unit that is left."""
+    """Return the divisor and the unit that is left."""
     multiples = {"s": _SECONDS, "bytes": _BYTES}.get(unit, ())
     for scale, name in multiples:
         if abs(value) >= scale:
@@ -110,7 +112,7 @@ def _scale(unit: str, value: float) -> tuple[float, str]:
 
 
 def _short(value: float) -> str:
-    """Three digits, more only where they are whole."""
+    """Return three digits, or more where they are whole."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
@@ -173,7 +175,7 @@ class Record:
 
     @property
     def ratio(self) -> float | None:
-        """Of the medians; None without a peer, and where the results differ."""
+        """Return the ratio of the medians; None without a peer, and where the results differ."""
         if self.ours is None or self.peer is None or self.differs:
             return None
         above, below = self._pair(self.ours, self.peer)
@@ -181,14 +183,16 @@ class Record:
 
     @property
     def value(self) -> float | None:
-        """What is claimed and compared: the ratio, or the figure that stands alone."""
+        """Return what is claimed and compared: the ratio, or our value where it is alone."""
         if self.ours is not None and self.peer is None:
             return self.ours.median
         return self.ratio
 
     @property
     def span(self) -> tuple[float, float] | None:
-        """What `value` may be where both figures lie in their spreads; None where one is unknown.
+        """Return the range of `value` while both sides stay in their spreads.
+
+        None where one is unknown.
 
         It is wider than the spread of a ratio taken round by round: it errs on the quiet side.
         """
@@ -205,7 +209,9 @@ class Record:
 
     @property
     def kept(self) -> bool | None:
-        """Whether the claim holds in this measurement; None where nothing is claimed or measured.
+        """Return whether the claim holds in this measurement.
+
+        None where nothing is claimed or measured.
 
         A claim of a ratio whose two sides came to different results is not kept.
         """
@@ -216,7 +222,7 @@ class Record:
         return self.value >= self.bound if self.higher else self.value <= self.bound
 
     def shown(self, value: float) -> str:
-        """A value of this record as people read it."""
+        """Return a value of this record as text."""
         if self.peer is None and self.ours is not None:
             return amount(value, self.ours.unit)
         if value >= 100:
@@ -227,7 +233,7 @@ class Record:
         return (ours, peer) if self.ratio_of == OURS_BY_PEER else (peer, ours)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `ratio` and `kept` are there for readers other than us."""
+        """Return plain values; `ratio` and `kept` are for other readers."""
         return {
             "what": self.what,
             "ours": self.ours and self.ours.to_dict(),
@@ -244,7 +250,7 @@ class Record:
 
     @classmethod
     def from_dict(cls, found: Any, where: str = "a record") -> Record:
-        """What `to_dict` made; raises `RunError`, which begins with `where`, for anything else."""
+        """Return the inverse of `to_dict`; raises `RunError`, which begins with `where`."""
         told = check_kind(found, RecordFile, where, error=RunError)
         figures = {
             name: None if each is None else Figure.from_dict(each)
@@ -269,7 +275,7 @@ class Record:
 def cost(
     what: str, ours: Figure, peer: Figure, *, at_most: float | None = None, note: str = ""
 ) -> Record:
-    """Ours in units of the peer: less is better."""
+    """Return our value in units of the peer's: less is better."""
     return Record(what=what, ours=ours, peer=peer, bound=at_most, note=note)
 
 
@@ -282,7 +288,7 @@ def speedup(
     note: str = "",
     differs: str = "",
 ) -> Record:
-    """The peer in units of ours: how many times as much it takes; more is better."""
+    """Return the peer's value in units of ours: more is better."""
     return Record(
         what=what,
         ours=ours,
@@ -296,10 +302,10 @@ def speedup(
 
 
 def alone(what: str, ours: Figure, *, at_most: float | None = None, note: str = "") -> Record:
-    """A figure with nothing beside it: no ratio; less is better."""
+    """Return our value with nothing beside it: no ratio; less is better."""
     return Record(what=what, ours=ours, bound=at_most, note=note)
 
 
 def skipped(what: str, why: str) -> Record:
-    """What could not be measured here."""
+    """Return a record of what could not be measured here."""
     return Record(what=what, skipped=why)

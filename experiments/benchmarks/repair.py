@@ -30,7 +30,7 @@ MANY, MEBIBYTES = 10_000, 100.0
 
 
 def records() -> Iterator[Record]:
-    """Digits at 3x32x32, where `cnn6_2` has the weights of its paper."""
+    """Yield digits at 3x32x32, where `cnn6_2` has the weights of its paper."""
     splits = _coloured()
     with TemporaryDirectory() as folder:
         previous, net = _trained(splits, Path(folder))
@@ -63,8 +63,7 @@ def records() -> Iterator[Record]:
 
 
 def memory_of_repair() -> tuple[int, int]:
-    """The peak of predictions in bytes, and by how many a repair's is above it; for a process of
-    its own."""
+    """Return the peak of predictions in bytes, and what a repair adds; for a process of its own."""
     # Never larger than it stays: a higher peak before would hide what the repair adds.
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (MANY, 3, 32, 32), generator=generator, dtype=torch.uint8)
@@ -109,7 +108,7 @@ def _iteration(
 
 
 def _some(net: models.Classifier, count: int) -> Selection:
-    """As many weights of each fully connected layer, drawn at random."""
+    """Return `count` weights of all fully connected layers, as many of each, drawn at random."""
     layers = repairable(net)
     generator = torch.Generator().manual_seed(0)
     masks = {
@@ -122,7 +121,7 @@ def _some(net: models.Classifier, count: int) -> Selection:
 
 
 def _trained(splits: Splits, folder: Path) -> tuple[models.Classifier, models.Classifier]:
-    """The last two checkpoints of a training that is far from done."""
+    """Return the last two checkpoints of a training that is far from done."""
     mean, std = data.channel_stats(splits.train)
     net = _fresh(0, mean=mean, std=std)
     config = training.TrainConfig(
@@ -153,5 +152,5 @@ def _coloured() -> Splits:
 
 
 def _peak() -> int:
-    """The most memory that this process has held so far, in bytes."""
+    """Return the most memory that this process has held so far, in bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -75,16 +75,16 @@ class Results:
     suites: Mapping[str, Measured]
 
     def with_suite(self, name: str, measured: Measured) -> Results:
-        """These with one suite more, or in the place of the one of that name."""
+        """Return these results with a suite added or replaced."""
         return replace(self, suites={**self.suites, name: measured})
 
     def only(self, names: Sequence[str]) -> Results:
-        """These with no other suites than those called `names`."""
+        """Return these results without suites that are not in `names`."""
         return replace(self, suites={n: s for n, s in self.suites.items() if n in names})
 
     @property
     def missed(self) -> list[str]:
-        """The claims that were not kept."""
+        """Return the claims that were not kept."""
         return [
             f"{name}: {record.what}"
             for name, suite in self.suites.items()
@@ -94,7 +94,7 @@ class Results:
 
 
 def empty(command: Sequence[str]) -> tuple[Results, dict[str, Any]]:
-    """Results of this machine, without suites, and the environment that suites are measured in."""
+    """Return results of this machine without suites, and the environment of the suites."""
     found = environment(list(command))
     versions: dict[str, str | None] = {**found["versions"], **dict(map(_version, _PACKAGES))}
     if torch.cuda.is_available():
@@ -104,7 +104,7 @@ def empty(command: Sequence[str]) -> tuple[Results, dict[str, Any]]:
 
 
 def differences(old: Results, new: Results) -> list[str]:
-    """In what the machines and versions of two results differ, as `name old → new`."""
+    """Return the differences of machines and versions, as `name old → new`."""
     pairs = [(dict(old.machine), dict(new.machine)), (dict(old.versions), dict(new.versions))]
     return [
         f"{name} {before.get(name)} → {after.get(name)}"
@@ -128,7 +128,7 @@ def write(path: Path, results: Results) -> None:
 
 
 def read(path: Path) -> Results:
-    """What `write` wrote; raises `RunError`, naming the file and what is wrong in it."""
+    """Return the results in a file; raises `RunError`, naming the file and the fault."""
     found = read_json(path, error=RunError)
     if not isinstance(found, dict) or "suites" not in found:
         raise RunError(f"{path}: not a file of `robustkit bench`: it has no 'suites'")
@@ -206,7 +206,7 @@ class Change:
 
 
 def changes(old: Results, new: Results) -> Iterator[Change]:
-    """A change for every record of the suites that are in both, in the order of the new ones.
+    """Yield a change for every record of the suites that are in both, in the order of the new ones.
 
     The medians' ratios have changed beyond the spreads where no ratio that the old quartiles allow
     is one that the new ones allow.
@@ -222,7 +222,7 @@ def changes(old: Results, new: Results) -> Iterator[Change]:
 
 
 def unmatched(old: Results, new: Results) -> list[str]:
-    """Lines about suites that only one of the two has."""
+    """Return lines about suites that only one of the two has."""
     lines = []
     for text, one, other in (("only in the old file", old, new), ("only in the new one", new, old)):
         names = [name for name in one.suites if name not in other.suites]

@@ -42,20 +42,20 @@ class Nothing:
     number: int
 
     def run(self) -> int:
-        """Its number."""
+        """Return its number."""
         return self.number
 
 
 @dataclass(frozen=True)
 class Wait:
-    """A trial that sleeps as long as its seed says, and makes its figures up."""
+    """A trial that sleeps as long as its seed says, and returns random values."""
 
     seed: int
     shortest: float
     longest: float
 
     def run(self) -> dict[str, float]:
-        """Figures of a trial."""
+        """Return figures of a trial."""
         rng = random.Random(self.seed)
         share = rng.random()
         if self.longest:
@@ -65,7 +65,7 @@ class Wait:
 
 
 def records() -> Iterator[Record]:
-    """Executors on jobs that do nothing; idle workers; the ledger at two sizes; memory."""
+    """Yield executors on jobs that do nothing; idle workers; the ledger at two sizes; memory."""
     for name, workers in (("inline", 1), ("processes", 2), ("ray", 2)):
         what = f"driver's time for a job that does nothing, {name}"
         why = absent("ray") if name == "ray" else ""
@@ -95,7 +95,7 @@ def _per_job(name: str, workers: int) -> Figure:
 
 
 def _idle(mode: str) -> tuple[float, float]:
-    """The workers' time without a trial, from the first's start to the last's end, and all of it.
+    """Return the workers' seconds without a trial, and all of them, from start to last trial.
 
     The last stretch, in which there are fewer trials left than workers, is part of any search and
     left out: measured is until the last trial is handed out.
@@ -121,7 +121,7 @@ def _search(mode: str, scheduler: Scheduler, settings: SearchSettings) -> None:
 
 
 def _driver() -> Iterator[Record]:
-    """A steady search whose trials take no time: what is left is the driver's own work."""
+    """Yield a steady search whose trials take no time: what is left is the driver's own work."""
     seconds, grown = in_fresh_process(cost_of_trials)
     trials = f"{TRIALS:,} trials of a steady search, ledger included"
     yield alone("driver's time of a trial", Figure("a trial", "s", (seconds,)), note=trials)
@@ -133,7 +133,7 @@ def _driver() -> Iterator[Record]:
 
 
 def cost_of_trials(trials: int = TRIALS) -> tuple[float, float]:
-    """Seconds and bytes of a trial to the driver, `trials` of a search; for a process of its own.
+    """Return the driver's seconds and bytes of a trial, over a search of `trials`.
 
     A first small search imports and builds what any search does.
     """
@@ -143,7 +143,7 @@ def cost_of_trials(trials: int = TRIALS) -> tuple[float, float]:
 
 
 def _searched(settings: SearchSettings) -> tuple[float, int]:
-    """Seconds of a search, and the bytes that this process holds more at its end."""
+    """Return seconds of a search, and the bytes that this process holds more at its end."""
     with (
         tempfile.TemporaryDirectory() as folder,
         Ledger.create(Path(folder) / "ledger.sqlite") as ledger,
@@ -167,7 +167,7 @@ class _Timed:
         self._real: dict[int, Any] = {}
 
     def run(self, jobs: Iterator[Any]) -> Iterator[Any]:
-        """As the executor's own, with a wait in the place of each job."""
+        """Run jobs as the executor does, with a wait in the place of each."""
 
         def waits() -> Iterator[Any]:
             for job in jobs:
@@ -185,7 +185,7 @@ class _Timed:
             yield self._real.pop(id(wait)), outcome
 
     def share(self, name: str, make: Any) -> None:
-        """As the executor's own."""
+        """Share as the executor does."""
         self._executor.share(name, make)
 
     def idle(self) -> tuple[float, float]:
@@ -199,7 +199,7 @@ class _Timed:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """The executor is its owner's."""
+        """Do nothing: the executor is closed where it was opened."""
 
 
 def _ledger() -> Iterator[Record]:
@@ -221,8 +221,11 @@ def _ledger() -> Iterator[Record]:
 def cost_of_ledger(
     few: int = SMALL, many: int = LARGE
 ) -> tuple[list[float], list[float], int, int, float]:
-    """Of a ledger: seconds of a trial among `few` and among `many`, bytes that the process holds
-    more, bytes of its file, seconds to open it; for a process of its own."""
+    """Return the cost of a ledger; for a process of its own.
+
+    Seconds of a trial among `few` and among `many`, bytes that the process holds more, bytes of the
+    file, and seconds to open it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.sqlite"
         before = resident()
@@ -240,7 +243,7 @@ def cost_of_ledger(
 
 
 def _fill(ledger: Ledger, first: int, last: int) -> None:
-    """Trials in one transaction: what is measured is not how fast they came."""
+    """Insert trials in one transaction, whose time is not measured."""
     with ledger._transaction() as connection:
         rows = (
             (f"evolve/{n:08}", "evolve", f"k{n}", '{"number": 1}', "Ok", "", RESULT, 1.0, n + 1)
@@ -253,7 +256,7 @@ RESULT = '{"accuracy": 0.5, "macs": 100000, "params": 1000, "transfer": 0.25}'
 
 
 def _ask_and_tell(ledger: Ledger, first: int, rounds: int = 10, each: int = 30) -> list[float]:
-    """Seconds to look up and record a trial, a mean over `each` in every round."""
+    """Return seconds to look up and record a trial, a mean over `each` in every round."""
     seconds = []
     for begin in range(first, first + rounds * each, each):
         start = time.perf_counter()

@@ -60,11 +60,11 @@ class Replay:
     genotypes: Sequence[Genotype]
 
     def live(self) -> list[float]:
-        """Search with R's gradients computed in every step; the accuracy of every net."""
+        """Search with R's gradients computed in every step; return the accuracy of every net."""
         return self._search(kept=False)
 
     def kept(self) -> list[float]:
-        """Search with R's gradients computed once, by us, as one more tensor of the set."""
+        """Search with R's gradients computed once, as one more tensor of the set."""
         return self._search(kept=True)
 
     def _search(self, *, kept: bool) -> list[float]:
@@ -104,7 +104,7 @@ class Replay:
 
 
 def _tried(genotype: Genotype, space: Workspace, *, kept: bool) -> tuple[float, float, float]:
-    """Accuracy, transfer from R, and multiply-adds of a net after its training."""
+    """Return accuracy, transfer from R, and multiply-adds of a net after its training."""
     seed = derive_seed(space.config.seed, genotype.key(), 0)
     config = space.config.training(penalised=True, final=False, seed=seed)
     net = _fresh(genotype, space, seed)
@@ -187,7 +187,7 @@ MACS = 3_000_000
 
 
 def records() -> Iterator[Record]:
-    """Inline searches of 2 generations of 6 on the embedded digits, ledger and all.
+    """Yield inline searches of 2 generations of 6 on the embedded digits, ledger and all.
 
     DEAP's loop tries the very nets that ours has bred, in the same generations and for the same
     epochs; what both need beforehand (R, its adversarials) is made beforehand for both.
@@ -237,7 +237,7 @@ class _Searching:
     outside: list[float] = field(default_factory=list)
 
     def run(self) -> list[float]:
-        """The accuracy of every net that was tried."""
+        """Return the accuracy of every net that was tried."""
         start = time.perf_counter()
         with (
             Ledger.create(self.place / f"ledger-{len(self.walls)}.sqlite") as ledger,
@@ -255,7 +255,7 @@ class _Searching:
         return [trial.result["accuracy"] for trial in self.trials if trial.result is not None]
 
     def replay(self) -> Replay:
-        """DEAP's loop over the nets that were tried."""
+        """Return DEAP's loop over the nets that were tried."""
         tried = [trial for trial in self.trials if trial.outcome == "Ok"]
         return Replay(
             self.space, [Genotype.from_dict(trial.payload["genotype"]) for trial in tried]
@@ -263,7 +263,7 @@ class _Searching:
 
 
 def _agree(ours: list[float], theirs: list[float]) -> Agreement:
-    """As many nets, and on the mean as accurate: batches are drawn in another order."""
+    """Return whether as many nets were trained to nearly the same mean accuracy."""
     means = [sum(each) / len(each) for each in (ours, theirs)]
     same = len(ours) == len(theirs) and abs(means[0] - means[1]) <= APART
     said = f"{len(ours)} and {len(theirs)} nets of mean accuracy {means[0]:.3f} and {means[1]:.3f}"
@@ -271,7 +271,9 @@ def _agree(ours: list[float], theirs: list[float]) -> Agreement:
 
 
 def _prepared(folder: RunFolder) -> Workspace:
-    """A workspace with a reference and everything trials need, so that only the search is timed."""
+    """Return a workspace with a reference and all that trials need, so that only search is
+    timed.
+    """
     space = Workspace(folder)
     space.scratch.mkdir()
     space.net_path("R").parent.mkdir()

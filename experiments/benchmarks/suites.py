@@ -47,7 +47,7 @@ ABOUT = {**SUITES, **GPU_SUITES}
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """The suites called `names`, each once, in our order; without names all that need no GPU.
+    """Return the suites called `names`, each once; without names all that need no GPU.
 
     Raises `ConfigError` for a name that is none.
     """

@@ -31,17 +31,17 @@ differ by more than stated there is no ratio. Where "peer/ours" is below 1 the p
 
 
 def rows(suite: Measured) -> list[tuple[str, ...]]:
-    """A row under `HEAD` for each record."""
+    """Return a row under `HEAD` for each record."""
     return [_row(record) for record in suite.records]
 
 
 def all_rows(results: Results) -> list[tuple[str, ...]]:
-    """The rows of every suite, after its name."""
+    """Return the rows of every suite, after its name."""
     return [(name, *row) for name, suite in results.suites.items() for row in rows(suite)]
 
 
 def change_rows(changes: Iterable[Change]) -> list[tuple[str, ...]]:
-    """A row under `CHANGES` for each change."""
+    """Return a row under `CHANGES` for each change."""
     return [
         (
             each.suite,
@@ -56,7 +56,7 @@ def change_rows(changes: Iterable[Change]) -> list[tuple[str, ...]]:
 
 
 def show(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal; elsewhere tab-separated lines under their head."""
+    """Print a table on a terminal, elsewhere tab-separated lines under their head."""
     if not sys.stdout.isatty():
         print("\n".join("\t".join(line) for line in [head, *lines]))
         return
@@ -94,7 +94,7 @@ def write_page(path: Path, results: Results) -> None:
 
 
 def page(results: Results) -> str:
-    """All results in Markdown: the machine, and a table for every suite."""
+    """Return all results in Markdown: the machine, and a table for every suite."""
     machine, versions = results.machine, results.versions
     parts = [MARK, "# Benchmarks", _INTRODUCTION]
     parts.append(

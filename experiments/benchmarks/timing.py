@@ -32,7 +32,7 @@ def timed(
     device: torch.device = CPU,
     warm_ups: int = 1,
 ) -> list[Figure]:
-    """Seconds of each of `works`, by their names and in their order.
+    """Return seconds of each of `works`, by their names and in their order.
 
     They are run in turns, `rounds` times after the `warm_ups`, and waited for on the `device`.
     """
@@ -43,7 +43,7 @@ def timed(
 def timings(
     *works: Callable[[], object], rounds: int, device: torch.device = CPU, warm_ups: int = 1
 ) -> list[list[float]]:
-    """Seconds of each of `works` in each of `rounds`, run in turns, with the device's own time."""
+    """Return the seconds of each of `works` in each of `rounds`, interleaved."""
     for _ in range(warm_ups):
         for work in works:
             work()
@@ -62,7 +62,7 @@ Result = TypeVar("Result")
 
 
 def in_fresh_process(work: Callable[[], Result]) -> Result:
-    """What `work`, a function of a module, returns in a process of its own, on one thread.
+    """Return the result of `work`, a module's function, run in a process of its own on one thread.
 
     Suites keep the memory that they have freed: what came after them would seem to take none.
     """
@@ -73,7 +73,7 @@ def in_fresh_process(work: Callable[[], Result]) -> Result:
 
 
 def resident() -> int:
-    """The bytes that this process holds in memory now."""
+    """Return the bytes that this process holds in memory now."""
     return int(psutil.Process(os.getpid()).memory_info().rss)
 
 
@@ -81,7 +81,9 @@ CLASSES = 10
 
 
 def noise(count: int, size: int, device: torch.device = CPU) -> Batch:
-    """A batch of `count` images 3×`size`×`size` of noise, with one reference's directions."""
+    """Return a batch of `count` images 3×`size`×`size` of noise, with one reference's
+    directions.
+    """
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(count, 3, size, size, generator=generator)
     labels = torch.randint(CLASSES, (count,), generator=generator)
@@ -93,7 +95,7 @@ def noise(count: int, size: int, device: torch.device = CPU) -> Batch:
 
 
 def stepper(net: nn.Module, config: TrainConfig) -> Callable[[Batch], None]:
-    """A step of a copy of `net` as `config` has it, on whatever batch it is given."""
+    """Return a step of a copy of `net` as `config` has it, on whatever batch it is given."""
     own = copy.deepcopy(net).train()
     if config.channels_last:
         own = own.to(memory_format=torch.channels_last)

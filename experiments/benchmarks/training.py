@@ -24,7 +24,7 @@ SIZE, BATCH = 32, 64
 
 
 def penalty_records() -> Iterator[Record]:
-    """A 3-conv net without batch norm at 3x32x32; the live reference is a ResNet-18."""
+    """Yield a 3-conv net without batch norm at 3x32x32; the live reference is a ResNet-18."""
     net, reference = (
         models.build(name, num_classes=CLASSES, in_channels=3, image_size=SIZE, seed=seed)
         for seed, name in enumerate(("small", "resnet18"))
@@ -58,7 +58,7 @@ NETS = {"small": 15, "vgg3": 15, "resnet20": 9}
 
 
 def layout_records() -> Iterator[Record]:
-    """Plain and penalised steps at 3x32x32, both layouts in turns: figures, not promises."""
+    """Yield plain and penalised steps at 3x32x32 in both layouts, in turns; nothing is claimed."""
     batch = noise(BATCH, SIZE)
     for name, rounds in NETS.items():
         net = models.build(name, num_classes=CLASSES, in_channels=3, image_size=SIZE, seed=0)
@@ -97,7 +97,7 @@ class _Images(Dataset[Tensor]):
 
 
 def batches_records() -> Iterator[Record]:
-    """An epoch of cropped, mirrored float batches of 3x32x32 images, both ways."""
+    """Yield an epoch of cropped, mirrored float batches of 3x32x32 images, both ways."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (COUNT, 3, 32, 32), generator=generator, dtype=torch.uint8)
     loader = DataLoader(
@@ -129,7 +129,7 @@ class Training:
     seed: int
 
     def run(self) -> float:
-        """The last epoch's loss."""
+        """Return the last epoch's loss."""
         splits = data.load("digits")
         net = models.build("small", num_classes=10, in_channels=1, image_size=16, seed=self.seed)
         config = training.TrainConfig(epochs=2, seed=self.seed)
@@ -137,7 +137,7 @@ class Training:
 
 
 def workers_records() -> Iterator[Record]:
-    """Eight trainings on warm workers."""
+    """Yield eight trainings on warm workers."""
     with (
         open_executor("processes", workers=1) as single,
         open_executor("processes", workers=2) as pair,

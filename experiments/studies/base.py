@@ -125,7 +125,7 @@ class Plan:
 
     @property
     def smoke(self) -> bool:
-        """Whether this is a rehearsal on embedded data."""
+        """Return whether this is a rehearsal on embedded data."""
         return self.scale == "smoke"
 
 

@@ -19,7 +19,7 @@ from robustkit.runs.folder import finished
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Which experiment, at which scale, and what every run has."""
+    """Declare which experiment to run, at which scale, and what every run has."""
     parser.add_argument(
         "name",
         nargs="?",
@@ -104,7 +104,7 @@ def _check(study: Study, config: dict[str, Any]) -> None:
 
 
 def _check_own(study: Study, config: dict[str, Any]) -> None:
-    """The user's weights and pictures: a paper scale is made of both, no other takes them."""
+    """Check the user's weights and pictures: a paper scale needs both, no other takes them."""
     weights, images = config["weights"], config["images"]
     paper = config["scale"] == "paper"
     if not paper and (weights or images):

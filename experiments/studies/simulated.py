@@ -28,7 +28,7 @@ class SimulatedWorkers:
         self.now = 0.0
 
     def run(self, jobs: Iterator[Any]) -> Iterator[tuple[Any, Outcome]]:
-        """See `Executor.run`."""
+        """Run jobs in simulated time: see `Executor.run`."""
         count = 0
         running: list[tuple[float, int, Any]] = []
         while True:
@@ -41,17 +41,17 @@ class SimulatedWorkers:
             yield job, self._outcome(job)
 
     def share(self, name: str, make: Callable[[], Any]) -> None:
-        """Nothing is needed."""
+        """Do nothing: jobs run in this process."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 def macs_of(job: Any, shape: tuple[int, int, int], classes: int) -> int:
-    """Multiply-accumulates per image (C,H,W) of the net that a job trains."""
+    """Return multiply-accumulates per image (C,H,W) of the net that a job trains."""
     channels = shape[0]
     card = Card.trained_on(
         architecture=job.architecture,

@@ -35,8 +35,7 @@ class SimulatedSearch(StudyJob):
     kind = Searched
 
     def run(self) -> Json:
-        """Geometric means of operations: of the nets that were sampled first, and that were bred;
-        and how much longer the largest trial lasted than the smallest."""
+        """Return mean operations of the sampled and of the bred nets, and their spread."""
         settings = SearchSettings(
             space=SearchSpace(max_params=400_000),
             input_shape=SHAPE,
@@ -66,12 +65,12 @@ class SimulatedSearch(StudyJob):
 
 
 def cost(job: Any) -> int:
-    """A trial takes as long as its net computes."""
+    """Return the time of a trial: the operations of its net."""
     return macs_of(job, SHAPE, CLASSES)
 
 
 def noise(job: Any) -> Ok:
-    """What a trial reports depends on its seed alone, and not on the net.
+    """Return random values that depend on the trial's seed alone, and not on the net.
 
     So whatever a search prefers in nets, it has from when trials end.
     """
@@ -80,5 +79,5 @@ def noise(job: Any) -> Ok:
 
 
 def geometric_mean(values: list[int]) -> float:
-    """exp of the mean logarithm."""
+    """Return exp of the mean logarithm."""
     return math.exp(sum(map(math.log, values)) / len(values))

@@ -29,7 +29,7 @@ SEEDS, POPULATION, GENERATIONS = 20, 16, 12
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
-    """Every strategy, both modes, every number of workers, every seed."""
+    """Return every strategy, both modes, every number of workers, every seed."""
     seeds, generations = (2, 2) if plan.smoke else (SEEDS, GENERATIONS)
     population = 8 if plan.smoke else POPULATION
     return [
@@ -63,7 +63,7 @@ def summarise(results: Results) -> Json:
 
 
 def render(summary: Summary) -> str:
-    """A table of ratios with their intervals, in Markdown."""
+    """Return a table of ratios with their intervals, in Markdown."""
     lines = [
         "# The bias of an asynchronous search to fast nets",
         "",
@@ -95,7 +95,9 @@ def _ratio(log2: Mean) -> str:
 
 
 def claims(summary: Summary) -> list[Claim]:
-    """Drawn to fast nets where the interval of log₂ of the ratio lies below 0."""
+    """Decide that steady mode breeds cheaper nets: the interval of log₂ of the ratio lies
+    below 0.
+    """
     found = []
     for strategy, cells in summary.log2_ratio.items():
         for workers in WORKERS if strategy != "random" else ():

@@ -31,7 +31,7 @@ SIDE = 224
 
 
 def own_pictures(model: Classifier, folder: Path, count: int) -> ImageSet:
-    """The first `count` pictures in `folder` as the model's input, labelled by its own answers.
+    """Return the first `count` pictures in `folder`, labelled by the model's predictions.
 
     They are resized to its square without keeping their aspect. Raises `DataError` for a folder
     without any, and for a file that cannot be read.
@@ -62,7 +62,7 @@ class TrainVgg(StudyJob):
     kind = Trained
 
     def run(self) -> Json:
-        """SGD 0.05 with momentum, cosine to 0, batches of 128, flipped images."""
+        """Train by SGD 0.05 with momentum, cosine to 0, batches of 128, flipped images."""
         splits = data.load(self.data)
         net = resolve_net(self.model, splits, seed=self.seed)
         flip = "flip" if splits.train.shape[0] == 3 else "none"
@@ -86,7 +86,7 @@ class TakeVgg(StudyJob):
     kind = Trained
 
     def run(self) -> Json:
-        """How accurate it is nobody can say without ImageNet's labels."""
+        """Save the model; its accuracy is unknown without ImageNet's labels."""
         classes = imagenet_classes()
         net = models.resolve(
             "torchvision:vgg16",
@@ -112,7 +112,10 @@ class MaskMaps(StudyJob):
     kind = Masks
 
     def run(self) -> Json:
-        """By layer: masks of both signs and random ones of the same size; CAV against Grad-CAM."""
+        """Return, by layer, the effect of masks of both signs and of random ones.
+
+        CAV against Grad-CAM.
+        """
         model = models.load(Path(self.path)).eval()
         images = recognised(model, self.data, self.count)
         layers = taps(model)
@@ -187,7 +190,9 @@ class CoverObjects(StudyJob):
     kind = Objects
 
     def run(self) -> Json:
-        """Of `count` pairs, those whose picture has both classes highest: covered half by half."""
+        """Return, of `count` pairs with both classes on top, whose half each class's score
+        needs.
+        """
         model = models.load(Path(self.path)).eval()
         images = recognised(model, self.data, 2 * self.count)
         order = torch.randperm(len(images), generator=torch_generator("pairs", self.seed))
@@ -223,8 +228,10 @@ class CoverObjects(StudyJob):
 
 
 def recognised(model: Classifier, source: str, count: int) -> ImageSet:
-    """The first `count` test images that the model gets right; of pictures without labels the first
-    `count`, labelled by its answers."""
+    """Return the first `count` test images that the model gets right.
+
+    Pictures without labels are labelled by its predictions.
+    """
     if source.startswith(PICTURES):
         return own_pictures(model, Path(source.removeprefix(PICTURES)), count)
     images = data.load(source).test
@@ -233,7 +240,7 @@ def recognised(model: Classifier, source: str, count: int) -> ImageSet:
 
 
 def taps(model: Classifier) -> list[str]:
-    """What is pooled at the end of each stage: the ReLU before its pool, first stage first."""
+    """Return the ReLU before the pool of each stage, first stage first."""
     found, before = [], ""
     for name, module in model.named_modules():
         if isinstance(module, nn.MaxPool2d) and before:
@@ -243,13 +250,13 @@ def taps(model: Classifier) -> list[str]:
 
 
 def batch_of(images: ImageSet) -> int:
-    """Images of a batch, so that large ones fit into memory."""
+    """Return images of a batch, so that large ones fit into memory."""
     _, height, width = images.shape
     return max(1, PLACES // (height * width))
 
 
 def _regions(found: Contribution, seed: int, batch: int) -> Iterator[tuple[str, Tensor]]:
-    """Where the map is positive, where negative, and as many places of each at random."""
+    """Yield where the map is positive, where negative, and as many random places of each."""
     generator = torch_generator("regions", seed, batch)
     for sign in explain.MASK_SIGNS:
         region = explain.signed_region(found, sign)
@@ -260,6 +267,6 @@ def _regions(found: Contribution, seed: int, batch: int) -> Iterator[tuple[str, 
 
 
 def _control(name: str) -> str:
-    """The random mask beside the one called LAYER/SIGN."""
+    """Return the random mask beside the one called LAYER/SIGN."""
     layer, _, sign = name.rpartition("/")
     return f"{layer}/random, as {sign}"

@@ -71,7 +71,7 @@ def check(summary: Summary, where: str) -> None:
 
 
 def check_masks(found: Masks, where: str) -> None:
-    """The same for that part alone."""
+    """Raise `RunError` where a layer has no masks, or no likeness to Grad-CAM."""
     check_has(found.like_gradcam, found.layers, f"{where}.like_gradcam")
     for layer, sign in product((*found.layers, "input"), SIGNS):
         names = (f"{layer}/{sign}", f"{layer}/random, as {sign}")

@@ -34,7 +34,7 @@ VIEWS, MASKS = "contribution-views", "contribution-masking"
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
-    """A training, then the two checks of its maps."""
+    """Return a training, then the two checks of its maps."""
     chosen = REHEARSAL if plan.smoke else SMALL
     path = str(plan.folder / "vgg.safetensors")
     made: Piece = TrainVgg("train", path, seed=plan.seed, **chosen)  # type: ignore[arg-type]
@@ -51,7 +51,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 
 def render(summary: Summary) -> str:
-    """The masks, the likeness to Grad-CAM, the objects, in Markdown."""
+    """Return the masks, the likeness to Grad-CAM, the objects, in Markdown."""
     trained, masks, objects = summary.train, summary.masks, summary.objects
     parts = [
         "# Contribution maps",
@@ -82,7 +82,7 @@ def _accuracy(trained: Trained) -> str:
 
 
 def marked(masks: Masks) -> dict[str, str]:
-    """Layers by their numbers: ① the last, then back to the image."""
+    """Return layers by their numbers: ① the last, then back to the image."""
     layers = list(reversed(masks.layers))
     return {**dict(zip(layers, CIRCLED, strict=False)), "input": "pixels"}
 
@@ -108,7 +108,7 @@ def _alike(masks: Masks) -> str:
 
 
 def claims(summary: Summary) -> list[Claim]:
-    """The publication's claims by rules fixed beforehand.
+    """Return the publication's claims by rules fixed beforehand.
 
     A mask has an effect where the interval of the difference to a random region of the same size,
     image by image, leaves out 0, at every layer. Fewer than `FEW` pictures say nothing.

@@ -42,7 +42,7 @@ class TrainNumerals(StudyJob):
     kind = Trained
 
     def run(self) -> Json:
-        """Accuracies, AdaBN's too, robust accuracy on the source, and the shift as it sees it."""
+        """Return accuracies, also with AdaBN and under attack, and the measured shift."""
         target = next(name for name in COLLECTIONS if name != self.source)
         own, other = collection(self.source, self.count), collection(target, self.count)
         seed = derive_seed("numerals", self.source, self.number)
@@ -71,7 +71,7 @@ class TrainNumerals(StudyJob):
 
 @lru_cache(maxsize=2)
 def collection(name: str, count: int) -> Splits:
-    """One of the two, 16 pixels square, at most `count` images to train on and to test on."""
+    """Return a collection at 16 pixels, at most `count` images to train and to test on."""
     splits = data.load(name)
     train, val, test = (
         resized(first(part, count)) for part in (splits.train, splits.val, splits.test)
@@ -80,14 +80,14 @@ def collection(name: str, count: int) -> Splits:
 
 
 def first(images: ImageSet, count: int) -> ImageSet:
-    """`count` of the images, classes kept even."""
+    """Return at most `count` of the images, classes kept even."""
     if len(images) <= count:
         return images
     return images.subset(data.stratified_sample(images.labels, count, 0))
 
 
 def resized(images: ImageSet) -> ImageSet:
-    """Images of `SIDE` pixels, averaged; classes named by their digits."""
+    """Return images of `SIDE` pixels, averaged; classes named by their digits."""
     pixels = images.images
     if pixels.shape[-1] != SIDE:
         small = F.interpolate(to_unit(pixels), size=(SIDE, SIDE), mode="bilinear", antialias=True)
@@ -96,12 +96,12 @@ def resized(images: ImageSet) -> ImageSet:
 
 
 def accuracy(net: Classifier, images: ImageSet) -> float:
-    """The share of images that the net gets right."""
+    """Return the share of images that the net gets right."""
     right = predict(net, images.images).argmax(dim=1) == images.labels
     return float(right.double().mean())
 
 
 def robust(net: Classifier, images: ImageSet) -> float:
-    """Accuracy under PGD on the first images."""
+    """Return accuracy under PGD on the first images."""
     few = images.subset(torch.arange(min(ATTACKED, len(images))))
     return float(survivors(net, few, make("pgd", eps=JUDGED, steps=10)).double().mean())

@@ -31,7 +31,7 @@ SHOWN: tuple[Figure, ...] = ("source", "robust", "target")
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
-    """Every radius, both ways, every seed."""
+    """Return every radius, both ways, every seed."""
     radii, seeds = ((0.0, 0.1), 1) if plan.smoke else (RADII, SEEDS)
     count, epochs = (200, 1) if plan.smoke else (4000, 10)
     sources = ("digits",) if plan.smoke else COLLECTIONS
@@ -48,7 +48,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 
 def summarise(results: Results) -> Json:
-    """By source and radius the results of every seed."""
+    """Return the results by source, radius and seed."""
     found: dict[str, Any] = {}
     for name in sorted(results, key=_order):
         source, eps, seed = name.split("/")
@@ -62,14 +62,14 @@ def _order(name: str) -> tuple[str, float, int]:
 
 
 def gain(of: Radii, eps: str, figure: Figure = "target") -> Mean:
-    """What a radius gains over plain training on the target, seed by seed."""
+    """Return the gain of a radius over plain training on the target, seed by seed."""
     return mean_over_trainings(
         [getattr(of[eps][seed], figure) - of["0"][seed].target for seed in of[eps]]
     )
 
 
 def render(summary: Summary) -> str:
-    """Accuracies and gains by radius, the distance and what it advises, in Markdown."""
+    """Return accuracies and gains by radius, the distance and what it advises, in Markdown."""
     parts = [
         "# A shift nobody rendered",
         "Accuracies in %, images of 16 × 16 pixels; means over trainings with Student's 95 % "
@@ -82,7 +82,7 @@ def render(summary: Summary) -> str:
 
 
 def claims(summary: Summary) -> list[Claim]:
-    """By a rule fixed beforehand, at the radius `CLAIMED`: an interval over seeds clear of 0."""
+    """Decide at the radius `CLAIMED`, by intervals over seeds clear of 0."""
     found = []
     for source, of in summary.sources.items():
         way = f"{source} to {_other(source)}"

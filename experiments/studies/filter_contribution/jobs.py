@@ -27,7 +27,7 @@ RED, BLUE = "#c0392b", "#2e6fb7"
 def draw_paths(
     model: Classifier, images: ImageSet, winners: list[list[list[int]]], file: Path
 ) -> None:
-    """A row for each class: an image, conv1's filters, and the map of every path (i,j) of it.
+    """Draw, for each class, an image, conv1's filters, and the map of every path (i,j).
 
     Framed red and blue: the two paths that win most often for the class.
     """
@@ -61,7 +61,7 @@ def draw_paths(
 
 
 def _maps(model: Classifier, images: ImageSet, chosen: int) -> tuple[Tensor, Tensor]:
-    """What the second convolution sees (I,h,w), and what each path adds to it (I,J,h',w')."""
+    """Return the second convolution's input (I,h,w), and what each path adds to it (I,J,h',w')."""
     second = _conv(model, "net.stage2.0")
     with torch.no_grad():
         x = model.preprocess(images.floats(torch.tensor([chosen])))
@@ -120,7 +120,7 @@ class TrainNet(StudyJob):
     kind = Trained
 
     def run(self) -> Json:
-        """Adam, batches of 100, as published; the rate falls to 0 over the epochs."""
+        """Train with Adam, batches of 100, as published; the rate falls to 0 over the epochs."""
         splits = data.load(self.data)
         net = resolve_net(f"cnn3?filters={self.filters}", splits, seed=self.seed)
         config = training.TrainConfig(
@@ -155,7 +155,9 @@ class CountPaths(StudyJob):
     kind = Paths
 
     def run(self) -> Json:
-        """Counts of winning and of second paths (K,I,J), and by how much P misses the score."""
+        """Return counts of winning and of second paths (K,I,J), and by how much P misses
+        the score.
+        """
         model, splits = models.load(Path(self.path)).eval(), data.load(self.data)
         winners, seconds, shares, missed = [], [], [], 0.0
         for number in range(splits.train.num_classes):
@@ -177,7 +179,7 @@ class CountPaths(StudyJob):
 
 
 def of_class(images: ImageSet, number: int, count: int) -> ImageSet:
-    """The first `count` images of a class; all where there are fewer."""
+    """Return the first `count` images of a class; all where there are fewer."""
     return images.subset(torch.nonzero(images.labels == number).squeeze(1)[:count])
 
 
@@ -193,7 +195,7 @@ def _paths(model: Classifier, images: ImageSet, target: int) -> tuple[Tensor, fl
 
 
 def _counts(values: Tensor, place: int) -> Tensor:
-    """How often each pair of filters is in this place: int64 (I,J) of values (N,I,J)."""
+    """Return how often each pair of filters is in this place: int64 (I,J) of values (N,I,J)."""
     order = torch.sort(values.flatten(1), dim=1, descending=True, stable=True).indices
     return torch.bincount(order[:, place], minlength=values[0].numel()).view(values.shape[1:])
 
@@ -209,7 +211,7 @@ DEVIATIONS = (
 
 
 def trainings_of(plan: Plan, filters: int) -> list[TrainNet]:
-    """Trainings with so many filters a layer, one a seed, each with a file of its own."""
+    """Return trainings with so many filters a layer, one a seed, each with a file of its own."""
     data, seeds = ("digits", 1) if plan.smoke else ("mnist", SEEDS)
     return [
         TrainNet(

@@ -27,7 +27,7 @@ SWEEP, PATHS = "filter-count", "filter-paths"
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
-    """Nets with 1 to 4 filters a layer, three trainings each; then paths with 3."""
+    """Return nets with 1 to 4 filters a layer, three trainings each; then paths with 3."""
     filters = (CHOSEN,) if plan.smoke else FILTERS
     trainings = [each for count in filters for each in trainings_of(plan, count)]
     per_class = 20 if plan.smoke else 1000
@@ -40,7 +40,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 
 def render(summary: Summary) -> str:
-    """The sweep and the counts of paths, in Markdown."""
+    """Return the sweep and the counts of paths, in Markdown."""
     parts = [
         "# Filter contribution",
         "`cnn3`: conv 5×5, pool, conv 3×3, pool, one affine layer, the same number of filters in "
@@ -65,7 +65,7 @@ def _sweep(trainings: Mapping[str, Seeds]) -> str:
 
 
 def ranked(found: Paths) -> list[list[tuple[int, int]]]:
-    """For each class its pairs (i,j), counted from 1, those that win most often first."""
+    """Return, for each class, its pairs (i,j) from 1, the most frequent winners first."""
     order = []
     for counts in found.winners:
         pairs = [(-n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row)]
@@ -74,8 +74,9 @@ def ranked(found: Paths) -> list[list[tuple[int, int]]]:
 
 
 def places(found: Paths) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """For each class the pair that wins most often, and of the others the one that comes second
-    most often."""
+    """Return, for each class, the most frequent winner and the most frequent second of the
+    others.
+    """
     chosen = []
     for order, counts in zip(ranked(found), found.seconds, strict=True):
         rest = [(-counts[i - 1][j - 1], (i, j)) for i, j in order[1:]]
@@ -99,7 +100,7 @@ def _paths(seed: str, found: Paths) -> str:
 
 
 def claims(summary: Summary) -> list[Claim]:
-    """The publication's claims; each must hold in every training.
+    """Return the publication's claims; each must hold in every training.
 
     "Differ" as in the publication: the set of the two paths that win most often is another for
     every class. "Biased": in every class the first path wins more than a third of the images, where

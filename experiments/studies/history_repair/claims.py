@@ -30,7 +30,7 @@ FACTOR, LEAST, BOUND = 10, 0.01, 0.02
 
 
 def claims(summary: Summary) -> list[Claim]:
-    """All claims of which any score is there."""
+    """Return all claims of which any score is there."""
     models: Models = summary.models
     paper = {name: of for name, of in models.items() if name in MODELS}
     return [
@@ -43,7 +43,7 @@ def claims(summary: Summary) -> list[Claim]:
 
 
 def _against_arachne(models: Models) -> Iterator[Claim]:
-    """RQ1: "BR at most a tenth of Arachne's, accuracy not lower, 1 to 10 % of the failures"."""
+    """Yield RQ1: BR at most a tenth of Arachne's, accuracy not lower, 1 to 10 % of failures."""
     for name, folds in models.items():
         history, arachne = _cell(folds, "history"), _cell(folds, "arachne")
         if history is None or arachne is None:
@@ -72,7 +72,7 @@ def _against_arachne(models: Models) -> Iterator[Claim]:
 
 
 def _impacts(models: Models) -> Iterator[Claim]:
-    """RQ2: with the backward impact alone BR is highest; no variant is best everywhere."""
+    """Yield RQ2: with the backward impact alone BR is highest; no variant is best everywhere."""
     yield from _extremes(
         models,
         2,
@@ -94,7 +94,7 @@ def _impacts(models: Models) -> Iterator[Claim]:
 
 
 def _data(models: Models) -> Iterator[Claim]:
-    """RQ3: all data together break least but on one model; without the difference RR is highest."""
+    """Yield RQ3: all data break least but on one model; without the difference RR is highest."""
     rows = ("history", "deg - imp", "deg & diff")
     least = _winners(models, rows, "br", min)
     if least:
@@ -114,7 +114,7 @@ def _data(models: Models) -> Iterator[Claim]:
 
 
 def _layers(models: Models) -> Iterator[Claim]:
-    """RQ4: both layers have the best ACC; the last has more RR and BR than the one before."""
+    """Yield RQ4: both layers have the best ACC; the last has more RR and BR than the other."""
     yield from _extremes(
         models,
         4,
@@ -135,7 +135,7 @@ def _layers(models: Models) -> Iterator[Claim]:
 def _extremes(
     models: Models, number: int, rows: Sequence[str], what: str, rule: tuple[Score, Any, str]
 ) -> Iterator[Claim]:
-    """One claim over all models: which of `rows` has the largest or smallest mean of a score."""
+    """Yield a claim over all models: which of `rows` has the extreme mean of a score."""
     score, extreme, expected = rule
     found = _winners(models, rows, score, extreme)
     if not found:
@@ -156,7 +156,7 @@ def _extremes(
 
 
 def _alone(rows: Sequence[str], expected: str) -> bool | None:
-    """Whether `expected` is the extreme one; None where it shares that with another row."""
+    """Return whether `expected` is the extreme one; None where it shares that with another row."""
     if expected not in rows:
         return False
     return True if len(rows) == 1 else None
@@ -165,7 +165,7 @@ def _alone(rows: Sequence[str], expected: str) -> bool | None:
 def _winners(
     models: Models, rows: Sequence[str], score: Score, extreme: Any
 ) -> dict[str, tuple[str, ...]]:
-    """By model the rows with the extreme mean; models that lack a row are left out."""
+    """Return, by model, the rows with the extreme mean; models that lack a row are left out."""
     found = {}
     for name, folds in models.items():
         cells = {row: _cell(folds, row) for row in rows}
@@ -177,7 +177,7 @@ def _winners(
 
 
 def _folds(models: Models) -> Iterator[Claim]:
-    """RQ5, on the half that was not repaired on: BR at most 2 %, RR at least 1 %, in every case."""
+    """Yield RQ5: on the other half BR is at most 2 % and RR at least 1 %, in every case."""
     across = [(pair, *pair.split(" -> ")) for pair in FOLDS]
     cases = [
         (name, pair, folds.get(fold, {}).get("history"))
@@ -232,7 +232,7 @@ def _published(model: str, rows: Sequence[str], place: int) -> str:
 
 
 def _course(model: str) -> str:
-    """The published accuracy before and after."""
+    """Return the published accuracy before and after."""
     if model not in MODELS:
         return NOT_GIVEN
     return f"{BEFORE[model]:g} % → {PUBLISHED_ROWS['history'][MODELS.index(model)][0]:g} %"

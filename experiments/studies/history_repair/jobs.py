@@ -99,7 +99,7 @@ class RepairCell(StudyJob):
 
 
 def folded(splits: Splits, fold: str, seed: int) -> tuple[ImageSet, ImageSet]:
-    """The images to repair on and those held out."""
+    """Return the images to repair on and those held out."""
     if fold == "all":
         return splits.test, splits.val
     halves = data.stratified_split(splits.test.labels, 0.5, derive_seed("folds", seed))

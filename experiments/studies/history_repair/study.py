@@ -46,7 +46,7 @@ FOLD_RUNS, PAPER_RUNS = 3, 10
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
-    """Trainings first, then every cell."""
+    """Return trainings first, then every cell."""
     trainings: list[Piece] = []
     cells: list[Piece] = []
     for name, of in SUBJECTS[plan.scale].items():
@@ -73,7 +73,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 
 def _cells(plan: Plan, *, folds: bool) -> list[tuple[str, str, int]]:
-    """Rows, folds and runs of every cell of a model."""
+    """Return rows, folds and runs of every cell of a model."""
     rows = {**ROWS, **BEYOND}
     if plan.smoke:
         return [
@@ -88,7 +88,7 @@ def _cells(plan: Plan, *, folds: bool) -> list[tuple[str, str, int]]:
 
 
 def summarise(results: Results) -> Json:
-    """All cells: model → fold → row → figures of every run."""
+    """Return all cells: model → fold → row → figures of every run."""
     # In the publication's order, whatever order the ledger has.
     models: dict[str, Any] = {
         name: {} for name in MODELS if any(each.startswith(f"{name}/") for each in results)
@@ -104,7 +104,9 @@ def summarise(results: Results) -> Json:
 
 
 def _rows(*rows: str, folds: tuple[str, ...] = ("all",)) -> Callable[[str], bool]:
-    """Whether a result is a training of the publication's net, or one of these rows of it."""
+    """Return whether a result is a training of the publication's net, or one of these rows
+    of it.
+    """
 
     def needs(identity: str) -> bool:
         if "vgg16" in identity:
@@ -117,7 +119,7 @@ def _rows(*rows: str, folds: tuple[str, ...] = ("all",)) -> Callable[[str], bool
 
 
 def _swarm(identity: str) -> bool:
-    """Trainings, and rows that differ in the swarm's design, on every net."""
+    """Return trainings, and rows that differ in the swarm's design, on every net."""
     row = identity.split("/")[-1]
     varied = row in BEYOND and BEYOND[row].swarm is not None
     return identity.startswith("train/") or varied or identity.endswith("all/history")

@@ -122,7 +122,7 @@ class Row:
     runs: int = 3
 
     def settings(self, runs: int | None = None, seed: int = 0) -> Method:
-        """The method as this row wants it."""
+        """Return the method with this row's settings."""
         base = METHODS[self.method]
         config = replace(base.config, **self.changes, runs=runs or self.runs, seed=seed)
         return Method(config, self.swarm or base.swarm)
@@ -171,7 +171,7 @@ SCORES: tuple[Score, ...] = ("acc_after", "rr", "br")
 
 
 def render(summary: Summary) -> str:
-    """Everything that there is of: the models, Tables 3 to 7, what lies beyond."""
+    """Return everything that there is of: the models, Tables 3 to 7, what lies beyond."""
     models: Models = summary.models
     parts = [
         "# Repair by training history",
@@ -233,12 +233,12 @@ def _table(models: Models, rows: Iterable[str], where: Part, *, published: bool 
 
 
 def _whole(folds: Mapping[str, Mapping[str, Cell]]) -> Mapping[str, Cell]:
-    """The rows repaired on all test images: a single item of the paper may have none."""
+    """Return the rows repaired on all test images: a single item of the paper may have none."""
     return folds.get("all", {})
 
 
 def _theirs(models: Models, figures: Sequence[Sequence[float]]) -> list[str]:
-    """The published line, where any model has one."""
+    """Return the published line, where any model has one."""
     if not set(models) & set(MODELS):
         return []
     cells = [
@@ -248,7 +248,7 @@ def _theirs(models: Models, figures: Sequence[Sequence[float]]) -> list[str]:
 
 
 def _present(models: Models, rows: Iterable[str]) -> list[str]:
-    """The rows that any model has: a rehearsal has few."""
+    """Return the rows that any model has: a rehearsal has few."""
     return [row for row in rows if any(row in _whole(folds) for folds in models.values())]
 
 
@@ -306,13 +306,16 @@ def _triple(figures: Sequence[float]) -> str:
 
 
 def mean_of(cell: Cell, score: Score, where: Part = "repaired") -> float:
-    """The mean over a cell's runs, a fraction; NaN, which no claim holds of, without any."""
+    """Return the mean over a cell's runs, a fraction.
+
+    NaN, for which no claim holds, without any.
+    """
     values = _values(cell, score, where)
     return float(statistics.mean(values)) if values else math.nan
 
 
 def _values(cell: Cell, score: Score, where: Part) -> list[float]:
-    """A score of every run that has one."""
+    """Return a score of every run that has one."""
     runs = [run.repaired if where == "repaired" else run.held_out for run in cell.runs]
     values: list[float | None] = [getattr(run, score) for run in runs if run is not None]
     return [value for value in values if value is not None]
@@ -351,6 +354,6 @@ def _where_reached(rows: Mapping[str, Cell], row: str) -> str:
 
 
 def reaches(cell: Cell, history: Cell, arachne: Cell, where: Part) -> bool:
-    """Whether a method repairs as much as Arachne and breaks no more than history, in the mean."""
+    """Return whether a method repairs as much as Arachne and breaks no more than history."""
     repairs = mean_of(cell, "rr", where) >= mean_of(arachne, "rr", where)
     return repairs and mean_of(cell, "br", where) <= mean_of(history, "br", where)

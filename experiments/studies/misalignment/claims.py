@@ -26,7 +26,7 @@ NOTHING = "no image is classified correctly by every net"
 
 
 def claims(summary: Summary) -> list[Claim]:
-    """Claims for every reference, then for all together."""
+    """Return claims for every reference, then for all together."""
     evolutions, attention = summary.evolutions, summary.attention
     return [
         *_gaps(evolutions),
@@ -130,7 +130,9 @@ def accuracy_gained(nets: Nets) -> Mean:
 
 
 def transfer_figure(evolutions: Mapping[str, Evolution]) -> str:
-    """T(R→net) with 95 % intervals over clean accuracy, R's own accuracy dotted; SVG."""
+    """Return an SVG of T(R→net) with 95 % intervals over clean accuracy, R's own accuracy
+    dotted.
+    """
     from matplotlib.figure import Figure
 
     with house_style():

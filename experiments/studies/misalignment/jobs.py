@@ -35,7 +35,7 @@ class CompareAttention(StudyJob):
     kind = Attention
 
     def run(self) -> Json:
-        """By map and net: Spearman's correlation with R's map, and that less R2's, over images."""
+        """Return, by map and net, Spearman's correlation with R's map, and the same minus R2's."""
         folder = Path(self.path) / "nets"
         nets = {name: models.load(folder / f"{file}.safetensors") for name, file in NETS.items()}
         test = data.load(self.data).test
@@ -58,7 +58,7 @@ class CompareAttention(StudyJob):
 
 
 def _nothing(names: list[str]) -> dict[str, Any]:
-    """What there is to say without any image."""
+    """Return the result without any image."""
     none = _summed(torch.empty(0))
     return {
         "n": 0,
@@ -67,7 +67,7 @@ def _nothing(names: list[str]) -> dict[str, Any]:
 
 
 def _shared(nets: list[Classifier], images: ImageSet) -> Tensor:
-    """Where the images are that all nets get right, int64 (n,)."""
+    """Return the indices, int64 (n,), of the images that all nets get right."""
     right = torch.ones(len(images), dtype=torch.bool)
     for net in nets:
         right &= predict(net, images.images).argmax(dim=1) == images.labels
@@ -75,7 +75,9 @@ def _shared(nets: list[Classifier], images: ImageSet) -> Tensor:
 
 
 def _maps(net: Classifier, images: ImageSet) -> dict[str, Tensor]:
-    """Magnitudes (N,H,W) of the input gradient, and the last stage's Grad-CAM at that size."""
+    """Return magnitudes (N,H,W) of the input gradient, and the last stage's Grad-CAM at
+    that size.
+    """
     gradients = input_gradients(net, images).abs().sum(dim=1)
     cams = []
     for rows in data.batches(len(images), 250):
@@ -87,7 +89,7 @@ def _maps(net: Classifier, images: ImageSet) -> dict[str, Tensor]:
 
 
 def _ranks(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's correlation (N,) of maps (N,H,W), image by image; NaN for constant maps."""
+    """Return Spearman's correlation (N,) of maps (N,H,W), image by image; NaN for constant maps."""
     found = [explain.spearman(a[None], b[None]) for a, b in zip(first, second, strict=True)]
     return torch.tensor([each.mean if each.values else torch.nan for each in found])
 

@@ -110,7 +110,7 @@ def check(summary: Summary, where: str) -> None:
 
 
 def check_evolution(found: Evolution | Kept, where: str) -> None:
-    """The same for one run of `evolve`."""
+    """Raise `RunError` where a rate or a gap of one run of `evolve` has no interval around it."""
     gap = found.gap
     if gap.value is not None and (gap.low is None or gap.p_value is None):
         raise RunError(f"{where}.gap: points without an interval and a p-value")

@@ -69,7 +69,7 @@ LOOKED_AT = {"smoke": 20, "small": 500, "paper": 2000}
 
 
 def commands(plan: Plan) -> Sequence[CommandRun]:
-    """An evolution away from each reference."""
+    """Return an evolution away from each reference."""
     settings = tuple(f"{COMMON} {SETTINGS[plan.scale]}".split())
     return [
         CommandRun(
@@ -84,7 +84,7 @@ def commands(plan: Plan) -> Sequence[CommandRun]:
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
-    """A look at the nets of every evolution."""
+    """Return a look at the nets of every evolution."""
     source = "digits" if plan.smoke else "cifar10"
     return [
         [
@@ -97,7 +97,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 
 def summarise(results: Results) -> Json:
-    """`evolutions.NAME`, the summary of each run less what it says of trials; `attention.NAME`."""
+    """Return the parts of each evolution's summary that are read, and the comparisons of maps."""
     kept = ["nets", "gap", "search_gap", "common_images", "test_images", "data", "data_digest"]
     kept += ["trials", "outcomes", "selection", "failed_finalists", "seconds"]
     evolutions = {
@@ -112,7 +112,7 @@ def summarise(results: Results) -> Json:
 
 
 def render(summary: Summary) -> str:
-    """The nets of every evolution, and where they look, in Markdown."""
+    """Return the nets of every evolution, and where they look, in Markdown."""
     parts = [
         "# Low transferability by evolving architectures with misaligned gradients",
         "T(R→net): share misled by R's adversarials of the images that every net compared gets "
@@ -168,7 +168,7 @@ def _looks(attention: Mapping[str, Attention]) -> str:
 
 
 def figures(summary: Summary) -> Iterator[tuple[str, str]]:
-    """Transfer against accuracy, where there is an evolution."""
+    """Yield transfer against accuracy, where there is an evolution."""
     if summary.evolutions:
         yield "transfer.svg", transfer_figure(summary.evolutions)
 

@@ -31,7 +31,7 @@ class CoverRegions(StudyJob):
     kind = Regions
 
     def run(self) -> Json:
-        """Share of images that any region flips, by class; regions covered greedily to a flip."""
+        """Return the share of images that any region flips, by class, and regions to a flip."""
         model, splits = models.load(Path(self.path)).eval(), data.load(self.data)
         flips: list[float | None] = []
         covered: list[list[int]] = []
@@ -69,7 +69,7 @@ class CoverRegions(StudyJob):
 
 
 def draw_regions(rates: Tensor, splits: Splits, file: Path) -> None:
-    """For each class (K,rows,columns) how often covering a region flips the answer."""
+    """Draw, for each class (K,rows,columns), how often covering a region flips the prediction."""
     from matplotlib.figure import Figure
 
     with house_style():

@@ -22,7 +22,7 @@ ITEM = "occlusion-regions"
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
-    """The net of three filters, three trainings; then regions."""
+    """Return the net of three filters, three trainings; then regions."""
     trainings = trainings_of(plan, CHOSEN)
     tested, greedy = (5, 1) if plan.smoke else (100, 20)
     return [
@@ -35,7 +35,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 
 def render(summary: Summary) -> str:
-    """How often a region flips the answer, in Markdown."""
+    """Return how often a region flips the answer, in Markdown."""
     parts = [
         "# Important regions",
         f"Of the test images that the net gets right: the mean over classes of the share that some "
@@ -60,12 +60,12 @@ def _regions(found: Mapping[str, Regions]) -> str:
 
 
 def _flipped(each: Regions) -> float:
-    """The mean over classes, those with an image that the net gets right."""
+    """Return the mean over classes, those with an image that the net gets right."""
     return statistics.mean([float(share) for share in each.flipped_by_one if share is not None])
 
 
 def claims(summary: Summary) -> list[Claim]:
-    """What the text says without figures; its Figure 5 and what follows are missing in our copy.
+    """Decide the text's claims; its Figure 5 and what follows are missing in our copy.
 
     "Important regions exist" where in every training some image of every class flips by one region.
     """

@@ -15,7 +15,7 @@ STEADY, SURE = 0.9, 0.9
 
 
 def claims(summary: Summary) -> list[Claim]:
-    """On group A where the source names none."""
+    """Decide the claims, on group A where the source names none."""
     arms = summary.arms
     found = list(_errors(arms["augmented"]))
     for arm, of in arms.items():

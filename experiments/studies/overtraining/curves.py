@@ -41,7 +41,7 @@ DRAWINGS = {"training": TRAINING, "answers": ANSWERS, "likeness": LIKENESS}
 
 
 def figures(summary: Summary) -> Iterator[tuple[str, str]]:
-    """`training.svg`, `answers.svg` and `likeness.svg` of a summary, a column for each arm."""
+    """Yield `training.svg`, `answers.svg` and `likeness.svg`, a column for each arm."""
     for name, rows in DRAWINGS.items():
         yield f"{name}.svg", _drawn(summary.arms, rows, f"{name} over checkpoints")
 

@@ -39,7 +39,7 @@ def draw_strips(
     epochs: int,
     file: Path,
 ) -> None:
-    """A row for each image and kind of map, a column for each checkpoint; the reference marked."""
+    """Draw a row for each image and kind of map, a column for each checkpoint."""
     from matplotlib.figure import Figure
 
     rows, columns = len(images) * len(SHOWN), 1 + len(maps)
@@ -85,19 +85,21 @@ class Setting:
     device: str = "cpu"
 
     def file(self, segment: int) -> Path:
-        """The model after this segment, counted from 1."""
+        """Return the model after this segment, counted from 1."""
         return Path(self.path) / f"{self.arm}_{segment:04}.safetensors"
 
     def load(self, segment: int) -> Classifier:
-        """The model after this segment, on its device, in evaluation mode."""
+        """Return the model after this segment, on its device, in evaluation mode."""
         return models.load(self.file(segment)).to(resolve_device(self.device)).eval()
 
     def choice(self) -> Path:
-        """The file of the reference segment and the images that are looked at."""
+        """Return the file of the reference segment and the images that are looked at."""
         return Path(self.path) / f"{self.arm}_choice.json"
 
     def chosen(self, count: int) -> Chosen:
-        """What that file holds; raises `RunError` where it is not of `count` test images."""
+        """Return the content of that file; raises `RunError` unless it is of `count` test
+        images.
+        """
         path = self.choice()
         found = check_kind(
             read_json(path, error=RunError, follow=False), Chosen, str(path), error=RunError
@@ -108,7 +110,7 @@ class Setting:
         return found
 
     def splits(self) -> Splits:
-        """The data, its training part cut to `count` images, classes kept even."""
+        """Return the data, its training part cut to `count` images, classes kept even."""
         splits = data.load(self.data)
         if self.count >= len(splits.train):
             return splits
@@ -126,7 +128,7 @@ class Segment(StudyJob):
     kind = Trained
 
     def run(self) -> Json:
-        """Losses and errors on training, validation and test images, and the last layer's norm."""
+        """Return losses and errors on all three parts of the data, and the last layer's norm."""
         of, splits = self.setting, self.setting.splits()
         if self.number == 1:
             net = resolve_net(of.model, splits, seed=of.seed)
@@ -164,7 +166,7 @@ class Choose(StudyJob):
     kind = Choice
 
     def run(self) -> Json:
-        """The reference and the indices of test images by group; also written to a file."""
+        """Return the reference and the indices of test images by group; also written to a file."""
         of, splits = self.setting, self.setting.splits()
         losses = [
             _loss_and_error(of.load(number), splits.val)["loss"]
@@ -188,7 +190,9 @@ class Look(StudyJob):
     kind = dict[str, Seen]
 
     def run(self) -> Json:
-        """By group: likeness of every kind of map, entropy and the probability of the class."""
+        """Return, by group, the likeness of every kind of map, entropy and the class's
+        probability.
+        """
         of, splits = self.setting, self.setting.splits()
         choice = of.chosen(len(splits.test))
         now, then = of.load(self.number), of.load(choice.reference)
@@ -219,7 +223,7 @@ class Strips(StudyJob):
     kind = Shown
 
     def run(self) -> Json:
-        """Draws one strip for saliency and Grad-CAM of one image of each group."""
+        """Draw a strip for each kind of map of one image of each group; return its checkpoints."""
         of, splits = self.setting, self.setting.splits()
         choice = of.chosen(len(splits.test))
         chosen = [indices[0] for indices in choice.groups.values() if indices]
@@ -233,7 +237,7 @@ class Strips(StudyJob):
 
 
 def choose_images(model: Classifier, images: ImageSet, each: int, few: int) -> dict[str, list[int]]:
-    """Indices of A, B and C: see `Choose`. Sureness is the highest probability."""
+    """Return indices of A, B and C: see `Choose`. Sureness is the highest probability."""
     said = predict(model, images.images).softmax(dim=1)
     sure, answer = said.max(dim=1)
     right = answer == images.labels
@@ -248,8 +252,10 @@ def choose_images(model: Classifier, images: ImageSet, each: int, few: int) -> d
 
 
 def heat_maps(model: Classifier, images: ImageSet) -> dict[str, Tensor]:
-    """Maps (N,H,W) of the true class by every method; Grad-CAM of the last stage, enlarged, and as
-    "gradcam, native" at the size it has."""
+    """Return maps (N,H,W) of the true class by every method.
+
+    Grad-CAM of the last stage is enlarged, and there as "gradcam, native" at its own size.
+    """
     x = images.floats().to(device_of(model))
     with explain.trace(model, x, images.labels) as trace:
         cams = explain.gradcam(trace)
@@ -268,7 +274,7 @@ def heat_maps(model: Classifier, images: ImageSet) -> dict[str, Tensor]:
 
 
 def likeness(now: Tensor, then: Tensor) -> dict[str, Any]:
-    """Spearman and SSIM of maps with those of the reference; constant maps counted."""
+    """Return Spearman and SSIM of maps with those of the reference; constant maps counted."""
     window = min(WINDOW, 2 * ((min(now.shape[-2:]) - 1) // 2) + 1)
     ranks = explain.spearman(now, then)
     # Maps of fewer than 3 x 3 have no structure.
@@ -283,7 +289,7 @@ def likeness(now: Tensor, then: Tensor) -> dict[str, Any]:
 
 
 def _most(values: Tensor, mask: Tensor, count: int) -> list[int]:
-    """Indices of the `count` largest values where `mask` is True, ties by index."""
+    """Return indices of the `count` largest values where `mask` is True, ties by index."""
     among = torch.nonzero(mask).squeeze(1)
     order = torch.sort(values[among], descending=True, stable=True).indices
     found: list[int] = among[order[:count]].tolist()
@@ -304,7 +310,7 @@ def _last_layer(net: Classifier) -> nn.Linear:
 
 
 def _spaced(segments: int, columns: int, reference: int) -> list[int]:
-    """About `columns` segments, evenly spread, the reference among them."""
+    """Return about `columns` segments, evenly spread, the reference among them."""
     count = min(columns, segments)
     even = {1 + round(place * (segments - 1) / max(count - 1, 1)) for place in range(count)}
     return sorted(even | {reference})

@@ -23,7 +23,7 @@ REHEARSAL = {"model": "vgg3?width=4", "data": "digits", "count": 200, "lr": 0.05
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
-    """Segment by segment, both arms at once; then the choice of images; then every checkpoint."""
+    """Return segments of both arms, then the choice of images, then every checkpoint."""
     chosen = {"smoke": REHEARSAL, "small": SMALL, "paper": PUBLISHED}[plan.scale]
     segments, epochs = LENGTHS[plan.scale]
     settings = {
@@ -59,7 +59,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 
 def summarise(results: Results) -> Json:
-    """By arm: what was trained, chosen and seen, segment by segment.
+    """Return, by arm, the trainings, choices and maps of every segment.
 
     Figures have six digits here, all of them in the ledger; `windows` are SSIM's, in pixels, which
     the checkpoints share.
@@ -81,7 +81,7 @@ def summarise(results: Results) -> Json:
 
 
 def _rounded(value: Any) -> Any:
-    """A copy with floats of six significant digits."""
+    """Return a copy with floats of six significant digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, Mapping):
@@ -90,7 +90,7 @@ def _rounded(value: Any) -> Any:
 
 
 def render(summary: Summary) -> str:
-    """Errors and losses, likeness of the maps at the end, in Markdown."""
+    """Return errors and losses, likeness of the maps at the end, in Markdown."""
     arms = summary.arms
     parts = [
         "# Heat maps under over-training",

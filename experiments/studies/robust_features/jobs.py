@@ -34,7 +34,7 @@ CUTOFF = 0.125  # cycles a pixel: a quarter of the highest frequency there is
 
 
 def low_frequency_share(gradients: Tensor, cutoff: float = CUTOFF) -> Tensor:
-    """The share (N,) of the energy of gradients (N,C,H,W) at radial frequencies up to `cutoff`.
+    """Return the share (N,) of gradients' energy at radial frequencies up to `cutoff`.
 
     `cutoff` is in cycles a pixel. White noise has the share of frequencies there are, about
     pi·cutoff². NaN where the gradient is zero.
@@ -47,7 +47,7 @@ def low_frequency_share(gradients: Tensor, cutoff: float = CUTOFF) -> Tensor:
 
 
 def image_alignment(gradients: Tensor, images: Tensor) -> Tensor:
-    """|cos| (N,) between gradients (N,C,H,W) and the images less each channel's mean.
+    """Return |cos| (N,) between gradients (N,C,H,W) and the images minus each channel's mean.
 
     After Etmann, Lunz, Maass and Schönlieb 2019, without the scale. NaN where either is zero.
     """
@@ -99,7 +99,7 @@ ROLES = {
 
 
 def evolved() -> Blueprint:
-    """The evolved architecture."""
+    """Return the evolved architecture."""
     return Blueprint.from_dict(EVOLVED)
 
 
@@ -111,14 +111,17 @@ def draw_nets(
     gradients: Mapping[str, Tensor],
     maps: Mapping[str, Mapping[str, Tensor]],
 ) -> Iterator[tuple[str, bytes]]:
-    """Names and PNGs: "gradients", and one for each kind of map."""
+    """Yield names and PNGs: "gradients", and one for each kind of map."""
     yield "gradients", _drawn(images, {role: _colours(each) for role, each in gradients.items()})
     for kind in next(iter(maps.values())):
         yield kind, _drawn(images, {role: _signed(each[kind]) for role, each in maps.items()})
 
 
 def _colours(gradients: Tensor) -> list[tuple[np.ndarray, dict[str, Any]]]:
-    """Each gradient around grey, cut at three standard deviations, as Tsipras et al. 2019."""
+    """Return each gradient around grey, cut at three standard deviations, as Tsipras et al.
+
+    2019.
+    """
     size = gradients.flatten(1).std(dim=1).view(-1, 1, 1, 1).clamp_min(1e-30)
     laid = (0.5 + gradients / size / (2 * SPREAD)).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     grey = {"cmap": "gray", "vmin": 0, "vmax": 1}
@@ -173,7 +176,7 @@ class Setting:
     seed: int
 
     def file(self, role: str) -> Path:
-        """The trained net of this role."""
+        """Return the trained net of this role."""
         return Path(self.path) / f"{role}-{self.seed}.safetensors"
 
 
@@ -187,7 +190,7 @@ class TrainRole(StudyJob):
     kind = Trained
 
     def run(self) -> Json:
-        """SGD 0.05 with momentum, cosine to 0, batches of 128, flipped images."""
+        """Train by SGD 0.05 with momentum, cosine to 0, batches of 128, flipped images."""
         of, role, splits = self.setting, ROLES[self.role], data.load(self.setting.data)
         weights = derive_seed("features", of.seed, role.evolved, role.start)
         net = _fresh(of.model, role, splits, weights)
@@ -223,7 +226,7 @@ class Compare(StudyJob):
     kind = Compared
 
     def run(self) -> Json:
-        """By net and by pair of nets: see `_alone` and `_together`."""
+        """Return values by net and by pair of nets: see `_alone` and `_together`."""
         of, splits = self.setting, data.load(self.setting.data)
         nets = {role: models.load(of.file(role)).eval() for role in ROLES}
         judged = splits.test.subset(torch.arange(min(self.count, len(splits.test))))
@@ -283,7 +286,7 @@ def _fresh(model: str, role: Role, splits: Splits, seed: int) -> Classifier:
 
 
 def _robust(net: Classifier, images: ImageSet, seed: int) -> dict[str, float]:
-    """Accuracy on the images as they are, and under PGD of each radius."""
+    """Return accuracy on the images as they are, and under PGD of each radius."""
     right = predict(net, images.images).argmax(dim=1) == images.labels
     found = {"0": float(right.double().mean())}
     for radius in RADII:
@@ -300,7 +303,7 @@ def _shared(nets: dict[str, Classifier], images: ImageSet, count: int) -> ImageS
 
 
 def _maps(net: Classifier, images: ImageSet) -> dict[str, Tensor]:
-    """Of the true class: CAV at the pixels, and the last stage's Grad-CAM at the image's size."""
+    """Return, for the true class, CAV at the pixels and the last stage's Grad-CAM, enlarged."""
     cav, cams = [], []
     for rows in data.batches(len(images), 250):
         x = images.floats(rows)
@@ -312,7 +315,7 @@ def _maps(net: Classifier, images: ImageSet) -> dict[str, Tensor]:
 
 
 def _alone(gradients: Tensor, images: Tensor, edges: Tensor) -> dict[str, Tensor]:
-    """What a net's gradients of the loss look like, image by image; NaN where they are zero."""
+    """Return properties of a net's loss gradients, image by image; NaN where they are zero."""
     return {
         "low": low_frequency_share(gradients),
         "image": image_alignment(gradients, images),
@@ -322,13 +325,13 @@ def _alone(gradients: Tensor, images: Tensor, edges: Tensor) -> dict[str, Tensor
 
 
 def _ranks(maps: Tensor, edges: Tensor) -> Tensor:
-    """Spearman's correlation with the image's edges (N,), NaN for constant maps."""
+    """Return Spearman's correlation with the image's edges (N,), NaN for constant maps."""
     found = [explain.spearman(a[None], b[None]) for a, b in zip(maps, edges, strict=True)]
     return torch.tensor([each.mean if each.values else torch.nan for each in found])
 
 
 def _versus(alone: dict[str, dict[str, Tensor]], base: str) -> dict[str, dict[str, Any]]:
-    """By net and figure, the difference to `base` image by image."""
+    """Return, by net and property, the difference to `base`, image by image."""
     return {
         role: {name: _summed(values - alone[base][name]) for name, values in each.items()}
         for role, each in alone.items()
@@ -337,7 +340,7 @@ def _versus(alone: dict[str, dict[str, Tensor]], base: str) -> dict[str, dict[st
 
 
 def _together(a: Tensor, b: Tensor, first: dict[str, Tensor], second: dict[str, Tensor]) -> Any:
-    """Cosine of two nets' gradients, and how alike their maps are."""
+    """Return cosine of two nets' gradients, and how alike their maps are."""
     return {
         "cosine": _summed(alignment(a, b).cosine),
         **{name: similarity(first[name], second[name]) for name in first},
@@ -350,6 +353,6 @@ def _noise(like: Tensor, seed: int) -> Tensor:
 
 
 def _summed(values: Tensor) -> dict[str, Any]:
-    """Mean and interval over the images that have a value, and how many have none."""
+    """Return mean and interval over the images that have a value, and how many have none."""
     known = values[~values.isnan()]
     return {**mean_over_images(known.tolist()).to_json(), "without": len(values) - len(known)}

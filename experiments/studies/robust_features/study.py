@@ -40,7 +40,7 @@ APART = [role for role, each in ROLES.items() if each.against]
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
-    """R of every repetition, then all other nets, then a look at all."""
+    """Return R of every repetition, then all other nets, then their comparison."""
     chosen, count = SETTINGS[plan.scale]
     settings = [
         Setting(path=str(plan.folder), seed=plan.seed + number, **chosen)  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 
 def summarise(results: Results) -> Json:
-    """By repetition: how accurate every net is, and what was seen of all."""
+    """Return, by repetition, the accuracy of every net and the comparison of all."""
     repeats: dict[str, Any] = {}
     for name in sorted(results):
         kind, role, repeat = name.split("/")
@@ -72,7 +72,7 @@ def summarise(results: Results) -> Json:
 
 
 def render(summary: Summary) -> str:
-    """Every repetition's nets, their likeness to R, in Markdown."""
+    """Return every repetition's nets, their likeness to R, in Markdown."""
     repeats = summary.repeats
     parts = [
         "# Robust and non-robust features",
@@ -94,7 +94,7 @@ def render(summary: Summary) -> str:
 
 
 def claims(summary: Summary) -> list[Claim]:
-    """By a rule fixed beforehand: an interval over images clear of the bound, in every repetition.
+    """Decide by intervals over images that are clear of the bound in every repetition.
 
     Nothing can be told where fewer than two images are right in all nets.
     """

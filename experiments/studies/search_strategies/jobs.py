@@ -59,7 +59,7 @@ SMOKE = ("random", "halving", "inheritance")
 
 
 def common(seed: int, *, smoke: bool) -> EvolveConfig:
-    """R, space, data and budget of all searches of a seed."""
+    """Return R, space, data and budget of all searches of a seed."""
     if smoke:
         return EvolveConfig(
             reference="small",
@@ -96,13 +96,15 @@ def common(seed: int, *, smoke: bool) -> EvolveConfig:
 
 
 def config_of(search: str, base: EvolveConfig) -> EvolveConfig:
-    """The settings of one search; fewer epochs a trial make for as many more generations."""
+    """Return the settings of one search; fewer epochs a trial make for as many more generations."""
     own = replace(base, **SEARCHES[search])  # type: ignore[arg-type]
     return replace(own, generations=base.search_epochs // (own.population * own.epochs))
 
 
 def lowest_epochs(base: EvolveConfig) -> tuple[int, ...]:
-    """Every number of epochs for which some search wants to know how R's architecture does."""
+    """Return every number of epochs for which some search wants to know how R's
+    architecture does.
+    """
     found = [base.epochs]
     while found[-1] > 1:
         found.append(found[-1] // 2)
@@ -114,7 +116,7 @@ BASELINE = "baseline.json"
 
 
 def small_images(path: Path) -> str:
-    """CIFAR-10 at half its resolution, as a `--data` argument; written to `path` the first time."""
+    """Return CIFAR-10 at half its resolution as a `--data` argument, written to `path` once."""
     if not path.exists():
         splits = data.load("cifar10", seed=0)
         train = [splits.train, splits.val]
@@ -135,7 +137,7 @@ def _halved(images: ImageSet) -> Any:
 
 
 def prepare_place(path: Path, config: EvolveConfig, source: str) -> Workspace:
-    """A fresh run folder at `path`; what an earlier attempt left is removed."""
+    """Return a fresh run folder at `path`; what an earlier attempt left is removed."""
     shutil.rmtree(path, ignore_errors=True)
     options = {"data": source, "root": None, "download": False, "device": "cpu"}
     folder = RunFolder.create(path, verb="evolve", config=options | plain(config), command=[])
@@ -146,7 +148,7 @@ def prepare_place(path: Path, config: EvolveConfig, source: str) -> Workspace:
 
 
 def place_beside(prepared: Path, path: Path, config: EvolveConfig) -> Workspace:
-    """A run folder of its own for one search, with R and what was derived from it linked."""
+    """Return a run folder of its own for one search, with R and what was derived from it linked."""
     source = RunFolder.open(prepared).config["data"]
     space = prepare_place(path, config, str(source))
     for part in (space.net_path("R").parent, space.scratch):
@@ -155,7 +157,9 @@ def place_beside(prepared: Path, path: Path, config: EvolveConfig) -> Workspace:
 
 
 def baseline_of(prepared: Path, epochs: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Trials of R's architecture by `epochs`; raises `RunError` where their file lacks one."""
+    """Return trials of R's architecture by `epochs`; raises `RunError` where their file
+    lacks one.
+    """
     path = prepared / BASELINE
     told = read_json(path, error=RunError, follow=False)
     found = check_kind(told, dict[str, Baseline], str(path), error=RunError)
@@ -170,7 +174,7 @@ def judge_moments(
     baseline: Mapping[str, Mapping[str, Any]],
     space: Workspace,
 ) -> dict[str, list[dict[str, Any]]]:
-    """By share of the cost, the nets that the search would have named then, judged.
+    """Return, by share of the cost, the nets that the search would have named then, tested.
 
     `trials` are in the order of their endings. Named are the `JUDGED` best by constrained
     domination and crowding (NSGA-II's selection) among those tried longest. Each is trained from
@@ -201,7 +205,7 @@ def _best(
     config: EvolveConfig,
     baseline: Mapping[str, Mapping[str, Any]],
 ) -> list[Entry]:
-    """Of the trials of most epochs that there are, the best."""
+    """Return the best of the trials with the most epochs."""
     ended = [trial for trial in trials if trial.outcome == "Ok"]
     longest = max((_epochs(trial, config) for trial in ended), default=0)
     by_number = {t.payload["number"]: t for t in ended if _epochs(t, config) == longest}
@@ -224,7 +228,10 @@ def _epochs(trial: Entry, config: EvolveConfig) -> int:
 
 
 def _judged(genotype: Genotype, base: EvolveConfig, space: Workspace) -> dict[str, Any]:
-    """Accuracy and transfer from R on test of a net trained from scratch; None where it fails."""
+    """Return accuracy and transfer from R on test of a net trained from scratch.
+
+    None where it fails.
+    """
     key, name = genotype.key(), "judged"
     job = TrainNet(
         run_path=str(space.folder.path),
@@ -244,7 +251,7 @@ def _judged(genotype: Genotype, base: EvolveConfig, space: Workspace) -> dict[st
 
 
 def measured(net: models.Classifier, space: Workspace) -> dict[str, Any]:
-    """Accuracy, and the share of R's adversarials it gets wrong of what both get right, on test."""
+    """Return accuracy on test, and the share of R's adversarials that fool the net."""
     made, labels = space.adversarials("R", "test", flipped=False), space.splits.test.labels
     right = attacks.predict(net, space.splits.test.images).argmax(dim=1) == labels
     misled = attacks.predict(net, made.images).argmax(dim=1) != labels
@@ -267,7 +274,9 @@ class Prepare(StudyJob):
     kind = Reference
 
     def run(self) -> Json:
-        """R's architecture on validation by epochs, and retrained and judged as the others are."""
+        """Return R's architecture on validation by epochs, and retrained and tested as the
+        others.
+        """
         root = Path(self.path)
         source = "digits" if self.smoke else small_images(root / f"cifar10-{self.seed}.npz")
         config = common(self.seed, smoke=self.smoke)
@@ -303,7 +312,7 @@ class SearchAndJudge(StudyJob):
     kind = Spent
 
     def run(self) -> Json:
-        """What was spent, in trials and in operations; see `judge_moments` for the rest."""
+        """Return what was spent, in trials and in operations; see `judge_moments` for the rest."""
         base = common(self.seed, smoke=self.smoke)
         config = config_of(self.search, base)
         prepared = Path(self.path) / f"R-{self.seed}"

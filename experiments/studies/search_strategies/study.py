@@ -32,7 +32,7 @@ from robustkit.stats import Mean, mean_over_trainings
 
 
 def hypervolume(nets: Iterable[Mapping[str, Any]], accuracy: float) -> float:
-    """The area that judged nets dominate, in points of accuracy times the share not transferred.
+    """Return the area that tested nets dominate, in points of accuracy times share not fooled.
 
     From the corner where accuracy is `accuracy` (in [0,1]) and all adversarials transfer. Nets
     that failed, and those no better than the corner, add nothing.
@@ -57,7 +57,7 @@ LINES = ("-", "--", ":")
 
 
 def courses(searches: Mapping[str, Seeds]) -> str:
-    """Means over seeds as lines, the seeds as dots beside them."""
+    """Return means over seeds as lines, the seeds as dots beside them."""
     from matplotlib.figure import Figure
 
     with house_style():
@@ -96,7 +96,7 @@ RIVALS = ("random", "nsga2")
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
-    """R of every seed, then every search."""
+    """Return R of every seed, then every search."""
     seeds = range(plan.seed, plan.seed + (1 if plan.smoke else SEEDS))
     place = (str(plan.folder),)
     searches = SMOKE if plan.smoke else tuple(SEARCHES)
@@ -111,7 +111,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 
 def summarise(results: Results) -> Json:
-    """By search and seed the hypervolume at every moment, with what was spent for it."""
+    """Return, by search and seed, the hypervolume at every moment and what was spent for it."""
     found: dict[str, Any] = {}
     for name, own in results.items():
         search, seed = name.split("/")
@@ -133,7 +133,7 @@ def summarise(results: Results) -> Json:
 
 
 def gain(searches: Mapping[str, Seeds], search: str, rival: str) -> Mean:
-    """By how much a search ends above another, seed by seed."""
+    """Return the difference of two searches at the end, seed by seed."""
 
     def last(name: str, seed: str) -> float:
         return float(searches[name][seed].hypervolume[END])
@@ -144,7 +144,7 @@ def gain(searches: Mapping[str, Seeds], search: str, rival: str) -> Mean:
 
 
 def claims(summary: Summary) -> list[Claim]:
-    """By a rule fixed beforehand: an interval over seeds clear of 0, at the whole cost."""
+    """Decide by intervals over seeds clear of 0, at the whole cost."""
     searches = summary.searches
     gains = {
         (search, rival): gain(searches, search, rival)
@@ -165,7 +165,7 @@ def claims(summary: Summary) -> list[Claim]:
 
 
 def render(summary: Summary) -> str:
-    """Hypervolumes over cost, gains over both rivals, what was spent; in Markdown."""
+    """Return hypervolumes over cost, gains over both rivals, what was spent; in Markdown."""
     searches = summary.searches
     judged = [of.judged for of in summary.reference.values()]
     parts = [
@@ -216,7 +216,7 @@ def _points(mean: Mean, *, sign: bool = False, only_mean: bool = False) -> str:
 
 
 def figures(summary: Summary) -> Iterable[tuple[str, str]]:
-    """Hypervolume over cost."""
+    """Yield the hypervolume over cost."""
     yield "courses.svg", courses(summary.searches)
 
 

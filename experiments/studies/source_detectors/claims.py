@@ -23,7 +23,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def fitted(points: Points) -> tuple[float, int]:
-    """The threshold that predicts the signs of most gains, and how many it predicts.
+    """Return the threshold that predicts the signs of most gains, and how many it predicts.
 
     Tried is every place halfway, in ratio, between two neighbouring distances, and one below and
     one above all; of equally good ones the lowest is taken.
@@ -37,12 +37,15 @@ def fitted(points: Points) -> tuple[float, int]:
 
 
 def predicted(points: Points, threshold: float) -> int:
-    """Of how many points the threshold tells whether there is a gain."""
+    """Return for how many points the threshold predicts whether there is a gain."""
     return sum((ratio > threshold) == (gain > 0) for ratio, gain in points)
 
 
 def left_out(by_seed: Mapping[str, Points]) -> int | None:
-    """How many signs are predicted of each seed by the threshold of the others; None for one."""
+    """Return how many signs of each seed the threshold of the others predicts.
+
+    None for one seed.
+    """
     if len(by_seed) < 2:
         return None
     right = 0
@@ -53,7 +56,7 @@ def left_out(by_seed: Mapping[str, Points]) -> int | None:
 
 
 def correlated(points: Points) -> float:
-    """Spearman's correlation of distance and gain; NaN where either is constant."""
+    """Return Spearman's correlation of distance and gain; NaN where either is constant."""
     ratios, gains = zip(*points, strict=True)
     if len(set(ratios)) == 1 or len(set(gains)) == 1:
         return math.nan
@@ -65,21 +68,20 @@ TARGETS = ("fog", "watercolor", "comic", "clipart")
 
 
 def values(of: World, recipe: str, domain: str) -> dict[str, float]:
-    """AP50 by area of each seed."""
+    """Return AP50 by area of each seed."""
     if recipe not in of.recipes:
         return {}
     return {seed: scores.ap50_area for seed, scores in of.recipes[recipe].on(domain).items()}
 
 
 def gain(of: World, recipe: str, domain: str, base: str = "longer") -> Mean:
-    """What a recipe gains over `base` on a domain, seed by seed, with its interval."""
+    """Return the gain of a recipe over `base` on a domain, seed by seed."""
     own, plain = values(of, recipe, domain), values(of, base, domain)
     return mean_over_trainings([own[seed] - plain[seed] for seed in own if seed in plain])
 
 
 def gains_by_seed(worlds: Mapping[str, World]) -> dict[str, list[tuple[float, float]]]:
-    """By seed, of every world and target with both trainings: its distance, and what adversarial
-    training gains over `longer`."""
+    """Return, by seed, the distance and the gain over `longer` of every world and target."""
     found: dict[str, list[tuple[float, float]]] = {}
     for of in worlds.values():
         for target in TARGETS:
@@ -91,13 +93,13 @@ def gains_by_seed(worlds: Mapping[str, World]) -> dict[str, list[tuple[float, fl
 
 
 def ratio(of: World, target: str) -> float | None:
-    """The mean distance of a target over seeds, None without any."""
+    """Return the mean distance of a target over seeds, None without any."""
     ratios = [each[target].ratio for each in of.distances.values()]
     return sum(ratios) / len(ratios) if ratios else None
 
 
 def advised(of: World, target: str) -> bool:
-    """Whether the mean distance lies above the threshold that the run advised by."""
+    """Return whether the mean distance lies above the threshold that the run advised by."""
     distance = ratio(of, target)
     threshold = next(iter(of.distances.values()))[target].threshold
     return distance is not None and distance > threshold
@@ -110,7 +112,7 @@ REPORT = "report, section 4 (2)"
 
 
 def claims(summary: Summary) -> list[Claim]:
-    """On the published pair of domains where it was run, else on the rendered ones."""
+    """Decide the claims on the published pair of domains, else on the rendered ones."""
     if summary.pair is not None:
         return list(_published(summary.pair))
     return list(_rendered(summary.worlds))
@@ -198,7 +200,9 @@ def _distances(marked: World) -> Iterator[Claim]:
 
 
 def _published(pair: Pair) -> Iterator[Claim]:
-    """VOC to Clipart1k: a published gain is met where ours is one, and its interval reaches it."""
+    """Yield the claims on VOC to Clipart1k: a published gain is met where the interval
+    reaches it.
+    """
     recipes = pair.recipes
     plain = "longer" if "longer" in recipes else "source"
     for exhibit, recipe, points in (
@@ -218,12 +222,12 @@ def _published(pair: Pair) -> Iterator[Claim]:
 
 
 def above(gain: Mean) -> bool | None:
-    """Whether a gain's interval lies above 0."""
+    """Return whether a gain's interval lies above 0."""
     return clear_of(gain, 0.0)
 
 
 def reached(gain: Mean, published: float) -> bool | None:
-    """False where a gain, a fraction, lies below the published one; None where it may be none."""
+    """Return False where a gain lies below the published one; None where it may be none."""
     if gain.low is None or gain.high is None:
         return None
     if gain.high < published:
@@ -232,7 +236,7 @@ def reached(gain: Mean, published: float) -> bool | None:
 
 
 def no_gain(gain: Mean) -> bool | None:
-    """True where a gain of `SLIGHT` can be ruled out, False where there is a gain."""
+    """Return true where a gain of `SLIGHT` can be ruled out, False where there is a gain."""
     if gain.low is None or gain.high is None or gain.low <= 0 <= SLIGHT <= gain.high:
         return None
     return bool(gain.low <= 0)

@@ -38,16 +38,16 @@ class World:
     seed: int
 
     def data(self, style: str, part: str) -> DetectionSet:
-        """Rendered images, kept for the next job of this process."""
+        """Return rendered images, kept for the next job of this process."""
         query = f"texture={self.texture}&side={self.side}"
         return _rendered(f"shapes:{style}:{self.count}?{query}", part)
 
     def file(self, name: str, target: str, number: int) -> Path:
-        """The trained detector."""
+        """Return the trained detector."""
         return Path(self.path) / f"{self.name}-{name}-{target}-{number}.safetensors"
 
     def config(self, name: str, number: int) -> DetectionConfig:
-        """The settings of a training."""
+        """Return the settings of a training."""
         seed = derive_seed("domains", self.seed, self.name, number)
         base = DetectionConfig(steps=self.steps, eps=self.eps, mix=self.mix, seed=seed)
         return recipe(name, base)
@@ -68,7 +68,7 @@ class TrainOn(StudyJob):
     kind = TrainedOn
 
     def run(self) -> Json:
-        """By domain the four means and AP50 by class, and AP50 on the attacked source."""
+        """Return, by domain, the means and AP50 by class, and AP50 on the attacked source."""
         of, config = self.world, self.world.config(self.recipe, self.number)
         photo = of.data("photo", "train")
         other = None if self.target == "all" else of.data(self.target, "train")
@@ -106,7 +106,7 @@ class Distance(StudyJob):
     kind = Distances
 
     def run(self) -> Json:
-        """By target, `photo` itself among them, what `robustkit shift` says."""
+        """Return what `robustkit shift` measures of every target, and of `photo` itself."""
         of = self.world
         model = detectors.load(of.file("source", "all", self.number))
         source = shift.detector_features(model, of.data("photo", "test"))

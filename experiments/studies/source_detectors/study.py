@@ -52,7 +52,7 @@ PAPER = (
 
 
 def commands(plan: Plan) -> Sequence[CommandRun]:
-    """At the paper's scale its own pair of domains, from folders in VOC's layout."""
+    """Return, at the paper's scale, a run on its pair of domains, from folders in VOC's layout."""
     if plan.scale != "paper":
         return []
     root = Path(os.environ.get(ROOT_VARIABLE, "."))
@@ -69,7 +69,7 @@ def commands(plan: Plan) -> Sequence[CommandRun]:
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
-    """Sources of all worlds; then what starts from them, what is most asked for first."""
+    """Return sources of all worlds; then what starts from them, what is most asked for first."""
     if plan.scale == "paper":
         return []
     worlds = {name: _world(plan, name) for name in WORLDS}
@@ -94,7 +94,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 
 def _cells(targets: Sequence[str]) -> list[tuple[str, str, str]]:
-    """World, recipe and target of every training but the sources."""
+    """Return world, recipe and target of every training but the sources."""
     cells = [("texture", recipe, "all") for recipe in BLIND]
     cells += [("no texture", recipe, "all") for recipe in BLIND]
     cells += [
@@ -126,7 +126,7 @@ def _world(plan: Plan, name: str) -> World:
 
 
 def summarise(results: Results) -> Json:
-    """`worlds.NAME.recipes.RECIPE.DOMAIN` AP50 of every seed, and the distances."""
+    """Return AP50 of every seed by world, recipe and domain, and the distances."""
     if "adapt/voc-clipart" in results:
         return {"pair": dict(results["adapt/voc-clipart"])}
     worlds: dict[str, Any] = {}
@@ -146,7 +146,7 @@ def summarise(results: Results) -> Json:
 
 
 def render(summary: Summary) -> str:
-    """The precisions, the gains over as many plain steps, the distances and the claims."""
+    """Return the precisions, the gains over as many plain steps, the distances and the claims."""
     if summary.pair is not None:
         return "# Source detectors, VOC to Clipart1k\n\nTables: the report in `voc-clipart/`."
     worlds = summary.worlds
@@ -228,7 +228,9 @@ def _distances(of: SavedWorld) -> str:
 
 
 def figures(summary: Summary) -> Iterator[tuple[str, str]]:
-    """`gains.svg`: of every recipe on every target of the world with texture, seed by seed."""
+    """Yield `gains.svg`: of every recipe on every target of the world with texture, seed
+    by seed.
+    """
     if summary.pair is not None:
         return
     of = summary.worlds["texture"]
