@@ -1,7 +1,6 @@
-"""The top floor of the house: what a person launches.
+"""Everything that is launched to find something out.
 
-`cli` finds the verb and keeps the error contract, `options` and `launch` turn flags and YAML into
-settings and a run folder, `verbs` holds one module per verb, `reproduce` one entry per published
-result, `benchmarks` the timings. Everything below (`evolution`, `adaptation`, `robustkit`) may be
-imported from here; nothing below imports from here.
+`studies` reproduces published results (`robustkit reproduce`), one folder each; `benchmarks`
+measures what is claimed about speed (`robustkit bench`, in a checkout); `configs` has settings of
+the three main jobs, `results` what was run. Nothing below imports from here.
 """

@@ -36,7 +36,7 @@ def load_backbone(
     """
     if names_untrained(spec):
         made = models.resolve(spec, num_classes=CLASSES, in_channels=3, image_size=SIDE, seed=0)
-        note = f"backbone: {spec} has fresh weights, which nobody trained"
+        note = f"backbone: {spec} has fresh weights, not trained"
         return made.eval(), (*made.notes, note)
     made = models.load(spec, download=download, trust=tuple(trust))
     if factory_of(spec) is None:
@@ -68,10 +68,10 @@ class AdaptOptions:
     )
     target: str = setting(
         "shapes:clipart",
-        "images of the other domain; labels serve the oracle and the judgement alone",
+        "images of the other domain; labels serve the oracle and the evaluation alone",
     )
-    source_test: str | None = setting(None, "what is judged on; none: the test part of --source")
-    target_test: str | None = setting(None, "what is judged on; none: the test part of --target")
+    source_test: str | None = setting(None, "what is evaluated on; none: the test part of --source")
+    target_test: str | None = setting(None, "what is evaluated on; none: the test part of --target")
     detector: str = setting(
         "tiny_ssd",
         "tiny_ssd, tiny_fcos, tiny_fasterrcnn (?norm=batch&width=32&side=128) or "
@@ -97,7 +97,7 @@ class AdaptOptions:
         f"between commas: {', '.join(PARTS)}; parts go together by a plus",
     )
     seeds: int = setting(3, "trainings of each recipe")
-    judge_eps: float = setting(2 / 255, "radius of the attack that judges robust precision")
+    judge_eps: float = setting(2 / 255, "radius of the attack that measures robust precision")
     judge_steps: int = setting(10, "its steps")
     judge_images: int = setting(200, "images it is made on")
     threshold: float = setting(

@@ -34,16 +34,16 @@ def curves_figure(recipes: Mapping[str, Recipe]) -> Markup:
 
     with house_style():
         drawing = Figure(figsize=(7.6, 3.2), layout="constrained")
-        place = drawing.subplots()
+        axis = drawing.subplots()
         for number, (name, found) in enumerate(recipes.items()):
             for run, curve in enumerate(found.curves):
                 if curve:
                     steps, losses = zip(*curve, strict=True)
                     colour = PALETTE[number % len(PALETTE)]
-                    place.plot(steps, losses, color=colour, lw=1, label=None if run else name)
-        place.set(xlabel="steps of its own", ylabel="loss")
-        if place.lines:
-            place.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+                    axis.plot(steps, losses, color=colour, lw=1, label=None if run else name)
+        axis.set(xlabel="steps of its own", ylabel="loss")
+        if axis.lines:
+            axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         return svg(drawing, alt="loss over the steps of every training")
 
 
@@ -55,18 +55,18 @@ def classes_figure(recipes: Mapping[str, Recipe]) -> Markup:
     width = 0.8 / len(recipes)
     with house_style():
         drawing = Figure(figsize=(max(7.6, 0.5 * len(names)), 3.2), layout="constrained")
-        place = drawing.subplots()
+        axis = drawing.subplots()
         for number, (name, found) in enumerate(recipes.items()):
             known = [found.target.classes[each].ap50_area for each in names]
             heights = [100 * (each.value or 0) for each in known]
             across = np.arange(len(names)) + (number - (len(recipes) - 1) / 2) * width
             colour = PALETTE[number % len(PALETTE)]
-            place.bar(across, heights, width, label=name, color=colour)
-        place.set_xticks(
+            axis.bar(across, heights, width, label=name, color=colour)
+        axis.set_xticks(
             range(len(names)), [label(each) for each in names], rotation=45 if len(names) > 8 else 0
         )
-        place.set(ylabel="AP50 on the target, %", ylim=(0, 100))
-        place.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        axis.set(ylabel="AP50 on the target, %", ylim=(0, 100))
+        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         return svg(drawing, alt="precision of every class on the target by recipe")
 
 

@@ -126,12 +126,12 @@ def open_workspace(path: str) -> Workspace:
 
 def _check_apart(name: str, train: DetectionSet, other: str, test: DetectionSet) -> None:
     """Raise `DataError` where test images are among those whose labels are trained on."""
-    judged = set(test.paths)
-    shared = [each for each, path in zip(train.ids, train.paths, strict=True) if path in judged]
+    tested = set(test.paths)
+    shared = [each for each, path in zip(train.ids, train.paths, strict=True) if path in tested]
     if shared:
         raise DataError(
             f"{len(shared)} images, such as {min(shared)}, are trained on with their labels and "
-            f"judged on: name parts that share none, {name} and {other}"
+            f"evaluated on: name parts that share none, {name} and {other}"
         )
 
 

@@ -53,7 +53,7 @@ class Detector(nn.Module):
     """A torchvision detector behind one interface.
 
     Images are float (3,H,W) in [0,1], any sizes, normalised inside; classes are counted from 0,
-    background being nobody's business outside; the card tells what is needed to build it again.
+    without background; the card holds what is needed to build it again.
     """
 
     def __init__(self, net: nn.Module, card: Card) -> None:

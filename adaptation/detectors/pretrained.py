@@ -212,7 +212,7 @@ def _on_classifier(
     tensors = read_weights(file.path)
     entry = file.entry
     if entry is None:
-        # A file of nobody knows which training is taken to be prepared as torchvision's usual ones.
+        # A file of unknown training is taken to be prepared as torchvision's usual ones.
         entry = torchvision_models.get_model_weights(architecture)["DEFAULT"]
     prepared = entry.transforms()
     start = Start(BACKBONE, FROZEN if name in FROZEN_NORMS else BATCH)

@@ -1,4 +1,4 @@
-"""What detectors see: their detections drawn, judged under attack, and explained."""
+"""Figures of detections, their explanations, and gains against distances."""
 
 from adaptation.report.gains import gains_figure
 from adaptation.report.pictures import (

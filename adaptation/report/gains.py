@@ -24,24 +24,24 @@ def gains_figure(points: Gain, threshold: float) -> str:
 
     with house_style():
         drawing = Figure(figsize=(7.0, 3.8), layout="constrained")
-        place: Any = drawing.subplots()
+        axis: Any = drawing.subplots()
         targets = list(dict.fromkeys(target for found in points.values() for target, _, _ in found))
         for colour, (recipe, found) in zip(PALETTE, points.items(), strict=False):
-            place.plot([], [], "o", color=colour, markersize=4, label=recipe)
+            axis.plot([], [], "o", color=colour, markersize=4, label=recipe)
             for target, distance, gain in found:
                 mark = MARKS[targets.index(target) % len(MARKS)]
-                place.plot(distance, 100 * gain, mark, color=colour, markersize=5, alpha=0.8)
+                axis.plot(distance, 100 * gain, mark, color=colour, markersize=5, alpha=0.8)
         for target, mark in zip(targets, MARKS, strict=False):
-            place.plot([], [], mark, color="0.4", markersize=5, label=target)
-        place.axhline(0, color="0.7", lw=0.8)
-        place.axvline(threshold, color="0.6", linestyle=":", lw=1)
-        place.set_xscale("log")
-        place.set_xticks([1, 2, 3, 5, 7, 10, 15, 20, 30])
-        place.xaxis.set_major_formatter(ScalarFormatter())
-        place.xaxis.set_minor_formatter(NullFormatter())
+            axis.plot([], [], mark, color="0.4", markersize=5, label=target)
+        axis.axhline(0, color="0.7", lw=0.8)
+        axis.axvline(threshold, color="0.6", linestyle=":", lw=1)
+        axis.set_xscale("log")
+        axis.set_xticks([1, 2, 3, 5, 7, 10, 15, 20, 30])
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_formatter(NullFormatter())
         distances = [distance for found in points.values() for _, distance, _ in found]
-        place.set_xlim(min(*distances, threshold) / 1.2, max(*distances, threshold) * 1.2)
-        place.set(xlabel="Fréchet distance, in that of halves of the source (dotted: threshold)")
-        place.set_ylabel("gain in AP50, points")
-        place.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        axis.set_xlim(min(*distances, threshold) / 1.2, max(*distances, threshold) * 1.2)
+        axis.set(xlabel="Fréchet distance, in that of halves of the source (dotted: threshold)")
+        axis.set_ylabel("gain in AP50, points")
+        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         return str(svg(drawing, alt="gain of each recipe against the distance of the target"))

@@ -79,24 +79,24 @@ def detections_figure(
     with house_style():
         size = (1.9 * columns, 1.9 * len(rows) + 0.3)
         drawing = Figure(figsize=size, layout="constrained")
-        places: Any = drawing.subplots(len(rows), columns, squeeze=False)
-        for line, row in zip(places, rows, strict=True):
+        axes: Any = drawing.subplots(len(rows), columns, squeeze=False)
+        for line, row in zip(axes, rows, strict=True):
             pixels = images.image(row).permute(1, 2, 0).numpy()
-            for place in line:
-                place.imshow(pixels)
-                place.set_axis_off()
+            for axis in line:
+                axis.imshow(pixels)
+                axis.set_axis_off()
             _draw(line[0], images.truths[row], None, images.classes, sure)
-            for place, each in zip(line[1:], found.values(), strict=True):
-                _draw(place, each[row], each[row].scores.tolist(), images.classes, sure)
-        for place, name in zip(places[0], ("truth", *found), strict=True):
-            place.set_title(label(name), fontsize=8)
+            for axis, each in zip(line[1:], found.values(), strict=True):
+                _draw(axis, each[row], each[row].scores.tolist(), images.classes, sure)
+        for axis, name in zip(axes[0], ("truth", *found), strict=True):
+            axis.set_title(label(name), fontsize=8)
         packed = io.BytesIO()
         FigureCanvasAgg(drawing).print_png(packed)  # type: ignore[no-untyped-call]
     return packed.getvalue()
 
 
 def _draw(
-    place: Any,
+    axis: Any,
     what: Detections | Truth,
     scores: list[float] | None,
     classes: Sequence[str],
@@ -109,9 +109,9 @@ def _draw(
             continue
         x1, y1, x2, y2 = box
         colour = PALETTE[kind % len(PALETTE)]
-        place.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=1)
+        axis.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=1)
         told = classes[kind] if scores is None else f"{classes[kind]} {scores[number]:.2f}"
-        place.text(x1, y1 - 1, label(told), fontsize=5, color=colour)
+        axis.text(x1, y1 - 1, label(told), fontsize=5, color=colour)
 
 
 SPREAD = 3.0  # standard deviations from grey to the end of the scale
@@ -163,10 +163,10 @@ def draw_explained(
     with house_style():
         size = (1.7 * columns, 1.7 * len(rows) + 0.3)
         drawing = Figure(figsize=size, layout="constrained")
-        places: Any = drawing.subplots(len(rows), columns, squeeze=False)
-        for place in places.ravel():
-            place.set_axis_off()
-        for line, row in zip(places, rows, strict=True):
+        axes: Any = drawing.subplots(len(rows), columns, squeeze=False)
+        for axis in axes.ravel():
+            axis.set_axis_off()
+        for line, row in zip(axes, rows, strict=True):
             pixels = images.image(row)
             show_image(line[0], pixels)
             for number, (name, model) in enumerate(models.items()):
@@ -177,13 +177,13 @@ def draw_explained(
                 own[0].imshow(laid.permute(1, 2, 0).numpy())
                 each = found[name][row]
                 maps = box_maps(model, to_unit(pixels), each) or {}
-                for place, kind in zip(own[1:], kinds[1:], strict=False):
+                for axis, kind in zip(own[1:], kinds[1:], strict=False):
                     if kind in maps and float(each.scores[0]) >= sure:
                         largest = float(maps[kind].abs().max()) or 1.0
                         shown = maps[kind].numpy()
-                        place.imshow(shown, cmap="bwr", vmin=-largest, vmax=largest)
+                        axis.imshow(shown, cmap="bwr", vmin=-largest, vmax=largest)
                         told = f"{images.classes[int(each.labels[0])]} {float(each.scores[0]):.2f}"
-                        place.set_title(label(told), fontsize=6)
+                        axis.set_title(label(told), fontsize=6)
                 if row == rows[0]:
                     own[0].set_title(label(f"{name}: gradient"), fontsize=7)
         packed = io.BytesIO()

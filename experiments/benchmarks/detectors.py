@@ -117,7 +117,7 @@ def _training() -> Iterator[Record]:
     images = load_detection("shapes:photo:64", "train")
     base = DetectionConfig(steps=STEPS, mix=1.0, eps_warmup=0.0)
     seconds: dict[str, list[float]] = {name: [] for name in ("source", *RECIPES)}
-    for _ in range(ROUNDS):  # in turns: a machine's moods strike all alike
+    for _ in range(ROUNDS):  # interleaved: machine noise affects all alike
         for name, known in seconds.items():
             known += _steps(images, replace(recipe(name, base), start="fresh"))
     plain = Figure("plain step", "s", tuple(seconds["source"]))

@@ -1,4 +1,4 @@
-"""Times of several works, measured in turns so that a machine's moods strike all alike."""
+"""Times of several workloads, interleaved, so that machine noise affects all equally."""
 
 from __future__ import annotations
 

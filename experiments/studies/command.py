@@ -39,7 +39,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the run")
     parser.add_argument("--out", metavar="DIR", help="new run folder; none: the next free one")
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
-    add_executor_options(parser, "pieces of a study")
+    add_executor_options(parser, "jobs of a study")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
 
 

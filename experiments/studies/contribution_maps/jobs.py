@@ -1,4 +1,4 @@
-"""The work of the study as jobs: train a VGG, disable what its maps point at, cover objects."""
+"""The jobs of the study: train a VGG, disable what its maps point at, cover objects."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ register(
         deviations=(
             "Many images with intervals in the place of one picture.",
             "Where ① to ⑤ are is in a figure only: the five pooling stages, from the last.",
-            "Masks are judged against random regions of the same size, which the source does not.",
+            "Masks are compared with random regions of the same size, which the source does not.",
         ),
         jobs=jobs,
         summary=Summary,

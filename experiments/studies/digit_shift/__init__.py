@@ -1,1 +1,1 @@
-"""Handwritten digits of two collections: a shift that nobody rendered."""
+"""Handwritten digits of two collections: a shift that was not rendered."""

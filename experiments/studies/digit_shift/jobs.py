@@ -1,4 +1,4 @@
-"""The work of the study as jobs: one classifier, judged on both collections."""
+"""The jobs of the study: train a classifier, evaluate it on both collections."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from robustkit.models import Classifier
 SIDE = 16
 COLLECTIONS = ("mnist", "digits")
 MODEL = "vgg3?width=16"  # with batch norm, for AdaBN
-JUDGED = 0.1  # radius of the attack that judges
+EPS = 0.1  # radius of the attack that measures robust accuracy
 ATTACKED = 300
 
 
 @dataclass(frozen=True)
 class TrainNumerals(StudyJob):
-    """Train on `source`, adversarially where `eps` is above 0; judge on both collections."""
+    """Train on `source`, adversarially where `eps` is above 0; evaluate on both collections."""
 
     path: str
     source: str
@@ -104,4 +104,4 @@ def accuracy(net: Classifier, images: ImageSet) -> float:
 def robust(net: Classifier, images: ImageSet) -> float:
     """Return accuracy under PGD on the first images."""
     few = images.subset(torch.arange(min(ATTACKED, len(images))))
-    return float(survivors(net, few, make("pgd", eps=JUDGED, steps=10)).double().mean())
+    return float(survivors(net, few, make("pgd", eps=EPS, steps=10)).double().mean())

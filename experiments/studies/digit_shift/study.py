@@ -1,4 +1,4 @@
-"""A shift nobody rendered: classifiers of MNIST on scikit-learn's digits, and the reverse."""
+"""A shift that was not rendered: classifiers of MNIST on scikit-learn's digits, and the reverse."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def gain(of: Radii, eps: str, figure: Figure = "target") -> Mean:
 def render(summary: Summary) -> str:
     """Return accuracies and gains by radius, the distance and what it advises, in Markdown."""
     parts = [
-        "# A shift nobody rendered",
+        "# A shift that was not rendered",
         "Accuracies in %, images of 16 × 16 pixels; means over trainings with Student's 95 % "
         "intervals. Gains are points on the target over plain training, seed by seed. The ratio is "
         "`robustkit shift`'s, as the plain net sees it.",
@@ -139,7 +139,7 @@ register(
     Study(
         name="digit-shift",
         system=OURS,
-        title="Adversarial training and a shift nobody rendered: MNIST and scikit-learn's digits",
+        title="Adversarial training and a shift that was not rendered: MNIST and sklearn's digits",
         source="does the advice of the distance hold where no renderer made the domains?",
         scales={
             "smoke": "200 digits, one epoch; seconds",

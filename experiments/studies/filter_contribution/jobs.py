@@ -1,4 +1,4 @@
-"""The work of the study as jobs: train a small net, count the paths that win, cover regions."""
+"""The jobs of the study: train a small net, count the paths that win, cover regions."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ def draw_paths(
     with house_style():
         rows, columns = len(winners), 1 + count + count * other
         drawing = Figure(figsize=(0.8 * columns, 0.85 * rows), layout="constrained")
-        places: Any = drawing.subplots(rows, columns)
+        axes: Any = drawing.subplots(rows, columns)
         for number in range(rows):
             chosen = int(torch.nonzero(images.labels == number)[0])
             a1, maps = _maps(model, images, chosen)
             order = np.argsort(-np.array(winners[number]).ravel(), kind="stable")
-            _show(places[number, 0], images.images[chosen, 0].float())
+            _show(axes[number, 0], images.images[chosen, 0].float())
             for i in range(count):
-                _show(places[number, 1 + i], a1[i])
+                _show(axes[number, 1 + i], a1[i])
                 for j in range(other):
-                    place = places[number, 1 + count + i * other + j]
-                    _show(place, maps[i, j], signed=True)
+                    axis = axes[number, 1 + count + i * other + j]
+                    _show(axis, maps[i, j], signed=True)
                     for colour, best in ((RED, order[0]), (BLUE, order[1])):
                         if best == i * other + j:
-                            _frame(place, colour)
+                            _frame(axis, colour)
                     if number == 0:
-                        place.set_title(f"{i + 1}→{j + 1}", fontsize=8)
+                        axis.set_title(f"{i + 1}→{j + 1}", fontsize=8)
             if number == 0:
                 for i in range(count):
-                    places[0, 1 + i].set_title(f"filter {i + 1}", fontsize=8)
+                    axes[0, 1 + i].set_title(f"filter {i + 1}", fontsize=8)
         save_figure(drawing, file)
 
 
@@ -78,20 +78,20 @@ def _conv(model: Classifier, name: str) -> torch.nn.Conv2d:
     return module
 
 
-def _show(place: Any, values: Tensor, *, signed: bool = False) -> None:
+def _show(axis: Any, values: Tensor, *, signed: bool = False) -> None:
     size = float(values.abs().max()) or 1.0
     if signed:
-        place.imshow(values.numpy(), cmap="bwr", vmin=-size, vmax=size)
+        axis.imshow(values.numpy(), cmap="bwr", vmin=-size, vmax=size)
     else:
-        place.imshow(values.numpy(), cmap="gray")
-    place.set_xticks([])
-    place.set_yticks([])
-    for side in place.spines.values():
+        axis.imshow(values.numpy(), cmap="gray")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for side in axis.spines.values():
         side.set_visible(False)
 
 
-def _frame(place: Any, colour: str) -> None:
-    for side in place.spines.values():
+def _frame(axis: Any, colour: str) -> None:
+    for side in axis.spines.values():
         side.set_visible(True)
         side.set_color(colour)
         side.set_linewidth(2.5)

@@ -1,4 +1,4 @@
-"""The work of the study as jobs: train a history, repair one of its checkpoints in one way."""
+"""The jobs of the study: train a history, repair one of its checkpoints in one way."""
 
 from __future__ import annotations
 

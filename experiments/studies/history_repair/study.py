@@ -1,7 +1,7 @@
 """Repair by training history: Tables 3 to 7, and what lies beyond them.
 
-The publication leaves open N_g, |I_pos|, the swarm's constants and the ranking; those are this
-house's defaults (see `docs/repair.md`). Our data are parts of the published sets, so the models are
+The publication leaves open N_g, |I_pos|, the swarm's constants and the ranking; those are our
+defaults (see `docs/repair.md`). Our data are parts of the published sets, so the models are
 less accurate than the published ones: what is compared is the shape of the result.
 """
 

@@ -139,7 +139,7 @@ ROWS: dict[str, Row] = {
     "before-last": Row("history", {"layers": ("before-last",)}),
 }
 
-# Not of the paper: what it leaves open, its list of future work, and methods of this house.
+# Not of the paper: what it leaves open, its list of future work, and our own methods.
 BEYOND: dict[str, Row] = {
     "history, swarm as printed": Row("history", swarm=preset("paper-literal")),
     "arachne, swarm as printed": Row("arachne", swarm=preset("paper-literal")),

@@ -137,28 +137,28 @@ def transfer_figure(evolutions: Mapping[str, Evolution]) -> str:
 
     with house_style():
         drawing = Figure(figsize=(2.3 * len(evolutions) + 0.6, 2.9), layout="constrained")
-        places: Any = drawing.subplots(1, len(evolutions), sharex=True, sharey=True, squeeze=False)
-        for place, (name, evolution) in zip(places[0], evolutions.items(), strict=True):
-            place.set_title(label(f"away from {name}"))
-            place.axvline(100 * evolution.nets["R"].clean_acc, color="0.6", ls=":", lw=1)
+        axes: Any = drawing.subplots(1, len(evolutions), sharex=True, sharey=True, squeeze=False)
+        for axis, (name, evolution) in zip(axes[0], evolutions.items(), strict=True):
+            axis.set_title(label(f"away from {name}"))
+            axis.axvline(100 * evolution.nets["R"].clean_acc, color="0.6", ls=":", lw=1)
             for role in evolution.nets:
                 if role != "R":
-                    _net(place, role, evolution)
-        places[0, 0].set_ylabel("fooled by R's adversarials, %")
-        places[0, 0].set_ylim(bottom=0)
+                    _net(axis, role, evolution)
+        axes[0, 0].set_ylabel("fooled by R's adversarials, %")
+        axes[0, 0].set_ylim(bottom=0)
         drawing.supxlabel("accuracy on clean test images, % (dotted: R)", fontsize=9.5)
-        handles, labels = places[0, 0].get_legend_handles_labels()
+        handles, labels = axes[0, 0].get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
         alt = "share fooled by R's adversarials against accuracy, of every net by reference"
         return str(svg(drawing, alt=alt))
 
 
-def _net(place: Any, role: str, evolution: Evolution) -> None:
+def _net(axis: Any, role: str, evolution: Evolution) -> None:
     rate = transfer(evolution, role)
     if rate.value is None or rate.low is None or rate.high is None:
         return
     middle, low, high = (100 * value for value in (rate.value, rate.low, rate.high))
-    place.errorbar(
+    axis.errorbar(
         100 * evolution.nets[role].clean_acc,
         middle,
         yerr=[[middle - low], [high - middle]],

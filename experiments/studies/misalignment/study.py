@@ -1,7 +1,7 @@
 """Evolving architectures whose gradients are misaligned with a reference's, over four references.
 
 The publication gives neither the search space nor lambda, eps or the budget in a form that we could
-take over; the settings below are this house's own, and the claims compared are the gap and what it
+take over; the settings below are our own, and the claims compared are the gap and what it
 costs. Every reference is a run of `robustkit evolve` in a folder of its own.
 """
 
@@ -196,7 +196,7 @@ register(
         ),
         deviations=(
             "The publication's search space, λ, ε, algorithm settings and tables are not available "
-            "to us: references, space and budgets are this house's own.",
+            "to us: references, space and budgets are our own.",
             "Figure 1 shows one image and does not name its map; here correlations of input "
             "gradients decide, over images, with R2 as the control.",
         ),

@@ -75,11 +75,11 @@ def draw_regions(rates: Tensor, splits: Splits, file: Path) -> None:
     with house_style():
         drawing = Figure(figsize=(9, 3.9), layout="constrained")
         top = float(rates.max()) or 1.0
-        places = drawing.subplots(2, -(-len(rates) // 2)).ravel()
-        for number, place in enumerate(places):
-            place.set_axis_off()
+        axes = drawing.subplots(2, -(-len(rates) // 2)).ravel()
+        for number, axis in enumerate(axes):
+            axis.set_axis_off()
             if number < len(rates):
-                shown = place.imshow(rates[number].numpy(), cmap="magma", vmin=0, vmax=top)
-                place.set_title(splits.test.classes[number], fontsize=9)
-        drawing.colorbar(shown, ax=list(places), label="share of images flipped", shrink=0.8)
+                shown = axis.imshow(rates[number].numpy(), cmap="magma", vmin=0, vmax=top)
+                axis.set_title(splits.test.classes[number], fontsize=9)
+        drawing.colorbar(shown, ax=list(axes), label="share of images flipped", shrink=0.8)
         save_figure(drawing, file)

@@ -1,4 +1,4 @@
-"""The work of the study as jobs: a segment of a long training, a choice of images, maps of a
+"""The jobs of the study: a segment of a long training, a choice of images, maps of a
 checkpoint."""
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ def draw_strips(
     rows, columns = len(images) * len(SHOWN), 1 + len(maps)
     with house_style():
         drawing = Figure(figsize=(0.9 * columns, 0.95 * rows), layout="constrained")
-        places: Any = drawing.subplots(rows, columns, squeeze=False)
-        for place in places.ravel():
-            place.set_axis_off()
+        axes: Any = drawing.subplots(rows, columns, squeeze=False)
+        for axis in axes.ravel():
+            axis.set_axis_off()
         for number in range(len(images)):
             for offset, kind in enumerate(SHOWN):
                 row = number * len(SHOWN) + offset
-                show_image(places[row, 0], images.images[number])
-                places[row, 0].set_title(f"{names[number]}: {kind}", fontsize=7)
+                show_image(axes[row, 0], images.images[number])
+                axes[row, 0].set_title(f"{names[number]}: {kind}", fontsize=7)
                 for column, (segment, made) in enumerate(maps.items(), start=1):
                     values = made[kind][number]
                     size = float(values.abs().max()) or 1.0
-                    place = places[row, column]
-                    place.imshow(values.numpy(), cmap="bwr", vmin=-size, vmax=size)
+                    axis = axes[row, column]
+                    axis.imshow(values.numpy(), cmap="bwr", vmin=-size, vmax=size)
                     if row == 0:
                         mark = " ref." if segment == reference else ""
-                        place.set_title(f"{segment * epochs}{mark}", fontsize=7)
+                        axis.set_title(f"{segment * epochs}{mark}", fontsize=7)
         with atomic_path(file) as temporary:
             drawing.savefig(temporary, format="png", dpi=90)
 

@@ -162,7 +162,7 @@ register(
             "Likeness of maps is the mean over the last tenth of the checkpoints.",
             "Momentum starts anew at every checkpoint.",
             "The printed rank correlation is wrong under ties; average ranks are used.",
-            "Claims without an image group in the source are judged on group A.",
+            "Claims without an image group in the source are decided on group A.",
         ),
         jobs=jobs,
         summarise=summarise,

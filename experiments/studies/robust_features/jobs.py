@@ -1,4 +1,4 @@
-"""The work of the study as jobs: train a net, then look at all nets on the same images."""
+"""The jobs of the study: train a net, then look at all nets on the same images."""
 
 from __future__ import annotations
 
@@ -143,17 +143,17 @@ def _drawn(images: ImageSet, tiles: Mapping[str, list[tuple[np.ndarray, dict[str
     rows, columns = len(images), 1 + len(tiles)
     with house_style():
         drawing = Figure(figsize=(1.15 * columns, 1.15 * rows + 0.4), layout="constrained")
-        places: Any = drawing.subplots(rows, columns, squeeze=False)
-        for place in places.ravel():
-            place.set_axis_off()
+        axes: Any = drawing.subplots(rows, columns, squeeze=False)
+        for axis in axes.ravel():
+            axis.set_axis_off()
         for row in range(rows):
-            show_image(places[row, 0], images.images[row])
-            places[row, 0].set_title(images.classes[int(images.labels[row])], fontsize=7)
+            show_image(axes[row, 0], images.images[row])
+            axes[row, 0].set_title(images.classes[int(images.labels[row])], fontsize=7)
             for column, (role, drawn) in enumerate(tiles.items(), start=1):
                 values, how = drawn[row]
-                places[row, column].imshow(values, **how)
+                axes[row, column].imshow(values, **how)
                 if row == 0:
-                    places[row, column].set_title(f"{role}\n{ROLES[role].says}", fontsize=6)
+                    axes[row, column].set_title(f"{role}\n{ROLES[role].says}", fontsize=6)
         packed = io.BytesIO()
         FigureCanvasAgg(drawing).print_png(packed)  # type: ignore[no-untyped-call]
     return packed.getvalue()
@@ -161,7 +161,7 @@ def _drawn(images: ImageSet, tiles: Mapping[str, list[tuple[np.ndarray, dict[str
 
 TRAINING_STEPS = 3  # of the PGD that is trained on
 LAM = 1.0
-RADII = (2, 4, 8)  # in 1/255, of the attacks that judge
+RADII = (2, 4, 8)  # in 1/255, of the attacks that measure robust accuracy
 PICTURED = 8
 
 
@@ -229,8 +229,8 @@ class Compare(StudyJob):
         """Return values by net and by pair of nets: see `_alone` and `_together`."""
         of, splits = self.setting, data.load(self.setting.data)
         nets = {role: models.load(of.file(role)).eval() for role in ROLES}
-        judged = splits.test.subset(torch.arange(min(self.count, len(splits.test))))
-        robust = {role: _robust(net, judged, of.seed) for role, net in nets.items()}
+        attacked = splits.test.subset(torch.arange(min(self.count, len(splits.test))))
+        robust = {role: _robust(net, attacked, of.seed) for role, net in nets.items()}
         images = _shared(nets, splits.test, self.count)
         gradients = {role: input_gradients(net, images) for role, net in nets.items()}
         maps = {role: _maps(net, images) for role, net in nets.items()}
@@ -257,7 +257,7 @@ class Compare(StudyJob):
                 temporary.write_bytes(drawn)
         return {
             "n": len(images),
-            "judged": len(judged),
+            "judged": len(attacked),
             "noise_low": float(noise.mean()),
             "robust": robust,
             "alone": {

@@ -51,7 +51,7 @@ class Pair(Result, frozen=True, kw_only=True):
 
 
 class Compared(Result, frozen=True, kw_only=True):
-    """What was seen of all nets on n images, accuracies on the first `judged`."""
+    """A comparison of all nets on n images, accuracies on the first `judged`."""
 
     n: Count
     judged: Count

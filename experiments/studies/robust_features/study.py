@@ -121,13 +121,13 @@ def claims(summary: Summary) -> list[Claim]:
     for role in APART:
         shares = [wilson(each.robust[role]["2"], each.judged) for each in seen]
         plain = ", ".join(f"{100 * each.robust['R']['2']:.1f} %" for each in seen)
-        judged = f"{seen[0].judged:,} images, of R itself {plain}"
+        among = f"{seen[0].judged:,} images, of R itself {plain}"
         found.append(
             Claim(
                 item=ITEM,
                 what=f"{role}, trained away from R, is robust itself (above 10 % at ε = 2/255)",
                 published=NOT_GIVEN,
-                ours=f"{', '.join(map(_share, shares))} of {judged}",
+                ours=f"{', '.join(map(_share, shares))} of {among}",
                 holds=everywhere([clear_of(each, 0.1) for each in shares]),
             )
         )

@@ -1,4 +1,4 @@
-"""The work of the study as jobs: prepare R for a seed; a whole search, and its nets judged."""
+"""The jobs of the study: prepare R for a seed; a whole search, and its nets tested."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from robustkit.runs import Entry, Ledger, RunFolder, atomic_path
 from robustkit.runs.summaries import check_has
 
 WORKERS = 4
-MOMENTS = (0.25, 0.5, 0.75, 1.0)  # shares of the cost at which the nets found so far are judged
-JUDGED = 4  # nets judged at each
+MOMENTS = (0.25, 0.5, 0.75, 1.0)  # shares of the cost at which the nets found so far are tested
+TESTED = 4  # nets tested at each
 
 _STEADY = {"mode": "steady", "in_flight": WORKERS}
 # Every search by what it has of its own; "short" is the control of inheritance.
@@ -167,7 +167,7 @@ def baseline_of(prepared: Path, epochs: Sequence[int]) -> dict[int, dict[str, An
     return {each: told[str(each)] for each in epochs}
 
 
-def judge_moments(
+def test_moments(
     trials: Sequence[Entry],
     config: EvolveConfig,
     base: EvolveConfig,
@@ -176,7 +176,7 @@ def judge_moments(
 ) -> dict[str, list[dict[str, Any]]]:
     """Return, by share of the cost, the nets that the search would have named then, tested.
 
-    `trials` are in the order of their endings. Named are the `JUDGED` best by constrained
+    `trials` are in the order of their endings. Named are the `TESTED` best by constrained
     domination and crowding (NSGA-II's selection) among those tried longest. Each is trained from
     scratch for the epochs of `base`, from a seed that no search knows, and tested: so no net
     profits from having been lucky in its trial, or from inherited weights.
@@ -195,7 +195,7 @@ def judge_moments(
         for trial in named:
             key = trial.payload["genotype_key"]
             if key not in known:
-                known[key] = _judged(Genotype.from_dict(trial.payload["genotype"]), base, space)
+                known[key] = _tested(Genotype.from_dict(trial.payload["genotype"]), base, space)
         moments[f"{moment:g}"] = [known[trial.payload["genotype_key"]] for trial in named]
     return moments
 
@@ -219,7 +219,7 @@ def _best(
         )
         for number, trial in by_number.items()
     ]
-    chosen = tools.selNSGA2(individuals(scored, objectives), JUDGED)
+    chosen = tools.selNSGA2(individuals(scored, objectives), TESTED)
     return [by_number[each.trial.number] for each in chosen]
 
 
@@ -227,7 +227,7 @@ def _epochs(trial: Entry, config: EvolveConfig) -> int:
     return int(trial.payload.get("epochs", config.epochs))
 
 
-def _judged(genotype: Genotype, base: EvolveConfig, space: Workspace) -> dict[str, Any]:
+def _tested(genotype: Genotype, base: EvolveConfig, space: Workspace) -> dict[str, Any]:
     """Return accuracy and transfer from R on test of a net trained from scratch.
 
     None where it fails.
@@ -301,8 +301,8 @@ class Prepare(StudyJob):
 
 
 @dataclass(frozen=True)
-class SearchAndJudge(StudyJob):
-    """One search beside the prepared R, on simulated workers, and its nets judged on the way."""
+class SearchAndTest(StudyJob):
+    """One search beside the prepared R, on simulated workers, and its nets tested on the way."""
 
     path: str
     search: str
@@ -312,7 +312,7 @@ class SearchAndJudge(StudyJob):
     kind = Spent
 
     def run(self) -> Json:
-        """Return what was spent, in trials and in operations; see `judge_moments` for the rest."""
+        """Return what was spent, in trials and in operations; see `test_moments` for the rest."""
         base = common(self.seed, smoke=self.smoke)
         config = config_of(self.search, base)
         prepared = Path(self.path) / f"R-{self.seed}"
@@ -330,7 +330,7 @@ class SearchAndJudge(StudyJob):
             "failed": sum(trial.outcome != "Ok" for trial in trials),
             "epochs": spent,
             "time": time,
-            "moments": judge_moments(trials, config, base, baseline, space),
+            "moments": test_moments(trials, config, base, baseline, space),
         }
         space.clear_scratch()
         return found

@@ -39,7 +39,7 @@ class Measured(Result, frozen=True, kw_only=True):
     transfer: MeanShare
 
 
-class Judged(Result, frozen=True, kw_only=True):
+class Tested(Result, frozen=True, kw_only=True):
     """The same; None for a net that failed, and for what cannot be told."""
 
     accuracy: MeanShare | None
@@ -62,7 +62,7 @@ class Reference(Result, frozen=True, kw_only=True):
 Seeds = Annotated[dict[str, Searched], Meta(min_length=1)]
 
 
-Nets = list[Judged]
+Nets = list[Tested]
 # At the shares of the cost.
 Moments = TypedDict("Moments", {"0.25": Nets, "0.5": Nets, "0.75": Nets, "1": Nets})
 

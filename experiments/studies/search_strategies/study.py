@@ -1,4 +1,4 @@
-"""How much a set of nets dominates."""
+"""Search strategies at equal training cost: how much the nets they find dominate."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from experiments.studies.base import (
     register,
 )
 from experiments.studies.search_strategies.jobs import (
-    JUDGED,
     MOMENTS,
     SEARCHES,
     SMOKE,
+    TESTED,
     WORKERS,
     Prepare,
-    SearchAndJudge,
+    SearchAndTest,
 )
 from experiments.studies.search_strategies.result import Measured, Seeds, Summary, check
 from robustkit.jobs.run import Piece
@@ -62,7 +62,7 @@ def courses(searches: Mapping[str, Seeds]) -> str:
 
     with house_style():
         drawing = Figure(figsize=(7.5, 4.2), layout="constrained")
-        place: Any = drawing.subplots()
+        axis: Any = drawing.subplots()
         count = len(searches)
         for number, (search, of) in enumerate(searches.items()):
             colour = PALETTE[number % len(PALETTE)]
@@ -72,13 +72,13 @@ def courses(searches: Mapping[str, Seeds]) -> str:
             at = [100 * float(moment) + aside for moment in moments]
             line = LINES[number // len(PALETTE) % len(LINES)]
             style = {"color": colour, "linestyle": line, "lw": 1.6, "label": label(search)}
-            place.plot(at, [mean_over_trainings(each).value for each in values], **style)
+            axis.plot(at, [mean_over_trainings(each).value for each in values], **style)
             for where, each in zip(at, values, strict=True):
-                place.plot([where] * len(each), each, "o", color=colour, markersize=3, alpha=0.6)
+                axis.plot([where] * len(each), each, "o", color=colour, markersize=3, alpha=0.6)
         # Searches stand side by side at each moment, so that their seeds can be told apart.
-        place.set_xticks([100 * float(moment) for moment in moments])
-        place.set(xlabel="share of the epochs spent (%)", ylabel="hypervolume, points")
-        place.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        axis.set_xticks([100 * float(moment) for moment in moments])
+        axis.set(xlabel="share of the epochs spent (%)", ylabel="hypervolume, points")
+        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         return str(svg(drawing, alt="Hypervolume of every search over what it has spent"))
 
 
@@ -103,7 +103,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
     return [
         [Prepare(f"R/{seed}", *place, seed, plan.smoke) for seed in seeds],
         [
-            SearchAndJudge(f"{search}/{seed}", *place, search, seed, plan.smoke)
+            SearchAndTest(f"{search}/{seed}", *place, search, seed, plan.smoke)
             for seed in seeds
             for search in searches
         ],
@@ -167,14 +167,14 @@ def claims(summary: Summary) -> list[Claim]:
 def render(summary: Summary) -> str:
     """Return hypervolumes over cost, gains over both rivals, what was spent; in Markdown."""
     searches = summary.searches
-    judged = [of.judged for of in summary.reference.values()]
+    references = [of.judged for of in summary.reference.values()]
     parts = [
         "# Search strategies at equal cost",
-        f"The {JUDGED} nets that each search would have named after a share of its epochs, trained "
+        f"The {TESTED} nets that each search would have named after a share of its epochs, trained "
         "from scratch with a seed that no search knows and tested: the area they dominate in "
         f"accuracy and in what does not transfer, in points of accuracy above R's architecture "
-        f"minus {100 * FLOOR:g} points ({_told(judged, 'accuracy')} retrained alike, of R's "
-        f"adversarials {_told(judged, 'transfer')} transfer to it). Means over seeds with "
+        f"minus {100 * FLOOR:g} points ({_percent(references, 'accuracy')} retrained alike, of R's "
+        f"adversarials {_percent(references, 'transfer')} transfer to it). Means over seeds with "
         "Student's 95 % intervals; gains are seed by seed.",
         _table(searches),
         f"Time is that of {WORKERS} simulated workers whose trials last as long as their nets "
@@ -183,8 +183,9 @@ def render(summary: Summary) -> str:
     return "\n\n".join(parts)
 
 
-def _told(judged: Sequence[Measured], what: Literal["accuracy", "transfer"]) -> str:
-    return f"{100 * (mean_over_trainings([getattr(net, what) for net in judged]).value or 0):.1f} %"
+def _percent(references: Sequence[Measured], what: Literal["accuracy", "transfer"]) -> str:
+    mean = mean_over_trainings([getattr(net, what) for net in references])
+    return f"{100 * (mean.value or 0):.1f} %"
 
 
 def _table(searches: Mapping[str, Seeds]) -> str:
@@ -230,7 +231,7 @@ register(
             "smoke": "digits, two searches of few candidates; seconds",
             "small": "CIFAR-10 at 16 × 16, nine searches of 128 epochs, 3 seeds; two core-hours",
         },
-        items=(PaperItem(name=ITEM, shows="hypervolume at equal cost, judged on test"),),
+        items=(PaperItem(name=ITEM, shows="hypervolume at equal cost, measured on test"),),
         deviations=(),
         jobs=jobs,
         summarise=summarise,

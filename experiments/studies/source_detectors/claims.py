@@ -157,9 +157,9 @@ def _rendered(worlds: Worlds) -> Iterator[Claim]:
             above,
         ),
     ]
-    for exhibit, what, published, found, rule in rows:
+    for item, what, published, found, rule in rows:
         yield Claim(
-            item=exhibit,
+            item=item,
             what=what,
             published=published,
             ours=_points(found),
@@ -205,7 +205,7 @@ def _published(pair: Pair) -> Iterator[Claim]:
     """
     recipes = pair.recipes
     plain = "longer" if "longer" in recipes else "source"
-    for exhibit, recipe, points in (
+    for item, recipe, points in (
         (GAINS, CLAIMED, 6.0),
         (ALIGNED, f"{CLAIMED}+aligned", 12.0),
     ):
@@ -213,7 +213,7 @@ def _published(pair: Pair) -> Iterator[Claim]:
         found = None if gains is None else gains.target
         found = found or Mean(value=None, low=None, high=None)
         yield Claim(
-            item=exhibit,
+            item=item,
             what=f"`{recipe}` gains about {points:g} mAP over `{plain}`, VOC to Clipart1k",
             published=f"about +{points:g} mAP ({REPORT})",
             ours=_points(found),

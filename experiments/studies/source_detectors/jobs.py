@@ -1,4 +1,4 @@
-"""The work of the study as jobs: a training by a recipe, judged; a distance."""
+"""The jobs of the study: train by a recipe and evaluate; measure a distance."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class World:
 
 @dataclass(frozen=True)
 class TrainOn(StudyJob):
-    """Train by `recipe`, with unlabelled images of `target` where it looks at any, and judge.
+    """Train by `recipe`, with unlabelled images of `target` where it uses any, and evaluate.
 
-    `target` "all" stands for recipes that never see it: they are judged on every target.
+    `target` "all" stands for recipes that never see it: they are evaluated on every target.
     """
 
     world: World

@@ -263,7 +263,7 @@ register(
             PaperItem(name=ALIGNED, shows="section 4 (2): alignment on top"),
             PaperItem(name=DISTANCE, shows="section 4 (2): gain against distance"),
         ),
-        deviations=("Detector, ε and losses are not published: they are this house's own.",),
+        deviations=("Detector, ε and losses are not published: they are our own.",),
         small_deviations=(
             "Domains are rendered in five styles; a texture below ε that tells classes apart and "
             "is absent far away stands for non-robust features, a world without it is the control. "
@@ -271,8 +271,8 @@ register(
             "A tiny SSD at 128 pixels, from scratch.",
             "Radius and share were chosen on a training of another seed with test images in sight.",
             'The rule for "does not help" was made when the first training had been seen.',
-            "The advice that is judged is the run's own, by the provisional threshold of 10; the "
-            "present one, 4.0, was fitted to these gains and cannot be judged by them (left out, "
+            "The advice that is tested is the run's own, by the provisional threshold of 10; the "
+            "present one, 4.0, was fitted to these gains and cannot be tested by them (left out, "
             "it gets 21 of 24 signs: `experiments/results/README.md`).",
         ),
         commands=commands,

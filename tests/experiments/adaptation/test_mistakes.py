@@ -121,7 +121,7 @@ def test_images_are_not_trained_on_with_labels_and_judged_on(
     flags[3] = everything
     out = tmp_path / "out"
     assert main(["adapt", *flags, "--recipe", "oracle", "--seeds", "1", "--out", str(out)]) == 2
-    assert "are trained on with their labels and judged on" in capsys.readouterr().err
+    assert "are trained on with their labels and evaluated on" in capsys.readouterr().err
     flags[1] = everything
     assert main(["adapt", *flags, "--recipe", "source", "--seeds", "1", "--out", str(out)]) == 2
     assert not out.exists()
