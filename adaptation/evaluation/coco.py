@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from adaptation.detectors import Detections
 from robustkit.data.detection import Truth
 
-DETECTIONS = 100  # of an image that count
+CocoJson = dict[str, Any]  # an entry of COCO's format
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ def coco_precision(
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools talks
         known = COCO()
-        known.dataset = _dataset(truths, classes)
+        known.dataset = coco_dataset(truths, classes)
         known.createIndex()
         results = COCO()
-        results.dataset = {**known.dataset, "annotations": _results(found)}
+        results.dataset = {**known.dataset, "annotations": coco_results(found)}
         results.createIndex()
         evaluation = COCOeval(known, results, "bbox")
         evaluation.evaluate()
@@ -67,8 +67,9 @@ def _mean(values: Any) -> float | None:
     return float(np.mean(known)) if known.size else None
 
 
-def _dataset(truths: Sequence[Truth], classes: int) -> dict[str, Any]:
-    annotations: list[dict[str, Any]] = []
+def coco_dataset(truths: Sequence[Truth], classes: int) -> CocoJson:
+    """Return the truths of images 1, 2, … as a data set in COCO's format."""
+    annotations: list[CocoJson] = []
     for image, truth in enumerate(truths, start=1):
         for box, label, crowd, area in zip(
             truth.boxes.tolist(), truth.labels.tolist(), truth.crowd.tolist(), truth.area.tolist(),
@@ -91,8 +92,9 @@ def _dataset(truths: Sequence[Truth], classes: int) -> dict[str, Any]:
     }
 
 
-def _results(found: Sequence[Detections]) -> list[dict[str, Any]]:
-    results: list[dict[str, Any]] = []
+def coco_results(found: Sequence[Detections]) -> list[CocoJson]:
+    """Return the detections in images 1, 2, … as results in COCO's format."""
+    results: list[CocoJson] = []
     for image, each in enumerate(found, start=1):
         for box, score, label in zip(
             each.boxes.tolist(), each.scores.tolist(), each.labels.tolist(), strict=True

@@ -18,6 +18,7 @@ import torch
 from adaptation import detectors
 from adaptation.detectors import Detections
 from adaptation.evaluation import coco_precision, evaluate, voc_precision
+from adaptation.evaluation.coco import coco_dataset, coco_results
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig, StepRecord, train_detector
 from experiments.benchmarks.peers import Agreement, Peer, versus
@@ -41,8 +42,8 @@ def prepare(
     folder = tempfile.TemporaryDirectory()
     known_file = Path(folder.name) / "truths.json"
     found_file = Path(folder.name) / "found.json"
-    known_file.write_text(json.dumps(_truths(truths, classes)), encoding="utf-8")
-    found_file.write_text(json.dumps(_found(found)), encoding="utf-8")
+    known_file.write_text(json.dumps(coco_dataset(truths, classes)), encoding="utf-8")
+    found_file.write_text(json.dumps(coco_results(found)), encoding="utf-8")
 
     def work() -> list[float]:
         assert folder  # the files live as long as the work does
@@ -63,35 +64,6 @@ def prepare(
         return [float(value) for value in evaluation.stats[:3]]
 
     return work
-
-
-def _truths(truths: Sequence[Truth], classes: int) -> dict[str, Any]:
-    annotations: list[dict[str, Any]] = []
-    for image, each in enumerate(truths, start=1):
-        for box, label, area in zip(
-            each.boxes.tolist(), each.labels.tolist(), each.area.tolist(), strict=True
-        ):
-            place = {"id": len(annotations) + 1, "image_id": image, "category_id": label + 1}
-            annotations.append({**place, "bbox": _corner(box), "area": area, "iscrowd": 0})
-    return {
-        "images": [{"id": image} for image in range(1, len(truths) + 1)],
-        "categories": [{"id": label} for label in range(1, classes + 1)],
-        "annotations": annotations,
-    }
-
-
-def _found(found: Sequence[Detections]) -> list[dict[str, Any]]:
-    return [
-        {"image_id": image, "category_id": label + 1, "bbox": _corner(box), "score": score}
-        for image, each in enumerate(found, start=1)
-        for box, score, label in zip(
-            each.boxes.tolist(), each.scores.tolist(), each.labels.tolist(), strict=True
-        )
-    ]
-
-
-def _corner(box: list[float]) -> list[float]:
-    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
 
 
 STEPS, ROUNDS = 10, 3

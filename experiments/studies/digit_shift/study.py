@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from experiments.studies.base import (
     OURS,
@@ -49,7 +49,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 def summarise(results: Results) -> Json:
     """Return the results by source, radius and seed."""
-    found: dict[str, Any] = {}
+    found: Json = {}
     for name in sorted(results, key=_order):
         source, eps, seed = name.split("/")
         found.setdefault(source, {}).setdefault(eps, {})[seed] = results[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from experiments.studies.base import Json, StudyJob
 from experiments.studies.history_repair.result import Cell, Trained
@@ -107,7 +106,7 @@ def folded(splits: Splits, fold: str, seed: int) -> tuple[ImageSet, ImageSet]:
     return (first, second) if fold == "1" else (second, first)
 
 
-def _result(found: Repair) -> dict[str, Any]:
+def _result(found: Repair) -> Json:
     report = found.report
     located = found.localisation
     return {
@@ -124,7 +123,7 @@ def _result(found: Repair) -> dict[str, Any]:
     }
 
 
-def _run(run: repair.Run) -> dict[str, Any]:
+def _run(run: repair.Run) -> Json:
     figures = {"repaired": run.verdict.to_dict()}
     if run.held_out is not None:
         figures["held_out"] = run.held_out.to_dict()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from experiments.studies.base import Json, PaperItem, Plan, Results, Study, register
 from experiments.studies.history_repair.claims import BEYOND as VGG16
@@ -90,10 +89,10 @@ def _cells(plan: Plan, *, folds: bool) -> list[tuple[str, str, int]]:
 def summarise(results: Results) -> Json:
     """Return all cells: model → fold → row → figures of every run."""
     # In the publication's order, whatever order the ledger has.
-    models: dict[str, Any] = {
+    models: Json = {
         name: {} for name in MODELS if any(each.startswith(f"{name}/") for each in results)
     }
-    trainings: dict[str, Any] = {}
+    trainings: Json = {}
     for name, result in results.items():
         if name.startswith("train/"):
             trainings[name.removeprefix("train/")] = result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +43,7 @@ class CompareAttention(StudyJob):
             return _nothing([name for name in nets if name != "R"])
         images = test.subset(shared)
         maps = {name: _maps(net, images) for name, net in nets.items()}
-        found: dict[str, Any] = {"n": len(images)}
+        found: Json = {"n": len(images)}
         for kind, of_reference in maps["R"].items():
             alike = {name: _ranks(of_reference, maps[name][kind]) for name in nets if name != "R"}
             found[kind] = {
@@ -57,7 +56,7 @@ class CompareAttention(StudyJob):
         return found
 
 
-def _nothing(names: list[str]) -> dict[str, Any]:
+def _nothing(names: list[str]) -> Json:
     """Return the result without any image."""
     none = _summed(torch.empty(0))
     return {
@@ -94,6 +93,6 @@ def _ranks(first: Tensor, second: Tensor) -> Tensor:
     return torch.tensor([each.mean if each.values else torch.nan for each in found])
 
 
-def _summed(values: Tensor) -> dict[str, Any]:
+def _summed(values: Tensor) -> Json:
     known = values[~values.isnan()]
     return {**mean_over_images(known.tolist()).to_json(), "without": len(values) - len(known)}

@@ -273,7 +273,7 @@ def heat_maps(model: Classifier, images: ImageSet) -> dict[str, Tensor]:
         return {name: each.cpu() for name, each in maps.items()}
 
 
-def likeness(now: Tensor, then: Tensor) -> dict[str, Any]:
+def likeness(now: Tensor, then: Tensor) -> Json:
     """Return Spearman and SSIM of maps with those of the reference; constant maps counted."""
     window = min(WINDOW, 2 * ((min(now.shape[-2:]) - 1) // 2) + 1)
     ranks = explain.spearman(now, then)

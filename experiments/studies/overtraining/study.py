@@ -64,7 +64,7 @@ def summarise(results: Results) -> Json:
     Figures have six digits here, all of them in the ledger; `windows` are SSIM's, in pixels, which
     the checkpoints share.
     """
-    arms: dict[str, Any] = {}
+    arms: Json = {}
     for name in sorted(results):
         kind, arm, *rest = name.split("/")
         of = arms.setdefault(arm, {"train": {}, "maps": {}, "windows": {}})

@@ -56,7 +56,7 @@ def image_alignment(gradients: Tensor, images: Tensor) -> Tensor:
 
 # What the search of `experiments/results/misalignment-cifar10` chose, by the key in its summary.
 EVOLVED_KEY = "d6d61a5370f29c03"
-EVOLVED: dict[str, Any] = {
+EVOLVED: Json = {
     "blocks": [
         {"kind": "dense", "channels": 24, "kernel": 3, "stride": 2, "norm": "none",
          "activation": "gelu", "pool": "avg", "inputs": [0], "merge": "add"},
@@ -330,7 +330,7 @@ def _ranks(maps: Tensor, edges: Tensor) -> Tensor:
     return torch.tensor([each.mean if each.values else torch.nan for each in found])
 
 
-def _versus(alone: dict[str, dict[str, Tensor]], base: str) -> dict[str, dict[str, Any]]:
+def _versus(alone: dict[str, dict[str, Tensor]], base: str) -> dict[str, Json]:
     """Return, by net and property, the difference to `base`, image by image."""
     return {
         role: {name: _summed(values - alone[base][name]) for name, values in each.items()}
@@ -352,7 +352,7 @@ def _noise(like: Tensor, seed: int) -> Tensor:
     return torch.randn(like.shape, generator=generator)
 
 
-def _summed(values: Tensor) -> dict[str, Any]:
+def _summed(values: Tensor) -> Json:
     """Return mean and interval over the images that have a value, and how many have none."""
     known = values[~values.isnan()]
     return {**mean_over_images(known.tolist()).to_json(), "without": len(values) - len(known)}

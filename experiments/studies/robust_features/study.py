@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from experiments.studies.base import (
     NOT_GIVEN,
@@ -60,7 +60,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 def summarise(results: Results) -> Json:
     """Return, by repetition, the accuracy of every net and the comparison of all."""
-    repeats: dict[str, Any] = {}
+    repeats: Json = {}
     for name in sorted(results):
         kind, role, repeat = name.split("/")
         of = repeats.setdefault(repeat, {"train": {}, "compare": {}})

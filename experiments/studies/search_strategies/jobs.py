@@ -156,7 +156,7 @@ def place_beside(prepared: Path, path: Path, config: EvolveConfig) -> Workspace:
     return space
 
 
-def baseline_of(prepared: Path, epochs: Sequence[int]) -> dict[int, dict[str, Any]]:
+def baseline_of(prepared: Path, epochs: Sequence[int]) -> dict[int, Json]:
     """Return trials of R's architecture by `epochs`; raises `RunError` where their file
     lacks one.
     """
@@ -173,7 +173,7 @@ def test_moments(
     base: EvolveConfig,
     baseline: Mapping[str, Mapping[str, Any]],
     space: Workspace,
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[Json]]:
     """Return, by share of the cost, the nets that the search would have named then, tested.
 
     `trials` are in the order of their endings. Named are the `TESTED` best by constrained
@@ -181,8 +181,8 @@ def test_moments(
     scratch for the epochs of `base`, from a seed that no search knows, and tested: so no net
     profits from having been lucky in its trial, or from inherited weights.
     """
-    known: dict[str, dict[str, Any]] = {}
-    moments: dict[str, list[dict[str, Any]]] = {}
+    known: dict[str, Json] = {}
+    moments: dict[str, list[Json]] = {}
     total = config.search_epochs
     for moment in MOMENTS:
         spent, seen = 0, []
@@ -227,7 +227,7 @@ def _epochs(trial: Entry, config: EvolveConfig) -> int:
     return int(trial.payload.get("epochs", config.epochs))
 
 
-def _tested(genotype: Genotype, base: EvolveConfig, space: Workspace) -> dict[str, Any]:
+def _tested(genotype: Genotype, base: EvolveConfig, space: Workspace) -> Json:
     """Return accuracy and transfer from R on test of a net trained from scratch.
 
     None where it fails.
@@ -250,7 +250,7 @@ def _tested(genotype: Genotype, base: EvolveConfig, space: Workspace) -> dict[st
     return {"key": key, **measured(space.net(name), space)}
 
 
-def measured(net: models.Classifier, space: Workspace) -> dict[str, Any]:
+def measured(net: models.Classifier, space: Workspace) -> Json:
     """Return accuracy on test, and the share of R's adversarials that fool the net."""
     made, labels = space.adversarials("R", "test", flipped=False), space.splits.test.labels
     right = attacks.predict(net, space.splits.test.images).argmax(dim=1) == labels
@@ -283,7 +283,7 @@ class Prepare(StudyJob):
         space = prepare_place(root / f"R-{self.seed}", config, source)
         own, run_path = architecture("R", config.reference, space), str(space.folder.path)
 
-        def train(part: str, **of: Any) -> dict[str, Any]:
+        def train(part: str, **of: Any) -> Json:
             seed = derive_seed(self.seed, "reference", part)
             return TrainNet(run_path, own, seed, part, penalised=False, **of).run()
 

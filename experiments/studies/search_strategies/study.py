@@ -112,7 +112,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
 
 def summarise(results: Results) -> Json:
     """Return, by search and seed, the hypervolume at every moment and what was spent for it."""
-    found: dict[str, Any] = {}
+    found: Json = {}
     for name, own in results.items():
         search, seed = name.split("/")
         if search != "R":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from adaptation.report import gains_figure
 from experiments.studies.base import CommandRun, Json, PaperItem, Plan, Results, Study, register
@@ -129,7 +128,7 @@ def summarise(results: Results) -> Json:
     """Return AP50 of every seed by world, recipe and domain, and the distances."""
     if "adapt/voc-clipart" in results:
         return {"pair": dict(results["adapt/voc-clipart"])}
-    worlds: dict[str, Any] = {}
+    worlds: Json = {}
     for name in sorted(results):
         world, recipe, target, seed = name.split("/")
         of = worlds.setdefault(world, {"recipes": {}, "distances": {}})
