@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -10,57 +10,64 @@ import torch
 from adaptation import detectors, shift
 from robustkit import data, models
 from robustkit.cli.context import add_run_options, run_folder, settings
-from robustkit.cli.parser import CommandParser, Options, names
+from robustkit.cli.parser import CommandParser, Options, add_config, config_from, names
 from robustkit.compute import resolve_device, torch_generator
 from robustkit.compute.seeds import check_seed
 from robustkit.data.detection import load_detection
 from robustkit.errors import ConfigError, DataError
 from robustkit.models.card import DETECTOR
+from robustkit.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftOptions:
+    """Two domains, and the model whose features are compared."""
+
+    source: str | None = setting(None, "voc:…, coco:…, shapes:… or a data set")
+    target: str | None = setting(None, "the other domain, of the same kind")
+    model: str | None = setting(None, "a detector's or a classifier's file: whose features")
+    trust: tuple[str, ...] = setting(
+        (), "functions, package.module:factory, that a detector's file may have run"
+    )
+    threshold: float = setting(
+        shift.THRESHOLD, "ratio above which adversarial training of the source is advised"
+    )
+    images: int = setting(1000, "of each domain, at most")
+    draws: int = setting(shift.DRAWS, "random halves")
+    seed: int = setting(0, "of the halves")
+
+    def __post_init__(self) -> None:
+        for name in ("source", "target", "model"):
+            if not getattr(self, name):
+                raise ConfigError(
+                    f"--{name} is needed: whose distance is to be measured, and by whom"
+                )
+        if not self.threshold > 0:
+            raise ConfigError(f"--threshold must be positive, not {self.threshold:g}")
+        check_seed(self.seed)
+        for name, least in (("images", 8), ("draws", 2)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"--{name} must be at least {least}, not {getattr(self, name)}")
 
 
 def add_arguments(parser: CommandParser) -> None:
     """Declare the two domains, the model whose features are compared, and the threshold."""
-    group = parser.add_argument_group("shift")
-    group.add_argument("--source", metavar="DATA", help="voc:…, coco:…, shapes:… or a data set")
-    group.add_argument("--target", metavar="DATA", help="the other domain, of the same kind")
-    group.add_argument(
-        "--model", metavar="MODEL", help="a detector's or a classifier's file: whose features"
-    )
-    group.add_argument(
-        "--trust",
-        type=names,
-        default=[],
-        metavar="FACTORY,…",
-        help="functions, package.module:factory, that a detector's file may have run",
-    )
-    group.add_argument(
-        "--threshold",
-        type=float,
-        default=shift.THRESHOLD,
-        help="ratio above which adversarial training of the source is advised",
-    )
-    group.add_argument("--images", type=int, default=1000, help="of each domain, at most")
-    group.add_argument("--draws", type=int, default=shift.DRAWS, help="random halves")
-    group.add_argument("--seed", type=int, default=0, help="of the halves")
+    add_config(parser, ShiftOptions, title="shift", forms={"trust": {"type": names}})
     add_run_options(parser, resumable=False)
-    parser.arrange(
-        first="source target model images out",
-        advanced="trust threshold draws",
-    )
 
 
 def run(options: Options) -> int:
     """Measure, print the distance, the threshold and the advice, and write a summary."""
     config = settings("shift", options)
-    _check(config)
+    chosen = config_from(ShiftOptions, config)
     device = resolve_device(config["device"])
-    features = _features(config, device)
+    features = _features(chosen, device)
     with run_folder("shift", options, config, keep_failed=False) as folder:
         found = shift.measure_shift(
             *features,
-            threshold=config["threshold"],
-            draws=config["draws"],
-            seed=config["seed"],
+            threshold=chosen.threshold,
+            draws=chosen.draws,
+            seed=chosen.seed,
         )
         folder.write_summary({"shift": asdict(found)})
     print(
@@ -71,45 +78,34 @@ def run(options: Options) -> int:
     return 0
 
 
-def _check(config: dict[str, Any]) -> None:
-    for name in ("source", "target", "model"):
-        if not config[name]:
-            raise ConfigError(f"--{name} is needed: whose distance is to be measured, and by whom")
-    if not config["threshold"] > 0:
-        raise ConfigError(f"--threshold must be positive, not {config['threshold']:g}")
-    check_seed(config["seed"])
-    for name, least in (("images", 8), ("draws", 2)):
-        if config[name] < least:
-            raise ConfigError(f"--{name} must be at least {least}, not {config[name]}")
-
-
-def _features(config: dict[str, Any], device: Any) -> tuple[Any, Any]:
+def _features(options: ShiftOptions, device: Any) -> tuple[Any, Any]:
     """Return the features of both domains: of a backbone, or before a classifier's last layer."""
-    names = (config["source"], config["target"])
-    card = models.read_card(config["model"])
+    domains = (str(options.source), str(options.target))
+    file = str(options.model)
+    card = models.read_card(file)
     if card.architecture["family"] == DETECTOR:
-        model = detectors.load(config["model"], trust=config["trust"]).to(device)
-        loaded = [load_detection(each, "test") for each in names]
-        few = [each.subset(_chosen(len(each), config).tolist()) for each in loaded]
+        model = detectors.load(file, trust=options.trust).to(device)
+        loaded = [load_detection(each, "test") for each in domains]
+        few = [each.subset(_chosen(len(each), options).tolist()) for each in loaded]
         for each, least in zip(few, (8, 4), strict=True):
             if len(each) < least:
                 raise DataError(f"{each.name}: {len(each)} images; a distance needs {least} of it")
         first, second = (shift.detector_features(model, each) for each in few)
         return first, second
-    classifier = models.load(config["model"]).to(device)
+    classifier = models.load(file).to(device)
     found = []
-    for each in names:
-        images = data.load(each).test
+    for domain in domains:
+        images = data.load(domain).test
         if images.shape != classifier.card.input_shape:
             raise DataError(
-                f"{each}: images are {images.shape}, the model takes {classifier.card.input_shape}"
+                f"{domain}: images are {images.shape}, the model takes {classifier.card.input_shape}"
             )
-        chosen = images.subset(_chosen(len(images), config))
+        chosen = images.subset(_chosen(len(images), options))
         found.append(shift.classifier_features(classifier, chosen))
     return found[0], found[1]
 
 
-def _chosen(count: int, config: dict[str, Any]) -> torch.Tensor:
-    """Return random indices of at most `config["images"]` images: the first may be of one kind."""
-    order = torch.randperm(count, generator=torch_generator("shift", config["seed"]))
-    return order[: config["images"]]
+def _chosen(count: int, options: ShiftOptions) -> torch.Tensor:
+    """Return random indices of at most `options.images` images: the first may be of one kind."""
+    order = torch.randperm(count, generator=torch_generator("shift", options.seed))
+    return order[: options.images]
