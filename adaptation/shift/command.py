@@ -96,10 +96,9 @@ def _features(options: ShiftOptions, device: Any) -> tuple[Any, Any]:
     found = []
     for domain in domains:
         images = data.load(domain).test
-        if images.shape != classifier.card.input_shape:
-            raise DataError(
-                f"{domain}: images are {images.shape}, the model takes {classifier.card.input_shape}"
-            )
+        expected = classifier.card.input_shape
+        if images.shape != expected:
+            raise DataError(f"{domain}: images are {images.shape}, the model takes {expected}")
         chosen = images.subset(_chosen(len(images), options))
         found.append(shift.classifier_features(classifier, chosen))
     return found[0], found[1]
