@@ -34,6 +34,7 @@ MODULES = (
     "robustkit.errors",
     "robustkit.extensions",
     "evolution",
+    "evolution.runner",
     "adaptation.detectors",
     "adaptation.attacks",
     "adaptation.recipes",

@@ -61,7 +61,7 @@ class NetEvaluation:
     norm: Tensor
 
 
-def evaluate_on_test(name: str, space: Workspace) -> dict[str, Any]:
+def evaluate_on_test(name: str, space: Workspace) -> dict[str, object]:
     """Evaluate the net `name` on test, keep the metrics; return its cost and accuracies."""
     net, reference, test = space.net(name), space.net("R"), space.splits.test
     own = space.adversarials(name, "test", flipped=False)
@@ -153,7 +153,7 @@ class TrainNet:
     preprocessing: models.Preprocessing | None = None
     scratch: str | None = None
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> dict[str, object]:
         """Train; return plain, finite numbers.
 
         Raises `DivergedError` where the net or its gradients are not finite, and
@@ -199,7 +199,7 @@ class TrainNet:
             raise InvalidCandidateError(str(error)) from error
 
 
-def _summary(history: training.History) -> dict[str, Any]:
+def _summary(history: training.History) -> dict[str, object]:
     """Return the numbers of a training, without its seconds: results must not vary."""
     records = [replace(record, seconds=0.0) for record in history.records]
     curves = {
@@ -228,7 +228,7 @@ def finite_gradients(net: models.Classifier, space: Workspace) -> Tensor:
     return gradients
 
 
-def score(net: models.Classifier, space: Workspace, gradients: Tensor) -> dict[str, Any]:
+def score(net: models.Classifier, space: Workspace, gradients: Tensor) -> dict[str, object]:
     """Return the measures of a net that a search sees: all on val, none on test.
 
     `gradients` are the net's input gradients on `val_sample`.
@@ -272,7 +272,7 @@ class PrepareReference:
     run_path: str
     scratch: str | None = None
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> dict[str, object]:
         """Return the gradients without a direction, R's accuracy on val, and the share of the
         images it gets right on which its own adversarials fool it."""
         space = open_workspace(self.run_path, self.scratch)
@@ -294,7 +294,7 @@ class EvaluateNet:
     name: str
     scratch: str | None = None
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> dict[str, object]:
         """Return scalars; the results image by image go to `evaluation/`."""
         space = open_workspace(self.run_path, self.scratch)
         return evaluate_on_test(self.name, space)

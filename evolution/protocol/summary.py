@@ -203,7 +203,7 @@ def summarise(
     )
 
 
-def summary_json(summary: Summary, protocol: Protocol) -> dict[str, Any]:
+def summary_json(summary: Summary, protocol: Protocol) -> dict[str, object]:
     """Return the values of `summary.json`, with all that the trials of R's architecture measured.
 
     Among them are the user's own objectives, which no type names.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def reading_section(summary: Summary) -> Section:
     return Section("reading", "How to read the results", Markup("\n").join(html))
 
 
-def settings_section(config: dict[str, Any]) -> Section:
+def settings_section(config: Mapping[str, object]) -> Section:
     """Return every setting."""
     rows = [(name, _value(value)) for name, value in config.items()]
     whole = Markup("<details><summary>All settings</summary>{}</details>")

@@ -55,8 +55,8 @@ class Pending(Generic[T]):
 class Scheduler:
     """Runs tasks on an executor until none is left; what the ledger holds is not computed again.
 
-    What depends on what is written as coroutines: they submit tasks, await their entries, and
-    submit what follows from them. No worker waits for one coroutine while another has submitted
+    Dependencies are written as coroutines: these submit tasks, await their entries, and submit
+    what follows from them. No worker waits for one coroutine while another has submitted
     work. Of two tasks with one key the second takes over the outcome of the first. `reusable`
     entries of other runs, by the `identity` in their payload, answer tasks with the same one.
     `on_entry` is called with every entry, also with those that the ledger holds already. Without a
