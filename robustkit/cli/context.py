@@ -14,7 +14,7 @@ from typing import Any
 
 from robustkit.cli.parser import HOUSEKEEPING, CommandParser, Options, real
 from robustkit.errors import ConfigError, RobustkitError, RunError
-from robustkit.reading import printable, typed_path
+from robustkit.reading import typed_path
 from robustkit.runs import Ledger, RunFolder, check_same_config
 from robustkit.runs.folder import EDITED
 
@@ -86,11 +86,6 @@ def add_data_options(parser: CommandParser) -> None:
         action="store_true",
         help="allow data to be downloaded into the root, and weights into their cache",
     )
-
-
-def log(line: str) -> None:
-    """Print a line at once, with nothing in it that would control a terminal."""
-    print(printable(line), flush=True)
 
 
 def settings(verb: str, options: Options) -> dict[str, Any]:

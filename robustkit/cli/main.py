@@ -15,11 +15,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import robustkit
 from robustkit.cli.commands import OUR_PACKAGES, describe, find_commands
+from robustkit.cli.output import mute
 from robustkit.errors import ConfigError, RobustkitError, did_you_mean
 from robustkit.reading import is_printable, printable
 from robustkit.runs import is_disk_full
@@ -55,6 +57,7 @@ def _run(arguments: list[str]) -> int:
         for each in arguments:
             if not is_printable(each):
                 raise ConfigError(f"not an argument in UTF-8 without control characters: '{each}'")
+        _check_folder()
         code = _dispatch(arguments)
         sys.stdout.flush()
         return code
@@ -65,7 +68,15 @@ def _run(arguments: list[str]) -> int:
         try:
             sys.stdout.flush()
         except (OSError, ValueError):
-            _mute(sys.stdout)
+            mute(sys.stdout)
+
+
+def _check_folder() -> None:
+    """Raise `ConfigError` where the working folder has been removed."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("the folder you are in no longer exists: go to another one") from None
 
 
 def _ended(error: BaseException) -> int:
@@ -83,7 +94,7 @@ def _ended(error: BaseException) -> int:
         return 128 + number
     if reason is None and isinstance(error, BrokenPipeError):
         # The reader of our output has left, as in `robustkit runs | head`: not worth a word.
-        _mute(sys.stdout)
+        mute(sys.stdout)
         return 1
     if reason is None and isinstance(error, Exception):
         reason = _mendable(error)
@@ -171,19 +182,12 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _mute(stream: object) -> None:
-    """Send what a stream still holds, and whatever follows, to nowhere."""
-    if isinstance(stream, io.TextIOWrapper):
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 def _tell(line: str) -> None:
     """Print one line on stderr, whatever it holds; where that cannot be written, nothing."""
     try:
         print(printable(" ".join(line.split())), file=sys.stderr, flush=True)
     except (OSError, ValueError):
-        _mute(sys.stderr)
+        mute(sys.stderr)
 
 
 def _mendable(error: Exception) -> str | None:

@@ -17,6 +17,7 @@ from types import ModuleType
 import psutil
 
 from robustkit.cli.parser import CommandParser, Options
+from robustkit.reading import printable
 
 OLDEST_PYTHON = (3, 11)
 ENOUGH_MEMORY_GIB = 4.0
@@ -135,9 +136,13 @@ def data_roots() -> Finding:
         detail = "ROBUSTKIT_DATA is not set; --data digits works without it"
         return Finding("data", "note", detail, "export ROBUSTKIT_DATA=/folder/of/your/data")
     folder = Path(root)
-    if not folder.is_dir():
+    try:
+        there = folder.is_dir()
+    except OSError:  # a name too long to be one
+        there = False
+    if not there:
         fix = "export ROBUSTKIT_DATA=/an/existing/folder, or unset it"
-        return Finding("data", "wrong", f"ROBUSTKIT_DATA={root} is not a folder", fix)
+        return Finding("data", "wrong", f"ROBUSTKIT_DATA={root[:200]} is not a folder", fix)
     held = sorted(entry.name for entry in folder.iterdir() if _holds_images(entry))
     if not held:
         return Finding("data", "note", f"{root} holds no .npz file and no folder of images")
@@ -221,5 +226,5 @@ def run(options: Options) -> int:
 
 
 def _lines(finding: Finding) -> str:
-    line = f"{_SIGNS[finding.status]}  {finding.what}: {finding.detail}"
+    line = printable(f"{_SIGNS[finding.status]}  {finding.what}: {finding.detail}")
     return f"{line}\n       fix: {finding.fix}" if finding.fix else line

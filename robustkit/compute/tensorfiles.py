@@ -78,7 +78,7 @@ def check_shapes(
             own = lengths.setdefault(expected, length) if isinstance(expected, str) else expected
             fits = fits and own == length
         if not fits:
-            told = ", ".join(str(lengths[x] if isinstance(x, str) else x) for x in wanted)
+            told = ", ".join(str(lengths.get(x, x) if isinstance(x, str) else x) for x in wanted)
             raise error(
                 f"{where}: '{name}' is {_told(found.dtype)} {tuple(found.shape)}, not "
                 f"{_told(dtype)} ({told})"

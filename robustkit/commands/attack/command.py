@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustkit.cli.context import add_data_options, add_run_options, log, run_folder, settings
+from robustkit.cli.context import add_data_options, add_run_options, run_folder, settings
 from robustkit.cli.models import add_model_options
+from robustkit.cli.output import log
 from robustkit.cli.parser import CommandParser, Forms, Options, add_config, radii
 from robustkit.commands.attack import AttackConfig, attack_all, prepare, write_report
 from robustkit.errors import ConfigError
@@ -54,7 +55,7 @@ def run(options: Options) -> int:
         )
         for finding in model.diagnostics:
             log(f"  ! {finding.name}: {finding.seen}; {finding.means}")
-    print(f"report: {folder.file('report.html')}")
+    log(f"report: {folder.file('report.html')}")
     return 0
 
 

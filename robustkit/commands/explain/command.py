@@ -10,11 +10,11 @@ from robustkit.cli.context import (
     add_data_options,
     add_executor_options,
     add_run_options,
-    log,
     run_folder,
     settings,
 )
 from robustkit.cli.models import add_trust_option
+from robustkit.cli.output import log
 from robustkit.cli.parser import CommandParser, Forms, Options, add_config, config_from, names
 from robustkit.commands.explain import (
     ExplainOptions,
@@ -118,7 +118,7 @@ def run(options: Options) -> int:
             f"{image['index']}: {image['target']} {image['score']:.3f} "
             f"({image['probability']:.1%}), predicted {image['predicted']}"
         )
-    print(f"report: {folder.file('report.html')}")
+    log(f"report: {folder.file('report.html')}")
     return 0
 
 
@@ -136,7 +136,7 @@ def _run_checkpoints(options: Options, config: Mapping[str, Any]) -> int:
         path = checkpoints.write_report(folder)
     for line in checkpoints.headline(checkpoints.read(folder)):
         log(line)
-    print(f"report: {path}")
+    log(f"report: {path}")
     return 0
 
 

@@ -9,11 +9,11 @@ from robustkit.cli.context import (
     add_data_options,
     add_executor_options,
     add_run_options,
-    log,
     run_folder,
     settings,
 )
 from robustkit.cli.models import add_trust_option
+from robustkit.cli.output import log
 from robustkit.cli.parser import CommandParser, Forms, Options, add_config, config_from, names
 from robustkit.commands.repair import (
     RepairOptions,
@@ -80,7 +80,7 @@ def run(options: Options) -> int:
         config = with_run(config, options.given, needs_history=chosen.needs_history())
     chosen = config_from(RepairOptions, config)
     if options.resume is not None and (folder := RunFolder.open(options.resume)).summary():
-        print(f"{folder.path}: finished already")
+        log(f"{folder.path}: finished already")
         return 0
     with executor_of(config):  # one that cannot be had is found out before there is a folder
         subject = load_subject(config, paper=chosen.protocol == "paper")
@@ -94,8 +94,8 @@ def run(options: Options) -> int:
         forget_states(folder)
         write_report(folder)
     print(headline(summary))
-    print(f"patch: {folder.file('patch.safetensors')}")
-    print(f"report: {folder.file('report.html')}")
+    log(f"patch: {folder.file('patch.safetensors')}")
+    log(f"report: {folder.file('report.html')}")
     return 0
 
 

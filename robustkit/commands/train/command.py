@@ -7,10 +7,10 @@ from pathlib import Path
 
 from robustkit.cli.context import add_data_options, add_run_options, run_folder, settings
 from robustkit.cli.models import add_trust_option
+from robustkit.cli.output import log
 from robustkit.cli.parser import CommandParser, Options, add_config, several
 from robustkit.commands.train import prepare, rates, train, write_report
 from robustkit.commands.train.pipeline import Watcher, check_tensorboard, tensorboard
-from robustkit.reading import printable
 from robustkit.runs import RunFolder
 from robustkit.training import EpochRecord, TrainConfig
 
@@ -57,7 +57,7 @@ def run(options: Options) -> int:
         check_tensorboard()
     prepared = prepare(config)
     for note in prepared.model.notes:
-        print(printable(f"model: {note}"))
+        log(f"model: {note}")
     with run_folder("train", options, config) as folder, ExitStack() as stack:
         watchers: list[Watcher] = [_show]
         if config["tensorboard"]:
@@ -66,11 +66,11 @@ def run(options: Options) -> int:
         folder.write_summary(summary.to_json())
         write_report(folder)
     for name, rate in rates(summary):
-        print(printable(f"{name}: {rate.striptags()}"))
+        log(f"{name}: {rate.striptags()}")
     for finding in summary.robust.diagnostics if summary.robust else []:
-        print(f"  ! {finding.name}: {finding.seen}; {finding.means}")
-    print(f"model: {folder.file('model.safetensors')}")
-    print(f"report: {folder.file('report.html')}")
+        log(f"  ! {finding.name}: {finding.seen}; {finding.means}")
+    log(f"model: {folder.file('model.safetensors')}")
+    log(f"report: {folder.file('report.html')}")
     return 0
 
 

@@ -11,11 +11,11 @@ from robustkit.cli.context import (
     add_data_options,
     add_executor_options,
     add_run_options,
-    log,
     run_folder,
     settings,
 )
 from robustkit.cli.models import add_model_options
+from robustkit.cli.output import log
 from robustkit.cli.parser import CommandParser, Options, add_config
 from robustkit.commands.transfer import TransferConfig, prepare, transfer_all, write_report
 from robustkit.commands.transfer.export import FORMS, export, keep_examples
@@ -92,7 +92,7 @@ def run(options: Options) -> int:
     for name, net in result.summary.nets.items():
         for finding in net.diagnostics:
             log(f"  ! {name}: {finding.name}: {finding.seen}; {finding.means}")
-    print(f"report: {folder.file('report.html')}")
+    log(f"report: {folder.file('report.html')}")
     return 0
 
 

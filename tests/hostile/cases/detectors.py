@@ -22,7 +22,7 @@ from robustkit.models.card import Card
 from robustkit.models.files import _digest
 from robustkit.runs import Entry, Ledger
 from tests.hostile.case import EITHER, REFUSED, Case, Place
-from tests.hostile.edits import edits
+from tests.hostile.edits import edits, spelt
 from tests.hostile.warm import warm
 
 MODEL = "source-0.safetensors"
@@ -396,7 +396,7 @@ def cases() -> Iterator[Case]:
     for number, (name, edit) in enumerate(edits(CARD, 60)):
         verb = ("detect", "shift", "adapt")[number % 3]
         ends = REFUSED if verb == "adapt" else EITHER
-        yield Case(f"{verb}/model/card/{name}", _used(verb, edit(CARD)), ends)
+        yield Case(f"{verb}/model/card/{name}", _used(verb, spelt(edit(CARD))), ends)
     for name, changes in ARCHITECTURES.items():
         card = json.dumps({**CARD, "architecture": {**CARD["architecture"], **changes}})
         yield Case(f"detect/model/architecture/{name}", _used("detect", card))

@@ -293,6 +293,8 @@ def _nobody(name: str, mode: int) -> Callable[[Place], None]:
 
 def enter_as_nobody(place: Place) -> None:
     """Be an ordinary user from here on, who may write at this place."""
+    import encodings.cp437  # noqa: F401 - of zip files
+
     from robustkit.cli.commands import find_commands, load_command
 
     for verb in find_commands():
