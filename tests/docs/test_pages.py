@@ -144,18 +144,18 @@ def test_pages_named_in_sources_exist() -> None:
         for found in re.findall(r"\bdocs/[\w/-]+\.(?:md|png)\b", (ROOT / file).read_text())
     }
     assert named, "the README names pages"
-    real = {pair for pair in named if not Path(pair[1]).stem.isupper()}  # docs/verbs/NAME.md
+    real = {pair for pair in named if not Path(pair[1]).stem.isupper()}  # docs/commands/NAME.md
     assert not {pair for pair in real if not (ROOT / pair[1]).is_file()}
 
 
 @pytest.mark.parametrize("verb", find_commands())
 def test_every_verb_has_a_page_of_four_parts(verb: str) -> None:
-    text = (ROOT / "docs" / "verbs" / f"{verb}.md").read_text()
+    text = (ROOT / "docs" / "commands" / f"{verb}.md").read_text()
     parts = [words for level, words in headings(text) if level == 2]
     assert parts == PARTS
     assert any(each[0] == verb for each in commands(text)), "it shows a command"
     index = (ROOT / "docs" / "README.md").read_text()
-    assert f"verbs/{verb}.md" in links(index), "the index names it"
+    assert f"commands/{verb}.md" in links(index), "the index names it"
 
 
 @cache
@@ -205,7 +205,7 @@ def has_path(value: Any, parts: list[str]) -> bool:
 
 @pytest.mark.parametrize("verb", find_commands())
 def test_summary_keys_are_real(verb: str) -> None:
-    keys = list(summary_keys((ROOT / "docs" / "verbs" / f"{verb}.md").read_text()))
+    keys = list(summary_keys((ROOT / "docs" / "commands" / f"{verb}.md").read_text()))
     own = load_command(verb)
     assert keys or not hasattr(own, "report")
     parts = {part.removesuffix("[]") for key in keys for part in key.split(".")}
