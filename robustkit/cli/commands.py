@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -66,15 +67,25 @@ def load_command(name: str) -> ModuleType:
 def describe(name: str) -> str:
     """Return what the command `name` does in one line, read from its source without running it."""
     module = find_commands()[name].module
+    for file in _sources(module):
+        if file.is_file():
+            text = ast.get_docstring(ast.parse(read_text(file, error=ConfigError))) or ""
+            line = text.partition("\n")[0]
+            return line.removeprefix(f"`robustkit {name}`: ").removesuffix(".")
+    return f"not found: {module}"
+
+
+def _sources(module: str) -> Iterator[Path]:
+    """The files that may hold a module, without importing the package that it is in."""
     package, *rest = module.split(".")
     spec = find_spec(package)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        for file in (Path(folder, *rest).with_suffix(".py"), Path(folder, *rest, "__init__.py")):
-            if file.is_file():
-                text = ast.get_docstring(ast.parse(read_text(file, error=ConfigError))) or ""
-                line = text.partition("\n")[0]
-                return line.removeprefix(f"`robustkit {name}`: ").removesuffix(".")
-    return f"not found: {module}"
+    if spec is None:
+        return
+    if not rest and spec.origin is not None:
+        yield Path(spec.origin)
+    for folder in spec.submodule_search_locations or ():
+        yield Path(folder, *rest).with_suffix(".py")
+        yield Path(folder, *rest, "__init__.py")
 
 
 def _is_ours(command: EntryPoint) -> bool:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from robustkit.cli.main import main
 from robustkit.cli.parser import CommandParser, Options
 from robustkit.errors import DataError
 
+ROOT = Path(__file__).parents[2]
 Install = Callable[[Callable[[Options], int]], None]
 
 
@@ -164,3 +166,55 @@ def test_help_shows_the_first_options_first_and_help_all_shows_all(
 def test_an_option_that_is_not_there_cannot_be_shown_first() -> None:
     with pytest.raises(KeyError, match="epsilon"):
         CommandParser("train").arrange(first="epsilon", advanced="")
+
+
+def run_beside(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command, as a wheel installs it, with `folder` in front of all that Python finds."""
+    paths = os.pathsep.join([str(folder), str(ROOT)])
+    code = (
+        "import sys; from robustkit.cli import main\n"
+        "sys.meta_path = [each for each in sys.meta_path if 'editable' not in repr(each)]\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_command_of_another_package_is_found(tmp_path: Path) -> None:
+    (tmp_path / "greeting.py").write_text(
+        '"""`robustkit greet`: say hello to somebody."""\n\n'
+        "def add_arguments(parser):\n"
+        '    parser.add_argument("--name", default="you", help="who is greeted")\n\n'
+        "def run(options):\n"
+        '    print(f"hello, {options.name}")\n'
+        "    return 0\n"
+    )
+    info = tmp_path / "greeting-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[robustkit.commands]\ngreet = greeting\ntrain = greeting\n"
+    )
+    listed = run_beside(tmp_path, "--help").stdout
+    assert "  greet      say hello to somebody\n" in listed
+    assert "  train      train a classifier" in listed, "no other package takes our names"
+    assert run_beside(tmp_path, "greet", "--name", "R2").stdout == "hello, R2\n"
+    assert "did you mean '--name'" in run_beside(tmp_path, "greet", "--nam", "R2").stderr
+
+
+def test_a_package_of_somebody_elses_hides_only_its_own_commands(tmp_path: Path) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "__init__.py").touch()
+    assert run_beside(tmp_path, "attack", "--help").returncode == 0
+    hidden = run_beside(tmp_path, "reproduce", "--list")
+    assert hidden.returncode == 2
+    assert hidden.stderr.count("\n") == 1
+    assert f"the package 'experiments' at {tmp_path / 'experiments'} is not robustkit's" in (
+        hidden.stderr
+    )
