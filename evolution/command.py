@@ -27,7 +27,7 @@ from robustkit.cli.models import resolve_net
 from robustkit.cli.parser import CommandParser, Options, add_config, config_from, real_or_none
 from robustkit.compute import resolve_device
 from robustkit.errors import ConfigError, DataError
-from robustkit.jobs.run import executor_of
+from robustkit.jobs import executor_of
 from robustkit.runs import RunFolder
 from robustkit.stats import Gap
 

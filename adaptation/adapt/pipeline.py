@@ -32,7 +32,7 @@ from robustkit import models
 from robustkit.cli.parser import config_from
 from robustkit.compute import resolve_device
 from robustkit.errors import DataError
-from robustkit.jobs.run import Piece, Say, carry_out
+from robustkit.jobs import Log, RecordedJob, run_phases
 from robustkit.runs import Entry, RunFolder
 from robustkit.stats import Mean, mean_over_trainings
 
@@ -228,26 +228,26 @@ def _mean_difference(pairs: Sequence[tuple[Scores, Scores]]) -> Mean:
     )
 
 
-def run_adapt(folder: RunFolder, say: Say) -> Summary:
+def run_adapt(folder: RunFolder, say: Log) -> Summary:
     """Run what is not yet done; return the summary. Raises `RunError` where a training fails."""
     config = folder.config
     options = config_from(AdaptOptions, config)
     path = str(folder.path.resolve())
     first, *others = options.recipes
-    sources: list[Piece] = [
+    sources: list[RecordedJob] = [
         TrainRecipe(f"{first}/{number}", path, first, number) for number in range(options.seeds)
     ]
-    rest: list[Piece] = [MeasureShift(SHIFT, path)]
+    rest: list[RecordedJob] = [MeasureShift(SHIFT, path)]
     rest += [
         TrainRecipe(f"{name}/{number}", path, name, number)
         for number in range(options.seeds)
         for name in others
     ]
-    trials = carry_out(
+    trials = run_phases(
         [sources, rest],
         folder,
         arm="adapt",
-        say=say,
+        log=say,
     )
     made = models.read_card(open_workspace(path).file(first, 0))
     return summarise(trials, config, made.provenance.get("notes", []))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,6 +15,7 @@ from robustkit import models
 from robustkit.compute import derive_seed
 from robustkit.data.detection import DetectionSet, load_detection
 from robustkit.errors import DataError
+from robustkit.jobs import cached_per_process
 from robustkit.models import Classifier
 from robustkit.models.weights import fit_weights, read_weights
 from robustkit.runs import RunFolder
@@ -114,7 +114,7 @@ def load_domains(options: AdaptOptions) -> tuple[Domain, Domain]:
     return Domain(source.train, source.test.with_classes(classes)), moved
 
 
-@lru_cache(maxsize=1)
+@cached_per_process()
 def open_workspace(path: str) -> Workspace:
     """Return the workspace of a run folder, kept for the next job of this process."""
     folder = RunFolder.open(path, verb="adapt")

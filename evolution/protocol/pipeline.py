@@ -30,7 +30,7 @@ from evolution.runner import Pending, Scheduler, Task, trial_of
 from robustkit import models
 from robustkit.compute import derive_seed
 from robustkit.errors import RunError
-from robustkit.jobs import Executor, Job
+from robustkit.jobs import Executor, Runnable
 from robustkit.runs import Entry, Ledger
 
 # Smaller goes first: what others wait for, then the searches, then what merely has to be done.
@@ -295,9 +295,9 @@ class Protocol:
         await self._needed(name, EvaluateNet(self._path, name.net, self._scratch), priority=FILLER)
         self._tested.add(role)
 
-    def _needed(self, name: TrialId, job: Job, *, priority: int) -> Pending[Entry]:
+    def _needed(self, name: TrialId, job: Runnable, *, priority: int) -> Pending[Entry]:
         return self._scheduler.submit(_task(name, job, needed=True), priority=priority)
 
 
-def _task(name: TrialId, job: Job, *, needed: bool = False) -> Task:
+def _task(name: TrialId, job: Runnable, *, needed: bool = False) -> Task:
     return Task(id=str(name), stage=name.arm, key=str(name), job=job, needed=needed)

@@ -18,7 +18,7 @@ from evolution.protocol.summary import summarise, summary_json
 from evolution.protocol.workspace import Workspace, scratch_of
 from robustkit.compute import single_thread
 from robustkit.errors import RunError
-from robustkit.jobs.run import executor_of
+from robustkit.jobs import executor_of
 from robustkit.reading import check_kind
 from robustkit.runs import Entry, Ledger, RunFolder, read_object
 

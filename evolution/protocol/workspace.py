@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import stat
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,7 @@ from robustkit.data import (
     unpacked,
 )
 from robustkit.errors import ConfigError, ModelError, RunError
-from robustkit.jobs import Executor
-from robustkit.jobs.shared import held
+from robustkit.jobs import Executor, cached_per_process, shared
 from robustkit.models.classifier import matched
 from robustkit.reading import check_plain_folder, typed_path
 from robustkit.runs import RunFolder
@@ -57,8 +56,8 @@ class Workspace:
     @cached_property
     def splits(self) -> Splits:
         """Train, val and test; test cut to `test_size` images, classes kept even."""
-        shared = held(self._name("splits"))
-        return unpacked(shared) if shared else load_splits(self.folder.config, self.config)
+        sent = shared(self._name("splits"))
+        return unpacked(sent) if sent else load_splits(self.folder.config, self.config)
 
     def share_images(self, executor: Executor) -> None:
         """Give the workers the images and their views, so that none has to load them."""
@@ -95,7 +94,7 @@ class Workspace:
     def views(self) -> Tensor:
         """Fixed views of the pool, uint8 (K,N,C,H,W)."""
         path = self.scratch / "views.npy"
-        if not path.is_file() and held(str(path)) is None:
+        if not path.is_file() and shared(str(path)) is None:
             config = self.config
             seed = derive_seed(config.seed, "views")
             return fixed_views(self.pool.images, config.views, config.augment, seed, out=path)
@@ -109,9 +108,9 @@ class Workspace:
     @cached_property
     def reference_gradients(self) -> training.ReferenceGradients:
         """Unit gradients of R on all views; computed the first time, mapped from then on."""
-        shared = held(self._name("gradients"))
-        if shared is not None:
-            return training.ReferenceGradients(*map(read_only, shared))
+        sent = shared(self._name("gradients"))
+        if sent is not None:
+            return training.ReferenceGradients(*map(read_only, sent))
         return training.cached_reference(
             self.net("R"), self.views, self.pool.labels, self.scratch, self.config.grad_loss
         )
@@ -260,7 +259,7 @@ def load_splits(options: dict[str, object], config: EvolveConfig) -> Splits:
     return Splits(splits.train, splits.val, splits.test.subset(chosen), splits.name)
 
 
-@lru_cache(maxsize=2)
+@cached_per_process(2)
 def open_workspace(path: str, scratch: str | None = None) -> Workspace:
     """Return the workspace of the run folder at `path`, one per process."""
     return Workspace(RunFolder.open(path), scratch)

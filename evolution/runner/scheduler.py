@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from robustkit.errors import RunError
-from robustkit.jobs import Executor, Job, Ok, Outcome
+from robustkit.jobs import Executor, Ok, Outcome, Runnable
 from robustkit.runs import Entry, Ledger
 from robustkit.runs.folder import EDITED
 
@@ -28,7 +28,7 @@ class Task:
     id: str
     stage: str
     key: str
-    job: Job
+    job: Runnable
     payload: dict[str, object] = field(default_factory=dict)
     needed: bool = False
 
@@ -119,7 +119,7 @@ class Scheduler:
         """
         started: dict[int, Task] = {}
 
-        def jobs() -> Iterator[Job | None]:
+        def jobs() -> Iterator[Runnable | None]:
             while (task := self._next()) is not None or self._running:
                 if task is None:
                     yield None

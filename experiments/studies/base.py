@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from robustkit.errors import ConfigError
-from robustkit.jobs.run import Piece
+from robustkit.jobs import RecordedJob
 from robustkit.registry import Registry
 from robustkit.report.format import markdown_table
 from robustkit.runs.summaries import Result
@@ -220,7 +220,7 @@ class Study:
     title: str
     source: str
     scales: Mapping[str, str]
-    jobs: Callable[[Plan], Sequence[Sequence[Piece]]]
+    jobs: Callable[[Plan], Sequence[Sequence[RecordedJob]]]
     summary: type[Any]
     render: Callable[[Any], str]
     claims: Callable[[Any], Sequence[Claim]]

@@ -22,7 +22,7 @@ from robustkit.cli.context import FREE
 from robustkit.cli.parser import run_command
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError, RunError
-from robustkit.jobs.run import carry_out
+from robustkit.jobs import run_phases
 from robustkit.reading import check_kind
 from robustkit.runs import RunFolder
 from robustkit.runs.folder import finished
@@ -101,7 +101,7 @@ def run_study(folder: RunFolder, log: Callable[[str], None]) -> Json:
     results = {run.id: _run(run, folder, log) for run in study.commands(plan) if needed(run.id)}
     jobs = [[job for job in parallel if needed(job.id)] for parallel in study.jobs(plan)]
     if any(jobs):
-        entries = carry_out(jobs, folder, arm="study", say=log)
+        entries = run_phases(jobs, folder, arm="study", log=log)
         results |= {entry.id: entry.result or {} for entry in entries}
     summary = {
         "scale": plan.scale,

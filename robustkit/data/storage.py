@@ -18,7 +18,7 @@ from torch import Tensor
 
 from robustkit.data.arrays import map_npy
 from robustkit.errors import DataError
-from robustkit.jobs.shared import held
+from robustkit.jobs.shared import shared
 from robustkit.runs.atomic import atomic_path
 
 Pixels = NDArray[np.uint8]
@@ -150,10 +150,9 @@ def write_array(
 def map_array(path: Path) -> Tensor:
     """Map a .npy file as a read-only tensor. Raises DataError if it is not a whole one.
 
-    Where this process was given the array to hold (see `robustkit.jobs.shared`), it is taken
-    instead of the file.
+    An array that is shared under this path (see `robustkit.jobs.shared`) is taken instead.
     """
-    given = held(str(path))
+    given = shared(str(path))
     if given is not None:
         return read_only(given)
     try:

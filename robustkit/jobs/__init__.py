@@ -1,7 +1,9 @@
 """Jobs: run many independent computations, with typed outcomes and the same results to the bit.
 
-Whoever has many independent things to compute describes them as jobs and iterates over
-`open_executor(...).run(jobs)`, or has `run_jobs` keep what comes out in a run's ledger.
+Describe each computation as a `Job`, a frozen dataclass, and call `run_jobs`, or `run_phases` to
+keep the results in a run's ledger. Whatever needs outcomes as they come, such as a search, iterates
+over `open_executor(...).run(jobs)`. Loaders that many jobs of a run call are decorated with
+`cached_per_process`.
 """
 
 from robustkit.jobs.executors import (
@@ -9,7 +11,7 @@ from robustkit.jobs.executors import (
     Cluster,
     Executor,
     InlineExecutor,
-    Job,
+    Runnable,
     attempt,
     open_executor,
 )
@@ -28,6 +30,8 @@ from robustkit.jobs.outcomes import (
 )
 from robustkit.jobs.processes import ProcessExecutor
 from robustkit.jobs.ray import RayExecutor
+from robustkit.jobs.run import Job, Log, RecordedJob, executor_of, run_jobs, run_phases
+from robustkit.jobs.shared import cached_per_process, share, shared
 
 __all__ = [
     "EXECUTORS",
@@ -40,14 +44,23 @@ __all__ = [
     "Invalid",
     "InvalidCandidateError",
     "Job",
+    "Log",
     "Lost",
     "Ok",
     "OutOfMemory",
     "Outcome",
     "ProcessExecutor",
     "RayExecutor",
+    "RecordedJob",
+    "Runnable",
     "Timeout",
     "attempt",
+    "cached_per_process",
     "classify",
+    "executor_of",
     "open_executor",
+    "run_jobs",
+    "run_phases",
+    "share",
+    "shared",
 ]

@@ -1,4 +1,4 @@
-"""What a job and an executor are, and how one job is carried out."""
+"""Executors: what they are given, what they promise, and the one that needs no workers."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from robustkit.jobs.outcomes import Ok, Outcome, classify
 from robustkit.registry import Registry
 
 
-class Job(Protocol):
-    """A piece of work described by data: a frozen dataclass of plain values.
+class Runnable(Protocol):
+    """A computation described by data: a frozen dataclass of plain values.
 
-    Its result depends on the job alone, so it may run anywhere, and again if its worker is lost.
-    It seeds its own random numbers. A job with an attribute `timeout` (seconds, or None for no
-    limit) overrides the time limit of its executor.
+    Its result depends on these values alone, so it may run anywhere, and again if its worker is
+    lost. It seeds its own random numbers. An attribute `timeout` (seconds, or None for no limit)
+    overrides the time limit of the executor.
     """
 
     def run(self) -> Any:
-        """Do the work. The result must be picklable."""
+        """Compute and return the result, which must be picklable."""
 
 
-J = TypeVar("J", bound=Job)
+J = TypeVar("J", bound=Runnable)
 
 
 class Executor(Protocol):
@@ -36,18 +36,18 @@ class Executor(Protocol):
     def run(self, jobs: Iterator[J | None]) -> Iterator[tuple[J, Outcome]]:
         """Run `jobs` and yield each with its outcome, in the order in which they end.
 
-        The next job is asked for only when a worker is free, so `jobs` may be a generator that
-        decides from the outcomes seen so far. A None among the jobs says "nothing just now": the
-        executor asks again after the next job has ended. Raises `RuntimeError` for a None while no
-        job is running, which would wait for ever. An exception of a job that is no outcome (see
-        `classify`) is a bug: it ends the run and is raised here.
+        The next job is taken only when a worker is free, so `jobs` may be a generator that decides
+        from the outcomes seen so far. None among the jobs means "none yet": the executor asks again
+        after the next job has ended. Raises `RuntimeError` for None while no job is running, which
+        would wait for ever. An exception of a job that is no outcome (see `classify`) is a bug: it
+        ends the run and is raised here.
         """
 
     def share(self, name: str, make: Callable[[], Any]) -> None:
-        """Give every worker what `make` makes, which never changes, as `held(name)`.
+        """Give every worker the constant that `make` returns, as `robustkit.jobs.shared(name)`.
 
-        Workers on this machine read files instead, whose memory they share: only executors past
-        one machine do anything here, or call `make` at all.
+        Workers on this machine map files instead, whose memory they share: only executors of
+        several machines do anything here, or call `make` at all.
         """
 
     def __enter__(self) -> Self: ...
@@ -56,13 +56,13 @@ class Executor(Protocol):
 
 
 TRIES = 3
-"""How often a job is tried whose worker dies."""
+"""How often a job whose worker dies is started."""
 
-NOTHING_RUNS = "the jobs said 'nothing just now' while no job is running: this would wait for ever"
+NOTHING_RUNS = "None among the jobs while no job is running: this would wait for ever"
 
 
-def attempt(job: Job) -> Outcome:
-    """Run `job` here, on one thread, and say how it ended. Bugs are raised."""
+def attempt(job: Runnable) -> Outcome:
+    """Run `job` in this process on one thread and return its outcome. Bugs are raised."""
     start = time.perf_counter()
     try:
         with isolated_rng(), single_thread():
@@ -77,11 +77,11 @@ def attempt(job: Job) -> Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """A Ray cluster: "auto" or HOST:PORT of one that runs, or None for one of this machine alone.
+    """The Ray cluster that workers run on, and the share of it that each takes.
 
-    Each worker takes so many CPUs and GPUs of it; fractions of a GPU pack several trials on one.
-    After `recycle` jobs a worker is replaced by a fresh one, so that what leaks does not grow.
-    Raises `ConfigError`.
+    `address` is "auto" or HOST:PORT of a running cluster, or None to start one on this machine.
+    Fractions of a GPU place several trials on one. After `recycle` jobs a worker is replaced, so
+    that leaks do not grow. Raises `ConfigError`.
 
     >>> Cluster(gpus_per_trial=1.5)
     Traceback (most recent call last):
@@ -109,7 +109,7 @@ class Cluster:
 
 
 def refuse_cluster(executor: str, cluster: Cluster | None) -> None:
-    """Raise `ConfigError` where an executor of one machine is asked for a cluster's."""
+    """Raise `ConfigError` where an executor of one machine is given settings of a cluster."""
     if cluster is not None and cluster != Cluster():
         raise ConfigError(
             f"executor '{executor}' knows no ray_address, cpus_per_trial nor gpus_per_trial; "
@@ -133,12 +133,12 @@ def open_executor(
     memory_gib: float | None = None,
     cluster: Cluster | None = None,
 ) -> Executor:
-    """The executor called `name`, to be used as a context manager.
+    """Return the executor called `name`, to be used as a context manager.
 
     `workers` jobs run at a time (with "ray", 0: as many as the cluster has room for); a job is
-    stopped after `timeout` seconds and may allocate `memory_gib` GiB of main memory. `cluster` says
-    where Ray's workers come from. Raises `ConfigError` for an unknown name, for values that make no
-    sense, and for limits the executor cannot keep.
+    stopped after `timeout` seconds and may allocate `memory_gib` GiB of main memory. `cluster`
+    describes the cluster of "ray". Raises `ConfigError` for an unknown name, for values out of
+    range, and for limits that the executor cannot keep.
     """
     executor = EXECUTORS.find(name)
     if workers < (0 if name == "ray" else 1):
@@ -151,10 +151,10 @@ def open_executor(
 
 @EXECUTORS.register("inline")
 class InlineExecutor:
-    """Runs each job where it stands: nothing to start, and a debugger sees everything.
+    """Runs each job in this process: nothing to start, and a debugger sees everything.
 
-    It cannot stop a job that hangs, nor outlive one that kills its process; time limits that jobs
-    bring along are not kept. Raises `ConfigError` when it is asked for more than that.
+    A job that hangs or kills its process is not survived, and time limits of single jobs are not
+    kept. Raises `ConfigError` for several workers, a time limit or a memory limit.
     """
 
     def __init__(
@@ -184,10 +184,10 @@ class InlineExecutor:
             yield job, attempt(job)
 
     def share(self, name: str, make: Callable[[], Any]) -> None:
-        """See `Executor.share`: files will do."""
+        """See `Executor.share`: jobs map files."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""

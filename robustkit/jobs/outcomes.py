@@ -1,4 +1,4 @@
-"""How a job can end, and which exceptions are an ending rather than a bug."""
+"""The outcomes of jobs, and which exceptions are an outcome rather than a bug."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class InvalidCandidateError(Exception):
     """Raised by a job whose candidate cannot be built or does not fit the data."""
 
 
-class _Ending:
-    """What all outcomes have."""
+class _Kind:
+    """Base of all outcomes."""
 
     @property
     def kind(self) -> str:
-        """The outcome's name in ledgers and summaries: that of its class."""
+        """The name of the outcome in ledgers and summaries, which is that of its class."""
         return type(self).__name__
 
 
 @dataclass(frozen=True)
-class Ok(_Ending):
+class Ok(_Kind):
     """The job returned `value`, after `seconds` of computation."""
 
     value: Any
@@ -35,7 +35,7 @@ class Ok(_Ending):
 
 
 @dataclass(frozen=True)
-class Failure(_Ending):
+class Failure(_Kind):
     """The job ended without a value: `reason` in one line, after `seconds` of computation."""
 
     reason: str
@@ -43,7 +43,7 @@ class Failure(_Ending):
 
 
 class Diverged(Failure):
-    """The computation left the finite numbers."""
+    """The loss, weights or scores were no longer finite."""
 
 
 class Timeout(Failure):
@@ -51,22 +51,22 @@ class Timeout(Failure):
 
 
 class OutOfMemory(Failure):
-    """The job needed more memory than there is or than it was allowed."""
+    """The job needed more memory than there is or than its limit."""
 
 
 class Invalid(Failure):
-    """The candidate cannot be built."""
+    """The candidate cannot be built or does not fit the data."""
 
 
 class Lost(Failure):
-    """The worker died each time the job was tried."""
+    """The worker died each time the job was started."""
 
 
 Outcome = Ok | Diverged | Timeout | OutOfMemory | Invalid | Lost
 
 
 def classify(error: BaseException, seconds: float = 0.0) -> Outcome | None:
-    """The outcome that `error` stands for, or None where it is a bug and must stay an exception.
+    """Return the outcome that `error` stands for, or None for a bug, which stays an exception.
 
     >>> classify(DivergedError("the loss is not finite"))
     Diverged(reason='the loss is not finite', seconds=0.0)

@@ -1,4 +1,4 @@
-"""Jobs in processes of their own, which can be stopped and may die."""
+"""Jobs in worker processes, which can be stopped and may die."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from robustkit.jobs.executors import (
     TRIES,
     Cluster,
     J,
-    Job,
+    Runnable,
     attempt,
     refuse_cluster,
 )
 from robustkit.jobs.outcomes import Lost, Outcome, Timeout, classify
-from robustkit.jobs.shared import hold
+from robustkit.jobs.shared import share
 from robustkit.usercode import fault
 
 READY = b""
@@ -55,12 +55,12 @@ class Bug:
 def serve(connection: Connection, memory_gib: float | None, modules: tuple[str, ...] = ()) -> None:
     """Answer pickled jobs with pickled outcomes until the other side closes the pipe.
 
-    With `memory_gib`, what is allocated from here on is limited to that many GiB of address space.
-    `modules` are a person's own, with what they register (see `robustkit.extensions`).
+    `memory_gib` limits what is allocated from here on, in GiB of address space. `modules` are the
+    user's extensions, imported before the first job (see `robustkit.extensions`).
     """
     threading.Thread(target=_die_with_parent, daemon=True).start()
     extensions.load(*modules)
-    _settle(memory_gib)
+    _limit_resources(memory_gib)
     connection.send_bytes(READY)
     with suppress(EOFError, ConnectionError):
         while True:
@@ -69,29 +69,31 @@ def serve(connection: Connection, memory_gib: float | None, modules: tuple[str, 
 
 
 class RemoteWorker:
-    """The same on a cluster, where an actor's methods take the place of the pipe."""
+    """A worker on a cluster: `serve` with an actor's methods in place of the pipe."""
 
-    def __init__(self, memory_gib: float | None, place: str, modules: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, memory_gib: float | None, folder: str, modules: tuple[str, ...] = ()
+    ) -> None:
         # Relative paths mean the same as to the driver, where its folder is shared.
-        if Path(place).is_dir():
-            os.chdir(place)
+        if Path(folder).is_dir():
+            os.chdir(folder)
         extensions.load(*modules)
-        _settle(memory_gib)
+        _limit_resources(memory_gib)
 
     def hello(self) -> bytes:
-        """The actor has started."""
+        """Return `READY`: the actor has started."""
         return READY
 
-    def hold(self, name: str, value: Any) -> None:
-        """See `robustkit.jobs.shared`."""
-        hold(name, value)
+    def share(self, name: str, value: Any) -> None:
+        """See `robustkit.jobs.share`."""
+        share(name, value)
 
     def answer(self, request: bytes) -> bytes:
-        """The pickled outcome of a pickled job."""
+        """Return the pickled outcome of a pickled job."""
         return _answer(request)
 
 
-def _settle(memory_gib: float | None) -> None:
+def _limit_resources(memory_gib: float | None) -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     if memory_gib is not None:
@@ -105,17 +107,17 @@ def _answer(request: bytes) -> bytes:
     try:
         return pickle.dumps(attempt(pickle.loads(request)))  # noqa: S301 - from our own parent
     except BaseException as error:
-        said = None if isinstance(error, RobustkitError) else fault(error)
-        if said is not None:
-            error = ConfigError(said)
+        message = None if isinstance(error, RobustkitError) else fault(error)
+        if message is not None:
+            error = ConfigError(message)
         answer = classify(error) or Bug(_portable(error), traceback.format_exc())
-    # What this job's nets took of a GPU is of use to the workers beside it, not to an idle one.
+    # Memory that this job's networks took of a GPU is of use to other workers, not to an idle one.
     torch.cuda.empty_cache()
     return pickle.dumps(answer)
 
 
 def _portable(error: BaseException) -> BaseException:
-    """`error` itself if it survives pickling, else a `RuntimeError` that quotes it."""
+    """Return `error` if it survives pickling, else a `RuntimeError` that quotes it."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - what we have just written
     except Exception:
@@ -196,7 +198,7 @@ class ProcessExecutor:
         return [worker for worker in self._workers if worker.job is not None]
 
     def _fill(self, jobs: Iterator[J | None]) -> bool:
-        """Give a job to every free worker while there are jobs; whether any job is running."""
+        """Give a job to every free worker; return whether any job is running."""
         while (busy := len(self._busy())) < self._count:
             try:
                 job = next(jobs)
@@ -210,8 +212,8 @@ class ProcessExecutor:
                 return True
         return True
 
-    def _assign(self, job: Job, deaths: int = 0) -> None:
-        """Give `job` to a living idle worker, or to a new one."""
+    def _assign(self, job: Runnable, deaths: int = 0) -> None:
+        """Give `job` to an idle worker whose process lives, or to a new one."""
         for idle in [worker for worker in self._workers if worker.job is None]:
             if idle.process.is_alive():
                 worker = idle
@@ -222,17 +224,17 @@ class ProcessExecutor:
             self._workers.append(worker)
         worker.take(job, getattr(job, "timeout", self._timeout), deaths)
 
-    def _next_completion(self) -> tuple[Job, Outcome]:
-        """Wait until a job has ended."""
+    def _next_completion(self) -> tuple[Runnable, Outcome]:
+        """Wait for the next job to end and return it with its outcome."""
         while True:
             busy = self._busy()
             deadline = min(worker.deadline for worker in busy)
             remaining = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
-            heard = wait([worker.connection for worker in busy], remaining)
+            readable = wait([worker.connection for worker in busy], remaining)
             for worker in busy:
                 job = worker.job
-                if worker.connection in heard:
-                    outcome = self._hear(worker)
+                if worker.connection in readable:
+                    outcome = self._receive(worker)
                 elif worker.deadline <= time.monotonic():
                     outcome = self._stop_overdue(worker)
                 else:
@@ -240,12 +242,12 @@ class ProcessExecutor:
                 if job is not None and outcome is not None:
                     return job, outcome
 
-    def _hear(self, worker: _Worker) -> Outcome | None:
-        """Take a worker's message: the outcome of its job, or None if the job has not ended."""
+    def _receive(self, worker: _Worker) -> Outcome | None:
+        """Return the outcome in a worker's message, or None if its job has not ended."""
         try:
             message = worker.connection.recv_bytes()
         except (EOFError, OSError):
-            return self._bury(worker)
+            return self._restart(worker)
         if message == READY:
             self._any_started = True
             worker.start()
@@ -257,8 +259,8 @@ class ProcessExecutor:
             raise answer.error
         return answer
 
-    def _bury(self, worker: _Worker) -> Outcome | None:
-        """Run the job of a dead worker again, or give it up."""
+    def _restart(self, worker: _Worker) -> Outcome | None:
+        """Start the job of a dead worker again, or return `Lost` after the last try."""
         job, deaths = worker.job, worker.deaths + 1
         worker.process.join(timeout=1)  # its pipe closes a moment before it has an exit code
         self._discard(worker)
@@ -287,39 +289,39 @@ class _Worker:
     def __init__(self, memory_gib: float | None) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, far_end = context.Pipe()
-        told = (far_end, memory_gib, extensions.loaded())
-        self.process = context.Process(target=serve, args=told, daemon=True)
+        arguments = (far_end, memory_gib, extensions.loaded())
+        self.process = context.Process(target=serve, args=arguments, daemon=True)
         try:
-            _start_deaf_to_interrupts(self.process)
+            _start_ignoring_interrupts(self.process)
         except OSError as error:  # too many processes or open files, no memory for another
             raise DeviceError(f"worker processes cannot be started: {error.strerror}") from error
         finally:
             far_end.close()
         self.ready = False
-        self.job: Job | None = None
+        self.job: Runnable | None = None
         self.deaths = 0
         self.limit: float = math.inf
         self.deadline: float = math.inf
         self._since: float = time.monotonic()
 
-    def take(self, job: Job, limit: float | None, deaths: int) -> None:
-        """Be busy with `job`; a worker that is still starting receives it when it is ready."""
+    def take(self, job: Runnable, limit: float | None, deaths: int) -> None:
+        """Take `job`; a worker that is still starting receives it when it is ready."""
         self.job, self.deaths = job, deaths
         self.limit = math.inf if limit is None else limit
         if self.ready:
             self._send()
 
     def start(self) -> None:
-        """The process says it has started: send the job that waits for it."""
+        """Send the waiting job: the process has started."""
         self.ready = True
         self._send()
 
     def rest(self) -> None:
-        """The job has ended."""
+        """Become idle: the job has ended."""
         self.job, self.deadline = None, math.inf
 
     def elapsed(self) -> float:
-        """Seconds since the job was sent."""
+        """Return the seconds since the job was sent."""
         return time.monotonic() - self._since
 
     def stop(self) -> None:
@@ -336,7 +338,7 @@ class _Worker:
             self.connection.send_bytes(pickle.dumps(self.job))
 
 
-def _start_deaf_to_interrupts(process: Any) -> None:
+def _start_ignoring_interrupts(process: Any) -> None:
     """Start `process` so that Ctrl-C, which reaches the whole group, interrupts the parent only.
 
     A blocked signal stays blocked in a spawned process. The resource tracker is started first,

@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 
 from robustkit import extensions
 from robustkit.errors import ConfigError, DeviceError, first_line
-from robustkit.jobs.executors import EXECUTORS, NOTHING_RUNS, TRIES, Cluster, J, Job
+from robustkit.jobs.executors import EXECUTORS, NOTHING_RUNS, TRIES, Cluster, J, Runnable
 from robustkit.jobs.outcomes import Lost, Outcome, OutOfMemory, Timeout
 from robustkit.jobs.processes import Bug, RemoteWorker
 
@@ -80,7 +80,7 @@ class RayExecutor:
         self._join()
         self._shared[name] = reference = self._ray.put(make())
         for actor in self._actors:
-            actor.handle.hold.remote(name, reference)
+            actor.handle.share.remote(name, reference)
 
     def run(self, jobs: Iterator[J | None]) -> Iterator[tuple[J, Outcome]]:
         """See `Executor.run`. Jobs that are running when the caller stops iterating are killed."""
@@ -148,10 +148,10 @@ class RayExecutor:
         )(RemoteWorker)
         handle = kind.remote(self._memory_gib, str(Path.cwd()), extensions.loaded())
         for name, reference in self._shared.items():
-            handle.hold.remote(name, reference)
+            handle.share.remote(name, reference)
         return _Actor(handle, handle.hello.remote())
 
-    def _next_completion(self) -> tuple[Job, Outcome]:
+    def _next_completion(self) -> tuple[Runnable, Outcome]:
         """Wait until a job has ended."""
         since = time.monotonic()
         while True:
@@ -185,7 +185,7 @@ class RayExecutor:
                 f"{own.cpus_per_trial:g} CPUs and {own.gpus_per_trial:g} GPUs of the cluster"
             )
 
-    def _hear(self, actor: _Actor) -> tuple[Job, Outcome] | None:
+    def _hear(self, actor: _Actor) -> tuple[Runnable, Outcome] | None:
         """Take an actor's message: how its job has ended, or that it is ready for one."""
         try:
             message = self._ray.get(actor.reference)
@@ -202,7 +202,7 @@ class RayExecutor:
             raise answer.error
         return task.job, answer
 
-    def _bury(self, actor: _Actor, error: Exception) -> tuple[Job, Outcome] | None:
+    def _bury(self, actor: _Actor, error: Exception) -> tuple[Runnable, Outcome] | None:
         """Run the job of a dead actor again, or give it up."""
         task, seconds = actor.task, actor.elapsed()
         self._discard(actor)
@@ -220,7 +220,7 @@ class RayExecutor:
             self._waiting.appendleft(task)
         return None
 
-    def _stop_overdue(self, actor: _Actor) -> tuple[Job, Outcome]:
+    def _stop_overdue(self, actor: _Actor) -> tuple[Runnable, Outcome]:
         task, seconds = actor.task, actor.elapsed()
         assert task is not None  # an idle actor has no deadline
         self._discard(actor)
@@ -234,7 +234,7 @@ class RayExecutor:
 
 @dataclass
 class _Task:
-    job: Job
+    job: Runnable
     limit: float
     deaths: int = 0
 

@@ -1,4 +1,4 @@
-"""Work cut into independent pieces: each is done once, and the ledger holds what came out."""
+"""Run many jobs once each: on an executor, with their results in a run's ledger."""
 
 from __future__ import annotations
 
@@ -10,18 +10,35 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from robustkit.errors import RunError
-from robustkit.jobs import Cluster, Executor, Job, open_executor
+from robustkit.jobs.executors import Cluster, Executor, Runnable, open_executor
 from robustkit.jobs.outcomes import Diverged, Ok, Outcome
 from robustkit.reading import printable
 from robustkit.runs import Entry, Ledger, RunFolder
 from robustkit.runs.folder import EDITED
 from robustkit.runs.summaries import check_summary
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
+"""Takes one line about the progress of a run."""
+
+
+class Job(Runnable, Protocol):
+    """A computation with an id, which is unique in the run and names it in logs and errors."""
+
+    @property
+    def id(self) -> str:
+        """The id."""
+
+
+class RecordedJob(Job, Protocol):
+    """A job whose result a ledger keeps: a dataclass, which returns a JSON object."""
+
+    @property
+    def kind(self) -> Any:
+        """The type of the result, as `check_summary` takes it."""
 
 
 def executor_of(config: Mapping[str, Any]) -> Executor:
-    """The executor that a run's settings ask for; raises `ConfigError` for what it cannot do."""
+    """Return the executor that a run's settings choose; raise `ConfigError` for impossible ones."""
     return open_executor(
         config["executor"],
         workers=config["workers"],
@@ -35,88 +52,76 @@ def executor_of(config: Mapping[str, Any]) -> Executor:
     )
 
 
-class Named(Job, Protocol):
-    """A job that says in a few words what it does."""
-
-    @property
-    def id(self) -> str:
-        """For a person."""
-
-
-def results_of(
-    jobs: Sequence[Named], config: Mapping[str, Any], say: Callable[[str], None]
-) -> list[Any]:
-    """What the jobs return, in their order, on the executor that the settings ask for.
-
-    `say` is told of each when it has ended. Raises `RunError` where one ends in anything but a
-    result.
-    """
-    found: dict[int, Any] = {}
-    with executor_of(config) as executor:
-        for job, outcome in executor.run(iter(jobs)):
-            if not isinstance(outcome, Ok):
-                raise RunError(f"{job.id}: {outcome.kind} ({outcome.reason})")
-            found[id(job)] = outcome.value
-            say(f"{job.id}: {outcome.seconds:.0f} s")
-    return [found[id(job)] for job in jobs]
-
-
-class Piece(Job, Protocol):
-    """A job that its `id` names in the ledger of the run."""
-
-    @property
-    def id(self) -> str:
-        """Unique in the run."""
-
-    @property
-    def kind(self) -> Any:
-        """What its result is: a `TypedDict`, as `check_kind` takes it."""
-
-
-def carry_out(
-    phases: Sequence[Sequence[Piece]],
-    folder: RunFolder,
+def run_jobs(
+    jobs: Sequence[Job],
+    executor: Executor,
+    ledger: Ledger | None = None,
     *,
-    arm: str,
-    say: Say,
-) -> list[Entry]:
-    """Run what the ledger of `folder` does not yet hold, phase after phase; returns their trials.
+    arm: str = "",
+    log: Log,
+) -> list[Any]:
+    """Run `jobs` on `executor` and return their results, in the order of `jobs`.
 
-    Raises `RunError` where a piece ends in anything but a result, and where the ledger holds a
-    result of another kind; what is done stays done.
+    With a `ledger`, jobs that it holds are not run again, and each new result is recorded as a
+    trial of `arm` when its job has ended. `log` gets a line for each job that was run. Raises
+    `RunError` where a job ends without a result; results recorded until then stay.
+    """
+    results: dict[str, Any] = {}
+    missing = [job for job in jobs if ledger is None or ledger.get(job.id) is None]
+    for job, outcome in executor.run(iter(missing)):
+        if not isinstance(outcome, Ok):
+            hint = "" if ledger is None else f"; {_hint(outcome)}"
+            raise RunError(f"{job.id}: {outcome.kind} ({outcome.reason}){hint}")
+        if ledger is None:
+            results[job.id] = outcome.value
+        else:
+            ledger.record(_trial(job, arm, outcome))
+        log(f"{job.id}: {outcome.seconds:.0f} s")
+    return [results[job.id] if ledger is None else _recorded(ledger, job.id) for job in jobs]
+
+
+def run_phases(
+    phases: Sequence[Sequence[RecordedJob]], folder: RunFolder, *, arm: str, log: Log
+) -> list[Entry]:
+    """Run the jobs that the ledger of `folder` lacks, phase after phase; return all their trials.
+
+    The executor is the one that the run's settings choose. Raises `RunError` as `run_jobs` does,
+    and where the ledger holds a trial that is none of these jobs' or has a result of another type.
     """
     path = folder.file("ledger.sqlite")
     # First the executor: settings that it refuses leave nothing behind.
     with (
-        executor_of(folder.config) as running,
+        executor_of(folder.config) as executor,
         Ledger.open(path) if os.path.lexists(path) else Ledger.create(path) as ledger,
     ):
-        asked = {piece.id: piece for pieces in phases for piece in pieces}
-        _check(ledger.trials(), asked, arm, path)
-        for pieces in phases:
-            missing = [piece for piece in pieces if ledger.get(piece.id) is None]
-            for piece, outcome in running.run(iter(missing)):
-                if not isinstance(outcome, Ok):
-                    raise RunError(
-                        f"{piece.id}: {outcome.kind} ({outcome.reason}); {_hint(outcome)}"
-                    )
-                ledger.record(
-                    Entry(
-                        id=piece.id,
-                        arm=arm,
-                        key=piece.id,
-                        payload=_plain(piece),
-                        outcome=outcome.kind,
-                        result=outcome.value,
-                        seconds=outcome.seconds,
-                    )
-                )
-                say(f"{piece.id}: {outcome.seconds:.0f} s")
-        return [trial for trial in ledger.trials() if trial.id in asked]
+        known = {job.id: job for jobs in phases for job in jobs}
+        _check(ledger.trials(), known, arm, path)
+        for jobs in phases:
+            run_jobs(jobs, executor, ledger, arm=arm, log=log)
+        return [trial for trial in ledger.trials() if trial.id in known]
 
 
-def _check(trials: Sequence[Entry], known: Mapping[str, Piece], arm: str, path: Path) -> None:
-    """Raise `RunError`, naming ledger and trial, for one that none of the pieces has made.
+def _recorded(ledger: Ledger, identity: str) -> Any:
+    trial = ledger.get(identity)
+    if trial is None or trial.outcome != Ok.__name__:
+        raise RunError(f"{ledger.path}: trial '{printable(identity)}': no result")
+    return trial.result
+
+
+def _trial(job: Job, arm: str, outcome: Ok) -> Entry:
+    return Entry(
+        id=job.id,
+        arm=arm,
+        key=job.id,
+        payload=_payload(job),
+        outcome=outcome.kind,
+        result=outcome.value,
+        seconds=outcome.seconds,
+    )
+
+
+def _check(trials: Sequence[Entry], known: Mapping[str, RecordedJob], arm: str, path: Path) -> None:
+    """Raise `RunError`, naming ledger and trial, for a trial that none of the jobs has made.
 
     Of payloads, numbers are compared: paths are others once a folder has been moved.
     """
@@ -127,15 +132,15 @@ def _check(trials: Sequence[Entry], known: Mapping[str, Piece], arm: str, path: 
         if trial.outcome != Ok.__name__ or trial.result is None:
             raise RunError(f"{where}: {printable(trial.outcome)}, and only results are kept here")
         check_summary(trial.result, known[trial.id].kind, where)
-        for name, value in json.loads(json.dumps(_plain(known[trial.id]))).items():
-            if _numbers(value) and trial.payload.get(name, value) != value:
+        for name, value in json.loads(json.dumps(_payload(known[trial.id]))).items():
+            if _is_numeric(value) and trial.payload.get(name, value) != value:
                 raise RunError(
                     f"{where}: has another {name} than this run would give it: {EDITED}; "
                     "start the run anew"
                 )
 
 
-def _numbers(value: object) -> bool:
+def _is_numeric(value: object) -> bool:
     return all(isinstance(x, int | float) for x in (value if isinstance(value, list) else [value]))
 
 
@@ -145,6 +150,6 @@ def _hint(outcome: Outcome) -> str:
     return "--resume tries it again"
 
 
-def _plain(piece: Any) -> dict[str, Any]:
+def _payload(job: Any) -> dict[str, Any]:
     # The folder may be moved between two sessions; it is no part of what was done.
-    return {name: value for name, value in asdict(piece).items() if name != "path"}
+    return {name: value for name, value in asdict(job).items() if name != "path"}

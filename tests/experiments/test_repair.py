@@ -17,7 +17,7 @@ from robustkit import data, models
 from robustkit.attacks import predict
 from robustkit.cli.main import main
 from robustkit.errors import RunError
-from robustkit.jobs.run import results_of
+from robustkit.jobs import run_jobs
 from robustkit.repair import Patch
 
 
@@ -123,7 +123,7 @@ KILLED = """
 import os, signal, sys
 import robustkit.commands.repair.search as states
 from robustkit.cli.main import main
-from robustkit.jobs.run import results_of
+from robustkit.jobs import run_jobs
 
 states.EVERY = 0.0
 save = states.save_state
@@ -185,10 +185,10 @@ def test_a_worker_that_localised_other_weights_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def elsewhere(*arguments: Any) -> list[Any]:
-        return [replace(found, key="another") for found in results_of(*arguments)]
+    def elsewhere(*arguments: Any, **options: Any) -> list[Any]:
+        return [replace(found, key="another") for found in run_jobs(*arguments, **options)]
 
-    monkeypatch.setattr("robustkit.commands.repair.search.results_of", elsewhere)
+    monkeypatch.setattr("robustkit.commands.repair.search.run_jobs", elsewhere)
     flags = ["--iterations", "2", "--on-empty", "grow", "--executor", "processes"]
     assert mend(trained, tmp_path / "run", *flags) == 2
     assert "a worker localised other weights" in capsys.readouterr().err

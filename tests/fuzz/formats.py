@@ -27,7 +27,7 @@ from robustkit.cli.context import settings
 from robustkit.cli.parser import CommandParser, config_from, plain
 from robustkit.data.detection import read_coco
 from robustkit.data.detection.voc import read_annotation
-from robustkit.jobs.run import executor_of
+from robustkit.jobs import executor_of
 from robustkit.models import Blueprint
 from robustkit.models.files import _digest
 from robustkit.repair.patch import Patch, checksum, difference

@@ -18,7 +18,7 @@ from experiments.studies.base import (
     below,
     register,
 )
-from robustkit.jobs.run import Piece
+from robustkit.jobs import RecordedJob
 from robustkit.report.format import number
 from robustkit.stats import Mean, mean_over_trainings
 
@@ -28,7 +28,7 @@ ITEM = "asynchronous-bias"
 SEEDS, POPULATION, GENERATIONS = 20, 16, 12
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     """Return every strategy, both modes, every number of workers, every seed."""
     seeds, generations = (2, 2) if plan.smoke else (SEEDS, GENERATIONS)
     population = 8 if plan.smoke else POPULATION

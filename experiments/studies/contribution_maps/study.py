@@ -22,7 +22,7 @@ from experiments.studies.contribution_maps.jobs import (
     TrainVgg,
 )
 from experiments.studies.contribution_maps.result import Masks, Summary, Trained, check
-from robustkit.jobs.run import Piece
+from robustkit.jobs import RecordedJob
 from robustkit.report.format import number, percent
 from robustkit.stats import Mean
 
@@ -33,11 +33,11 @@ FEW = 20
 VIEWS, MASKS = "contribution-views", "contribution-masking"
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     """Return a training, then the two checks of its maps."""
     chosen = REHEARSAL if plan.smoke else SMALL
     path = str(plan.folder / "vgg.safetensors")
-    made: Piece = TrainVgg("train", path, seed=plan.seed, **chosen)  # type: ignore[arg-type]
+    made: RecordedJob = TrainVgg("train", path, seed=plan.seed, **chosen)  # type: ignore[arg-type]
     source, count = str(chosen["data"]), 20 if plan.smoke else 1000
     if plan.scale == "paper" and plan.weights is not None:
         made, source = TakeVgg("train", path, plan.weights), f"{PICTURES}{plan.images}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from robustkit.cli.models import resolve_net
 from robustkit.compute import derive_seed
 from robustkit.data import ImageSet, Splits, to_unit
 from robustkit.evaluation.robustness import survivors
+from robustkit.jobs import cached_per_process
 from robustkit.models import Classifier
 
 SIDE = 16
@@ -69,7 +69,7 @@ class TrainNumerals(StudyJob):
         return {**found, "target_adabn": accuracy(net, other.test)}
 
 
-@lru_cache(maxsize=2)
+@cached_per_process(2)
 def collection(name: str, count: int) -> Splits:
     """Return a collection at 16 pixels, at most `count` images to train and to test on."""
     splits = data.load(name)

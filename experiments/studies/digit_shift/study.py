@@ -18,7 +18,7 @@ from experiments.studies.base import (
 )
 from experiments.studies.digit_shift.jobs import COLLECTIONS, TrainNumerals
 from experiments.studies.digit_shift.result import Radii, Summary, check
-from robustkit.jobs.run import Piece
+from robustkit.jobs import RecordedJob
 from robustkit.report.format import percent
 from robustkit.stats import Mean, mean_over_trainings
 
@@ -30,7 +30,7 @@ Figure = Literal["source", "robust", "target", "target_adabn"]
 SHOWN: tuple[Figure, ...] = ("source", "robust", "target")
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     """Return every radius, both ways, every seed."""
     radii, seeds = ((0.0, 0.1), 1) if plan.smoke else (RADII, SEEDS)
     count, epochs = (200, 1) if plan.smoke else (4000, 10)

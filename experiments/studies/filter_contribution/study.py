@@ -19,19 +19,19 @@ from experiments.studies.filter_contribution.result import (
     Summary,
     check,
 )
-from robustkit.jobs.run import Piece
+from robustkit.jobs import RecordedJob
 
 FILTERS = (1, 2, 3, 4)
 LEAST = 0.98
 SWEEP, PATHS = "filter-count", "filter-paths"
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     """Return nets with 1 to 4 filters a layer, three trainings each; then paths with 3."""
     filters = (CHOSEN,) if plan.smoke else FILTERS
     trainings = [each for count in filters for each in trainings_of(plan, count)]
     per_class = 20 if plan.smoke else 1000
-    readings: list[Piece] = [
+    readings: list[RecordedJob] = [
         CountPaths(f"paths/{net.seed}", net.path, net.data, per_class, net.seed)
         for net in trainings
         if net.filters == CHOSEN

@@ -16,7 +16,7 @@ from experiments.studies.history_repair.claims import RQ, claims
 from experiments.studies.history_repair.jobs import RepairCell, TrainHistory
 from experiments.studies.history_repair.result import Summary, check
 from experiments.studies.history_repair.tables import BEYOND, MODELS, ROWS, TABLES, render
-from robustkit.jobs.run import Piece
+from robustkit.jobs import RecordedJob
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ SMOKE_ROWS = ("history", "arachne", "deg & diff", "guarded", "anchored")
 FOLD_RUNS, PAPER_RUNS = 3, 10
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     """Return trainings first, then every cell."""
-    trainings: list[Piece] = []
-    cells: list[Piece] = []
+    trainings: list[RecordedJob] = []
+    cells: list[RecordedJob] = []
     for name, of in SUBJECTS[plan.scale].items():
         path = str(plan.folder / f"history-{name}")
         trainings.append(TrainHistory(f"train/{name}", path, of.data, of.net, of.epochs, plan.seed))

@@ -29,7 +29,7 @@ from experiments.studies.misalignment.result import (
     check,
     check_evolution,
 )
-from robustkit.jobs.run import Piece
+from robustkit.jobs import RecordedJob
 from robustkit.report.format import number, percent
 
 # By family: R, and S, which takes no part in the penalty.
@@ -83,7 +83,7 @@ def commands(plan: Plan) -> Sequence[CommandRun]:
     ]
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     """Return a look at the nets of every evolution."""
     source = "digits" if plan.smoke else "cifar10"
     return [

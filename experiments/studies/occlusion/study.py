@@ -15,13 +15,13 @@ from experiments.studies.filter_contribution.jobs import (
 )
 from experiments.studies.occlusion.jobs import CoverRegions
 from experiments.studies.occlusion.result import Regions, Summary, check
-from robustkit.jobs.run import Piece
+from robustkit.jobs import RecordedJob
 
 SIDE = 2  # pixels of a region: 14 x 14 = 196 on MNIST
 ITEM = "occlusion-regions"
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     """Return the net of three filters, three trainings; then regions."""
     trainings = trainings_of(plan, CHOSEN)
     tested, greedy = (5, 1) if plan.smoke else (100, 20)

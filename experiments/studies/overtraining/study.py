@@ -11,7 +11,7 @@ from experiments.studies.overtraining.claims import ANSWERS, ERRORS, MAPS, claim
 from experiments.studies.overtraining.curves import figures
 from experiments.studies.overtraining.jobs import GROUPS, Choose, Look, Segment, Setting, Strips
 from experiments.studies.overtraining.result import Arm, Summary, check
-from robustkit.jobs.run import Piece
+from robustkit.jobs import RecordedJob
 
 ARMS = {"plain": "none", "augmented": "crop_flip"}
 # Segments, and epochs of each; a model file is kept, and looked at, for every segment.
@@ -22,7 +22,7 @@ PUBLISHED = {"model": "resnet18", "data": "cifar10", "count": 50_000, "lr": 0.05
 REHEARSAL = {"model": "vgg3?width=4", "data": "digits", "count": 200, "lr": 0.05}
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     """Return segments of both arms, then the choice of images, then every checkpoint."""
     chosen = {"smoke": REHEARSAL, "small": SMALL, "paper": PUBLISHED}[plan.scale]
     segments, epochs = LENGTHS[plan.scale]
@@ -40,19 +40,19 @@ def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
     }
     numbers = range(1, segments + 1)
     each, few = (2, 1) if plan.smoke else (5, 3)
-    trainings: list[list[Piece]] = [
+    trainings: list[list[RecordedJob]] = [
         [Segment(f"train/{arm}/{number:04}", of, number) for arm, of in settings.items()]
         for number in numbers
     ]
-    choices: list[Piece] = [
+    choices: list[RecordedJob] = [
         Choose(f"choice/{arm}", of, segments, each, few) for arm, of in settings.items()
     ]
-    looks: list[Piece] = [
+    looks: list[RecordedJob] = [
         Look(f"maps/{arm}/{number:04}", of, number)
         for arm, of in settings.items()
         for number in numbers
     ]
-    strips: list[Piece] = [
+    strips: list[RecordedJob] = [
         Strips(f"strips/{arm}", of, segments, 10) for arm, of in settings.items()
     ]
     return [*trainings, choices, looks, strips]

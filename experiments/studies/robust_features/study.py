@@ -20,7 +20,7 @@ from experiments.studies.base import (
 )
 from experiments.studies.robust_features.jobs import RADII, ROLES, Compare, Setting, TrainRole
 from experiments.studies.robust_features.result import Compared, Repeat, Summary, check
-from robustkit.jobs.run import Piece
+from robustkit.jobs import RecordedJob
 from robustkit.report.format import number, percent
 from robustkit.stats import Mean, Rate, wilson
 
@@ -39,7 +39,7 @@ ROBUST, PLAIN = "/".join(ADVERSARIAL), "R/R2"
 APART = [role for role, each in ROLES.items() if each.against]
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     """Return R of every repetition, then all other nets, then their comparison."""
     chosen, count = SETTINGS[plan.scale]
     settings = [

@@ -26,7 +26,7 @@ from experiments.studies.search_strategies.jobs import (
     SearchAndTest,
 )
 from experiments.studies.search_strategies.result import Measured, Seeds, Summary, check
-from robustkit.jobs.run import Piece
+from robustkit.jobs import RecordedJob
 from robustkit.report import PALETTE, house_style, label, svg
 from robustkit.stats import Mean, mean_over_trainings
 
@@ -95,7 +95,7 @@ SPENT: tuple[tuple[Literal["trials", "epochs", "time"], int], ...] = (
 RIVALS = ("random", "nsga2")
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     """Return R of every seed, then every search."""
     seeds = range(plan.seed, plan.seed + (1 if plan.smoke else SEEDS))
     place = (str(plan.folder),)

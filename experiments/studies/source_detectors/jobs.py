@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from adaptation import detectors, shift
@@ -16,6 +15,7 @@ from experiments.studies.base import Json, StudyJob
 from experiments.studies.source_detectors.result import Distances, TrainedOn
 from robustkit.compute import derive_seed
 from robustkit.data.detection import DetectionSet, load_detection
+from robustkit.jobs import cached_per_process
 
 SCORES = ("ap50_area", "coco_ap", "coco_ap50")
 ATTACKED, ATTACK_STEPS = 100, 10
@@ -117,6 +117,6 @@ class Distance(StudyJob):
         return found
 
 
-@lru_cache(maxsize=12)
+@cached_per_process(12)
 def _rendered(spec: str, part: str) -> DetectionSet:
     return load_detection(spec, part)

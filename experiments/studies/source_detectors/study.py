@@ -25,7 +25,7 @@ from experiments.studies.source_detectors.jobs import Distance, TrainOn, World
 from experiments.studies.source_detectors.result import Pair, Summary, Worlds, check
 from experiments.studies.source_detectors.result import World as SavedWorld
 from robustkit.data.loading import ROOT_VARIABLE
-from robustkit.jobs.run import Piece
+from robustkit.jobs import RecordedJob
 from robustkit.report.format import percent
 from robustkit.stats import mean_over_trainings
 
@@ -67,18 +67,18 @@ def commands(plan: Plan) -> Sequence[CommandRun]:
     return [CommandRun("voc-clipart", "adapt", (*folders, *flags), Pair)]
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[Piece]]:
+def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     """Return sources of all worlds; then what starts from them, what is most asked for first."""
     if plan.scale == "paper":
         return []
     worlds = {name: _world(plan, name) for name in WORLDS}
     seeds = range(plan.seed, plan.seed + (1 if plan.smoke else SEEDS))
-    sources: list[Piece] = [
+    sources: list[RecordedJob] = [
         TrainOn(f"{name}/source/all/{number}", world, "source", "all", number)
         for number in seeds
         for name, world in worlds.items()
     ]
-    rest: list[Piece] = []
+    rest: list[RecordedJob] = []
     for number in seeds:
         rest += [
             Distance(f"{name}/distance/all/{number}", world, number)

@@ -28,11 +28,11 @@ from robustkit.errors import ExplainError
 from robustkit.explain.methods import Maps, MapSettings, make_maps
 from robustkit.runs import RunFolder, atomic_path
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def run_explain(
-    subject: Subject, options: ExplainOptions, folder: RunFolder, say: Say
+    subject: Subject, options: ExplainOptions, folder: RunFolder, say: Log
 ) -> dict[str, Any]:
     """Make every map, write `maps.npz` and a picture for each image; returns the summary."""
     settings = map_settings(options)

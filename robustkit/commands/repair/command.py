@@ -23,7 +23,7 @@ from robustkit.commands.repair import (
     with_run,
     write_report,
 )
-from robustkit.jobs.run import executor_of
+from robustkit.jobs import executor_of
 from robustkit.runs import RunFolder
 
 

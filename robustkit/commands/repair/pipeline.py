@@ -103,11 +103,11 @@ def side_effects(
     return found
 
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def run_repair(
-    subject: Subject, options: RepairOptions, folder: RunFolder, say: Say, *, write_model: bool
+    subject: Subject, options: RepairOptions, folder: RunFolder, say: Log, *, write_model: bool
 ) -> dict[str, Any]:
     """Repair, write `patch.safetensors` and what else is asked for; returns the summary."""
     found = search_all(subject, options, folder, folder.config, say)

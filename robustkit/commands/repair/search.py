@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from robustkit.commands.repair.subject import Subject, load_subject
 from robustkit.compute import single_thread
 from robustkit.compute.tensorfiles import Shapes, check_shapes, packed, read_tensors
 from robustkit.errors import RunError
-from robustkit.jobs.run import results_of
+from robustkit.jobs import cached_per_process, executor_of, run_jobs
 from robustkit.reading import check_kind
 from robustkit.repair import (
     Found,
@@ -204,7 +203,7 @@ class OneRun:
 
     @property
     def id(self) -> str:
-        """See `Named`."""
+        """See `Job`."""
         return f"run {self.number}"
 
     def run(self) -> Any:
@@ -212,7 +211,7 @@ class OneRun:
         return search_run(_place(self.path), RunFolder.open(self.path), self.number)
 
 
-@lru_cache(maxsize=1)
+@cached_per_process()
 def _place(path: str) -> Place:
     """One for each worker, whatever number of runs it is given."""
     folder = RunFolder.open(path)
@@ -275,7 +274,8 @@ def search_all(
         found = [search_run(place, folder, number) for number in numbers]
     else:
         jobs = [OneRun(str(folder.path.resolve()), number) for number in numbers]
-        found = results_of(jobs, settings, say)
+        with executor_of(settings) as executor:
+            found = run_jobs(jobs, executor, log=say)
     if isinstance(config, TuneConfig):
         seconds = time.perf_counter() - began
         return repair.conclude_tuning(

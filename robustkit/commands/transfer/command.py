@@ -22,7 +22,7 @@ from robustkit.commands.transfer.export import FORMS, export, keep_examples
 from robustkit.commands.transfer.pipeline import fill_cache
 from robustkit.commands.transfer.result import Summary
 from robustkit.errors import ConfigError
-from robustkit.jobs.run import executor_of
+from robustkit.jobs import executor_of
 from robustkit.runs import RunFolder
 
 CACHE = "runs/cache"

@@ -7,7 +7,7 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,7 +38,7 @@ from robustkit.data import ImageSet, sample
 from robustkit.errors import AttackError, ConfigError, did_you_mean
 from robustkit.evaluation import GradientPairs, diagnosis
 from robustkit.evaluation.transferability import TransferMatrix
-from robustkit.jobs.run import results_of
+from robustkit.jobs import Log, cached_per_process, executor_of, run_jobs
 from robustkit.models import Classifier
 from robustkit.reading import typed_path
 from robustkit.runs.summaries import Total
@@ -101,7 +101,6 @@ class TransferConfig:
         )
 
 
-Log = Callable[[str], None]
 PLAIN, CONTROL, TARGETED = "untargeted", "sign-flipped control", "targeted"
 MOST_PROBED = 500  # images shown to nets to see how they answer
 STEERED = {CONTROL: "flipped", TARGETED: "targeted"}  # and their names in the summary
@@ -415,7 +414,7 @@ class Row:
 
     @property
     def id(self) -> str:
-        """See `Named`."""
+        """See `Job`."""
         return f"{self.kind}: {self.source}"
 
     def run(self) -> list[str]:
@@ -426,7 +425,7 @@ class Row:
         return prepared.store.notes[told:]
 
 
-@lru_cache(maxsize=1)
+@cached_per_process()
 def _prepared(settings: str) -> Prepared:
     """One for each worker, whatever number of rows it is given."""
     return prepare(json.loads(settings))
@@ -451,5 +450,6 @@ def fill_cache(prepared: Prepared, settings: Mapping[str, Any], log: Log) -> Non
         Row(told, kind, source) for kind in kinds(prepared.config) for source in prepared.sources
     ]
     log(f"{len(rows)} sets of adversarials on {settings['executor']}")
-    for notes in results_of(rows, settings, log):
-        prepared.store.notes += [note for note in notes if note not in prepared.store.notes]
+    with executor_of(settings) as executor:
+        for notes in run_jobs(rows, executor, log=log):
+            prepared.store.notes += [note for note in notes if note not in prepared.store.notes]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from evolution.runner import Pending, Scheduler, Task
 from robustkit.errors import RunError
-from robustkit.jobs import Executor, Job, open_executor
+from robustkit.jobs import Executor, Runnable, open_executor
 from robustkit.runs import Entry, Ledger
 from tests.experiments.evolve.executor import Shuffled
 from tests.experiments.evolve.jobs import BUG, DIVERGED, INVALID, Allocate, Answer, Die, Hang, Raise
@@ -23,7 +23,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield made
 
 
-def task(name: str, job: Job, *, key: str = "", needed: bool = False) -> Task:
+def task(name: str, job: Runnable, *, key: str = "", needed: bool = False) -> Task:
     return Task(id=name, stage="arm", key=key or name, job=job, needed=needed)
 
 
@@ -139,7 +139,7 @@ def test_a_bug_is_raised_and_leaves_what_came_before(ledger: Ledger) -> None:
 
 
 def test_failures_of_every_type_enter_the_ledger_and_the_rest_goes_on(ledger: Ledger) -> None:
-    jobs: dict[str, tuple[Job, str]] = {
+    jobs: dict[str, tuple[Runnable, str]] = {
         "a hangs": (Hang(), "Timeout"),
         "b diverges": (DIVERGED, "Diverged"),
         "c cannot be built": (INVALID, "Invalid"),

@@ -23,7 +23,7 @@ from robustkit.compute import single_thread
 from robustkit.data.arrays import read_npz
 from robustkit.errors import ConfigError, DataError
 from robustkit.explain.methods import make_maps
-from robustkit.jobs.run import Say, carry_out
+from robustkit.jobs import Log, run_phases
 from robustkit.runs import Entry, RunFolder, atomic_path
 from robustkit.training.checkpoints import accuracy_by_epoch, kept_checkpoints, source_of, spans
 
@@ -257,7 +257,7 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     return Prepared(files, accuracy, subject, targets, options)
 
 
-def run_checkpoints(prepared: Prepared, folder: RunFolder, say: Say) -> dict[str, Any]:
+def run_checkpoints(prepared: Prepared, folder: RunFolder, say: Log) -> dict[str, Any]:
     """Explain every checkpoint that is not yet done, then write `maps.npz` and a strip for each
     image and method; returns the summary.
 
@@ -270,7 +270,7 @@ def run_checkpoints(prepared: Prepared, folder: RunFolder, say: Say) -> dict[str
         ExplainCheckpoint(key(epoch), path, str(file.resolve()), epoch, targets)
         for epoch, file in prepared.files.items()
     ]
-    trials = carry_out([jobs], folder, arm="explain", say=say)
+    trials = run_phases([jobs], folder, arm="explain", log=say)
     images, _, height, width = prepared.subject.pixels.shape
     shape = (images, height, width)
     parts = {job.epoch: _maps(job, folder, methods, shape, say) for job in jobs}
@@ -328,7 +328,7 @@ def _maps(
     folder: RunFolder,
     methods: tuple[str, ...],
     shape: tuple[int, ...],
-    say: Say,
+    say: Log,
 ) -> dict[str, Tensor]:
     """The maps of one checkpoint by method, of this shape (N,H,W) each."""
     file = part(folder.path, job.epoch)

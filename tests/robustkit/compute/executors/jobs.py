@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from robustkit.jobs import DivergedError, Executor, InvalidCandidateError
-from robustkit.jobs.shared import held
+from robustkit.jobs.shared import shared
 
 
 @dataclass(frozen=True)
@@ -135,29 +135,29 @@ class Ones:
 
 
 @dataclass(frozen=True)
-class SumOfHeld:
-    """The sum of an array that the executor was told to share; None where it holds none."""
+class SumOfShared:
+    """The sum of an array that the executor shares; None where there is none."""
 
     name: str
 
     def run(self) -> int | None:
-        found = held(self.name)
-        return None if found is None else int(found.sum())
+        array = shared(self.name)
+        return None if array is None else int(array.sum())
 
 
 @dataclass(frozen=True)
 class Writes:
-    """Tries to change what it is given to hold."""
+    """Tries to change a shared array."""
 
     name: str
 
     def run(self) -> tuple[bool, bool]:
-        found = held(self.name)
+        array = shared(self.name)
         try:
-            found[0] = 7
+            array[0] = 7
         except ValueError:
-            return bool(found.flags.owndata), False
-        return bool(found.flags.owndata), True
+            return bool(array.flags.owndata), False
+        return bool(array.flags.owndata), True
 
 
 DIVERGED = DivergedError("loss is nan")

@@ -19,7 +19,7 @@ from tests.robustkit.compute.executors.jobs import (
     RaiseUnpicklable,
     Sleep,
     Square,
-    SumOfHeld,
+    SumOfShared,
     Threads,
     Train,
     UnpicklableError,
@@ -158,7 +158,7 @@ def test_a_huge_result_comes_back_whole(executor: Executor) -> None:
 
 def test_what_is_shared_is_held_or_not_but_never_something_else(executor: Executor) -> None:
     executor.share("numbers", lambda: np.arange(10))
-    (held,) = run_all(executor, SumOfHeld("numbers"))
+    (held,) = run_all(executor, SumOfShared("numbers"))
     assert held.value in (None, 45)
-    (other,) = run_all(executor, SumOfHeld("letters"))
+    (other,) = run_all(executor, SumOfShared("letters"))
     assert other.value is None

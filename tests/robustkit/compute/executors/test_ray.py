@@ -22,7 +22,7 @@ from tests.robustkit.compute.executors.jobs import (
     Process,
     Sleep,
     Square,
-    SumOfHeld,
+    SumOfShared,
     Writes,
     run_all,
 )
@@ -65,7 +65,7 @@ def test_actors_outlive_their_jobs_and_not_the_run_they_are_killed_in(two_actors
 
 def test_what_is_shared_is_read_in_place(two_actors: Executor) -> None:
     two_actors.share("big", lambda: np.arange(10**6))
-    assert [each.value for each in run_all(two_actors, SumOfHeld("big"), SumOfHeld("big"))] == [
+    assert [each.value for each in run_all(two_actors, SumOfShared("big"), SumOfShared("big"))] == [
         499999500000
     ] * 2
     (outcome,) = run_all(two_actors, Writes("big"))
