@@ -81,8 +81,7 @@ def report(folder: RunFolder) -> Path:
 
 def _show(epoch: EpochRecord) -> None:
     penalty = "" if epoch.penalty is None else f"  penalty {epoch.penalty:.4f}"
-    print(
+    log(
         f"epoch {epoch.epoch}  train loss {epoch.train_loss:.4f}  "
         f"val accuracy {epoch.val_acc:.4f}{penalty}  {epoch.seconds:.1f} s",
-        flush=True,
     )

@@ -134,7 +134,7 @@ def test_a_backbone_that_nobody_trained_is_allowed_and_said(
     flags = with_flags(detector="tiny_ssd?side=64", steps="0")
     flags += ["--backbone", "vgg5?width=8", "--taps", "stage2,stage3", "--recipe", "source"]
     assert main(["adapt", *flags, "--out", str(out)]) == 0
-    said = "backbone: vgg5?width=8 has fresh weights, which nobody trained"
+    said = "backbone: vgg5?width=8 has fresh weights, not trained"
     assert said in capsys.readouterr().out
     assert summary_of(out)["notes"] == [said]
 

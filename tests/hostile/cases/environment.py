@@ -7,7 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from robustkit.cli.commands import find_commands
 from tests.hostile.case import EITHER, REFUSED, Case, Place
+from tests.hostile.warm import warm
 
 PLAIN = ("--data", "digits", "--test-size", "20", "--device", "cpu", "--probe", "0")
 NOBODY = 65534
@@ -293,12 +295,10 @@ def _nobody(name: str, mode: int) -> Callable[[Place], None]:
 
 def enter_as_nobody(place: Place) -> None:
     """Be an ordinary user from here on, who may write at this place."""
-    import encodings.cp437  # noqa: F401 - of zip files
+    import plistlib  # noqa: F401 - of lists of fonts
 
-    from robustkit.cli.commands import find_commands, load_command
-
-    for verb in find_commands():
-        load_command(verb)  # from files that may be of this user alone
+    # From files that may be of this user alone.
+    warm(*find_commands())
     for folder in (place.here, place.runs):
         for each in (folder, *folder.parents[:-2]):
             each.chmod(each.stat().st_mode | 0o111)
