@@ -113,7 +113,7 @@ def _noted_interrupts() -> Iterator[list[int]]:
 def _kept_state() -> Iterator[None]:
     main = threading.current_thread() is threading.main_thread()
     handlers = _handlers() if main else {}
-    streams = sys.stdin, sys.stdout, sys.stderr
+    streams, paths = (sys.stdin, sys.stdout, sys.stderr), list(sys.path)
     recursion, hooks = sys.getrecursionlimit(), (sys.excepthook, sys.unraisablehook)
     torch, defaults = sys.modules.get("torch"), None
     if torch is not None:
@@ -130,6 +130,8 @@ def _kept_state() -> Iterator[None]:
                 os.fchdir(folder)
             os.close(folder)
         sys.stdin, sys.stdout, sys.stderr = streams
+        if not set(paths) <= set(sys.path):  # what was added may stay
+            sys.path[:] = [*paths, *(each for each in sys.path if each not in paths)]
         sys.setrecursionlimit(recursion)
         sys.excepthook, sys.unraisablehook = hooks
         for number, handler in handlers.items():
