@@ -1,6 +1,6 @@
 """Where and how things are computed: devices, seeds, threads, and the outcomes of jobs.
 
-On the ground floor beside `robustkit.runs`: it knows no other room but `robustkit.errors`.
+Beside `robustkit.runs`; below everything that computes.
 Executors, which run jobs, live in `robustkit.jobs`.
 """
 

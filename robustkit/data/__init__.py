@@ -1,6 +1,6 @@
 """Images and their labels: loading, splitting, augmenting, batching.
 
-In the house: on the ground floor beside models, above compute and runs; knows no network.
+Beside models, above jobs, compute and runs; knows no network.
 Images in memory are uint8 (N,C,H,W), or float32 in [0,1] where they lie between the 256 levels;
 `to_unit` is the one door from the first to the second.
 """

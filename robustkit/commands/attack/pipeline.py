@@ -28,6 +28,7 @@ from robustkit.compute import resolve_device
 from robustkit.compute.seeds import check_seed
 from robustkit.data import ImageSet
 from robustkit.errors import ConfigError
+from robustkit.jobs import Log
 from robustkit.models import Classifier
 from robustkit.report.sections import eps_text
 from robustkit.runs.summaries import Total
@@ -75,9 +76,6 @@ class AttackConfig:
 
     def _make(self, spec: str, eps: float) -> Attack:
         return make_attack(spec, eps=eps, norm=self.norm, bf16=self.bf16)
-
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)

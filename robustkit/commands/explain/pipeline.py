@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,8 @@ from robustkit.commands.explain.scores import (
 from robustkit.commands.explain.subject import Subject
 from robustkit.errors import ExplainError
 from robustkit.explain.methods import Maps, MapSettings, make_maps
+from robustkit.jobs import Log
 from robustkit.runs import RunFolder, atomic_path
-
-Log = Callable[[str], None]
 
 
 def run_explain(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +19,7 @@ from robustkit.compute.tensorfiles import Shapes, check_range, check_shapes, rea
 from robustkit.data import stratified_sample
 from robustkit.errors import RunError
 from robustkit.evaluation import diagnosis
+from robustkit.jobs import Log
 from robustkit.models import Classifier
 from robustkit.repair import Repair, Verdict
 from robustkit.runs import RunFolder, atomic_path
@@ -101,9 +101,6 @@ def side_effects(
         for target in nets
     }
     return found
-
-
-Log = Callable[[str], None]
 
 
 def run_repair(

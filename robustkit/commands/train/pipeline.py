@@ -92,7 +92,7 @@ class Prepared:
 
 
 def prepare(settings: Mapping[str, Any]) -> Prepared:
-    """Load data, model and references; raises the house's errors for whatever does not fit."""
+    """Load data, model and references; raises `RobustkitError` for whatever does not fit."""
     config = check(settings)
     device = resolve_device(settings["device"])
     splits = data.load(

@@ -241,7 +241,7 @@ class Prepared:
 def prepare(settings: Mapping[str, Any]) -> Prepared:
     """Load what resolved settings name, and try the last checkpoint's maps on one image.
 
-    So mistakes show before there is a folder; raises the house's errors for them.
+    So mistakes show before there is a folder; raises `RobustkitError` for them.
     """
     files = checkpoint_files(settings)
     for file in files.values():
