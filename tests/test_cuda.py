@@ -19,8 +19,8 @@ from robustkit import attacks, data, explain, models, training
 from robustkit.cli.main import main
 from robustkit.compute import exact_products
 from robustkit.data.detection import load_detection
-from tests.experiments.adaptation.runs import SMALL
-from tests.experiments.evolve.runs import INLINE, TINY
+from tests.adaptation.commands.runs import SMALL
+from tests.evolution.protocol.runs import INLINE, TINY
 
 DEVICE = os.environ.get("ROBUSTKIT_TEST_DEVICE", "cuda")
 pytestmark = pytest.mark.skipif(

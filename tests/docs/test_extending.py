@@ -33,7 +33,7 @@ from robustkit.errors import ModelError
 from robustkit.jobs import EXECUTORS, Ok, open_executor
 from robustkit.models.blueprint import BLOCKS, Block
 from robustkit.runs import Ledger
-from tests.experiments.evolve.runs import INLINE, TINY, evolve
+from tests.evolution.protocol.runs import INLINE, TINY, evolve
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 BLOCKS_OF_CODE = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.experiments.evolve.runs import TINY, evolve
+from tests.evolution.protocol.runs import TINY, evolve
 
 
 def evolution(path: Path, executor: str = "inline", workers: int = 1) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.experiments.evolve.runs import content, rows, summary
+from tests.evolution.protocol.runs import content, rows, summary
 
 # A fresh process imports torch for seconds, in which there is nothing to disturb. And nobody may be
 # kept from reading Python's own library, so that all a run needs is imported before.

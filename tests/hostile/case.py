@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.hostile.made import made
+from tests.hostile.fixtures import made
 
 REFUSED = (2,)
 EITHER = (0, 2)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from robustkit.runs import RunFolder
-from tests.experiments.adaptation.runs import SMALL
-from tests.experiments.evolve.kills import Victim
-from tests.experiments.evolve.runs import INLINE, ONE_WORKER, RAY, TINY, TWO_WORKERS, rows
-from tests.hostile.made import made
+from tests.adaptation.commands.runs import SMALL
+from tests.evolution.protocol.kills import Victim
+from tests.evolution.protocol.runs import INLINE, ONE_WORKER, RAY, TINY, TWO_WORKERS, rows
+from tests.hostile.fixtures import made
 
 KILLS = 5
 VERBS = {"evolve": "evolve", "repair": "repair", "checkpoints": "explain", "adapt": "adapt"}
@@ -32,7 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(kind: str, runs: Path) -> list[str]:
-    """What `tests.hostile.made` runs for this kind, without where it is carried out."""
+    """What `tests.hostile.fixtures` runs for this kind, without where it is carried out."""
     train = ["--run", str(made(runs, "train")), "--device", "cpu"]
     swarm = ["--attack-images", "10", "--iterations", "3", "--on-empty", "grow"]
     maps = ["--index", "0,5", "--method", "cav,saliency", "--no-check"]

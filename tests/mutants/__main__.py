@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from tests.mutants.areas import AREAS
-from tests.mutants.judging import JudgingError, copied, judge, passed
 from tests.mutants.mutant import ROOT, Mutant
+from tests.mutants.running import JudgingError, copied, judge, passed
 
 # What the tests import that is not mutated: forks need not do it again.
 HEAVY = ("torch", "torchvision", "hypothesis", "scipy.stats", "scipy.optimize", "sklearn.datasets")

@@ -6,15 +6,15 @@ from tests.mutants.mutant import Mutant, of
 
 MATRIX = "robustkit/evaluation/transferability.py"
 RATES = "robustkit/stats.py"
-COUNT_TESTS = ("tests/robustkit/attacks/test_denominators.py",)
+COUNT_TESTS = ("tests/robustkit/evaluation/test_denominators.py",)
 NET_TESTS = of(
-    "robustkit/attacks/test_transfer.py",
+    "robustkit/evaluation/test_transfer_matrix.py",
     "the_common_set_holds_every_net_source_or_target",
     "rates_are_counts_under_three_denominators",
     "steering_to_shared_labels",
 )
 RATE_TESTS = of(
-    "robustkit/attacks/test_rates.py",
+    "robustkit/test_stats.py",
     "wilson_is_scipys",
     "a_pooled_rate_counts_images_not_trainings",
     "mcnemar_is_the_exact_binomial_test_on_discordant_pairs",

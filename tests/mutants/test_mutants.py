@@ -9,8 +9,8 @@ import pytest
 
 from tests.mutants.__main__ import main
 from tests.mutants.areas import AREAS
-from tests.mutants.judging import JudgingError, copied, judge, passed
 from tests.mutants.mutant import ROOT, Mutant
+from tests.mutants.running import JudgingError, copied, judge, passed
 
 LIMIT = 120.0
 ALL = [mutant for area in AREAS.values() for mutant in area]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from tests.experiments.evolve.runs import INLINE, ONE_WORKER, TINY
+from tests.evolution.protocol.runs import INLINE, ONE_WORKER, TINY
 from tests.hostile.case import Case, Ending, Place
 
 RAISED = {

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from tests.experiments.evolve.runs import INLINE, TINY, TWO_WORKERS
+from tests.evolution.protocol.runs import INLINE, TINY, TWO_WORKERS
 from tests.hostile.case import EITHER, Case, Ending, Place
 from tests.hostile.cases.environment import PLAIN, enter_as_nobody
 

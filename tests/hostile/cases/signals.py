@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.experiments.evolve.runs import INLINE, TINY, TWO_WORKERS
+from tests.evolution.protocol.runs import INLINE, TINY, TWO_WORKERS
 from tests.hostile.case import Case, Ending, Place, Send
 
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

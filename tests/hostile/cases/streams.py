@@ -87,6 +87,6 @@ def _train(place: Place) -> Sequence[str]:
 
 
 def _evolve(place: Place) -> Sequence[str]:
-    from tests.experiments.evolve.runs import INLINE, TINY
+    from tests.evolution.protocol.runs import INLINE, TINY
 
     return ["evolve", *TINY, *INLINE, "--out", "run"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustkit import explain
 from robustkit.errors import ExplainError
-from tests.robustkit.attacks.test_purity import Restless, mixed, same, state
+from tests.robustkit.attacks.test_state_preserved import Restless, mixed, same, state
 from tests.robustkit.explain.nets import cnn, images, made, mlp
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from robustkit.models import Classifier, build
 from robustkit.repair import Selection, make_scorer
 from robustkit.repair import dense as products
-from tests.robustkit.attacks.test_purity import Restless, mixed, same, state
+from tests.robustkit.attacks.test_state_preserved import Restless, mixed, same, state
 from tests.robustkit.repair.nets import (
     CLASSES,
     bits,

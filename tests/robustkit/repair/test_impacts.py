@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robustkit.models import build
 from robustkit.repair import impacts, repairable
-from tests.robustkit.attacks.test_purity import Restless, mixed, same, state
+from tests.robustkit.attacks.test_state_preserved import Restless, mixed, same, state
 from tests.robustkit.repair.impacts_slowly import (
     TiedNet,
     check,

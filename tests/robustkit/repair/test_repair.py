@@ -26,7 +26,7 @@ from robustkit.repair import (
     repair_sets,
 )
 from robustkit.repair.search import choose_positives
-from tests.robustkit.attacks.test_purity import mixed, same, state
+from tests.robustkit.attacks.test_state_preserved import mixed, same, state
 from tests.robustkit.repair.nets import (
     bits,
     frozen,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robustkit import models
 from robustkit.errors import ConfigError
 from robustkit.repair import TuneConfig, repair_sets, tune
-from tests.robustkit.attacks.test_purity import same, state
+from tests.robustkit.attacks.test_state_preserved import same, state
 from tests.robustkit.repair.nets import (
     mlp,
     noise,
