@@ -12,7 +12,7 @@ from adaptation.detectors import DetectionLoss, Detector
 from robustkit.compute import isolated_rng
 from robustkit.data.detection import Truth
 from robustkit.errors import AttackError, did_you_mean
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 
 LOSSES = ("cls", "loc", "all", "mtd")
 
@@ -70,7 +70,7 @@ class DetectionAttack:
         """
         seed = int(torch.randint(2**62, (), generator=generator))
         starts = [self._start(image, generator) for image in images]
-        with pure(model):
+        with state_preserved(model):
             if self.loss != "mtd":
                 return self._ascend(model, images, starts, truths, self.loss, seed)
             pair = [

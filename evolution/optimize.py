@@ -366,7 +366,7 @@ def _search_hash(settings: _Settings, strategy: str, in_flight: int | None) -> s
 def _check_recorded(recorded: Sequence[Entry], search: str, path: Path | str | None) -> None:
     """Raise `RunError` where the ledger at `path` holds an entry of another search."""
     for entry in recorded:
-        if entry.arm != _STAGE or entry.payload.get("search") != search:
+        if entry.stage != _STAGE or entry.payload.get("search") != search:
             raise RunError(
                 f"{path} is of another search: give the same space, objectives, strategy, "
                 "population, seed and images, or another ledger"

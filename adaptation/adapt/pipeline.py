@@ -246,7 +246,7 @@ def run_adapt(folder: RunFolder, say: Log) -> Summary:
     trials = run_phases(
         [sources, rest],
         folder,
-        arm="adapt",
+        stage="adapt",
         log=say,
     )
     made = models.read_card(open_workspace(path).file(first, 0))

@@ -14,7 +14,7 @@ from adaptation.evaluation.voc import by_size, mean_ap50, size_edges, voc_precis
 from robustkit.compute import device_of, torch_generator
 from robustkit.data import to_unit
 from robustkit.data.detection import DetectionSet, Truth
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 from robustkit.runs.summaries import Amount, Count, MeanShare, Result
 
 BATCH = 16
@@ -73,7 +73,7 @@ def detect(model: Detector, images: DetectionSet, batch: int = BATCH) -> list[De
     """Return the detections in every image, on the CPU; the model is left as it was."""
     device = device_of(model)
     detections: list[Detections] = []
-    with pure(model):
+    with state_preserved(model):
         for start in range(0, len(images), batch):
             rows = range(start, min(start + batch, len(images)))
             pixels = [to_unit(images.image(row)).to(device) for row in rows]
@@ -143,7 +143,7 @@ def robust_ap50(
 
 
 def _detected(model: Detector, pixels: Sequence[Tensor]) -> list[Detections]:
-    with pure(model), torch.no_grad():
+    with state_preserved(model), torch.no_grad():
         return [
             Detections(each.boxes.cpu(), each.scores.cpu(), each.labels.cpu())
             for each in model(list(pixels))

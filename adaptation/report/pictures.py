@@ -16,7 +16,7 @@ from robustkit.data import to_unit
 from robustkit.data.detection import DetectionSet, Truth
 from robustkit.errors import ExplainError
 from robustkit.models import Normalise
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 from robustkit.report import PALETTE, house_style, label
 from robustkit.report.pictures import show_image
 
@@ -119,7 +119,7 @@ SPREAD = 3.0  # standard deviations from grey to the end of the scale
 
 def input_gradient(model: Detector, image: Tensor, truth: Truth) -> Tensor:
     """Return ∂loss/∂image (3,H,W) at the true objects, on the CPU; the model is left as it was."""
-    with pure(model), isolated_rng(0), torch.enable_grad():
+    with state_preserved(model), isolated_rng(0), torch.enable_grad():
         leaf = image.detach().to(device_of(model)).requires_grad_(True)
         (slope,) = torch.autograd.grad(model.losses([leaf], [truth]).total, leaf)
     return slope.cpu()

@@ -17,7 +17,7 @@ from robustkit.data import ImageSet, batches, to_unit
 from robustkit.data.detection import DetectionSet
 from robustkit.errors import DataError, ModelError
 from robustkit.models import Classifier
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 
 Floats = NDArray[np.float64]
 ENOUGH = 4  # images for each feature: with fewer the covariance is shrunk
@@ -71,7 +71,7 @@ BATCH = 32
 def detector_features(model: Detector, images: DetectionSet) -> NDArray[np.float64]:
     """Return the means (N,C) over places of the coarsest maps; the model is left as it was."""
     parts = []
-    with pure(model), torch.no_grad():
+    with state_preserved(model), torch.no_grad():
         for start in range(0, len(images), BATCH):
             rows = range(start, min(start + BATCH, len(images)))
             pixels = [to_unit(images.image(row)).to(device_of(model)) for row in rows]
@@ -96,7 +96,7 @@ def classifier_features(model: Classifier, images: ImageSet) -> NDArray[np.float
 
     handle = last.register_forward_hook(keep)
     try:
-        with pure(model), torch.no_grad():
+        with state_preserved(model), torch.no_grad():
             for rows in batches(len(images), BATCH):
                 model(images.floats(rows).to(device_of(model)))
     finally:

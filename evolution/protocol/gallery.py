@@ -69,9 +69,9 @@ def make_gallery(space: Workspace, names: Mapping[str, Sequence[str]]) -> Galler
         labels=test.labels,
         clean=test.floats(),
         adversarial=adversarial,
-        predicted=torch.stack([attacks.predict(net, test.images).argmax(1) for net in nets]),
+        predicted=torch.stack([attacks.predicted_classes(net, test.images) for net in nets]),
         predicted_adversarial=torch.stack(
-            [attacks.predict(net, adversarial).argmax(1) for net in nets]
+            [attacks.predicted_classes(net, adversarial) for net in nets]
         ),
         gradients=torch.stack([evaluation.input_gradients(net, test) for net in nets]),
     )

@@ -67,7 +67,7 @@ def evaluate_on_test(name: str, space: Workspace) -> dict[str, object]:
     own = space.adversarials(name, "test", flipped=False)
 
     def right(model: models.Classifier, images: Tensor) -> Tensor:
-        return attacks.predict(model, images).argmax(dim=1) == test.labels
+        return attacks.predicted_classes(model, images) == test.labels
 
     loss = space.config.grad_loss
     gradients = evaluation.input_gradients(net, test, loss)
@@ -237,8 +237,8 @@ def score(net: models.Classifier, space: Workspace, gradients: Tensor) -> dict[s
     """
     adversarials = space.adversarials("R", "val", flipped=False)
     labels = space.splits.val.labels
-    right = attacks.predict(net, space.splits.val.images).argmax(dim=1) == labels
-    fooled = attacks.predict(net, adversarials.images).argmax(dim=1) != labels
+    right = attacks.predicted_classes(net, space.splits.val.images) == labels
+    fooled = attacks.predicted_classes(net, adversarials.images) != labels
     common = right & adversarials.correct
     aligned = evaluation.alignment(gradients, space.reference_val_gradients)
     cosine = aligned.cosine[~aligned.cosine.isnan()]

@@ -52,7 +52,7 @@ class Live:
         if entry.result and fields.stage == "search":
             self._accuracy = max(self._accuracy, entry.result["accuracy"])
             self._transfer = min(self._transfer, entry.result["transfer"])
-        if entry.arm == "evolve":
+        if entry.stage == "evolve":
             self._generation = max(self._generation, int(entry.payload["generation"]) + 1)
         self._progress.update(self._spent, self._facts())
 

@@ -11,7 +11,7 @@ import torch
 from evolution.protocol.roles import CONTROLS, REFERENCE
 from evolution.protocol.workspace import Workspace
 from robustkit import models
-from robustkit.attacks import predict
+from robustkit.attacks import correct, predict
 from robustkit.cli.models import fitted, resolve_net
 from robustkit.data import Splits, channel_stats
 from robustkit.errors import ModelError
@@ -117,7 +117,7 @@ def own_preprocessing(
 
 def measured(net: models.Classifier, splits: Splits) -> Rate:
     """Return the accuracy of `net` on validation, with its interval."""
-    right = predict(net, splits.val.images).argmax(dim=1) == splits.val.labels
+    right = correct(net, splits.val)
     return wilson(float(right.double().mean()), len(splits.val))
 
 

@@ -316,17 +316,17 @@ def check_rows(entries: Iterable[Entry], path: Path, own: Sequence[str] = ()) ->
         if (entry.outcome == "Ok") != (entry.result is not None):
             there = "missing" if entry.result is None else "there"
             raise RunError(f"{where}: {entry.outcome}, and its result is {there}")
-        if entry.arm not in _ARMS:
-            raise RunError(f"{where}: no evolution has a part '{printable(entry.arm)}'")
+        if entry.stage not in _ARMS:
+            raise RunError(f"{where}: no evolution has a part '{printable(entry.stage)}'")
         fields = TrialId.parse(entry.id)
-        if fields is None or fields.arm != entry.arm:
-            raise RunError(f"{where}: not what a trial of '{entry.arm}' is called")
+        if fields is None or fields.arm != entry.stage:
+            raise RunError(f"{where}: not what a trial of '{entry.stage}' is called")
         if fields.stage in _NEEDED and entry.result is None:
             raise RunError(f"{where}: {entry.outcome}, which ends a run and is never recorded")
         if fields.stage in _OF_CANDIDATES:
             _check_candidate(entry, fields, where)
         elif entry.key != entry.id:
-            raise RunError(f"{where}: not what a trial of '{entry.arm}' is called")
+            raise RunError(f"{where}: not what a trial of '{entry.stage}' is called")
         if entry.result is not None:
             check_kind(entry.result, _kind_of(fields), f"{where}: result", error=RunError)
             if fields.stage in (*_OF_CANDIDATES, "baseline"):
@@ -345,7 +345,7 @@ def _check_candidate(entry: Entry, fields: TrialId, where: str) -> None:
     if named != fields:
         raise RunError(f"{where}: its payload is that of '{named}'")
     if (row.rung == 1) != (fields.stage == "promotion"):
-        raise RunError(f"{where}: rung {row.rung} is none of '{entry.arm}'")
+        raise RunError(f"{where}: rung {row.rung} is none of '{entry.stage}'")
     if any(parent >= row.number for parent in row.parents):
         raise RunError(f"{where}: its parents, {row.parents}, do not come before it")
 

@@ -72,11 +72,11 @@ def reusable(path: str | None) -> Mapping[str, Entry]:
         entries = ledger.trials()
     check_rows(entries, file)
     # Of trials with one hash, that of the later arm in this order counts.
-    entries.sort(key=lambda entry: (*_REUSABLE, entry.arm).index(entry.arm))
+    entries.sort(key=lambda entry: (*_REUSABLE, entry.stage).index(entry.stage))
     return {
         entry.payload["identity"]: entry
         for entry in entries
-        if entry.arm in _REUSABLE and entry.outcome == "Ok" and "identity" in entry.payload
+        if entry.stage in _REUSABLE and entry.outcome == "Ok" and "identity" in entry.payload
     }
 
 
@@ -229,7 +229,7 @@ async def run_search(
         trials = await generational(strategy, scheduler, tasks.trial, priority=priority)
     else:
         arms = (search.name, lower_rungs(search.name))
-        recorded = [entry for entry in ledger.in_order() if entry.arm in arms]
+        recorded = [entry for entry in ledger.in_order() if entry.stage in arms]
         in_flight = config.in_flight or 1
         if config.halving is None or control:
             trials = await steady(

@@ -164,7 +164,7 @@ def summarise(
     searched = [entry for entry in entries if ids[entry.id].stage == "search"]
     return Summary(
         trials=len(searched),
-        trials_by_arm=dict(Counter(entry.arm for entry in searched)),
+        trials_by_arm=dict(Counter(entry.stage for entry in searched)),
         trials_on_lower_rungs=sum(fields.stage == "rung" for fields in ids.values()),
         trials_from_cache=len(searched) - len({entry.key for entry in searched}),
         outcomes=dict(sorted(Counter(entry.outcome for entry in searched).items())),

@@ -58,8 +58,8 @@ def outcomes_section(evidence: Evidence) -> Section:
 
 def _counts(entries: Sequence[Entry]) -> Markup:
     kinds = sorted({entry.outcome for entry in entries} - {"Ok"})
-    counts = Counter((entry.arm, entry.outcome) for entry in entries)
-    present = [arm for arm in ARMS if any(entry.arm == arm for entry in entries)]
+    counts = Counter((entry.stage, entry.outcome) for entry in entries)
+    present = [arm for arm in ARMS if any(entry.stage == arm for entry in entries)]
     rows: list[tuple[str | int, ...]] = [
         (ARMS[arm], *(counts[arm, kind] for kind in ("Ok", *kinds))) for arm in present
     ]

@@ -195,7 +195,7 @@ class Scheduler:
             )
         entry = Entry(
             id=task.id,
-            arm=task.stage,
+            stage=task.stage,
             key=task.key,
             payload=task.payload,
             outcome=outcome.kind,
@@ -225,7 +225,7 @@ def _taken_over(task: Task, known: Entry, *, reused: bool = False) -> Entry:
     """
     return Entry(
         id=task.id,
-        arm=task.stage,
+        stage=task.stage,
         key=task.key,
         payload=task.payload | {"reused": True} if reused else task.payload,
         outcome=known.outcome,

@@ -71,7 +71,7 @@ def _accuracy(
     def standing(make: Callable[[], Callable[[], Tensor]]) -> Callable[[], Callable[[], float]]:
         def prepare() -> Callable[[], float]:
             craft = make()
-            return lambda: _share(attacks.predict(net, craft()).argmax(dim=1) == labels)
+            return lambda: _share(attacks.predicted_classes(net, craft()) == labels)
 
         return prepare
 

@@ -266,7 +266,7 @@ def _ask_and_tell(ledger: Ledger, first: int, rounds: int = 10, each: int = 30) 
             payload = {"number": number}
             ledger.record(
                 Entry(
-                    id=name, arm="evolve", key=name, payload=payload, outcome="Ok", result=payload
+                    id=name, stage="evolve", key=name, payload=payload, outcome="Ok", result=payload
                 )
             )
         seconds.append((time.perf_counter() - start) / each)

@@ -101,7 +101,7 @@ def run_study(folder: RunFolder, log: Callable[[str], None]) -> Json:
     results = {run.id: _run(run, folder, log) for run in study.commands(plan) if needed(run.id)}
     jobs = [[job for job in parallel if needed(job.id)] for parallel in study.jobs(plan)]
     if any(jobs):
-        entries = run_phases(jobs, folder, arm="study", log=log)
+        entries = run_phases(jobs, folder, stage="study", log=log)
         results |= {entry.id: entry.result or {} for entry in entries}
     summary = {
         "scale": plan.scale,

@@ -9,11 +9,11 @@ from robustkit.attacks.cache import Store
 from robustkit.attacks.components import COMPONENTS, Component
 from robustkit.attacks.crafting import AdversarialSet, craft, to_levels
 from robustkit.attacks.ensemble import FUSES, Ensemble
-from robustkit.attacks.files import ForeignSet, export_npz, export_png, import_npz
+from robustkit.attacks.files import ExternalSet, export_npz, export_png, import_npz
 from robustkit.attacks.gradients import LOSSES, loss_gradient
 from robustkit.attacks.iterative import DIFGSM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM, Iterative
 from robustkit.attacks.norms import NORMS
-from robustkit.attacks.predictions import predict
+from robustkit.attacks.predictions import correct, predict, predicted_classes
 from robustkit.attacks.registry import ATTACKS, make
 from robustkit.attacks.torchattacks import TorchAttack, library_attacks
 
@@ -33,10 +33,11 @@ __all__ = [
     "Attack",
     "Component",
     "Ensemble",
-    "ForeignSet",
+    "ExternalSet",
     "Iterative",
     "Store",
     "TorchAttack",
+    "correct",
     "craft",
     "export_npz",
     "export_png",
@@ -45,6 +46,7 @@ __all__ = [
     "loss_gradient",
     "make",
     "predict",
+    "predicted_classes",
     "to_levels",
     "verify",
     "violations",

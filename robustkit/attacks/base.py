@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robustkit.attacks.norms import NORMS, Norm
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 
 # Adversarials may leave the ball by float32 rounding of x + δ, never by more than this.
 TOLERANCE = 1e-6
@@ -76,7 +76,7 @@ class Attack(ABC):
         """
         check_batch(images, labels)
         source = generator if generator is not None else torch.Generator().manual_seed(0)
-        with pure(model):
+        with state_preserved(model):
             return self.perturb(model, images, labels, source, stop_when_fooled)
 
     @abstractmethod

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.base import TOLERANCE, Attack, verify
-from robustkit.attacks.cache import Rows, Store, checksum, key
-from robustkit.attacks.predictions import Answers
+from robustkit.attacks.cache import Origin, Rows, Store, checksum, key
+from robustkit.attacks.predictions import PredictionCache
 from robustkit.compute import Note, fitting_batches, on_device, torch_generator
 from robustkit.compute.batching import warn
 from robustkit.data import ImageSet, as_image_set, to_unit
 from robustkit.data.imageset import chunks
 from robustkit.errors import AttackError
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 
 LEVELS = 255
 _ROWS = 16  # images at once, in float64 on the CPU
@@ -129,19 +129,19 @@ class Recipe:
         if self.round:
             check_levels(self.images)
 
-    def origin(self, source_digest: str) -> dict[str, Any]:
-        """All that a set crafted on this source depends on, as JSON values."""
-        origin = {
+    def origin(self, source_digest: str) -> Origin:
+        """Return all that a set crafted on this source depends on, as JSON values."""
+        origin: Origin = {
             "source": source_digest,
             "data": self.images.digest(),
             "attack": self.attack.to_dict(),
             "seed": self.seed,
         }
         if self.targets is not None:
-            origin["targets"] = checksum({"labels": self.targets})
+            origin = {**origin, "targets": checksum({"labels": self.targets})}
         return {**origin, "round": True} if self.round else origin
 
-    def fetch(self, source: nn.Module, origin: dict[str, Any], store: Store) -> Tensor:
+    def fetch(self, source: nn.Module, origin: Origin, store: Store) -> Tensor:
         """The adversarials (N,C,H,W), float32 in [0,1] or uint8, from `store` or made into it."""
         return store.fetch_rows("set", origin, "images", self._rows(source), self._fault)
 
@@ -167,7 +167,7 @@ class Recipe:
     def _made(self, source: nn.Module) -> Iterator[Tensor]:
         """The adversarials of `source`, batch by batch."""
         generator = torch_generator("craft", self.seed)
-        with pure(source):
+        with state_preserved(source):
             batches = fitting_batches(
                 source,
                 self.images.shape,
@@ -217,7 +217,7 @@ class AdversarialSet:
     images: Tensor
     correct: Tensor
     fooled: Tensor
-    origin: dict[str, Any]
+    origin: Origin
 
     @property
     def key(self) -> str:
@@ -266,14 +266,14 @@ def craft(
         on_note=note,
     )
     with on_device(source, device):
-        answers = Answers(source, images, store, batch_size=batch_size, on_note=note)
+        predictions = PredictionCache(source, images, store, batch_size=batch_size, on_note=note)
         # First, as it refuses a source that gives no logits.
-        correct = answers.clean() == images.labels
-        origin = recipe.origin(answers.digest)
+        correct = predictions.clean() == images.labels
+        origin = recipe.origin(predictions.digest)
         made = recipe.fetch(source, origin, store)
         return AdversarialSet(
             images=made,
             correct=correct,
-            fooled=answers.seen(origin, lambda: made) != images.labels,
+            fooled=predictions.classes(origin, lambda: made) != images.labels,
             origin=origin,
         )

@@ -34,7 +34,7 @@ _READ = ("images", "labels", "provenance")
 
 
 @dataclass(frozen=True, eq=False)
-class ForeignSet:
+class ExternalSet:
     """Adversarials made elsewhere: `images` (N,C,H,W), and where they are from.
 
     Float32 in [0,1] or uint8. A large set is mapped from a temporary file and can be looked at
@@ -93,7 +93,7 @@ def export_png(made: AdversarialSet, images: ImageSet, folder: Path) -> None:
     write_text(folder / "provenance.json", json.dumps(made.origin, indent=2) + "\n")
 
 
-def import_npz(path: Path, images: ImageSet) -> ForeignSet:
+def import_npz(path: Path, images: ImageSet) -> ExternalSet:
     """Read adversarials of `images`, in their order, that this or another tool wrote.
 
     `images` in the file is float in [0,1] or uint8, (N,C,H,W) or (N,H,W,C); `labels`, where given,
@@ -114,7 +114,7 @@ def import_npz(path: Path, images: ImageSet) -> ForeignSet:
     if "labels" in kept and not np.array_equal(kept["labels"], images.labels.numpy()):
         raise AttackError(f"{path}: its labels are not those of the images it is judged on")
     provenance = _provenance(kept.get("provenance"), path)
-    return ForeignSet(adversarials, {**provenance, "sha256": digest})
+    return ExternalSet(adversarials, {**provenance, "sha256": digest})
 
 
 def _array(arrays: Any, name: str, most: int) -> np.ndarray[Any, Any]:

@@ -1,15 +1,15 @@
-"""Logits of a model on many images, and whether they are logits."""
+"""Logits and predicted classes of a model on many images: computed, checked and cached."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robustkit import models
-from robustkit.attacks.cache import Store, checksum, key
+from robustkit.attacks.cache import Origin, Store, checksum, key
 from robustkit.attacks.ensemble import Ensemble
 from robustkit.compute import (
     Note,
@@ -24,7 +24,7 @@ from robustkit.data import ImageSet, to_unit
 from robustkit.errors import DataError, ModelError
 from robustkit.models import Classifier, matched
 from robustkit.models.card import WRAPPED
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 
 # Images computed at once where they fit: what committed results were computed with.
 BATCH = 500
@@ -39,14 +39,15 @@ def predict(
     device: torch.device | None = None,
     on_note: Note = warn,
 ) -> Tensor:
-    """Logits (N,K) on the CPU of `images` (N,C,H,W), uint8 or float in [0,1].
+    """Return the logits (N,K), on the CPU, of `images` (N,C,H,W), uint8 or float in [0,1].
 
-    In evaluation mode and in batches of `batch_size`, by default 500 or as many as fit, so that N
-    may exceed memory; the model is left as it was. It is moved to `device` for as long, and a batch
-    that does not fit there is halved, of which `on_note` is told. Raises `ModelError` for a model
-    that gives no (N,K) logits, `DeviceError` where not even one image fits.
+    The model computes in evaluation mode and in batches of `batch_size`, by default 500 or as many
+    as fit, so that N may exceed memory; its state is preserved. It is moved to `device` meanwhile;
+    a batch that does not fit there is halved, and `on_note` is called with a line about it. Raises
+    `ModelError` for a model that gives no (N,K) logits, `DeviceError` where not even one image
+    fits.
     """
-    with on_device(model, device) as place, pure(model):
+    with on_device(model, device) as place, state_preserved(model):
         batches = fitting_batches(
             model,
             tuple(images.shape[1:]),
@@ -69,17 +70,38 @@ def predict(
         return torch.cat([made for _, made in batches.over(len(images), logits)])
 
 
+def predicted_classes(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    batch_size: int | None = None,
+    device: torch.device | None = None,
+    on_note: Note = warn,
+) -> Tensor:
+    """Return the predicted classes int64 (N,); arguments and errors are those of `predict`."""
+    logits = predict(model, images, batch_size=batch_size, device=device, on_note=on_note)
+    return logits.argmax(dim=1)
+
+
+def correct(model: nn.Module, images: ImageSet) -> Tensor:
+    """Return bool (N,): which of `images` the model classifies correctly.
+
+    Raises the errors of `predict`; whether labels and logits fit is for `check_predictions`.
+    """
+    return predicted_classes(model, images.images) == images.labels
+
+
 def check_logits(outputs: Any, model: nn.Module, count: int | None = None) -> None:
     """Raise `ModelError` unless `outputs` are float (N,K), of `count` images where it is given."""
     right = isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.is_floating_point()
     if right and count in (None, len(outputs)):
         return
-    said = type(outputs).__name__
+    described = type(outputs).__name__
     if isinstance(outputs, Tensor):
-        said = f"{str(outputs.dtype).removeprefix('torch.')} {tuple(outputs.shape)}"
+        described = f"{str(outputs.dtype).removeprefix('torch.')} {tuple(outputs.shape)}"
     rows = "N" if count is None else count
     raise ModelError(
-        f"{_name(model)}: must give float logits ({rows},K) of {rows} images, not {said}"
+        f"{_name(model)}: must give float logits ({rows},K) of {rows} images, not {described}"
     )
 
 
@@ -94,9 +116,9 @@ def check_predictions(logits: Tensor, model: nn.Module, images: ImageSet) -> Non
 
 
 def check_model(model: nn.Module, images: ImageSet) -> None:
-    """Ask `model` about the first image; raise where it gives no logits or too few for the labels.
+    """Predict the first image; raise where `model` gives no logits or too few for the labels.
 
-    `ModelError` and `DataError`, as `predict` and `check_predictions` raise them; NaN passes.
+    Raises `ModelError` and `DataError` as `predict` and `check_predictions` do; NaN passes.
     """
     _check_labels(predict(model, images.images[:1], batch_size=1), model, images)
 
@@ -127,10 +149,10 @@ def _name(model: nn.Module) -> str:
     return type(model).__name__
 
 
-class Answers:
-    """The classes that one net sees in sets of images, each asked once; kept in `store`.
+class PredictionCache:
+    """The classes that one net predicts for sets of images, each computed once; kept in `store`.
 
-    `digest` tells the net from others. All sets have as many images as `images`, with its labels.
+    `digest` identifies the net. All sets have as many images as `images`, with its labels.
     """
 
     def __init__(
@@ -150,18 +172,18 @@ class Answers:
         self._on_note = on_note or store.notes.append
 
     def clean(self) -> Tensor:
-        """The classes int64 (N,) that the net sees in the clean images."""
-        return self.seen({"data": self._images.digest()}, lambda: self._images.images)
+        """Return the classes int64 (N,) that the net predicts for the clean images."""
+        return self.classes({"data": self._images.digest()}, lambda: self._images.images)
 
-    def seen(self, origin: Mapping[str, Any], pictures: Callable[[], Tensor]) -> Tensor:
-        """The classes int64 (N,) that the net sees in the pictures that `origin` names.
+    def classes(self, origin: Origin, images: Callable[[], Tensor]) -> Tensor:
+        """Return the classes int64 (N,) that the net predicts for the images that `origin` names.
 
-        `pictures` gives them, uint8 or float in [0,1] (N,C,H,W), and is called only where the
-        answers are not in the store. Raises `ModelError` for a net that gives no logits or NaN,
-        `DataError` where a label has no logit.
+        `images` returns them, uint8 or float in [0,1] (N,C,H,W), and is called only where the
+        predictions are not in the store. Raises `ModelError` for a net that gives no logits or
+        NaN, `DataError` where a label has no logit.
         """
-        asked = {"net": self.digest, "images": origin}
-        kept = self._store.fetch("answers", asked, lambda: self._ask(pictures()), self._fault)
+        about = {"net": self.digest, "images": origin}
+        kept = self._store.fetch("answers", about, lambda: self._predict(images()), self._fault)
         return kept["classes"]
 
     def _fault(self, kept: dict[str, Tensor]) -> str | None:
@@ -170,18 +192,18 @@ class Answers:
             return f"not a class for each of {count:,} images"
         return "a negative class" if bool((found < 0).any()) else None
 
-    def _ask(self, pictures: Tensor) -> dict[str, Tensor]:
-        logits = predict(self._net, pictures, batch_size=self._batch_size, on_note=self._on_note)
+    def _predict(self, images: Tensor) -> dict[str, Tensor]:
+        logits = predict(self._net, images, batch_size=self._batch_size, on_note=self._on_note)
         check_predictions(logits, self._net, self._images)
         return {"classes": logits.argmax(1)}
 
 
 def source_digest(net: nn.Module, shape: tuple[int, ...]) -> str:
-    """The digest of any net that takes images of `shape` (C,H,W): of what it computes.
+    """Return a digest of what a net computes on images of `shape` (C,H,W).
 
     A classifier's is that of its model file; an ensemble's that of its members and how they are
-    fused. Code may change while weights stay, so what a user's own module, wrapped or a factory's,
-    answers to a fixed probe is part of its digest.
+    fused. Code may change while weights stay, so the logits of a fixed probe are part of the digest
+    of a user's own module, wrapped or made by a factory.
     """
     if isinstance(net, Ensemble):
         return key(
@@ -192,15 +214,18 @@ def source_digest(net: nn.Module, shape: tuple[int, ...]) -> str:
         weights = checksum(
             {name: each for name, each in net.state_dict().items() if isinstance(each, Tensor)}
         )
-        return key({"modules": kinds, "weights": weights, "says": _says(net, shape)})
+        return key({"modules": kinds, "weights": weights, "says": _probe_digest(net, shape)})
     if net.card.architecture.get("family") not in ("factory", WRAPPED):
         return models.digest(net)
-    return key({"weights": models.digest(net), "says": _says(net, shape)})
+    return key({"weights": models.digest(net), "says": _probe_digest(net, shape)})
 
 
-def _says(net: nn.Module, shape: tuple[int, ...]) -> str:
-    """The checksum of the logits of four random images; on one thread, so that it is the same
-    wherever it is computed, and with random states of its own for a net that draws."""
+def _probe_digest(net: nn.Module, shape: tuple[int, ...]) -> str:
+    """Return the checksum of the logits of four random images.
+
+    Computed on one thread, so that it is the same everywhere, and with random states of its own for
+    a net that draws.
+    """
     probe = torch.rand((4, *shape), generator=torch_generator("probe of a factory's network"))
     with isolated_rng(0), single_thread():
         return checksum({"": predict(net, probe, batch_size=4)})

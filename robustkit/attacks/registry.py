@@ -11,7 +11,7 @@ from typing import Any
 from robustkit.attacks.base import Attack
 from robustkit.attacks.iterative import DIFGSM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM, Iterative
 from robustkit.attacks.parameters import check_parameters, names_in, split_spec
-from robustkit.attacks.torchattacks import PREFIX, make_foreign
+from robustkit.attacks.torchattacks import PREFIX, make_library_attack
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError, ConfigError
 from robustkit.registry import Registry
@@ -48,7 +48,7 @@ def make(spec: str, **parameters: Any) -> Attack:
     name, written = split_spec(spec)
     given = {**parameters, **written}
     if name.startswith(PREFIX):
-        return make_foreign(name.removeprefix(PREFIX), given)
+        return make_library_attack(name.removeprefix(PREFIX), given)
     attack = ATTACKS.find(name)
     hints = typing.get_type_hints(attack)
     kinds = {each.name: _types(hints[each.name]) for each in fields(attack)}

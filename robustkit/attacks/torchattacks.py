@@ -220,7 +220,7 @@ def library_attacks() -> dict[str, type[torchattacks.attack.Attack]]:
     return {name: getattr(library, name) for name in sorted(library.__all__)}
 
 
-def make_foreign(name: str, given: Mapping[str, Any]) -> TorchAttack:
+def make_library_attack(name: str, given: Mapping[str, Any]) -> TorchAttack:
     """The attack `name` of torchattacks; `given` holds `eps`, `norm`, `targeted` and its own.
 
     Raises `AttackError` for an unknown name or parameter, a value of another type than the
@@ -273,7 +273,7 @@ def _members(parameters: Iterable[tuple[str, Any]], eps: float, norm: str) -> li
     names = str(dict(parameters).get("attacks", ""))
     if not names:
         raise AttackError(f"{PREFIX}MultiAttack: name its attacks, as in '?attacks=PGD+Square'")
-    return [make_foreign(name, {"eps": eps, "norm": norm}) for name in names.split("+")]
+    return [make_library_attack(name, {"eps": eps, "norm": norm}) for name in names.split("+")]
 
 
 def _norms(name: str, signature: Mapping[str, inspect.Parameter]) -> tuple[str, ...]:

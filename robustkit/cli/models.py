@@ -13,7 +13,7 @@ import torch
 
 from robustkit import evaluation, models
 from robustkit.attacks import Store, predict
-from robustkit.attacks.predictions import Answers
+from robustkit.attacks.predictions import PredictionCache
 from robustkit.class_names import distinct
 from robustkit.cli.parser import CommandParser
 from robustkit.compute import on_device
@@ -368,14 +368,14 @@ def check_clean(
     for name, net in loaded.nets.items():
         published = loaded.descriptions[name].published
         with on_device(net, device):
-            answers = Answers(
+            predictions = PredictionCache(
                 net,
                 loaded.images,
                 store or Store(None),
                 batch_size=batch_size,
                 on_note=lambda note, name=name: log(f"{name}: {note}"),  # type: ignore[misc]
             )
-            right = answers.clean() == loaded.images.labels
+            right = predictions.clean() == loaded.images.labels
         rate = wilson(float(right.double().mean()), len(right))
         beside = "" if published is None else f", published {published['accuracy']:.1%}"
         log(f"{name}: clean accuracy {rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}]{beside}")

@@ -4,7 +4,7 @@ Stands on attacks; below training. Takes any module from images in [0,1] to logi
 `data.as_image_set` takes.
 """
 
-from robustkit.attacks.predictions import predict
+from robustkit.attacks.predictions import correct, predict, predicted_classes
 from robustkit.evaluation.accuracy import RobustAccuracy, accuracy, check_clean, robust_accuracy
 from robustkit.evaluation.diagnosis import diagnose
 from robustkit.evaluation.gradient_similarity import (
@@ -29,10 +29,12 @@ __all__ = [
     "accuracy",
     "alignment",
     "check_clean",
+    "correct",
     "diagnose",
     "gradient_pairs",
     "input_gradients",
     "predict",
+    "predicted_classes",
     "robust_accuracy",
     "survivors",
     "transfer",

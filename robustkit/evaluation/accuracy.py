@@ -208,7 +208,7 @@ def robust_accuracy(
     by_eps: dict[float, Rate] = {}
     per_attack: dict[float, dict[str, Rate]] = {}
     seconds: dict[float, float] = {}
-    standing: Tensor | None = None
+    robust: Tensor | None = None
     clean = Rate(value=None, n=0, low=None, high=None)
     with on_device(model, device):
         for radius, listed in _by_radius(named, eps).items():
@@ -219,15 +219,15 @@ def robust_accuracy(
                 list(listed.values()),
                 restarts=restarts,
                 seed=derive_seed(seed, "attack"),
-                start=standing,
+                start=robust,
                 on_attack=on_attack,
                 batch_size=batch_size,
                 on_note=note,
             )
-            standing, clean = result.survivors, rate_of(result.correct)
-            by_eps[radius] = rate_of(standing)
+            robust, clean = result.survivors, rate_of(result.correct)
+            by_eps[radius] = rate_of(robust)
             per_attack[radius] = {
-                name: rate_of(left) for name, left in zip(listed, result.standing, strict=True)
+                name: rate_of(left) for name, left in zip(listed, result.robust, strict=True)
             }
             seconds[radius] = time.perf_counter() - began
             findings += diagnosis.read(result)

@@ -22,7 +22,7 @@ from robustkit.compute.batching import warn
 from robustkit.data import ImageSet, as_image_set
 from robustkit.evaluation.gradient_similarity import gradient_batches
 from robustkit.evaluation.robustness import Robustness, worst_case
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 from robustkit.runs.summaries import Finding
 from robustkit.stats import wilson
 
@@ -68,8 +68,8 @@ def read(result: Robustness) -> tuple[Finding, ...]:
     before, by_gradient = result.correct, False
     if finding := _chance(result):
         findings.append(finding)
-    for attack, standing, outside, unmoved in zip(
-        result.attacks, result.standing, result.violating, result.unmoved, strict=True
+    for attack, robust, outside, unmoved in zip(
+        result.attacks, result.robust, result.violating, result.unmoved, strict=True
     ):
         if outside:
             findings.append(
@@ -79,22 +79,22 @@ def read(result: Robustness) -> tuple[Finding, ...]:
                     "the attack breaks its own rules; those images were not counted as fallen",
                 )
             )
-        if attack.eps > 0 and unmoved > max(SLACK * len(standing), 0.5 * int(standing.sum())):
+        if attack.eps > 0 and unmoved > max(SLACK * len(robust), 0.5 * int(robust.sum())):
             findings.append(
                 Finding(
                     "attack did nothing",
-                    f"{attack.name} gave back {unmoved} of {int(standing.sum())} images unchanged",
+                    f"{attack.name} gave back {unmoved} of {int(robust.sum())} images unchanged",
                     "it found no way, or nothing within eps if it keeps to no ball: that these "
                     "images stand says nothing",
                 )
             )
         searches = isinstance(attack, TorchAttack) and attack.gradient_free
-        fell = int((before & ~standing).sum())
-        if searches and by_gradient and fell > SLACK * len(standing):
+        fell = int((before & ~robust).sum())
+        if searches and by_gradient and fell > SLACK * len(robust):
             findings.append(_black_box(attack.name, fell, int(before.sum())))
         # One step is no search along gradients that another could be said to beat.
         by_gradient |= not searches and not isinstance(attack, FGSM)
-        before = standing
+        before = robust
     return tuple(findings)
 
 
@@ -181,7 +181,7 @@ def is_probability(outputs: Tensor) -> bool:
 def _forward_varies(model: nn.Module, images: ImageSet, sizes: _Sizes) -> bool:
     """Whether draws from the global generators change the outputs."""
     place = device_of(model)
-    with pure(model), torch.no_grad():
+    with state_preserved(model), torch.no_grad():
         batches = fitting_batches(
             model,
             images.shape,
@@ -248,12 +248,12 @@ def _strengths(
         findings.append(_black_box(f"random noise ({NOISES} draws)", fell, int(left.sum())))
     radius = HUGE[norm] * (images.images[0].numel() ** 0.5 if norm == "l2" else 1.0)
     huge = worst_case(model, images, [PGD(eps=radius, norm=norm, steps=20)], seed=seed, **sizes)
-    standing = float(huge.survivors.double().mean())
-    if standing > 0.05:
+    robust = float(huge.survivors.double().mean())
+    if robust > 0.05:
         findings.append(
             Finding(
                 "robust accuracy does not fall with eps",
-                f"{standing:.1%} at {norm} {radius:.3g}, where every image can be made grey",
+                f"{robust:.1%} at {norm} {radius:.3g}, where every image can be made grey",
                 "no classifier can be right there: gradients are masked or the attack is broken",
             )
         )

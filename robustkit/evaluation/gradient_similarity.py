@@ -22,7 +22,7 @@ from robustkit.compute import Note, fitting_batches, on_device
 from robustkit.compute.batching import warn
 from robustkit.data import ImageSet, as_image_set
 from robustkit.errors import ModelError
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 
 # Below any norm of float32 gradients that is not zero.
 LEAST = 1e-48
@@ -77,7 +77,7 @@ def gradient_batches(
     """
     with on_device(model, device) as place:
         check_model(model, images)
-        with pure(model):
+        with state_preserved(model):
             batches = fitting_batches(
                 model, images.shape, chosen=batch_size, most=most, backward=True, on_note=on_note
             )
@@ -85,7 +85,7 @@ def gradient_batches(
         def gradients(part: slice) -> Tensor:
             chosen = torch.arange(part.start, part.stop)
             pixels, labels = images.floats(chosen).to(place), images.labels[chosen].to(place)
-            with pure(model):
+            with state_preserved(model):
                 return loss_gradient(model, pixels, labels, loss)[0].cpu()
 
         yield from batches.over(len(images), gradients)

@@ -1,4 +1,4 @@
-"""White-box robust accuracy: which images survive attacks on the very model that is judged."""
+"""White-box robust accuracy: which images survive attacks on the evaluated model itself."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from torch import Tensor, nn
 
 from robustkit.attacks.base import Attack, violations
 from robustkit.attacks.crafting import BATCH
-from robustkit.attacks.predictions import check_predictions, predict
+from robustkit.attacks.predictions import check_predictions, predict, predicted_classes
 from robustkit.compute import Batches, Note, fitting_batches, on_device, torch_generator
 from robustkit.compute.batching import warn
 from robustkit.data import ImageSet, as_image_set
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 
 
 @dataclass(frozen=True, eq=False)
 class Robustness:
-    """What became of N images under attacks that ran one after the other.
+    """The outcome of attacks that ran one after the other on N images.
 
-    `correct` bool (N,): right on the clean image. `standing[k]` bool (N,): still right after
-    attack k and all before it; each attack saw only what the earlier ones had left. `violating[k]`
-    counts adversarials that left the ε-ball or [0,1], which do not count as successes; `unmoved[k]`
-    images that attack k gave back as they were and that still stand.
+    `correct` bool (N,): right on the clean image. `robust[k]` bool (N,): still right after attack k
+    and all before it; each attack saw only the images that the earlier ones had left.
+    `violating[k]` counts adversarials that left the ε-ball or [0,1], which do not count as
+    successes; `unmoved[k]` robust images that attack k returned unchanged.
     """
 
     attacks: tuple[Attack, ...]
     classes: int
     correct: Tensor
-    standing: tuple[Tensor, ...]
+    robust: tuple[Tensor, ...]
     violating: tuple[int, ...]
     unmoved: tuple[int, ...]
 
     @property
     def survivors(self) -> Tensor:
         """Bool (N,): right on the clean image and after every attack."""
-        return self.standing[-1] if self.standing else self.correct
+        return self.robust[-1] if self.robust else self.correct
 
 
 def worst_case(
@@ -54,25 +54,25 @@ def worst_case(
     device: torch.device | None = None,
     on_note: Note = warn,
 ) -> Robustness:
-    """Attack what the model gets right until it falls: attack after attack, `restarts` times each.
+    """Attack the correctly classified images with attack after attack, `restarts` times each.
 
     Every attack and every restart sees the survivors alone, so list cheap attacks first. `start`
     bool (N,) are the images to begin with, by default those classified correctly: an image that
-    fell within a smaller ball has fallen within a larger one. `on_attack` is told of each attack
-    before it runs. All adversarials are verified outside the attack.
+    is fooled within a smaller ball is fooled within a larger one. `on_attack` is called with each
+    attack before it runs. All adversarials are verified outside the attack.
 
     The model is any module from images to logits, moved to `device` (None: left where it is) and
     back. Images are attacked in batches of `batch_size`, by default 250 or as many as fit; one that
-    does not fit is halved, of which `on_note` is told. Raises `ModelError` for a model that gives
-    no (N,K) logits or NaN, `DataError` where a label has no logit, `DeviceError` where not even one
-    image fits.
+    does not fit is halved, and `on_note` is called with a line about it. Raises `ModelError` for a
+    model that gives no (N,K) logits or NaN, `DataError` where a label has no logit, `DeviceError`
+    where not even one image fits.
     """
     images = as_image_set(images)
     with on_device(model, device):
         logits = predict(model, images.images, batch_size=batch_size, on_note=on_note)
         check_predictions(logits, model, images)
-        correct = logits.argmax(dim=1) == images.labels
-        with pure(model):
+        right = logits.argmax(dim=1) == images.labels
+        with state_preserved(model):
             sizes = fitting_batches(
                 model,
                 images.shape,
@@ -81,48 +81,47 @@ def worst_case(
                 backward=True,
                 on_note=on_note,
             )
-        standing = correct if start is None else correct & start
+        robust = right if start is None else right & start
         after, violating, unmoved = [], [], []
         for attack in attacks:
             on_attack(attack)
             outside = still = 0
             for restart in range(restarts):
                 generator = torch_generator("robust", seed, restart)
-                standing, left, still = _stand(
-                    model, images, attack, standing, generator, sizes, on_note
+                robust, broken, still = _attacked(
+                    model, images, attack, robust, generator, sizes, on_note
                 )
-                outside += left
-            after.append(standing)
+                outside += broken
+            after.append(robust)
             violating.append(outside)
             unmoved.append(still)
     return Robustness(
         attacks=tuple(attacks),
         classes=images.num_classes,
-        correct=correct,
-        standing=tuple(after),
+        correct=right,
+        robust=tuple(after),
         violating=tuple(violating),
         unmoved=tuple(unmoved),
     )
 
 
 def survivors(model: nn.Module, images: ImageSet, attack: Attack, *, seed: int = 0) -> Tensor:
-    """Bool (N,): right on the clean image and on everything the attack comes by."""
+    """Return bool (N,): right on the clean image and after the attack."""
     return worst_case(model, images, [attack], seed=seed).survivors
 
 
-def _stand(
+def _attacked(
     model: nn.Module,
     images: ImageSet,
     attack: Attack,
-    standing: Tensor,
+    robust: Tensor,
     generator: torch.Generator,
     sizes: Batches,
     on_note: Note,
 ) -> tuple[Tensor, int, int]:
-    """Return the updated robust mask, how many adversarials broke the rules, and how many images
-    came back as they were."""
-    standing, outside, unmoved = standing.clone(), 0, 0
-    attacked = torch.nonzero(standing).squeeze(1)
+    """Return the updated robust mask and the numbers of violations and of unmoved images."""
+    robust, outside, unmoved = robust.clone(), 0, 0
+    attacked = torch.nonzero(robust).squeeze(1)
 
     def work(rows: slice) -> tuple[Tensor, int, int]:
         part = attacked[rows]
@@ -130,11 +129,11 @@ def _stand(
         made = attack(model, clean, labels, generator=generator, stop_when_fooled=True)
         broken = violations(made, clean, attack)
         same = (made == clean).flatten(1).all(dim=1)
-        right = predict(model, made, on_note=on_note).argmax(dim=1).to(labels.device) == labels
+        right = predicted_classes(model, made, on_note=on_note).to(labels.device) == labels
         return (right | broken).cpu(), int(broken.sum()), int((same & right).sum())
 
-    for rows, (robust, left, still) in sizes.over(len(attacked), work, generator=generator):
-        standing[attacked[rows]] = robust
-        outside += left
+    for rows, (left, broken, still) in sizes.over(len(attacked), work, generator=generator):
+        robust[attacked[rows]] = left
+        outside += broken
         unmoved += still
-    return standing, outside, unmoved
+    return robust, outside, unmoved

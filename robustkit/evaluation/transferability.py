@@ -1,4 +1,4 @@
-"""How far adversarials made on some nets mislead others (methods §1, transferability)."""
+"""How often adversarials made on some nets fool others (methods §1, transferability)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustkit.attacks.base import Attack
-from robustkit.attacks.cache import Store, checksum, key
+from robustkit.attacks.cache import Origin, Store, checksum, key
 from robustkit.attacks.crafting import Recipe
-from robustkit.attacks.files import ForeignSet
-from robustkit.attacks.predictions import Answers
+from robustkit.attacks.files import ExternalSet
+from robustkit.attacks.predictions import PredictionCache
 from robustkit.compute import Note, on_device
 from robustkit.compute.batching import warn
 from robustkit.data import as_image_set
@@ -28,54 +28,54 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class TransferMatrix:
-    """What every target says of every source's adversarials, image by image; all arrays bool (N,).
+    """Outcomes of every target on every source's adversarials, image by image: all bool (N,).
 
-    `correct[net]`: right on the clean image; `fooled[source]`: the source errs on its own
-    adversarial, which is not known of imported sets; `misled[source, target]`: the target errs on
-    the source's; `reached[source, target]`, for a targeted attack only: the target answers the
-    label steered to. `keys[source]` names the crafted set.
+    `correct[net]`: right on the clean image; `source_fooled[source]`: the source errs on its own
+    adversarial, which is not known of imported sets; `target_fooled[source, target]`: the target
+    errs on the source's; `target_hit[source, target]`, for a targeted attack only: the target
+    predicts the label steered to. `keys[source]` names the crafted set.
     """
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     correct: Mapping[str, Bools]
-    fooled: Mapping[str, Bools]
-    misled: Mapping[tuple[str, str], Bools]
-    reached: Mapping[tuple[str, str], Bools]
+    source_fooled: Mapping[str, Bools]
+    target_fooled: Mapping[tuple[str, str], Bools]
+    target_hit: Mapping[tuple[str, str], Bools]
     keys: Mapping[str, str]
 
     @property
     def common(self) -> Bools:
-        """The images that every net, source or target, classifies correctly."""
-        everyone = np.stack(list(self.correct.values()))
-        return np.asarray(everyone.all(axis=0))
+        """Return bool (N,): the images that every net, source or target, classifies correctly."""
+        return np.asarray(np.stack(list(self.correct.values())).all(axis=0))
 
     def rates(self, source: str, target: str) -> dict[str, Rate]:
-        """T(source→target) under its three denominators, each with n and Wilson interval.
+        """Return T(source→target) under its three denominators, each with n and Wilson interval.
 
-        `headline`: over the common images, the share the target gets wrong; `fooling`: over those
-        of them that fool the source; `all`: over all images, clean errors included.
+        `headline`: over the jointly correct images, the share that the target gets wrong;
+        `fooling`: over those of them that fool the source; `all`: over all images, clean errors
+        included.
         """
-        misled = self.misled[source, target]
-        fooled = self.fooled.get(source, np.zeros_like(misled))
+        fooled = self.target_fooled[source, target]
+        source_fooled = self.source_fooled.get(source, np.zeros_like(fooled))
         return {
-            "headline": share(misled, self.common),
-            "fooling": share(misled, self.common & fooled),
-            "all": share(misled, np.ones_like(misled)),
+            "headline": share(fooled, self.common),
+            "fooling": share(fooled, self.common & source_fooled),
+            "all": share(fooled, np.ones_like(fooled)),
         }
 
-    def reach(self, source: str, target: str) -> Rate:
-        """The share of the common images that the target takes for the label steered to."""
-        return share(self.reached[source, target], self.common)
+    def hit_rate(self, source: str, target: str) -> Rate:
+        """Return the share of the jointly correct images on which the target label is predicted."""
+        return share(self.target_hit[source, target], self.common)
 
     def p_value(self, source: str, target: str, other: str) -> float:
-        """McNemar's exact p for two targets of one source, over the common images."""
-        common = self.common
-        return mcnemar(self.misled[source, target][common], self.misled[source, other][common])
+        """Return McNemar's exact p of two targets of one source on the jointly correct images."""
+        first, second = (self.target_fooled[source, name][self.common] for name in (target, other))
+        return mcnemar(first, second)
 
 
 def share(hits: Bools, among: Bools) -> Rate:
-    """The share of `hits` among `among`, both bool (N,); all None where there is nothing."""
+    """Return the share of `hits` in `among`, both bool (N,); a rate of None where n is 0."""
     n = int(among.sum())
     return wilson(float((hits & among).sum() / n) if n else 0.0, n)
 
@@ -87,8 +87,8 @@ def transfer_matrix(
     attack: Attack,
     *,
     seed: int = 0,
-    wanted: Tensor | None = None,
-    imported: Mapping[str, ForeignSet] | None = None,
+    target_labels: Tensor | None = None,
+    imported: Mapping[str, ExternalSet] | None = None,
     store: Store | None = None,
     round: bool = False,  # noqa: A002
     batch_size: int | None = None,
@@ -97,19 +97,19 @@ def transfer_matrix(
     on_cell: Callable[[str, str], None] = lambda source, target: None,
     on_note: Note | None = None,
 ) -> TransferMatrix:
-    """Craft once on every source, then score every target on all sets; nets by their names.
+    """Craft once on every source, then evaluate every target on all sets; nets by their names.
 
-    `wanted` int64 (N,) are the labels a targeted attack steers to, the same for all sources;
+    `target_labels` int64 (N,) are the labels a targeted attack steers to, the same for all sources;
     without, it steers to the true ones. Sources may be `Ensemble`s; `imported` sets, made
-    elsewhere, are scored like sources, but for the denominator of what fools a source unknown.
-    With a `store` nothing is computed twice, and a set is read only where an answer about it is
+    elsewhere, are evaluated like sources, except for the denominator `fooling`, as their source is
+    unknown. With a `store` nothing is computed twice, and a set is read only where a prediction is
     missing; without, sets that are not small lie in a temporary folder meanwhile.
 
     Nets are any modules from images to logits. Each is looked up by its name when it is needed,
-    moved to `device` (None: left where it is) and back, and let go of: mappings that load a net
-    when it is asked for keep memory to one of them. `round`, `batch_size` and `on_note` are as in
-    `craft`. `on_source` is told of each source before it is crafted on, `on_cell` of each
-    (source, target) before it is scored. Raises the errors of `craft`.
+    moved to `device` (None: left where it is) and back, and released: mappings that load a net
+    on access keep memory to one of them. `round`, `batch_size` and `on_note` are as in `craft`.
+    `on_source` is called with each source before it is crafted on, `on_cell` with each
+    (source, target) before it is evaluated. Raises the errors of `craft`.
     """
     images = as_image_set(images)
     note = on_note or (warn if store is None else store.notes.append)
@@ -118,25 +118,25 @@ def transfer_matrix(
         images=images,
         attack=attack,
         seed=seed,
-        targets=wanted,
+        targets=target_labels,
         round=round,
         batch_size=batch_size,
         on_note=note,
     )
     with store.room(len(sources) * recipe.nbytes) as sets:
-        scoring = _Scoring(recipe, sources, store, sets, device)
+        evaluation = _Evaluation(recipe, sources, store, sets, device)
         for name in sources:
             on_source(name)
-            scoring.craft_on(name)
-        for name, foreign in (imported or {}).items():
-            scoring.add(name, foreign)
+            evaluation.craft_on(name)
+        for name, external in (imported or {}).items():
+            evaluation.add(name, external)
         for name in targets:
-            scoring.score(name, targets, on_cell)
-    return scoring.matrix(tuple(targets))
+            evaluation.evaluate(name, targets, on_cell)
+    return evaluation.matrix(tuple(targets))
 
 
-class _Scoring:
-    """What has been crafted and answered so far; one net at a time is in use."""
+class _Evaluation:
+    """The sets crafted and the predictions made so far; one net at a time is in use."""
 
     def __init__(
         self,
@@ -152,46 +152,46 @@ class _Scoring:
         self._sets = sets
         self._device = device
         self._labels = recipe.images.labels.numpy()
-        self._pictures: dict[str, _Pictures] = {}
+        self._adversarials: dict[str, _Adversarials] = {}
         self._correct: dict[str, Bools] = {}
         self._fooled: dict[str, Bools] = {}
-        self._said: dict[tuple[str, str], NDArray[np.int64]] = {}
+        self._predicted: dict[tuple[str, str], NDArray[np.int64]] = {}
 
     def craft_on(self, name: str) -> None:
-        """Craft on one source, unless all that is asked of its set is known."""
-        with self._asked(self._sources, name) as (net, answers):
-            origin = self._recipe.origin(answers.digest)
-            pictures = _Pictures(origin, lambda: self._recipe.fetch(net, origin, self._sets))
-            self._fooled[name] = pictures.seen_by(answers) != self._labels
-            # The net is let go of; a target that has not answered yet asks for it by its name.
-            pictures.make = lambda: self._craft_later(name, origin)
-            self._pictures[name] = pictures
+        """Craft on one source, unless all predictions on its set are known."""
+        with self._predictions_of(self._sources, name) as (net, predictions):
+            origin = self._recipe.origin(predictions.digest)
+            made = _Adversarials(origin, lambda: self._recipe.fetch(net, origin, self._sets))
+            self._fooled[name] = made.predicted_by(predictions) != self._labels
+            # The net is released; a target without predictions yet looks it up by its name.
+            made.make = lambda: self._craft_later(name, origin)
+            self._adversarials[name] = made
 
-    def _craft_later(self, name: str, origin: dict[str, Any]) -> Tensor:
+    def _craft_later(self, name: str, origin: Origin) -> Tensor:
         source = self._sources[name]
         with on_device(source, self._device):
             return self._recipe.fetch(source, origin, self._sets)
 
-    def add(self, name: str, foreign: ForeignSet) -> None:
-        """A set that was made elsewhere."""
-        told = dict(foreign.provenance)
-        if "sha256" not in told:  # made in Python: nothing but the images tells it from others
-            told["images"] = checksum({"images": foreign.images})
-        self._pictures[name] = _Pictures({"imported": told}, lambda: foreign.images)
+    def add(self, name: str, external: ExternalSet) -> None:
+        """Add a set that was made elsewhere."""
+        provenance = dict(external.provenance)
+        if "sha256" not in provenance:  # made in Python: only the images tell it from others
+            provenance["images"] = checksum({"images": external.images})
+        self._adversarials[name] = _Adversarials({"imported": provenance}, lambda: external.images)
 
-    def score(self, target: str, targets: Nets, on_cell: Callable[[str, str], None]) -> None:
-        """Ask one target about all sets."""
-        with self._asked(targets, target) as (_, answers):
-            for name, pictures in self._pictures.items():
+    def evaluate(self, target: str, targets: Nets, on_cell: Callable[[str, str], None]) -> None:
+        """Predict all sets with one target."""
+        with self._predictions_of(targets, target) as (_, predictions):
+            for name, adversarials in self._adversarials.items():
                 on_cell(name, target)
-                self._said[name, target] = pictures.seen_by(answers)
+                self._predicted[name, target] = adversarials.predicted_by(predictions)
 
     @contextmanager
-    def _asked(self, nets: Nets, name: str) -> Iterator[tuple[nn.Module, Answers]]:
-        """One net on the device, and what it answers; about the clean images first."""
+    def _predictions_of(self, nets: Nets, name: str) -> Iterator[tuple[nn.Module, PredictionCache]]:
+        """Yield one net on the device and its predictions, those of the clean images computed."""
         recipe, net = self._recipe, nets[name]
         with on_device(net, self._device):
-            answers = Answers(
+            predictions = PredictionCache(
                 net,
                 recipe.images,
                 self._store,
@@ -200,40 +200,40 @@ class _Scoring:
             )
             # A net of the same name that is source and target is one net.
             if name not in self._correct:
-                self._correct[name] = answers.clean().numpy() == self._labels
-            yield net, answers
+                self._correct[name] = predictions.clean().numpy() == self._labels
+            yield net, predictions
 
     def matrix(self, targets: tuple[str, ...]) -> TransferMatrix:
-        """All that was said, source by source."""
-        cells = [(source, target) for source in self._pictures for target in targets]
-        wanted = self._recipe.targets
+        """Return the matrix of all predictions."""
+        cells = [(source, target) for source in self._adversarials for target in targets]
+        labels = self._recipe.targets
         return TransferMatrix(
-            sources=tuple(self._pictures),
+            sources=tuple(self._adversarials),
             targets=targets,
             correct={name: self._correct[name] for name in (*targets, *self._sources)},
-            fooled=self._fooled,
-            misled={cell: self._said[cell] != self._labels for cell in cells},
-            reached={}
-            if wanted is None
-            else {cell: self._said[cell] == wanted.numpy() for cell in cells},
-            keys={name: key(pictures.origin) for name, pictures in self._pictures.items()},
+            source_fooled=self._fooled,
+            target_fooled={cell: self._predicted[cell] != self._labels for cell in cells},
+            target_hit={}
+            if labels is None
+            else {cell: self._predicted[cell] == labels.numpy() for cell in cells},
+            keys={name: key(made.origin) for name, made in self._adversarials.items()},
         )
 
 
-class _Pictures:
-    """Adversarials that are made, or read, when they are first asked for."""
+class _Adversarials:
+    """Adversarials that are made, or read, on first use."""
 
-    def __init__(self, origin: dict[str, Any], make: Callable[[], Tensor]) -> None:
+    def __init__(self, origin: Origin, make: Callable[[], Tensor]) -> None:
         self.origin = origin
         self.make = make
         self._images: Tensor | None = None
 
     def images(self) -> Tensor:
-        """The adversarials (N,C,H,W): mapped from a file, or small."""
+        """Return the adversarials (N,C,H,W): mapped from a file, or small."""
         if self._images is None:
             self._images = self.make()
         return self._images
 
-    def seen_by(self, answers: Answers) -> NDArray[np.int64]:
-        """The classes (N,) that a net sees in them."""
-        return answers.seen(self.origin, self.images).numpy()
+    def predicted_by(self, predictions: PredictionCache) -> NDArray[np.int64]:
+        """Return the classes (N,) that a net predicts for them."""
+        return predictions.classes(self.origin, self.images).numpy()

@@ -20,7 +20,7 @@ from robustkit.compute import derive_seed, device_of, isolated_rng, torch_genera
 from robustkit.errors import ExplainError, did_you_mean
 from robustkit.explain.cav import Contribution
 from robustkit.explain.trace import INPUT
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 
 WINDOW = 7
 
@@ -176,7 +176,7 @@ def disable(
     if layer != INPUT and layer not in modules:
         raise ExplainError(f"'{layer}' is no module{did_you_mean(layer, [INPUT, *modules])}")
     x = images.to(device_of(model))
-    with pure(model), torch.no_grad():
+    with state_preserved(model), torch.no_grad():
         before = model(x)
         if layer == INPUT:
             after = model(x.masked_fill(region[:, None].to(x.device), fill))

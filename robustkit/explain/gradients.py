@@ -14,7 +14,7 @@ from robustkit.compute import exact_products, torch_generator
 from robustkit.errors import ConfigError, ExplainError
 from robustkit.explain.rules import RELU_RULES
 from robustkit.explain.trace import INPUT, Target, Trace, of_model_or_trace, trace
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 
 
 @overload
@@ -174,7 +174,7 @@ def integrated_gradients(
 
 def _slopes(model: nn.Module, targets: Tensor, images: Tensor) -> Tensor:
     """∂score/∂image (N,C,H,W) as `saliency` has it, for a model that has been traced before."""
-    with pure(model), torch.enable_grad(), exact_products():
+    with state_preserved(model), torch.enable_grad(), exact_products():
         leaf = images.detach().requires_grad_(True)
         # A copy, since a model may write into what it is given.
         score = model(leaf.clone()).gather(1, targets[:, None]).sum()

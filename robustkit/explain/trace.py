@@ -17,7 +17,7 @@ from robustkit.compute import device_of, exact_products
 from robustkit.errors import ExplainError
 from robustkit.explain.recording import Record, Recording, Step
 from robustkit.explain.rules import GRADIENT, SECANT, Frozen, Gate, Pass, Relu, Smooth
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 
 Target = int | Sequence[int] | Tensor | str
 
@@ -260,7 +260,7 @@ def trace(
         )
     names = wanted_modules(model, layers)
     record = Record()
-    with pure(model), torch.enable_grad():
+    with state_preserved(model), torch.enable_grad():
         leaf = images.detach().to(device_of(model)).requires_grad_(True)
         recording = Recording(record, leaf)
         captured: dict[str, Tensor] = {}
@@ -348,7 +348,7 @@ def of_model_or_trace(function: Callable[Concatenate[Trace, P], R]) -> Callable[
             )
         if isinstance(layers, str):
             raise ExplainError(f"layers are several names, such as ['{layers}'], not '{layers}'")
-        with pure(model), trace(model, images, target, layers) as traced:
+        with state_preserved(model), trace(model, images, target, layers) as traced:
             return function(traced, *args, **kwargs)
 
     return wrapped

@@ -57,13 +57,13 @@ def run_jobs(
     executor: Executor,
     ledger: Ledger | None = None,
     *,
-    arm: str = "",
+    stage: str = "",
     log: Log,
 ) -> list[Any]:
     """Run `jobs` on `executor` and return their results, in the order of `jobs`.
 
     With a `ledger`, jobs that it holds are not run again, and each new result is recorded as a
-    trial of `arm` when its job has ended. `log` gets a line for each job that was run. Raises
+    trial of `stage` when its job has ended. `log` gets a line for each job that was run. Raises
     `RunError` where a job ends without a result; results recorded until then stay.
     """
     results: dict[str, Any] = {}
@@ -75,13 +75,13 @@ def run_jobs(
         if ledger is None:
             results[job.id] = outcome.value
         else:
-            ledger.record(_trial(job, arm, outcome))
+            ledger.record(_trial(job, stage, outcome))
         log(f"{job.id}: {outcome.seconds:.0f} s")
     return [results[job.id] if ledger is None else _recorded(ledger, job.id) for job in jobs]
 
 
 def run_phases(
-    phases: Sequence[Sequence[RecordedJob]], folder: RunFolder, *, arm: str, log: Log
+    phases: Sequence[Sequence[RecordedJob]], folder: RunFolder, *, stage: str, log: Log
 ) -> list[Entry]:
     """Run the jobs that the ledger of `folder` lacks, phase after phase; return all their trials.
 
@@ -95,9 +95,9 @@ def run_phases(
         Ledger.open(path) if os.path.lexists(path) else Ledger.create(path) as ledger,
     ):
         known = {job.id: job for jobs in phases for job in jobs}
-        _check(ledger.trials(), known, arm, path)
+        _check(ledger.trials(), known, stage, path)
         for jobs in phases:
-            run_jobs(jobs, executor, ledger, arm=arm, log=log)
+            run_jobs(jobs, executor, ledger, stage=stage, log=log)
         return [trial for trial in ledger.trials() if trial.id in known]
 
 
@@ -108,10 +108,10 @@ def _recorded(ledger: Ledger, identity: str) -> Any:
     return trial.result
 
 
-def _trial(job: Job, arm: str, outcome: Ok) -> Entry:
+def _trial(job: Job, stage: str, outcome: Ok) -> Entry:
     return Entry(
         id=job.id,
-        arm=arm,
+        stage=stage,
         key=job.id,
         payload=_payload(job),
         outcome=outcome.kind,
@@ -120,14 +120,16 @@ def _trial(job: Job, arm: str, outcome: Ok) -> Entry:
     )
 
 
-def _check(trials: Sequence[Entry], known: Mapping[str, RecordedJob], arm: str, path: Path) -> None:
+def _check(
+    trials: Sequence[Entry], known: Mapping[str, RecordedJob], stage: str, path: Path
+) -> None:
     """Raise `RunError`, naming ledger and trial, for a trial that none of the jobs has made.
 
     Of payloads, numbers are compared: paths are others once a folder has been moved.
     """
     for trial in trials:
         where = f"{path}: trial '{printable(trial.id)}'"
-        if trial.id not in known or trial.arm != arm or trial.key != trial.id:
+        if trial.id not in known or trial.stage != stage or trial.key != trial.id:
             raise RunError(f"{where}: none that this run would make: {EDITED}; start the run anew")
         if trial.outcome != Ok.__name__ or trial.result is None:
             raise RunError(f"{where}: {printable(trial.outcome)}, and only results are kept here")

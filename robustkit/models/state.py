@@ -12,7 +12,7 @@ from robustkit.compute.seeds import isolated_rng
 
 
 @contextmanager
-def pure(model: nn.Module) -> Iterator[None]:
+def state_preserved(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without parameter gradients inside; everything as before outside.
 
     Restores, also after an exception: train or eval mode of every submodule, `requires_grad` and

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from robustkit.compute import device_of, torch_generator
 from robustkit.data import ImageSet, batches
 from robustkit.errors import RepairError
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 from robustkit.repair.config import RepairConfig
 from robustkit.repair.sets import RepairSets
 from robustkit.repair.weights import (
@@ -53,7 +53,7 @@ def impacts(model: nn.Module, images: ImageSet, layers: Mapping[str, Layer]) -> 
     device = device_of(model)
     gradients = {name: torch.zeros_like(layer.weight) for name, layer in layers.items()}
     inputs: dict[str, Tensor] = {}
-    with pure(model), ExitStack() as hooks:
+    with state_preserved(model), ExitStack() as hooks:
         for name, layer in layers.items():
             hook = layer.register_forward_pre_hook(_adding(name, inputs))
             hooks.callback(hook.remove)

@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from torch import Tensor, nn
 
-from robustkit.attacks import predict
+from robustkit.attacks import predicted_classes
 from robustkit.data import ImageSet
 from robustkit.errors import RepairError
 from robustkit.repair.config import ARACHNE, RepairConfig
@@ -272,16 +272,16 @@ def judge_patches(
     """What each of the patches does to predictions on `images` and on `held_out`."""
     others = None
     if held_out is not None:
-        said = predict(model, held_out.images).argmax(dim=1)
+        said = predicted_classes(model, held_out.images)
         others = (said, failures(said, held_out, labels, pairs))
     runs = []
     for patch in patches:
         repaired = patch.apply(model)
-        after = predict(repaired, images.images).argmax(dim=1)
+        after = predicted_classes(repaired, images.images)
         verdict = Verdict(images.labels, sets.predicted, after, sets.neg)
         outside = None
         if held_out is not None and others is not None:
-            after = predict(repaired, held_out.images).argmax(dim=1)
+            after = predicted_classes(repaired, held_out.images)
             outside = Verdict(held_out.labels, others[0], after, others[1])
         runs.append(Run(patch, None, 0, verdict, outside))
     return runs

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from robustkit.compute import device_of
 from robustkit.data import ImageSet, batches
 from robustkit.errors import RepairError
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 from robustkit.repair.dense import Products, dense_stages
 from robustkit.repair.weights import Selection, net_of, seen_by_net, weight_of
 
@@ -244,7 +244,7 @@ class TailScorer(Scorer):
         """See `Scorer.parts`."""
         for number, candidate in enumerate(values):
             weights = _substituted(self.model, self.selection, candidate)
-            with pure(self.model):
+            with state_preserved(self.model):
                 for start in range(0, len(self.images), BATCH):
                     some = slice(start, min(start + BATCH, len(self.images)))
                     logits = self.divided.logits([each[some] for each in self.held], weights)
@@ -260,7 +260,7 @@ class WholeScorer(Scorer):
         """See `Scorer.parts`."""
         for number, candidate in enumerate(values):
             weights = _substituted(self.model, self.selection, candidate)
-            with pure(self.model):
+            with state_preserved(self.model):
                 for start in range(0, len(self.images), BATCH):
                     some = slice(start, min(start + BATCH, len(self.images)))
                     pixels = self.images.floats(torch.arange(some.start, some.stop))
@@ -283,7 +283,7 @@ def make_scorer(
     layers, and no cheaper as a loop; "tail" where the net's code can be traced and the activations
     before that weight fit into `memory` bytes; "whole" always.
     """
-    with pure(model):  # tracing sees evaluation mode
+    with state_preserved(model):  # tracing sees evaluation mode
         divided = cut(net_of(model), selection.indices) if set(ways) - {"whole"} else None
     held = None if divided is None else _held(model, images, divided, memory)
     if divided is not None and held is not None:
@@ -307,7 +307,7 @@ def _held(model: nn.Module, images: ImageSet, divided: Cut, memory: int) -> list
         for part in batches(len(images), BATCH):
             yield seen_by_net(model, images.floats(part).to(device))
 
-    with pure(model):
+    with state_preserved(model):
         held = hold(divided, shown(), len(images), memory)
         if held is None or not _gives_own_logits(model, divided, held, shown()):
             return None

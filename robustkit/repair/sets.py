@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks import predict
+from robustkit.attacks import correct, predict, predicted_classes
 from robustkit.class_names import distinct
 from robustkit.compute import torch_generator
 from robustkit.data import ImageSet, as_image_set
@@ -53,7 +53,7 @@ def repair_sets(
     `pairs` ("TRUE:PREDICTED") those confusions alone. Raises `RepairError` for a class that does
     not exist, and where no failure is left.
     """
-    predicted = predict(model, images.images).argmax(dim=1)
+    predicted = predicted_classes(model, images.images)
     pos = predicted == images.labels
     neg = failures(predicted, images, labels, pairs)
     if not bool(neg.any()):
@@ -62,9 +62,7 @@ def repair_sets(
             f"no failures to repair{among}: the model is right on {int(pos.sum())} of "
             f"{len(images)} images"
         )
-    before = (
-        pos if previous is None else predict(previous, images.images).argmax(1) == images.labels
-    )
+    before = pos if previous is None else correct(previous, images)
     return RepairSets(
         predicted, neg, pos, deg=before & neg, imp=~before & pos, history=previous is not None
     )
@@ -149,7 +147,7 @@ def gather(
     if not len(new):
         raise RepairError("every held-out image is among the failures: hold out others")
     others = others.subset(new)
-    right = torch.nonzero(predict(model, others.images).argmax(dim=1) == others.labels).squeeze(1)
+    right = torch.nonzero(correct(model, others)).squeeze(1)
     if not len(right):
         _need_a_success(predict(model, wrong.images), wrong, "hold out some that it gets right")
         return wrong, others

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustkit.attacks import predict
+from robustkit.attacks import predict, predicted_classes
 from robustkit.compute import derive_seed, device_of, isolated_rng, torch_generator
 from robustkit.compute.seeds import check_seed
 from robustkit.data import ImageSet
@@ -230,7 +230,7 @@ class _Shown:
     def predicted(self) -> Tensor:
         """Predictions int64 (N,) on all images, in evaluation mode."""
         if self.features is None:
-            return predict(self.net, self.images.images).argmax(dim=1)
+            return predicted_classes(self.net, self.images.images)
         with torch.no_grad():
             said: Tensor = self.layer(self.features).argmax(dim=1)
         return said.cpu()

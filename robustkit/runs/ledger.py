@@ -54,20 +54,20 @@ _STRANGE = (
     "WHERE typeof(number) IS NOT 'integer' OR number NOT BETWEEN 1 AND 9007199254740992"
 )
 _COLUMNS = "id, arm, key, payload, outcome, reason, result, seconds"
-_OF_ARM = "WHERE arm = coalesce(?, arm)"  # None is any arm
+_OF_STAGE = "WHERE arm = coalesce(?, arm)"  # None is any arm
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """One entry of a ledger: what was tried, for which part of the run, and how it ended.
 
-    `id` is unique in the run; `arm` is the part of the run it belongs to; `key` is equal for
+    `id` is unique in the run; `stage` is the part of the run it belongs to; `key` is equal for
     trials of the same thing. `payload` (what was tried) and `result` are JSON objects without NaN
     and infinities. `outcome` is the name of an outcome, as in `robustkit.jobs.outcomes`.
     """
 
     id: str
-    arm: str
+    stage: str
     key: str
     payload: dict[str, Any]
     outcome: str
@@ -161,20 +161,20 @@ class Ledger:
         rows = self._select(f"SELECT {_COLUMNS} FROM trials WHERE id = ?", trial_id)
         return _from_row(rows[0], self.path) if rows else None
 
-    def trials(self, arm: str | None = None) -> list[Entry]:
-        """All trials, or those of one arm, in the order of their ids."""
-        rows = self._select(f"SELECT {_COLUMNS} FROM trials {_OF_ARM} ORDER BY id", arm)
+    def trials(self, stage: str | None = None) -> list[Entry]:
+        """All trials, or those of one stage, in the order of their ids."""
+        rows = self._select(f"SELECT {_COLUMNS} FROM trials {_OF_STAGE} ORDER BY id", stage)
         return [_from_row(row, self.path) for row in rows]
 
-    def in_order(self, arm: str | None = None) -> list[Entry]:
+    def in_order(self, stage: str | None = None) -> list[Entry]:
         """The same in the order in which they were recorded."""
-        rows = self._select(f"SELECT {_COLUMNS} FROM trials {_OF_ARM} ORDER BY number", arm)
+        rows = self._select(f"SELECT {_COLUMNS} FROM trials {_OF_STAGE} ORDER BY number", stage)
         return [_from_row(row, self.path) for row in rows]
 
-    def counts(self, arm: str | None = None) -> dict[str, int]:
-        """How many trials, or trials of one arm, ended in each outcome, by name."""
-        query = f"SELECT outcome, COUNT(*) FROM trials {_OF_ARM} GROUP BY 1 ORDER BY 1"
-        return dict(self._select(query, arm))
+    def counts(self, stage: str | None = None) -> dict[str, int]:
+        """How many trials, or trials of one stage, ended in each outcome, by name."""
+        query = f"SELECT outcome, COUNT(*) FROM trials {_OF_STAGE} GROUP BY 1 ORDER BY 1"
+        return dict(self._select(query, stage))
 
     def close(self) -> None:
         """Close the file; the ledger cannot be used any more."""
@@ -331,17 +331,17 @@ def _to_row(trial: Entry) -> tuple[Any, ...]:
         return None if value is None else json.dumps(value, sort_keys=True, allow_nan=False)
 
     payload, result = text(trial.payload), text(trial.result)
-    kept = (trial.id, trial.arm, trial.key, payload, trial.outcome, trial.reason, result)
+    kept = (trial.id, trial.stage, trial.key, payload, trial.outcome, trial.reason, result)
     return (*kept, trial.seconds)
 
 
 def _from_row(row: tuple[Any, ...], path: Path) -> Entry:
-    trial_id, arm, key, payload, outcome, reason, result, seconds = row
+    trial_id, stage, key, payload, outcome, reason, result, seconds = row
     where = f"{path}: trial {printable(repr(trial_id))}"
     try:
         found = Entry(
             id=trial_id,
-            arm=arm,
+            stage=stage,
             key=key,
             payload=parse_json(payload, where, error=RunError),
             outcome=outcome,
@@ -351,7 +351,7 @@ def _from_row(row: tuple[Any, ...], path: Path) -> Entry:
         )
     except (TypeError, ValueError) as error:
         raise RunError(f"{where} is damaged: {printable(error)}") from None
-    texts = (found.id, found.arm, found.key, found.outcome, found.reason)
+    texts = (found.id, found.stage, found.key, found.outcome, found.reason)
     plain = isinstance(found.payload, dict) and isinstance(found.result, dict | None)
     if not 0 <= found.seconds < math.inf:
         raise RunError(f"{where} is damaged: it took {found.seconds} seconds")

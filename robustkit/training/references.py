@@ -20,7 +20,7 @@ from robustkit.attacks.predictions import source_digest
 from robustkit.compute import device_of
 from robustkit.data import map_array, to_unit, write_array
 from robustkit.errors import DataError
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 from robustkit.training.misalignment import MIN_NORM
 
 BATCH = 250
@@ -124,7 +124,7 @@ def _fill(
     LOSSES.find(loss)
     norms = torch.empty(views.shape[:2])
     device = device_of(model)
-    with pure(model):
+    with state_preserved(model):
         for view in range(len(views)):
             for start in range(0, views.shape[1], BATCH):
                 part = slice(start, start + BATCH)

@@ -243,7 +243,7 @@ def _ledgers(folder: Path) -> Format:
         for number in range(6):
             payload = {"number": number, "text": "x" * 300}
             ledger.record(
-                Entry(id=f"t{number}", arm="evolve", key="k", payload=payload, outcome="Ok")
+                Entry(id=f"t{number}", stage="evolve", key="k", payload=payload, outcome="Ok")
             )
     sound = path.read_bytes()
 
@@ -251,7 +251,7 @@ def _ledgers(folder: Path) -> Format:
         changed = folder / "changed.sqlite"
         changed.write_bytes(sound)
         connection = sqlite3.connect(changed)
-        row = asdict(Entry(id="t9", arm="evolve", key="k", payload={}, outcome="Ok"))
+        row = asdict(Entry(id="t9", stage="evolve", key="k", payload={}, outcome="Ok"))
         column = rng.choice(["payload", "result", "outcome", "seconds", "arm", "id", "reason"])
         values = ("{", "[]", "1", "nan", "", None, b"\xff\xfe", 10**12, '{"a": NaN}', row["id"])
         try:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from experiments.studies.base import Json, StudyJob
 from experiments.studies.contribution_maps.result import Masks, Objects, Trained
 from robustkit import data, explain, models, training
-from robustkit.attacks import predict
+from robustkit.attacks import correct, predict, predicted_classes
 from robustkit.class_names import imagenet_classes
 from robustkit.cli.models import resolve_net
 from robustkit.commands.explain.panels import draw_panels
@@ -42,7 +42,7 @@ def own_pictures(model: Classifier, folder: Path, count: int) -> ImageSet:
     images = read_images(files, survey(files, model.card.input_shape[1]))
     if images.shape[1] == 1:
         images = images.expand(-1, 3, -1, -1).contiguous()
-    return ImageSet(images, predict(model, images).argmax(dim=1), model.card.classes)
+    return ImageSet(images, predicted_classes(model, images), model.card.classes)
 
 
 PLACES = 256_000  # pixels of a batch
@@ -69,7 +69,7 @@ class TrainVgg(StudyJob):
         config = training.TrainConfig(epochs=self.epochs, augment=flip, seed=self.seed)
         training.fit(net, splits, config)
         models.save(net, Path(self.path))
-        right = predict(net, splits.test.images).argmax(dim=1) == splits.test.labels
+        right = correct(net, splits.test)
         return {"model": self.model, "test_acc": float(right.double().mean()), "n": len(right)}
 
 
@@ -235,7 +235,7 @@ def recognised(model: Classifier, source: str, count: int) -> ImageSet:
     if source.startswith(PICTURES):
         return own_pictures(model, Path(source.removeprefix(PICTURES)), count)
     images = data.load(source).test
-    right = predict(model, images.images).argmax(dim=1) == images.labels
+    right = correct(model, images)
     return images.subset(torch.nonzero(right).squeeze(1)[:count])
 
 

@@ -13,7 +13,7 @@ from adaptation.training import adapt_classifier
 from experiments.studies.base import Json, StudyJob
 from experiments.studies.digit_shift.result import Trained
 from robustkit import data, models, training
-from robustkit.attacks import make, predict
+from robustkit.attacks import correct, make
 from robustkit.cli.models import resolve_net
 from robustkit.compute import derive_seed
 from robustkit.data import ImageSet, Splits, to_unit
@@ -97,7 +97,7 @@ def resized(images: ImageSet) -> ImageSet:
 
 def accuracy(net: Classifier, images: ImageSet) -> float:
     """Return the share of images that the net gets right."""
-    right = predict(net, images.images).argmax(dim=1) == images.labels
+    right = correct(net, images)
     return float(right.double().mean())
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from experiments.studies.base import Json, Plan, StudyJob
 from experiments.studies.filter_contribution.result import Paths, Trained
 from robustkit import data, explain, models, training
-from robustkit.attacks import predict
+from robustkit.attacks import correct
 from robustkit.cli.models import resolve_net
 from robustkit.data import ImageSet
 from robustkit.models import Classifier
@@ -134,7 +134,7 @@ class TrainNet(StudyJob):
         )
         training.fit(net, splits, config)
         models.save(net, Path(self.path))
-        right = predict(net, splits.test.images).argmax(dim=1) == splits.test.labels
+        right = correct(net, splits.test)
         return {
             "filters": self.filters,
             "parameters": sum(each.numel() for each in net.parameters()),

@@ -11,7 +11,7 @@ from torch import Tensor
 from experiments.studies.base import Json, StudyJob
 from experiments.studies.misalignment.result import Attention
 from robustkit import data, explain, models
-from robustkit.attacks import predict
+from robustkit.attacks import correct
 from robustkit.data import ImageSet
 from robustkit.evaluation.gradient_similarity import input_gradients
 from robustkit.models import Classifier
@@ -69,7 +69,7 @@ def _shared(nets: list[Classifier], images: ImageSet) -> Tensor:
     """Return the indices, int64 (n,), of the images that all nets get right."""
     right = torch.ones(len(images), dtype=torch.bool)
     for net in nets:
-        right &= predict(net, images.images).argmax(dim=1) == images.labels
+        right &= correct(net, images)
     return torch.nonzero(right).squeeze(1)
 
 

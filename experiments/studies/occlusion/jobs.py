@@ -12,7 +12,7 @@ from experiments.studies.base import Json, StudyJob
 from experiments.studies.filter_contribution.jobs import of_class, save_figure
 from experiments.studies.occlusion.result import Regions
 from robustkit import data, explain, models
-from robustkit.attacks import predict
+from robustkit.attacks import correct
 from robustkit.data import Splits
 from robustkit.report import house_style
 
@@ -40,7 +40,7 @@ class CoverRegions(StudyJob):
         sides = splits.test.shape[1:]
         for number in range(splits.test.num_classes):
             images = of_class(splits.test, number, self.per_class)
-            right = predict(model, images.images).argmax(dim=1) == images.labels
+            right = correct(model, images)
             pixels = images.floats()[right]
             if not len(pixels):
                 rows, columns = (-(-side // self.region) for side in sides)

@@ -16,7 +16,7 @@ from torch import Tensor
 from experiments.studies.base import Json, StudyJob
 from experiments.studies.robust_features.result import Compared, Trained
 from robustkit import data, explain, models, training
-from robustkit.attacks import make, predict
+from robustkit.attacks import correct, make
 from robustkit.cli.models import resolve_net
 from robustkit.commands.explain.scores import similarity
 from robustkit.compute import derive_seed
@@ -212,7 +212,7 @@ class TrainRole(StudyJob):
             references = [training.compute_reference(against, views, splits.train.labels)]
         training.fit(net, splits, config, references=references)
         models.save(net, of.file(self.role))
-        right = predict(net, splits.test.images).argmax(dim=1) == splits.test.labels
+        right = correct(net, splits.test)
         return {"test_acc": float(right.double().mean()), "n": len(right)}
 
 
@@ -287,7 +287,7 @@ def _fresh(model: str, role: Role, splits: Splits, seed: int) -> Classifier:
 
 def _robust(net: Classifier, images: ImageSet, seed: int) -> dict[str, float]:
     """Return accuracy on the images as they are, and under PGD of each radius."""
-    right = predict(net, images.images).argmax(dim=1) == images.labels
+    right = correct(net, images)
     found = {"0": float(right.double().mean())}
     for radius in RADII:
         stands = survivors(net, images, make("pgd", eps=radius / 255, steps=10), seed=seed)
@@ -298,7 +298,7 @@ def _robust(net: Classifier, images: ImageSet, seed: int) -> dict[str, float]:
 def _shared(nets: dict[str, Classifier], images: ImageSet, count: int) -> ImageSet:
     right = torch.ones(len(images), dtype=torch.bool)
     for net in nets.values():
-        right &= predict(net, images.images).argmax(dim=1) == images.labels
+        right &= correct(net, images)
     return images.subset(torch.nonzero(right).squeeze(1)[:count])
 
 

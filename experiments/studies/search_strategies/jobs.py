@@ -253,8 +253,8 @@ def _tested(genotype: Genotype, base: EvolveConfig, space: Workspace) -> Json:
 def measured(net: models.Classifier, space: Workspace) -> Json:
     """Return accuracy on test, and the share of R's adversarials that fool the net."""
     made, labels = space.adversarials("R", "test", flipped=False), space.splits.test.labels
-    right = attacks.predict(net, space.splits.test.images).argmax(dim=1) == labels
-    misled = attacks.predict(net, made.images).argmax(dim=1) != labels
+    right = attacks.predicted_classes(net, space.splits.test.images) == labels
+    misled = attacks.predicted_classes(net, made.images) != labels
     common = right & made.correct
     return {
         "accuracy": float(right.double().mean()),

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from robustkit.attacks import predict, to_levels
+from robustkit.attacks import predicted_classes, to_levels
 from robustkit.cli.commands import load_command
 from robustkit.cli.models import LoadedModels, check_code, load_models, name_nets, open_images
 from robustkit.cli.parser import CommandParser
@@ -231,8 +231,8 @@ def load_attacked(settings: Mapping[str, Any]) -> Attacked:
         raise ConfigError(
             f"{folder.path}: its nets or its data are no more what they were; evaluate anew"
         )
-    fooling = torch.from_numpy(matrix.common & matrix.fooled[source])
-    misled = torch.from_numpy(matrix.misled[source, target])
+    fooling = torch.from_numpy(matrix.common & matrix.source_fooled[source])
+    misled = torch.from_numpy(matrix.target_fooled[source, target])
     chosen = (fooling & (misled if settings["which"] == "misled" else ~misled)).nonzero()[:, 0]
     if not len(chosen):
         raise ConfigError(
@@ -299,7 +299,7 @@ class Subject:
     def targets(self, target: str) -> Tensor:
         """Class numbers int64 (N,) of "predicted", "true" or a class; raises `ConfigError`."""
         if target == "predicted":
-            return predict(self.model, self.images).argmax(dim=1)
+            return predicted_classes(self.model, self.images)
         if target == "true":
             if self.labels is None:
                 raise ConfigError("--target true: an image file has no label; name the class")

@@ -74,7 +74,9 @@ def keep_examples(prepared: Prepared, result: Evaluation, folder: RunFolder) -> 
         kept[f"{number}.made"] = attacks.to_levels(made)
         kept[f"{number}.label"] = some.labels
         kept[f"{number}.misled"] = torch.from_numpy(
-            np.stack([matrix.misled[source, target][chosen.numpy()] for target in matrix.targets])
+            np.stack(
+                [matrix.target_fooled[source, target][chosen.numpy()] for target in matrix.targets]
+            )
         )
     with atomic_path(folder.file(_FILE)) as temporary:
         temporary.write_bytes(pack(kept, metadata={"classes": "\n".join(images.classes)}))
@@ -149,8 +151,10 @@ def _of(
 
 def _telling(matrix: Any, source: str) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Indices of common images that fool the source; first those on which targets disagree."""
-    candidates = np.flatnonzero(matrix.common & matrix.fooled[source])
-    votes = np.stack([matrix.misled[source, target][candidates] for target in matrix.targets])
+    candidates = np.flatnonzero(matrix.common & matrix.source_fooled[source])
+    votes = np.stack(
+        [matrix.target_fooled[source, target][candidates] for target in matrix.targets]
+    )
     share = votes.mean(axis=0)
     disagreement = share * (1 - share)
     return candidates[np.argsort(-disagreement, kind="stable")][:EXAMPLES]

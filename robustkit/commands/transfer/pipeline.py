@@ -18,7 +18,7 @@ from msgspec import UNSET, UnsetType
 from torch import Tensor, nn
 
 from robustkit import attacks, evaluation
-from robustkit.attacks import FUSES, Attack, ForeignSet, Store, TorchAttack
+from robustkit.attacks import FUSES, Attack, ExternalSet, Store, TorchAttack
 from robustkit.attacks.registry import check_radius, make_attack, trained_on
 from robustkit.cli.models import (
     CleanAccuracy,
@@ -115,7 +115,7 @@ class Prepared:
     train: Callable[[], ImageSet]
     sources: Mapping[str, nn.Module]
     targets: Mapping[str, Classifier]
-    imported: Mapping[str, ForeignSet]
+    imported: Mapping[str, ExternalSet]
     store: Store
     scratch: TemporaryDirectory[str] | None
     device: torch.device
@@ -276,7 +276,7 @@ def _cell(
         headline=rates["headline"],
         fooling=rates["fooling"],
         all=rates["all"],
-        reached=matrix.reach(source, target) if (source, target) in matrix.reached else UNSET,
+        reached=matrix.hit_rate(source, target) if (source, target) in matrix.target_hit else UNSET,
         **(gradients.between(source, target) if compared and gradients is not None else {}),
     )
 
@@ -327,7 +327,7 @@ def evaluate(
         prepared.images,
         prepared.attack(targeted=steered),
         seed=derive_seed(prepared.config.seed, "transfer"),
-        wanted=wanted,
+        target_labels=wanted,
         imported=prepared.imported if sources is None and not steered else {},
         store=prepared.store,
         round=prepared.round,

@@ -54,7 +54,7 @@ def trials(folder: Path) -> list[Entry]:
 def rows(folder: Path) -> list[tuple[Any, ...]]:
     """The ledger, seconds aside."""
     return [
-        (each.id, each.arm, each.key, each.payload, each.outcome, each.reason, each.result)
+        (each.id, each.stage, each.key, each.payload, each.outcome, each.reason, each.result)
         for each in trials(folder)
     ]
 

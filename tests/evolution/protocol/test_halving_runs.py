@@ -26,7 +26,7 @@ def halved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def in_order(folder: Path, *arms: str) -> list[Entry]:
     with Ledger.open(folder / "ledger.sqlite") as ledger:
-        return [trial for trial in ledger.in_order() if trial.arm in arms]
+        return [trial for trial in ledger.in_order() if trial.stage in arms]
 
 
 def test_candidates_begin_with_one_epoch_and_the_best_get_two(halved: Path) -> None:
@@ -41,7 +41,7 @@ def test_candidates_begin_with_one_epoch_and_the_best_get_two(halved: Path) -> N
     assert len(lower) > 3 * 2 / 2
     seen = 0
     for promoted, trial in enumerate(in_order(halved, "rungs-evolve", "evolve")):
-        seen += trial.arm == "rungs-evolve"
+        seen += trial.stage == "rungs-evolve"
         assert (promoted + 1 - seen) * 2 <= seen  # never more than one of two
 
 

@@ -170,7 +170,7 @@ def _trial(
     }
     return Entry(
         id=f"{arm}/{number:04d}",
-        arm=arm,
+        stage=arm,
         key=f"{genotype.key()}/0",
         payload=payload,
         outcome="Diverged" if failed else "Ok",
@@ -197,7 +197,7 @@ def _trainings(seeds: int) -> list[Entry]:
         if name.startswith("judge"):
             result |= {"clean_acc": 0.7, "whitebox_acc": 0.0}
         arm = name.split("/")[0]
-        trials.append(Entry(id=name, arm=arm, key=name, payload={}, outcome="Ok", result=result))
+        trials.append(Entry(id=name, stage=arm, key=name, payload={}, outcome="Ok", result=result))
     return trials
 
 

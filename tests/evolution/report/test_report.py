@@ -84,7 +84,7 @@ def test_every_network_tells_its_architecture_and_numbers_when_pointed_at(
     folder: RunFolder, page: Page
 ) -> None:
     with Ledger.open(folder.file("ledger.sqlite")) as ledger:
-        trials = [t for t in ledger.trials() if t.arm in ("evolve", "random") and t.result]
+        trials = [t for t in ledger.trials() if t.stage in ("evolve", "random") and t.result]
     names = {"evolve": "evolution", "random": "random search"}
     for trial in trials:
         result = trial.result or {}
@@ -92,7 +92,7 @@ def test_every_network_tells_its_architecture_and_numbers_when_pointed_at(
         told = [
             tip
             for tip in page.tips
-            if re.match(rf"({names[trial.arm]}) {number}\b", tip) and "head: " in tip
+            if re.match(rf"({names[trial.stage]}) {number}\b", tip) and "head: " in tip
         ]
         assert len(told) == 1
         assert f"{result['params']:,} parameters" in told[0]

@@ -285,7 +285,7 @@ def _searched(
         folder = _study(place, "asynchronous-bias")
         with Ledger.create(folder / "ledger.sqlite") as ledger:
             told = {"payload": {}, "outcome": "Ok", "result": result}
-            ledger.record(Entry(id=identity, arm="study", key=identity, **told))
+            ledger.record(Entry(id=identity, stage="study", key=identity, **told))
         return ["reproduce", "--resume", "sent"]
 
     return prepare

@@ -31,7 +31,7 @@ def test_a_plain_module_is_source_and_target() -> None:
     plain = nets["plain"].eval()
     made = craft(plain, IMAGES, PGD(eps=0.2, steps=3))
     seen = plain(made.images).argmax(1) != IMAGES.labels
-    assert matrix.misled["plain", "plain"].tolist() == seen.tolist()
+    assert matrix.target_fooled["plain", "plain"].tolist() == seen.tolist()
     assert matrix.keys["plain"] == made.key
     assert gradient_pairs(nets, IMAGES).cosine.shape == (3, 3, 12)
     assert worst_case(plain, IMAGES, [FGSM(eps=0.2)]).survivors.shape == (12,)
@@ -190,10 +190,11 @@ def test_each_net_is_loaded_once_as_a_source_and_once_as_a_target(
     matrix = transfer_matrix(sources, targets, IMAGES, attack, store=store)
     assert (sources.loads, targets.loads) == (["a", "b"], ["c", "b", "a"])
     plain = transfer_matrix(dict(Shelf("a", "b")), dict(Shelf("c", "b", "a")), IMAGES, attack)
-    assert list(matrix.misled) == list(plain.misled)
+    assert list(matrix.target_fooled) == list(plain.target_fooled)
     assert list(matrix.correct) == list(plain.correct) == ["c", "b", "a"]
     assert all(
-        matrix.misled[cell].tolist() == plain.misled[cell].tolist() for cell in matrix.misled
+        matrix.target_fooled[cell].tolist() == plain.target_fooled[cell].tolist()
+        for cell in matrix.target_fooled
     )
     shelf = Shelf("a", "b", "c")
     pairs = gradient_pairs(shelf, IMAGES)
@@ -208,7 +209,7 @@ def test_a_set_that_was_lost_is_made_again_from_its_source(tmp_path: Path) -> No
         path.unlink()
     again = transfer_matrix(Shelf("a"), targets, IMAGES, attack, store=Store(tmp_path))
     fresh = transfer_matrix(Shelf("a"), Shelf("a", "b"), IMAGES, attack)
-    assert again.misled["a", "b"].tolist() == fresh.misled["a", "b"].tolist()
+    assert again.target_fooled["a", "b"].tolist() == fresh.target_fooled["a", "b"].tolist()
 
 
 class Small(nn.Module):
@@ -280,4 +281,4 @@ def test_the_batch_size_is_as_chosen(size: int) -> None:
 def test_targets_beside_an_untargeted_attack_are_refused_by_the_matrix_too() -> None:
     net, images = smooth_net(), ImageSet(IMAGES.images, IMAGES.labels, IMAGES.classes)
     with pytest.raises(AttackError, match="target labels, but the attack is not targeted"):
-        transfer_matrix({"a": net}, {"a": net}, images, FGSM(), wanted=images.labels)
+        transfer_matrix({"a": net}, {"a": net}, images, FGSM(), target_labels=images.labels)

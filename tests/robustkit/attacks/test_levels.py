@@ -75,7 +75,7 @@ def test_rounded_sets_are_kept_and_scored_as_levels(norm: str) -> None:
     other = classifier()
     matrix = transfer_matrix({"a": net}, {"b": other}, IMAGES, attack, round=True)
     misled = predict(other, made.images).argmax(1) != IMAGES.labels
-    assert matrix.misled["a", "b"].tolist() == misled.tolist()
+    assert matrix.target_fooled["a", "b"].tolist() == misled.tolist()
     assert matrix.keys["a"] == made.key
 
 

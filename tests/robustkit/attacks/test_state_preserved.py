@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robustkit.attacks import ATTACKS, make, predict
 from robustkit.evaluation.gradient_similarity import input_gradients
-from robustkit.models.state import pure
+from robustkit.models.state import state_preserved
 from tests.robustkit.attacks.nets import batch, classifier, smooth_net, striped
 
 
@@ -101,7 +101,7 @@ def test_so_do_predictions_and_gradients(use: Callable[[nn.Module], Tensor]) -> 
 
 def test_inside_the_model_is_in_evaluation_mode_and_frozen() -> None:
     model = classifier("resnet20").train()
-    with pure(model):
+    with state_preserved(model):
         assert not any(module.training for module in model.modules())
         assert not any(parameter.requires_grad for parameter in model.parameters())
     assert model.training

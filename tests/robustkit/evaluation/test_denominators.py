@@ -57,7 +57,7 @@ def test_every_rate_is_a_count_over_its_own_images(images: list[tuple[bool, ...]
         counted(rates["headline"], sum(row[place] for row in common), len(common))
         counted(rates["fooling"], sum(row[place] for row in fooling), len(fooling))
         counted(rates["all"], sum(row[place] for row in images), len(images))
-    counted(made.reach("s", "a"), sum(row[6] for row in common), len(common))
+    counted(made.hit_rate("s", "a"), sum(row[6] for row in common), len(common))
 
 
 @given(rows)

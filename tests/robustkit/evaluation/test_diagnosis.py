@@ -113,18 +113,18 @@ def test_one_step_that_beats_ten_is_named(sound: nn.Module) -> None:
 
 
 def outcome(
-    *standing: int,
+    *robust: int,
     attacks: tuple[str, ...],
     violating: tuple[int, ...],
     unmoved: int = 0,
     correct: int = 100,
 ) -> Robustness:
-    rows = tuple(torch.arange(100) < left for left in standing)
+    rows = tuple(torch.arange(100) < left for left in robust)
     return Robustness(
         attacks=tuple(make(name) for name in attacks),
         classes=10,
         correct=torch.arange(100) < correct,
-        standing=rows,
+        robust=rows,
         violating=violating,
         unmoved=(unmoved,) * len(rows),
     )

@@ -45,18 +45,18 @@ def test_it_is_worst_case_at_every_radius_with_survivors_carried_on(net: nn.Modu
     )
     assert list(result.by_eps) == list(RADII)
     assert told == [eps for eps in RADII for _ in attacks]
-    standing: torch.Tensor | None = None
+    robust: torch.Tensor | None = None
     findings: list[Finding] = []
     for eps in RADII:
         listed: list[Attack] = [replace(attack, eps=eps) for attack in attacks]
         step = worst_case(
-            net, IMAGES, listed, restarts=2, seed=derive_seed(5, "attack"), start=standing
+            net, IMAGES, listed, restarts=2, seed=derive_seed(5, "attack"), start=robust
         )
-        standing = step.survivors
-        assert result.by_eps[eps] == wilson(int(standing.sum()) / 60, 60)
+        robust = step.survivors
+        assert result.by_eps[eps] == wilson(int(robust.sum()) / 60, 60)
         assert result.per_attack[eps] == {
-            "fgsm": wilson(int(step.standing[0].sum()) / 60, 60),
-            "pgd": wilson(int(step.standing[1].sum()) / 60, 60),
+            "fgsm": wilson(int(step.robust[0].sum()) / 60, 60),
+            "pgd": wilson(int(step.robust[1].sum()) / 60, 60),
         }
         findings += diagnosis.read(step)
     right = predict(net, IMAGES.images).argmax(1) == IMAGES.labels

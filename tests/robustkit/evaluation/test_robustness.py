@@ -25,7 +25,7 @@ def test_attacks_run_on_what_the_earlier_ones_left(monkeypatch: pytest.MonkeyPat
     found = worst_case(net, IMAGES, [weak, strong])
     assert torch.equal(found.correct, predict(net, IMAGES.images).argmax(1) == IMAGES.labels)
     after_weak = found.correct & ~craft(net, IMAGES, weak).fooled
-    assert torch.equal(found.standing[0], after_weak)
+    assert torch.equal(found.robust[0], after_weak)
     assert sum(seen) == int(after_weak.sum())
     after_both = after_weak & ~craft(net, IMAGES, strong).fooled
     # Who falls on the way is stopped there, so no fewer fall than at the end.
@@ -74,4 +74,4 @@ def test_the_batch_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None
     whole = worst_case(net, IMAGES, attacks, restarts=2)
     monkeypatch.setattr(robustness, "BATCH", 4)
     parts = worst_case(net, IMAGES, attacks, restarts=2)
-    assert all(torch.equal(a, b) for a, b in zip(whole.standing, parts.standing, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(whole.robust, parts.robust, strict=True))

@@ -15,7 +15,7 @@ from robustkit.attacks import (
     PGD,
     Attack,
     Ensemble,
-    ForeignSet,
+    ExternalSet,
     Store,
     craft,
     loss_gradient,
@@ -79,7 +79,7 @@ def test_the_common_set_holds_every_net_source_or_target(nets: dict[str, Classif
 
 
 def test_mcnemar_counts_the_images_on_which_two_targets_differ(matrix: TransferMatrix) -> None:
-    first, second = (matrix.misled["a", name][matrix.common] for name in "bc")
+    first, second = (matrix.target_fooled["a", name][matrix.common] for name in "bc")
     one, other = int((first & ~second).sum()), int((second & ~first).sum())
     expected = binomtest(one, one + other).pvalue if one + other else 1.0
     assert matrix.p_value("a", "b", "c") == pytest.approx(expected)
@@ -90,15 +90,15 @@ def test_steering_to_shared_labels(nets: dict[str, Classifier]) -> None:
     wanted = (IMAGES.labels + 1) % 3
     attack = PGD(eps=0.4, targeted=True)
     steered = transfer_matrix(
-        {"a": nets["a"]}, {"a": nets["a"], "b": nets["b"]}, IMAGES, attack, wanted=wanted
+        {"a": nets["a"]}, {"a": nets["a"], "b": nets["b"]}, IMAGES, attack, target_labels=wanted
     )
     made = craft(nets["a"], IMAGES, attack, targets=wanted).images
     there = (nets["b"](made).argmax(1) == wanted).numpy()
-    assert np.array_equal(steered.reached["a", "b"], there)
-    reach = steered.reach("a", "b")
+    assert np.array_equal(steered.target_hit["a", "b"], there)
+    reach = steered.hit_rate("a", "b")
     assert reach.n == int(steered.common.sum())
     assert reach.value == pytest.approx(there[steered.common].mean())
-    assert not matrix_of(nets, attack).reached
+    assert not matrix_of(nets, attack).target_hit
 
 
 def matrix_of(nets: dict[str, Classifier], attack: Attack) -> TransferMatrix:
@@ -130,7 +130,7 @@ def test_the_second_time_nothing_is_computed(
     again = transfer_matrix(sources, nets, IMAGES, ATTACK, store=second)
     gradient_pairs(nets, IMAGES, store=second)
     assert (second.misses, second.notes) == (0, [])
-    for kind in ("correct", "fooled", "misled"):
+    for kind in ("correct", "source_fooled", "target_fooled"):
         before, after = getattr(once, kind), getattr(again, kind)
         assert before.keys() == after.keys()
         assert all(np.array_equal(before[name], after[name]) for name in before)
@@ -138,13 +138,13 @@ def test_the_second_time_nothing_is_computed(
 
 
 def test_sets_made_elsewhere_are_scored_too(nets: dict[str, Classifier], tmp_path: Path) -> None:
-    pictures = ForeignSet(1 - IMAGES.floats(), {"file": "inverted.npz", "sha256": "0"})
+    pictures = ExternalSet(1 - IMAGES.floats(), {"file": "inverted.npz", "sha256": "0"})
     found = transfer_matrix(
         {}, nets, IMAGES, FGSM(), imported={"inverted": pictures}, store=Store(tmp_path)
     )
     assert found.sources == ("inverted",)
     wrong = ~np.array(right(nets["b"], pictures.images))
-    assert np.array_equal(found.misled["inverted", "b"], wrong)
+    assert np.array_equal(found.target_fooled["inverted", "b"], wrong)
     assert found.rates("inverted", "b")["headline"].value == wrong[found.common].mean()
     assert found.rates("inverted", "b")["fooling"].n == 0  # whom it fools is not known
 

@@ -32,7 +32,7 @@ def test_it_is_the_matrix_of_any_modules_on_any_images() -> None:
     )
     expected = transfer_matrix(sources, targets, IMAGES, attack, seed=3, round=True)
     cell = ("plain", "other")
-    assert found.misled[cell].tolist() == expected.misled[cell].tolist()
+    assert found.target_fooled[cell].tolist() == expected.target_fooled[cell].tolist()
     assert found.rates(*cell)["all"].n == 24
     assert (crafted, cells) == (["plain"], [cell])
     assert store.misses > 0

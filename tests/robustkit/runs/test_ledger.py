@@ -28,7 +28,7 @@ JSON = st.recursive(
 TRIALS = st.builds(
     Entry,
     id=st.text(min_size=1),
-    arm=st.sampled_from(["evolve", "random"]),
+    stage=st.sampled_from(["evolve", "random"]),
     key=st.text(),
     payload=st.dictionaries(st.text(), JSON, max_size=3),
     outcome=st.sampled_from(OUTCOMES),
@@ -41,7 +41,7 @@ TRIALS = st.builds(
 def trial(number: int = 0, **changes: Any) -> Entry:
     fields: dict[str, Any] = {
         "id": f"t{number:03}",
-        "arm": "evolve",
+        "stage": "evolve",
         "key": "k",
         "payload": {"number": number},
         "outcome": "Ok",
@@ -64,11 +64,11 @@ def test_what_is_recorded_is_read_back(
         assert [t.id for t in ledger.trials()] == sorted(
             (t.id for t in recorded), key=lambda i: i.encode("utf-8")
         )
-        for arm in ("evolve", "random"):
-            mine = [t for t in recorded if t.arm == arm]
-            assert {t.id for t in ledger.trials(arm)} == {t.id for t in mine}
+        for stage in ("evolve", "random"):
+            mine = [t for t in recorded if t.stage == stage]
+            assert {t.id for t in ledger.trials(stage)} == {t.id for t in mine}
             counts = {o: sum(t.outcome == o for t in mine) for o in OUTCOMES}
-            assert ledger.counts(arm) == {o: n for o, n in counts.items() if n}
+            assert ledger.counts(stage) == {o: n for o, n in counts.items() if n}
         assert sum(ledger.counts().values()) == len(recorded)
         assert all(ledger.get(t.id) == t for t in recorded)
         assert ledger.get("\x00 no such trial") is None
@@ -183,7 +183,7 @@ import sys
 from robustkit.runs.ledger import Ledger, Entry
 with Ledger.open(sys.argv[1]) as ledger:
     for number in range(100_000):
-        ledger.record(Entry(id=f"w{number:06}", arm="a", key="k", payload={}, outcome="Ok"))
+        ledger.record(Entry(id=f"w{number:06}", stage="a", key="k", payload={}, outcome="Ok"))
         print(number, flush=True)
 """
 
@@ -209,8 +209,8 @@ def test_a_killed_writer_loses_nothing_it_has_recorded(path: Path) -> None:
 def test_trials_are_told_in_the_order_of_their_recording(tmp_path: Path) -> None:
     with Ledger.create(tmp_path / "ledger.sqlite") as ledger:
         for number in (5, 1, 9, 3):
-            ledger.record(trial(number, arm="odd" if number > 3 else "few"))
-        ledger.record(trial(1, arm="few"))
+            ledger.record(trial(number, stage="odd" if number > 3 else "few"))
+        ledger.record(trial(1, stage="few"))
         assert [each.id for each in ledger.in_order()] == [trial(n).id for n in (5, 1, 9, 3)]
         assert [each.id for each in ledger.in_order("few")] == [trial(n).id for n in (1, 3)]
 

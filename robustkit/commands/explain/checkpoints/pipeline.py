@@ -270,7 +270,7 @@ def run_checkpoints(prepared: Prepared, folder: RunFolder, say: Log) -> dict[str
         ExplainCheckpoint(key(epoch), path, str(file.resolve()), epoch, targets)
         for epoch, file in prepared.files.items()
     ]
-    trials = run_phases([jobs], folder, arm="explain", log=say)
+    trials = run_phases([jobs], folder, stage="explain", log=say)
     images, _, height, width = prepared.subject.pixels.shape
     shape = (images, height, width)
     parts = {job.epoch: _maps(job, folder, methods, shape, say) for job in jobs}
