@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "robustkit.reading": {"robustkit.errors"},
     "robustkit.usercode": {"robustkit.errors"},
     "robustkit.extensions": {"robustkit.errors", "robustkit.usercode"},
-    "robustkit.compute": _GROUND,
+    "robustkit.compute": _GROUND | {"robustkit.runs"},
     "robustkit.runs": _GROUND,
     "robustkit.jobs": _GROUND | {"robustkit.compute", "robustkit.runs"},
     "robustkit.data": _MACHINE,

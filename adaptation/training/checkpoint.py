@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as pack
 from torch import Tensor, nn
 
+from robustkit.compute.tensorfiles import read_notes as read_texts
+from robustkit.compute.tensorfiles import read_tensors, write_tensors
 from robustkit.errors import RunError
-from robustkit.reading import check_regular, parse_json
-from robustkit.runs import atomic_path
+from robustkit.reading import parse_json
+from robustkit.reading.files import ENDLESS
 
 NOTES = "training"
 _ADAM = {"step", "exp_avg", "exp_avg_sq"}
@@ -37,8 +38,7 @@ def save_state(
         packed |= {f"optimizer/{number}/{name}": value for name, value in state.items()}
     packed |= {f"tensor/{name}": value for name, value in tensors.items()}
     kept = {name: each.detach().cpu().clone().contiguous() for name, each in packed.items()}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(pack(kept, metadata={NOTES: json.dumps(notes)}))
+    write_tensors(path, kept, {NOTES: json.dumps(notes)})
 
 
 def load_state(
@@ -48,10 +48,10 @@ def load_state(
 
     Raises `RunError`, naming the file, for one that is damaged or of another training.
     """
-    check_regular(path, error=RunError)
+    tensors, _ = read_tensors(
+        path, error=RunError, follow=True, limit=ENDLESS, damaged=partial(unusable, path)
+    )
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         for prefix, module in modules.items():
             module.load_state_dict(_under(tensors, prefix))
         state: dict[int, dict[str, Tensor]] = {}
@@ -60,7 +60,7 @@ def load_state(
             state.setdefault(int(number), {})[entry] = value
         _check_state(state, optimizer)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise unusable(path, reason) from None
     return _under(tensors, "tensor")
@@ -68,13 +68,10 @@ def load_state(
 
 def read_notes(path: Path) -> dict[str, Any]:
     """Return the notes that `save_state` wrote; raises `RunError` for a file that has none."""
-    check_regular(path, error=RunError, follow=False)
-    try:
-        with safe_open(path, framework="pt") as file:
-            told = (file.metadata() or {})[NOTES]
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise unusable(path, str(error).splitlines()[0]) from None
-    notes = parse_json(told, f"{path}: its notes", error=RunError)
+    texts = read_texts(path, error=RunError, follow=False, damaged=partial(unusable, path))
+    if NOTES not in texts:
+        raise unusable(path, f"'{NOTES}'")
+    notes = parse_json(texts[NOTES], f"{path}: its notes", error=RunError)
     if not isinstance(notes, dict):
         raise unusable(path, "its notes are none")
     return notes

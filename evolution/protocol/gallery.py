@@ -7,15 +7,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors.torch import save as pack
 from torch import Tensor
 
 from evolution.protocol.jobs import NetEvaluation, evaluation_path, load_evaluation
 from evolution.protocol.workspace import Workspace
 from robustkit import attacks, evaluation
-from robustkit.compute.tensorfiles import Shapes, check_range, check_shapes, read_tensors
+from robustkit.compute.tensorfiles import (
+    Shapes,
+    check_range,
+    check_shapes,
+    read_tensors,
+    write_tensors,
+)
 from robustkit.errors import RunError
-from robustkit.runs import atomic_path
 
 SHOWN = 8
 _STEEPEST = ("gradients", -1e30, 1e30)  # beyond it their pictures overflow
@@ -89,8 +93,7 @@ def _most_telling(
 def save_gallery(gallery: Gallery, path: Path) -> None:
     """Write a gallery, whole or not at all."""
     tensors = {field.name: getattr(gallery, field.name).contiguous() for field in fields(gallery)}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(pack(tensors))
+    write_tensors(path, tensors)
 
 
 def load_gallery(path: Path, classes: int | None = None) -> Gallery:

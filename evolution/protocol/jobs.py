@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save as pack
 from torch import Tensor
 
 from evolution.inheritance import inherit
 from evolution.protocol.roles import SURROGATE
 from evolution.protocol.workspace import Workspace, open_workspace
 from robustkit import attacks, evaluation, models, training
-from robustkit.compute.tensorfiles import Shapes, check_shapes, read_tensors
+from robustkit.compute.tensorfiles import Shapes, check_shapes, read_tensors, write_tensors
 from robustkit.errors import ModelError, RunError
 from robustkit.jobs import DivergedError, InvalidCandidateError
-from robustkit.runs import atomic_path
 
 _SHAPES: Shapes = {
     **dict.fromkeys(
@@ -101,8 +99,7 @@ def save_evaluation(metrics: NetEvaluation, path: Path) -> None:
     """Write the metrics of a net, whole or not at all."""
     path.parent.mkdir(exist_ok=True)
     tensors = {name: value.contiguous() for name, value in asdict(metrics).items()}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(pack(tensors))
+    write_tensors(path, tensors)
 
 
 def load_evaluation(path: Path, images: int | None = None) -> NetEvaluation:

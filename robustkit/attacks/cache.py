@@ -1,4 +1,4 @@
-"""Safetensors files written row by row and mapped from the disk, where memory would not do."""
+"""A store on the disk of what is expensive: adversarial sets, predictions, gradients."""
 
 from __future__ import annotations
 
@@ -10,114 +10,21 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as pack
 from torch import Tensor
 
-from robustkit.data import read_only
+from robustkit.compute.tensorfiles import (
+    checksum,
+    described,
+    mapped_tensors,
+    read_notes,
+    write_rows,
+    write_tensors,
+)
 from robustkit.errors import RunError
-from robustkit.reading import check_regular, open_bounded, parse_json
-from robustkit.runs import atomic_path
-
-SMALL_RUN = 2**20  # bytes up to which a tensor is read rather than mapped
-# The format's names of types, and numpy's. Others are not written here.
-_TYPES: dict[str, tuple[torch.dtype, Any]] = {
-    "BOOL": (torch.bool, np.bool_),
-    "U8": (torch.uint8, np.uint8),
-    "I8": (torch.int8, np.int8),
-    "I16": (torch.int16, np.int16),
-    "I32": (torch.int32, np.int32),
-    "I64": (torch.int64, np.int64),
-    "F16": (torch.float16, np.float16),
-    "F32": (torch.float32, np.float32),
-    "F64": (torch.float64, np.float64),
-}
-_NAMES = {dtype: name for name, (dtype, _) in _TYPES.items()}
-_LENGTH = 8  # bytes that say how long the header is
-
-
-class Digest(Protocol):
-    """What `hashlib` makes."""
-
-    def update(self, data: Any, /) -> None:
-        """Go on with these bytes."""
-
-    def hexdigest(self) -> str:
-        """The digest so far, as text."""
-
-
-def write_rows(
-    path: Path,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: torch.dtype,
-    rows: Iterable[Tensor],
-    digest: Digest,
-    notes: Callable[[str], Mapping[str, str]],
-) -> None:
-    """Write one tensor to a new file as its `rows` (n,...) come, and its digest into the header.
-
-    `notes(hexdigest)` is the header's metadata; its length must not depend on the digest. `digest`
-    is updated with the tensor's bytes. Raises `ValueError` where the rows are not what `shape` and
-    `dtype` say.
-    """
-    size = dtype.itemsize * int(np.prod(shape))
-    about = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [0, size]}
-
-    def header(hexdigest: str) -> bytes:
-        text = json.dumps({"__metadata__": notes(hexdigest), name: about}).encode()
-        text += b" " * (-len(text) % 8)  # as the format wants tensors aligned
-        return len(text).to_bytes(_LENGTH, "little") + text
-
-    blank = header("0" * len(digest.hexdigest()))
-    written = 0
-    with path.open("wb") as file:
-        file.write(blank)
-        for part in rows:
-            if part.dtype != dtype or part.shape[1:] != shape[1:]:
-                raise ValueError(f"rows of {part.dtype} {tuple(part.shape)} in {dtype} {shape}")
-            content = part.contiguous().flatten().view(torch.uint8).numpy().data
-            digest.update(content)
-            file.write(content)
-            written += len(content)
-        if written != size:
-            raise ValueError(f"{written} bytes of rows, where {dtype} {shape} has {size}")
-        file.seek(0)
-        file.write(header(digest.hexdigest()))
-
-
-def mapped_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file that is known to be whole; large ones mapped, read-only.
-
-    Raises `KeyError` for a type that is not written here, `RunError` for what is no such file.
-    """
-    with open_bounded(path, error=RunError) as file:
-        length = int.from_bytes(file.read(_LENGTH), "little")
-        header = parse_json(file.read(length), str(path), error=RunError)
-    header.pop("__metadata__", None)
-    return {
-        name: _mapped(path, _LENGTH + length + about["data_offsets"][0], about)
-        for name, about in header.items()
-    }
-
-
-def _mapped(path: Path, offset: int, about: Mapping[str, Any]) -> Tensor:
-    dtype, kind = _TYPES[about["dtype"]]
-    shape = tuple(about["shape"])
-    size = int(np.prod(shape)) * dtype.itemsize
-    if size > SMALL_RUN:
-        return read_only(np.memmap(path, kind, "r", offset, shape))
-    with open_bounded(path, error=RunError) as file:
-        file.seek(offset)
-        content = bytearray(file.read(size))
-    if not content:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(content, dtype=dtype).view(shape)
-
+from robustkit.reading import parse_json
 
 FORMAT = 1
 SMALL = 2**20  # bytes of what is kept in memory besides
@@ -280,19 +187,17 @@ def write(path: Path, tensors: Tensors, origin: Origin) -> None:
     """Write tensors with their origin and checksum, whole or not at all."""
     plain = {name: value.contiguous() for name, value in tensors.items()}
     notes = {"format": FORMAT, "origin": origin, "sha256": checksum(plain)}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(pack(plain, metadata={_NOTES: json.dumps(notes)}))
+    write_tensors(path, plain, {_NOTES: json.dumps(notes)})
 
 
 def _stream(path: Path, name: str, rows: Rows, origin: Origin) -> None:
     """Write one tensor as `write` does, without ever having it in memory."""
-    digest = hashlib.sha256(_header(name, rows.dtype, rows.shape))
+    digest = hashlib.sha256(described(name, rows.dtype, rows.shape))
 
     def notes(sha256: str) -> dict[str, str]:
         return {_NOTES: json.dumps({"format": FORMAT, "origin": origin, "sha256": sha256})}
 
-    with atomic_path(path) as temporary:
-        write_rows(temporary, name, rows.shape, rows.dtype, rows.make(), digest, notes)
+    write_rows(path, name, rows.shape, rows.dtype, rows.make(), digest, notes)
 
 
 def _collect(rows: Rows) -> Tensor:
@@ -310,15 +215,14 @@ def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
     Large tensors are mapped, not read: they can be looked at only.
     """
     try:
-        check_regular(path, error=RunError)
-        with safe_open(path, framework="pt") as file:
-            notes = parse_json((file.metadata() or {})[_NOTES], "its notes", error=RunError)
-            found, origin, expected = notes["format"], notes["origin"], notes["sha256"]
-            if found != FORMAT:
-                raise ValueError(f"of format {found}, this version reads {FORMAT}")
-        # What the library has found whole, that is.
+        written = read_notes(path, error=RunError, damaged=RunError)
+        notes = parse_json(written[_NOTES], "its notes", error=RunError)
+        found, origin, expected = notes["format"], notes["origin"], notes["sha256"]
+        if found != FORMAT:
+            raise ValueError(f"of format {found}, this version reads {FORMAT}")
+        # The library has found the file whole.
         tensors = mapped_tensors(path)
-    except (SafetensorError, RunError, KeyError, TypeError, OSError, MemoryError) as error:
+    except (RunError, KeyError, TypeError, OSError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"damaged ({reason})") from None
     if checksum(tensors) != expected:
@@ -336,22 +240,6 @@ def _read(path: Path, origin: Origin, fault: Fault | None) -> Tensors | str:
         return "of another model, data or attack than its name says"
     wrong = None if fault is None else fault(tensors)
     return tensors if wrong is None else wrong
-
-
-def checksum(tensors: Tensors) -> str:
-    """SHA-256 over names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].contiguous().cpu()
-        digest.update(_header(name, value.dtype, value.shape))
-        if value.numel():
-            # As bytes first: numpy does not know every type that weights have.
-            digest.update(value.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _header(name: str, dtype: torch.dtype, shape: Iterable[int]) -> bytes:
-    return f"{name} {dtype} {list(shape)};".encode()
 
 
 def _written(origin: Origin) -> str:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.base import TOLERANCE, Attack, verify
-from robustkit.attacks.cache import Origin, Rows, Store, checksum, key
+from robustkit.attacks.cache import Origin, Rows, Store, key
 from robustkit.attacks.predictions import PredictionCache
 from robustkit.compute import Note, fitting_batches, on_device, torch_generator
 from robustkit.compute.batching import warn
+from robustkit.compute.tensorfiles import checksum
 from robustkit.data import ImageSet, as_image_set, to_unit
 from robustkit.data.imageset import chunks
 from robustkit.errors import AttackError

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit import models
-from robustkit.attacks.cache import Origin, Store, checksum, key
+from robustkit.attacks.cache import Origin, Store, key
 from robustkit.attacks.ensemble import Ensemble
 from robustkit.compute import (
     Note,
@@ -20,6 +20,7 @@ from robustkit.compute import (
     torch_generator,
 )
 from robustkit.compute.batching import warn
+from robustkit.compute.tensorfiles import checksum
 from robustkit.data import ImageSet, to_unit
 from robustkit.errors import DataError, ModelError
 from robustkit.models import Classifier, matched

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.base import Attack
-from robustkit.attacks.cache import checksum
 from robustkit.attacks.norms import NORMS
 from robustkit.attacks.parameters import check_parameters
 from robustkit.compute import device_of, is_out_of_memory
 from robustkit.compute.seeds import isolated_rng
+from robustkit.compute.tensorfiles import checksum
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError, did_you_mean
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from robustkit.compute.tensorfiles import read_only
 from robustkit.data.imageset import ImageSet
 from robustkit.data.sources.base import KIND, PARTS
-from robustkit.data.storage import read_only
 from robustkit.errors import DataError
 
 

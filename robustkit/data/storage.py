@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustkit.compute.tensorfiles import read_only
 from robustkit.data.arrays import map_npy
 from robustkit.errors import DataError
 from robustkit.jobs.shared import shared
@@ -160,17 +160,6 @@ def map_array(path: Path) -> Tensor:
     except DataError as error:
         raise DataError(f"{error}; delete it") from error
     return read_only(array)
-
-
-def read_only(array: NDArray[Any]) -> Tensor:
-    """A tensor of the shape and dtype of `array` on its memory, which need not be writable.
-
-    Whoever writes into it writes into `array`, or is stopped by the system where that is mapped.
-    """
-    with warnings.catch_warnings():
-        # A writable private map would be charged against memory, which is what is short.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
 
 
 def cache_folder() -> Path:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustkit.attacks.base import Attack
-from robustkit.attacks.cache import Origin, Store, checksum, key
+from robustkit.attacks.cache import Origin, Store, key
 from robustkit.attacks.crafting import Recipe
 from robustkit.attacks.files import ExternalSet
 from robustkit.attacks.predictions import PredictionCache
 from robustkit.compute import Note, on_device
 from robustkit.compute.batching import warn
+from robustkit.compute.tensorfiles import checksum
 from robustkit.data import as_image_set
 from robustkit.stats import Rate, mcnemar, wilson
 

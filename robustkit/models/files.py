@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from robustkit.compute.seeds import isolated_rng
-from robustkit.compute.tensorfiles import packed
+from robustkit.compute.tensorfiles import read_notes, write_tensors
 from robustkit.errors import ModelError
 from robustkit.models.build import make_net
 from robustkit.models.card import DETECTOR, Card
 from robustkit.models.classifier import Classifier, takes_grey
 from robustkit.models.weights import check_weights, fit_weights, read_weights
-from robustkit.reading import check_regular, typed_path
-from robustkit.runs.atomic import atomic_path
+from robustkit.reading import typed_path
 
 RUNS_CODE = ("factory",)  # families whose nets are made by a user's own function
 _CARD, _CHECKSUM = "robustkit", "sha256"
@@ -55,9 +53,7 @@ def save(
     )
     tensors = _tensors(model)
     notes = {_CARD: card.to_json(), _CHECKSUM: _digest(tensors, card)}
-    with atomic_path(path) as temporary:
-        # Written by python, not by safetensors, so that a full disk is an OSError.
-        temporary.write_bytes(packed(tensors, notes))
+    write_tensors(path, tensors, notes)
 
 
 def load_file(
@@ -147,12 +143,7 @@ def _digest(tensors: Mapping[str, Tensor], card: Card) -> str:
 def _read_notes(path: Path) -> tuple[Card, str]:
     if not os.path.lexists(path):
         raise ModelError(f"{path}: no such model file")
-    check_regular(path, error=ModelError)
-    try:
-        with safe_open(path, framework="pt") as file:
-            notes = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: damaged, or not a safetensors file ({error})") from None
+    notes = read_notes(path, error=ModelError)
     if _CARD not in notes or _CHECKSUM not in notes:
         raise ModelError(
             f"{path}: holds weights but no model card; name the model, and give this file as its "

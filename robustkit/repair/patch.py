@@ -14,13 +14,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks.cache import checksum as checksum_of
-from robustkit.compute.tensorfiles import packed, read_tensors
+from robustkit.compute.tensorfiles import checksum as checksum_of
+from robustkit.compute.tensorfiles import read_tensors, write_tensors
 from robustkit.errors import RepairError
 from robustkit.models import Classifier, digest
 from robustkit.reading import parse_json, printable
 from robustkit.repair.weights import Selection, net_of
-from robustkit.runs import atomic_path
 
 FORMAT = 1
 _NOTE = "robustkit-patch"
@@ -102,8 +101,7 @@ class Patch:
         }
         text = json.dumps(note, sort_keys=True, allow_nan=False)
         notes = {_NOTE: text, "sha256": checksum(tensors, text)}
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(packed(tensors, notes))
+        write_tensors(path, tensors, notes)
 
     @classmethod
     def load(cls, path: Path | str) -> Patch:

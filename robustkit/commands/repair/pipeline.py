@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from safetensors.torch import save as pack
 from torch import Tensor
 
 from robustkit import attacks, evaluation, models, repair, stats
@@ -15,14 +14,20 @@ from robustkit.commands.repair.config import RepairOptions
 from robustkit.commands.repair.search import search_all
 from robustkit.commands.repair.subject import Subject
 from robustkit.compute import derive_seed
-from robustkit.compute.tensorfiles import Shapes, check_range, check_shapes, read_tensors
+from robustkit.compute.tensorfiles import (
+    Shapes,
+    check_range,
+    check_shapes,
+    read_tensors,
+    write_tensors,
+)
 from robustkit.data import stratified_sample
 from robustkit.errors import RunError
 from robustkit.evaluation import diagnosis
 from robustkit.jobs import Log
 from robustkit.models import Classifier
 from robustkit.repair import Repair, Verdict
-from robustkit.runs import RunFolder, atomic_path
+from robustkit.runs import RunFolder
 
 SHOWN = 12
 KINDS = ("repaired", "broken")
@@ -44,8 +49,7 @@ def keep_examples(subject: Subject, found: Repair, folder: RunFolder) -> None:
         for name in SAID:
             kept[f"{kind}.{name}"] = getattr(verdict, name)[chosen]
     classes = "\n".join(subject.images.classes)
-    with atomic_path(folder.file(_FILE)) as temporary:
-        temporary.write_bytes(pack(kept, metadata={"classes": classes}))
+    write_tensors(folder.file(_FILE), kept, {"classes": classes})
 
 
 def load_examples(folder: RunFolder) -> tuple[dict[str, Tensor], list[str]]:

@@ -20,7 +20,7 @@ from robustkit.cli.parser import config_from
 from robustkit.commands.repair.config import RepairOptions
 from robustkit.commands.repair.subject import Subject, load_subject
 from robustkit.compute import single_thread
-from robustkit.compute.tensorfiles import Shapes, check_shapes, packed, read_tensors
+from robustkit.compute.tensorfiles import Shapes, check_shapes, read_tensors, write_tensors
 from robustkit.errors import RunError
 from robustkit.jobs import cached_per_process, executor_of, run_jobs
 from robustkit.reading import check_kind
@@ -37,7 +37,7 @@ from robustkit.repair import (
     repair_sets,
 )
 from robustkit.repair.patch import checksum
-from robustkit.runs import RunFolder, atomic_path
+from robustkit.runs import RunFolder
 
 _SHAPES: Shapes = {
     "position": (torch.float32, ("s", "p", "d")),
@@ -98,8 +98,7 @@ def save_state(folder: RunFolder, search: Search, key: str, number: int) -> None
         "seconds": repr(search.seconds),
     }
     notes["checksum"] = checksum(tensors, json.dumps(notes, sort_keys=True))
-    with atomic_path(folder.file(_name(number))) as temporary:
-        temporary.write_bytes(packed(tensors, notes))
+    write_tensors(folder.file(_name(number)), tensors, notes)
 
 
 def forget_states(folder: RunFolder) -> None:

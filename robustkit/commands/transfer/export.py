@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as unpack
-from safetensors.torch import save as pack
 from torch import Tensor
 
 from robustkit import attacks
 from robustkit.attacks import AdversarialSet
 from robustkit.commands.transfer.pipeline import Evaluation, Prepared
 from robustkit.compute import derive_seed
+from robustkit.compute.tensorfiles import write_tensors
 from robustkit.errors import RunError
 from robustkit.geometry import LARGEST
 from robustkit.reading import open_inside, parse_json, printable
-from robustkit.runs import RunFolder, atomic_path
+from robustkit.runs import RunFolder
 
 FORMS = ("none", "npz", "png")
 EXAMPLES = 5  # images of each source
@@ -78,8 +78,7 @@ def keep_examples(prepared: Prepared, result: Evaluation, folder: RunFolder) -> 
                 [matrix.target_fooled[source, target][chosen.numpy()] for target in matrix.targets]
             )
         )
-    with atomic_path(folder.file(_FILE)) as temporary:
-        temporary.write_bytes(pack(kept, metadata={"classes": "\n".join(images.classes)}))
+    write_tensors(folder.file(_FILE), kept, {"classes": "\n".join(images.classes)})
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from safetensors.torch import save as pack
 from torch import Tensor
 
 from robustkit.attacks import cache as store
+from robustkit.compute.tensorfiles import checksum
 from tests.hostile.case import EITHER, Case, Place
 from tests.hostile.sent import ODD, transfer
 
@@ -98,7 +99,7 @@ def _told(kind: str, tell: Callable[[str], str]) -> Callable[[Place], Sequence[s
         for path in _files(place, kind):
             tensors, origin = store.read(path)
             whole = {name: value.clone() for name, value in tensors.items()}
-            notes = {"format": 1, "origin": origin, "sha256": store.checksum(whole)}
+            notes = {"format": 1, "origin": origin, "sha256": checksum(whole)}
             path.write_bytes(pack(whole, metadata={"robustkit_store": tell(json.dumps(notes))}))
         return _command(place)
 

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from robustkit.attacks import Store
-from robustkit.attacks.cache import checksum, write
+from robustkit.attacks.cache import write
+from robustkit.compute.tensorfiles import checksum
 
 ORIGIN = {"net": "abc", "n": 3}
 

@@ -21,7 +21,7 @@ WHOLE = torch.rand(7, 2, 3, 3, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(autouse=True)
 def _everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustkit.attacks.cache.SMALL_RUN", -1)
+    monkeypatch.setattr("robustkit.compute.tensorfiles.SMALL_RUN", -1)
     monkeypatch.setattr("robustkit.attacks.cache.SMALL", -1)
 
 
