@@ -21,11 +21,11 @@ from robustkit.data.detection import shapes_config
 from robustkit.data.detection.shapes import STYLES
 from robustkit.errors import RunError
 from robustkit.reading import check_regular
-from robustkit.report import PALETTE, Section, figure, house_style, label, render_report, svg, table
+from robustkit.report import PALETTE, Section, figure, house_style, label, svg, table, write_page
 from robustkit.report.format import percent
 from robustkit.report.sections import eps_text, settings_section
-from robustkit.runs import RunFolder, write_text
-from robustkit.runs.summaries import command_of, read_settings
+from robustkit.runs import RunFolder
+from robustkit.runs.summaries import read_settings
 
 
 def curves_figure(recipes: Mapping[str, Recipe]) -> Markup:
@@ -80,7 +80,7 @@ def write_report(folder: RunFolder, *, trust: Collection[str] = ()) -> Path:
     `RunError` when the adaptation has not finished.
     """
     summary, options = summary_of(folder), read_settings(folder, AdaptOptions)
-    command, recipes = command_of(folder), summary.recipes
+    recipes = summary.recipes
     sections = [
         _precision(summary, options),
         *_notes(summary),
@@ -100,16 +100,12 @@ def write_report(folder: RunFolder, *, trust: Collection[str] = ()) -> Path:
         ),
         settings_section(folder.config),
     ]
-    page = render_report(
+    return write_page(
+        folder,
         "Adaptation",
         sections,
         subtitle=f"{options.source} to {options.target}, {options.detector}",
-        env=folder.env,
-        command=command,
     )
-    path = folder.file("report.html")
-    write_text(path, page)
-    return path
 
 
 def _precision(summary: Adapted, options: AdaptOptions) -> Section:

@@ -14,10 +14,10 @@ from adaptation.detect.pipeline import DetectOptions
 from adaptation.detect.result import Evaluated, Summary, summary_of
 from robustkit.errors import RunError
 from robustkit.reading import read_bounded
-from robustkit.report import Section, render_report, table
+from robustkit.report import Section, table, write_page
 from robustkit.report.sections import eps_text, settings_section
-from robustkit.runs import RunFolder, write_text
-from robustkit.runs.summaries import command_of, read_settings
+from robustkit.runs import RunFolder
+from robustkit.runs.summaries import read_settings
 
 Models = Mapping[str, Evaluated]
 Figure = Literal["ap50_11pt", "ap50_area", "coco_ap", "coco_ap50", "coco_ap75", "with_difficult"]
@@ -37,7 +37,6 @@ def write_report(folder: RunFolder) -> Path:
     Raises `RunError` when the evaluation has not finished.
     """
     summary, options = summary_of(folder), read_settings(folder, DetectOptions)
-    command = command_of(folder)
     models = summary.models
     sections = [
         _precision(summary, models, options),
@@ -46,16 +45,12 @@ def write_report(folder: RunFolder) -> Path:
         *_pictures(folder),
         settings_section(folder.config),
     ]
-    page = render_report(
+    return write_page(
+        folder,
         "Detection",
         sections,
         subtitle=f"{options.model} on {options.data}",
-        env=folder.env,
-        command=command,
     )
-    path = folder.file("report.html")
-    write_text(path, page)
-    return path
 
 
 def _precision(summary: Summary, models: Models, options: DetectOptions) -> Section:

@@ -20,9 +20,9 @@ from evolution.report.lineage import family_section
 from evolution.report.outcomes import outcomes_section
 from evolution.report.pareto import pareto_section
 from evolution.report.run_data import Evidence, read_evidence
-from robustkit.report import Section, duration, number, render_report, table
+from robustkit.report import Section, duration, number, table, write_page
 from robustkit.report.sections import eps_text
-from robustkit.runs import RunFolder, write_text
+from robustkit.runs import RunFolder
 
 READING = (
     (
@@ -142,16 +142,13 @@ def write_report(folder: RunFolder) -> Path:
         reading_section(summary),
         settings_section(folder.config),
     ]
-    page = render_report(
+    return write_page(
+        folder,
         f"Evolution away from “{reference_name(evidence.config.reference)}” on {summary.data}",
         sections,
         subtitle=_subtitle(evidence),
-        env=folder.env | {"test data": f"sha256 {summary.data_digest}"},
-        command=folder.command,
+        facts={"test data": f"sha256 {summary.data_digest}"},
     )
-    path = folder.file("report.html")
-    write_text(path, page)
-    return path
 
 
 def _subtitle(evidence: Evidence) -> str:

@@ -43,7 +43,7 @@ def records() -> Iterator[Record]:
 
     def whole() -> None:
         fixed = repair(net, config, splits.train, splits.test, previous=previous)
-        found.append(fixed.report["iterations"])
+        found.append(fixed.result.iterations)
 
     # A repair is what it is in its first run as well: nothing has to warm up.
     (seconds,) = timed({"a repair": whole}, rounds=3, warm_ups=0)

@@ -10,7 +10,17 @@ from robustkit.repair.fitness import FITNESS
 from robustkit.repair.localise import Impacts, Localisation, impacts, localise
 from robustkit.repair.methods import METHODS, Method
 from robustkit.repair.patch import Patch, difference, make_patch
-from robustkit.repair.repair import Repair, Run, Verdict, accuracy_after, conclude, locate, repair
+from robustkit.repair.repair import (
+    PatchEffect,
+    Repair,
+    RepairMetrics,
+    RepairResult,
+    Run,
+    accuracy_after,
+    conclude,
+    locate,
+    repair,
+)
 from robustkit.repair.scoring import Scorer, make_scorer
 from robustkit.repair.search import Found, Search, search
 from robustkit.repair.sets import RepairSets, drop_shared, gather, repair_sets
@@ -29,8 +39,11 @@ __all__ = [
     "Localisation",
     "Method",
     "Patch",
+    "PatchEffect",
     "Repair",
     "RepairConfig",
+    "RepairMetrics",
+    "RepairResult",
     "RepairSets",
     "Run",
     "Scorer",
@@ -40,7 +53,6 @@ __all__ = [
     "Swarms",
     "TuneConfig",
     "Tuned",
-    "Verdict",
     "accuracy_after",
     "conclude",
     "conclude_tuning",

@@ -6,8 +6,9 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, overload
+from typing import overload
 
+from msgspec import structs
 from torch import Tensor, nn
 
 from robustkit.attacks import predicted_classes
@@ -19,11 +20,49 @@ from robustkit.repair.patch import Patch, make_patch
 from robustkit.repair.search import Found, OnIteration, Search, search
 from robustkit.repair.sets import RepairSets, failures, gather, repair_sets
 from robustkit.repair.swarm import CONSTRICTED, SwarmConfig
-from robustkit.stats import wilson
+from robustkit.runs.summaries import Count, Result, Seconds, Share
+from robustkit.stats import Rate, wilson
+
+Interval = tuple[Share | None, Share | None]
+
+
+class RepairMetrics(Result, frozen=True, kw_only=True):
+    """The effect of a patch on `n` images; rates are fractions, None over no image.
+
+    RR = repaired / |neg| and BR = broken / |pos| have 95 % Wilson intervals.
+    """
+
+    n: Count
+    n_neg: Count
+    n_pos: Count
+    acc_before: Share
+    acc_after: Share
+    rr: Share | None
+    br: Share | None
+    rr_interval: Interval
+    br_interval: Interval
+
+
+class RepairResult(RepairMetrics, frozen=True, kw_only=True):
+    """The metrics of the chosen run on the images repaired on, and on others in `held_out`.
+
+    `n_deg` and `n_imp` are None without training history; `localised` counts chosen weights by
+    layer, `changed` those that the patch changes.
+    """
+
+    n_deg: Count | None
+    n_imp: Count | None
+    held_out: RepairMetrics | None
+    localised: dict[str, Count]
+    changed: Count
+    iterations: Count
+    repaired_indices: list[Count]
+    broken_indices: list[Count]
+    seconds: Seconds
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class PatchEffect:
     """Predictions on N images before and after a repair; all int64 (N,), `neg` bool (N,).
 
     `neg` are the failures that were to be repaired.
@@ -31,8 +70,8 @@ class Verdict:
     >>> import torch
     >>> labels, before = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 0])
     >>> after = torch.tensor([0, 0, 0, 0])
-    >>> told = Verdict(labels, before, after, neg=before != labels).to_dict()
-    >>> told["rr"], told["br"], told["acc_before"], told["acc_after"]
+    >>> metrics = PatchEffect(labels, before, after, neg=before != labels).metrics()
+    >>> metrics.rr, metrics.br, metrics.acc_before, metrics.acc_after
     (0.5, 0.5, 0.5, 0.5)
     """
 
@@ -56,24 +95,21 @@ class Verdict:
         """Bool (N,): right before, wrong now."""
         return self.pos & (self.after != self.labels)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Accuracies, RR = repaired / |neg| and BR = broken / |pos|, with 95 % Wilson intervals.
-
-        Rates are fractions; null where the denominator is zero.
-        """
+    def metrics(self) -> RepairMetrics:
+        """Return accuracies, repair rate and break rate."""
         n_neg, n_pos = int(self.neg.sum()), int(self.pos.sum())
         rr, br = _rate(int(self.repaired.sum()), n_neg), _rate(int(self.broken.sum()), n_pos)
-        return {
-            "n": len(self.labels),
-            "n_neg": n_neg,
-            "n_pos": n_pos,
-            "acc_before": float(self.pos.double().mean()),
-            "acc_after": float((self.after == self.labels).double().mean()),
-            "rr": rr["rate"],
-            "br": br["rate"],
-            "rr_interval": [rr["low"], rr["high"]],
-            "br_interval": [br["low"], br["high"]],
-        }
+        return RepairMetrics(
+            n=len(self.labels),
+            n_neg=n_neg,
+            n_pos=n_pos,
+            acc_before=float(self.pos.double().mean()),
+            acc_after=float((self.after == self.labels).double().mean()),
+            rr=rr.value,
+            br=br.value,
+            rr_interval=(rr.low, rr.high),
+            br_interval=(br.low, br.high),
+        )
 
 
 def accuracy_after(n_pos: float, n_neg: float, rr: float, br: float) -> float:
@@ -88,22 +124,22 @@ def accuracy_after(n_pos: float, n_neg: float, rr: float, br: float) -> float:
     return (n_pos + rr * n_neg - br * n_pos) / (n_pos + n_neg)
 
 
-def _rate(hits: int, among: int) -> dict[str, Any]:
-    return wilson(hits / among if among else 0.0, among).to_json()
+def _rate(hits: int, among: int) -> Rate:
+    return wilson(hits / among if among else 0.0, among)
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """One run's patch, how it was found (None for gradient descent), and what it does.
 
-    `verdict` is on the images repaired on, `held_out` on others, None where there are none.
+    `effect` is on the images repaired on, `held_out` on others, None where there are none.
     """
 
     patch: Patch
     found: Found | None
     iterations: int
-    verdict: Verdict
-    held_out: Verdict | None
+    effect: PatchEffect
+    held_out: PatchEffect | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,24 +162,22 @@ class Repair:
         return self.runs[self.best].patch
 
     @property
-    def report(self) -> dict[str, Any]:
-        """The figures of the chosen run, as plain values for a summary."""
+    def result(self) -> RepairResult:
+        """The metrics of the chosen run."""
         run = self.runs[self.best]
-        counts = {} if self.localisation is None else self.localisation.selection.counts()
-        sets: dict[str, int | None] = dict(self.sets.counts())
-        if not self.sets.history:
-            sets |= {"n_deg": None, "n_imp": None}
-        return {
-            **run.verdict.to_dict(),
-            **sets,
-            "held_out": None if run.held_out is None else run.held_out.to_dict(),
-            "localised": counts,
-            "changed": len(run.patch),
-            "iterations": run.iterations,
-            "repaired_indices": _indices(run.verdict.repaired),
-            "broken_indices": _indices(run.verdict.broken),
-            "seconds": self.seconds,
-        }
+        sets, history = self.sets.counts(), self.sets.history
+        return RepairResult(
+            **structs.asdict(run.effect.metrics()),
+            n_deg=sets["n_deg"] if history else None,
+            n_imp=sets["n_imp"] if history else None,
+            held_out=None if run.held_out is None else run.held_out.metrics(),
+            localised={} if self.localisation is None else self.localisation.selection.counts(),
+            changed=len(run.patch),
+            iterations=run.iterations,
+            repaired_indices=_indices(run.effect.repaired),
+            broken_indices=_indices(run.effect.broken),
+            seconds=self.seconds,
+        )
 
 
 @overload
@@ -278,12 +312,12 @@ def judge_patches(
     for patch in patches:
         repaired = patch.apply(model)
         after = predicted_classes(repaired, images.images)
-        verdict = Verdict(images.labels, sets.predicted, after, sets.neg)
+        effect = PatchEffect(images.labels, sets.predicted, after, sets.neg)
         outside = None
         if held_out is not None and others is not None:
             after = predicted_classes(repaired, held_out.images)
-            outside = Verdict(held_out.labels, others[0], after, others[1])
-        runs.append(Run(patch, None, 0, verdict, outside))
+            outside = PatchEffect(held_out.labels, others[0], after, others[1])
+        runs.append(Run(patch, None, 0, effect, outside))
     return runs
 
 

@@ -1,15 +1,18 @@
-"""The page of a report: its sections in the house's template."""
+"""The page of a report: its sections in the template that all commands share."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+from robustkit.runs import RunFolder, write_text
 
 # What is no character of a page, nor of a drawing taken out of it: controls, and halves of pairs.
 _UNSHOWN = dict.fromkeys(
@@ -27,15 +30,34 @@ class Section:
     note: str = ""
 
 
+def write_page(
+    folder: RunFolder,
+    title: str,
+    sections: Sequence[Section],
+    *,
+    subtitle: str = "",
+    facts: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the report of a run, `report.html` in its folder, and return its path.
+
+    `facts` are shown beside the run's environment. Raises `RunError` for a damaged `env.json`.
+    """
+    env = folder.env | dict(facts or {})
+    page = render_report(title, sections, subtitle=subtitle, env=env, command=folder.command)
+    path = folder.file("report.html")
+    write_text(path, page)
+    return path
+
+
 def render_report(
     title: str,
     sections: Sequence[Section],
     *,
     subtitle: str = "",
-    env: dict[str, Any],
-    command: list[str],
+    env: Mapping[str, Any],
+    command: Sequence[str],
 ) -> str:
-    """The report as one HTML document, readable offline, in light and dark, and on paper.
+    """Return the report as one HTML document, readable offline, in light and dark, and on paper.
 
     `env` is that of a run folder; it and the `command` that makes the run again are the last
     section. Everything but `Section.html` is escaped. Raises `ValueError` for a repeated id.
@@ -60,8 +82,8 @@ def render_report(
     return page.translate(_UNSHOWN)
 
 
-def _facts(env: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    """The environment as names and values, those of nested values beside the others."""
+def _facts(env: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Yield the environment as names and values, those of nested values beside the others."""
     for name, value in env.items():
         if isinstance(value, dict):
             yield from _facts(value)
@@ -74,7 +96,7 @@ _DRAWING = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
 
 
 def drawings(page: str) -> dict[str, str]:
-    """Every SVG drawing of a report, by the name of its section ("front", "genes-2", …).
+    """Return every SVG drawing of a report, by the name of its section ("front", "genes-2", …).
 
     `page` is the report's HTML. The drawings stand on white and need nothing of the page; images
     made of pixels are not among them.

@@ -28,18 +28,23 @@ def number(value: Cell) -> str:
 
 
 def percent(
-    rate: float | None, low: float | None = None, high: float | None = None, n: int | None = None
+    rate: float | None,
+    low: float | None = None,
+    high: float | None = None,
+    n: int | None = None,
+    *,
+    digits: int = 1,
 ) -> Markup:
-    """A rate in [0, 1] as a percentage, with its interval and the number of cases it comes from."""
+    """Return a rate in [0, 1] as a percentage, with its interval and its number of cases."""
     if rate is None:
         return Markup(_DASH)
     details = []
     if low is not None and high is not None:
-        details.append(f"[{100 * low:.1f}, {100 * high:.1f}]")
+        details.append(f"[{100 * low:.{digits}f}, {100 * high:.{digits}f}]")
     if n is not None:
         details.append(f"n = {n:,}")
     small = Markup(" <small>{}</small>").format(", ".join(details)) if details else Markup()
-    return Markup(f"{100 * rate:.1f} %") + small
+    return Markup(f"{100 * rate:.{digits}f} %") + small
 
 
 def estimate(found: Estimate, *, with_n: bool = False) -> Markup:

@@ -231,12 +231,6 @@ def read_settings(folder: RunFolder, kind: type[Kind]) -> Kind:
         raise RunError(f"{where}: {error}") from None
 
 
-def command_of(folder: RunFolder) -> list[str]:
-    """Return the command that made the run; raises `RunError`, naming the file, without one."""
-    told = check_kind(folder.env, _Environment, str(folder.file("env.json")), error=RunError)
-    return told["command"]
-
-
 def where_of(folder: RunFolder) -> str:
     """Return what errors about a run's summary begin with."""
     return str(folder.file("summary.json"))
@@ -287,10 +281,6 @@ def shown(text: object) -> str:
     """Return a text of anyone's for a message: in quotes, printable, its end cut off."""
     told = printable(repr(text))
     return told if len(told) <= 60 else f"{told[:60]}…"
-
-
-class _Environment(TypedDict):
-    command: list[str]
 
 
 def _inside(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -107,15 +107,14 @@ def folded(splits: Splits, fold: str, seed: int) -> tuple[ImageSet, ImageSet]:
 
 
 def _result(found: Repair) -> Json:
-    report = found.report
-    located = found.localisation
+    result, located = found.result, found.localisation
     return {
-        "before": report["acc_before"],
-        "n": report["n"],
-        "sets": {name: report[f"n_{name}"] for name in ("pos", "neg", "deg", "imp")},
-        "held_out_n": 0 if report["held_out"] is None else report["held_out"]["n"],
-        "held_out_before": None if report["held_out"] is None else report["held_out"]["acc_before"],
-        "localised": report["localised"],
+        "before": result.acc_before,
+        "n": result.n,
+        "sets": {name: getattr(result, f"n_{name}") for name in ("pos", "neg", "deg", "imp")},
+        "held_out_n": 0 if result.held_out is None else result.held_out.n,
+        "held_out_before": None if result.held_out is None else result.held_out.acc_before,
+        "localised": result.localised,
         "top": None if located is None else located.top,
         "scored_by": found.how,
         "seconds": found.seconds / len(found.runs),
@@ -124,12 +123,12 @@ def _result(found: Repair) -> Json:
 
 
 def _run(run: repair.Run) -> Json:
-    figures = {"repaired": run.verdict.to_dict()}
+    metrics = {"repaired": run.effect.metrics()}
     if run.held_out is not None:
-        figures["held_out"] = run.held_out.to_dict()
+        metrics["held_out"] = run.held_out.metrics()
     kept = ("acc_after", "rr", "br")
     return {
-        **{where: {name: each[name] for name in kept} for where, each in figures.items()},
+        **{part: {name: getattr(found, name) for name in kept} for part, found in metrics.items()},
         "changed": len(run.patch),
         "iterations": run.iterations,
     }

@@ -14,9 +14,9 @@ from robustkit.report import (
     figure,
     house_style,
     label,
-    render_report,
     svg,
     table,
+    write_page,
 )
 from robustkit.report.sections import (
     eps_text,
@@ -24,7 +24,7 @@ from robustkit.report.sections import (
     space_section,
     warnings_section,
 )
-from robustkit.runs import RunFolder, write_text
+from robustkit.runs import RunFolder
 from robustkit.runs.summaries import DataSettings, read_settings
 from robustkit.stats import KnownRate
 
@@ -45,16 +45,12 @@ def write_report(folder: RunFolder) -> Path:
         *space_section(summary.pixel_space),
         settings_section(folder.config),
     ]
-    page = render_report(
+    return write_page(
+        folder,
         "Robust accuracy",
         sections,
         subtitle=f"{summary.n:,} images of {data} in {duration(summary.seconds.total)}",
-        env=folder.env,
-        command=folder.command,
     )
-    path = folder.file("report.html")
-    write_text(path, page)
-    return path
 
 
 def _accuracies(summary: Summary) -> Section:

@@ -20,10 +20,10 @@ from robustkit.commands.explain.result import (
     read_methods,
 )
 from robustkit.commands.explain.scores import CONTROLS
-from robustkit.report import PALETTE, Section, figure, house_style, label, render_report, svg, table
+from robustkit.report import PALETTE, Section, figure, house_style, label, svg, table, write_page
 from robustkit.report.pictures import kept_picture
 from robustkit.report.sections import settings_section, space_section
-from robustkit.runs import RunFolder, write_text
+from robustkit.runs import RunFolder
 
 LINES = ("-", "--", ":")
 
@@ -101,16 +101,12 @@ def write_report(folder: RunFolder) -> Path:
         *space_section(summary.get("pixel_space", UNSET)),
         settings_section(folder.config),
     ]
-    page = render_report(
+    return write_page(
+        folder,
         "Explanation",
         sections,
         subtitle=f"{counted(len(summary['images']))}, {', '.join(methods)}",
-        env=folder.env,
-        command=folder.command,
     )
-    path = folder.file("report.html")
-    write_text(path, page)
-    return path
 
 
 def _images(folder: RunFolder, summary: Summary) -> Section:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from robustkit.cli.context import (
     add_data_options,
@@ -23,7 +22,10 @@ from robustkit.commands.repair import (
     with_run,
     write_report,
 )
+from robustkit.commands.repair.result import Summary
 from robustkit.jobs import executor_of
+from robustkit.repair import RepairMetrics
+from robustkit.repair.repair import Interval
 from robustkit.runs import RunFolder
 
 
@@ -85,15 +87,17 @@ def run(options: Options) -> int:
     with executor_of(config):  # one that cannot be had is found out before there is a folder
         subject = load_subject(config, paper=chosen.protocol == "paper")
     if subject.judged is not None:
-        print("\n".join(subject.judged.lines()), flush=True)
+        for line in subject.judged.lines():
+            log(line)
     # A label or layer that does not exist is found out on the way: then there is no new folder.
     resumed = options.resume is not None
     with run_folder("repair", options, config, keep_failed=resumed) as folder:
         summary = run_repair(subject, chosen, folder, log, write_model=config["write_model"])
-        folder.write_summary(summary)
+        folder.write_summary(summary.to_json())
         forget_states(folder)
         write_report(folder)
-    print(headline(summary))
+    for line in headline(summary):
+        log(line)
     log(f"patch: {folder.file('patch.safetensors')}")
     log(f"report: {folder.file('report.html')}")
     return 0
@@ -104,27 +108,29 @@ def report(folder: RunFolder) -> Path:
     return write_report(folder)
 
 
-def headline(summary: dict[str, Any]) -> str:
-    """The result in a few lines."""
+def headline(summary: Summary) -> list[str]:
+    """Return the result in a few lines."""
     lines = [_line("repaired on", summary)]
-    if summary["held_out"] is not None:
-        lines.append(_line("held out", summary["held_out"]))
-    if summary["unchanged"]:
+    if summary.held_out is not None:
+        lines.append(_line("held out", summary.held_out))
+    if summary.unchanged:
         lines.append("nothing was fitter than the model as it is: the patch is empty")
     else:
-        lines.append(f"weights changed: {summary['changed']:,}")
-    return "\n".join(lines)
+        lines.append(f"weights changed: {summary.changed:,}")
+    return lines
 
 
-def _line(what: str, figures: dict[str, Any]) -> str:
+def _line(images: str, metrics: RepairMetrics) -> str:
+    rr = _rate(metrics.rr, metrics.rr_interval, metrics.n_neg)
+    br = _rate(metrics.br, metrics.br_interval, metrics.n_pos)
     return (
-        f"{what:12} accuracy {figures['acc_before']:.2%} -> {figures['acc_after']:.2%}, "
-        f"repair rate {_rate(figures, 'rr', 'n_neg')}, break rate {_rate(figures, 'br', 'n_pos')}"
+        f"{images:12} accuracy {metrics.acc_before:.2%} -> {metrics.acc_after:.2%}, "
+        f"repair rate {rr}, break rate {br}"
     )
 
 
-def _rate(figures: dict[str, Any], name: str, among: str) -> str:
-    if figures[name] is None:
+def _rate(rate: float | None, interval: Interval, among: int) -> str:
+    low, high = interval
+    if rate is None or low is None or high is None:
         return "– (n = 0)"
-    low, high = figures[f"{name}_interval"]
-    return f"{figures[name]:.2%} [{low:.2%}, {high:.2%}], n = {figures[among]:,}"
+    return f"{rate:.2%} [{low:.2%}, {high:.2%}], n = {among:,}"

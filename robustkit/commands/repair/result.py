@@ -1,44 +1,38 @@
-"""What a repair leaves in its folder, as types that are checked when read."""
+"""The result of a repair, as the program and `summary.json` have it."""
 
 from __future__ import annotations
 
-from typing import Annotated, TypedDict
+from typing import Annotated, Any
 
 from msgspec import Meta
 
 from robustkit.errors import RunError
-from robustkit.reading import check_kind, printable
+from robustkit.reading import printable
+from robustkit.repair import RepairMetrics, RepairResult
 from robustkit.runs import RunFolder
-from robustkit.runs.folder import finished
-from robustkit.runs.summaries import Count, Number, Rate, Real, Seconds, Share, check_intervals
-
-Interval = tuple[Share | None, Share | None]
-
-
-class Outcome(TypedDict):
-    """What `robustkit.repair.Verdict.to_dict` gives; rates are None of no image."""
-
-    n: Count
-    n_neg: Count
-    n_pos: Count
-    acc_before: Share
-    acc_after: Share
-    rr: Share | None
-    br: Share | None
-    rr_interval: Interval
-    br_interval: Interval
+from robustkit.runs.summaries import (
+    Count,
+    Finding,
+    Number,
+    Real,
+    Result,
+    Share,
+    read_summary,
+    where_of,
+)
+from robustkit.stats import Rate
 
 
-class HeldOut(Outcome):
-    """The same of held-out images, and how many of them were left out."""
+class HeldOut(RepairMetrics, frozen=True, kw_only=True):
+    """The metrics on held-out images, and how many were left out as copies."""
 
     dropped: Count
 
 
-class RunResult(Outcome):
-    """One run of the search; descents have no fitness and no trace."""
+class RunResult(RepairMetrics, frozen=True, kw_only=True):
+    """One run of the search; gradient descent has no fitness and no trace."""
 
-    held_out: Outcome | None
+    held_out: RepairMetrics | None
     changed: Count
     iterations: Count
     fitness: Real | None
@@ -46,16 +40,16 @@ class RunResult(Outcome):
     trace: list[Real | None]
 
 
-class LocalisationResult(TypedDict):
-    """How many weights a ranking takes, sizes of sets on the way, and what there is to say."""
+class LocalisationResult(Result, frozen=True):
+    """The number of weights that a ranking takes, sizes of sets on the way, and notes."""
 
     top: Count
     sizes: dict[str, Count]
     notes: list[str]
 
 
-class ClassResult(TypedDict):
-    """Counts of a class's images."""
+class ClassResult(Result, frozen=True):
+    """Counts of the images of a class."""
 
     n: Count
     right_before: Count
@@ -64,50 +58,38 @@ class ClassResult(TypedDict):
     broken: Count
 
 
-class Doubt(TypedDict):
-    """A sign that a robust accuracy is none."""
+class RobustRate(Rate, frozen=True, kw_only=True):
+    """A robust accuracy and the findings that cast doubt on it."""
 
-    name: str
-    seen: str
-    means: str
+    diagnostics: list[Finding]
 
 
-class RobustRate(Rate):
-    """A robust accuracy and what speaks against it."""
-
-    diagnostics: list[Doubt]
-
-
-class AttackSteps(TypedDict):
-    """Of the attack's settings, what is drawn."""
+class AttackSteps(Result, frozen=True):
+    """The part of an attack's parameters that the report shows."""
 
     steps: Number
 
 
-class SideEffects(TypedDict):
-    """Accuracy under attack, and transfer, before and after."""
+class SideEffects(Result, frozen=True):
+    """Accuracy under attack, and transfer between the two models, before and after."""
 
     n: Count
     eps: Share
-    attack: AttackSteps
+    attack: dict[str, Any]  # all parameters, read as `AttackSteps`
     robust: dict[str, RobustRate]
     transfer: dict[str, Rate]
 
 
-class Summary(Outcome):
-    """`summary.json`, as far as it is drawn or told."""
+class Summary(RepairResult, frozen=True, kw_only=True):
+    """`summary.json` of a repair: the metrics are of the chosen run."""
 
     method: str
+    protocol: str
     held_out: HeldOut | None
-    n_deg: Count | None
-    n_imp: Count | None
-    localised: dict[str, Count]
-    changed: Count
-    repaired_indices: list[Count]
-    broken_indices: list[Count]
-    seconds: Seconds
     unchanged: bool
     scored_by: str
+    parent: str
+    child: str
     localisation: LocalisationResult | None
     per_class: dict[str, ClassResult]
     best: Count
@@ -115,51 +97,53 @@ class Summary(Outcome):
     side_effects: SideEffects | None
 
 
-class Settings(TypedDict):
-    """Of config.yaml, what is drawn beside the table of all settings."""
+def read(folder: RunFolder) -> Summary:
+    """Return the summary of a finished repair.
 
-    data: str
-
-
-def read_summary(folder: RunFolder) -> Summary:
-    """The summary of a finished repair; raises `RunError` if it has not finished, or was edited."""
-    where = str(folder.file("summary.json"))
-    summary = check_kind(finished(folder), Summary, where, error=RunError)
-    check_intervals(summary["side_effects"], f"{where}: side_effects")
-    _check_outcome(summary, where)
-    if summary["held_out"] is not None:
-        _check_outcome(summary["held_out"], f"{where}: held_out")
-    for number, run in enumerate(summary["runs"]):
-        place = f"{where}: runs[{number}]"
-        _check_outcome(run, place)
-        if (run["held_out"] is None) != (summary["held_out"] is None):
-            raise RunError(f"{place}.held_out: there for some runs, and not for all")
-        if run["held_out"] is not None:
-            _check_outcome(run["held_out"], f"{place}.held_out")
-        if run["trace"] and run["fitness_before"] is None:
-            raise RunError(f"{place}.fitness_before: null beside a trace")
-    if summary["best"] >= len(summary["runs"]):
-        raise RunError(f"{where}: best: {summary['best']}, of {len(summary['runs'])} runs")
-    for kind, among in (("repaired", summary["n_neg"]), ("broken", summary["n_pos"])):
-        count = len(summary["repaired_indices" if kind == "repaired" else "broken_indices"])
-        if count > among:
-            raise RunError(f"{where}: {kind}_indices: {count} of {among} images")
-    for name, each in summary["per_class"].items():
-        if max(each.values()) > each["n"]:  # type: ignore[type-var, operator]
+    Raises `RunError` if it has not finished or, naming the entry, for what is none of a repair.
+    """
+    summary, where = read_summary(folder, Summary), where_of(folder)
+    if summary.side_effects is not None:
+        AttackSteps.from_json(summary.side_effects.attack, f"{where}: side_effects.attack")
+    _check_rates(summary, where)
+    if summary.held_out is not None:
+        _check_rates(summary.held_out, f"{where}: held_out")
+    for number, run in enumerate(summary.runs):
+        _check_run(run, summary, f"{where}: runs[{number}]")
+    if summary.best >= len(summary.runs):
+        raise RunError(f"{where}: best: {summary.best}, of {len(summary.runs)} runs")
+    for kind, indices, among in (
+        ("repaired", summary.repaired_indices, summary.n_neg),
+        ("broken", summary.broken_indices, summary.n_pos),
+    ):
+        if len(indices) > among:
+            raise RunError(f"{where}: {kind}_indices: {len(indices)} of {among} images")
+    for name, counts in summary.per_class.items():
+        if max(counts.to_json().values()) > counts.n:
             raise RunError(f"{where}: per_class: '{printable(name)}': more images than n")
     return summary
 
 
-def _check_outcome(found: Outcome, where: str) -> None:
-    """Rates are there where there are images, and lie in their intervals."""
+def _check_run(run: RunResult, summary: Summary, where: str) -> None:
+    _check_rates(run, where)
+    if (run.held_out is None) != (summary.held_out is None):
+        raise RunError(f"{where}.held_out: there for some runs, and not for all")
+    if run.held_out is not None:
+        _check_rates(run.held_out, f"{where}.held_out")
+    if run.trace and run.fitness_before is None:
+        raise RunError(f"{where}.fitness_before: null beside a trace")
+
+
+def _check_rates(metrics: RepairMetrics, where: str) -> None:
+    """Check that rates are there where there are images, and lie in their intervals."""
     for name, rate, (low, high), among in (
-        ("rr", found["rr"], found["rr_interval"], found["n_neg"]),
-        ("br", found["br"], found["br_interval"], found["n_pos"]),
+        ("rr", metrics.rr, metrics.rr_interval, metrics.n_neg),
+        ("br", metrics.br, metrics.br_interval, metrics.n_pos),
     ):
         if low is None or high is None or rate is None:
             if (low, high, rate) != (None, None, None) or among:
                 raise RunError(f"{where}: {name}: null in part, or of {among} images")
         elif not low <= rate <= high or not among:
             raise RunError(f"{where}: {name}: {rate:g} of {among} images, within {low:g}, {high:g}")
-    if found["n_neg"] + found["n_pos"] > found["n"]:
+    if metrics.n_neg + metrics.n_pos > metrics.n:
         raise RunError(f"{where}: n: fewer images than n_neg and n_pos together")

@@ -19,11 +19,11 @@ from robustkit.report import (
     house_style,
     number,
     percent,
-    render_report,
     svg,
+    write_page,
 )
 from robustkit.report.sections import settings_section
-from robustkit.runs import RunFolder, write_text
+from robustkit.runs import RunFolder
 from robustkit.stats import KnownRate
 
 
@@ -34,16 +34,12 @@ def write_report(folder: RunFolder) -> Path:
     what was edited in its files.
     """
     summary, epochs = read(folder), read_epochs(folder)
-    page = render_report(
+    return write_page(
+        folder,
         f"Training of {summary.model} on {summary.data}",
         [_result(summary), _course(epochs), settings_section(folder.config)],
         subtitle=f"{summary.epochs} epochs in {duration(summary.seconds)}",
-        env=folder.env,
-        command=folder.command,
     )
-    path = folder.file("report.html")
-    write_text(path, page)
-    return path
 
 
 def rates(summary: Summary) -> list[tuple[str, Markup]]:

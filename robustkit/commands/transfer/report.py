@@ -22,9 +22,9 @@ from robustkit.report import (
     label,
     number,
     percent,
-    render_report,
     svg,
     table,
+    write_page,
 )
 from robustkit.report.pictures import Picture, magnification, perturbation_picture, picture
 from robustkit.report.sections import (
@@ -33,7 +33,7 @@ from robustkit.report.sections import (
     space_section,
     warnings_section,
 )
-from robustkit.runs import RunFolder, write_text
+from robustkit.runs import RunFolder
 from robustkit.runs.summaries import DataSettings, read_settings
 from robustkit.stats import Rate
 
@@ -186,19 +186,15 @@ def write_report(folder: RunFolder) -> Path:
         *space_section(summary.pixel_space),
         settings_section(folder.config),
     ]
-    page = render_report(
+    return write_page(
+        folder,
         "Transfer of adversarials",
         sections,
         subtitle=f"{attack.name}{_steps(attack)} at {attack.norm} "
         f"ε = {eps_text(attack.eps)}; "
         f"{summary.n:,} images of {data}; "
         f"{duration(summary.seconds.total)}",
-        env=folder.env,
-        command=folder.command,
     )
-    path = folder.file("report.html")
-    write_text(path, page)
-    return path
 
 
 def _steps(attack: Attack) -> str:

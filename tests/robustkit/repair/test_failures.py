@@ -78,8 +78,8 @@ def test_the_shorter_door_is_the_longer_one_with_its_sets(net: Trained) -> None:
     assert made.sets.counts()["n_neg"] == len(failing)
     assert kept is not None
     applied = made.patch.apply(net.model)
-    check_figures(made.report, images, said(net.model, images), said(applied, images))
-    check_figures(made.report["held_out"], kept, said(net.model, kept), said(applied, kept))
+    check_figures(made.result, images, said(net.model, images), said(applied, images))
+    check_figures(made.result.held_out, kept, said(net.model, kept), said(applied, kept))
 
 
 def test_a_plain_module_is_repaired_as_a_classifier_is(net: Trained, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_right_images_among_the_failures_are_what_must_not_break(net: Trained) -
     made = repair(net.model, failures=net.splits.train, swarm=SWARM)
     expected = repair(net.model, ARACHNE, net.splits.train, swarm=SWARM)
     assert made.patch.child == expected.patch.child
-    assert made.report["held_out"] is None
+    assert made.result.held_out is None
 
 
 def test_what_cannot_be_repaired_is_said(net: Trained) -> None:

@@ -30,7 +30,7 @@ def test_methods_are_known_by_name(net: Trained, name: str) -> None:
         made = net.repair(config, replace(method.swarm, particles=6, iterations=3))
         assert made.localisation is not None
     applied = made.patch.apply(net.model)
-    check_figures(made.report, train, said(net.model, train), said(applied, train))
+    check_figures(made.result, train, said(net.model, train), said(applied, train))
 
 
 def test_the_two_papers_differ_in_their_settings() -> None:

@@ -8,20 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from robustkit.repair import Verdict, accuracy_after
+from robustkit.repair import PatchEffect, accuracy_after
 
 CLASSES = st.integers(0, 2)
 
 
-def verdict(rows: list[tuple[int, int, int, bool]]) -> Verdict:
+def effect(rows: list[tuple[int, int, int, bool]]) -> PatchEffect:
     """From (label, before, after, to be repaired); only what is wrong can be repaired."""
     labels, before, after, wanted = (torch.tensor(each) for each in zip(*rows, strict=True))
-    return Verdict(labels, before, after, wanted & (before != labels))
+    return PatchEffect(labels, before, after, wanted & (before != labels))
 
 
 @given(st.lists(st.tuples(CLASSES, CLASSES, CLASSES, st.booleans()), min_size=1, max_size=40))
-def test_a_verdict_is_counted_image_by_image(rows: list[tuple[int, int, int, bool]]) -> None:
-    made = verdict(rows)
+def test_the_effect_is_counted_image_by_image(
+    rows: list[tuple[int, int, int, bool]],
+) -> None:
+    made = effect(rows)
     neg = [i for i, (label, before, _, wanted) in enumerate(rows) if before != label and wanted]
     pos = [i for i, (label, before, _, _) in enumerate(rows) if before == label]
     repaired = [i for i in neg if rows[i][2] == rows[i][0]]
@@ -35,37 +37,39 @@ def test_a_verdict_is_counted_image_by_image(rows: list[tuple[int, int, int, boo
     ):
         assert mask.dtype == torch.bool
         assert [i for i, yes in enumerate(mask.tolist()) if yes] == expected
-    told = made.to_dict()
-    assert told["n"] == len(rows)
-    assert (told["n_neg"], told["n_pos"]) == (len(neg), len(pos))
-    assert told["acc_before"] == pytest.approx(len(pos) / len(rows))
-    assert told["acc_after"] == pytest.approx(len(now) / len(rows))
+    metrics = made.metrics()
+    assert metrics.n == len(rows)
+    assert (metrics.n_neg, metrics.n_pos) == (len(neg), len(pos))
+    assert metrics.acc_before == pytest.approx(len(pos) / len(rows))
+    assert metrics.acc_after == pytest.approx(len(now) / len(rows))
     for name, hits, among in (("rr", repaired, neg), ("br", broken, pos)):
         if not among:
-            assert told[name] is None
-            assert told[f"{name}_interval"] == [None, None]
+            assert getattr(metrics, name) is None
+            assert getattr(metrics, f"{name}_interval") == (None, None)
             continue
-        assert told[name] == pytest.approx(len(hits) / len(among))
+        assert getattr(metrics, name) == pytest.approx(len(hits) / len(among))
         interval = binomtest(len(hits), len(among)).proportion_ci(0.95, method="wilson")
-        assert told[f"{name}_interval"] == pytest.approx([interval.low, interval.high], abs=1e-9)
+        assert getattr(metrics, f"{name}_interval") == pytest.approx(
+            (interval.low, interval.high), abs=1e-9
+        )
 
 
 def test_a_rate_without_images_is_none() -> None:
-    all_right = verdict([(1, 1, 1, True), (0, 0, 1, True)]).to_dict()
-    assert (all_right["rr"], all_right["br"]) == (None, 0.5)
-    all_wrong = verdict([(1, 0, 1, True), (0, 2, 1, True)]).to_dict()
-    assert (all_wrong["rr"], all_wrong["br"]) == (0.5, None)
-    none_wanted = verdict([(1, 0, 1, False), (0, 2, 1, False)]).to_dict()
-    assert (none_wanted["rr"], none_wanted["br"], none_wanted["acc_after"]) == (None, None, 0.5)
+    all_right = effect([(1, 1, 1, True), (0, 0, 1, True)]).metrics()
+    assert (all_right.rr, all_right.br) == (None, 0.5)
+    all_wrong = effect([(1, 0, 1, True), (0, 2, 1, True)]).metrics()
+    assert (all_wrong.rr, all_wrong.br) == (0.5, None)
+    none_wanted = effect([(1, 0, 1, False), (0, 2, 1, False)]).metrics()
+    assert (none_wanted.rr, none_wanted.br, none_wanted.acc_after) == (None, None, 0.5)
 
 
 @given(st.lists(st.tuples(CLASSES, CLASSES, CLASSES), min_size=1, max_size=40))
 def test_the_identity_holds_where_all_failures_are_to_be_repaired(
     rows: list[tuple[int, int, int]],
 ) -> None:
-    told = verdict([(*row, True) for row in rows]).to_dict()
-    expected = accuracy_after(told["n_pos"], told["n_neg"], told["rr"] or 0.0, told["br"] or 0.0)
-    assert told["acc_after"] == pytest.approx(expected)
+    metrics = effect([(*row, True) for row in rows]).metrics()
+    expected = accuracy_after(metrics.n_pos, metrics.n_neg, metrics.rr or 0.0, metrics.br or 0.0)
+    assert metrics.acc_after == pytest.approx(expected)
 
 
 # Table 1: images the model is right and wrong on.

@@ -40,6 +40,7 @@ from tests.robustkit.repair.trained import (
     Trained,
     check_figures,
     entries,
+    known,
     said,
     untimed,
 )
@@ -49,19 +50,19 @@ from tests.robustkit.repair.trained import (
 def test_a_repair_is_what_its_report_says(net: Trained, method: RepairConfig) -> None:
     train, test = net.splits.train, net.splits.test
     made = net.repair(method, held_out=test)
-    report = made.report
-    assert len(made.patch) == report["changed"] > 0
+    result = made.result
+    assert len(made.patch) == result.changed > 0
     applied = made.patch.apply(net.model)
-    check_figures(report, train, said(net.model, train), said(applied, train))
-    check_figures(report["held_out"], test, said(net.model, test), said(applied, test))
-    assert report["rr"] > 0
+    check_figures(result, train, said(net.model, train), said(applied, train))
+    check_figures(result.held_out, test, said(net.model, test), said(applied, test))
+    assert known(result.rr) > 0
     assert made.how == "products"
     run = made.runs[made.best]
     assert run.held_out is not None
-    assert (report["iterations"], run.patch) == (run.iterations, made.patch)
+    assert (result.iterations, run.patch) == (run.iterations, made.patch)
     assert made.localisation is not None
     selection = made.localisation.selection
-    assert report["localised"] == selection.counts()
+    assert result.localised == selection.counts()
     for name, change in made.patch.changes.items():
         allowed = set(selection.indices[name.removesuffix(".weight")].tolist())
         assert set(change.indices.tolist()) <= allowed
@@ -78,10 +79,10 @@ def test_the_sets_of_a_report_are_counted_image_by_image(
     train = net.splits.train
     now, earlier = said(net.model, train), said(net.previous, train)
     rows = list(zip(train.labels.tolist(), earlier, now, strict=True))
-    report = net.repair(method).report
-    assert report["n_deg"] == sum(old == y != new for y, old, new in rows)
-    assert report["n_imp"] == sum(new == y != old for y, old, new in rows)
-    assert report["held_out"] is None
+    result = net.repair(method).result
+    assert result.n_deg == sum(old == y != new for y, old, new in rows)
+    assert result.n_imp == sum(new == y != old for y, old, new in rows)
+    assert result.held_out is None
 
 
 @BOTH
@@ -165,10 +166,11 @@ def test_where_nothing_is_fitter_the_patch_is_empty(net: Trained, method: Repair
         assert run.found is not None
         assert run.found.values is None
         assert run.found.fitness <= run.found.original
-    for told in (made.report, made.report["held_out"]):
-        assert told["acc_after"] == told["acc_before"]
-        assert (told["rr"], told["br"]) == (0.0, 0.0)
-    assert made.report["changed"] == 0
+    assert made.result.held_out is not None
+    for metrics in (made.result, made.result.held_out):
+        assert metrics.acc_after == metrics.acc_before
+        assert (metrics.rr, metrics.br) == (0.0, 0.0)
+    assert made.result.changed == 0
     assert same_tensors(frozen(made.patch.apply(net.model)), frozen(net.model))
 
 
@@ -185,11 +187,11 @@ def test_any_fitness_can_be_climbed(net: Trained, fitness: str) -> None:
     found = made.runs[0].found
     assert found is not None
     assert found.fitness > found.original
-    after, before = made.report["acc_after"], made.report["acc_before"]
+    after, before = made.result.acc_after, made.result.acc_before
     if fitness == "accuracy":
         assert after > before
     if fitness == "guarded":
-        assert made.report["br"] <= 0.01
+        assert known(made.result.br) <= 0.01
 
 
 @BOTH
@@ -211,7 +213,7 @@ def test_runs_are_independent_and_the_best_is_chosen_by_fitness(
     for run in together.runs:
         after = said(run.patch.apply(net.model), net.splits.train)
         check_figures(
-            run.verdict.to_dict(), net.splits.train, said(net.model, net.splits.train), after
+            run.effect.metrics(), net.splits.train, said(net.model, net.splits.train), after
         )
 
 
@@ -255,17 +257,17 @@ def test_convolutions_and_the_printed_swarm_repair_too(net: Trained) -> None:
     config = replace(HISTORY_60, layers=("conv",), top=200, use_diff=False)
     made = net.repair(config, preset("paper-literal", particles=6, iterations=4, start="current"))
     assert made.how == "tail"
-    assert set(made.report["localised"]) <= {"stage1.0", "stage2.0", "stage3.0"}
+    assert set(made.result.localised) <= {"stage1.0", "stage2.0", "stage3.0"}
     applied = made.patch.apply(net.model)
     train = net.splits.train
-    check_figures(made.report, train, said(net.model, train), said(applied, train))
+    check_figures(made.result, train, said(net.model, train), said(applied, train))
 
 
 def test_without_a_previous_checkpoint_arachne_works_and_history_does_not(net: Trained) -> None:
     train = net.splits.train
     made = repair(net.model, ARACHNE_1, train, swarm=SWARM)
     assert made.patch.child == net.repair(ARACHNE_1).patch.child
-    assert (made.report["n_deg"], made.report["n_imp"]) == (None, None)
+    assert (made.result.n_deg, made.result.n_imp) == (None, None)
     with pytest.raises(RepairError, match="needs the checkpoint before"):
         repair(net.model, HISTORY_60, train, swarm=SWARM)
 
@@ -273,4 +275,4 @@ def test_without_a_previous_checkpoint_arachne_works_and_history_does_not(net: T
 def test_nothing_but_failures_can_be_repaired(net: Trained) -> None:
     sets = repair_sets(net.model, net.splits.train)
     failures = net.splits.train.subset(torch.nonzero(sets.neg).squeeze(1))
-    assert net.repair(ARACHNE_1, images=failures).report["rr"] > 0
+    assert known(net.repair(ARACHNE_1, images=failures).result.rr) > 0

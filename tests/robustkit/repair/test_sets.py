@@ -64,14 +64,14 @@ def test_labels_and_pairs_restrict_what_is_repaired(
     made = net.repair(config, images=images, held_out=held_out)
     applied = made.patch.apply(net.model)
     before, after = said(net.model, images), said(applied, images)
-    check_figures(made.report, images, before, after, of_these)
+    check_figures(made.result, images, before, after, of_these)
     assert (
         0
-        < made.report["n_neg"]
+        < made.result.n_neg
         < sum(y != b for y, b in zip(images.labels.tolist(), before, strict=True))
     )
     others = said(net.model, held_out), said(applied, held_out)
-    check_figures(made.report["held_out"], held_out, *others, of_these)
+    check_figures(made.result.held_out, held_out, *others, of_these)
 
 
 def test_a_name_goes_before_a_number(net: Trained) -> None:

@@ -24,6 +24,7 @@ from tests.robustkit.repair.trained import (
     Trained,
     check_figures,
     entries,
+    known,
     said,
     untimed,
 )
@@ -36,16 +37,16 @@ def test_descent_is_what_its_report_says_and_never_worse(net: Trained, scope: st
     made = tune(net.model, TuneConfig(scope=scope, steps=60, lr=0.01, runs=2), train, test)
     assert same(before, state(net.model))
     applied = made.patch.apply(net.model)
-    check_figures(made.report, train, said(net.model, train), said(applied, train))
-    check_figures(made.report["held_out"], test, said(net.model, test), said(applied, test))
-    assert made.report["acc_after"] > made.report["acc_before"]
-    assert made.report["iterations"] == 60
+    check_figures(made.result, train, said(net.model, train), said(applied, train))
+    check_figures(made.result.held_out, test, said(net.model, test), said(applied, test))
+    assert made.result.acc_after > made.result.acc_before
+    assert made.result.iterations == 60
     names = set(made.patch.changes)
     if scope == "last":
         assert names == {"head.1.weight", "head.1.bias"}
     else:
         assert names == set(dict(net.model.net.named_parameters()))
-    accuracies = [run.verdict.to_dict()["acc_after"] for run in made.runs]
+    accuracies = [run.effect.metrics().acc_after for run in made.runs]
     assert made.best == accuracies.index(max(accuracies))
     assert made.runs[0].patch.child != made.runs[1].patch.child
 
@@ -107,36 +108,36 @@ def test_batch_norm_keeps_its_statistics(scope: str, training: bool) -> None:
     buffers = dict(model.named_buffers())
     assert sum("running_var" in name for name in buffers) > 10
     assert same_tensors(buffers, dict(applied.named_buffers()))
-    check_figures(made.report, images, said(model, images), said(applied, images))
-    assert made.report["acc_after"] > made.report["acc_before"]
+    check_figures(made.result, images, said(model, images), said(applied, images))
+    assert made.result.acc_after > made.result.acc_before
 
 
 def test_descent_may_be_on_failures_alone() -> None:
     model, images = mlp(), noise(60)
     sets = repair_sets(model, images)
     failures = images.subset(torch.nonzero(sets.neg).squeeze(1))
-    report = tune(model, TuneConfig(steps=40, lr=0.02, batch_size=16), failures).report
-    assert report["n_pos"] == 0
-    assert report["br"] is None
-    assert report["rr"] > 0
+    result = tune(model, TuneConfig(steps=40, lr=0.02, batch_size=16), failures).result
+    assert result.n_pos == 0
+    assert result.br is None
+    assert known(result.rr) > 0
 
 
 @pytest.mark.parametrize("budget", [0.0, 0.05, 0.3])
 def test_a_budget_is_kept(net: Trained, budget: float) -> None:
     config = TuneConfig(scope="last", steps=40, lr=0.05, checks=40, budget=budget)
-    told = tune(net.model, config, net.splits.train).report
-    assert told["br"] <= budget
-    free = tune(net.model, replace(config, budget=1.0), net.splits.train).report
-    assert free["br"] > 0.0
-    assert told["rr"] <= free["rr"]
+    limited = tune(net.model, config, net.splits.train).result
+    assert known(limited.br) <= budget
+    free = tune(net.model, replace(config, budget=1.0), net.splits.train).result
+    assert known(free.br) > 0.0
+    assert known(limited.rr) <= known(free.rr)
 
 
 def test_a_budget_of_everything_keeps_the_state_with_most_failures_repaired(net: Trained) -> None:
     config = TuneConfig(scope="last", steps=40, lr=0.05, checks=40, budget=1.0)
-    accurate = tune(net.model, replace(config, budget=None), net.splits.train).report
-    told = tune(net.model, config, net.splits.train).report
-    assert told["rr"] >= accurate["rr"]
-    assert told["acc_after"] <= accurate["acc_after"]
+    accurate = tune(net.model, replace(config, budget=None), net.splits.train).result
+    limited = tune(net.model, config, net.splits.train).result
+    assert known(limited.rr) >= known(accurate.rr)
+    assert limited.acc_after <= accurate.acc_after
 
 
 def test_an_anchor_holds_what_is_right(net: Trained) -> None:
@@ -158,8 +159,8 @@ def test_an_anchor_holds_what_is_right(net: Trained) -> None:
 def test_time_ends_the_descent(net: Trained) -> None:
     config = TuneConfig(steps=10**9, checks=10**9, seconds=0.05)
     made = tune(net.model, config, net.splits.train)
-    assert 0 < made.report["iterations"] < 10**9
-    assert made.report["acc_after"] >= made.report["acc_before"]
+    assert 0 < made.result.iterations < 10**9
+    assert made.result.acc_after >= made.result.acc_before
 
 
 @pytest.mark.parametrize(
@@ -218,5 +219,5 @@ def test_a_model_without_gradients_can_be_tuned(scope: str) -> None:
     model = mlp().requires_grad_(False)
     before = state(model)
     made = tune(model, TuneConfig(scope=scope, steps=20, lr=0.05, batch_size=16), noise(60))
-    assert made.report["acc_after"] > made.report["acc_before"]
+    assert made.result.acc_after > made.result.acc_before
     assert same(before, state(model))

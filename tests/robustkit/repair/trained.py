@@ -19,6 +19,8 @@ from robustkit.repair import (
     HISTORY,
     Repair,
     RepairConfig,
+    RepairMetrics,
+    RepairResult,
     SwarmConfig,
     repair,
     repair_sets,
@@ -64,31 +66,38 @@ def said(model: Classifier, images: ImageSet) -> list[int]:
     return answers
 
 
+def known(rate: float | None) -> float:
+    """The rate, which is over images."""
+    assert rate is not None
+    return rate
+
+
 def check_figures(
-    told: dict[str, Any],
+    metrics: RepairMetrics | None,
     images: ImageSet,
     before: list[int],
     after: list[int],
     wanted: Callable[[int, int], bool] = lambda true, answer: True,
 ) -> None:
     """Accuracies and rates, counted image by image."""
+    assert metrics is not None
     labels = images.labels.tolist()
     rows = list(zip(labels, before, after, strict=True))
     neg = [i for i, (y, b, _) in enumerate(rows) if b != y and wanted(y, b)]
     pos = [i for i, (y, b, _) in enumerate(rows) if b == y]
     repaired = [i for i in neg if after[i] == labels[i]]
     broken = [i for i in pos if after[i] != labels[i]]
-    assert (told["n"], told["n_neg"], told["n_pos"]) == (len(rows), len(neg), len(pos))
-    assert told["acc_before"] == pytest.approx(len(pos) / len(rows))
-    assert told["acc_after"] == pytest.approx(sum(a == y for y, _, a in rows) / len(rows))
-    assert told["rr"] == (pytest.approx(len(repaired) / len(neg)) if neg else None)
-    assert told["br"] == (pytest.approx(len(broken) / len(pos)) if pos else None)
-    if "repaired_indices" in told:
-        assert (told["repaired_indices"], told["broken_indices"]) == (repaired, broken)
+    assert (metrics.n, metrics.n_neg, metrics.n_pos) == (len(rows), len(neg), len(pos))
+    assert metrics.acc_before == pytest.approx(len(pos) / len(rows))
+    assert metrics.acc_after == pytest.approx(sum(a == y for y, _, a in rows) / len(rows))
+    assert metrics.rr == (pytest.approx(len(repaired) / len(neg)) if neg else None)
+    assert metrics.br == (pytest.approx(len(broken) / len(pos)) if pos else None)
+    if isinstance(metrics, RepairResult):
+        assert (metrics.repaired_indices, metrics.broken_indices) == (repaired, broken)
 
 
 def untimed(made: Repair) -> dict[str, Any]:
-    return {name: each for name, each in made.report.items() if name != "seconds"}
+    return {name: each for name, each in made.result.to_json().items() if name != "seconds"}
 
 
 def entries(made: Repair) -> dict[str, Tensor]:

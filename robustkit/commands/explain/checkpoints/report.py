@@ -20,13 +20,13 @@ from robustkit.report import (
     house_style,
     label,
     percent,
-    render_report,
     svg,
     table,
+    write_page,
 )
 from robustkit.report.pictures import kept_picture
 from robustkit.report.sections import settings_section
-from robustkit.runs import RunFolder, write_text
+from robustkit.runs import RunFolder
 from robustkit.training.checkpoints import spans
 
 NAN = float("nan")
@@ -135,17 +135,13 @@ def write_report(folder: RunFolder) -> Path:
         *_scores(summary),
         settings_section(folder.config),
     ]
-    page = render_report(
+    return write_page(
+        folder,
         "Explanation over a training",
         sections,
         subtitle=f"{counted(len(summary['images']))}, {_epochs(epochs)}, "
         f"{', '.join(summary['changes'])}",
-        env=folder.env,
-        command=folder.command,
     )
-    path = folder.file("report.html")
-    write_text(path, page)
-    return path
 
 
 def headline(summary: Summary) -> list[str]:
