@@ -28,6 +28,7 @@ from robustkit.cli.parser import CommandParser, Options, add_config, config_from
 from robustkit.compute import resolve_device
 from robustkit.errors import ConfigError, DataError
 from robustkit.jobs import executor_of
+from robustkit.report import format_estimate
 from robustkit.runs import RunFolder
 from robustkit.stats import Gap
 
@@ -145,7 +146,7 @@ def headline(summary: Summary) -> str:
         net, shown = nets.of(name), ""
         rate = None if name == "R" else nets.compared(name).rate("transfer_from_R")
         if rate is not None and rate.value is not None:
-            shown = f"{rate.value:7.1%} [{rate.low:.1%}, {rate.high:.1%}], n = {rate.n}"
+            shown = format_estimate(rate, ".1%", with_n=True)
         lines.append(f"{name:4} {net.clean_acc:7.1%} {net.whitebox_acc:10.1%} {shown:>34}")
     if missing := missing_words(summary.left_out):
         # What E is compared with where R' is missing.
@@ -161,6 +162,6 @@ def _gap_line(gap: Gap, against: str) -> str:
     if gap.value is None:
         return ""
     return (
-        f"gap T(R→{against}) - T(R→E): {gap.value:.1f} points "
-        f"[{gap.low:.1f}, {gap.high:.1f}], n = {gap.n}, p = {gap.p_value:.2g}"
+        f"gap T(R→{against}) - T(R→E): "
+        f"{format_estimate(gap, '.1f', unit=' points', with_n=True)}, p = {gap.p_value:.2g}"
     )

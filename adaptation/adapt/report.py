@@ -21,19 +21,27 @@ from robustkit.data.detection import shapes_config
 from robustkit.data.detection.shapes import STYLES
 from robustkit.errors import RunError
 from robustkit.reading import check_regular
-from robustkit.report import PALETTE, Section, figure, house_style, label, svg, table, write_page
-from robustkit.report.format import percent
-from robustkit.report.sections import eps_text, settings_section
+from robustkit.report import (
+    PALETTE,
+    Section,
+    chart,
+    eps_text,
+    figure,
+    format_percent,
+    label,
+    svg,
+    table,
+    write_page,
+)
+from robustkit.report.sections import settings_section
 from robustkit.runs import RunFolder
 from robustkit.runs.summaries import read_settings
 
 
 def curves_figure(recipes: Mapping[str, Recipe]) -> Markup:
     """Return the loss over the steps, a line for each training."""
-    from matplotlib.figure import Figure
 
-    with house_style():
-        drawing = Figure(figsize=(7.6, 3.2), layout="constrained")
+    with chart(7.6, 3.2) as drawing:
         axis = drawing.subplots()
         for number, (name, found) in enumerate(recipes.items()):
             for run, curve in enumerate(found.curves):
@@ -49,12 +57,10 @@ def curves_figure(recipes: Mapping[str, Recipe]) -> Markup:
 
 def classes_figure(recipes: Mapping[str, Recipe]) -> Markup:
     """Return AP50 of every class on the target, a bar for each recipe, with its interval."""
-    from matplotlib.figure import Figure
 
     names = list(next(iter(recipes.values())).target.classes)
     width = 0.8 / len(recipes)
-    with house_style():
-        drawing = Figure(figsize=(max(7.6, 0.5 * len(names)), 3.2), layout="constrained")
+    with chart(max(7.6, 0.5 * len(names)), 3.2) as drawing:
         axis = drawing.subplots()
         for number, (name, found) in enumerate(recipes.items()):
             known = [found.target.classes[each].ap50_area for each in names]
@@ -115,12 +121,12 @@ def _precision(summary: Adapted, options: AdaptOptions) -> Section:
         rows.append(
             [
                 name,
-                percent(found.target.intervals.ap50_area),
-                "–" if gain is None else percent(gain, sign=True),
-                percent(found.target.intervals.coco_ap),
-                percent(found.source.intervals.ap50_area),
-                percent(found.robust_source_interval),
-                percent(found.robust_target_interval),
+                format_percent(found.target.intervals.ap50_area),
+                "–" if gain is None else format_percent(gain, sign=True),
+                format_percent(found.target.intervals.coco_ap),
+                format_percent(found.source.intervals.ap50_area),
+                format_percent(found.robust_source_interval),
+                format_percent(found.robust_target_interval),
                 f"{found.seconds:.0f}",
             ]
         )

@@ -14,8 +14,8 @@ from adaptation.detect.pipeline import DetectOptions
 from adaptation.detect.result import Evaluated, Summary, summary_of
 from robustkit.errors import RunError
 from robustkit.reading import read_bounded
-from robustkit.report import Section, table, write_page
-from robustkit.report.sections import eps_text, settings_section
+from robustkit.report import Section, eps_text, table, write_page
+from robustkit.report.sections import settings_section
 from robustkit.runs import RunFolder
 from robustkit.runs.summaries import read_settings
 

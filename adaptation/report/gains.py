@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustkit.report import PALETTE, house_style, svg
+from robustkit.report import PALETTE, chart, svg
 
 MARKS = "osD^v*"  # one for each target
 Gain = Mapping[str, Sequence[tuple[str, float, float]]]
@@ -19,11 +19,9 @@ def gains_figure(points: Gain, threshold: float) -> str:
 
     Distances on a logarithmic axis, the threshold dotted.
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-    with house_style():
-        drawing = Figure(figsize=(7.0, 3.8), layout="constrained")
+    with chart(7.0, 3.8) as drawing:
         axis: Any = drawing.subplots()
         targets = list(dict.fromkeys(target for found in points.values() for target, _, _ in found))
         for colour, (recipe, found) in zip(PALETTE, points.items(), strict=False):

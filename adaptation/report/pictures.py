@@ -17,7 +17,7 @@ from robustkit.data.detection import DetectionSet, Truth
 from robustkit.errors import ExplainError
 from robustkit.models import Normalise
 from robustkit.models.state import state_preserved
-from robustkit.report import PALETTE, house_style, label
+from robustkit.report import PALETTE, chart, label
 from robustkit.report.pictures import show_image
 
 
@@ -73,12 +73,9 @@ def detections_figure(
 ) -> bytes:
     """Return a PNG: an image a row; the truth and each model's detections in columns."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     columns = 1 + len(found)
-    with house_style():
-        size = (1.9 * columns, 1.9 * len(rows) + 0.3)
-        drawing = Figure(figsize=size, layout="constrained")
+    with chart(1.9 * columns, 1.9 * len(rows) + 0.3) as drawing:
         axes: Any = drawing.subplots(len(rows), columns, squeeze=False)
         for line, row in zip(axes, rows, strict=True):
             pixels = images.image(row).permute(1, 2, 0).numpy()
@@ -156,13 +153,10 @@ def draw_explained(
 ) -> bytes:
     """Return a PNG: an image a row; each detector's gradient and the maps of its surest box."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     kinds = ("input gradient", "cav", "gradcam")
     columns = 1 + len(kinds) * len(models)
-    with house_style():
-        size = (1.7 * columns, 1.7 * len(rows) + 0.3)
-        drawing = Figure(figsize=size, layout="constrained")
+    with chart(1.7 * columns, 1.7 * len(rows) + 0.3) as drawing:
         axes: Any = drawing.subplots(len(rows), columns, squeeze=False)
         for axis in axes.ravel():
             axis.set_axis_off()

@@ -18,6 +18,7 @@ from robustkit.errors import ModelError
 from robustkit.evaluation import check_clean
 from robustkit.models.resolve import ZOO_NAME, is_file, parse
 from robustkit.models.sources.factory import FACTORY
+from robustkit.report import format_estimate
 from robustkit.runs import read_object
 from robustkit.runs.summaries import Published, Result
 from robustkit.stats import Rate, wilson
@@ -136,9 +137,7 @@ def warnings_about(accuracy: Rate, classes: int, published: Published | None = N
 
 def rate_words(rate: Rate) -> str:
     """Return a rate with its interval and n as plain text."""
-    if rate.value is None or rate.low is None or rate.high is None:
-        return "no image (n = 0)"
-    return f"{rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}], n = {rate.n:,}"
+    return "no image (n = 0)" if rate.value is None else format_estimate(rate, ".1%", with_n=True)
 
 
 def published_words(published: Published | None) -> str:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from evolution.protocol.result import ComparedNet, Nets, Summary
 from evolution.report.format import compact, rate_text, share
-from robustkit.report import PALETTE, Section, figure, house_style, percent, svg, table
+from robustkit.report import PALETTE, Section, chart, figure, percent, percent_of, svg, table
 from robustkit.stats import Rate, wilson
 
 BLUE, ORANGE, GREEN, RED, VIOLET, GREY = PALETTE
@@ -111,7 +111,10 @@ def _transfer_table(nets: Nets) -> Markup:
     rows = [
         (
             ARROWS[source].format(SHOWN[name]),
-            *(_cell(nets.compared(name).rate(source, each)) for each in DENOMINATORS),
+            *(
+                percent_of(nets.compared(name).rate(source, each), with_n=True)
+                for each in DENOMINATORS
+            ),
         )
         for source, name in pairs
     ]
@@ -121,12 +124,6 @@ def _transfer_table(nets: Nets) -> Markup:
         "–: no image to count, n = 0."
     )
     return table(("transfer", *DENOMINATORS), rows, caption=caption, strong=strong)
-
-
-def _cell(rate: Rate) -> Markup:
-    if rate.value is None:
-        return Markup("–")
-    return percent(rate.value, rate.low, rate.high, rate.n)
 
 
 def _stacked(rate: Rate) -> Markup:
@@ -155,11 +152,9 @@ def _decimal(value: float | None) -> str:
 
 
 def _chart(nets: Nets) -> Markup:
-    from matplotlib.figure import Figure
 
     tips, others = {}, nets.roles[1:]
-    with house_style():
-        drawing = Figure(figsize=(10, 3.3), layout="constrained")
+    with chart(10, 3.3) as drawing:
         panels = drawing.subplots(1, len(SOURCES), sharey=True)
         for axes, (source, title) in zip(panels, SOURCES.items(), strict=True):
             for row, name in enumerate(others):

@@ -10,6 +10,7 @@ from evolution.protocol.result import Measured
 from robustkit.models import Block
 from robustkit.models.blueprint import Head
 from robustkit.models.resolve import is_file
+from robustkit.report import format_percent
 from robustkit.stats import Rate
 
 
@@ -90,11 +91,10 @@ def share(value: float | None) -> str:
 
 def rate_text(rate: Rate) -> str:
     """Return a rate as plain text, with its interval and n."""
-    low, high = rate.low, rate.high
-    if low is None or high is None:
+    if rate.value is None:
         return "no image to count (n = 0)"
-    span = f"[{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{share(rate.value)} {span}, n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{rate.n:,}"
+    shown = format_percent(rate, unit="\N{NO-BREAK SPACE}%")
+    return f"{shown}, n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{rate.n:,}"
 
 
 def measures_text(result: Measured) -> str:

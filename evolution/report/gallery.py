@@ -11,7 +11,7 @@ from torch import Tensor
 from evolution.protocol.gallery import shown_nets
 from evolution.report.comparison import RED, SHOWN
 from evolution.report.run_data import Evidence
-from robustkit.report import Section, image_uri
+from robustkit.report import Section, eps_text, image_uri
 from robustkit.report.pictures import (
     Picture,
     gradient_picture,
@@ -19,7 +19,6 @@ from robustkit.report.pictures import (
     perturbation_picture,
     picture,
 )
-from robustkit.report.sections import eps_text
 
 SIDE = 92  # pixels of the page
 

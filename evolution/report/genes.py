@@ -10,7 +10,7 @@ from markupsafe import Markup
 from evolution import GeneEffect, gene_effects
 from evolution.report.comparison import BLUE, ORANGE
 from evolution.report.run_data import CandidateTrial, Evidence, distinct
-from robustkit.report import Section, figure, house_style, svg, table
+from robustkit.report import Section, chart, figure, svg, table
 
 METRICS = {"transfer": "transfer from R", "accuracy": "accuracy", "cos_abs": "|cos| with R"}
 SHOWN = 14  # features in the chart; the table has them all
@@ -73,11 +73,9 @@ def _strongest(sample: Sample) -> list[Feature]:
 
 
 def _drawn(samples: dict[str, Sample], features: Sequence[Feature]) -> Markup:
-    from matplotlib.figure import Figure
 
     tips: dict[str, str] = {}
-    with house_style():
-        drawing = Figure(figsize=(10, 1.5 + 0.31 * len(features)), layout="constrained")
+    with chart(10, 1.5 + 0.31 * len(features)) as drawing:
         panels = drawing.subplots(1, len(METRICS), sharey=True)
         for axes, (metric, title) in zip(panels, METRICS.items(), strict=True):
             axes.axvline(0, color="#000000", linewidth=0.8, alpha=0.6)

@@ -14,7 +14,7 @@ from evolution.protocol.roles import ROLES, SURROGATE, id_of
 from evolution.report.comparison import BLUE, COLOURS, ORANGE, RED, SHOWN
 from evolution.report.format import measures_text, share
 from evolution.report.run_data import SEARCHES, CandidateTrial, Evidence, lowest_shown
-from robustkit.report import Section, figure, house_style, svg
+from robustkit.report import Section, chart, figure, svg
 from robustkit.runs import Entry
 
 SEARCH_COLOURS = {"evolve": BLUE, "random": ORANGE}
@@ -78,12 +78,10 @@ def _note(evidence: Evidence) -> str:
 
 
 def _drawn(evidence: Evidence) -> Markup:
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     tips: dict[str, str] = {}
-    with house_style():
-        drawing = Figure(figsize=(10, 4), layout="constrained")
+    with chart(10, 4) as drawing:
         panels = drawing.subplots(1, 2)
         for axes, measure in zip(panels, BETTER, strict=True):
             for search in SEARCHES:
@@ -205,12 +203,10 @@ def _curves(entries: Sequence[Entry], role: str) -> Curves:
 
 
 def _curves_drawn(by_role: dict[str, Curves], panels: Sequence[str]) -> Markup:
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     handles: dict[str, Any] = {}
-    with house_style():
-        drawing = Figure(figsize=(10, 3.5), layout="constrained")
+    with chart(10, 3.5) as drawing:
         for axes, curve in zip(
             drawing.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
         ):

@@ -20,8 +20,7 @@ from evolution.report.lineage import family_section
 from evolution.report.outcomes import outcomes_section
 from evolution.report.pareto import pareto_section
 from evolution.report.run_data import Evidence, read_evidence
-from robustkit.report import Section, duration, number, table, write_page
-from robustkit.report.sections import eps_text
+from robustkit.report import Section, duration, eps_text, number, table, write_page
 from robustkit.runs import RunFolder
 
 READING = (

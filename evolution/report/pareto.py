@@ -19,7 +19,7 @@ from evolution.report.run_data import (
     front_keys,
     lowest_shown,
 )
-from robustkit.report import Section, figure, house_style, svg, table
+from robustkit.report import Section, chart, figure, svg, table
 
 Group = Sequence[CandidateTrial]  # the trials of one network
 
@@ -54,14 +54,12 @@ def _objectives(evidence: Evidence) -> str:
 
 
 def _drawn(evidence: Evidence, groups: Sequence[Group], best: set[str]) -> Markup:
-    from matplotlib.figure import Figure
 
     left = lowest_shown(evidence)
     most = max(1.0, *(float(_result(group).macs) for group in groups))
     chosen = {evidence.selected(role).key: role for role in ("RS", "E")}
     tips = {}
-    with house_style():
-        drawing = Figure(figsize=(10, 5), layout="constrained")
+    with chart(10, 5) as drawing:
         axes = drawing.subplots()
         # Large dots first, so that small ones lie on top and can be pointed at.
         for group in sorted(groups, key=lambda group: -_result(group).macs):

@@ -12,7 +12,7 @@ from experiments.benchmarks.results import Change, Measured, Results
 from experiments.benchmarks.suites import ABOUT
 from robustkit.errors import RunError
 from robustkit.reading import open_bounded
-from robustkit.report.format import NOTHING
+from robustkit.report import NOTHING
 from robustkit.runs import write_text
 
 HEAD = ("what", "ours", "peer", "ratio", "claim", "note")

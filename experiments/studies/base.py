@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from robustkit.errors import ConfigError
 from robustkit.jobs import RecordedJob
 from robustkit.registry import Registry
-from robustkit.report.format import markdown_table
+from robustkit.report import markdown_table
 from robustkit.runs.summaries import Result
 from robustkit.stats import Estimate
 

@@ -26,7 +26,7 @@ from experiments.studies.base import (
 from experiments.studies.running import claims_of, of_settings, summary_of
 from robustkit.errors import RunError
 from robustkit.reading import printable
-from robustkit.report.format import markdown_table
+from robustkit.report import markdown_table
 from robustkit.runs import read_config, read_object, write_text
 
 RESULTS, PAGE = Path("experiments/results"), Path("docs/evidence.md")

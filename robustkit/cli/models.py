@@ -24,6 +24,7 @@ from robustkit.models import ZOO, Classifier
 from robustkit.models.classifier import matched, plain, takes_grey
 from robustkit.models.resolve import parse, untrained
 from robustkit.models.sources.factory import FACTORY
+from robustkit.report import format_estimate
 from robustkit.runs.summaries import (
     Finding,
     ModelDescription,
@@ -378,7 +379,7 @@ def check_clean(
             right = predictions.clean() == loaded.images.labels
         rate = wilson(float(right.double().mean()), len(right))
         beside = "" if published is None else f", published {published['accuracy']:.1%}"
-        log(f"{name}: clean accuracy {rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}]{beside}")
+        log(f"{name}: clean accuracy {format_estimate(rate, '.1%')}{beside}")
         findings = evaluation.check_clean(
             rate,
             num_classes=loaded.images.num_classes,

@@ -4,25 +4,41 @@ A command builds its sections with the helpers here and calls `write_page`; matp
 only when a figure is drawn.
 """
 
-from robustkit.report.charts import PALETTE, figure, house_style, image, image_uri, label, svg
+from robustkit.report.charts import PALETTE, chart, figure, image, image_uri, label, svg
+from robustkit.report.format import (
+    NOTHING,
+    Cell,
+    duration,
+    eps_text,
+    format_estimate,
+    format_percent,
+    number,
+    percent,
+    percent_of,
+)
 from robustkit.report.page import Section, drawings, render_report, write_page
-from robustkit.report.tables import Cell, cards, duration, estimate, number, percent, table
+from robustkit.report.tables import cards, markdown_table, table
 
 __all__ = [
+    "NOTHING",
     "PALETTE",
     "Cell",
     "Section",
     "cards",
+    "chart",
     "drawings",
     "duration",
-    "estimate",
+    "eps_text",
     "figure",
-    "house_style",
+    "format_estimate",
+    "format_percent",
     "image",
     "image_uri",
     "label",
+    "markdown_table",
     "number",
     "percent",
+    "percent_of",
     "render_report",
     "svg",
     "table",

@@ -28,10 +28,11 @@ LONGEST = 80  # letters of a name in a figure: more than the page is wide
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
-    """Draw matplotlib figures in the report's style inside the block."""
+def chart(width: float, height: float) -> Iterator[Figure]:
+    """Give a new matplotlib figure, in inches, to be drawn in the report's style in the block."""
     import matplotlib as mpl
     from cycler import cycler
+    from matplotlib.figure import Figure
 
     style: Any = {
         "axes.prop_cycle": cycler(color=PALETTE),
@@ -54,7 +55,7 @@ def house_style() -> Iterator[None]:
         "lines.markersize": 5,
     }
     with mpl.rc_context(style):
-        yield
+        yield Figure(figsize=(width, height), layout="constrained")
 
 
 def svg(figure: Figure, *, alt: str, tips: Mapping[str, str] | None = None) -> Markup:

@@ -68,12 +68,5 @@ def space_section(space: PixelSpace | UnsetType) -> list[Section]:
     return [Section("space", "Pixel space and models", html, note)]
 
 
-def eps_text(eps: float) -> str:
-    """ε as the field writes it: `8/255` where it is so many grey levels, else a decimal."""
-    levels = 255 * eps
-    whole = eps > 0 and abs(levels - round(levels)) < 1e-6
-    return f"{round(levels)}/255" if whole else f"{eps:.4g}"
-
-
 def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else number(value)

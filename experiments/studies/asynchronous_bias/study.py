@@ -19,7 +19,7 @@ from experiments.studies.base import (
     register,
 )
 from robustkit.jobs import RecordedJob
-from robustkit.report.format import number
+from robustkit.report import format_estimate
 from robustkit.stats import Mean, mean_over_trainings
 
 STRATEGIES = ("nsga2", "mu_plus_lambda", "ageing", "random")
@@ -83,7 +83,7 @@ def render(summary: Summary) -> str:
 
 def _ratio(log2: Mean) -> str:
     """Return 2 to the power of a mean and its interval."""
-    return number(
+    return format_estimate(
         Mean(
             n=log2.n,
             **{

@@ -23,7 +23,7 @@ from experiments.studies.contribution_maps.jobs import (
 )
 from experiments.studies.contribution_maps.result import Masks, Summary, Trained, check
 from robustkit.jobs import RecordedJob
-from robustkit.report.format import number, percent
+from robustkit.report import format_estimate, format_percent
 from robustkit.stats import Mean
 
 SMALL = {"data": "cifar10", "model": "vgg16?width=16", "epochs": 15}
@@ -69,7 +69,7 @@ def render(summary: Summary) -> str:
         "## Two objects in a picture",
         f"Of {objects.pairs:,} pictures of two test images side by side, {objects.n:,} have "
         "both classes on top. With one half covered its own class falls further than the other's "
-        f"in {percent(objects.own, unit=' %')} of the cases.",
+        f"in {format_percent(objects.own, unit=' %')} of the cases.",
     ]
     return "\n\n".join(parts)
 
@@ -95,14 +95,15 @@ def _masks(masks: Masks) -> str:
             expected = "" if "random" in kind else f"{each.expected.value:.2f}"
             lines.append(
                 f"| {mark} | {kind} | {100 * (each.share.value or 0):.0f} % | "
-                f"{number(each.drop)} | {expected} | {percent(each.lost, unit=' %')} |"
+                f"{format_estimate(each.drop)} | {expected} | "
+                f"{format_percent(each.lost, unit=' %')} |"
             )
     return "\n".join(lines)
 
 
 def _alike(masks: Masks) -> str:
     named = {layer: mark for layer, mark in marked(masks).items() if layer in masks.like_gradcam}
-    cells = [number(masks.like_gradcam[layer]) for layer in named]
+    cells = [format_estimate(masks.like_gradcam[layer]) for layer in named]
     head = "| " + " | ".join(named.values()) + " |"
     return "\n".join([head, "|---" * len(cells) + "|", "| " + " | ".join(cells) + " |"])
 
@@ -136,7 +137,7 @@ def claims(summary: Summary) -> list[Claim]:
             item=VIEWS,
             what="of two objects in a picture each class's score belongs to its own",
             published="boxer above, tiger cat below (masking either)",
-            ours=f"{percent(objects.own, unit=' %')} of {objects.n} pictures",
+            ours=f"{format_percent(objects.own, unit=' %')} of {objects.n} pictures",
             holds=clear_of(objects.own, 0.5) if several else None,
         ),
         Claim(
@@ -172,7 +173,7 @@ def claims(summary: Summary) -> list[Claim]:
 
 
 def _listed(found: Mapping[str, Mean]) -> str:
-    return ", ".join(f"{mark} {number(each)}" for mark, each in found.items())
+    return ", ".join(f"{mark} {format_estimate(each)}" for mark, each in found.items())
 
 
 def _rounded(value: float | None) -> str:

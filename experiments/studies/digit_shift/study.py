@@ -19,7 +19,7 @@ from experiments.studies.base import (
 from experiments.studies.digit_shift.jobs import COLLECTIONS, TrainNumerals
 from experiments.studies.digit_shift.result import Radii, Summary, check
 from robustkit.jobs import RecordedJob
-from robustkit.report.format import percent
+from robustkit.report import format_percent
 from robustkit.stats import Mean, mean_over_trainings
 
 RADII = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
@@ -102,7 +102,7 @@ def claims(summary: Summary) -> list[Claim]:
                 item=ITEM,
                 what=f"{way}: {what}",
                 published="ours",
-                ours=f"{percent(points, sign=True)} points, {points.n} trainings",
+                ours=f"{format_percent(points, sign=True)} points, {points.n} trainings",
                 holds=holds,
             )
             for what, points, holds in rows
@@ -119,11 +119,13 @@ def _table(of: Radii) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for eps, runs in of.items():
         cells = [
-            percent(mean_over_trainings([getattr(run, figure) for run in runs.values()]))
+            format_percent(mean_over_trainings([getattr(run, figure) for run in runs.values()]))
             for figure in SHOWN
         ]
-        cells.append("–" if eps == "0" else percent(gain(of, eps), sign=True))
-        cells.append(percent(mean_over_trainings([run.target_adabn for run in runs.values()])))
+        cells.append("–" if eps == "0" else format_percent(gain(of, eps), sign=True))
+        cells.append(
+            format_percent(mean_over_trainings([run.target_adabn for run in runs.values()]))
+        )
         lines.append(f"| {eps} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

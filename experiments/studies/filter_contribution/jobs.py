@@ -18,7 +18,7 @@ from robustkit.attacks import correct
 from robustkit.cli.models import resolve_net
 from robustkit.data import ImageSet
 from robustkit.models import Classifier
-from robustkit.report import house_style
+from robustkit.report import chart
 from robustkit.runs import atomic_path
 
 RED, BLUE = "#c0392b", "#2e6fb7"
@@ -31,13 +31,11 @@ def draw_paths(
 
     Framed red and blue: the two paths that win most often for the class.
     """
-    from matplotlib.figure import Figure
 
     first, second = (_conv(model, name) for name in ("net.stage1.0", "net.stage2.0"))
     count, other = first.weight.shape[0], second.weight.shape[0]
-    with house_style():
-        rows, columns = len(winners), 1 + count + count * other
-        drawing = Figure(figsize=(0.8 * columns, 0.85 * rows), layout="constrained")
+    rows, columns = len(winners), 1 + count + count * other
+    with chart(0.8 * columns, 0.85 * rows) as drawing:
         axes: Any = drawing.subplots(rows, columns)
         for number in range(rows):
             chosen = int(torch.nonzero(images.labels == number)[0])

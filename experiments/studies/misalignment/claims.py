@@ -15,8 +15,7 @@ from scipy import stats
 from evolution.report.comparison import COLOURS, SHOWN
 from experiments.studies.base import Claim, below, beyond, clear_of, everywhere
 from experiments.studies.misalignment.result import Attention, Evolution, Nets, Summary
-from robustkit.report import house_style, label, svg
-from robustkit.report.format import number, percent
+from robustkit.report import chart, format_estimate, format_percent, label, svg
 from robustkit.stats import Mean, Rate
 
 GAP, STRUCTURE, ATTENTION = "misalignment-gap", "misalignment-structure", "misalignment-attention"
@@ -67,7 +66,7 @@ def _kept(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
             item=GAP,
             what=f"{name}: clean accuracy is kept (E at most {100 * KEPT:g} point below R2)",
             published="kept (abstract)",
-            ours=f"{percent(lost, sign=True, unit=' points')}, {lost.n} trainings each, "
+            ours=f"{format_percent(lost, sign=True, unit=' points')}, {lost.n} trainings each, "
             f"{each.test_images:,} images",
             holds=clear_of(lost, -KEPT),
         )
@@ -80,7 +79,7 @@ def _structure(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
             item=STRUCTURE,
             what=f"{name}: the structure alone lowers transfer (E0, without penalty, below R2)",
             published="structure, too, matters much (report, section 4)",
-            ours=f"E0 {percent(evolved, unit=' %')}, R2 {percent(plain, unit=' %')}, "
+            ours=f"E0 {format_percent(evolved, unit=' %')}, R2 {format_percent(plain, unit=' %')}, "
             f"n = {plain.n:,}",
             holds=beyond(plain, evolved),
         )
@@ -95,8 +94,9 @@ def _attention(attention: Mapping[str, Attention]) -> Iterator[Claim]:
                 item=ATTENTION,
                 what=f"{name}: {word} looks at other pixels than R, more so than R2 does",
                 published="Figure 1: one image",
-                ours=f"Spearman of input gradients with R's: {word} {number(likeness.to_r)}, R2 "
-                f"{number(each.gradient['R2'].to_r)}, n = {each.n:,}",
+                ours=f"Spearman of input gradients with R's: {word} "
+                f"{format_estimate(likeness.to_r)}, R2 "
+                f"{format_estimate(each.gradient['R2'].to_r)}, n = {each.n:,}",
                 holds=below(likeness.beyond_r2),
             )
 
@@ -111,8 +111,7 @@ def transfer(evolution: Evolution, role: str) -> Rate:
 def gap_text(evolution: Evolution) -> str:
     """Return the gap in points, its interval, its n and the largest p over pairs of trainings."""
     gap = evolution.gap
-    interval = f"[{gap.low:.1f}, {gap.high:.1f}]"
-    return f"{gap.value:.1f} {interval}, n = {gap.n:,}, largest p = {gap.p_value:.1g}"
+    return f"{format_estimate(gap, '.1f', with_n=True)}, largest p = {gap.p_value:.1g}"
 
 
 def accuracy_gained(nets: Nets) -> Mean:
@@ -133,10 +132,8 @@ def transfer_figure(evolutions: Mapping[str, Evolution]) -> str:
     """Return an SVG of T(R→net) with 95 % intervals over clean accuracy, R's own accuracy
     dotted.
     """
-    from matplotlib.figure import Figure
 
-    with house_style():
-        drawing = Figure(figsize=(2.3 * len(evolutions) + 0.6, 2.9), layout="constrained")
+    with chart(2.3 * len(evolutions) + 0.6, 2.9) as drawing:
         axes: Any = drawing.subplots(1, len(evolutions), sharex=True, sharey=True, squeeze=False)
         for axis, (name, evolution) in zip(axes[0], evolutions.items(), strict=True):
             axis.set_title(label(f"away from {name}"))

@@ -30,7 +30,7 @@ from experiments.studies.misalignment.result import (
     check_evolution,
 )
 from robustkit.jobs import RecordedJob
-from robustkit.report.format import number, percent
+from robustkit.report import format_estimate, format_percent
 
 # By family: R, and S, which takes no part in the penalty.
 REFERENCES = {
@@ -142,7 +142,7 @@ def _nets(evolution: Evolution) -> str:
     lines = ["| net | accuracy | under its own attack | T(R→net) | cos with R | MACs |"]
     lines.append("|---" * 6 + "|")
     for role, net in evolution.nets.items():
-        moved = "–" if role == "R" else percent(transfer(evolution, role), unit=" %")
+        moved = "–" if role == "R" else format_percent(transfer(evolution, role), unit=" %")
         cells = [
             role.replace("Rp", "R′"),
             f"{100 * net.clean_acc:.1f} %",
@@ -161,7 +161,9 @@ def _looks(attention: Mapping[str, Attention]) -> str:
     lines = ["| away from | n | " + " | ".join(heads) + " |", "|---" * (2 + len(heads)) + "|"]
     for name, each in attention.items():
         cells = [
-            number(each.by_kind()[kind][net].to_r) for kind in kinds for net in ("R2", "Rp", "E")
+            format_estimate(each.by_kind()[kind][net].to_r)
+            for kind in kinds
+            for net in ("R2", "Rp", "E")
         ]
         lines.append(f"| {name} | {each.n:,} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from experiments.studies.occlusion.result import Regions
 from robustkit import data, explain, models
 from robustkit.attacks import correct
 from robustkit.data import Splits
-from robustkit.report import house_style
+from robustkit.report import chart
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,8 @@ class CoverRegions(StudyJob):
 
 def draw_regions(rates: Tensor, splits: Splits, file: Path) -> None:
     """Draw, for each class (K,rows,columns), how often covering a region flips the prediction."""
-    from matplotlib.figure import Figure
 
-    with house_style():
-        drawing = Figure(figsize=(9, 3.9), layout="constrained")
+    with chart(9, 3.9) as drawing:
         top = float(rates.max()) or 1.0
         axes = drawing.subplots(2, -(-len(rates) // 2)).ravel()
         for number, axis in enumerate(axes):

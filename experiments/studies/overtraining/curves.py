@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from experiments.studies.overtraining.result import Arm, Summary
-from robustkit.report import PALETTE, house_style, label, svg
+from robustkit.report import PALETTE, chart, label, svg
 
 MAPS = ("saliency", "deconvnet", "guided", "guided-minus", "gradcam", "guided-gradcam")
 GROUPS = ("A", "B", "C")
@@ -47,10 +47,8 @@ def figures(summary: Summary) -> Iterator[tuple[str, str]]:
 
 
 def _drawn(arms: Mapping[str, Arm], rows: Sequence[Row], alt: str) -> str:
-    from matplotlib.figure import Figure
 
-    with house_style():
-        drawing = Figure(figsize=(4.4 * len(arms), 2.2 * len(rows) + 0.4), layout="constrained")
+    with chart(4.4 * len(arms), 2.2 * len(rows) + 0.4) as drawing:
         axes: Any = drawing.subplots(len(rows), len(arms), squeeze=False, sharex=True)
         for line, row in zip(axes, rows, strict=True):
             for axis, of in zip(line, arms.values(), strict=True):

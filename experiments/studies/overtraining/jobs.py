@@ -23,7 +23,7 @@ from robustkit.data import ImageSet, Splits
 from robustkit.errors import RunError
 from robustkit.models import Classifier
 from robustkit.reading import check_kind, read_json
-from robustkit.report import house_style
+from robustkit.report import chart
 from robustkit.report.pictures import show_image
 from robustkit.runs import atomic_path
 from robustkit.runs.summaries import check_has
@@ -40,11 +40,9 @@ def draw_strips(
     file: Path,
 ) -> None:
     """Draw a row for each image and kind of map, a column for each checkpoint."""
-    from matplotlib.figure import Figure
 
     rows, columns = len(images) * len(SHOWN), 1 + len(maps)
-    with house_style():
-        drawing = Figure(figsize=(0.9 * columns, 0.95 * rows), layout="constrained")
+    with chart(0.9 * columns, 0.95 * rows) as drawing:
         axes: Any = drawing.subplots(rows, columns, squeeze=False)
         for axis in axes.ravel():
             axis.set_axis_off()

@@ -25,7 +25,7 @@ from robustkit.evaluation.gradient_similarity import alignment, input_gradients
 from robustkit.evaluation.robustness import survivors
 from robustkit.models import Classifier
 from robustkit.models.blueprint import Blueprint
-from robustkit.report import house_style
+from robustkit.report import chart
 from robustkit.report.pictures import show_image
 from robustkit.runs import atomic_path
 from robustkit.stats import mean_over_images
@@ -138,11 +138,9 @@ def _signed(maps: Tensor) -> list[tuple[np.ndarray, dict[str, Any]]]:
 
 def _drawn(images: ImageSet, tiles: Mapping[str, list[tuple[np.ndarray, dict[str, Any]]]]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     rows, columns = len(images), 1 + len(tiles)
-    with house_style():
-        drawing = Figure(figsize=(1.15 * columns, 1.15 * rows + 0.4), layout="constrained")
+    with chart(1.15 * columns, 1.15 * rows + 0.4) as drawing:
         axes: Any = drawing.subplots(rows, columns, squeeze=False)
         for axis in axes.ravel():
             axis.set_axis_off()

@@ -21,7 +21,7 @@ from experiments.studies.base import (
 from experiments.studies.robust_features.jobs import RADII, ROLES, Compare, Setting, TrainRole
 from experiments.studies.robust_features.result import Compared, Repeat, Summary, check
 from robustkit.jobs import RecordedJob
-from robustkit.report.format import number, percent
+from robustkit.report import format_estimate, format_percent
 from robustkit.stats import Mean, Rate, wilson
 
 REPEATS = 2
@@ -133,7 +133,10 @@ def claims(summary: Summary) -> list[Claim]:
         )
     pairs = [(each.pairs[ROBUST], each.pairs[PLAIN]) for each in seen]
     apart = [beyond(robust.cosine, plain.cosine) for robust, plain in pairs]
-    told = [f"{number(robust.cosine)}, plain {number(plain.cosine)}" for robust, plain in pairs]
+    told = [
+        f"{format_estimate(robust.cosine)}, plain {format_estimate(plain.cosine)}"
+        for robust, plain in pairs
+    ]
     found.append(
         Claim(
             item=ITEM,
@@ -147,14 +150,14 @@ def claims(summary: Summary) -> list[Claim]:
 
 
 def _share(rate: Rate) -> str:
-    return percent(rate, unit=" %")
+    return format_percent(rate, unit=" %")
 
 
 def _fine(mean: Mean) -> str:
     """Return the mean and its interval to three places: the differences are small."""
     if mean.low is None:
         return "–"
-    return f"{mean.value:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]"
+    return format_estimate(mean, "+.3f")
 
 
 def _nets(of: Repeat) -> str:
@@ -169,7 +172,7 @@ def _nets(of: Repeat) -> str:
             each.says,
             f"{100 * of.train[role].test_acc:.1f} %",
             *(f"{100 * robust[str(radius)]:.1f} %" for radius in RADII),
-            *(number(getattr(alone, figure)) for figure in SHOWN),
+            *(format_estimate(getattr(alone, figure)) for figure in SHOWN),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -182,9 +185,9 @@ def _alike(seen: Compared) -> str:
         cam = each.gradcam
         cells = [
             pair,
-            number(each.cosine),
-            number(each.cav.absolute),
-            f"{number(cam.signed)}, {number(cam.ssim)}",
+            format_estimate(each.cosine),
+            format_estimate(each.cav.absolute),
+            f"{format_estimate(cam.signed)}, {format_estimate(cam.ssim)}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

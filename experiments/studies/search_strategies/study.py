@@ -27,7 +27,7 @@ from experiments.studies.search_strategies.jobs import (
 )
 from experiments.studies.search_strategies.result import Measured, Seeds, Summary, check
 from robustkit.jobs import RecordedJob
-from robustkit.report import PALETTE, house_style, label, svg
+from robustkit.report import PALETTE, chart, format_estimate, label, svg
 from robustkit.stats import Mean, mean_over_trainings
 
 
@@ -58,10 +58,8 @@ LINES = ("-", "--", ":")
 
 def courses(searches: Mapping[str, Seeds]) -> str:
     """Return means over seeds as lines, the seeds as dots beside them."""
-    from matplotlib.figure import Figure
 
-    with house_style():
-        drawing = Figure(figsize=(7.5, 4.2), layout="constrained")
+    with chart(7.5, 4.2) as drawing:
         axis: Any = drawing.subplots()
         count = len(searches)
         for number, (search, of) in enumerate(searches.items()):
@@ -210,10 +208,7 @@ def _table(searches: Mapping[str, Seeds]) -> str:
 
 def _points(mean: Mean, *, sign: bool = False, only_mean: bool = False) -> str:
     form = "+.2f" if sign else ".2f"
-    text = f"{mean.value:{form}}"
-    if only_mean or mean.low is None:
-        return text
-    return f"{text} [{mean.low:{form}}, {mean.high:{form}}]"
+    return f"{mean.value:{form}}" if only_mean else format_estimate(mean, form)
 
 
 def figures(summary: Summary) -> Iterable[tuple[str, str]]:

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from experiments.studies.base import NOT_GIVEN, Claim, clear_of
 from experiments.studies.source_detectors.result import Pair, Summary, World, Worlds
-from robustkit.report.format import percent
+from robustkit.report import format_percent
 from robustkit.stats import Mean, mean_over_trainings
 
 Points = Sequence[tuple[float, float]]
@@ -246,4 +246,4 @@ def _points(gain: Mean) -> str:
     if gain.value is None:
         return "not trained"
     seeds = f", {gain.n} trainings" if gain.n else ""
-    return f"{percent(gain, sign=True)} points of AP50{seeds}"
+    return f"{format_percent(gain, sign=True)} points of AP50{seeds}"

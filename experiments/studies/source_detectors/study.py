@@ -26,7 +26,7 @@ from experiments.studies.source_detectors.result import Pair, Summary, Worlds, c
 from experiments.studies.source_detectors.result import World as SavedWorld
 from robustkit.data.loading import ROOT_VARIABLE
 from robustkit.jobs import RecordedJob
-from robustkit.report.format import percent
+from robustkit.report import format_percent
 from robustkit.stats import mean_over_trainings
 
 SEEDS = 3
@@ -199,11 +199,11 @@ def _precisions(of: SavedWorld) -> str:
     for recipe in ("source", *BLIND, *SEEING, "adabn", "oracle"):
         if recipe in of.recipes:
             cells = [
-                percent(mean_over_trainings(list(values(of, recipe, each).values())))
+                format_percent(mean_over_trainings(list(values(of, recipe, each).values())))
                 for each in domains
             ]
             robust = mean_over_trainings(list(of.recipes[recipe].robust.values()))
-            lines.append(f"| {recipe} | " + " | ".join([*cells, percent(robust)]) + " |")
+            lines.append(f"| {recipe} | " + " | ".join([*cells, format_percent(robust)]) + " |")
     return "\n".join(lines)
 
 
@@ -211,7 +211,7 @@ def _gains(of: SavedWorld) -> str:
     lines = ["| gain of | " + " | ".join(TARGETS) + " |", "|---" * 5 + "|"]
     for recipe in (*BLIND[1:], *SEEING):
         if recipe in of.recipes:
-            cells = [percent(gain(of, recipe, each), sign=True) for each in TARGETS]
+            cells = [format_percent(gain(of, recipe, each), sign=True) for each in TARGETS]
             lines.append(f"| {recipe} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

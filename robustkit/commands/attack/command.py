@@ -10,7 +10,7 @@ from robustkit.cli.output import log
 from robustkit.cli.parser import CommandParser, Forms, Options, add_config, radii
 from robustkit.commands.attack import AttackConfig, attack_all, prepare, write_report
 from robustkit.errors import ConfigError
-from robustkit.report.sections import eps_text
+from robustkit.report import eps_text, format_estimate
 from robustkit.runs import RunFolder
 
 
@@ -49,8 +49,8 @@ def run(options: Options) -> int:
         write_report(folder)
     for name, model in summary.models.items():
         log(
-            f"{name}: clean {model.clean_acc:.1%}, robust {model.value:.1%} "
-            f"[{model.low:.1%}, {model.high:.1%}] at {summary.norm} "
+            f"{name}: clean {model.clean_acc:.1%}, robust {format_estimate(model, '.1%')} "
+            f"at {summary.norm} "
             f"{eps_text(summary.eps[-1])}, n = {model.n}"
         )
         for finding in model.diagnostics:

@@ -30,7 +30,7 @@ from robustkit.data import ImageSet
 from robustkit.errors import ConfigError
 from robustkit.jobs import Log
 from robustkit.models import Classifier
-from robustkit.report.sections import eps_text
+from robustkit.report import eps_text
 from robustkit.runs.summaries import Total
 from robustkit.settings import setting
 

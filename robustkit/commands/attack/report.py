@@ -9,21 +9,17 @@ from markupsafe import Markup
 from robustkit.commands.attack.result import RobustRate, Summary, read
 from robustkit.report import (
     Section,
+    chart,
     duration,
-    estimate,
+    eps_text,
     figure,
-    house_style,
     label,
+    percent_of,
     svg,
     table,
     write_page,
 )
-from robustkit.report.sections import (
-    eps_text,
-    settings_section,
-    space_section,
-    warnings_section,
-)
+from robustkit.report.sections import settings_section, space_section, warnings_section
 from robustkit.runs import RunFolder
 from robustkit.runs.summaries import DataSettings, read_settings
 from robustkit.stats import KnownRate
@@ -60,8 +56,8 @@ def _accuracies(summary: Summary) -> Section:
     rows = []
     for name, model in summary.models.items():
         for point in model.curve:
-            after = [estimate(point.per_attack[spec]) for spec in specs]
-            clean = estimate(model.clean)
+            after = [percent_of(point.per_attack[spec]) for spec in specs]
+            clean = percent_of(model.clean)
             doubts = len(model.diagnostics) or "none"
             rows.append([name, eps_text(point.eps), clean, *after, doubts])
     note = (
@@ -74,10 +70,8 @@ def _accuracies(summary: Summary) -> Section:
 
 
 def _curve(summary: Summary) -> Section:
-    from matplotlib.figure import Figure
 
-    with house_style():
-        drawing = Figure(figsize=(6.4, 3.4), layout="constrained")
+    with chart(6.4, 3.4) as drawing:
         axes = drawing.subplots()
         for name, model in summary.models.items():
             points: list[tuple[float, KnownRate | RobustRate]] = [(0.0, model.clean)]

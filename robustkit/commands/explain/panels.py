@@ -12,7 +12,7 @@ from torch import Tensor
 from robustkit import explain
 from robustkit.commands.explain.subject import Subject
 from robustkit.explain.methods import Maps
-from robustkit.report import house_style
+from robustkit.report import chart
 from robustkit.report.pictures import show_image
 
 if TYPE_CHECKING:
@@ -66,14 +66,12 @@ def _short(layer: str, most: int = 16) -> str:
 def _drawn(
     subject: Subject, targets: Tensor, row: int, tiles: list[tuple[str, np.ndarray]]
 ) -> bytes:
-    from matplotlib.figure import Figure
 
     grey = subject.levels[row].double().mean(dim=0).numpy()
     count = len(tiles) + 1
     across = min(ACROSS, count)
     down = -(-count // across)
-    with house_style():
-        drawing = Figure(figsize=(SIDE * across, (SIDE + 0.4) * down), layout="constrained")
+    with chart(SIDE * across, (SIDE + 0.4) * down) as drawing:
         places = np.atleast_1d(drawing.subplots(down, across)).ravel()
         for place in places:
             place.set_axis_off()

@@ -20,7 +20,7 @@ from robustkit.commands.explain.result import (
     read_methods,
 )
 from robustkit.commands.explain.scores import CONTROLS
-from robustkit.report import PALETTE, Section, figure, house_style, label, svg, table, write_page
+from robustkit.report import PALETTE, Section, chart, figure, label, svg, table, write_page
 from robustkit.report.pictures import kept_picture
 from robustkit.report.sections import settings_section, space_section
 from robustkit.runs import RunFolder
@@ -30,10 +30,8 @@ LINES = ("-", "--", ":")
 
 def curves_figure(scores: Mapping[str, Score]) -> Markup:
     """Mean probability over the share of pixels deleted, and inserted."""
-    from matplotlib.figure import Figure
 
-    with house_style():
-        drawing = Figure(figsize=(7.6, 3.2), layout="constrained")
+    with chart(7.6, 3.2) as drawing:
         curves = {
             "deletion": {name: each["deletion"]["curve"] for name, each in scores.items()},
             "insertion": {name: each["insertion"]["curve"] for name, each in scores.items()},
@@ -59,10 +57,8 @@ def curves_figure(scores: Mapping[str, Score]) -> Markup:
 
 def sanity_figure(scores: Mapping[str, Score]) -> Markup:
     """Signed rank correlation over the layers drawn anew, from the output back."""
-    from matplotlib.figure import Figure
 
-    with house_style():
-        drawing = Figure(figsize=(7.6, 3.2), layout="constrained")
+    with chart(7.6, 3.2) as drawing:
         place = drawing.subplots()
         methods = [name for name in scores if name not in CONTROLS]
         layers: list[str] = []

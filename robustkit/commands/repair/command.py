@@ -26,7 +26,9 @@ from robustkit.commands.repair.result import Summary
 from robustkit.jobs import executor_of
 from robustkit.repair import RepairMetrics
 from robustkit.repair.repair import Interval
+from robustkit.report import format_estimate
 from robustkit.runs import RunFolder
+from robustkit.stats import Estimate
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -131,6 +133,5 @@ def _line(images: str, metrics: RepairMetrics) -> str:
 
 def _rate(rate: float | None, interval: Interval, among: int) -> str:
     low, high = interval
-    if rate is None or low is None or high is None:
-        return "– (n = 0)"
-    return f"{rate:.2%} [{low:.2%}, {high:.2%}], n = {among:,}"
+    estimate = Estimate(value=rate, n=among, low=low, high=high)
+    return "– (n = 0)" if rate is None else format_estimate(estimate, ".2%", with_n=True)

@@ -18,28 +18,27 @@ from robustkit.report import (
     PALETTE,
     Section,
     cards,
+    chart,
     duration,
-    estimate,
+    eps_text,
     figure,
-    house_style,
     image_uri,
     percent,
+    percent_of,
     svg,
     table,
     write_page,
 )
 from robustkit.report.pictures import picture
-from robustkit.report.sections import eps_text, settings_section
+from robustkit.report.sections import settings_section
 from robustkit.runs import RunFolder
 from robustkit.runs.summaries import DataSettings, read_settings, where_of
 
 
 def trace_figure(runs: Sequence[RunResult]) -> Markup:
     """Return a chart of the best fitness over iterations, a line for each run."""
-    from matplotlib.figure import Figure
 
-    with house_style():
-        drawing = Figure(figsize=(6.4, 2.8), layout="constrained")
+    with chart(6.4, 2.8) as drawing:
         axes = drawing.subplots()
         for run in runs:
             trace = [math.nan if fitness is None else fitness for fitness in run.trace]
@@ -52,10 +51,8 @@ def trace_figure(runs: Sequence[RunResult]) -> Markup:
 
 def runs_figure(summary: Summary) -> Markup:
     """Return a chart of RR over BR of every run, and of accuracies, repaired on and held out."""
-    from matplotlib.figure import Figure
 
-    with house_style():
-        drawing = Figure(figsize=(7.2, 3.0), layout="constrained")
+    with chart(7.2, 3.0) as drawing:
         rates, boxes = drawing.subplots(1, 2, width_ratios=(3, 2))
         sets: dict[str, list[RepairMetrics]] = {"repaired on": [*summary.runs]}
         if summary.held_out is not None:
@@ -274,11 +271,11 @@ def _side_effects(folder: RunFolder, summary: Summary) -> list[Section]:
     attack = AttackSteps.from_json(effects.attack, where_of(folder))
     robust = table(
         ["model", f"accuracy under PGD-{attack.steps}"],
-        [[name, estimate(rate, with_n=True)] for name, rate in effects.robust.items()],
+        [[name, percent_of(rate, with_n=True)] for name, rate in effects.robust.items()],
     )
     transfer = table(
         ["MI-FGSM made on, scored on", "fooled"],
-        [[pair, estimate(rate, with_n=True)] for pair, rate in effects.transfer.items()],
+        [[pair, percent_of(rate, with_n=True)] for pair, rate in effects.transfer.items()],
     )
     findings = Markup().join(
         Markup("<p>{}: {}: {}; {}</p>").format(name, finding.name, finding.seen, finding.means)

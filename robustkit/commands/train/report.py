@@ -13,12 +13,12 @@ from robustkit.report import (
     Cell,
     Section,
     cards,
+    chart,
     duration,
-    estimate,
     figure,
-    house_style,
     number,
     percent,
+    percent_of,
     svg,
     write_page,
 )
@@ -49,7 +49,7 @@ def rates(summary: Summary) -> list[tuple[str, Markup]]:
         attack = Attack.from_json(summary.robust.attack, "attack")
         how = f"{attack.name}, {attack.steps} steps, eps {number(attack.eps)}"
         named.append((f"robust accuracy, test ({how})", summary.robust))
-    return [(name, estimate(rate, with_n=True)) for name, rate in named]
+    return [(name, percent_of(rate, with_n=True)) for name, rate in named]
 
 
 def _result(summary: Summary) -> Section:
@@ -65,7 +65,6 @@ def _result(summary: Summary) -> Section:
 
 def _course(epochs: Sequence[SavedEpoch]) -> Section:
     """Losses, accuracies and, where there is one, the penalty over the epochs."""
-    from matplotlib.figure import Figure
 
     panels: list[tuple[str, tuple[str, ...]]] = [
         ("loss (nats)", ("train_loss", "val_loss")),
@@ -74,8 +73,7 @@ def _course(epochs: Sequence[SavedEpoch]) -> Section:
     if any(epoch.penalty is not None for epoch in epochs):
         panels.append(("misalignment penalty", ("penalty",)))
     numbers = [epoch.epoch for epoch in epochs]
-    with house_style():
-        drawing = Figure(figsize=(3.6 * len(panels), 2.8), layout="constrained")
+    with chart(3.6 * len(panels), 2.8) as drawing:
         for axes, (title, names) in zip(drawing.subplots(1, len(panels)), panels, strict=True):
             for name in names:
                 curve: list[Any] = [getattr(epoch, name) for epoch in epochs]

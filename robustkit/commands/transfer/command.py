@@ -23,6 +23,7 @@ from robustkit.commands.transfer.pipeline import fill_cache
 from robustkit.commands.transfer.result import Summary
 from robustkit.errors import ConfigError
 from robustkit.jobs import executor_of
+from robustkit.report import format_estimate
 from robustkit.runs import RunFolder
 
 CACHE = "runs/cache"
@@ -116,8 +117,6 @@ def _table(summary: Summary) -> list[str]:
     for source, row in summary.matrix.items():
         for target, cell in row.items():
             rate = cell.headline
-            shown = "n = 0"
-            if rate.value is not None:
-                shown = f"{rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}]"
+            shown = "n = 0" if rate.value is None else format_estimate(rate, ".1%")
             lines.append(f"  {source} -> {target}: {shown}")
     return lines

@@ -14,25 +14,22 @@ from robustkit.data import to_unit
 from robustkit.report import (
     PALETTE,
     Section,
+    chart,
     duration,
-    estimate,
+    eps_text,
     figure,
-    house_style,
+    format_percent,
     image_uri,
     label,
     number,
     percent,
+    percent_of,
     svg,
     table,
     write_page,
 )
 from robustkit.report.pictures import Picture, magnification, perturbation_picture, picture
-from robustkit.report.sections import (
-    eps_text,
-    settings_section,
-    space_section,
-    warnings_section,
-)
+from robustkit.report.sections import settings_section, space_section, warnings_section
 from robustkit.runs import RunFolder
 from robustkit.runs.summaries import DataSettings, read_settings
 from robustkit.stats import Rate
@@ -43,7 +40,6 @@ _DARK = 0.42  # from here on a cell is dark enough for white figures
 def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Markup:
     """The rates of one denominator as shaded cells with their figures, in percent."""
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     sources, targets = list(matrix), list(next(iter(matrix.values())))
@@ -51,8 +47,7 @@ def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Mark
     widest = max(len(name) for name in sources)
     size = (1.1 * len(targets) + 0.085 * widest + 1.0, 0.52 * len(sources) + 0.9)
     tips = {}
-    with house_style():
-        drawing = Figure(figsize=size, layout="constrained")
+    with chart(*size) as drawing:
         axes = drawing.subplots()
         for down, source in enumerate(sources):
             for across, target in enumerate(targets):
@@ -94,12 +89,10 @@ def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Mark
 
 
 def _tip(source: str, target: str, rate: Rate) -> str:
-    if rate.value is None or rate.low is None or rate.high is None:
-        return f"{source} → {target}\nno image to count"
-    return (
-        f"{source} → {target}\n{100 * rate.value:.1f} % "
-        f"[{100 * rate.low:.1f}, {100 * rate.high:.1f}], n = {rate.n:,}"
-    )
+    shown = "no image to count"
+    if rate.value is not None:
+        shown = format_percent(rate, unit=" %", with_n=True)
+    return f"{source} → {target}\n{shown}"
 
 
 SIDE = 92  # pixels of the page
@@ -323,4 +316,4 @@ def _sets(summary: Summary) -> Section:
 def _rate(rate: Rate) -> Markup:
     if rate.value is None:
         return Markup("– <small>n = 0</small>")
-    return estimate(rate, with_n=True)
+    return percent_of(rate, with_n=True)

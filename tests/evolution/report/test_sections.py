@@ -11,8 +11,8 @@ from evolution.report.format import architecture_lines, brief, compact, referenc
 from evolution.report.history import best_so_far
 from evolution.report.run_data import distinct, front_keys, read_evidence
 from robustkit.models import Block, Head
+from robustkit.report import eps_text
 from robustkit.report.pictures import gradient_picture, magnification, perturbation_picture, picture
-from robustkit.report.sections import eps_text
 from tests.evolution.report.simulated_run import make_run
 
 

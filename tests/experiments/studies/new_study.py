@@ -17,7 +17,7 @@ from experiments.studies.base import (
 )
 from robustkit import data, evaluation, models, training
 from robustkit.attacks import PGD
-from robustkit.report.format import markdown_table, percent
+from robustkit.report import format_percent, markdown_table
 from robustkit.runs.summaries import Result, Share
 from robustkit.stats import Mean, mean_over_trainings
 
@@ -70,7 +70,7 @@ def _means(summary: Summary) -> dict[str, Mean]:
 
 def render(summary: Summary) -> str:
     """Return the robust accuracies in Markdown."""
-    rows = [[noise, percent(mean)] for noise, mean in _means(summary).items()]
+    rows = [[noise, format_percent(mean)] for noise, mean in _means(summary).items()]
     return "# Label noise\n\n" + markdown_table(["noise", "robust accuracy, %"], rows)
 
 
@@ -78,7 +78,7 @@ def claims(summary: Summary) -> list[Claim]:
     """Decide that noise lowers robust accuracy, seed by seed."""
     plain, noisy = (summary.trained[noise] for noise in NOISE)
     lost = mean_over_trainings([noisy[seed].robust - plain[seed].robust for seed in plain])
-    what, ours = "label noise lowers robust accuracy", percent(lost, sign=True)
+    what, ours = "label noise lowers robust accuracy", format_percent(lost, sign=True)
     return [Claim(item="label-noise", what=what, published="ours", ours=ours, holds=below(lost))]
 
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
-from robustkit.report import PALETTE, figure, house_style, image, image_uri, svg
+from robustkit.report import PALETTE, chart, figure, image, image_uri, svg
 
 
 def draw(title: str = "a < b") -> Figure:
@@ -64,9 +64,9 @@ def test_a_tip_without_an_artist_is_a_bug() -> None:
         svg(draw(), alt="", tips={"trial-2": "x"})
 
 
-def test_the_house_style_is_left_again() -> None:
+def test_the_chart_is_left_again() -> None:
     before = dict(mpl.rcParams)
-    with house_style():
+    with chart(3, 2):
         assert mpl.rcParams["axes.prop_cycle"].by_key()["color"] == list(PALETTE)
     assert dict(mpl.rcParams) == before
 

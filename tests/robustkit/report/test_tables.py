@@ -3,8 +3,7 @@ import re
 import pytest
 from markupsafe import Markup
 
-from robustkit.report import cards, duration, number, percent, table
-from robustkit.report.tables import Cell
+from robustkit.report import Cell, cards, duration, number, percent, table
 
 
 @pytest.mark.parametrize(

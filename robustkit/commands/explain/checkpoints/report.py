@@ -16,8 +16,8 @@ from robustkit.commands.explain.scores import CONTROLS
 from robustkit.report import (
     PALETTE,
     Section,
+    chart,
     figure,
-    house_style,
     label,
     percent,
     svg,
@@ -86,11 +86,9 @@ def _mean(found: Mean) -> float:
 
 def _drawn(panels: Sequence[Mapping[str, Points]], titles: Sequence[str], alt: str) -> Markup:
     """One panel beside the other, over the same epochs; what has the same name looks the same."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    with house_style():
-        drawing = Figure(figsize=(10, 3.4), layout="constrained")
+    with chart(10, 3.4) as drawing:
         known: dict[str, Any] = {}
         places = drawing.subplots(1, len(panels), sharex=True)
         for place, curves, title in zip(places, panels, titles, strict=True):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustkit.commands.explain.panels import overlay, png
 from robustkit.commands.explain.subject import Subject
-from robustkit.report import house_style, label
+from robustkit.report import chart, label
 from robustkit.report.pictures import show_image
 
 ACROSS = 7  # maps in a row
@@ -60,14 +60,11 @@ def _short(name: str) -> str:
 
 
 def _drawn(subject: Subject, row: int, heading: str, tiles: Mapping[str, np.ndarray]) -> bytes:
-    from matplotlib.figure import Figure
 
     grey = subject.images[row].double().mean(dim=0).numpy()
     across = min(ACROSS, len(tiles))
     down = -(-len(tiles) // across)
-    with house_style():
-        size = (SIDE * (1 + across), (SIDE + 0.4) * down)
-        drawing = Figure(figsize=size, layout="constrained")
+    with chart(SIDE * (1 + across), (SIDE + 0.4) * down) as drawing:
         places: Any = drawing.subplots(down, 1 + across, squeeze=False)
         for place in places.ravel():
             place.set_axis_off()
