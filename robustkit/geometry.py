@@ -53,7 +53,7 @@ class Geometry:
             return whole if self.resize == self.size else f"{whole}, {crop}"
         return f"shorter side to {self.resize} ({self.interpolation}), {crop}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for a card or a summary."""
         return asdict(self)
 

@@ -36,8 +36,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain values of a summary; `value` has the estimate's own name there."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
-        return plain
+        return dict(msgspec.to_builtins(self))
 
 
 class Rate(Estimate, frozen=True, kw_only=True, rename={"value": "rate"}):

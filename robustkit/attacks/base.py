@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from robustkit.attacks.norms import NORMS, Norm
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError
 from robustkit.models.state import state_preserved
+from robustkit.reading import Json
 
 # Adversarials may leave the ball by float32 rounding of x + δ, never by more than this.
 TOLERANCE = 1e-6
@@ -49,7 +49,7 @@ class Attack(ABC):
         """The functions of this attack's norm."""
         return NORMS[self.norm]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Name and hyper-parameters as plain values: the attack's identity in caches."""
         return {"name": self.name, **asdict(self)}
 

@@ -209,7 +209,7 @@ def _collect(rows: Rows) -> Tensor:
     return whole
 
 
-def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
+def read(path: Path) -> tuple[Tensors, Origin]:
     """Tensors and origin of a file; raises `ValueError` saying what is wrong with it.
 
     Large tensors are mapped, not read: they can be looked at only.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import product
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from robustkit.attacks.gradients import View
 from robustkit.errors import AttackError
+from robustkit.reading import Json
 from robustkit.registry import Registry
 
 # Random numbers that one image needs for one view: whether, how small, and where (down, across).
@@ -273,7 +274,7 @@ class Combination:
             gradient = part.smooth(gradient)
         return gradient
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> Json:
         """Return every parameter of the components, defaults included."""
         return {
             each.name: getattr(part, each.name) for _, part in self.parts for each in fields(part)

@@ -25,7 +25,7 @@ from robustkit.attacks.crafting import AdversarialSet, to_levels
 from robustkit.data import ImageSet, read_only
 from robustkit.data.arrays import check_size, opened_npz, read_header
 from robustkit.errors import AttackError
-from robustkit.reading import open_bounded, parse_json, printable
+from robustkit.reading import Json, open_bounded, parse_json, printable
 from robustkit.runs import atomic_path, write_text
 from robustkit.specs import shortened
 
@@ -42,7 +42,7 @@ class ExternalSet:
     """
 
     images: Tensor
-    provenance: dict[str, Any]
+    provenance: Json
 
 
 def export_npz(made: AdversarialSet, images: ImageSet, path: Path) -> None:
@@ -187,7 +187,7 @@ def _as_float32(found: np.ndarray[Any, Any]) -> Tensor:
     return read_only(copied)
 
 
-def _provenance(written: np.ndarray[Any, Any] | None, path: Path) -> dict[str, Any]:
+def _provenance(written: np.ndarray[Any, Any] | None, path: Path) -> Json:
     if written is None:
         return {"file": path.name}
     read = parse_json(str(written), f"{path}: 'provenance'", error=AttackError)

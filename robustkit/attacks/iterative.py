@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from robustkit.attacks.components import Combination, ComponentSettings, combine
 from robustkit.attacks.gradients import LOSSES, loss_gradient
 from robustkit.attacks.norms import TINY, per_image
 from robustkit.errors import AttackError
+from robustkit.reading import Json
 
 # Beyond these an attack runs out of memory or of numbers, and would seem to fail.
 MOST_STEPS = 100_000
@@ -62,7 +63,7 @@ class Iterative(ComponentSettings, Attack):
         """The components, those of the attack's name first."""
         return combine(self, (*self.built_in, *self.components), self.name)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Name and hyper-parameters as plain values; of components only what is used."""
         plain = super().to_dict()
         for each in fields(ComponentSettings):

@@ -9,10 +9,11 @@ from typing import Any
 from robustkit.errors import AttackError, did_you_mean
 from robustkit.reading import parse_real
 
-_WORDS: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
+Value = str | int | float | bool | None
+_WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
-def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
+def split_spec(spec: str) -> tuple[str, dict[str, Value]]:
     """Name and hyper-parameters of "NAME?OPTION=VALUE&…" (a comma does for an `&`).
 
     Values become whole numbers, numbers (also fractions such as 8/255), truth values, nothing, or
@@ -25,7 +26,7 @@ def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
     ('mifgsm', {'components': 'di,ti', 'steps': 20})
     """
     name, mark, written = spec.partition("?")
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Value] = {}
     for part in _parts(written) if mark else ():
         option, equals, value = part.partition("=")
         if not (option and equals and value):
@@ -89,7 +90,7 @@ _WORDING: dict[type, str] = {
 }
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> Value:
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     if re.fullmatch(r"[+-]?[0-9]{1,100}", text):

@@ -23,6 +23,7 @@ from robustkit.compute.seeds import isolated_rng
 from robustkit.compute.tensorfiles import checksum
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError, did_you_mean
+from robustkit.reading import Json
 
 if TYPE_CHECKING:
     import torchattacks
@@ -37,7 +38,7 @@ def open_lgv(
     model: nn.Module,
     images: ImageSet,
     eps: float,
-    parameters: dict[str, Any],
+    parameters: Mapping[str, Any],
 ) -> torchattacks.attack.Attack:
     """The attack with its models collected: by training on `images`, once for the same weights.
 
@@ -136,7 +137,7 @@ class TorchAttack(Attack):
         """This attack with images to train on, if it is one that trains."""
         return replace(self, examples=images) if self.library_name == "LGV" else self
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Name and hyper-parameters as plain values: the attack's identity in caches."""
         import torchattacks as library
 

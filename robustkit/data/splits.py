@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 from robustkit.compute.tensorfiles import read_only
+from robustkit.data.arrays import Array
 from robustkit.data.imageset import ImageSet
 from robustkit.data.sources.base import KIND, PARTS
 from robustkit.errors import DataError
@@ -102,24 +103,36 @@ def missing_part(name: str, part: str, there: Mapping[str, object]) -> DataError
     )
 
 
-def packed(splits: Splits) -> dict[str, Any]:
-    """The arrays, classes and name of `splits`; nothing is copied."""
-    found: dict[str, Any] = {"name": splits.name, "classes": splits.classes}
-    for part, images in splits.parts.items():
-        tracks = None if images.tracks is None else images.tracks.numpy()
-        found[part] = (images.images.numpy(), images.labels.numpy(), tracks)
-    return found
+@dataclass(frozen=True)
+class PackedSplits:
+    """The arrays of splits, to be shared between processes: images, labels and tracks by part."""
+
+    name: str
+    classes: tuple[str, ...]
+    parts: Mapping[str, tuple[Array, Array, Array | None]]
 
 
-def unpacked(value: Mapping[str, Any]) -> Splits:
-    """The splits that were packed, on the very memory of `value`, which may be read-only."""
+def packed(splits: Splits) -> PackedSplits:
+    """Return the arrays, classes and name of `splits`; nothing is copied."""
+    parts = {
+        part: (
+            images.images.numpy(),
+            images.labels.numpy(),
+            None if images.tracks is None else images.tracks.numpy(),
+        )
+        for part, images in splits.parts.items()
+    }
+    return PackedSplits(splits.name, splits.classes, parts)
+
+
+def unpacked(value: PackedSplits) -> Splits:
+    """Return the splits that were packed, on the memory of `value`, which may be read-only."""
     parts: dict[str, ImageSet | None] = dict.fromkeys(PARTS)
-    for part in (each for each in PARTS if each in value):
-        images, labels, tracks = value[part]
+    for part, (images, labels, tracks) in value.parts.items():
         parts[part] = ImageSet(
             read_only(images),
             read_only(labels),
-            value["classes"],
+            value.classes,
             None if tracks is None else read_only(tracks),
         )
-    return Splits(parts["train"], parts["val"], parts["test"], value["name"])
+    return Splits(parts["train"], parts["val"], parts["test"], value.name)

@@ -1,4 +1,4 @@
-"""How two models' input gradients lie to each other, and how long they are."""
+"""Input gradients of models: their norms, and the cosines between those of two models."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from msgspec import Meta
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -23,9 +24,12 @@ from robustkit.compute.batching import warn
 from robustkit.data import ImageSet, as_image_set
 from robustkit.errors import ModelError
 from robustkit.models.state import state_preserved
+from robustkit.runs.summaries import Amount, Cosine, Quartiles, Result, Share
 
 # Below any norm of float32 gradients that is not zero.
 LEAST = 1e-48
+NETS_BATCH = 250
+CHUNK = 16 * 2**20  # bytes of directions that are multiplied at once
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,20 @@ def unit_rows(gradients: Tensor) -> tuple[Tensor, Tensor]:
     return unit, norm
 
 
-NETS_BATCH = 250
-CHUNK = 16 * 2**20  # bytes of directions that are multiplied at once
+class Cosines(Result, frozen=True, kw_only=True):
+    """The cosines of two models' input gradients; None where no image has one."""
+
+    cos_mean: Cosine | None = None
+    cos_abs_mean: Cosine | None = None
+    cos_quartiles: Annotated[list[Cosine], Meta(min_length=3, max_length=3)] | None = None
+
+
+class GradientNorms(Result, frozen=True, kw_only=True):
+    """The norms of a model's input gradients, and the share of images on which they are zero."""
+
+    grad_norm_mean: Amount
+    grad_norm_quartiles: Quartiles
+    grad_zero: Share
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,29 +148,29 @@ class GradientPairs:
     cosine: Tensor
     norm: Tensor
 
-    def between(self, first: str, second: str) -> dict[str, Any]:
-        """Mean, mean magnitude and quartiles of the cosine; None where no image has one."""
+    def cosines(self, first: str, second: str) -> Cosines:
+        """Return mean, mean magnitude and quartiles of the cosine over images that have one."""
         row, column = self.names.index(first), self.names.index(second)
         cosine = self.cosine[row, column]
         known = cosine[~cosine.isnan()]
         if not len(known):
-            return {"cos_mean": None, "cos_abs_mean": None, "cos_quartiles": None}
+            return Cosines()
         quartiles = torch.quantile(known, torch.tensor([0.25, 0.5, 0.75], dtype=known.dtype))
-        return {
-            "cos_mean": float(known.mean()),
-            "cos_abs_mean": float(known.abs().mean()),
-            "cos_quartiles": quartiles.tolist(),
-        }
+        return Cosines(
+            cos_mean=float(known.mean()),
+            cos_abs_mean=float(known.abs().mean()),
+            cos_quartiles=quartiles.tolist(),
+        )
 
-    def of(self, name: str) -> dict[str, Any]:
-        """Mean and quartiles of a net's gradient norms, and the share that is exactly zero."""
+    def norms(self, name: str) -> GradientNorms:
+        """Return mean and quartiles of a net's gradient norms, and the share that is zero."""
         norm = self.norm[self.names.index(name)]
         quartiles = torch.quantile(norm, torch.tensor([0.25, 0.5, 0.75], dtype=norm.dtype))
-        return {
-            "grad_norm_mean": float(norm.mean()),
-            "grad_norm_quartiles": quartiles.tolist(),
-            "grad_zero": float((norm == 0).double().mean()),
-        }
+        return GradientNorms(
+            grad_norm_mean=float(norm.mean()),
+            grad_norm_quartiles=quartiles.tolist(),
+            grad_zero=float((norm == 0).double().mean()),
+        )
 
 
 def gradient_pairs(

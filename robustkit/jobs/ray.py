@@ -57,7 +57,7 @@ class RayExecutor:
         self._failed_starts = 0
         self._waiting: deque[_Task] = deque()
         self._actors: list[_Actor] = []
-        self._shared: dict[str, Any] = {}
+        self._shared: dict[str, object] = {}
 
     def __enter__(self) -> Self:
         # Another's cluster is joined at once, so that a wrong address shows before anything is

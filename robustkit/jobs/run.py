@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from robustkit.errors import RunError
 from robustkit.jobs.executors import Cluster, Executor, Runnable, open_executor
 from robustkit.jobs.outcomes import Diverged, Ok, Outcome
-from robustkit.reading import printable
+from robustkit.reading import Json, printable
 from robustkit.runs import Entry, Ledger, RunFolder
 from robustkit.runs.folder import EDITED
 from robustkit.runs.summaries import check_summary
@@ -66,7 +66,7 @@ def run_jobs(
     trial of `stage` when its job has ended. `log` gets a line for each job that was run. Raises
     `RunError` where a job ends without a result; results recorded until then stay.
     """
-    results: dict[str, Any] = {}
+    results: dict[str, object] = {}
     missing = [job for job in jobs if ledger is None or ledger.get(job.id) is None]
     for job, outcome in executor.run(iter(missing)):
         if not isinstance(outcome, Ok):
@@ -152,6 +152,6 @@ def _hint(outcome: Outcome) -> str:
     return "--resume tries it again"
 
 
-def _payload(job: Any) -> dict[str, Any]:
+def _payload(job: Any) -> Json:
     # The folder may be moved between two sessions; it is no part of what was done.
     return {name: value for name, value in asdict(job).items() if name != "path"}

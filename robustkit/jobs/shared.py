@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 P = ParamSpec("P")
 T = TypeVar("T", covariant=True)
 
-_SHARED: dict[str, Any] = {}
+_SHARED: dict[str, object] = {}
 
 
 class Cached(Protocol[P, T]):

@@ -23,6 +23,7 @@ from robustkit.models.sources.factory import FACTORY, make_factory, seen
 from robustkit.models.sources.robustbench import make_robustbench
 from robustkit.models.sources.timm import make_timm
 from robustkit.models.sources.torchvision import make_torchvision
+from robustkit.reading import Json
 
 Entry = Mapping[str, Any]
 
@@ -217,7 +218,7 @@ def rebuild(card: Card, *, seed: int | None = None) -> Classifier:
         return Classifier(make_net(bare), bare)
 
 
-def _describe(architecture: str | Blueprint, options: dict[str, Any]) -> dict[str, Any]:
+def _describe(architecture: str | Blueprint, options: Mapping[str, Any]) -> Json:
     if isinstance(architecture, str) and ":" not in architecture:
         name, options = _with_options(architecture, options)
         return {"family": "zoo", "name": name, "options": options}
@@ -232,10 +233,10 @@ def _describe(architecture: str | Blueprint, options: dict[str, Any]) -> dict[st
     return {"family": "factory", "factory": architecture}
 
 
-def _with_options(spec: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _with_options(spec: str, options: Mapping[str, Any]) -> tuple[str, Json]:
     """The name in "name?option=number&…", and its options beside those given."""
     name, _, written = spec.partition("?")
-    read: dict[str, Any] = {}
+    read: dict[str, int] = {}
     for part in written.split("&") if written else ():
         option, _, value = part.partition("=")
         if not (value.isascii() and value.isdigit() and len(value) < _DIGITS):
@@ -243,4 +244,4 @@ def _with_options(spec: str, options: dict[str, Any]) -> tuple[str, dict[str, An
         if option in read:
             raise ModelError(f"{spec}: option '{option}' is given twice")
         read[option] = int(value)
-    return name, read | options
+    return name, {**read, **options}

@@ -12,7 +12,7 @@ import msgspec
 from robustkit.errors import ModelError
 from robustkit.geometry import LARGEST
 from robustkit.models.preprocessing import Preprocessing
-from robustkit.reading import check_kind, is_printable, parse_json, printable
+from robustkit.reading import Json, check_kind, is_printable, parse_json, printable
 from robustkit.specs import shortened
 
 FORMAT = 2  # 1 had `mean` and `std` instead of `preprocessing`
@@ -159,7 +159,7 @@ def _typed(name: str, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _from_format_1(plain: Mapping[str, Any]) -> dict[str, Any]:
+def _from_format_1(plain: Mapping[str, Any]) -> Json:
     """The entries of a card of format 1 as those of today; what is missing or wrong stays so."""
     rest = {name: value for name, value in plain.items() if name not in ("mean", "std", "format")}
     shape = plain.get("input_shape")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustkit.errors import ConfigError, ModelError, did_you_mean
 from robustkit.geometry import Geometry, Size, check_interpolation, check_size
+from robustkit.reading import Json
 
 CHANNEL_ORDERS = ("rgb", "bgr")
 # PIL's filters as differentiable ones of torch; all but "nearest" and "area" with antialiasing.
@@ -87,7 +88,7 @@ class Preprocessing:
             parts.append("pictures in [0,1] as they are")
         return ", ".join(parts)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Plain values for a card."""
         return asdict(self)
 
@@ -106,7 +107,7 @@ class Preprocessing:
             values["geometry"] = None if geometry is None else Geometry.from_dict(geometry)
         except ConfigError as error:
             raise ModelError(f"preprocessing: {error}") from None
-        tupled: dict[str, Any] = {
+        tupled: Json = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.items()
         }

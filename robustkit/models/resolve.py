@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from robustkit.models.preprocessing import Preprocessing
 from robustkit.models.sources.base import SOURCES, Request, SourceNet, Spec
 from robustkit.models.sources.factory import FACTORY, takes
 from robustkit.models.weights import fit_weights, read_weights
+from robustkit.reading import Json
 from robustkit.specs import split_options
 
 FILE, ZOO_NAME = "file", "zoo"
@@ -247,7 +248,7 @@ def _classifier(
             input_shape=shape,
             preprocessing=own,
         )
-    provenance: dict[str, Any] = {"source": request.spec.text, **found.provenance}
+    provenance: Json = {"source": request.spec.text, **found.provenance}
     if found.published is not None and request.classes is None:  # training makes it untrue
         provenance["published"] = dict(found.published)
     if not found.trained:
@@ -281,9 +282,9 @@ def _of_zoo(
     return model
 
 
-def _preprocessing(spec: Spec, given: dict[str, str]) -> dict[str, Any]:
+def _preprocessing(spec: Spec, given: Mapping[str, str]) -> Mapping[str, Any]:
     """The options about preprocessing, read."""
-    read: dict[str, Any] = {}
+    read: Json = {}
     for name, text in given.items():
         try:
             if name in ("mean", "std"):

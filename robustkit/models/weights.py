@@ -48,7 +48,7 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     return kept
 
 
-def read_checkpoint(path: Path | str) -> dict[str, Any]:
+def read_checkpoint(path: Path | str) -> Mapping[str, Any]:
     """What lies in a `.safetensors` file or one of `torch.save`, as nested as it was written.
 
     For libraries with a way of their own to find the weights in it: tensors and, beside them, plain

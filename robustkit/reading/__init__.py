@@ -14,13 +14,14 @@ from robustkit.reading.files import (
     read_bounded,
     read_text,
 )
-from robustkit.reading.jsonfile import check_kind, parse_json, read_json
+from robustkit.reading.jsonfile import Json, check_kind, parse_json, read_json
 from robustkit.reading.text import is_printable, parse_real, printable, typed_path
 from robustkit.reading.yamlfile import check_yaml, parse_yaml, read_yaml
 
 __all__ = [
     "JSON_LIMIT",
     "LIMIT",
+    "Json",
     "check_kind",
     "check_plain_folder",
     "check_regular",

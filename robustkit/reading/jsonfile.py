@@ -12,6 +12,9 @@ from robustkit.errors import RobustkitError
 from robustkit.reading.files import LIMIT, read_bounded
 from robustkit.reading.text import printable
 
+Json = dict[str, Any]
+"""A JSON or YAML object, as it is written or as it was read."""
+
 Kind = TypeVar("Kind")
 
 DEEPEST = 64

@@ -8,9 +8,10 @@ import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import psutil
+
+from robustkit.reading import Json
 
 _PACKAGES = (
     "robustkit", "torch", "torchvision", "numpy", "deap", "torchattacks", "scikit-learn",
@@ -18,7 +19,7 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def environment(command: list[str]) -> dict[str, Any]:
+def environment(command: list[str]) -> Json:
     """Versions, commit, machine and threads of this process, as plain values.
 
     `command` is what was typed, `time` is UTC, `memory_gib` is the machine's; `commit` is None

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ import yaml
 
 from robustkit.errors import RunError
 from robustkit.reading import (
+    Json,
     check_kind,
     check_plain_folder,
     is_printable,
@@ -45,12 +46,12 @@ class RunFolder:
 
     path: Path
     verb: str
-    config: dict[str, Any]
-    env: dict[str, Any]
+    config: Json
+    env: Json
 
     @classmethod
     def create(
-        cls, path: Path | str, *, verb: str, config: dict[str, Any], command: list[str]
+        cls, path: Path | str, *, verb: str, config: Mapping[str, Any], command: list[str]
     ) -> RunFolder:
         """A new run folder at `path`, which must not exist or be an empty folder.
 
@@ -104,20 +105,20 @@ class RunFolder:
         """Write `value` to the file `name`, whole or not at all."""
         atomic.write_json(self.file(name), value)
 
-    def write_summary(self, values: dict[str, Any]) -> None:
+    def write_summary(self, values: Mapping[str, Any]) -> None:
         """Write `summary.json`: the run has finished. Adds the format and the verb."""
-        self.write_json("summary.json", {"format": FORMAT, "verb": self.verb} | values)
+        self.write_json("summary.json", {"format": FORMAT, "verb": self.verb, **values})
 
-    def summary(self) -> dict[str, Any] | None:
+    def summary(self) -> Json | None:
         """What `write_summary` wrote, or None while the run has not finished."""
         path = self.file("summary.json")
         return read_object(path) if os.path.lexists(path) else None
 
-    def append_metrics(self, record: dict[str, Any]) -> None:
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one line to `metrics.jsonl`. See `robustkit.runs.metrics`."""
         metrics.append(self.file("metrics.jsonl"), record)
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[Json]:
         """The records of `metrics.jsonl`, without a last line that was cut off."""
         return metrics.read(self.file("metrics.jsonl"))
 
@@ -139,7 +140,7 @@ class RunFolder:
             yield
 
 
-def check_same_config(saved: dict[str, Any], given: dict[str, Any]) -> None:
+def check_same_config(saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Check that the options `given` when a run is resumed are those it was started with.
 
     Options that are not in `given` are not looked at. Raises `RunError` that names the first
@@ -183,8 +184,8 @@ def _claimed(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Json:
+    flat: Json = {}
     for name, value in config.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
@@ -193,13 +194,12 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
+def _plain(config: Mapping[str, Any]) -> Json:
     """`config` as it will be read back, with lists for tuples."""
-    plain: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
-    return plain
+    return dict(json.loads(json.dumps(config, allow_nan=False)))
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> Json:
     """`format`, `verb` and `config` of a run's `config.yaml`; raises `RunError`, which names it."""
     saved = read_yaml(path, error=RunError, follow=False)
     kinds = {"format": int, "verb": str, "config": dict}
@@ -220,7 +220,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return dict(saved)
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> Json:
     """The JSON object that a file holds; raises `RunError`, naming the file."""
     value = read_json(path, error=RunError, follow=False)
     if not isinstance(value, dict):
@@ -228,7 +228,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def finished(folder: RunFolder) -> dict[str, Any]:
+def finished(folder: RunFolder) -> Json:
     """The summary of a run; raises `RunError` when it has not finished."""
     summary = folder.summary()
     if summary is None:

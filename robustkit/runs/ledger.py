@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from robustkit.errors import RunError
-from robustkit.reading import check_regular, open_bounded, parse_json, printable
+from robustkit.reading import Json, check_regular, open_bounded, parse_json, printable
 from robustkit.runs.atomic import atomic_path, is_disk_full
 
 FORMAT = 2
@@ -69,10 +69,10 @@ class Entry:
     id: str
     stage: str
     key: str
-    payload: dict[str, Any]
+    payload: Json
     outcome: str
     reason: str = ""
-    result: dict[str, Any] | None = None
+    result: Json | None = None
     seconds: float = 0.0
 
 

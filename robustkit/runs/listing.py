@@ -28,7 +28,7 @@ class RunInfo:
     verb: str = ""
     created: str = ""
     finished: bool = False
-    headline: dict[str, Any] = field(default_factory=dict)
+    headline: Mapping[str, Plain] = field(default_factory=dict)
     problem: str = ""
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from robustkit.errors import RunError
-from robustkit.reading import open_inside, parse_json, read_bounded
+from robustkit.reading import Json, open_inside, parse_json, read_bounded
 from robustkit.runs.atomic import is_disk_full
 
 LARGEST = 1024 * 2**20  # bytes
 _BLOCK = 2**16
 
 
-def append(path: Path, record: dict[str, Any]) -> None:
+def append(path: Path, record: Mapping[str, Any]) -> None:
     """Add `record` as one line to the file at `path`, which is no link.
 
     The rest of a line that a killed process left behind is removed first. Raises `ValueError` for
@@ -31,7 +32,7 @@ def append(path: Path, record: dict[str, Any]) -> None:
         raise RunError(f"cannot write {path}: {why}") from error
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[Json]:
     """All whole lines of the file at `path`; none if there is no such file.
 
     Raises `RunError` that names a line which is no JSON object.

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from robustkit.errors import RobustkitError, RunError
 from robustkit.geometry import LARGEST
-from robustkit.reading import check_kind, is_printable, printable
+from robustkit.reading import Json, check_kind, is_printable, printable
 from robustkit.runs import RunFolder
 from robustkit.runs.folder import FORMAT, finished
 
@@ -50,10 +50,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     that is left out where there is nothing to say has the type `X | UnsetType` and `UNSET`.
     """
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return the plain values that a summary holds."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
-        return plain
+        return dict(msgspec.to_builtins(self))
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,6 @@ class History:
 
     records: tuple[EpochRecord, ...]
     best: EpochRecord
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """The records as plain values, ready for JSON."""
-        return [asdict(record) for record in self.records]
 
 
 @dataclass(frozen=True)

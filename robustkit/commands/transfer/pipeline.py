@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 from torch import Tensor, nn
 
 from robustkit import attacks, evaluation
@@ -31,12 +31,13 @@ from robustkit.cli.models import (
     training_images,
 )
 from robustkit.cli.parser import config_from
-from robustkit.commands.transfer.result import Cell, Cosines, Net, Sets, Summary
+from robustkit.commands.transfer.result import Cell, Net, Sets, Summary
 from robustkit.compute import derive_seed, resolve_device, torch_generator
 from robustkit.compute.seeds import check_seed
 from robustkit.data import ImageSet, sample
 from robustkit.errors import AttackError, ConfigError, did_you_mean
 from robustkit.evaluation import GradientPairs, diagnosis
+from robustkit.evaluation.gradient_similarity import Cosines
 from robustkit.evaluation.transferability import TransferMatrix
 from robustkit.jobs import Log, cached_per_process, executor_of, run_jobs
 from robustkit.models import Classifier
@@ -271,13 +272,15 @@ def _cell(
     matrix: TransferMatrix, source: str, target: str, gradients: GradientPairs | None
 ) -> Cell:
     rates = matrix.rates(source, target)
-    compared = gradients is not None and {source, target} <= set(gradients.names)
+    cosines = {}
+    if gradients is not None and {source, target} <= set(gradients.names):
+        cosines = structs.asdict(gradients.cosines(source, target))
     return Cell(
         headline=rates["headline"],
         fooling=rates["fooling"],
         all=rates["all"],
         reached=matrix.hit_rate(source, target) if (source, target) in matrix.target_hit else UNSET,
-        **(gradients.between(source, target) if compared and gradients is not None else {}),
+        **cosines,
     )
 
 
@@ -300,7 +303,7 @@ def _nets(
                     everyone[name], some, batch_size=prepared.batch_size, device=prepared.device
                 )
             )
-            others |= {} if gradients is None else gradients.of(name)
+            others |= {} if gradients is None else structs.asdict(gradients.norms(name))
         nets[name] = Net(clean_acc=float(right.mean()), **others)
     return nets
 
@@ -396,7 +399,7 @@ def _gradients(prepared: Prepared, log: Log) -> tuple[GradientPairs | None, int 
 
 def _cosines(prepared: Prepared, gradients: GradientPairs) -> dict[str, Cosines]:
     return {
-        f"{first} | {second}": Cosines(**gradients.between(first, second))
+        f"{first} | {second}": gradients.cosines(first, second)
         for first, second in combinations(_everyone(prepared), 2)
     }
 

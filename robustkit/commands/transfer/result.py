@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from robustkit.errors import RunError
+from robustkit.evaluation.gradient_similarity import Cosines
 from robustkit.reading import printable
 from robustkit.runs import RunFolder
 from robustkit.runs.summaries import (
     Amount,
-    Cosine,
     Count,
     Finding,
     PixelSpace,
@@ -28,7 +28,6 @@ from robustkit.runs.summaries import (
 )
 from robustkit.stats import KnownRate, Rate
 
-Cosine3 = Annotated[list[Cosine], Meta(min_length=3, max_length=3)]
 Denominator = Literal["headline", "fooling", "all"]
 
 
@@ -52,14 +51,6 @@ class Net(Result, frozen=True, kw_only=True):
     grad_norm_mean: Amount | UnsetType = UNSET
     grad_norm_quartiles: Quartiles | UnsetType = UNSET
     grad_zero: Share | UnsetType = UNSET
-
-
-class Cosines(Result, frozen=True, kw_only=True):
-    """The cosines of two models' input gradients; None where one of them has none."""
-
-    cos_mean: Cosine | None = None
-    cos_abs_mean: Cosine | None = None
-    cos_quartiles: Cosine3 | None = None
 
 
 class Cell(Cosines, frozen=True, kw_only=True):

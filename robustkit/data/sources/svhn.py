@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from robustkit.data.arrays import one_line, to_labels, to_nchw
+from robustkit.data.arrays import Array, one_line, to_labels, to_nchw
 from robustkit.data.pictures import StoredPictures
 from robustkit.data.sources.base import Part, Request, Source, required_root, source
 from robustkit.data.sources.npz import not_found, npz_under_root
@@ -70,7 +69,7 @@ def _part(path: Path) -> Part:
     return Part(labels, StoredPictures.of(images))
 
 
-def _arrays(path: Path) -> dict[str, Any]:
+def _arrays(path: Path) -> dict[str, Array]:
     from scipy.io import loadmat
 
     try:
@@ -84,4 +83,4 @@ def _arrays(path: Path) -> dict[str, Any]:
     for key in ("X", "y"):
         if not isinstance(found.get(key), np.ndarray):
             raise DataError(f"{path} has no array '{key}'; it needs X and y")
-    return dict(found)
+    return {key: found[key] for key in ("X", "y")}

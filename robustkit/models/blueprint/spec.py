@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from robustkit.errors import ModelError, did_you_mean
+from robustkit.reading import Json
 from robustkit.registry import Registry
 
 # What a search draws from unless told otherwise; `BLOCKS` holds these and a person's own.
@@ -102,10 +103,9 @@ class Blueprint:
                     f"blueprint: block {node} may be fed by nodes 0..{node - 1}, not {block.inputs}"
                 )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Plain lists, strings and integers, ready for `json.dumps`."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        return dict(json.loads(json.dumps(asdict(self))))
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Blueprint:
@@ -124,7 +124,7 @@ def _block(plain: object) -> Block:
     return Block(**{**genes, "inputs": tuple(genes["inputs"])})
 
 
-def _entries(where: str, plain: object, names: tuple[str, ...]) -> dict[str, Any]:
+def _entries(where: str, plain: object, names: tuple[str, ...]) -> Json:
     """`plain` as a dictionary with exactly the entries `names`."""
     if not isinstance(plain, Mapping):
         raise ModelError(f"{where}: must be a JSON object, not {plain!r}")

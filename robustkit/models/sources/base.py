@@ -142,7 +142,7 @@ class _RatesOnCpu(TorchFunctionMode):
     """Leaves `torch.linspace` on the CPU: rates of dropping paths are read as they are made."""
 
     def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         given = dict(kwargs or {})
         if func is torch.linspace:

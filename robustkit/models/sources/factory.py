@@ -25,7 +25,7 @@ from robustkit.models.fitting import check_logits, dry_run
 from robustkit.models.preprocessing import Preprocessing
 from robustkit.models.sources.base import SOURCES, Request, SourceNet, size_of
 from robustkit.models.weights import fit_weights, read_weights
-from robustkit.reading import typed_path
+from robustkit.reading import Json, typed_path
 
 FACTORY = "factory"
 _OFFERED = ("num_classes", "in_channels", "image_size")
@@ -42,7 +42,7 @@ def open_factory(request: Request) -> SourceNet:
     """
     spec = request.spec
     options = {name: value for name, value in spec.options.items() if name != "weights"}
-    entry: dict[str, Any] = {"family": FACTORY, "factory": spec.name}
+    entry: Json = {"family": FACTORY, "factory": spec.name}
     if options:
         entry["options"] = options
     # A factory may well know its classes and sizes by itself.
@@ -235,13 +235,13 @@ def _arguments(
     factory: Callable[..., object],
     offered: Mapping[str, Any],
     options: Mapping[str, str],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What the function is called with: the user's options, and what of the offer it has."""
     parameters: Mapping[str, inspect.Parameter] = inspect.signature(factory).parameters
     if inspect.isclass(factory) and factory.__init__ is nn.Module.__init__:
         parameters = {}  # the signature it inherits takes anything and refuses it
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
-    given: dict[str, Any] = {}
+    given: dict[str, object] = {}
     for name, text in options.items():
         if name not in parameters and not takes_any:
             raise ModelError(f"{spec}: takes no argument '{name}'{did_you_mean(name, parameters)}")
@@ -267,7 +267,7 @@ def _arguments(
     return {**own, **given}
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> object:
     """An option as the plain value that it reads like."""
     named = {"true": True, "false": False, "none": None}
     if text.lower() in named:

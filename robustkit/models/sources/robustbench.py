@@ -37,7 +37,7 @@ from robustkit.models.sources.base import (
     need_package,
 )
 from robustkit.models.weights import cached_download, read_checkpoint, read_weights
-from robustkit.reading import read_json
+from robustkit.reading import Json, read_json
 from robustkit.runs.atomic import atomic_path
 
 FOLDER = "ROBUSTBENCH_MODELS"  # the environment's name for RobustBench's model_dir
@@ -130,7 +130,7 @@ class Entry:
         return entry
 
     @property
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Json:
         """The architecture on a card."""
         return {
             "family": "robustbench",
@@ -461,7 +461,7 @@ def _geometry(transforms: list[Any], where: str) -> Geometry:
     return Geometry(size, resize, interpolation)
 
 
-def _published(entry: Entry) -> dict[str, Any] | None:
+def _published(entry: Entry) -> Json | None:
     """The accuracies in RobustBench's `model_info`, which is beside its code but in no wheel."""
     package = Path(_library(entry.name)["robustbench.utils"].__file__ or "").parent
     for root in (package, package.parent, Path()):
@@ -480,7 +480,7 @@ def _published(entry: Entry) -> dict[str, Any] | None:
         ]
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise ModelError(f"{file}: not one of RobustBench's descriptions ({error})") from None
-    found: dict[str, Any] = {"accuracy": accuracy, "on": _TITLES[entry.dataset]}
+    found = {"accuracy": accuracy, "on": _TITLES[entry.dataset]}
     return {**found, "robust_accuracy": robust[0]} if robust else found
 
 

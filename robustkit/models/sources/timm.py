@@ -29,7 +29,7 @@ from robustkit.models.sources.base import (
     size_of,
 )
 from robustkit.models.weights import cached_download, check_weights, read_checkpoint, read_weights
-from robustkit.reading import read_json
+from robustkit.reading import Json, read_json
 
 _HUB = "hf-hub:"
 # What timm itself hands to a net, or what would have it read files: never a card's to say.
@@ -96,9 +96,9 @@ class Variant:
     options: Mapping[str, Any]
 
     @property
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> Json:
         """The architecture on a card."""
-        plain: dict[str, Any] = {"family": "timm", "name": self.name}
+        plain = {"family": "timm", "name": self.name}
         return {**plain, "options": dict(self.options)} if self.options else plain
 
     def make(self, num_classes: int, where: str, **given: Any) -> nn.Module:
@@ -253,7 +253,7 @@ def _with_file(request: Request, variant: Variant, file: str) -> SourceNet:
 
 
 def _loaded(
-    variant: Variant, checkpoint: dict[str, Any], count: int, path: Path | str, where: str
+    variant: Variant, checkpoint: Mapping[str, Any], count: int, path: Path | str, where: str
 ) -> nn.Module:
     """The net with a checkpoint that was read already, put in by timm's own means."""
     # The checkpoint goes before any place where timm would look for one by itself.

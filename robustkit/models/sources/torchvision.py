@@ -27,6 +27,7 @@ from robustkit.models.sources.base import (
     size_of,
 )
 from robustkit.models.weights import cached_download, fit_weights, read_weights
+from robustkit.reading import Json
 
 # Their auxiliary classifiers would make the output in train mode something else than logits.
 _WITH_AUXILIARIES = ("googlenet", "inception_v3")
@@ -86,7 +87,7 @@ def _bare(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
     for option in options:
         if option not in _OPTIONS:
             raise ModelError(f"torchvision:{name}: unknown option '{option}' on its card")
-    given: dict[str, Any] = {"num_classes": num_classes, **options}
+    given = {"num_classes": num_classes, **options}
     if name in _WITH_AUXILIARIES:
         given |= {"aux_logits": False, "init_weights": False}
 
@@ -117,7 +118,7 @@ def _with_published(request: Request, weights: Any) -> SourceNet:
     if spec.name in _WITH_AUXILIARIES:  # inception keeps what only its training needs
         net.aux_logits, net.AuxLogits = False, None
     options = _options(spec.name, weights)
-    entry: dict[str, Any] = {"family": "torchvision", "name": spec.name}
+    entry: Json = {"family": "torchvision", "name": spec.name}
     if options:
         entry["options"] = options
     classes = distinct(weights.meta["categories"])
@@ -142,7 +143,7 @@ def _with_file(request: Request, file: str, usual: Any) -> SourceNet:
             del state[tensor]
     net = _bare(spec.name, count, options)
     fit_weights(net, state, file)
-    entry: dict[str, Any] = {"family": "torchvision", "name": spec.name}
+    entry: Json = {"family": "torchvision", "name": spec.name}
     if options:
         entry["options"] = options
     if imagenet:
@@ -197,7 +198,7 @@ def _preprocessing(weights: Any) -> Preprocessing:
     )
 
 
-def _options(name: str, weights: Any) -> dict[str, Any]:
+def _options(name: str, weights: Any) -> Json:
     """How a net with these weights differs from one without, beside its weights."""
     if name in _WITH_AUXILIARIES:
         return {"transform_input": True}
@@ -235,7 +236,7 @@ def _handing_over(weights: Any, state: dict[str, Tensor]) -> Iterator[None]:
         WeightsEnum.get_state_dict = own
 
 
-def _published(name: str) -> dict[str, Any]:
+def _published(name: str) -> Mapping[str, Any]:
     """The weights that torchvision publishes for a classifier, by name, DEFAULT included."""
     from torchvision import models as torchvision_models
 

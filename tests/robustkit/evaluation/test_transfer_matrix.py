@@ -20,7 +20,7 @@ from robustkit.attacks import (
     craft,
     loss_gradient,
 )
-from robustkit.evaluation.gradient_similarity import gradient_pairs
+from robustkit.evaluation.gradient_similarity import Cosines, gradient_pairs
 from robustkit.evaluation.transferability import TransferMatrix, transfer_matrix
 from robustkit.models import Classifier
 from tests.robustkit.attacks.nets import classifier, striped, trained
@@ -157,16 +157,16 @@ def test_gradients_are_compared_between_every_two_nets(nets: dict[str, Classifie
     }
     both = rows["a"].any(dim=1) & rows["c"].any(dim=1)
     cosine = torch.cosine_similarity(rows["a"], rows["c"])[both]
-    found = pairs.between("a", "c")
-    assert found["cos_mean"] == pytest.approx(float(cosine.mean()), abs=1e-6)
-    assert found["cos_abs_mean"] == pytest.approx(float(cosine.abs().mean()), abs=1e-6)
-    assert found["cos_quartiles"] == pytest.approx(
+    found = pairs.cosines("a", "c")
+    assert found.cos_mean == pytest.approx(float(cosine.mean()), abs=1e-6)
+    assert found.cos_abs_mean == pytest.approx(float(cosine.abs().mean()), abs=1e-6)
+    assert found.cos_quartiles == pytest.approx(
         np.quantile(cosine.numpy(), [0.25, 0.5, 0.75]), abs=1e-6
     )
-    assert pairs.between("b", "b")["cos_mean"] == pytest.approx(1)
-    norms = pairs.of("b")
-    assert norms["grad_norm_mean"] == pytest.approx(float(rows["b"].norm(dim=1).mean()))
-    assert norms["grad_zero"] == float((~rows["b"].any(dim=1)).double().mean())
+    assert pairs.cosines("b", "b").cos_mean == pytest.approx(1)
+    norms = pairs.norms("b")
+    assert norms.grad_norm_mean == pytest.approx(float(rows["b"].norm(dim=1).mean()))
+    assert norms.grad_zero == float((~rows["b"].any(dim=1)).double().mean())
 
 
 def test_zero_gradients_have_no_cosine_and_are_counted(nets: dict[str, Classifier]) -> None:
@@ -175,10 +175,6 @@ def test_zero_gradients_have_no_cosine_and_are_counted(nets: dict[str, Classifie
         for weight in flat.parameters():
             weight.zero_()
     pairs = gradient_pairs({"a": nets["a"], "flat": flat}, IMAGES)
-    assert pairs.between("a", "flat") == {
-        "cos_mean": None,
-        "cos_abs_mean": None,
-        "cos_quartiles": None,
-    }
-    assert pairs.of("flat")["grad_zero"] == 1
-    assert pairs.of("flat")["grad_norm_mean"] == 0
+    assert pairs.cosines("a", "flat") == Cosines()
+    assert pairs.norms("flat").grad_zero == 1
+    assert pairs.norms("flat").grad_norm_mean == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def penalised(**settings: Any) -> tuple[Examples, TrainConfig]:
 
 
 def untimed(history: History) -> list[dict[str, Any]]:
-    return [{**each, "seconds": 0.0} for each in history.to_dicts()]
+    return [{**asdict(each), "seconds": 0.0} for each in history.records]
 
 
 @pytest.mark.parametrize(
