@@ -127,7 +127,7 @@ def warnings_about(accuracy: Rate, classes: int, published: Published | None = N
 
     It may be at chance, or ten points below the one that was `published` with its weights.
     """
-    known = None if published is None else published["accuracy"]
+    known = None if published is None else published.accuracy
     return [
         f"R is not what it should be: {each.seen}; {each.means} Attacks on it, and what transfers "
         "from it, mean nothing"
@@ -144,7 +144,7 @@ def published_words(published: Published | None) -> str:
     """Return the published accuracy as plain text, empty where there is none."""
     if published is None:
         return ""
-    return f"; published: {published['accuracy']:.1%} on {published['on']}"
+    return f"; published: {published}"
 
 
 def missing_words(missing: Mapping[str, str]) -> str:
@@ -176,7 +176,7 @@ def _given(net: models.Classifier, spec: str, splits: Splits, notes: tuple[str, 
     missing = dict.fromkeys(CONTROLS, reason) if reason else {}
     if shared:
         notes = (*notes, f"{shared} are the same under any seed: R2 and R′ start there")
-    published = net.card.provenance.get("published")
+    published = net.card.published
     return Found(
         net,
         _reference(given=True, notes=(*notes, *net.notes), left_out=missing, published=published),

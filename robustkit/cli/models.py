@@ -378,12 +378,12 @@ def check_clean(
             )
             right = predictions.clean() == loaded.images.labels
         rate = wilson(float(right.double().mean()), len(right))
-        beside = "" if published is None else f", published {published['accuracy']:.1%}"
+        beside = "" if published is None else f", published {published.accuracy:.1%}"
         log(f"{name}: clean accuracy {format_estimate(rate, '.1%')}{beside}")
         findings = evaluation.check_clean(
             rate,
             num_classes=loaded.images.num_classes,
-            published=None if published is None else published["accuracy"],
+            published=None if published is None else published.accuracy,
         )
         suspect += [f"WARNING: {name}: {each.seen}; {each.means}" for each in findings]
         clean = KnownRate.from_rate(rate)
@@ -544,5 +544,5 @@ def _described(net: Classifier) -> ModelDescription:
         preprocessing=own.describe(),
         input_size=None if own.input_size is None else list(own.input_size),
         notes=list(net.notes),
-        published=net.card.provenance.get("published"),
+        published=net.card.published,
     )

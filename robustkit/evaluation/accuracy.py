@@ -1,4 +1,4 @@
-"""Clean accuracy, and whether it is what it should be."""
+"""Clean and robust accuracy of any model on any images, and reasons to doubt either."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from robustkit.errors import AttackError, ConfigError
 from robustkit.evaluation import diagnosis
 from robustkit.evaluation.diagnosis import diagnose
 from robustkit.evaluation.robustness import worst_case
-from robustkit.reading import parse_json
-from robustkit.runs.summaries import Finding
-from robustkit.stats import Rate, wilson
+from robustkit.reading import check_kind, parse_json
+from robustkit.runs.summaries import Finding, Radius, Result, Seconds
+from robustkit.stats import Count, Rate, Share, wilson
 
+FORMAT = 1
 # How far below a published accuracy a model is no longer the one that was published.
 MARGIN = 0.10
 _ROUNDING = 1e-9  # 0.82 - 0.10 is a hair more than 0.72
@@ -37,7 +38,7 @@ def accuracy(
     device: torch.device | None = None,
     on_note: Note = warn,
 ) -> Rate:
-    """The share of `images` that `model` classifies correctly, with n and its Wilson interval.
+    """Return the share of `images` that `model` classifies correctly, with its Wilson interval.
 
     `images` is whatever `data.as_image_set` takes; the rest is as in `attacks.predict`. Raises
     `DataError` where a label has no logit, `ModelError` for a model that gives no logits or NaN.
@@ -48,19 +49,19 @@ def accuracy(
     return rate_of(logits.argmax(dim=1) == images.labels)
 
 
-def rate_of(right: Tensor) -> Rate:
-    """The share of true ones in bool (N,), with its Wilson interval."""
-    return wilson(float(right.double().mean()), len(right))
+def rate_of(correct: Tensor) -> Rate:
+    """Return the share of true entries of bool (N,), with its Wilson interval."""
+    return wilson(float(correct.double().mean()), len(correct))
 
 
 def check_clean(
     accuracy: Rate, *, num_classes: int, published: float | None = None
 ) -> tuple[Finding, ...]:
-    """What makes a clean accuracy suspect: that it is at chance, or far below the published one.
+    """Return findings about a clean accuracy at chance or far below the published one.
 
     At chance: the Wilson interval reaches down to 1/K, K classes. Far below: ten points or more.
-    Both are rates in [0,1]; without a published one, None, the latter is not looked at. Each
-    finding is one sentence, its `line`.
+    Both are rates in [0,1]; without a published one, None, the latter is not checked. The `line` of
+    a finding is one sentence.
 
     >>> for finding in check_clean(wilson(0.16, 200), num_classes=1000, published=0.92):
     ...     print(finding.seen)
@@ -98,7 +99,27 @@ def _percent(rate: float) -> str:
     return f"{100 * rate:.1f} %"
 
 
-FORMAT = 1
+class _Radius(Result, frozen=True, kw_only=True):
+    """The JSON of one radius."""
+
+    eps: Radius
+    rate: Share | None
+    n: Count
+    low: Share | None
+    high: Share | None
+    per_attack: dict[str, Rate]
+    seconds: Seconds
+
+
+class _Written(Result, frozen=True, kw_only=True):
+    """The JSON of a `RobustAccuracy`."""
+
+    format: int = FORMAT
+    norm: str
+    clean: Rate
+    by_eps: list[_Radius]
+    diagnosis: list[Finding]
+    notes: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +128,9 @@ class RobustAccuracy:
 
     `clean` is its clean accuracy; `by_eps[eps]` the share of all images that are classified
     correctly after every attack at this radius and at smaller ones; `per_attack[eps][name]` that
-    after this attack and those before it. `diagnosis` says what casts doubt on the figures,
-    `seconds[eps]` how long each radius took, `notes` which batches did not fit into memory.
+    after this attack and those before it. `diagnosis` holds the findings that cast doubt on these
+    values, `seconds[eps]` the time each radius took, `notes` the batches that did not fit into
+    memory.
     """
 
     norm: str
@@ -120,51 +142,49 @@ class RobustAccuracy:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """The result as JSON text, which `from_json` reads."""
+        """Return the result as JSON text, which `from_json` reads."""
         radii = [
-            {
-                "eps": eps,
-                **rate.to_json(),
-                "per_attack": {name: one.to_json() for name, one in self.per_attack[eps].items()},
-                "seconds": self.seconds[eps],
-            }
+            _Radius(
+                eps=eps,
+                rate=rate.value,
+                n=rate.n,
+                low=rate.low,
+                high=rate.high,
+                per_attack=dict(self.per_attack[eps]),
+                seconds=self.seconds[eps],
+            )
             for eps, rate in self.by_eps.items()
         ]
-        written = {
-            "format": FORMAT,
-            "norm": self.norm,
-            "clean": self.clean.to_json(),
-            "by_eps": radii,
-            "diagnosis": [each.to_json() for each in self.diagnosis],
-            "notes": list(self.notes),
-        }
-        return json.dumps(written, allow_nan=False)
+        written = _Written(
+            norm=self.norm,
+            clean=self.clean,
+            by_eps=radii,
+            diagnosis=list(self.diagnosis),
+            notes=list(self.notes),
+        )
+        return json.dumps(written.to_json(), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> RobustAccuracy:
-        """The result that `to_json` wrote; raises `ConfigError` for anything else."""
-        try:
-            read = parse_json(text, "not a result of robust_accuracy as JSON", error=ConfigError)
-            if read["format"] != FORMAT:
-                raise ConfigError(
-                    f"robust accuracy of format {read['format']}; this version reads {FORMAT}"
-                )
-            radii = {float(each["eps"]): each for each in read["by_eps"]}
-            return cls(
-                norm=str(read["norm"]),
-                clean=_rate(read["clean"]),
-                by_eps={eps: _rate(each) for eps, each in radii.items()},
-                per_attack={
-                    eps: {name: _rate(one) for name, one in each["per_attack"].items()}
-                    for eps, each in radii.items()
-                },
-                diagnosis=tuple(Finding(**each) for each in read["diagnosis"]),
-                seconds={eps: float(each["seconds"]) for eps, each in radii.items()},
-                notes=tuple(read["notes"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ConfigError(f"not a result of robust_accuracy as JSON ({reason})") from None
+        """Return the result that `to_json` wrote; raises `ConfigError` for anything else."""
+        where = "not a result of robust_accuracy as JSON"
+        plain = parse_json(text, where, error=ConfigError)
+        version = plain.get("format") if isinstance(plain, dict) else None
+        if isinstance(version, int) and version != FORMAT:
+            raise ConfigError(f"robust accuracy of format {version}; this version reads {FORMAT}")
+        read = check_kind(plain, _Written, where, error=ConfigError)
+        return cls(
+            norm=read.norm,
+            clean=read.clean,
+            by_eps={
+                each.eps: Rate(value=each.rate, n=each.n, low=each.low, high=each.high)
+                for each in read.by_eps
+            },
+            per_attack={each.eps: each.per_attack for each in read.by_eps},
+            diagnosis=tuple(read.diagnosis),
+            seconds={each.eps: each.seconds for each in read.by_eps},
+            notes=tuple(read.notes),
+        )
 
 
 def robust_accuracy(
@@ -184,15 +204,15 @@ def robust_accuracy(
     """Attack `model` on `images` with every attack in turn, at every radius, and diagnose itself.
 
     `model` is any module from images in [0,1] to logits; `images` whatever `data.as_image_set`
-    takes. Attacks run cheap to expensive, each at every radius of `eps`, or at its own where that
-    is None; in a mapping they have names. Each sees only what those before it have left, and what
-    fell within a smaller ball has fallen within a larger one.
+    takes. Attacks run in the given order, each at every radius of `eps`, or at its own where that
+    is None; in a mapping they have names. Each attacks only the images that are still robust, and
+    an image fooled within a smaller ball counts as fooled within a larger one.
 
-    `probe` images, classes kept even where each can have one, serve to check at the largest radius
-    that the figures are evidence (`attacks.diagnose`); 0 leaves that out. `restarts`,
-    `batch_size`, `device` and `on_attack` are as in `attacks.worst_case`; notes are kept in the
-    result, too. Raises `ConfigError` for no attack or radius, `AttackError` for targeted attacks
-    and attacks of several norms, and the errors of `worst_case`.
+    `probe` images, stratified by class where possible, serve to check at the largest radius that
+    the values are evidence (`diagnose`); 0 leaves that out. `restarts`, `batch_size`, `device` and
+    `on_attack` are as in `worst_case`; notes are kept in the result, too. Raises `ConfigError` for
+    no attack or radius, `AttackError` for targeted attacks and attacks of several norms, and the
+    errors of `worst_case`.
     """
     images = as_image_set(images)
     named = _named(attacks)
@@ -255,7 +275,7 @@ def robust_accuracy(
 
 
 def _named(attacks: Attack | Sequence[Attack] | Mapping[str, Attack]) -> dict[str, Attack]:
-    """The attacks by their names; of several of one name the second is "NAME 2"."""
+    """Return the attacks by name; the second of one name is called "NAME 2"."""
     if isinstance(attacks, Attack):
         attacks = [attacks]
     if not attacks:
@@ -294,7 +314,7 @@ def _norm_of(named: Mapping[str, Attack]) -> str:
 def _by_radius(
     named: Mapping[str, Attack], eps: Sequence[float] | None
 ) -> dict[float, dict[str, Attack]]:
-    """The attacks at every radius, ascending; where none is given, each at its own."""
+    """Return the attacks by radius, ascending; without `eps`, each at its own."""
     if eps is None:
         radii = sorted({attack.eps for attack in named.values()})
         return {
@@ -310,7 +330,7 @@ def _by_radius(
 
 
 def _sample(images: ImageSet, size: int, seed: int) -> ImageSet:
-    """`size` of the images; classes are kept even where each can have one."""
+    """Return `size` of the images, stratified where every class can have one."""
     if size >= len(images):
         return images
     drawn = derive_seed(seed, "probe")
@@ -318,7 +338,3 @@ def _sample(images: ImageSet, size: int, seed: int) -> ImageSet:
         return images.subset(stratified_sample(images.labels, size, drawn))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(drawn))
     return images.subset(order[:size].sort().values)
-
-
-def _rate(written: Mapping[str, Any]) -> Rate:
-    return Rate(value=written["rate"], n=written["n"], low=written["low"], high=written["high"])

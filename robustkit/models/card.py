@@ -5,26 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Annotated, Any, NotRequired, TypedDict
-
-import msgspec
+from typing import Any
 
 from robustkit.errors import ModelError
 from robustkit.geometry import LARGEST
 from robustkit.models.preprocessing import Preprocessing
 from robustkit.reading import Json, check_kind, is_printable, parse_json, printable
+from robustkit.runs.summaries import Published
 from robustkit.specs import shortened
 
 FORMAT = 2  # 1 had `mean` and `std` instead of `preprocessing`
 DETECTOR = "detector"  # the family of cards that the floor of adaptation builds
 WRAPPED = "wrapped"  # that of modules made in Python, which no card can build again
-
-
-class _Published(TypedDict):
-    """The accuracy that was published with weights, and on what."""
-
-    accuracy: Annotated[float, msgspec.Meta(ge=0, le=1)]
-    on: NotRequired[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +49,7 @@ class Card:
             # Something may be looked for without being told from anything else.
             _check_classes(self.classes, 1 if family == DETECTOR else 2)
         _check_shape(self.input_shape, 0 if family == WRAPPED else 1)
-        if (published := self.provenance.get("published")) is not None:
-            check_kind(published, _Published, "model card: published", error=ModelError)
+        _ = self.published  # checked like the rest
         counted = len(self.preprocessing.mean)
         channels = self.input_shape[0]
         # Grey pictures are shown to a net of three channels in all three.
@@ -95,6 +86,14 @@ class Card:
             input_shape=input_shape,
             preprocessing=preprocessing,
         )
+
+    @property
+    def published(self) -> Published | None:
+        """The accuracy published with the weights, None where the provenance has none."""
+        found = self.provenance.get("published")
+        if found is None:
+            return None
+        return check_kind(found, Published, "model card: published", error=ModelError)
 
     @property
     def mean(self) -> tuple[float, ...]:

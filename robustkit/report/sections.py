@@ -57,7 +57,7 @@ def space_section(space: PixelSpace | UnsetType) -> list[Section]:
                 name,
                 model.preprocessing,
                 "resized inside" if resized else "no",
-                None if published is None else f"{100 * published['accuracy']:.1f} %",
+                None if published is None else f"{100 * published.accuracy:.1f} %",
                 "; ".join(model.notes) or None,
             ]
         )

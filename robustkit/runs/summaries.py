@@ -1,13 +1,13 @@
-"""What summaries are made of, and how a run's own are read: checked once, when the folder is.
+"""Typed summaries: the results that commands write, and how those of a run are read and checked.
 
-Every command describes its summary as a `TypedDict`; whatever draws gets only what has passed. The
-kinds here are those that several commands' summaries share.
+Every command describes its summary as a `Result`; a report draws only values that were checked when
+the run folder was read. The types here are shared by the summaries of several commands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, NotRequired, Self, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -21,7 +21,7 @@ from robustkit.runs.folder import FORMAT, finished
 Kind = TypeVar("Kind")
 
 MOST = 2**63 - 1
-FLOAT32 = 3.4028235e38  # whatever a net can say, and an axis can show
+FLOAT32 = 3.4028235e38  # any logit, and any value that an axis can show
 ROUNDING = 1.001  # of cosines and correlations, which rounding takes a hair beyond one
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -44,10 +44,10 @@ Quartiles = Annotated[list[Amount], Meta(min_length=3, max_length=3)]
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command found out, or a part of it: typed in the program, plain values in JSON.
+    """The result of a command, or a part of it: typed in the program, plain values in JSON.
 
     Fields are named as the keys of `summary.json`. A key that older runs lack has a default; one
-    that is left out where there is nothing to say has the type `X | UnsetType` and `UNSET`.
+    that may be left out has the type `X | UnsetType` and the default `UNSET`.
     """
 
     def to_json(self) -> Json:
@@ -63,54 +63,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return check_summary(value, cls, where)
 
 
-class Rate(TypedDict):
-    """A share of `n` images with its interval; all three None where there are none."""
-
-    rate: Share | None
-    n: Count
-    low: Share | None
-    high: Share | None
-
-
-class KnownRate(TypedDict):
-    """The same where there are images."""
-
-    rate: Share
-    n: Count
-    low: Share
-    high: Share
-
-
-class Gap(TypedDict):
-    """A difference of two rates over the same images; all but `n` None where there is none."""
-
-    points: Points | None
-    low: Points | None
-    high: Points | None
-    p_value: Share | None
-    n: Count
-
-
-class Interval(TypedDict):
-    """A mean with its interval; no ends for one value, nothing without any."""
-
-    mean: Real | None
-    low: Real | None
-    high: Real | None
-    n: NotRequired[Count]
-
-
-class Measured(TypedDict):
-    """The same of one value or more."""
-
-    mean: Real
-    low: Real | None
-    high: Real | None
-    n: NotRequired[Count]
-
-
 class Finding(Result, frozen=True):
-    """What casts doubt on a value."""
+    """A reason to doubt a value: its `name`, what was `seen`, and what that `means`."""
 
     name: str
     seen: str
@@ -122,11 +76,16 @@ class Finding(Result, frozen=True):
         return f"{self.name}: {self.seen}: {self.means}"
 
 
-class Published(TypedDict):
-    """The accuracy that others published of a model, and on what."""
+class Published(Result, frozen=True, kw_only=True):
+    """The accuracies that were published with a model's weights, and the data they are for."""
 
     accuracy: Share
-    on: str
+    on: str | UnsetType = UNSET
+    robust_accuracy: Share | UnsetType = UNSET
+
+    def __str__(self) -> str:
+        place = "" if self.on is UNSET else f" on {self.on}"
+        return f"{self.accuracy:.1%}{place}"
 
 
 class SavedGeometry(Result, frozen=True):
@@ -138,7 +97,7 @@ class SavedGeometry(Result, frozen=True):
 
 
 class ModelDescription(Result, frozen=True):
-    """What a report says of a model beside its rates."""
+    """The description of a model in a report, beside its rates."""
 
     preprocessing: str
     input_size: Size | None
@@ -158,7 +117,7 @@ class PixelSpace(Result, frozen=True, kw_only=True):
 
 
 class Total(Result, frozen=True):
-    """How long a run took."""
+    """The duration of a run in seconds."""
 
     total: Seconds
 
@@ -217,7 +176,7 @@ def check_intervals(value: Any, where: str) -> None:
 
 
 def read_settings(folder: RunFolder, kind: type[Kind]) -> Kind:
-    """Return those of a run's settings that `kind`, a dataclass or `TypedDict`, names.
+    """Return those of a run's settings that `kind`, a dataclass or `Result`, names.
 
     Raises `RunError`, naming `config.yaml` and the entry, for settings that are none.
     """
@@ -255,13 +214,6 @@ def check_alike(one: Sequence[Any], other: Sequence[Any], where: str, what: str)
     """Raise `RunError` where two lists that belong together are not of one length."""
     if len(one) != len(other):
         raise RunError(f"{where}: {len(one)} and {len(other)} {what}, which belong together")
-
-
-def check_rates(found: Rate, where: str) -> None:
-    """Raise `RunError` where a rate lies outside its interval."""
-    rate, low, high = found["rate"], found["low"], found["high"]
-    if rate is not None and (low is None or high is None or not low <= rate <= high):
-        raise RunError(f"{where}: the rate {rate} is not within {low} and {high}")
 
 
 def check_lines(value: Any, where: str) -> None:

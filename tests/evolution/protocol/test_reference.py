@@ -31,6 +31,7 @@ from robustkit.errors import ModelError
 from robustkit.models.classifier import matched
 from robustkit.models.sources import torchvision as source
 from robustkit.runs import RunFolder
+from robustkit.runs.summaries import Published
 from robustkit.stats import wilson
 from tests.evolution.protocol.runs import (
     INLINE,
@@ -221,9 +222,9 @@ def test_a_net_of_another_size_resizes_inside_and_its_published_accuracy_is_kept
     splits: Splits, tmp_path: Path
 ) -> None:
     net = small(image_size=20, mean=(0.1,), std=(0.2,))
-    published = {"accuracy": 0.9, "on": "somewhere"}
+    published = Published(accuracy=0.9, on="somewhere")
     found, reference = find_reference(
-        saved(net, tmp_path / "R.safetensors", published=published), splits
+        saved(net, tmp_path / "R.safetensors", published=published.to_json()), splits
     )
     assert reference.published == published
     assert reference.notes == ["resizes pictures of 16x16 to 20x20 inside (bilinear)"]
@@ -303,7 +304,7 @@ def test_chance_is_told_by_wilsons_interval(
     told = warnings_about(wilson(rate, n), classes)
     assert bool(told) == warned
     assert all(f"n = {n}" in each and "mean nothing" in each for each in told)
-    below = warnings_about(wilson(0.7, 300), classes, {"accuracy": 0.81, "on": "ImageNet-1K"})
+    below = warnings_about(wilson(0.7, 300), classes, Published(accuracy=0.81, on="ImageNet-1K"))
     assert "11 points below the published 81.0 %" in below[-1]
 
 

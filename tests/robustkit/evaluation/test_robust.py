@@ -98,7 +98,7 @@ def test_a_result_comes_back_from_json(net: nn.Module) -> None:
     [
         ("{", "not a result of robust_accuracy as JSON"),
         ("[]", "not a result"),
-        ('{"format": 1}', "not a result of robust_accuracy as JSON .KeyError: "),
+        ('{"format": 1}', "not a result of robust_accuracy as JSON: "),
         ('{"format": 2}', "of format 2; this version reads 1"),
         ('{"format": 1, "norm": "linf", "clean": 3, "by_eps": []}', "not a result"),
     ],
