@@ -341,7 +341,7 @@ def _together(a: Tensor, b: Tensor, first: dict[str, Tensor], second: dict[str, 
     """Return cosine of two nets' gradients, and how alike their maps are."""
     return {
         "cosine": _summed(alignment(a, b).cosine),
-        **{name: similarity(first[name], second[name]) for name in first},
+        **{name: similarity(first[name], second[name]).to_json() for name in first},
     }
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from robustkit.cli.context import (
     add_data_options,
@@ -19,21 +17,26 @@ from robustkit.cli.parser import CommandParser, Forms, Options, add_config, conf
 from robustkit.commands.explain import (
     ExplainOptions,
     checkpoints,
+    checkpoints_report,
     load_subject,
     resolve_settings,
     run_explain,
     write_report,
 )
+from robustkit.commands.explain.result import read_checkpoints
+from robustkit.commands.explain.subject import Settings
 from robustkit.runs import RunFolder
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """The model, the images, the maps, and where to put the result."""
+    """Declare the model, the images, the maps, and where to put the result."""
     group = parser.add_argument_group("model and images")
     named = "a model file, torchvision:NAME or package.module:factory"
-    group.add_argument("--model", metavar="MODEL", help=f"whose decisions: {named}")
+    group.add_argument("--model", metavar="MODEL", help=f"model to explain: {named}")
     group.add_argument(
-        "--contrast", metavar="MODEL", help="set the maps of this model beside: before and after"
+        "--contrast",
+        metavar="MODEL",
+        help="another model, whose maps are compared: before and after",
     )
     group.add_argument(
         "--weights",
@@ -44,10 +47,12 @@ def add_arguments(parser: CommandParser) -> None:
     )
     add_trust_option(group)
     group.add_argument(
-        "--run", metavar="DIR", help="the checkpoints of this training run, on its data, instead"
+        "--run",
+        metavar="DIR",
+        help="explain the checkpoints of this training run instead, on its data",
     )
     group.add_argument(
-        "--epochs", type=names, default=[], metavar="N,N", help="which of them; none: all"
+        "--epochs", type=names, default=[], metavar="N,N", help="epochs of --run; none: all"
     )
     group.add_argument(
         "--split", default=None, help="test, val or train; none: the first that the data has"
@@ -58,27 +63,30 @@ def add_arguments(parser: CommandParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="image files, made as the model's own pipeline does, else of its size",
+        help="image files, prepared as by the model's own pipeline, else of its input size",
     )
     group.add_argument(
-        "--repair", metavar="DIR", help="a repair's model, its images, and the mended model beside"
+        "--repair",
+        metavar="DIR",
+        help="explain the model and the images of this repair, compare the repaired model",
     )
     group.add_argument(
         "--transfer",
         metavar="DIR",
-        help="images of a transfer evaluation that fool a source; a target's maps beside",
+        help="explain a source on images of this transfer evaluation that fool it, and compare "
+        "a target",
     )
     group.add_argument(
-        "--pair", metavar="SOURCE:TARGET", help="of --transfer, where it has several"
+        "--pair", metavar="SOURCE:TARGET", help="pair of --transfer, where it has several"
     )
     group.add_argument(
-        "--clean", action="store_true", help="of --transfer: the images before the attack"
+        "--clean", action="store_true", help="with --transfer: the images before the attack"
     )
     group.add_argument(
         "--which",
         metavar="SET",
-        help="of --repair: broken or repaired images; of --transfer: those the target was spared "
-        "or misled by; none: the first",
+        help="with --repair: broken or repaired images; with --transfer: those that the target was "
+        "spared or misled by; none: the first",
     )
     add_data_options(parser)
     forms: Forms = {
@@ -100,7 +108,7 @@ def run(options: Options) -> int:
     """Explain, and leave pictures, maps, summary and report in the run folder."""
     if options.resume is not None:
         checkpoints.check_resumable(options.resume)
-    config = settings("explain", options)
+    config: Settings = settings("explain", options)
     if config["run"] is not None:
         return _run_checkpoints(options, config)
     config = resolve_settings(checkpoints.without_run(config, options), options.given)
@@ -108,40 +116,41 @@ def run(options: Options) -> int:
     subject = load_subject(config)
     with run_folder("explain", options, config, keep_failed=False, resumable=False) as folder:
         summary = run_explain(subject, chosen, folder, log)
-        folder.write_summary(summary)
+        folder.write_summary(summary.to_json())
         write_report(folder)
-    if subject.judged is not None:
-        for line in subject.judged.lines():
+    if subject.loaded is not None:
+        for line in subject.loaded.lines():
             log(line)
-    for image in summary["images"]:
+    for image in summary.images:
         log(
-            f"{image['index']}: {image['target']} {image['score']:.3f} "
-            f"({image['probability']:.1%}), predicted {image['predicted']}"
+            f"{image.index}: {image.target} {image.score:.3f} "
+            f"({image.probability:.1%}), predicted {image.predicted}"
         )
     log(f"report: {folder.file('report.html')}")
     return 0
 
 
-def _run_checkpoints(options: Options, config: Mapping[str, Any]) -> int:
+def report(folder: RunFolder) -> Path:
+    """Draw the report of a finished explanation again."""
+    if folder.config.get("run") is not None:
+        return checkpoints_report.write_report(folder)
+    return write_report(folder)
+
+
+def _run_checkpoints(options: Options, config: Settings) -> int:
     resumed = options.resume is not None
     if not resumed:
         config = checkpoints.resolve_run(config, options.given)
-    # A run that is done needs the training no more.
+    # A finished run does not need the training any more.
     done = resumed and RunFolder.open(options.resume).summary() is not None
     prepared = None if done else checkpoints.prepare(config)
     with run_folder("explain", options, config, keep_failed=resumed) as folder:
         if prepared is not None and folder.summary() is None:
-            folder.write_summary(checkpoints.run_checkpoints(prepared, folder, log))
-        checkpoints.forget_parts(folder)
-        path = checkpoints.write_report(folder)
-    for line in checkpoints.headline(checkpoints.read(folder)):
+            summary = checkpoints.run_checkpoints(prepared, folder, log)
+            folder.write_summary(summary.to_json())
+        checkpoints.remove_parts(folder)
+        path = checkpoints_report.write_report(folder)
+    for line in checkpoints_report.headline(read_checkpoints(folder)):
         log(line)
     log(f"report: {path}")
     return 0
-
-
-def report(folder: RunFolder) -> Path:
-    """Draw the report of a finished explanation anew."""
-    if folder.config.get("run") is not None:
-        return checkpoints.write_report(folder)
-    return write_report(folder)

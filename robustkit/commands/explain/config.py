@@ -1,4 +1,4 @@
-"""The settings of an explanation, checked where they are made."""
+"""The options of an explanation, checked when they are made."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError
-from robustkit.explain.methods import METHODS
+from robustkit.explain.methods import METHODS, MapSettings
 from robustkit.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainOptions:
-    """Which maps of which score."""
+    """Which maps of which class's score, and how they are checked."""
 
     method: tuple[str, ...] = setting(
         ("cav", "gradcam", "saliency"), f"maps, between commas: {', '.join(METHODS)}"
@@ -20,12 +20,12 @@ class ExplainOptions:
     layers: tuple[str, ...] = setting(
         ("auto",),
         "for cav and gradcam: names of modules or their types, or auto (the last "
-        "place of every stage)",
+        "module of every stage)",
     )
     target: str = setting(
         "predicted",
-        "whose score: predicted (with --run by the last checkpoint chosen), true, or a "
-        "class by its name or number",
+        "class whose score is explained: predicted (with --run by the last checkpoint chosen), "
+        "true, or a class by its name or number",
     )
     check: bool = setting(True, "measure deletion, insertion, sanity and stability of every map")
     steps: int = setting(20, "points of a deletion or insertion curve, and of integrated gradients")
@@ -45,7 +45,7 @@ class ExplainOptions:
     quantile: float = setting(
         0.0, "mask beyond this quantile of the positive (negative) part alone"
     )
-    seed: int = setting(0, "of everything random")
+    seed: int = setting(0, "seed of everything random")
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -69,11 +69,16 @@ class ExplainOptions:
         if self.quantile and self.box() is not None:
             raise ConfigError("--quantile is of --mask positive or negative, not of a box")
 
+    def map_settings(self) -> MapSettings:
+        """Return the settings of the maps among these options."""
+        names = MapSettings.__dataclass_fields__
+        return MapSettings(**{name: getattr(self, name) for name in names})
+
     def box(self) -> tuple[int, int, int, int] | None:
-        """The box of the mask, None where it is a sign or nothing."""
+        """Return the box of the mask; None for a sign, and without a mask."""
         if self.mask is None or self.mask in (("positive",), ("negative",)):
             return None
-        if len(self.mask) != 4 or not all(each.lstrip("-").isdecimal() for each in self.mask):
+        if len(self.mask) != 4 or not all(part.lstrip("-").isdecimal() for part in self.mask):
             raise ConfigError(
                 f"--mask: positive, negative or a box x0,y0,x1,y1, not '{','.join(self.mask)}'"
             )

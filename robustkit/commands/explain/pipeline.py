@@ -1,4 +1,4 @@
-"""From a subject and the options to maps, figures and a summary."""
+"""From a subject and options to maps, pictures and a summary."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from msgspec import UNSET
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,119 +17,136 @@ from robustkit import explain
 from robustkit.attacks import predict
 from robustkit.commands.explain.config import ExplainOptions
 from robustkit.commands.explain.panels import draw_panels
-from robustkit.commands.explain.scores import (
-    check_mask,
-    contrast,
-    contributions,
-    masking_check,
-    score_maps,
+from robustkit.commands.explain.result import (
+    Image,
+    MapSimilarity,
+    MaskedImage,
+    Masking,
+    OtherPrediction,
+    Summary,
 )
+from robustkit.commands.explain.scores import score_maps, similarity
 from robustkit.commands.explain.subject import Subject
-from robustkit.errors import ExplainError
-from robustkit.explain.methods import Maps, MapSettings, make_maps
+from robustkit.errors import ConfigError, ExplainError
+from robustkit.explain import Contribution, Trace
+from robustkit.explain.methods import Maps, make_maps
 from robustkit.jobs import Log
+from robustkit.models import Classifier
 from robustkit.runs import RunFolder, atomic_path
 
+TOP_CLASSES = 10  # classes of highest score that the masking check names
 
-def run_explain(
-    subject: Subject, options: ExplainOptions, folder: RunFolder, say: Log
-) -> dict[str, Any]:
-    """Make every map, write `maps.npz` and a picture for each image; returns the summary."""
-    settings = map_settings(options)
+
+def run_explain(subject: Subject, options: ExplainOptions, folder: RunFolder, log: Log) -> Summary:
+    """Make all maps, write `maps.npz` and a panel for each image, and return the summary."""
     images, targets = subject.pixels, subject.targets(options.target)
     check_mask(subject.model, images, options)
-    maps = make_maps(subject.model, images, targets, options.method, settings)
-    summary: dict[str, Any] = {"images": describe(subject, targets, options)}
-    if subject.judged is not None:
-        summary["pixel_space"] = subject.judged.pixel_space().to_json()
-    if subject.transfer is not None:
-        summary["transfer"] = dict(subject.transfer)
-    others: dict[str, Maps] | None = None
+    maps = make_maps(subject.model, images, targets, options.method, options.map_settings())
+    described = describe_images(subject, targets, options)
+    others = None
     if subject.other is not None:
-        say("the same maps of the other model")
-        try:
-            others = make_maps(subject.other, images, targets, options.method, settings)
-        except ExplainError as error:
-            raise ExplainError(f"the other model: {error}") from None
-        summary["contrast"] = contrast(maps, others)
+        log("the same maps of the other model")
+        others = _other_maps(subject.other, images, targets, options)
+    masking = None
     if options.mask is not None:
-        say("masking check")
-        summary["mask"] = masking_check(subject.model, images, targets, options, subject.classes)
+        log("masking check")
+        masking = masking_check(subject, targets, options)
+    scores = None
     if options.check:
-        say("deletion, insertion, sanity and stability")
-        summary["scores"] = judge(subject, targets, maps, summary["images"], options)
+        log("deletion, insertion, sanity and stability")
+        scores = score_maps(subject, targets, maps, described, options)
     write_arrays(folder.file("maps.npz"), _arrays(images, maps, others))
-    for name, drawn in draw_panels(subject, targets, maps, others):
+    for name, picture in draw_panels(subject, targets, maps, others):
         with atomic_path(folder.file(name)) as temporary:
-            temporary.write_bytes(drawn)
-    return summary
-
-
-def map_settings(options: ExplainOptions) -> MapSettings:
-    """What maps need of the options."""
-    return MapSettings(
-        **{name: getattr(options, name) for name in MapSettings.__dataclass_fields__}
+            temporary.write_bytes(picture)
+    return Summary(
+        images=described,
+        pixel_space=UNSET if subject.loaded is None else subject.loaded.pixel_space(),
+        transfer=UNSET if subject.transfer is None else subject.transfer,
+        contrast=UNSET if others is None else _contrast(maps, others),
+        mask=UNSET if masking is None else masking,
+        scores=UNSET if scores is None else scores,
     )
 
 
-def judge(
-    subject: Subject,
-    targets: Tensor,
-    maps: Mapping[str, Maps],
-    described: Sequence[Mapping[str, Any]],
-    options: ExplainOptions,
-) -> dict[str, Any]:
-    """How good the maps of the described images are; see `score_maps`."""
-    missed = [each["residual_max"] for each in described]
-    residuals = None if None in missed else torch.tensor(missed)
-    settings = map_settings(options)
-    return score_maps(subject.model, subject.pixels, targets, maps, residuals, options, settings)
-
-
-def describe(subject: Subject, targets: Tensor, options: ExplainOptions) -> list[dict[str, Any]]:
-    """What is known of every image; `residual_max` only where CAV has a convention for the net."""
+def describe_images(subject: Subject, targets: Tensor, options: ExplainOptions) -> list[Image]:
+    """Return the predictions for every image, and by how much CAV misses its score."""
     with explain.trace(subject.model, subject.pixels, targets, options.layers) as trace:
         residual = None
-        cuts = [each for each in contributions(trace, paper=options.paper).values() if each.cut]
+        cuts = [layer for layer in _contributions(trace, options).values() if layer.cut]
         if cuts:
-            residual = torch.stack([each.residual.abs() for each in cuts]).amax(dim=0)
-        said = trace.logits.softmax(dim=1)
+            residual = torch.stack([layer.residual.abs() for layer in cuts]).amax(dim=0)
+        probabilities = trace.logits.softmax(dim=1)
         predicted = trace.logits.argmax(dim=1)
         score = trace.score
     classes = subject.classes
-    others = None if subject.other is None else predict(subject.other, subject.images)
+    others = _other_predictions(subject, targets)
     return [
-        {
-            "index": name,
-            "true": None if subject.labels is None else classes[int(subject.labels[row])],
-            "predicted": classes[int(predicted[row])],
-            "target": classes[int(targets[row])],
-            "score": float(score[row]),
-            "probability": float(said[row, targets[row]]),
-            "residual_max": None if residual is None else float(residual[row]),
-            "other": None
-            if others is None
-            else {
-                "predicted": classes[int(others[row].argmax())],
-                "score": float(others[row, targets[row]]),
-                "probability": float(others[row].softmax(dim=0)[targets[row]]),
-            },
-        }
+        Image(
+            index=name,
+            true=None if subject.labels is None else classes[int(subject.labels[row])],
+            predicted=classes[int(predicted[row])],
+            target=classes[int(targets[row])],
+            score=float(score[row]),
+            probability=float(probabilities[row, targets[row]]),
+            residual_max=None if residual is None else float(residual[row]),
+            other=others[row],
+        )
         for row, name in enumerate(subject.names)
     ]
 
 
-def _arrays(
-    images: Tensor, maps: Mapping[str, Maps], others: Mapping[str, Maps] | None
-) -> dict[str, NDArray[Any]]:
-    """METHOD (N,H,W), METHOD/LAYER (N,h,w) at the layer's own size, and contrast/… likewise."""
-    arrays: dict[str, NDArray[Any]] = {"images": images.numpy()}
-    for prefix, made in (("", maps), ("contrast/", others or {})):
-        for name, each in made.items():
-            arrays[f"{prefix}{name}"] = each.pixels.cpu().numpy()
-            for layer, values in each.layers.items():
-                arrays[f"{prefix}{name}/{layer}"] = values.cpu().numpy()
-    return arrays
+def check_mask(model: Classifier, images: Tensor, options: ExplainOptions) -> None:
+    """Raise `ConfigError` or `ExplainError` for a box or a module that is not there."""
+    box = options.box()
+    height, width = images.shape[2:]
+    if box is not None and (box[2] > width or box[3] > height):
+        raise ConfigError(f"--mask {','.join(options.mask or ())}: images are {width} x {height}")
+    if options.mask is None:
+        return
+    layer = _masked_layer(options)
+    with explain.trace(model, images[:1], 0, (layer,)) as trace:
+        if box is None:
+            explain.cav(trace)  # whose signs they are
+        if options.at == "pixels":
+            return
+        layers = [name for name in trace.layers if name != "input"]
+        maps = [name for name in layers if trace.layers[name].dim() == 4]
+    if layers != [options.at] or maps != [options.at]:
+        raise ConfigError(
+            f"--at {options.at}: name one module that is called once and gives (N,C,H,W), or pixels"
+        )
+
+
+def masking_check(subject: Subject, targets: Tensor, options: ExplainOptions) -> Masking:
+    """Return scores and highest classes before and after masking, and a linear prediction."""
+    layer, images, classes = _masked_layer(options), subject.pixels, subject.classes
+    with explain.trace(subject.model, images, targets, (layer,)) as trace:
+        contribution = _contributions(trace, options).get(layer)
+        shape = trace.layers[layer].shape
+    region = _region(contribution, shape, images, options)
+    masked = explain.disable(
+        subject.model, images, targets, contribution, region, layer, fill=options.fill
+    )
+    before, after = masked.scores()
+    top_before, top_after = masked.top(TOP_CLASSES)
+    return Masking(
+        at=options.at,
+        what=",".join(options.mask or ()),
+        fill=options.fill,
+        quantile=options.quantile,
+        images=[
+            MaskedImage(
+                share=float(masked.share[row]),
+                before=float(before[row]),
+                after=float(after[row]),
+                predicted=None if masked.predicted is None else float(masked.predicted[row]),
+                top_before=[classes[int(number)] for number in top_before[row]],
+                top_after=[classes[int(number)] for number in top_after[row]],
+            )
+            for row in range(len(images))
+        ],
+    )
 
 
 def write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -138,3 +156,79 @@ def write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
     with atomic_path(file) as temporary:
         temporary.write_bytes(packed.getvalue())
+
+
+def _other_maps(
+    other: Classifier, images: Tensor, targets: Tensor, options: ExplainOptions
+) -> dict[str, Maps]:
+    try:
+        return make_maps(other, images, targets, options.method, options.map_settings())
+    except ExplainError as error:
+        raise ExplainError(f"the other model: {error}") from None
+
+
+def _contrast(first: Mapping[str, Maps], second: Mapping[str, Maps]) -> dict[str, MapSimilarity]:
+    """Return the similarity of two models' maps, by method."""
+    return {name: similarity(first[name].pixels, second[name].pixels) for name in first}
+
+
+def _other_predictions(subject: Subject, targets: Tensor) -> Sequence[OtherPrediction | None]:
+    """Return the other model's prediction for every image; None without one."""
+    if subject.other is None:
+        return [None] * len(targets)
+    logits = predict(subject.other, subject.images)
+    return [
+        OtherPrediction(
+            predicted=subject.classes[int(logits[row].argmax())],
+            score=float(logits[row, target]),
+            probability=float(logits[row].softmax(dim=0)[target]),
+        )
+        for row, target in enumerate(targets)
+    ]
+
+
+def _contributions(trace: Trace, options: ExplainOptions) -> Mapping[str, Contribution]:
+    """Return CAV at every layer of a trace; nothing where it has no convention for the model."""
+    try:
+        return explain.cav(trace, paper=options.paper)
+    except ExplainError:
+        return {}
+
+
+def _masked_layer(options: ExplainOptions) -> str:
+    return "input" if options.at == "pixels" else options.at
+
+
+def _region(
+    contribution: Contribution | None,
+    shape: Sequence[int],
+    images: Tensor,
+    options: ExplainOptions,
+) -> Tensor:
+    """Return bool (N,h,w) over the layer's maps; a box covers what it touches of a layer."""
+    box = options.box()
+    if box is None:
+        assert options.mask is not None
+        assert contribution is not None  # checked beforehand
+        return explain.signed_region(contribution, options.mask[0], options.quantile)
+    left, top, right, bottom = box
+    height, width = images.shape[2:]
+    rows, columns = shape[2:]
+    region = torch.zeros(len(images), rows, columns, dtype=torch.bool)
+    down = slice(top * rows // height, -(-bottom * rows // height))
+    across = slice(left * columns // width, -(-right * columns // width))
+    region[:, down, across] = True
+    return region
+
+
+def _arrays(
+    images: Tensor, maps: Mapping[str, Maps], others: Mapping[str, Maps] | None
+) -> dict[str, NDArray[Any]]:
+    """Return METHOD (N,H,W), METHOD/LAYER (N,h,w) at the layer's own size, and contrast/…."""
+    arrays: dict[str, NDArray[Any]] = {"images": images.numpy()}
+    for prefix, made in (("", maps), ("contrast/", others or {})):
+        for name, method in made.items():
+            arrays[f"{prefix}{name}"] = method.pixels.cpu().numpy()
+            for layer, values in method.layers.items():
+                arrays[f"{prefix}{name}/{layer}"] = values.cpu().numpy()
+    return arrays

@@ -1,89 +1,47 @@
-"""The report of an explanation: what the maps show, and whether they are any good."""
+"""The report of the explanation of one model: the maps, and how good they are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from robustkit.commands.explain.panels import panel_name
 from robustkit.commands.explain.result import (
-    Mean,
-    Missed,
-    Score,
+    CONTROLS,
+    Completeness,
+    Image,
+    MeanSimilarity,
     Scores,
     Summary,
-    Transfer,
+    TransferOrigin,
     read,
     read_methods,
 )
-from robustkit.commands.explain.scores import CONTROLS
-from robustkit.report import PALETTE, Section, chart, figure, label, svg, table, write_page
+from robustkit.report import (
+    PALETTE,
+    Section,
+    chart,
+    figure,
+    format_estimate,
+    label,
+    svg,
+    table,
+    write_page,
+)
 from robustkit.report.pictures import kept_picture
 from robustkit.report.sections import settings_section, space_section
 from robustkit.runs import RunFolder
+from robustkit.stats import Mean
 
-LINES = ("-", "--", ":")
-
-
-def curves_figure(scores: Mapping[str, Score]) -> Markup:
-    """Mean probability over the share of pixels deleted, and inserted."""
-
-    with chart(7.6, 3.2) as drawing:
-        curves = {
-            "deletion": {name: each["deletion"]["curve"] for name, each in scores.items()},
-            "insertion": {name: each["insertion"]["curve"] for name, each in scores.items()},
-        }
-        for place, (kind, found) in zip(drawing.subplots(1, 2), curves.items(), strict=True):
-            for number, (name, curve) in enumerate(found.items()):
-                share = [100 * step / (len(curve) - 1) for step in range(len(curve))]
-                control = name in CONTROLS
-                place.plot(
-                    share,
-                    curve,
-                    label=label(name),
-                    color="0.6" if control else PALETTE[number % len(PALETTE)],
-                    linestyle=LINES[1 + CONTROLS.index(name)]
-                    if control
-                    else LINES[number // len(PALETTE) % len(LINES)],
-                )
-            place.set(xlabel=f"pixels, % ({kind})", ylim=(0, 1))
-        drawing.axes[0].set_ylabel("probability of the class")
-        drawing.axes[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-        return svg(drawing, alt="deletion and insertion curves")
-
-
-def sanity_figure(scores: Mapping[str, Score]) -> Markup:
-    """Signed rank correlation over the layers drawn anew, from the output back."""
-
-    with chart(7.6, 3.2) as drawing:
-        place = drawing.subplots()
-        methods = [name for name in scores if name not in CONTROLS]
-        layers: list[str] = []
-        for number, name in enumerate(methods):
-            found = scores[name]["sanity"]["cascading"]
-            layers = list(found)
-            means = [each["signed"]["mean"] for each in found.values()]
-            values = [float("nan") if mean is None else mean for mean in means]
-            colour = PALETTE[number % len(PALETTE)]
-            line = LINES[number // len(PALETTE) % len(LINES)]
-            places = range(len(layers))
-            place.plot(
-                places, values, line, marker="o", markersize=3, label=label(name), color=colour
-            )
-        place.axhline(0, color="0.8", linewidth=0.8)
-        place.set_xticks(
-            range(len(layers)), map(label, layers), rotation=60, ha="right", fontsize=7
-        )
-        place.set(ylabel="Spearman, signed")
-        place.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-        return svg(drawing, alt="likeness of maps under randomisation")
+LINE_STYLES = ("-", "--", ":")
 
 
 def write_report(folder: RunFolder) -> Path:
-    """Draw `report.html` from what the folder holds; returns its path.
+    """Draw `report.html` from what the folder holds and return its path.
 
     Raises `RunError` when the explanation has not finished, and, naming the entry, for
     what was edited in its files.
@@ -92,117 +50,31 @@ def write_report(folder: RunFolder) -> Path:
     sections = [
         _images(folder, summary),
         *_masking(summary),
-        *scores_section(summary.get("scores")),
+        *scores_section(summary.scores),
         *_contrast(summary),
-        *space_section(summary.get("pixel_space", UNSET)),
+        *space_section(summary.pixel_space),
         settings_section(folder.config),
     ]
     return write_page(
         folder,
         "Explanation",
         sections,
-        subtitle=f"{counted(len(summary['images']))}, {', '.join(methods)}",
+        subtitle=f"{count_images(len(summary.images))}, {', '.join(methods)}",
     )
 
 
-def _images(folder: RunFolder, summary: Summary) -> Section:
-    html = Markup()
-    transfer = summary.get("transfer")
-    whom = "the other model" if transfer is None else transfer["target"]
-    for row, image in enumerate(summary["images"]):
-        said = f"predicted {image['predicted']}"
-        if image["true"] is not None:
-            said += f", true {image['true']}"
-        if image["other"] is not None:
-            other = image["other"]
-            said += (
-                f"; {whom} says {other['predicted']}, and gives {image['target']} "
-                f"{other['score']:.3f} ({other['probability']:.1%})"
-            )
-        residual = image["residual_max"]
-        if residual is not None:
-            said += f"; contributions and biases miss the score by at most {residual:.1e}"
-        html += Markup(
-            "<figure><img src='{}' alt='{}' style='max-width:100%'>"
-            "<figcaption>{}: score of {} {:.3f} (probability {:.1%}); {}</figcaption></figure>"
-        ).format(
-            kept_picture(folder, panel_name(row)),
-            image["index"],
-            image["index"],
-            image["target"],
-            image["score"],
-            image["probability"],
-            said,
-        )
-    note = (
-        "Red speaks for the class, blue against it, each map by its own largest value. ① is the "
-        "last layer, the highest number the input. Gradients are shown by magnitude."
-    )
-    if transfer is not None:
-        note = f"{_whence(transfer)} {note}"
-    return Section("maps", "Maps", html, note)
-
-
-def _whence(transfer: Transfer) -> str:
-    """Which images of a transfer evaluation these are, and of how many."""
-    source, target = transfer["source"], transfer["target"]
-    shown = "after" if transfer["attacked"] else "before"
-    return (
-        f"Images {shown} an attack on {source} that fools {source}; {target} was "
-        f"{transfer['which']} by {transfer['found']} of {transfer['fooling']} such images, of "
-        f"which these are the first. Maps without a name are {source}'s."
-    )
-
-
-def _masking(summary: Summary) -> list[Section]:
-    found = summary.get("mask")
-    if found is None:
+def scores_section(scores: Scores | UnsetType) -> list[Section]:
+    """Return the section on how good every map is; none where maps were not checked."""
+    if scores is UNSET:
         return []
-    rows = [
-        [
-            image["index"],
-            f"{100 * each['share']:.1f} %",
-            f"{each['before']:.3f}",
-            f"{each['after']:.3f}",
-            None if each["predicted"] is None else f"{each['predicted']:.3f}",
-            _list(each["top_before"]),
-            _list(each["top_after"]),
-        ]
-        for image, each in zip(summary["images"], found["images"], strict=True)
-    ]
-    headers = ["image", "disabled", "score", "after", "if linear", "highest before", "after "]
-    beyond = f" beyond its {found['quantile']:g}-quantile" if found["quantile"] else ""
-    note = f"{found['what']}{beyond} disabled at {found['at']}, filled with {found['fill']:g}."
-    return [Section("masking", "Masking check", table(headers, rows), note)]
-
-
-def scores_section(scores: Scores | None) -> list[Section]:
-    """Deletion, insertion, sanity and stability of every map; nothing where it was not checked."""
-    if scores is None:
-        return []
-    rows = []
-    for name, each in scores.items():
-        cells = [name, mean_text(each["deletion"]), mean_text(each["insertion"])]
-        if name in CONTROLS:
-            cells += [None, None, None, None]
-        else:
-            cells += [
-                mean_text(each["sanity"]["signed"]),
-                _brief(each["sanity"]["absolute"]),
-                mean_text(each["stability"]["signed"]),
-                _gap(each["completeness"]),
-            ]
-        rows.append(cells)
-    headers = ["map", "deletion ↓", "insertion ↑", "sanity ↓", "of magnitudes", "stability ↑"]
-    headers += ["misses ↓"]
     html = figure(
-        curves_figure(scores),
+        _curves_figure(scores),
         "Probability of the class while pixels are deleted "
         "(left) or put into a blurred image (right), those of largest map first.",
     )
-    html += table(headers, rows)
+    html += _scores_table(scores)
     html += figure(
-        sanity_figure(scores),
+        _sanity_figure(scores),
         "Rank correlation with the map of a net whose layers "
         "were drawn anew, from the last one to the one named.",
     )
@@ -216,46 +88,173 @@ def scores_section(scores: Scores | None) -> list[Section]:
     return [Section("scores", "Are the maps any good?", html, note)]
 
 
-def _contrast(summary: Summary) -> list[Section]:
-    found = summary.get("contrast")
-    if found is None:
+def mean_text(mean: Mean) -> str | None:
+    """Return a mean as `0.12 [0.10, 0.14]`, with the number of constant maps if there are any."""
+    constant = mean.constant if isinstance(mean, MeanSimilarity) else UNSET
+    if mean.value is None:
+        return f"{constant} constant" if constant else None
+    text = format_estimate(mean)
+    return f"{text}, {constant} constant" if constant else text
+
+
+def count_images(count: int) -> str:
+    """Return a number of images in words."""
+    return "1 image" if count == 1 else f"{count} images"
+
+
+def _images(folder: RunFolder, summary: Summary) -> Section:
+    html = Markup()
+    transfer = summary.transfer
+    other_name = "the other model" if transfer is UNSET else transfer.target
+    for row, image in enumerate(summary.images):
+        caption = _caption(image, other_name)
+        html += Markup(
+            "<figure><img src='{}' alt='{}' style='max-width:100%'>"
+            "<figcaption>{}: {}</figcaption></figure>"
+        ).format(kept_picture(folder, panel_name(row)), image.index, image.index, caption)
+    note = (
+        "Red speaks for the class, blue against it, each map by its own largest value. ① is the "
+        "last layer, the highest number the input. Gradients are shown by magnitude."
+    )
+    if transfer is not UNSET:
+        note = f"{_origin(transfer)} {note}"
+    return Section("maps", "Maps", html, note)
+
+
+def _caption(image: Image, other_name: str) -> str:
+    text = f"score of {image.target} {image.score:.3f} (probability {image.probability:.1%})"
+    text += f"; predicted {image.predicted}"
+    if image.true is not None:
+        text += f", true {image.true}"
+    if image.other is not None:
+        text += (
+            f"; {other_name} says {image.other.predicted}, and gives {image.target} "
+            f"{image.other.score:.3f} ({image.other.probability:.1%})"
+        )
+    if image.residual_max is not None:
+        text += f"; contributions and biases miss the score by at most {image.residual_max:.1e}"
+    return text
+
+
+def _origin(transfer: TransferOrigin) -> str:
+    """Return which images of a transfer evaluation these are, and of how many."""
+    source, target = transfer.source, transfer.target
+    shown = "after" if transfer.attacked else "before"
+    return (
+        f"Images {shown} an attack on {source} that fools {source}; {target} was "
+        f"{transfer.which} by {transfer.found} of {transfer.fooling} such images, of "
+        f"which these are the first. Maps without a name are {source}'s."
+    )
+
+
+def _masking(summary: Summary) -> list[Section]:
+    masking = summary.mask
+    if masking is UNSET:
         return []
     rows = [
-        [name, mean_text(each["signed"]), mean_text(each["absolute"]), mean_text(each["ssim"])]
-        for name, each in found.items()
+        [
+            image.index,
+            f"{100 * masked.share:.1f} %",
+            f"{masked.before:.3f}",
+            f"{masked.after:.3f}",
+            None if masked.predicted is None else f"{masked.predicted:.3f}",
+            _list(masked.top_before),
+            _list(masked.top_after),
+        ]
+        for image, masked in zip(summary.images, masking.images, strict=True)
+    ]
+    headers = ["image", "disabled", "score", "after", "if linear", "highest before", "after "]
+    beyond = f" beyond its {masking.quantile:g}-quantile" if masking.quantile else ""
+    note = f"{masking.what}{beyond} disabled at {masking.at}, filled with {masking.fill:g}."
+    return [Section("masking", "Masking check", table(headers, rows), note)]
+
+
+def _contrast(summary: Summary) -> list[Section]:
+    contrast = summary.contrast
+    if contrast is UNSET:
+        return []
+    rows = [
+        [name, mean_text(maps.signed), mean_text(maps.absolute), mean_text(maps.ssim)]
+        for name, maps in contrast.items()
     ]
     html = table(["map", "Spearman", "of magnitudes", "SSIM"], rows)
-    window = next(iter(found.values()))["ssim"]["window"]
+    window = next(iter(contrast.values())).ssim.window
     note = f"How alike the two models' maps of one image are; SSIM with a window of {window}."
     return [Section("contrast", "Two models", html, note)]
+
+
+def _scores_table(scores: Scores) -> Markup:
+    rows = []
+    for name, score in scores.items():
+        cells = [name, mean_text(score.deletion), mean_text(score.insertion)]
+        if score.sanity is UNSET or score.stability is UNSET:  # a control
+            cells += [None, None, None, None]
+        else:
+            absolute = score.sanity.absolute.value
+            cells += [
+                mean_text(score.sanity.signed),
+                None if absolute is None else f"{absolute:.2f}",
+                mean_text(score.stability.signed),
+                _gap(score.completeness),
+            ]
+        rows.append(cells)
+    headers = ["map", "deletion ↓", "insertion ↑", "sanity ↓", "of magnitudes", "stability ↑"]
+    return table([*headers, "misses ↓"], rows)
+
+
+def _curves_figure(scores: Scores) -> Markup:
+    """Draw the mean probability over the share of pixels deleted, and inserted."""
+    with chart(7.6, 3.2) as drawing:
+        for axes, kind in zip(drawing.subplots(1, 2), ("deletion", "insertion"), strict=True):
+            for number, (name, score) in enumerate(scores.items()):
+                curve = (score.deletion if kind == "deletion" else score.insertion).curve
+                share = [100 * step / (len(curve) - 1) for step in range(len(curve))]
+                axes.plot(share, curve, label=label(name), **line_look(name, number))
+            axes.set(xlabel=f"pixels, % ({kind})", ylim=(0, 1))
+        drawing.axes[0].set_ylabel("probability of the class")
+        drawing.axes[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        return svg(drawing, alt="deletion and insertion curves")
+
+
+def _sanity_figure(scores: Scores) -> Markup:
+    """Draw the signed rank correlation over the layers drawn anew, from the output back."""
+    with chart(7.6, 3.2) as drawing:
+        axes = drawing.subplots()
+        layers: list[str] = []
+        methods = {name: s.sanity for name, s in scores.items() if s.sanity is not UNSET}
+        for number, (name, sanity) in enumerate(methods.items()):
+            layers = list(sanity.cascading)
+            values = [value_or_nan(maps.signed) for maps in sanity.cascading.values()]
+            look = line_look(name, number)
+            axes.plot(
+                range(len(layers)), values, marker="o", markersize=3, label=label(name), **look
+            )
+        axes.axhline(0, color="0.8", linewidth=0.8)
+        axes.set_xticks(range(len(layers)), map(label, layers), rotation=60, ha="right", fontsize=7)
+        axes.set(ylabel="Spearman, signed")
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        return svg(drawing, alt="likeness of maps under randomisation")
+
+
+def line_look(name: str, number: int) -> Mapping[str, Any]:
+    """Return colour and line style of the `number`-th map; controls are grey."""
+    if name in CONTROLS:
+        return {"color": "0.6", "linestyle": LINE_STYLES[1 + CONTROLS.index(name)]}
+    style = LINE_STYLES[number // len(PALETTE) % len(LINE_STYLES)]
+    return {"color": PALETTE[number % len(PALETTE)], "linestyle": style}
+
+
+def value_or_nan(mean: Mean) -> float:
+    """Return the value of a mean, NaN where there is none to draw."""
+    return float("nan") if mean.value is None else mean.value
 
 
 def _list(names: list[str]) -> Markup:
     return Markup('<small style="white-space:normal">{}</small>').format(", ".join(names))
 
 
-def _gap(found: Missed | None) -> str | None:
-    if found is None:
+def _gap(completeness: Completeness | UnsetType | None) -> str | None:
+    if completeness is None or completeness is UNSET:
         return None
-    return f"{found['mean']:.2f}" if found["mean"] >= 0.01 else f"{found['mean']:.0e}"
-
-
-def _brief(found: Mean) -> str | None:
-    return None if found["mean"] is None else f"{found['mean']:.2f}"
-
-
-def counted(images: int) -> str:
-    """So many images, in words."""
-    return "1 image" if images == 1 else f"{images} images"
-
-
-def mean_text(found: Mean) -> str | None:
-    """{mean, low, high, constant} as `0.12 [0.10, 0.14]`, with how many maps were constant."""
-    if found["mean"] is None:
-        return None if not found.get("constant") else f"{found['constant']} constant"
-    text = f"{found['mean']:.2f}"
-    if found["low"] is not None:
-        text += f" [{found['low']:.2f}, {found['high']:.2f}]"
-    if found.get("constant"):
-        text += f", {found['constant']} constant"
-    return text
+    mean = completeness.value
+    return f"{mean:.2f}" if mean >= 0.01 else f"{mean:.0e}"

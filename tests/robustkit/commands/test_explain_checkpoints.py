@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from scipy.stats import spearmanr
 from robustkit import data, models
 from robustkit.attacks import predict
 from robustkit.cli.main import main
-from robustkit.commands.explain.checkpoints.pipeline import ExplainCheckpoint
-from robustkit.commands.explain.checkpoints.strips import spread
+from robustkit.commands.explain.checkpoints import ExplainCheckpoint
+from robustkit.commands.explain.panels import spread
 from robustkit.runs import Ledger, RunFolder
 from robustkit.training.checkpoints import spans
 
@@ -117,7 +118,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     out, done = tmp_path / "run", ExplainCheckpoint.run
     ran: list[int] = []
 
-    def striking(job: ExplainCheckpoint) -> dict[str, Any]:
+    def striking(job: ExplainCheckpoint) -> Mapping[str, Any]:
         if job.epoch == 3 and len(ran) == 2:
             raise KeyboardInterrupt
         ran.append(job.epoch)
