@@ -48,7 +48,7 @@ class DeviceError(RobustkitError):
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """A hint for a misspelt `name`: the nearest of `options`, and always the whole list.
+    """Return a hint for a misspelt `name`: the nearest of `options`, and always the whole list.
 
     Returns a sentence fragment that starts with a semicolon, to be put at the end of a message.
     """
@@ -59,6 +59,6 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What `error` says, in one line; its type where it says nothing."""
+    """Return the first line of an error's message; its type where it has none."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

@@ -49,7 +49,7 @@ def load(*names: str) -> None:
 
 
 def loaded() -> tuple[str, ...]:
-    """The modules loaded here, in their order: what a worker process has to load too."""
+    """Return the modules loaded here, in their order: what a worker process has to load too."""
     return tuple(_LOADED)
 
 

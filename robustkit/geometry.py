@@ -44,7 +44,7 @@ class Geometry:
         check_interpolation(self.interpolation)
 
     def describe(self) -> str:
-        """The geometry in a few words, for output and report."""
+        """Return the geometry in a few words, for output and report."""
         crop = f"centre crop to {self.size[0]}x{self.size[1]}"
         if self.resize is None:
             return crop
@@ -54,12 +54,12 @@ class Geometry:
         return f"shorter side to {self.resize} ({self.interpolation}), {crop}"
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values for a card or a summary."""
+        """Return plain values for a card or a summary."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Geometry:
-        """The inverse of `to_dict`, also of what JSON made of it; raises `ConfigError`."""
+        """Return the inverse of `to_dict`, also of what JSON made of it; raises `ConfigError`."""
         if not isinstance(plain, Mapping) or plain.keys() != {"size", "resize", "interpolation"}:
             raise ConfigError("geometry: needs exactly size, resize and interpolation")
         resize = plain["resize"]

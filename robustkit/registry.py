@@ -30,7 +30,7 @@ class Registry(dict[str, T]):
         self[name] = thing
 
     def register(self, name: str) -> Callable[[T], T]:
-        """`enter` as a decorator, which leaves what it decorates as it is."""
+        """Return a decorator that enters what it decorates, unchanged."""
 
         def entering(thing: T) -> T:
             self.enter(name, thing)
@@ -39,7 +39,7 @@ class Registry(dict[str, T]):
         return entering
 
     def find(self, name: str) -> T:
-        """What is called `name`; raises this registry's error if nothing is."""
+        """Return the entry called `name`; raises this registry's error if there is none."""
         if name not in self:
             raise self._error(f"unknown {self._kind} '{name}'{did_you_mean(name, self)}")
         return self[name]

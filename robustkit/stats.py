@@ -168,7 +168,7 @@ def paired_gap(
 def _mean(
     group: NDArray[np.bool_], weights: NDArray[np.float64], rng: np.random.Generator
 ) -> float:
-    """A group's rate with images weighted and its S trainings resampled.
+    """Return a group's rate with images weighted and its S trainings resampled.
 
     Resampling S trainings with replacement spreads their mean by √((S-1)/S) of what S trainings
     tell about it; with three that is a fifth too little, so the spread is scaled back.

@@ -32,7 +32,7 @@ def belongs_to_user(module: str, called: str | None = None) -> None:
 
 
 def fault(error: BaseException) -> str | None:
-    """What a user's code raised, in one line with file and line; None where `error` is not theirs.
+    """Return a user code's error in one line with file and line; None if it is not theirs.
 
     It is theirs where, of our own and the user's code, the user's is what ran last. What they
     raised on purpose as an error of this library is told in its own words.
@@ -49,12 +49,12 @@ def fault(error: BaseException) -> str | None:
 
 
 def words(error: BaseException) -> str:
-    """What `error` says, in one line; empty where it says nothing or raises on being asked."""
+    """Return the message of `error` in one line; empty where it has none or raises when asked."""
     return " ".join(_text(error).split())
 
 
 def described(error: BaseException) -> str:
-    """What was raised in a user's code, what it says, and where, in one line."""
+    """Return the type, the message and the place of a user code's error, in one line."""
     place = _place(error)
     said = f"raises {type(error).__name__}"
     text = words(error)
@@ -90,7 +90,7 @@ def contained(what: str, error: type[RobustkitError]) -> Iterator[None]:
 
 @contextmanager
 def _noted_interrupts() -> Iterator[list[int]]:
-    """The interrupts that come from outside while the block runs, which is how it is left."""
+    """Yield a list of the interrupts that come from outside while the block runs."""
     pressed: list[int] = []
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
@@ -142,7 +142,7 @@ def _kept_state() -> Iterator[None]:
 
 
 def _handlers() -> dict[int, Any]:
-    """Today's handlers, of those that Python knows."""
+    """Return the current signal handlers that Python knows."""
     numbers = (int(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name))
     found = {number: signal.getsignal(number) for number in numbers}
     return {number: handler for number, handler in found.items() if handler is not None}
@@ -171,7 +171,7 @@ def _put_back(torch: Any, before: tuple[Any, ...]) -> None:
 
 
 def _last_frame(error: BaseException) -> FrameType | None:
-    """The last of our own and users' frames that ran when `error` was raised."""
+    """Return the last frame of our own or a user's code that ran when `error` was raised."""
     found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = str(frame.f_globals.get("__name__"))
@@ -181,7 +181,7 @@ def _last_frame(error: BaseException) -> FrameType | None:
 
 
 def _user_of(module: object) -> str | None:
-    """The user's name for the module of theirs that `module` is or lies in."""
+    """Return the user's name for the module that `module` is or lies in; None for others."""
     for name, called in _USERS.items():
         if module == name or str(module).startswith(f"{name}."):
             return called
@@ -196,7 +196,7 @@ def _text(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """FILE:LINE of the last line of a user's that ran, or of whatever ran last."""
+    """Return FILE:LINE of the last line of a user's code that ran, or of the last of any."""
     last = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         name = str(frame.f_globals.get("__name__"))

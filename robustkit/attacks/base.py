@@ -50,11 +50,11 @@ class Attack(ABC):
         return NORMS[self.norm]
 
     def to_dict(self) -> Json:
-        """Name and hyper-parameters as plain values: the attack's identity in caches."""
+        """Return name and hyper-parameters as plain values: the attack's identity in caches."""
         return {"name": self.name, **asdict(self)}
 
     def trained_on(self, images: ImageSet) -> Attack:
-        """This attack with images to train on, for the few that train; the others as they are."""
+        """Return this attack with images to train on, if it trains at all; else this attack."""
         return self
 
     def __call__(
@@ -109,7 +109,7 @@ def check_batch(images: Tensor, labels: Tensor) -> None:
 
 
 def violations(adversarials: Tensor, images: Tensor, attack: Attack) -> Tensor:
-    """Bool (N,): which adversarials leave the ε-ball round their image, or [0,1], or are no number.
+    """Return bool (N,): which adversarials leave the ε-ball or [0,1], or are not finite.
 
     The l2 tolerance grows with the image, as the rounding of its pixels does.
     """

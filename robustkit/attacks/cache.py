@@ -75,7 +75,7 @@ class Store:
         make: Callable[[], Tensors],
         fault: Fault | None = None,
     ) -> Tensors:
-        """The tensors that depend on `origin` (JSON values) alone: those kept, or made and kept.
+        """Return the tensors that depend on `origin` (JSON values) alone: kept ones or new ones.
 
         Kept ones are made anew, too, where `fault` says what is wrong with them: a checksum is no
         proof of who wrote a file.
@@ -127,7 +127,7 @@ class Store:
 
     @contextmanager
     def room(self, size: int) -> Iterator[Store]:
-        """A store for sets of `size` bytes in all: this one, or a temporary one on the disk.
+        """Yield a store for sets of `size` bytes in all: this one, or a temporary one on the disk.
 
         The latter where this one has no folder and the sets would not be small in memory; it is
         removed on leaving. Hits, misses and notes are this one's.
@@ -144,7 +144,7 @@ class Store:
                 self.hits, self.misses = self.hits + other.hits, self.misses + other.misses
 
     def _kept(self, kind: str, origin: Origin, fault: Fault | None) -> Tensors | None:
-        """What is kept of this origin, whole and true to its name; else a note of what is not."""
+        """Return the kept tensors of this origin if the file is sound, else note what is wrong."""
         for folder in (self.folder, self._beside):
             path = None if folder is None else folder / _file_name(kind, origin)
             if path is None or not path.is_file():
@@ -156,7 +156,7 @@ class Store:
         return None
 
     def _writable(self, path: Path | None) -> Path | None:
-        """`path` with its folder made, or None where nothing can be kept."""
+        """Return `path` with its folder made, or None where nothing can be kept."""
         if path is not None and path.exists() and not path.is_file():
             self.notes.append(f"{path}: not a file, so this is not kept")
             return None
@@ -170,12 +170,12 @@ class Store:
         return tensors
 
     def path(self, kind: str, origin: Origin) -> Path | None:
-        """Where what depends on `origin` is, or would be, kept."""
+        """Return the path of the file for `origin`, existing or not; None without a folder."""
         return None if self.folder is None else self.folder / _file_name(kind, origin)
 
 
 def key(origin: Origin) -> str:
-    """32 hexadecimal digits for what `origin` says."""
+    """Return 32 hexadecimal digits that identify `origin`."""
     return hashlib.sha256(_written(origin).encode()).hexdigest()[:32]
 
 
@@ -210,7 +210,7 @@ def _collect(rows: Rows) -> Tensor:
 
 
 def read(path: Path) -> tuple[Tensors, Origin]:
-    """Tensors and origin of a file; raises `ValueError` saying what is wrong with it.
+    """Return tensors and origin of a file; raises `ValueError` saying what is wrong with it.
 
     Large tensors are mapped, not read: they can be looked at only.
     """
@@ -231,7 +231,7 @@ def read(path: Path) -> tuple[Tensors, Origin]:
 
 
 def _read(path: Path, origin: Origin, fault: Fault | None) -> Tensors | str:
-    """The tensors, or why they cannot be used."""
+    """Return the tensors, or the reason why they cannot be used."""
     try:
         tensors, found = read(path)
     except ValueError as error:

@@ -25,7 +25,7 @@ DRAWS = 4
 
 
 def resized_and_padded(images: Tensor, drawn: Tensor, rate: float, probability: float) -> Tensor:
-    """Images (N,C,H,W) shrunk and padded with zeros to their old size (Xie et al. 2019, section 3).
+    """Return images (N,C,H,W) shrunk and padded to their old size (Xie et al. 2019, section 3).
 
     Row i of `drawn` (N,4), uniform in [0,1), is image i's luck: with `probability` it is resized
     bilinearly to a side in [⌊rate·H⌋, H) and put anywhere inside. Each image has its own, so that
@@ -50,7 +50,7 @@ def resized_and_padded(images: Tensor, drawn: Tensor, rate: float, probability: 
 
 
 def _sources(length: int, side: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each of `length` pixels of the view looks, in [-1,1] of the image; and whether at all.
+    """Return the position in [-1,1] that each of `length` pixels samples, and whether it is inside.
 
     `side` and `offset` (N,) are those of the shrunk image; both results are (N, length).
     """
@@ -207,7 +207,7 @@ class Nesterov(Component):
 
 
 def gaussian(side: int) -> Tensor:
-    """A Gaussian at `side` points from -3 to 3 deviations, summing to one: float64 (side,)."""
+    """Return a Gaussian at `side` points from -3 to 3 deviations, sum one: float64 (side,)."""
     points = torch.linspace(-3.0, 3.0, side, dtype=torch.float64) if side > 1 else torch.zeros(1)
     line = (-points.square() / 2).exp()
     return line / line.sum()

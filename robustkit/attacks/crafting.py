@@ -25,7 +25,7 @@ _ROWS = 16  # images at once, in float64 on the CPU
 
 
 def to_levels(images: Tensor) -> Tensor:
-    """Float images (N,C,H,W) in [0,1] as uint8, rounded to the nearest level, not cut off.
+    """Return float images (N,C,H,W) in [0,1] as uint8, rounded to the nearest level, not cut off.
 
     Images that are uint8 already stay as they are.
 
@@ -74,7 +74,7 @@ def _rounded(adversarials: Tensor, images: Tensor, attack: Attack) -> Tensor:
 
 
 def _within_l2(distance: Tensor, limit: float) -> Tensor:
-    """Whole numbers (N,D) near `distance` float64 (N,D), each row's l2 norm at most `limit`."""
+    """Return whole numbers (N,D) near `distance` float64 (N,D), of l2 norm `limit` at most."""
     size = distance.abs()
     nearest = size.round()
     excess = nearest.square().sum(dim=1) - limit**2
@@ -143,11 +143,11 @@ class Recipe:
         return {**origin, "round": True} if self.round else origin
 
     def fetch(self, source: nn.Module, origin: Origin, store: Store) -> Tensor:
-        """The adversarials (N,C,H,W), float32 in [0,1] or uint8, from `store` or made into it."""
+        """Return the adversarials (N,C,H,W), float32 in [0,1] or uint8, from `store` or crafted."""
         return store.fetch_rows("set", origin, "images", self._rows(source), self._fault)
 
     def _fault(self, kept: Tensor) -> str | None:
-        """What is wrong with a set that somebody may have put there, as `verify` says it."""
+        """Return what is wrong with a kept set, in the words of `verify`; None for nothing."""
         for part in chunks(kept):
             made, clean = kept[part], self.images.images[part]
             try:
@@ -166,7 +166,7 @@ class Recipe:
         return Rows(tuple(self.images.images.shape), dtype, lambda: self._made(source))
 
     def _made(self, source: nn.Module) -> Iterator[Tensor]:
-        """The adversarials of `source`, batch by batch."""
+        """Yield the adversarials of `source`, batch by batch."""
         generator = torch_generator("craft", self.seed)
         with state_preserved(source):
             batches = fitting_batches(

@@ -38,7 +38,7 @@ class Ensemble(nn.Module):
 
 
 def heads_of(model: nn.Module, images: Tensor) -> list[Tensor]:
-    """The logits (N,K) whose losses an attack on `model` averages: one, but for mean-loss."""
+    """Return the logits (N,K) whose losses an attack on `model` averages; one tensor as a rule."""
     if isinstance(model, Ensemble) and model.fuse == "loss":
         return [member(images) for member in model.members]
     return [model(images)]

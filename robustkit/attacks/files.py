@@ -118,7 +118,7 @@ def import_npz(path: Path, images: ImageSet) -> ExternalSet:
 
 
 def _array(arrays: Any, name: str, most: int) -> np.ndarray[Any, Any]:
-    """One array of an archive: in memory if it is small, else mapped from a file without name.
+    """Return one array of an archive: in memory if small, else mapped from an unnamed file.
 
     Raises `ValueError` where it takes more than `most` bytes: a few may unfold to any number.
     """
@@ -135,7 +135,7 @@ def _array(arrays: Any, name: str, most: int) -> np.ndarray[Any, Any]:
 
 
 def _unpacked(packed: IO[bytes], file: IO[bytes]) -> np.ndarray[Any, Any]:
-    """The array in `packed`, a member of an archive, mapped from `file`, into which it is copied.
+    """Return the array in `packed`, a member of an archive, copied into `file` and mapped.
 
     Raises `ValueError` for one of Python objects, or with fewer bytes than its header says.
     """
@@ -175,7 +175,7 @@ def _parts(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
 
 
 def _as_float32(found: np.ndarray[Any, Any]) -> Tensor:
-    """A copy in float32: of a small array in memory, of a large one in a file without name."""
+    """Return a copy in float32: of a small array in memory, of a large one in an unnamed file."""
     if not isinstance(found, np.memmap):
         return torch.from_numpy(np.ascontiguousarray(found, dtype=np.float32))
     with TemporaryFile(prefix="robustkit-") as file:

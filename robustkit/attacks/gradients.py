@@ -20,13 +20,13 @@ LOSSES: Registry[Loss] = Registry("loss", AttackError)
 
 @LOSSES.register("ce")
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each row, (N,), in nats."""
+    """Return cross-entropy of each row, (N,), in nats."""
     return F.cross_entropy(logits, labels, reduction="none")
 
 
 @LOSSES.register("margin")
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """max over j≠y of z_j, minus z_y, (N,): positive exactly where the row is misclassified.
+    """Return max over j≠y of z_j, minus z_y, (N,): positive exactly where the row is misclassified.
 
     Its gradient does not vanish on a confident network, as cross-entropy's does (Carlini and
     Wagner 2017, f6 without its floor).
@@ -53,7 +53,7 @@ def loss_gradient(
     view: View | None = None,
     bf16: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """∂L(model(x),y)/∂x of each image (N,C,H,W), and the logits (N,K) they were taken at.
+    """Return ∂L(model(x),y)/∂x of each image (N,C,H,W), and the logits (N,K) they were taken at.
 
     Row i is the gradient of image i's own loss: rows are summed, not averaged, before the
     backward pass, and a model in evaluation mode does not mix them. With a `view` it is that of
@@ -80,7 +80,7 @@ def loss_gradient(
 
 
 def loss_cotangent(logits: Tensor, labels: Tensor, loss: str) -> Tensor:
-    """∂L/∂z of each row, (N,K)."""
+    """Return ∂L/∂z of each row, (N,K)."""
     if loss == "ce":
         return cross_entropy_cotangent(logits, labels)
     leaf = logits.detach().requires_grad_(True)
@@ -89,7 +89,7 @@ def loss_cotangent(logits: Tensor, labels: Tensor, loss: str) -> Tensor:
 
 
 def cross_entropy_cotangent(logits: Tensor, labels: Tensor) -> Tensor:
-    """softmax(z) minus one-hot(y), (N,K), differentiable in `logits`.
+    """Return softmax(z) minus one-hot(y), (N,K), differentiable in `logits`.
 
     The entry of y is computed as minus the sum of the others: p_y - 1 cancels to zero in float32
     once a model is confident, and the gradient's direction with it.

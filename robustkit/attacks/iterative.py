@@ -64,7 +64,7 @@ class Iterative(ComponentSettings, Attack):
         return combine(self, (*self.built_in, *self.components), self.name)
 
     def to_dict(self) -> Json:
-        """Name and hyper-parameters as plain values; of components only what is used."""
+        """Return name and hyper-parameters as plain values; of components only what is used."""
         plain = super().to_dict()
         for each in fields(ComponentSettings):
             del plain[each.name]
@@ -72,7 +72,7 @@ class Iterative(ComponentSettings, Attack):
         return {**plain, **given, **self.combination.parameters()}
 
     def _schedule(self) -> tuple[int, float, bool, float]:
-        """Steps, step size, whether to start at random, and the momentum's decay."""
+        """Return steps, step size, whether to start at random, and the momentum's decay."""
         raise NotImplementedError
 
     def perturb(
@@ -117,7 +117,7 @@ class Iterative(ComponentSettings, Attack):
     def _luck(
         self, shape: tuple[int, ...], generator: torch.Generator
     ) -> tuple[Tensor | None, Tensor | None]:
-        """The noise of random starts and the random numbers of all views, None where not needed.
+        """Return the noise of random starts and the random numbers of all views, or None for each.
 
         One stream in the order of the images, so that no image's depends on its batch.
         """
@@ -141,7 +141,7 @@ class Iterative(ComponentSettings, Attack):
         labels: Tensor,
         drawn: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """The mean gradient over all copies, and the first copy's logits."""
+        """Return the mean gradient over all copies, and the first copy's logits."""
         copies = len(combination.copies)
         total, first = loss_gradient(
             model, at, labels, self.loss, view=combination.view(drawn, 0), bf16=self.bf16
@@ -153,12 +153,12 @@ class Iterative(ComponentSettings, Attack):
         return (total / copies if copies > 1 else total), first
 
     def _inside(self, images: Tensor, moved: Tensor) -> Tensor:
-        """The ball first, then the range: clipping to [0,1] never leaves the ball."""
+        """Project onto the ball, then onto the range: clipping to [0,1] never leaves the ball."""
         return (images + self.geometry.project(moved - images, self.eps)).clamp_(0.0, 1.0)
 
 
 def _accumulate(velocity: Tensor, live: Tensor, gradient: Tensor, decay: float) -> Tensor:
-    """g_t = μ g_{t-1} + ∇/‖∇‖₁ (Dong et al. 2018, equation 6), written into `velocity`."""
+    """Update `velocity` by g_t = μ g_{t-1} + ∇/‖∇‖₁ (Dong et al. 2018, equation 6)."""
     size = gradient.flatten(1).abs().sum(dim=1).clamp_min(TINY)
     velocity[live] = decay * velocity[live] + gradient / per_image(size)
     return velocity[live]

@@ -32,7 +32,7 @@ class Norm:
 
 
 def per_image(values: Tensor) -> Tensor:
-    """(N,) as (N,1,1,1), to be multiplied with images."""
+    """Return (N,) reshaped to (N,1,1,1), to be multiplied with images."""
     return values.view(-1, 1, 1, 1)
 
 

@@ -14,7 +14,7 @@ _WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
 def split_spec(spec: str) -> tuple[str, dict[str, Value]]:
-    """Name and hyper-parameters of "NAME?OPTION=VALUE&…" (a comma does for an `&`).
+    """Return name and hyper-parameters of "NAME?OPTION=VALUE&…" (a comma does for an `&`).
 
     Values become whole numbers, numbers (also fractions such as 8/255), truth values, nothing, or
     stay text. What stands between commas without an `=` belongs to the value before it, as in
@@ -38,7 +38,7 @@ def split_spec(spec: str) -> tuple[str, dict[str, Value]]:
 
 
 def names_in(value: Any) -> Any:
-    """The names in a text such as "di,ti" or "di+ti", as a tuple; a list's; anything else as it is.
+    """Return the names in "di,ti" or "di+ti" or a list as a tuple; anything else unchanged.
 
     >>> names_in("di+ti")
     ('di', 'ti')
@@ -49,7 +49,7 @@ def names_in(value: Any) -> Any:
 
 
 def _parts(written: str) -> list[str]:
-    """The "OPTION=VALUE" of a spec; a part behind a comma that names no option is its value's."""
+    """Return each "OPTION=VALUE"; a part behind a comma without "=" belongs to the value before."""
     found: list[str] = []
     for between in written.split("&"):
         first, *others = between.split(",")

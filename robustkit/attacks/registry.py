@@ -31,7 +31,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
 
 
 def make(spec: str, **parameters: Any) -> Attack:
-    """The attack that `spec` names, with these hyper-parameters.
+    """Return the attack that `spec` names, with these hyper-parameters.
 
     `spec` is one of ours, or "torchattacks:NAME" for any attack of that library; hyper-parameters
     may stand in it, as in "pgd?steps=40&alpha=2/255", and win over `parameters`. Raises
@@ -70,7 +70,7 @@ _FLAGS = {"eps": "--eps", "norm": "--norm", "targeted": "--targeted of `robustki
 
 
 def make_attack(spec: str, *, eps: float, norm: str, bf16: bool, targeted: bool = False) -> Attack:
-    """The attack that `spec` names at this radius; `bf16` where the attack is our own.
+    """Return the attack that `spec` names at this radius, in bfloat16 if it can and `bf16` is set.
 
     Raises `ConfigError` for a spec that says itself what figures are labelled with, and
     `AttackError` as `make` does.
@@ -92,7 +92,7 @@ def check_radius(eps: float, norm: str, images: ImageSet) -> None:
 
 
 def trained_on(attack: Attack, images: Callable[[], ImageSet]) -> Attack:
-    """The attack with images to train on, which are loaded for the few attacks that train."""
+    """Return the attack with images to train on, which are loaded only if it trains."""
     if type(attack).trained_on is Attack.trained_on:
         return attack
     return attack.trained_on(images())

@@ -40,7 +40,7 @@ def open_lgv(
     eps: float,
     parameters: Mapping[str, Any],
 ) -> torchattacks.attack.Attack:
-    """The attack with its models collected: by training on `images`, once for the same weights.
+    """Return the attack with its models, collected by training once for the same weights.
 
     What is collected does not depend on global random states. The model itself stays as it is.
     """
@@ -134,11 +134,11 @@ class TorchAttack(Attack):
         return self.library_name in GRADIENT_FREE
 
     def trained_on(self, images: ImageSet) -> TorchAttack:
-        """This attack with images to train on, if it is one that trains."""
+        """Return this attack with images to train on, if it is one that trains."""
         return replace(self, examples=images) if self.library_name == "LGV" else self
 
     def to_dict(self) -> Json:
-        """Name and hyper-parameters as plain values: the attack's identity in caches."""
+        """Return name and hyper-parameters as plain values: the attack's identity in caches."""
         import torchattacks as library
 
         return {
@@ -207,7 +207,7 @@ class TorchAttack(Attack):
 
 
 def find(name: str) -> type[torchattacks.attack.Attack]:
-    """The library's class of that name; raises `AttackError` with the nearest names."""
+    """Return the library's class of that name; raises `AttackError` with the nearest names."""
     classes = library_attacks()
     if name not in classes:
         raise AttackError(f"torchattacks has no attack '{name}'{did_you_mean(name, classes)}")
@@ -215,14 +215,14 @@ def find(name: str) -> type[torchattacks.attack.Attack]:
 
 
 def library_attacks() -> dict[str, type[torchattacks.attack.Attack]]:
-    """Every attack class of torchattacks by its name."""
+    """Return every attack class of torchattacks by its name."""
     import torchattacks as library  # scipy and half a second; few runs need it
 
     return {name: getattr(library, name) for name in sorted(library.__all__)}
 
 
 def make_library_attack(name: str, given: Mapping[str, Any]) -> TorchAttack:
-    """The attack `name` of torchattacks; `given` holds `eps`, `norm`, `targeted` and its own.
+    """Return the attack `name` of torchattacks with the parameters `given`.
 
     Raises `AttackError` for an unknown name or parameter, a value of another type than the
     signature's default, a norm the attack cannot do, or a target for one that takes none.
@@ -270,7 +270,7 @@ def _check_signs(
 
 
 def _members(parameters: Iterable[tuple[str, Any]], eps: float, norm: str) -> list[TorchAttack]:
-    """The attacks of a MultiAttack, named as in "attacks=FGSM+PGD", all within one ball."""
+    """Return the attacks of a MultiAttack, named as in "attacks=FGSM+PGD", all within one ball."""
     names = str(dict(parameters).get("attacks", ""))
     if not names:
         raise AttackError(f"{PREFIX}MultiAttack: name its attacks, as in '?attacks=PGD+Square'")
@@ -284,7 +284,7 @@ def _norms(name: str, signature: Mapping[str, inspect.Parameter]) -> tuple[str, 
 
 
 def _kinds(kind: type, parameter: inspect.Parameter) -> tuple[type, ...]:
-    """The types a parameter may have: its default's, and real where the docstring says float."""
+    """Return the types a parameter may have: its default's, or float where it is documented."""
     if parameter.default in (parameter.empty, None):
         return (str,) if parameter.name == "attacks" else ()
     documented = re.search(rf"\b{parameter.name} \(([^)]*)\)", kind.__doc__ or "")

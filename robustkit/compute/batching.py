@@ -29,7 +29,7 @@ _MEASURED: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Footprint]] = Weak
 
 
 def warn(note: str) -> None:
-    """Tell of `note` where nobody else takes it: as a `RuntimeWarning`."""
+    """Issue `note` as a `RuntimeWarning`, where no other receiver is given."""
     warnings.warn(note, RuntimeWarning, stacklevel=3)
 
 
@@ -153,7 +153,7 @@ def fitting_batches(
     backward: bool,
     on_note: Note = warn,
 ) -> Batches:
-    """Batches of images of `shape` (C,H,W) for `net`: of `chosen` images, or of `most` that fit.
+    """Return batches of images of `shape` (C,H,W): of `chosen` images, or of `most` that fit.
 
     Measured by `footprint`, with its demands on the net's state, against 2 GiB on a CPU and half of
     a GPU's free memory; `backward` where gradients are taken.

@@ -26,7 +26,7 @@ _OUT_OF_MEMORY_TEXTS = (
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device called `name`: "auto", "cpu", "cuda", "cuda:1", "mps".
+    """Return the device called `name`: "auto", "cpu", "cuda", "cuda:1", "mps".
 
     "auto" is the first that is there of CUDA, MPS and the CPU. Raises `DeviceError` for a name
     that is none of these and for a device this machine does not have.
@@ -49,13 +49,13 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where the module's weights are; the CPU, if it has none."""
+    """Return the device of the module's weights; the CPU, if it has none."""
     return next((weight.device for weight in module.parameters()), torch.device("cpu"))
 
 
 @contextmanager
 def on_device(net: nn.Module, device: torch.device | None) -> Iterator[torch.device]:
-    """Have `net` on `device` inside, and back where it was afterwards; yield where it is.
+    """Move `net` to `device` inside the block and back afterwards; yield the device in use.
 
     None leaves it where it is. With several nets used one after the other, memory of the device is
     taken for one. Raises `DeviceError` for a net that is spread over several devices already.
@@ -93,7 +93,7 @@ def _best() -> str:
 
 
 def _count(kind: str) -> int:
-    """How many devices of `kind` torch can use here."""
+    """Return how many devices of `kind` torch can use here."""
     if kind == "cuda":
         return torch.cuda.device_count() if torch.cuda.is_available() else 0
     if kind == "mps":
@@ -102,7 +102,7 @@ def _count(kind: str) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that an allocator, of python or of any device, had no memory left.
+    """Return whether `error` says that an allocator, of python or a device, had no memory left.
 
     >>> is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
     True
@@ -120,7 +120,7 @@ FreeMemory = Callable[[torch.device], int]
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process can still get on `device`."""
+    """Return the bytes that this process can still get on `device`."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # What the allocator keeps for this process and does not use is free to it, too.
@@ -134,7 +134,7 @@ def free_memory(device: torch.device) -> int:
 def placed(
     tensors: Sequence[Tensor], device: torch.device, free: FreeMemory = free_memory
 ) -> list[Tensor]:
-    """`tensors` on `device` as far as `SHARE` of its free memory goes; the others as they are.
+    """Return `tensors`, moved to `device` as long as `SHARE` of its free memory lasts.
 
     In the order given: what is wanted most on the device comes first.
     """
@@ -150,7 +150,7 @@ def placed(
 
 
 def handed(rows: Tensor, device: torch.device) -> Tensor:
-    """`rows`, a batch of something that may lie with the host, on `device`.
+    """Return the batch `rows` on `device`, wherever it lies now.
 
     To a GPU it goes from pinned memory, beside what the GPU is busy with.
     """
@@ -180,7 +180,7 @@ _MIB = 1 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to reuse large blocks; whether that was possible.
+    """Make glibc reuse large blocks; return whether that was possible.
 
     A training step frees and allocates the same few megabytes hundreds of times. By default glibc
     maps each such block afresh and the kernel zeroes its pages again: a fifth to a third of a
@@ -198,7 +198,7 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Float32 products in full inside, as before after it.
+    """Compute float32 products in full precision inside the block.
 
     torch lets a GPU round the factors of convolutions to ten bits (TF32): good enough to learn and
     to attack, but sums that should vanish are then a thousandth off. Without a GPU nothing changes.

@@ -22,7 +22,7 @@ def check_seed(seed: int) -> None:
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed in [0, 2⁶³) for the thing named by `parts`.
+    """Return a seed in [0, 2⁶³) for the thing named by `parts`.
 
     It depends on the parts alone, `1` and `"1"` being different, so that a trial draws the same
     numbers on every machine, with any number of workers and after a resume. The parts are hashed
@@ -40,7 +40,7 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def torch_generator(*parts: int | str) -> torch.Generator:
-    """A CPU generator seeded by `derive_seed(*parts)`."""
+    """Return a CPU generator seeded by `derive_seed(*parts)`."""
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 

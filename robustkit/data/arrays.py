@@ -132,7 +132,7 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def map_npy(path: Path) -> Array:
-    """Map a .npy file, to be looked at only; raises DataError for one that is not a whole one."""
+    """Map a .npy file, read-only; raises DataError for one that is damaged or cut short."""
     with open_bounded(path, error=DataError) as file:
         try:
             shape, by_columns, dtype = read_header(file)

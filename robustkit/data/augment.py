@@ -35,7 +35,7 @@ def crop_flip(images: Tensor, *, pad: int, flip: bool, generator: torch.Generato
 
 
 def _shift_and_mirror(images: Tensor, pad: int, shifts: Tensor, mirrored: Tensor) -> Tensor:
-    """Window `shifts` (N,2) in 0..2·pad of each zero-padded image, mirrored where told (N,)."""
+    """Cut the window at `shifts` (N,2) in 0..2·pad out of each padded image; mirror some (N,)."""
     if pad:
         height, width = images.shape[-2:]
         windows = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)

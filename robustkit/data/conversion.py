@@ -69,7 +69,7 @@ def as_image_set(
 
 
 def _collected(pictures: object) -> tuple[Tensor, Tensor]:
-    """Images (N,C,H,W), uint8 or float32, and labels int64 (N,)."""
+    """Return images (N,C,H,W), uint8 or float32, and labels int64 (N,)."""
     pair = _pair(pictures)
     if pair is not None:
         return _whole(_pixels(pair[0])), _labels(pair[1])
@@ -80,7 +80,7 @@ def _collected(pictures: object) -> tuple[Tensor, Tensor]:
 
 
 def _pair(pictures: object) -> tuple[Any, Any] | None:
-    """(images, labels) where that is what is given, and no two batches."""
+    """Return (images, labels) where `given` is such a pair and not two batches."""
     if not isinstance(pictures, tuple | list) or len(pictures) != 2:
         return None
     images, labels = pictures
@@ -91,7 +91,7 @@ def _pair(pictures: object) -> tuple[Any, Any] | None:
 
 
 def _batches(pictures: object) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of images and labels, whatever they come in."""
+    """Yield batches of images and labels, whatever they come in."""
     if isinstance(pictures, Dataset):
         for items in _chunked(_items(pictures)):
             yield _stacked([picture for picture, _ in items]), _labels([each for _, each in items])
@@ -121,14 +121,14 @@ def _chunked(items: Iterator[tuple[Any, Any]]) -> Iterator[list[tuple[Any, Any]]
 
 
 def _two(value: object, what: str) -> tuple[Any, Any]:
-    """Picture(s) and label(s), of which more may follow."""
+    """Return picture(s) and label(s), of which more may follow."""
     if not isinstance(value, tuple | list) or len(value) < 2:
         raise DataError(f"{what} must be (images, labels), not {_kind(value)}")
     return value[0], value[1]
 
 
 def _stacked(pictures: Sequence[Any]) -> Tensor:
-    """One tensor (n,C,H,W) of single pictures."""
+    """Return one tensor (n,C,H,W) of single pictures."""
     rows = [_pixels(_single(picture)) for picture in pictures]
     if not rows:
         raise DataError("a batch without pictures")
@@ -140,7 +140,7 @@ def _stacked(pictures: Sequence[Any]) -> Tensor:
 
 
 def _single(picture: object) -> Tensor | Array:
-    """A picture as an array with a first axis of one."""
+    """Return a picture as an array with a first axis of one."""
     if isinstance(picture, Image.Image):
         if picture.mode.startswith(("I", "F")):
             raise DataError(f"a picture has mode {picture.mode}; 8 bits per channel are needed")
@@ -153,7 +153,7 @@ def _single(picture: object) -> Tensor | Array:
 
 
 def _pixels(images: object) -> Tensor:
-    """uint8 or float32 (N,C,H,W) in memory, of a tensor or an array in one of their layouts."""
+    """Return uint8 or float32 (N,C,H,W) in memory, from a tensor or an array in a known layout."""
     if isinstance(images, np.ndarray):
         if images.dtype.kind not in "uif":
             raise DataError(f"images must be uint8 or float in [0,1], not {images.dtype}")
@@ -181,7 +181,7 @@ def _pixels(images: object) -> Tensor:
 
 
 def _gathered(batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """All batches as one, exact levels as long as every picture lies on them."""
+    """Return all batches as one, exact levels as long as every picture lies on them."""
     spool, exact = Spool(IN_MEMORY), True
     labels: list[Tensor] = []
     first = None
@@ -203,7 +203,7 @@ def _gathered(batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]
 
 
 def _floats(spool: Spool) -> Spool:
-    """A spool of the same pictures as float32 in [0,1]."""
+    """Return a spool of the same pictures as float32 in [0,1]."""
     made = Spool(IN_MEMORY)
     if len(spool):
         images = torch.from_numpy(spool.array())
@@ -213,7 +213,7 @@ def _floats(spool: Spool) -> Spool:
 
 
 def _whole(images: Tensor) -> Tensor:
-    """`images` as levels where all of them lie on levels, else as they are."""
+    """Return `images` as levels where all of them lie on levels, else as they are."""
     if images.dtype == torch.uint8 or not all(
         _levels(images[part]) is not None for part in chunks(images)
     ):
@@ -225,7 +225,7 @@ def _whole(images: Tensor) -> Tensor:
 
 
 def _levels(images: Tensor) -> Tensor | None:
-    """uint8 pixels that `to_unit` turns into exactly these images, or None without such."""
+    """Return uint8 pixels that `to_unit` turns into exactly these images, or None without such."""
     if images.dtype == torch.uint8:
         return images
     levels = (images * 255).round().byte()
@@ -245,7 +245,7 @@ def _check_alike(images: Tensor, first: Tensor) -> None:
 
 
 def _labels(labels: object) -> Tensor:
-    """Labels as int64 (n,), from whatever whole numbers they are."""
+    """Return labels as int64 (n,), from whatever whole numbers they are."""
     try:
         if isinstance(labels, list | tuple):
             rows = [torch.as_tensor(label) for label in labels]
@@ -269,7 +269,7 @@ def _labels(labels: object) -> Tensor:
 
 
 def _classes_of(pictures: object) -> tuple[str, ...] | None:
-    """The names that a dataset has, also below a loader or a subset."""
+    """Return the names that a dataset has, also below a loader or a subset."""
     while pictures is not None:
         names = getattr(pictures, "classes", None)
         if (

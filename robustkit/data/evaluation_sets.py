@@ -206,7 +206,7 @@ def open_files(paths: Sequence[Path], classes: tuple[str, ...] | None = None) ->
 
 
 def _rows(source: Source, split: str, name: str) -> tuple[Part, Tensor]:
-    """The part that has a split's images, and their positions in it."""
+    """Return the part that has a split's images, and their positions in it."""
     part = source.parts().get(split)
     if part is not None and (split != "train" or source.val is not None):
         return part, positions(part)

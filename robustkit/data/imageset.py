@@ -168,7 +168,7 @@ def channel_stats(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...
 
 
 def _float_stats(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """`channel_stats` of float32 (N,C,H,W), in two passes by one thread."""
+    """Return `channel_stats` of float32 (N,C,H,W), in two passes by one thread."""
     count = images[:, 0].numel()
     mean = sum(_channel_sums(images[part]) for part in chunks(images)) / count
     spread = sum(_channel_sums(images[part], mean) for part in chunks(images)) / count
@@ -176,7 +176,7 @@ def _float_stats(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _channel_sums(images: Tensor, mean: NDArray[np.float64] | None = None) -> Any:
-    """Sums (C,) of the values, or of their squared distances from `mean` (C,)."""
+    """Return sums (C,) of the values, or of their squared distances from `mean` (C,)."""
     values = images.numpy().astype(np.float64)
     if mean is not None:
         values = (values - mean[:, None, None]) ** 2

@@ -86,7 +86,7 @@ def read_label_table(
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and every other row that is not blank with the number of its line."""
+    """Return the header, and every other row that is not blank with the number of its line."""
     text = read_text(path, error=DataError, limit=LARGEST, encoding="utf-8-sig")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -148,7 +148,7 @@ def inside(name: str, where: str) -> str:
 
 
 def _numbers(path: Path, told: Sequence[tuple[int, str]]) -> list[int] | None:
-    """The labels as indices, or None where they are names."""
+    """Return the labels as indices, or None where they are names."""
     if not all(_is_number(label) for _, label in told):
         return None
     numbers = []

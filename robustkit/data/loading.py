@@ -106,7 +106,7 @@ def open_source(source: str, root: Path | str | None, download: bool) -> Source:
 
 
 def divided(source: Source, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Positions in the training images for training and for validation.
+    """Return positions in the training images for training and for validation.
 
     All of them are for training where the source has validation images of its own; both are empty
     where it has no training images.
@@ -119,18 +119,18 @@ def divided(source: Source, fraction: float, seed: int) -> tuple[Tensor, Tensor]
 
 
 def named(source: str, error: DataError) -> DataError:
-    """The error with the name of the source before it, once."""
+    """Return the error with the name of the source before it, once."""
     text, prefix = str(error), f"{source}: "
     return DataError(text if text.startswith(prefix) else prefix + text)
 
 
 def positions(part: Part | None) -> Tensor:
-    """All positions of a part, int64; none of a part that is not there."""
+    """Return all positions of a part, int64; none of a part that is not there."""
     return torch.arange(0 if part is None else len(part.labels))
 
 
 def _meant(text: str) -> str:
-    """The spec that a bare path was perhaps to be, as a hint, or ""."""
+    """Return a hint at the spec that a bare path may have been meant as, or ""."""
     head, mark, options = text.partition("?")
     path, rest = typed_path(head or ".", error=DataError), mark + options
     if head.endswith(".npz"):
@@ -147,7 +147,7 @@ def _meant(text: str) -> str:
 
 
 def _numbered(source: Source) -> tuple[str, ...]:
-    """Classes up to the highest label, by the names that are known, else by their numbers."""
+    """Return classes up to the highest label, by their known names, else by their numbers."""
     labels = torch.cat([part.labels for part in source.parts().values()])
     return numbered_classes(labels, source.hints)
 
@@ -189,7 +189,7 @@ def check_part(split: str, labels: Tensor, classes: tuple[str, ...] | None) -> N
 
 
 def _common_form(source: Source) -> Format | None:
-    """What all image files of a source become: one colour picture makes all of them RGB."""
+    """Return what all image files of a source become: one colour picture makes all of them RGB."""
     pictures = [part.pictures for part in source.parts().values()]
     files = [each for each in pictures if isinstance(each, PictureFiles)]
     if not files:
@@ -211,7 +211,7 @@ def _read(
 
 
 def read_image_file(path: Path, like: ImageSet) -> ImageSet:
-    """The `images` and `labels` of a .npz file, with the image shape and classes of `like`.
+    """Return the `images` and `labels` of a .npz file, with the image shape and classes of `like`.
 
     Images are uint8, or float in [0,1], which is rounded to the nearest of 256 levels; (N,C,H,W),
     (N,H,W,C) or (N,H,W). Raises DataError naming the file and what does not fit.

@@ -72,7 +72,7 @@ def decode(image: Image.Image, path: Path | str) -> Image.Image:
 
 @cache
 def _kinds() -> tuple[str, ...]:
-    """Those of `KINDS` that this Pillow was built with."""
+    """Return those of `KINDS` that this Pillow was built with."""
     Image.init()
     return tuple(kind for kind in KINDS if kind in Image.OPEN)
 
@@ -133,7 +133,7 @@ class StoredPictures(Pictures):
 
     @classmethod
     def of(cls, images: Tensor) -> StoredPictures:
-        """The pictures of one tensor, uint8 (N,C,H,W)."""
+        """Return the pictures of one tensor, uint8 (N,C,H,W)."""
         _, channels, height, width = images.shape
         return cls(images.__getitem__, (channels, height, width))
 
@@ -223,7 +223,7 @@ def in_threads(work: Callable[[_S], _T], items: Iterable[_S]) -> list[_T]:
 
 
 def _picture(image: Tensor) -> Image.Image:
-    """The picture of uint8 (C,H,W) with 1 or 3 channels."""
+    """Return the picture of uint8 (C,H,W) with 1 or 3 channels."""
     array = image[0] if len(image) == 1 else image.permute(1, 2, 0)
     return Image.fromarray(np.ascontiguousarray(array.numpy()))
 
@@ -247,7 +247,7 @@ class PictureFiles(Pictures):
         return read_images(self._chosen(indices), form, limit)
 
     def subset(self, indices: Tensor) -> PictureFiles:
-        """The pictures at `indices`, in that order."""
+        """Return the pictures at `indices`, in that order."""
         return PictureFiles([self.paths[index] for index in indices.tolist()])
 
     def _chosen(self, indices: Tensor) -> list[Path]:
@@ -291,7 +291,7 @@ def _scan(folder: str, above: tuple[str, ...], found: list[tuple[str, ...]]) -> 
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder, or a link to one; a link to itself is none."""
+    """Return whether an entry is a folder, or a link to one; a link to itself is none."""
     try:
         return entry.is_dir()
     except OSError:
@@ -299,7 +299,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name counts as a picture."""
+    """Return whether a file of this name counts as a picture."""
     return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 — a Path each is slow
 
 
@@ -375,7 +375,7 @@ def _check_mode(image: Image.Image, path: Path) -> None:
 
 
 def _key(paths: Sequence[Path], form: Format) -> str:
-    """A name for exactly these files in this format; a file touched since gives another."""
+    """Return a name for exactly these files in this format; touched files change it."""
     sha = hashlib.sha256(repr(form).encode())
     if form.geometry is not None:
         sha.update(repr(form.geometry).encode())
@@ -386,5 +386,5 @@ def _key(paths: Sequence[Path], form: Format) -> str:
 
 
 def joined(parts: Sequence[PictureFiles]) -> PictureFiles:
-    """All files of `parts`, sorted: for what is common to them."""
+    """Return all files of `parts`, sorted: for what is common to them."""
     return PictureFiles(sorted(path for part in parts for path in part.paths))

@@ -41,7 +41,7 @@ def stratified_split(
 
 
 def _chosen_groups(groups: Indices, fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Mask of the images in whole groups, drawn at random, whose count is nearest the fraction."""
+    """Return a mask of whole groups, drawn at random, of a size nearest to the fraction."""
     names, sizes = np.unique(groups, return_counts=True)
     order = rng.permutation(len(names))
     if len(names) < 2:
@@ -96,7 +96,7 @@ def sample(labels: Tensor, size: int, seed: int) -> Tensor:
 
 
 def _quotas(counts: Indices, size: int) -> Indices:
-    """Shares of `size` by largest remainder, at least one for every class."""
+    """Return shares of `size` by largest remainder, at least one for every class."""
     exact = counts * size / counts.sum()
     quotas: Indices = np.maximum(np.floor(exact).astype(np.int64), 1)
     while quotas.sum() < size:

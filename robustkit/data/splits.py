@@ -96,7 +96,7 @@ class Splits:
 
 
 def missing_part(name: str, part: str, there: Mapping[str, object]) -> DataError:
-    """The error for a split that is asked for and not there."""
+    """Return the error for a split that is asked for and not there."""
     held = " and ".join(KIND[each] for each in there)
     return DataError(
         f"{name}: has no {KIND[part]} split, which is needed here; what it has is {held} images"

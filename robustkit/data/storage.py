@@ -111,7 +111,7 @@ class Spool:
         return self._rows
 
     def array(self) -> NDArray[Any]:
-        """All rows, (N,…): one array in memory, or a map of the file."""
+        """Return all rows, (N,…): one array in memory, or a map of the file."""
         if self._file is None:
             return np.concatenate(self._parts)
         self._file.flush()
@@ -132,7 +132,7 @@ class Spool:
 
 
 def _most_in_memory(limit: int | None) -> int:
-    """Bytes: half of what is free, or `limit` where that is less."""
+    """Return the bytes to use: half of what is free, or `limit` where that is less."""
     most = int(psutil.virtual_memory().available // 2)
     return most if limit is None else min(limit, most)
 
@@ -163,7 +163,7 @@ def map_array(path: Path) -> Tensor:
 
 
 def cache_folder() -> Path:
-    """Where decoded images are kept: ROBUSTKIT_CACHE, or robustkit in the user's cache folder."""
+    """Return the folder for decoded images: ROBUSTKIT_CACHE, or the user's cache folder's."""
     chosen = os.environ.get("ROBUSTKIT_CACHE")
     if chosen:
         return Path(chosen)

@@ -47,7 +47,7 @@ def diagnose(
     device: torch.device | None = None,
     on_note: Note = warn,
 ) -> tuple[Finding, ...]:
-    """Probe `model` on `images` (a few hundred will do) at the radius `eps`; what is wrong.
+    """Probe `model` on `images` (a few hundred suffice) at the radius `eps`; return findings.
 
     Costs at most 32 forward and backward passes of each image (FGSM, PGD with 10 and with 20 steps,
     gradients) and some thirty forward ones. `eps` is in units of images in [0,1]. The model is left
@@ -63,7 +63,7 @@ def diagnose(
 
 
 def read(result: Robustness) -> tuple[Finding, ...]:
-    """What an evaluation itself gives away: rules broken, and searches that beat gradients."""
+    """Return findings about an evaluation itself: violations, and searches that beat gradients."""
     findings = []
     before, by_gradient = result.correct, False
     if finding := _chance(result):
@@ -101,7 +101,7 @@ def read(result: Robustness) -> tuple[Finding, ...]:
 def read_curve(
     radii: Sequence[float], accuracies: Sequence[float], norm: str = "linf"
 ) -> tuple[Finding, ...]:
-    """Whether robust accuracy falls as ε (ascending) grows, where it has room to and should."""
+    """Return a finding if robust accuracy does not fall as ε (ascending) grows, but should."""
     wide = len(radii) > 1 and radii[-1] >= WIDE[norm] and radii[-1] >= 2 * radii[0] > 0
     flat = wide and accuracies[-1] > accuracies[0] - SLACK and accuracies[0] > 0.1
     if not flat:
@@ -131,7 +131,7 @@ def outputs(
     device: torch.device | None = None,
     on_note: Note = warn,
 ) -> list[Finding]:
-    """What is wrong with how the model answers: train mode, probabilities, chance."""
+    """Return findings about a model's outputs: train mode, probabilities, randomness."""
     with on_device(model, device):
         return _outputs(model, images, _Sizes(batch_size=batch_size, on_note=on_note))
 
@@ -173,13 +173,13 @@ def _outputs(model: nn.Module, images: ImageSet, sizes: _Sizes) -> list[Finding]
 
 
 def is_probability(outputs: Tensor) -> bool:
-    """Whether every row (N,K) is a distribution, as no row of logits is but by chance."""
+    """Return whether every row (N,K) is a distribution, which logits are only by chance."""
     sums = outputs.sum(dim=1)
     return bool((outputs >= 0).all() and ((sums - 1).abs() < 1e-3).all())
 
 
 def _forward_varies(model: nn.Module, images: ImageSet, sizes: _Sizes) -> bool:
-    """Whether draws from the global generators change the outputs."""
+    """Return whether draws from the global generators change the outputs."""
     place = device_of(model)
     with state_preserved(model), torch.no_grad():
         batches = fitting_batches(
@@ -217,7 +217,7 @@ def _gradients(model: nn.Module, images: ImageSet, sizes: _Sizes) -> list[Findin
 def _strengths(
     model: nn.Module, images: ImageSet, eps: float, norm: str, seed: int, sizes: _Sizes
 ) -> list[Finding]:
-    """One step against many, chance against gradients, and a ball in which nothing can stand."""
+    """Compare one step with many, noise with gradients, and attack in a ball of any image."""
     findings: list[Finding] = []
     pgd = PGD(eps=eps, norm=norm)
     one = worst_case(model, images, [FGSM(eps=eps, norm=norm)], seed=seed, **sizes)
@@ -261,7 +261,7 @@ def _strengths(
 
 
 def _chance(result: Robustness) -> Finding | None:
-    """Said of a model that is right no more often than one image in K, K classes."""
+    """Return a finding if the clean accuracy is at most one image in K, K classes."""
     count = len(result.correct)
     rate = wilson(float(result.correct.double().mean()), count)
     chance = 1 / result.classes

@@ -52,7 +52,7 @@ def input_gradients(
     device: torch.device | None = None,
     on_note: Note = warn,
 ) -> Tensor:
-    """∂L/∂x of every image, float32 (N,C,H,W) on the CPU; the model is left as it was.
+    """Return ∂L/∂x of every image, float32 (N,C,H,W) on the CPU; the state is preserved.
 
     In batches of `batch_size`, by default 500 or as many as fit, with the model on `device`; a
     batch that does not fit is halved, of which `on_note` is told. Raises `ModelError` for a model
@@ -96,7 +96,7 @@ def gradient_batches(
 
 
 def alignment(gradients: Tensor, others: Tensor) -> GradientAlignment:
-    """Cosines of two stacks of gradients (N,C,H,W) row by row, in float64, and norms of the first.
+    """Return cosines of two stacks of gradients (N,C,H,W), row by row, and norms of the first.
 
     Float64, because norms of confident models' gradients underflow when squared in float32.
     """
@@ -108,7 +108,7 @@ def alignment(gradients: Tensor, others: Tensor) -> GradientAlignment:
 
 
 def unit_rows(gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """Directions float32 (N,D) of gradients (N,...) and their L2 norms float64 (N,).
+    """Return directions float32 (N,D) of gradients (N,...) and their L2 norms float64 (N,).
 
     Float64 row by row, for the reason `alignment` has. A gradient that is zero stays so.
     """
@@ -183,7 +183,7 @@ def gradient_pairs(
     device: torch.device | None = None,
     on_note: Note | None = None,
 ) -> GradientPairs:
-    """Cosines between the input gradients of every two nets on every image.
+    """Return cosines between the input gradients of every two nets on every image.
 
     One net at a time is looked up, moved to `device` and let go of. Directions are kept in float32,
     in a temporary file where they are not small, and multiplied batch by batch: cosines are those
@@ -254,7 +254,7 @@ def _compare(
 
 
 def _products(directions: NDArray[np.float32]) -> Tensor:
-    """Cosines float64 (M,M,N) of directions float32 (M,N,D), image by image."""
+    """Return cosines float64 (M,M,N) of directions float32 (M,N,D), image by image."""
     nets, count, pixels = directions.shape
     products = torch.empty(nets, nets, count, dtype=torch.float64)
     step = max(1, CHUNK // (nets * pixels * 8))
@@ -268,7 +268,7 @@ def _products(directions: NDArray[np.float32]) -> Tensor:
 
 @contextmanager
 def _scratch(shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
-    """A float32 array of `shape`: in memory if it is small, else in a file that is removed."""
+    """Yield a float32 array of `shape`: in memory if small, else in a temporary file."""
     if prod(shape) * 4 <= SMALL_SETS:
         yield np.empty(shape, dtype=np.float32)
         return

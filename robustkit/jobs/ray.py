@@ -173,7 +173,7 @@ class RayExecutor:
                 self._check_patience(since)
 
     def _remaining(self, since: float) -> float:
-        """Seconds until the next deadline, or until patience with an empty cluster ends."""
+        """Return the seconds until the next deadline, or until waiting for a cluster ends."""
         ends = min((actor.deadline for actor in self._actors), default=math.inf)
         return max(0.0, min(ends, since + PATIENCE) - time.monotonic())
 
@@ -310,7 +310,7 @@ def _check_answers(address: str) -> None:
 
 
 def _room(ray: Any, cluster: Cluster) -> int:
-    """How many workers the cluster has room for as it is now, at least one."""
+    """Return how many workers the cluster has room for now, at least one."""
     found = ray.cluster_resources()
     rooms = [found.get("CPU", 0) / cluster.cpus_per_trial]
     if cluster.gpus_per_trial:

@@ -41,7 +41,7 @@ class Family:
     std: tuple[float, ...] | None = (0.25,) * 3
 
     def statistics(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The default mean and std for images of so many channels; empty for none."""
+        """Return the default mean and std for images of so many channels; empty for none."""
         if self.mean is None or self.std is None:
             return (), ()
         if channels == len(self.mean):
@@ -51,7 +51,7 @@ class Family:
 
 
 def make_net(card: Card) -> nn.Module:
-    """The bare network on `card`, freshly initialised.
+    """Return the bare network on `card`, freshly initialised.
 
     Raises `ModelError` for an unknown family, name or option, and for images it cannot take.
     """
@@ -148,7 +148,7 @@ def build(
     seed: int | None = None,
     **options: Any,
 ) -> Classifier:
-    """A fresh classifier for images of `image_size`, square or (height, width).
+    """Return a fresh classifier for images of `image_size`, square or (height, width).
 
     `architecture` is a name of the zoo (which alone takes `options`, here or in the name, as in
     "vgg11?width=16&…"), a `Blueprint`, "torchvision:NAME" or "package.module:factory". `mean` and
@@ -182,7 +182,7 @@ def new_card(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Card:
-    """The card of a net to be trained on images of `input_shape` (C,H,W).
+    """Return the card of a net to be trained on images of `input_shape` (C,H,W).
 
     `mean` and `std` are the data's; by default those of the architecture's family. A factory's net
     gets the images as they are unless both are given.
@@ -204,7 +204,7 @@ def new_card(
 
 
 def rebuild(card: Card, *, seed: int | None = None) -> Classifier:
-    """A fresh classifier of the architecture on `card`; `seed` and errors as for `build`.
+    """Return a fresh classifier of the architecture on `card`; `seed` and errors as for `build`.
 
     The new card has neither the old one's provenance nor its parent.
     """
@@ -234,7 +234,7 @@ def _describe(architecture: str | Blueprint, options: Mapping[str, Any]) -> Json
 
 
 def _with_options(spec: str, options: Mapping[str, Any]) -> tuple[str, Json]:
-    """The name in "name?option=number&…", and its options beside those given."""
+    """Return the name in "name?option=number&…", and its options beside those given."""
     name, _, written = spec.partition("?")
     read: dict[str, int] = {}
     for part in written.split("&") if written else ():

@@ -69,7 +69,7 @@ class Card:
         mean: Sequence[float],
         std: Sequence[float],
     ) -> Card:
-        """The card of a net made for pictures of exactly `input_shape`, normalised by these
+        """Return the card of a net made for pictures of exactly `input_shape`, normalised by these
         statistics of its data; pictures of another size are refused."""
         for name, values in (("mean", mean), ("std", std)):
             if len(values) != input_shape[0]:
@@ -117,12 +117,12 @@ class Card:
         )
 
     def to_json(self) -> str:
-        """The card as one line of JSON with sorted keys; NaN and infinities raise `ValueError`."""
+        """Return a line of JSON with sorted keys; NaN and infinities raise `ValueError`."""
         return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Card:
-        """The inverse of `to_json`; raises `ModelError`, also for a card of a newer format."""
+        """Return the card that `to_json` wrote; raises `ModelError`, also for a newer format."""
         plain = parse_json(text, "model card", error=ModelError)
         if not isinstance(plain, dict):
             raise ModelError("model card: not a JSON object")
@@ -159,7 +159,7 @@ def _typed(name: str, value: Any) -> Any:
 
 
 def _from_format_1(plain: Mapping[str, Any]) -> Json:
-    """The entries of a card of format 1 as those of today; what is missing or wrong stays so."""
+    """Return the entries of a card of format 1 as those of today, unchecked."""
     rest = {name: value for name, value in plain.items() if name not in ("mean", "std", "format")}
     shape = plain.get("input_shape")
     for name in ("mean", "std"):

@@ -72,7 +72,7 @@ class Classifier(nn.Module):
 
 
 def takes_grey(preprocessing: Preprocessing) -> bool:
-    """Whether a model shows grey pictures to its net in all of its channels.
+    """Return whether a model shows grey pictures to its net in all of its channels.
 
     Those made for pictures of one shape refuse any other.
     """
@@ -80,7 +80,7 @@ def takes_grey(preprocessing: Preprocessing) -> bool:
 
 
 def resizing(model: Classifier, size: Size) -> Classifier:
-    """`model` for pictures of (height, width) `size`, which it resizes inside where it has to.
+    """Return `model` for pictures of (height, width) `size`, resized inside where necessary.
 
     Shares the net. A model that refuses other sizes resizes bilinearly from now on, and the new
     one's `notes` say so.
@@ -96,7 +96,7 @@ def resizing(model: Classifier, size: Size) -> Classifier:
 
 
 def reordered(model: Classifier, classes: Sequence[str]) -> Classifier:
-    """`model` with its logits in the order of `classes`, the same names as its own.
+    """Return `model` with its logits in the order of `classes`, the same names as its own.
 
     Shares the net. Raises `ModelError` where the names are not the same.
     """
@@ -116,7 +116,7 @@ def like(
     order: Tensor | None = None,
     notes: Sequence[str] | None = None,
 ) -> Classifier:
-    """Another view of `model`'s net, which is shared: with another card, order or notes.
+    """Return another view of `model`'s net, which is shared, with another card, order or notes.
 
     The modes of the net's modules stay as they are, and buffers are where the net is.
     """
@@ -144,7 +144,7 @@ def wrap(
     channel_order: str = "rgb",
     geometry: Geometry | None = None,
 ) -> Classifier:
-    """`module` as a classifier of pictures (N,C,H,W) in [0,1]; it is shared, not copied.
+    """Return `module` as a classifier of pictures (N,C,H,W) in [0,1]; it is shared, not copied.
 
     `mean` and `std`, one number per channel in [0,1] units, are what the module was trained with;
     leave them out where it normalises by itself. `input_size` is the side, or (height, width), that
@@ -192,7 +192,7 @@ LEAST_ALIKE = 0.9  # of the names, where both sides have some, for classes to be
 def matched(
     model: Classifier, classes: Sequence[str], where: str = "model", data: str = "the data"
 ) -> Classifier:
-    """`model` with its logits in the order of the data's `classes`; its `notes` say what was done.
+    """Return `model` with its logits in the order of the data's `classes`, and a note about it.
 
     The same names in another order are matched by name. Where one side has but numbers, or most
     names are the same and in the same places, classes are matched by index. `where` names the model
@@ -239,7 +239,7 @@ def _named(classes: Sequence[str]) -> bool:
 
 
 def plain(name: str) -> str:
-    """A name as others may write it: `Tench, Tinca_tinca` is a tench."""
+    """Return a class name in a comparable form: `Tench, Tinca_tinca` becomes `tench`."""
     return name.partition(",")[0].replace("_", " ").strip().lower()
 
 

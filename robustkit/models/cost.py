@@ -25,7 +25,7 @@ class Cost:
 def cost(
     model: nn.Module | Blueprint, input_shape: Sequence[int], num_classes: int | None = None
 ) -> Cost:
-    """The cost of `model` on one image of `input_shape` (C,H,W).
+    """Return the cost of `model` on one image of `input_shape` (C,H,W).
 
     Multiply-accumulates are those of convolutions and matrix products; normalisation, activations,
     pooling and biases are left out, as the field does. A blueprint's weights are never allocated;
@@ -50,7 +50,7 @@ def cost(
 
 
 def _blueprint_macs(net: BlueprintNet) -> int:
-    """No forward pass is needed: every convolution of a block gives maps of the block's side."""
+    """Count without a forward pass: every convolution of a block gives maps of the block's side."""
     macs = _weights(net.head)
     for wiring in net.wirings:
         name = str(wiring.node)

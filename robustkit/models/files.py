@@ -65,7 +65,7 @@ def load_file(
     allow_code: bool = False,
     net: nn.Module | None = None,
 ) -> Classifier:
-    """The classifier in the file `path`, in eval mode and on the CPU.
+    """Return the classifier in the file `path`, in eval mode and on the CPU.
 
     A model whose architecture is a user's function is refused unless that function is among `trust`
     (or `allow_code`), because the file names code to be imported and run. With a `net` the weights
@@ -98,12 +98,12 @@ def load_file(
 
 
 def read_card(path: Path | str) -> Card:
-    """The card of the model file `path`; raises `ModelError` as `load`."""
+    """Return the card of the model file `path`; raises `ModelError` as `load`."""
     return _read_notes(typed_path(path, error=ModelError))[0]
 
 
 def read(path: Path | str) -> tuple[Card, dict[str, Tensor]]:
-    """Card and weights in the file `path`, checked against each other; raises `ModelError`."""
+    """Return card and weights in the file `path`, checked against each other."""
     card, checksum = _read_notes(typed_path(path, error=ModelError))
     tensors = read_weights(path)
     if _digest(tensors, card) != checksum:
@@ -112,7 +112,7 @@ def read(path: Path | str) -> tuple[Card, dict[str, Tensor]]:
 
 
 def digest(model: Storable) -> str:
-    """SHA-256 (hex) over what `model` computes: weights, architecture, input and normalisation."""
+    """Return the SHA-256 (hex) of what `model` computes: weights, architecture, preprocessing."""
     order = getattr(model, "order", None)
     own = _digest(_tensors(model), model.card)
     if order is None:

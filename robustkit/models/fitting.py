@@ -15,7 +15,7 @@ from robustkit.geometry import Size
 
 
 def dry_run(net: nn.Module, input_shape: Sequence[int]) -> Any:
-    """What `net` makes of one black image (C,H,W), in eval mode and on the net's own device.
+    """Return the output of `net` for one black image (C,H,W), in eval mode, on its own device.
 
     The modes of its modules and the global generators are as before; on the device "meta" only
     shapes are computed.
@@ -38,7 +38,7 @@ _REFUSALS = (RuntimeError, ValueError, AssertionError)
 def make_fitting(
     make: Callable[[Size], nn.Module], name: str, num_classes: int, channels: int, size: Size
 ) -> nn.Module:
-    """`make(size)`, once it was seen to turn an image (channels, *size) into logits.
+    """Return `make(size)`, checked to turn an image (channels, *size) into logits.
 
     Raises `ModelError` with the reason where it does not, and with the least size that works where
     there is one among square ones (found by bisection: a network that takes a size is expected to

@@ -38,7 +38,7 @@ class Average(nn.Module):
 
 
 def average(side: int, windows: Sequence[range]) -> nn.Module:
-    """An `Average`, or nothing where it would change nothing."""
+    """Return an `Average`, or nothing where it would change nothing."""
     if list(windows) == [range(at, at + 1) for at in range(side)]:
         return nn.Identity()
     return Average(side, windows)
@@ -72,14 +72,14 @@ class PadShortcut(nn.Module):
 def conv_bn(
     in_channels: int, channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
-    """A convolution with same padding and no bias, and batch norm after it."""
+    """Return a convolution with same padding and no bias, and batch norm after it."""
     padding = kernel // 2
     conv = nn.Conv2d(in_channels, channels, kernel, stride, padding, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(channels)]
 
 
 def chain(*named: tuple[str, nn.Module | Iterable[nn.Module]]) -> nn.Sequential:
-    """Named modules one after the other; several modules under one name become a sequence."""
+    """Return named modules in sequence; several modules under one name become a sequence."""
     net = nn.Sequential()
     for name, part in named:
         net.add_module(name, part if isinstance(part, nn.Module) else nn.Sequential(*part))

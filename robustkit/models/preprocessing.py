@@ -72,11 +72,11 @@ class Preprocessing:
             )
 
     def resizes(self, size: Size) -> bool:
-        """Whether pictures of (height, width) `size` are resized inside the model."""
+        """Return whether pictures of (height, width) `size` are resized inside the model."""
         return self.input_size is not None and self.input_size != size
 
     def describe(self) -> str:
-        """What happens inside the model, in a few words, for output and report."""
+        """Describe in a few words what happens inside the model, for output and report."""
         parts = []
         if self.input_size is not None:
             parts.append(f"input {self.input_size[0]}x{self.input_size[1]}")
@@ -89,12 +89,12 @@ class Preprocessing:
         return ", ".join(parts)
 
     def to_dict(self) -> Json:
-        """Plain values for a card."""
+        """Return plain values for a card."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, plain: Any) -> Preprocessing:
-        """The inverse of `to_dict`, also of what JSON made of it; raises `ModelError`."""
+        """Return the inverse of `to_dict`, also of what JSON made of it; raises `ModelError`."""
         names = {"mean", "std", "input_size", "interpolation", "channel_order", "geometry"}
         if not isinstance(plain, Mapping) or plain.keys() != names:
             raise ModelError(f"preprocessing: needs exactly {', '.join(sorted(names))}")
@@ -153,7 +153,7 @@ class Normalise(Preprocess):
 
 
 def resized(x: Tensor, size: Size, interpolation: str) -> Tensor:
-    """Pictures (N,C,H,W) as (N,C,*size) by one of PIL's filters, with its antialiasing."""
+    """Return pictures (N,C,H,W) as (N,C,*size) by one of PIL's filters, with its antialiasing."""
     mode = _MODES[interpolation]
     antialias = mode in ("bilinear", "bicubic")
     return F.interpolate(x, size=size, mode=mode, antialias=antialias)
@@ -171,5 +171,5 @@ def _listed(values: Sequence[float]) -> str:
 
 
 def _column(values: Sequence[float]) -> Tensor:
-    """float32 (C,1,1); cards may tell whole numbers."""
+    """Return float32 (C,1,1); cards may tell whole numbers."""
     return torch.tensor([float(value) for value in values]).view(-1, 1, 1)

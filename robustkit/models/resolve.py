@@ -32,7 +32,7 @@ PREPROCESSING = ("mean", "std", "input_size", "interpolation", "channel_order")
 
 
 def parse(text: str) -> Spec:
-    """The parts of a spec; raises `ModelError` for options that are none or stand twice.
+    """Return the parts of a spec; raises `ModelError` for options that are none or stand twice.
 
     >>> parse("torchvision:resnet50?weights=DEFAULT").options
     {'weights': 'DEFAULT'}
@@ -55,12 +55,12 @@ def parse(text: str) -> Spec:
 
 
 def names_untrained(text: str) -> bool:
-    """`untrained` of the parts of a spec."""
+    """Return whether the text of a spec names an architecture without weights."""
     return untrained(parse(text))
 
 
 def untrained(spec: Spec) -> bool:
-    """Whether a spec names an architecture alone: of the zoo, torchvision or timm, and no weights.
+    """Return whether a spec names an architecture without weights: zoo, torchvision or timm.
 
     Of a user's function nobody can tell before it is called.
     """
@@ -74,7 +74,7 @@ def untrained(spec: Spec) -> bool:
 
 
 def is_file(text: str) -> bool:
-    """Whether a spec is the path of a model file, and not a name with options."""
+    """Return whether a spec is the path of a model file, and not a name with options."""
     return text.endswith(SUFFIX) and ("?" not in text or Path(text).exists())
 
 
@@ -92,7 +92,7 @@ def resolve(
     download: bool = False,
     trust: Sequence[str] = (),
 ) -> Classifier:
-    """The classifier that `spec` names, to be trained on images (in_channels, *image_size).
+    """Return the classifier that `spec` names, to be trained on images (in_channels, *image_size).
 
     `spec` is the path of a model file (`.safetensors`), a name of the zoo, "torchvision:NAME",
     "timm:NAME", "robustbench:NAME", "package.module:factory" or "FILE.py:factory", with options
@@ -131,7 +131,7 @@ def load(
     allow_code: bool = False,
     net: torch.nn.Module | None = None,
 ) -> Classifier:
-    """The trained model that `spec` names, in evaluation mode and on the CPU.
+    """Return the trained model that `spec` names, in evaluation mode and on the CPU.
 
     `spec` is a model file or a name that brings its weights, as for `resolve`. Published weights
     are fetched only with `download`. A file whose net is made by a user's function is refused
@@ -180,7 +180,7 @@ def load(
 
 
 def _weighted(spec: Spec, weights: Path | str | None) -> Spec:
-    """The spec with `weights` as its option; raises `ModelError` where it names some already."""
+    """Return the spec with `weights` as its option; raises `ModelError` if it has some."""
     if weights is None:
         return spec
     if "weights" in spec.options:
@@ -192,7 +192,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]] | None
 
 
 def _open(request: Request, seed: int | None, statistics: Statistics = None) -> SourceNet:
-    """What the source brings, its options about preprocessing taken in.
+    """Return what the source opens, with the options about preprocessing applied.
 
     A net without a preprocessing of its own keeps the data's `statistics` beside such options.
     """
@@ -283,7 +283,7 @@ def _of_zoo(
 
 
 def _preprocessing(spec: Spec, given: Mapping[str, str]) -> Mapping[str, Any]:
-    """The options about preprocessing, read."""
+    """Return the options about preprocessing, read."""
     read: Json = {}
     for name, text in given.items():
         try:

@@ -13,7 +13,7 @@ from robustkit.compute.seeds import isolated_rng
 
 @contextmanager
 def state_preserved(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without parameter gradients inside; everything as before outside.
+    """Set evaluation mode without parameter gradients inside the block; restore all afterwards.
 
     Restores, also after an exception: train or eval mode of every submodule, `requires_grad` and
     `.grad` of every parameter, every buffer, and the global random states of python, numpy and

@@ -25,7 +25,7 @@ _VERSIONS = "_metadata"  # where torch keeps the versions of the modules that wr
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file or of a state dict written by `torch.save`, by name.
+    """Return the tensors of a `.safetensors` file or of a state dict of `torch.save`, by name.
 
     A state dict may lie under the key `state_dict`, `model_state_dict` or `model`, and may come
     from a `DataParallel` net. Nothing but tensors is ever unpickled. Raises `ModelError` when the
@@ -49,7 +49,7 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
 
 
 def read_checkpoint(path: Path | str) -> Mapping[str, Any]:
-    """What lies in a `.safetensors` file or one of `torch.save`, as nested as it was written.
+    """Return the content of a `.safetensors` file or one of `torch.save`, nested as written.
 
     For libraries with a way of their own to find the weights in it: tensors and, beside them, plain
     numbers, texts, lists and dicts. Raises `ModelError` as `read_weights`.
@@ -62,7 +62,7 @@ def read_checkpoint(path: Path | str) -> Mapping[str, Any]:
 
 
 def _there(path: Path | str) -> Path:
-    """The path of a regular file; raises `ModelError`."""
+    """Return the path of a regular file; raises `ModelError`."""
     path = typed_path(path, error=ModelError)
     if not os.path.lexists(path):
         raise ModelError(f"{path}: no such file of weights")
@@ -71,7 +71,7 @@ def _there(path: Path | str) -> Path:
 
 
 def cached_download(url: str, spec: str, *, download: bool) -> Path:
-    """The file of published weights at `url`, in torch's cache.
+    """Return the file of published weights at `url`, in torch's cache.
 
     It is fetched only with `download`, and checked against the hash in its name. Raises
     `ModelError` where it is not there and must not, or cannot, be fetched.
@@ -104,7 +104,7 @@ def fit_weights(net: nn.Module, tensors: Mapping[str, Tensor], path: Path | str)
 
 
 def versioned(net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`tensors` with the versions of modules that their file tells or, without, those of `net`.
+    """Return `tensors` with the module versions of their file or, without any, those of `net`.
 
     A module may read weights of an older version of itself otherwise, and some insist on one.
     """
@@ -136,7 +136,7 @@ def check_weights(net: nn.Module, tensors: Mapping[str, Tensor], path: Path | st
 
 
 def kind_of(tensor: Tensor) -> str:
-    """What a tensor holds, in a word: weights of one kind are not to become another silently."""
+    """Return the kind of numbers in a tensor, as one word: weights never change theirs silently."""
     if tensor.layout != torch.strided:
         return "sparse"
     if tensor.is_quantized:
@@ -156,7 +156,7 @@ def _safe(path: Path) -> dict[str, Tensor]:
 
 
 def _plain(path: Path) -> Any:
-    """What `torch.save` wrote, if it is made of tensors and plain values."""
+    """Return the content of a file of `torch.save`, if it is tensors and plain values."""
     try:
         # The warnings are of pickle protocols: the error says more.
         with warnings.catch_warnings(action="ignore"), open_bounded(path, error=ModelError) as file:

@@ -20,7 +20,7 @@ SITE = ("num_classes", "in_channels", "image_size")
 
 
 def find(name: str, options: Mapping[str, Any]) -> Maker:
-    """The maker called `name`; raises `ModelError` for an unknown name or an option unfit for it.
+    """Return the maker called `name`; raises `ModelError` for an unknown name or option.
 
     All options of the zoo are positive whole numbers up to `MOST`.
     """
@@ -40,7 +40,7 @@ def find(name: str, options: Mapping[str, Any]) -> Maker:
 
 @ZOO.register("small")
 def small(num_classes: int, in_channels: int, image_size: int, *, width: int = 32) -> nn.Module:
-    """Three 3x3 convolutions and one linear layer; 66,570 parameters at 3x32x32 and 10 classes.
+    """Make three 3x3 convolutions and one linear layer; 66,570 parameters at 3x32x32, 10 classes.
 
     `width`, 2·`width` and 2·`width` channels, each followed by ReLU and 2x2 average pooling. No
     sample's output depends on another's, and pooling by averages keeps double backprop cheap.
@@ -60,7 +60,7 @@ def _stage(in_channels: int, channels: int) -> list[nn.Module]:
 
 @ZOO.register("cnn3")
 def cnn3(num_classes: int, in_channels: int, image_size: int, *, filters: int = 3) -> nn.Module:
-    """Two valid convolutions (5x5, 3x3) of `filters` filters, each pooled by 2, and a linear layer.
+    """Make two valid convolutions (5x5, 3x3) of `filters` filters, each pooled by 2; one linear.
 
     The network whose filters' contributions are studied: exactly 922 parameters at 1x28x28 and 10
     classes, about a fifth of LeNet's. Max pooling, ReLU.
@@ -75,7 +75,7 @@ def cnn3(num_classes: int, in_channels: int, image_size: int, *, filters: int = 
 
 @ZOO.register("cnn6_2")
 def cnn6_2(num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-    """Six convolutions and two linear layers, the network that Arachne and its successors repair.
+    """Make six convolutions and two linear layers, the network that Arachne repairs.
 
     3x3 convolutions of 32, 32, 64, 64, 128, 128 channels, alternately with same and valid padding;
     after each pair max pooling by 2 and dropout 0.2; then 512 units with dropout 0.5. At 3x32x32
@@ -106,7 +106,7 @@ def _pair(in_channels: int, channels: int) -> list[nn.Module]:
 
 @ZOO.register("vgg3")
 def vgg3(num_classes: int, in_channels: int, image_size: int, *, width: int = 32) -> nn.Module:
-    """Three 3x3 convolutions, each max-pooled; 94,762 parameters for 10 classes and 3 channels.
+    """Make three 3x3 convolutions, each max-pooled; 94,762 parameters for 10 classes, 3 channels.
 
     The shallowest of the family: some 70 % on CIFAR-10 within minutes on a CPU, and nets trained
     from other seeds share its weaknesses, as deep narrow ones do not. Images of 8 pixels or more.
@@ -116,7 +116,7 @@ def vgg3(num_classes: int, in_channels: int, image_size: int, *, width: int = 32
 
 @ZOO.register("vgg5")
 def vgg5(num_classes: int, in_channels: int, image_size: int, *, width: int = 32) -> nn.Module:
-    """Five 3x3 convolutions in three max-pooled stages; 279,466 parameters for 10 classes.
+    """Make five 3x3 convolutions in three max-pooled stages; 279,466 parameters for 10 classes.
 
     Some 74 % on CIFAR-10 within minutes at `width` 24. Images of 8 pixels or more.
     """
@@ -125,7 +125,7 @@ def vgg5(num_classes: int, in_channels: int, image_size: int, *, width: int = 32
 
 @ZOO.register("vgg11")
 def vgg11(num_classes: int, in_channels: int, image_size: int, *, width: int = 64) -> nn.Module:
-    """Eight 3x3 convolutions in five max-pooled stages; 9,228,362 parameters for 10 classes.
+    """Make eight 3x3 convolutions in five max-pooled stages; 9,228,362 parameters, 10 classes.
 
     As in `vgg16`, batch norm stands for the convolutions' biases, and one linear layer on the
     global average for the original's three. Images of 32 pixels or more.
@@ -137,7 +137,7 @@ def vgg11(num_classes: int, in_channels: int, image_size: int, *, width: int = 6
 def vgg16(
     num_classes: int, in_channels: int, image_size: int, *, width: int = 64, hidden: int = 0
 ) -> nn.Module:
-    """Thirteen 3x3 convolutions in five max-pooled stages; 14,724,042 parameters as for `vgg11`.
+    """Make thirteen 3x3 convolutions in five max-pooled stages; 14,724,042 parameters.
 
     With `hidden` units the head has the original's three fully connected layers, of so many units
     in the first two (4,096 there), with dropout of 0.5.
@@ -161,7 +161,7 @@ def _vgg(
 
 
 def _head(inputs: int, hidden: int, num_classes: int) -> list[nn.Module]:
-    """One linear layer, or two hidden ones before it."""
+    """Return one linear layer, or two hidden ones before it."""
     if not hidden:
         return [nn.Linear(inputs, num_classes)]
     first, second = (
@@ -172,7 +172,7 @@ def _head(inputs: int, hidden: int, num_classes: int) -> list[nn.Module]:
 
 @ZOO.register("resnet20")
 def resnet20(num_classes: int, in_channels: int, image_size: int, *, width: int = 16) -> nn.Module:
-    """The CIFAR network of section 4.2: three stages of three blocks, zero-padded shortcuts.
+    """Make the CIFAR network of section 4.2: three stages of three blocks, padded shortcuts.
 
     `width`, 2·`width`, 4·`width` channels; 269,722 parameters at 3 channels and 10 classes. Takes
     images of any size.
@@ -183,7 +183,7 @@ def resnet20(num_classes: int, in_channels: int, image_size: int, *, width: int 
 
 @ZOO.register("resnet18")
 def resnet18(num_classes: int, in_channels: int, image_size: int, *, width: int = 64) -> nn.Module:
-    """ResNet-18 with the stem usual for small images: a 3x3 convolution and no pooling.
+    """Make ResNet-18 with the stem usual for small images: a 3x3 convolution and no pooling.
 
     Four stages of two blocks, `width` to 8·`width` channels, 1x1 projections as shortcuts;
     11,173,962 parameters at 3 channels and 10 classes. Takes images of any size.
@@ -243,7 +243,7 @@ _STAGES = ((2, 1), (4, 2), (8, 2), (16, 6), (32, 2))
 
 @ZOO.register("mobilenet")
 def mobilenet(num_classes: int, in_channels: int, image_size: int, *, width: int = 32) -> nn.Module:
-    """Thirteen separable blocks of 2·`width` to 32·`width` channels behind a stem of stride 1.
+    """Make thirteen separable blocks of 2·`width` to 32·`width` channels, a stem of stride 1.
 
     3,217,226 parameters at 3 channels and 10 classes. Takes images of any size.
     """

@@ -204,7 +204,7 @@ def _check_own(status: os.stat_result, where: str, error: type[RobustkitError]) 
 
 
 def _entries(folder: str, error: type[RobustkitError]) -> Iterator[os.DirEntry[str]]:
-    """All entries below a folder, each folder's by name; links are not followed."""
+    """Yield all entries below a folder, sorted in each folder; links are not followed."""
     waiting = [folder]
     while waiting:
         here = waiting.pop()

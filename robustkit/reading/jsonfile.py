@@ -85,7 +85,7 @@ def check_kind(value: Any, kind: type[Kind], where: str, *, error: type[Robustki
 
 
 def _with_keys(value: Any, kind: Any, message: str) -> str:
-    """The message with the keys of tables, which msgspec leaves out: `$[...].x` is `$.a.x`.
+    """Return the message with the keys of tables, which msgspec leaves out: `$[...].x` is `$.a.x`.
 
     Found by halves: in which of them does the same go wrong?
     """
@@ -126,7 +126,7 @@ def _at(value: Any, path: list[Any]) -> Any:
 
 
 def _only(value: Any, path: list[Any], keys: list[Any]) -> Any:
-    """A copy in which the table at `path` has these keys alone."""
+    """Return a copy in which the table at `path` has these keys alone."""
     if not path:
         return {key: value[key] for key in keys}
     copied = value.copy()
@@ -135,7 +135,7 @@ def _only(value: Any, path: list[Any], keys: list[Any]) -> Any:
 
 
 def _told(message: str) -> str:
-    """msgspec's sentence with the place first: `nets[0].clean: expected float, got str`."""
+    """Return msgspec's message with the place first: `nets[0].clean: expected float, got str`."""
     what, at, place = message.partition(" - at `")
     what = printable(what.replace("`", "'"))
     what = what[:1].lower() + what[1:]

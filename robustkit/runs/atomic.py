@@ -18,7 +18,7 @@ _FULL_TEXTS = ("No space left on device", "database or disk is full", "File too 
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether `error` says that the disk, a quota or a file-size limit is exhausted.
+    """Return whether `error` says that the disk, a quota or a file-size limit is exhausted.
 
     Libraries that write through native code raise errors of their own, so the text counts too.
     """
@@ -29,7 +29,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it takes `path`'s place when the block ends.
+    """Yield a temporary path beside `path`, whose place it takes when the block ends.
 
     Nobody ever sees a half-written file under `path`: the temporary file keeps the suffix, is
     flushed to the disk, and replaces `path` in one step; an exception removes it and leaves
@@ -82,7 +82,7 @@ def _flush(path: Path) -> None:
 
 
 def _why_unwritable(error: Exception, temporary: Path) -> str | None:
-    """The reason why `temporary` cannot be written, or None where `error` is something else."""
+    """Return why `temporary` cannot be written, or None where `error` is something else."""
     if is_disk_full(error):
         return "no space left on the device"
     if isinstance(error, PermissionError) and error.filename in (temporary, str(temporary)):

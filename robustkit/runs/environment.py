@@ -20,7 +20,7 @@ _PACKAGES = (
 
 
 def environment(command: list[str]) -> Json:
-    """Versions, commit, machine and threads of this process, as plain values.
+    """Return versions, commit, machine and threads of this process, as plain values.
 
     `command` is what was typed, `time` is UTC, `memory_gib` is the machine's; `commit` is None
     where robustkit is not run from a checkout, and ends in "+changes" where the checkout differs
@@ -51,7 +51,7 @@ def _versions() -> dict[str, str | None]:
 
 
 def _commit(root: Path) -> str | None:
-    """The commit checked out at `root`, or None where there is no checkout or no git."""
+    """Return the commit checked out at `root`, or None where there is no checkout or no git."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
@@ -81,7 +81,7 @@ def _threads() -> int:
 
 
 def _cpu() -> str:
-    """The processor's model name; Linux keeps it in a file."""
+    """Return the processor's model name; Linux keeps it in a file."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -53,7 +53,7 @@ class RunFolder:
     def create(
         cls, path: Path | str, *, verb: str, config: Mapping[str, Any], command: list[str]
     ) -> RunFolder:
-        """A new run folder at `path`, which must not exist or be an empty folder.
+        """Create a run folder at `path`, which must not exist or be an empty folder.
 
         `config.yaml` is written last: a folder that has it is complete. Raises `RunError` if there
         is something at `path` already or it cannot be written, `TypeError` or `ValueError` for a
@@ -77,7 +77,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | str, *, verb: str | None = None) -> RunFolder:
-        """The run folder at `path`, of this `verb` if one is given.
+        """Open the run folder at `path`, of this `verb` if one is given.
 
         Raises `RunError` for a folder that is missing, is no run folder, is damaged, belongs to
         another verb, or has a newer format.
@@ -98,7 +98,7 @@ class RunFolder:
         return check_kind(self.env.get("command"), list[str], where, error=RunError)
 
     def file(self, name: str) -> Path:
-        """The path of the file `name` in this folder."""
+        """Return the path of the file `name` in this folder."""
         return self.path / name
 
     def write_json(self, name: str, value: Any) -> None:
@@ -110,7 +110,7 @@ class RunFolder:
         self.write_json("summary.json", {"format": FORMAT, "verb": self.verb, **values})
 
     def summary(self) -> Json | None:
-        """What `write_summary` wrote, or None while the run has not finished."""
+        """Return the values of `summary.json`, or None while the run has not finished."""
         path = self.file("summary.json")
         return read_object(path) if os.path.lexists(path) else None
 
@@ -119,7 +119,7 @@ class RunFolder:
         metrics.append(self.file("metrics.jsonl"), record)
 
     def metrics(self) -> list[Json]:
-        """The records of `metrics.jsonl`, without a last line that was cut off."""
+        """Return the records of `metrics.jsonl`, without a last line that was cut off."""
         return metrics.read(self.file("metrics.jsonl"))
 
     @contextmanager
@@ -159,7 +159,7 @@ def check_same_config(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Non
 
 @contextmanager
 def _claimed(path: Path) -> Iterator[Path]:
-    """Where to write what a new folder holds: beside `path`, which it becomes when it is whole.
+    """Yield the folder to write into: beside `path`, which it becomes when it is complete.
 
     So a process that is killed leaves no half of a run, and of two that make one at a moment one is
     told. An empty folder that is there already is filled where it is. Raises `RunError`.
@@ -195,12 +195,12 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Json:
 
 
 def _plain(config: Mapping[str, Any]) -> Json:
-    """`config` as it will be read back, with lists for tuples."""
+    """Return `config` as it will be read back, with lists for tuples."""
     return dict(json.loads(json.dumps(config, allow_nan=False)))
 
 
 def read_config(path: Path) -> Json:
-    """`format`, `verb` and `config` of a run's `config.yaml`; raises `RunError`, which names it."""
+    """Return `format`, `verb` and `config` of a `config.yaml`; raises `RunError`, naming it."""
     saved = read_yaml(path, error=RunError, follow=False)
     kinds = {"format": int, "verb": str, "config": dict}
     for key, kind in kinds.items():
@@ -221,7 +221,7 @@ def read_config(path: Path) -> Json:
 
 
 def read_object(path: Path) -> Json:
-    """The JSON object that a file holds; raises `RunError`, naming the file."""
+    """Return the JSON object that a file holds; raises `RunError`, naming the file."""
     value = read_json(path, error=RunError, follow=False)
     if not isinstance(value, dict):
         raise RunError(f"{path} is damaged: it holds no JSON object")
@@ -229,7 +229,7 @@ def read_object(path: Path) -> Json:
 
 
 def finished(folder: RunFolder) -> Json:
-    """The summary of a run; raises `RunError` when it has not finished."""
+    """Return the summary of a run; raises `RunError` when it has not finished."""
     summary = folder.summary()
     if summary is None:
         raise RunError(f"{folder.path}: not finished, there is nothing to report yet")

@@ -95,7 +95,7 @@ class Ledger:
 
     @classmethod
     def create(cls, path: Path | str) -> Ledger:
-        """A new, empty ledger at `path`. Raises `RunError` if there is a file already."""
+        """Create an empty ledger at `path`; raises `RunError` if there is a file already."""
         path = Path(path)
         if path.exists():
             raise RunError(f"{path} exists already; a ledger is never overwritten")
@@ -112,7 +112,7 @@ class Ledger:
 
     @classmethod
     def open(cls, path: Path | str) -> Ledger:
-        """The ledger at `path`, to be read and added to, checked from end to end.
+        """Open the ledger at `path` for reading and adding, checked from end to end.
 
         Raises `RunError` for a file that is missing, no ledger, damaged, or of a newer format.
         """
@@ -121,7 +121,7 @@ class Ledger:
 
     @classmethod
     def read(cls, path: Path | str) -> Ledger:
-        """The ledger at `path`, only to be read: nothing in its folder changes.
+        """Open the ledger at `path` for reading only: nothing in its folder changes.
 
         What a killed process left half done, and an older format, are put right in a copy that ends
         with the ledger. Raises `RunError` as `open` does.
@@ -157,22 +157,22 @@ class Ledger:
                 raise RunError(f"{self.path}: trial '{trial.id}' is recorded with other contents")
 
     def get(self, trial_id: str) -> Entry | None:
-        """The trial with this id, or None."""
+        """Return the trial with this id, or None."""
         rows = self._select(f"SELECT {_COLUMNS} FROM trials WHERE id = ?", trial_id)
         return _from_row(rows[0], self.path) if rows else None
 
     def trials(self, stage: str | None = None) -> list[Entry]:
-        """All trials, or those of one stage, in the order of their ids."""
+        """Return all trials, or those of one stage, in the order of their ids."""
         rows = self._select(f"SELECT {_COLUMNS} FROM trials {_OF_STAGE} ORDER BY id", stage)
         return [_from_row(row, self.path) for row in rows]
 
     def in_order(self, stage: str | None = None) -> list[Entry]:
-        """The same in the order in which they were recorded."""
+        """Return the same in the order in which they were recorded."""
         rows = self._select(f"SELECT {_COLUMNS} FROM trials {_OF_STAGE} ORDER BY number", stage)
         return [_from_row(row, self.path) for row in rows]
 
     def counts(self, stage: str | None = None) -> dict[str, int]:
-        """How many trials, or trials of one stage, ended in each outcome, by name."""
+        """Return how many trials, or trials of one stage, ended in each outcome, by name."""
         query = f"SELECT outcome, COUNT(*) FROM trials {_OF_STAGE} GROUP BY 1 ORDER BY 1"
         return dict(self._select(query, stage))
 
@@ -194,7 +194,7 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All statements of the block, or none."""
+        """Carry out all statements of the block, or none."""
         with self._spoken():
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:
@@ -263,7 +263,7 @@ class Ledger:
 
 
 def _found(path: Path | str) -> Path:
-    """The path of a ledger that may be handed to SQLite, which follows links and believes journals.
+    """Return the path of a ledger that is safe for SQLite, which follows links and journals.
 
     Raises `RunError` for one that is missing, and for one with a file beside it that is no regular
     file or leads SQLite to others.
@@ -284,13 +284,13 @@ def _found(path: Path | str) -> Path:
 
 
 def _side_files(path: Path) -> list[Path]:
-    """What SQLite left beside a database when its process was killed."""
+    """Return the files that SQLite left beside a database when its process was killed."""
     places = (path.with_name(path.name + suffix) for suffix in _SIDE_FILES)
     return [place for place in places if os.path.lexists(place)]
 
 
 def _is_settled(path: Path) -> bool:
-    """Whether a ledger is of today's format, and no killed process left anything to put right."""
+    """Return whether a ledger has today's format and no rest of a killed process."""
     if _side_files(path):
         return False
     with open_bounded(path, error=RunError, follow=False) as file:
@@ -311,7 +311,7 @@ def _limited(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection on which every commit waits for the disk, and that runs nothing of a file's."""
+    """Return a connection whose commits wait for the disk and that runs nothing of a file's."""
     try:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, isolation_level=None

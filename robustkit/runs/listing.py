@@ -33,7 +33,7 @@ class RunInfo:
 
 
 def find_runs(root: Path | str) -> list[RunInfo]:
-    """All run folders at or below `root`, the oldest first; hidden folders are not searched.
+    """Return all run folders at or below `root`, the oldest first; hidden folders are not searched.
 
     Raises `RunError` if `root` is not a folder.
     """
@@ -52,7 +52,7 @@ def find_runs(root: Path | str) -> list[RunInfo]:
 
 
 def _entries(folder: Path) -> tuple[set[str], list[str]]:
-    """The names of files and of folders; none where the folder cannot be read."""
+    """Return the names of files and of folders; none where the folder cannot be read."""
     files, folders = set(), []
     try:
         with os.scandir(folder) as entries:
@@ -87,7 +87,7 @@ LISTED = 12  # longer lists are no single values
 
 
 def as_row(run: RunFolder) -> dict[str, Plain]:
-    """`config.NAME` and `summary.NAME`, names of nested values dotted; long lists are left out."""
+    """Return `config.NAME` and `summary.NAME`, nested names dotted, without long lists."""
     row: dict[str, Plain] = {"run": str(run.path), "verb": run.verb}
     row["commit"] = str(run.env.get("commit") or "")
     _flatten(run.config, "config", row)
@@ -97,7 +97,7 @@ def as_row(run: RunFolder) -> dict[str, Plain]:
 
 
 def differing(rows: Sequence[Mapping[str, Plain]]) -> list[str]:
-    """The names whose values are not the same in all rows, settings first."""
+    """Return the names whose values are not the same in all rows, settings first."""
     names = dict.fromkeys(name for row in rows for name in row if name != "run")
     found = [name for name in names if len({_key(row.get(name)) for row in rows}) > 1]
     return sorted(found, key=lambda name: name.startswith("summary."))
@@ -124,7 +124,7 @@ def export(rows: Sequence[Mapping[str, Plain]], path: Path, *, replace: bool = F
 
 
 def _as_text(value: Plain) -> Plain:
-    """A cell that no spreadsheet takes for a formula, whatever a stranger's run calls itself."""
+    """Return a cell that no spreadsheet takes for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
 
 

@@ -33,7 +33,7 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> list[Json]:
-    """All whole lines of the file at `path`; none if there is no such file.
+    """Return all whole lines of the file at `path`; none if there is no such file.
 
     Raises `RunError` that names a line which is no JSON object.
     """

@@ -22,10 +22,10 @@ class Progress(Protocol):
         """Begin the phase `title` of `total` steps; the one before has ended."""
 
     def update(self, done: int, facts: str = "") -> None:
-        """`done` steps of the phase are over; `facts` says in a few words what came out so far."""
+        """Report that `done` steps of the phase are over, with `facts` in a few words."""
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
 
     def __enter__(self) -> Self: ...
 
@@ -33,7 +33,7 @@ class Progress(Protocol):
 
 
 def open_progress(stream: TextIO | None = None) -> Progress:
-    """A `LiveProgress` if `stream` (by default stderr) is a terminal, else a `PlainProgress`."""
+    """Return a `LiveProgress` for a terminal `stream` (default stderr), else `PlainProgress`."""
     stream = stream or sys.stderr
     return LiveProgress(stream) if stream.isatty() else PlainProgress(stream)
 

@@ -235,7 +235,7 @@ def shown(text: object) -> str:
 
 
 def _inside(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """A plain value and all values in it, each with its place: `nets.R.clean_acc`."""
+    """Return a plain value and all values in it, each with its place: `nets.R.clean_acc`."""
     yield place or "the summary", value
     if isinstance(value, Mapping):
         for name, each in value.items():

@@ -30,7 +30,7 @@ def source_of(run: RunFolder) -> Source:
 
 
 def kept_checkpoints(run: RunFolder) -> dict[int, Path]:
-    """The model files of a training run by their epochs, counted from 1, in order."""
+    """Return the model files of a training run by their epochs, counted from 1, in order."""
     found = {
         int(path.stem.removeprefix("epoch_")): path
         for path in run.file("history").glob("epoch_*.safetensors")
@@ -40,7 +40,7 @@ def kept_checkpoints(run: RunFolder) -> dict[int, Path]:
 
 
 def accuracy_by_epoch(run: RunFolder) -> dict[int, float]:
-    """Validation accuracy, a fraction, of every epoch whose metrics have it.
+    """Return validation accuracy, a fraction, of every epoch whose metrics have it.
 
     Raises `RunError`, naming the line and the entry, where one is of another kind.
     """
@@ -54,7 +54,7 @@ def accuracy_by_epoch(run: RunFolder) -> dict[int, float]:
 
 
 def spans(epochs: Collection[int]) -> str:
-    """Epochs in words, neighbours together: `1 to 3, 7`."""
+    """Return epochs in words, neighbours together: `1 to 3, 7`."""
     runs: list[list[int]] = []
     for epoch in sorted(epochs):
         if runs and epoch == runs[-1][-1] + 1:

@@ -59,7 +59,7 @@ class Examples:
         return len(self.labels)
 
     def subset(self, indices: Tensor) -> Examples:
-        """The examples at `indices`, copied into memory."""
+        """Return the examples at `indices`, copied into memory."""
         return replace(
             self,
             views=self.views[:, indices],
@@ -68,7 +68,7 @@ class Examples:
         )
 
     def to(self, device: torch.device, free: FreeMemory = free_memory) -> Examples:
-        """These examples for a training on `device`.
+        """Return these examples for a training on `device`.
 
         Views and gradients are moved there once where they fit (see `placed`); what does not stays
         where it is, which for a mapped file is the disk, and its batches are handed over.
@@ -84,11 +84,11 @@ class Examples:
         return Examples(views, self.labels.to(device), references, self.augment, device)
 
     def draw_views(self, generator: torch.Generator) -> Tensor:
-        """One view of each image for an epoch, (N,)."""
+        """Return one view of each image for an epoch, (N,)."""
         return torch.randint(len(self.views), (len(self),), generator=generator)
 
     def batch(self, indices: Tensor, view: Tensor, generator: torch.Generator) -> Batch:
-        """The images at `indices` (n,), each in its `view` (n,)."""
+        """Return the images at `indices` (n,), each in its `view` (n,)."""
         pixels = self._rows(self.views, view, indices)
         if self.augment != "none":
             pad = max(1, pixels.shape[-1] // 8) if "crop" in self.augment else 0
@@ -101,7 +101,7 @@ class Examples:
         return Batch(to_unit(pixels), self.labels[indices.to(self.device)], directions, usable)
 
     def _rows(self, stored: Tensor, view: Tensor, indices: Tensor) -> Tensor:
-        """Of something (K,N,…) the rows at `view` and `indices` (n,), on the device."""
+        """Return the rows at `view` and `indices` (n,) of values (K,N,…), on the device."""
         there = stored.device
         return handed(stored[view.to(there), indices.to(there)], self.device)
 
@@ -109,7 +109,7 @@ class Examples:
 def make_examples(
     images: ImageSet, config: TrainConfig, references: Sequence[ReferenceGradients] = ()
 ) -> Examples:
-    """The examples that `config` asks for: stored views if `views` is set, else one view."""
+    """Return the examples that `config` asks for: stored views if `views` is set, else one view."""
     pixels = images.levels("training")
     if config.views:
         views = fixed_views(pixels, config.views, config.augment, config.seed)

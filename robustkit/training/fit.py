@@ -64,8 +64,10 @@ class Evaluation:
 
 
 def evaluate(model: nn.Module, images: Any) -> Evaluation:
-    """Accuracy and loss of `model` on `images`, whatever `data.as_image_set` takes; the model is
-    left as it was."""
+    """Return accuracy and loss of `model` on `images`, whatever `data.as_image_set` takes.
+
+    The state of the model is preserved.
+    """
     images = as_image_set(images)
     logits = predict(model, images.images)
     correct = logits.argmax(dim=1) == images.labels
@@ -74,7 +76,7 @@ def evaluate(model: nn.Module, images: Any) -> Evaluation:
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD or Adam over all parameters, with weight decay on all of them (for Adam decoupled)."""
+    """Return SGD or Adam over all parameters, with (for Adam decoupled) weight decay on all."""
     if config.optimizer == "adam":
         return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(
@@ -87,7 +89,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """The rate of step `step` (from 0): linear warm-up, then the schedule over what remains."""
+    """Return the rate of step `step` (from 0): linear warm-up, then the schedule over the rest."""
     total = config.epochs * steps_per_epoch
     warmup = min(round(config.warmup * steps_per_epoch), total // 2)
     if step < warmup:
@@ -203,7 +205,7 @@ def _fitted(
 
 
 def _sets(splits: Splits | tuple[Any, Any]) -> tuple[ImageSet, ImageSet]:
-    """What to train on and what to watch."""
+    """Return what to train on and what to watch."""
     if isinstance(splits, Splits):
         return splits.train, splits.val
     if not isinstance(splits, tuple) or len(splits) != 2 or isinstance(splits[0], torch.Tensor):

@@ -49,7 +49,7 @@ class Misalignment:
 
 
 def differentiable_gradient(logits: Tensor, images: Tensor, labels: Tensor, loss: str) -> Tensor:
-    """g_M for images (N,C,H,W) that `logits` (N,K) were computed from, with a graph: (N,C,H,W).
+    """Return g_M (N,C,H,W) of images that `logits` (N,K) were computed from, with a graph.
 
     Cross-entropy's is taken through the same stable cotangent as the references' gradients: of the
     usual one, only rounding is left where the net is surer than float32 can tell from certainty.
@@ -66,7 +66,7 @@ def differentiable_gradient(logits: Tensor, images: Tensor, labels: Tensor, loss
 def misalignment(
     gradient: Tensor, directions: Tensor, usable: Tensor, phi: str = "square"
 ) -> Misalignment:
-    """The penalty of one batch.
+    """Return the penalty of one batch.
 
     `gradient` (N,C,H,W) is g_M; `directions` (J,N,C,H,W) are the references' unit gradients, of any
     float type; `usable` (J,N) is False where a reference's gradient underflowed. A row is masked

@@ -48,14 +48,14 @@ class ReferenceGradients:
         return int((~self.usable).sum())
 
     def subset(self, indices: Tensor) -> ReferenceGradients:
-        """The gradients of the images at `indices`, copied into memory."""
+        """Return the gradients of the images at `indices`, copied into memory."""
         return replace(self, directions=self.directions[:, indices], norms=self.norms[:, indices])
 
 
 def compute_reference(
     model: nn.Module, views: Tensor, labels: Tensor, loss: str = "ce"
 ) -> ReferenceGradients:
-    """Unit gradients of `model`'s loss on `views` uint8 (K,N,C,H,W) with `labels` int64 (N,)."""
+    """Return unit gradients of the loss on `views` uint8 (K,N,C,H,W), `labels` int64 (N,)."""
     directions = np.empty(tuple(views.shape), dtype=np.float16)
     norms = _fill(directions, model, views, labels, loss)
     return ReferenceGradients(torch.from_numpy(directions), norms)
@@ -103,7 +103,7 @@ def open_reference(
 
 
 def reference_key(model: nn.Module, views: Tensor, labels: Tensor, loss: str) -> str:
-    """What the gradients depend on, as 32 hexadecimal digits."""
+    """Return what the gradients depend on, as 32 hexadecimal digits."""
     sha = hashlib.sha256(
         json.dumps([source_digest(model, tuple(views.shape[2:])), loss, list(views.shape)]).encode()
     )
@@ -136,7 +136,7 @@ def _fill(
 
 
 def unit_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of `gradient` (N,C,H,W) scaled to unit L2 norm, and their norms (N,).
+    """Return rows of `gradient` (N,C,H,W) scaled to unit L2 norm, and their norms (N,).
 
     Scaled by the largest entry first: squares of entries below 1e-19 underflow in float32, which
     is where a confident reference lives. A row that has no direction comes out as zero.

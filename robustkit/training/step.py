@@ -19,7 +19,7 @@ from robustkit.training.misalignment import Misalignment, differentiable_gradien
 
 @contextmanager
 def in_layout(model: nn.Module, channels_last: bool) -> Iterator[None]:
-    """Inside, the model's weights lie with their channels last, if so wanted; after it as usual.
+    """Keep the model's weights channels-last inside the block, if asked; contiguous after it.
 
     The parameters stay the very same, and so do their values.
     """
@@ -34,7 +34,7 @@ def in_layout(model: nn.Module, channels_last: bool) -> Iterator[None]:
 
 
 def laid_out(images: Tensor) -> Tensor:
-    """Images (N,C,H,W) with their channels last."""
+    """Return images (N,C,H,W) with their channels last."""
     return images.contiguous(memory_format=torch.channels_last)
 
 
@@ -64,7 +64,7 @@ def step_loss(
     attack: Attack | None,
     generator: torch.Generator,
 ) -> StepLoss:
-    """CE + λ·penalty of one batch.
+    """Return CE + λ·penalty of one batch.
 
     One forward pass serves both terms, unless the cross-entropy is taken on adversarials or the
     penalty with running statistics.
@@ -112,7 +112,7 @@ def _running_statistics(model: nn.Module) -> dict[str, Tensor]:
 def _own_pass(
     model: nn.Module, batch: Batch, config: TrainConfig, statistics: dict[str, Tensor]
 ) -> Tensor:
-    """g_M on the clean images, in a forward pass of its own, with these running statistics."""
+    """Return g_M on the clean images, from a separate forward pass with these statistics."""
     frozen = _batch_norms(model) if config.penalty_stats == "running" else []
     images = batch.images.detach().requires_grad_(True)
     try:

@@ -14,7 +14,7 @@ from robustkit.reading import JSON_LIMIT, is_printable, read_json
 
 
 def read_coco(folder: Path, file: Path, *, labelled: bool = True) -> DetectionSet:
-    """The images that `file` lists, found in `folder`; classes in the order of their ids.
+    """Return the images that `file` lists, found in `folder`; classes in the order of their ids.
 
     Boxes are x, y, width, height, counted from 0; of images that are not `labelled` none are read,
     and annotations and categories may be missing. Raises `DataError`, naming the file and the

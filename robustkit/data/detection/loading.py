@@ -26,7 +26,7 @@ ORIGINS = {
 
 
 def load_detection(spec: str, part: str = "test", *, labelled: bool = True) -> DetectionSet:
-    """The set that `spec` names: voc:FOLDER:SPLIT, coco:IMAGES:JSON or shapes:STYLE[:N].
+    """Return the set that `spec` names: voc:FOLDER:SPLIT, coco:IMAGES:JSON or shapes:STYLE[:N].
 
     A rendered set has two parts, "train" and "test", of N images each; its options follow a
     question mark, as in "shapes:clipart:500?texture=0&side=96&seed=1". Of a VOC folder named
@@ -61,7 +61,7 @@ def _voc(rest: str, part: str, spec: str, labelled: bool) -> DetectionSet:
 
 
 def _folders(path: str, spec: str) -> list[Path]:
-    """The folders A and B of A+B; one whose own name has a plus is meant itself."""
+    """Return the folders A and B of A+B; one whose own name has a plus is meant itself."""
     whole = typed_path(path, error=DataError)
     if whole.is_dir():
         return [whole]
@@ -101,7 +101,7 @@ def _shapes(rest: str, part: str, spec: str, labelled: bool) -> DetectionSet:
 
 
 def shapes_config(spec: str) -> ShapesConfig:
-    """The rendered set that `spec` asks for; raises `DataError` for an unknown style or option."""
+    """Return the rendered set that `spec` asks for; raises `DataError` for unknown options."""
     named, _, query = spec.partition("?")
     _, _, rest = named.partition(":")
     style, colon, count = rest.partition(":")

@@ -43,7 +43,7 @@ class Truth:
         return len(self.labels)
 
     def chosen(self, which: Tensor) -> Truth:
-        """The objects that a mask or indices name."""
+        """Return the objects that a mask or indices name."""
         return Truth(
             self.boxes[which],
             self.labels[which],
@@ -53,7 +53,7 @@ class Truth:
         )
 
     def trained_on(self) -> Truth:
-        """Without the regions of many objects, which are no example of one."""
+        """Return the objects without regions of many, which are no example of one."""
         return self.chosen(~self.crowd)
 
 
@@ -65,7 +65,7 @@ def truth(
     crowd: Sequence[bool] | None = None,
     area: Sequence[float] | None = None,
 ) -> Truth:
-    """A `Truth` of plain lists; an image without objects has empty ones.
+    """Return a `Truth` of plain lists; an image without objects has empty ones.
 
     >>> truth([[0, 0, 10, 20]], [1]).area
     tensor([200.])
@@ -112,11 +112,11 @@ class DetectionSet:
         return len(self.ids)
 
     def image(self, index: int) -> Tensor:
-        """The pixels of one image, uint8 (3,H,W)."""
+        """Return the pixels of one image, uint8 (3,H,W)."""
         return self.read(index)
 
     def subset(self, indices: Sequence[int]) -> DetectionSet:
-        """The images at `indices`, in their order."""
+        """Return the images at `indices`, in their order."""
         chosen = [int(index) for index in indices]
         read = self.read
         return replace(
@@ -128,12 +128,12 @@ class DetectionSet:
         )
 
     def in_memory(self) -> DetectionSet:
-        """The same set, every image read once and kept."""
+        """Return the same set, every image read once and kept."""
         kept = [self.read(index) for index in range(len(self))]
         return replace(self, read=kept.__getitem__)
 
     def with_classes(self, classes: Sequence[str]) -> DetectionSet:
-        """The same images told in the words of `classes`: objects of other classes are left out.
+        """Return the same images with labels that index `classes`, without objects of others.
 
         Raises `DataError` where the two have no class in common.
         """
@@ -154,7 +154,7 @@ class DetectionSet:
 
 
 def joined(sets: Mapping[str, DetectionSet], name: str) -> DetectionSet:
-    """All images of several sets, each under what its own are told apart by, one after the other.
+    """Return all images of several sets as one set, one after the other.
 
     The classes are those of the first set and what the others have beside them, by name. Ids that
     several sets have begin with the set's own word. Raises `DataError` for an image file that two
@@ -200,7 +200,7 @@ SLACK = 1.0  # pixels beyond the image that are rounding, and are cut off
 def checked(
     box: tuple[float, float, float, float], size: tuple[int, int], where: str
 ) -> tuple[float, float, float, float]:
-    """The box (x1, y1, x2, y2) within an image of `size` (width, height).
+    """Return the box (x1, y1, x2, y2) within an image of `size` (width, height).
 
     Raises `DataError`, beginning with `where`, for a box without area or one that leaves the image
     by more than a pixel.
@@ -226,7 +226,7 @@ def _told(box: tuple[float, ...]) -> str:
 
 
 def read_colour(file: Path) -> Tensor:
-    """The pixels of an image file as uint8 (3,H,W); raises `DataError` naming the file."""
+    """Return the pixels of an image file as uint8 (3,H,W); raises `DataError` naming the file."""
     with opened_picture(file) as image:
         try:
             pixels = _eight_bit(decode(image, file))
@@ -236,7 +236,7 @@ def read_colour(file: Path) -> Tensor:
 
 
 def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
-    """(H,W,3); PIL itself cuts grey of more than 8 bits off at white."""
+    """Return (H,W,3) of 8 bits; PIL itself cuts grey of more than 8 bits off at white."""
     if image.mode.startswith("I;16"):
         grey = (np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535
         return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
@@ -246,7 +246,7 @@ def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def size_of(file: Path) -> tuple[int, int]:
-    """(width, height) from the header of an image file; raises `DataError` naming the file."""
+    """Return (width, height) from the header of an image file; raises `DataError` naming it."""
     with opened_picture(file) as image:
         return image.size
 
@@ -260,7 +260,7 @@ SIX = ("bicycle", "bird", "car", "cat", "dog", "person")  # of Watercolor2k and 
 
 
 def classes_of(folder: Path) -> tuple[str, ...]:
-    """The classes of a set in VOC layout, in their order.
+    """Return the classes of a set in VOC layout, in their order.
 
     Those in its `classes.txt`, one a line; without that file Watercolor2k's and Comic2k's six where
     the folder is called so, and VOC's twenty, which are Clipart1k's too. Raises `DataError` for a

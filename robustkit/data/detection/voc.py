@@ -32,7 +32,7 @@ LARGEST = 4 * 2**20  # bytes of an annotation
 def read_voc(
     folder: Path, split: str, name: str | None = None, *, labelled: bool = True
 ) -> DetectionSet:
-    """The images that `ImageSets/Main/SPLIT.txt` lists; several splits as "train+test".
+    """Return the images that `ImageSets/Main/SPLIT.txt` lists; several splits as "train+test".
 
     An image in a sub-folder is listed as sub/name: its files are JPEGImages/sub/name.jpg (.jpeg or
     .png) and Annotations/sub/name.xml.
@@ -62,7 +62,7 @@ def read_voc(
 
 
 def read_annotation(file: Path, image: Path, classes: tuple[str, ...]) -> Truth:
-    """The objects in one annotation; its parts are none. Raises `DataError` as `read_voc`."""
+    """Return the objects of one annotation, without their parts; raises `DataError`."""
     root = _parsed(file)
     # The image's own size: what annotations say of it is not always true.
     size = size_of(image)
@@ -117,7 +117,7 @@ def _listed(folder: Path, split: str, labelled: bool) -> list[str]:
 
 
 def _is_within(name: str) -> bool:
-    """Whether a listed name stays in its folder whatever it is put together with."""
+    """Return whether a listed name stays in its folder whatever it is joined with."""
     parts = name.split("/")
     return is_printable(name) and not any(
         part in ("", ".", "..") or "\\" in part or ":" in part for part in parts

@@ -49,7 +49,7 @@ class Source:
     notes: tuple[str, ...] = ()
 
     def parts(self) -> dict[str, Part]:
-        """The parts that are there, by their names."""
+        """Return the parts that are there, by their names."""
         found = {name: getattr(self, name) for name in PARTS}
         return {name: part for name, part in found.items() if part is not None}
 
@@ -173,7 +173,7 @@ def _geometry(given: Mapping[str, str]) -> Geometry:
 
 
 def _size(name: str, text: str) -> Size:
-    """(height, width) of "224" or "192x256"."""
+    """Return (height, width) of "224" or "192x256"."""
     height, times, width = text.partition("x")
     if not times:
         width = height

@@ -88,7 +88,7 @@ def _download(root: Path, version: BinaryVersion) -> None:
 
 
 def _part(folder: Path, names: tuple[str, ...], version: BinaryVersion) -> Part | None:
-    """The images of some files together, or None where none of these is there."""
+    """Return the images of some files together, or None where none of these is there."""
     if not any(os.path.lexists(folder / name) for name in names):
         return None
     check_there(folder / name for name in names)

@@ -70,7 +70,7 @@ def subfolders(folder: Path) -> tuple[str, ...]:
 
 
 def labelled_part(folder: Path, labels: Mapping[str, int], *, allow_none: bool = False) -> Part:
-    """The pictures in the folders that `labels` names, in its order.
+    """Return the pictures in the folders that `labels` names, in its order.
 
     Raises DataError for a folder without pictures, unless `allow_none`.
     """
@@ -96,7 +96,7 @@ def _classes(root: Path, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _divided(root: Path, classes: tuple[str, ...]) -> tuple[Part | None, Part, tuple[str, ...]]:
-    """Training and test images of class folders; all are for testing where none can be divided."""
+    """Return training and test images of class folders; without a division all are for testing."""
     whole = labelled_part(root, {name: label for label, name in enumerate(classes)})
     if int(torch.bincount(whole.labels).max()) < 2:
         return None, whole, ("no class has two images: all of them are for testing",)
@@ -142,7 +142,7 @@ def imagenet_wnids() -> dict[str, int]:
 
 
 def is_wnid(name: str) -> bool:
-    """Whether a name looks like a wnid: n and eight digits."""
+    """Return whether a name looks like a wnid: n and eight digits."""
     return re.fullmatch(r"n[0-9]{8}", name) is not None
 
 

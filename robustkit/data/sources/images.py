@@ -69,7 +69,7 @@ def _label_file(folder: Path, given: str | None) -> Path:
 
 
 def _listed(folder: Path, below: set[str]) -> set[str]:
-    """The files in `folder` and in those of its sub-folders that are named: a scan of each."""
+    """Return the files in `folder` and in those of its sub-folders that are named."""
     found: set[str] = set()
     for name in below | {""}:
         prefix = f"{name}/" if name else ""

@@ -64,7 +64,7 @@ def not_found(request: Request, files: str, error: Exception) -> DataError:
 
 
 def _needed(held: set[str]) -> tuple[str, ...]:
-    """The keys that a file must have that has those of `held`: pairs, and at least one."""
+    """Return the keys that a file with the keys `held` must have: pairs, and at least one."""
     pairs = [f"{key}_{part}" for part in PARTS for key in ("x", "y") if held & _pair(part)]
     return tuple(pairs) or ("x_test", "y_test")
 

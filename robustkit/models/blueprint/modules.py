@@ -25,7 +25,7 @@ _MIN_GROUP_VALUES = 8
 
 
 def block_module(wiring: Wiring) -> nn.Module:
-    """The module that takes `wiring.joined` to `wiring.out`."""
+    """Return the module that takes `wiring.joined` to `wiring.out`."""
     return BLOCKS[wiring.block.kind].make(wiring)
 
 
@@ -91,7 +91,7 @@ class Inception(nn.Module):
 
 
 def activation(name: str) -> nn.Module:
-    """A fresh activation module by its gene's name."""
+    """Return a fresh activation module by its gene's name."""
     return ACTIVATION_MODULES[name]()
 
 
@@ -119,7 +119,7 @@ def _separable(wiring: Wiring) -> nn.Sequential:
 
 
 def _same(block: Block, in_channels: int, channels: int, kernel: int, *, stride: int) -> nn.Conv2d:
-    """A convolution with same padding; its bias would be undone by a normalisation after it."""
+    """Return a convolution with same padding; no bias where a normalisation would undo it."""
     return nn.Conv2d(
         in_channels,
         channels,
@@ -131,7 +131,7 @@ def _same(block: Block, in_channels: int, channels: int, kernel: int, *, stride:
 
 
 def norm(name: str, maps: Maps) -> nn.Module:
-    """A fresh normalisation of `maps` by its gene's name."""
+    """Return a fresh normalisation of `maps` by its gene's name."""
     if name == "batch":
         return nn.BatchNorm2d(maps.channels)
     if name == "group" and maps.channels * maps.side**2 > 1:
@@ -140,7 +140,7 @@ def norm(name: str, maps: Maps) -> nn.Module:
 
 
 def _groups(maps: Maps) -> int:
-    """The largest number of groups up to 8 that divides the channels.
+    """Return the largest number of groups up to 8 that divides the channels.
 
     A group of very few values would be normalised to a constant, so on tiny maps the groups grow.
     """
@@ -163,7 +163,7 @@ def _pool(wiring: Wiring) -> nn.Module:
 
 
 def shrink(side: int, smaller: int) -> nn.Module:
-    """Average pooling from one side to another, by windows as even as they can be."""
+    """Return average pooling from one side to another, by windows as even as possible."""
     windows = [range(at * side // smaller, -(-(at + 1) * side // smaller)) for at in range(smaller)]
     return average(side, windows)
 

@@ -104,12 +104,12 @@ class Blueprint:
                 )
 
     def to_dict(self) -> Json:
-        """Plain lists, strings and integers, ready for `json.dumps`."""
+        """Return plain lists, strings and integers, ready for `json.dumps`."""
         return dict(json.loads(json.dumps(asdict(self))))
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Blueprint:
-        """The inverse of `to_dict`; raises `ModelError` naming whatever does not fit."""
+        """Return the inverse of `to_dict`; raises `ModelError` naming whatever does not fit."""
         entries = _entries("blueprint", plain, ("blocks", "head"))
         if not isinstance(entries["blocks"], list):
             raise ModelError(f"blueprint: blocks must be a list, not {entries['blocks']!r}")
@@ -125,7 +125,7 @@ def _block(plain: object) -> Block:
 
 
 def _entries(where: str, plain: object, names: tuple[str, ...]) -> Json:
-    """`plain` as a dictionary with exactly the entries `names`."""
+    """Return `plain` as a dictionary with exactly the entries `names`."""
     if not isinstance(plain, Mapping):
         raise ModelError(f"{where}: must be a JSON object, not {plain!r}")
     for name in plain:
@@ -153,7 +153,7 @@ OF_A_LAYER = ("channels", "kernel", "norm", "activation")
 
 
 def own_channels(block: Block, joined: Maps) -> int:
-    """A block gives as many channels as its gene says."""
+    """Return the output channels of a block whose gene states them."""
     return block.channels
 
 
@@ -197,7 +197,7 @@ class Wiring:
 
 
 def wire(blueprint: Blueprint, in_channels: int, image_size: int) -> tuple[Wiring, ...]:
-    """The nodes that feed the head, directly or not, in order; the last one is the head's source.
+    """Return the nodes that feed the head, directly or not, in order; the last feeds it directly.
 
     Blocks from which no path leads to the last block compute nothing that is used, so they are
     left out.

@@ -53,7 +53,7 @@ class Request:
     download: bool = False
 
     def wanted_classes(self) -> int:
-        """How many logits a net without weights is to have; raises `ModelError` if nobody says."""
+        """Return the number of logits of an untrained net; raises `ModelError` if unknown."""
         if self.num_classes is None:
             raise ModelError(
                 f"{self.spec.text}: how many classes? it has no weights that tell; give it data, "
@@ -62,7 +62,7 @@ class Request:
         return self.num_classes
 
     def wanted_shape(self, default: tuple[int, int, int] | None = None) -> tuple[int, int, int]:
-        """(C,H,W) of the pictures; raises `ModelError` if nobody says."""
+        """Return (C,H,W) of the pictures; raises `ModelError` if unknown."""
         found = self.shape or default
         if found is None:
             raise ModelError(
@@ -104,7 +104,7 @@ def exchange_head(
     wanted: int,
     where: str,
 ) -> nn.Module:
-    """`make(wanted)` with all of `state`, the weights of `make(own)`, but the head's.
+    """Return `make(wanted)` with all of `state`, the weights of `make(own)`, except the head's.
 
     The head is what depends on the number of classes: its tensors start fresh, all others are
     copied to the bit. Raises `ModelError` where nothing or everything depends on it.
@@ -133,7 +133,7 @@ def need_package(name: str) -> None:
 
 
 def import_quietly(name: str) -> Any:
-    """The module `name`, without the warnings that its own imports give."""
+    """Return the module `name`, without the warnings that its own imports give."""
     with warnings.catch_warnings(action="ignore"):
         return importlib.import_module(name)
 
@@ -151,7 +151,7 @@ class _RatesOnCpu(TorchFunctionMode):
 
 
 def make_anywhere(make: Callable[[], nn.Module], *, may_move: bool = True) -> nn.Module:
-    """`make()`, also where it is only to be described, on the device "meta".
+    """Return `make()`, also where it is only to be described, on the device "meta".
 
     Many libraries compute with small tensors while they build a net, which "meta" cannot; the few
     nets that even so cannot be built there are built on the CPU and moved, if they `may_move`.
@@ -175,5 +175,5 @@ def check_channels(where: str, channels: int) -> None:
 
 
 def size_of(shape: Sequence[int]) -> Size:
-    """(height, width) of a shape (C,H,W)."""
+    """Return (height, width) of a shape (C,H,W)."""
     return shape[1], shape[2]

@@ -62,7 +62,7 @@ def open_factory(request: Request) -> SourceNet:
 
 
 def make_factory(card: Card) -> nn.Module:
-    """The net that a factory's card describes, with whatever weights its function gives it."""
+    """Return the net that a factory's card describes, with the weights its function gives it."""
     entry, shape, count = card.architecture, card.input_shape, len(card.classes)
     name, options = str(entry["factory"]), entry.get("options", {})
     if not isinstance(options, Mapping) or not all(isinstance(v, str) for v in options.values()):
@@ -75,19 +75,19 @@ def make_factory(card: Card) -> nn.Module:
 
 
 def seen(preprocessing: Preprocessing, shape: tuple[int, int, int]) -> tuple[int, Size]:
-    """What a net is given of pictures (C,H,W): the channels, and (height, width)."""
+    """Return the channels and (height, width) that the net is given of pictures (C,H,W)."""
     return max(shape[0], len(preprocessing.mean)), preprocessing.input_size or size_of(shape)
 
 
 def takes(spec: str, option: str) -> bool:
-    """Whether the function `spec` has a parameter called `option`; errors as to call it."""
+    """Return whether the function `spec` has a parameter called `option`; raises `ModelError`."""
     return option in inspect.signature(_find(spec)).parameters
 
 
 def call_factory(
     spec: str, options: Mapping[str, str], count: int | None, channels: int, size: Size
 ) -> nn.Module:
-    """What the function `spec` returns, a network; raises `ModelError` in one line otherwise."""
+    """Return the network that the function `spec` returns; raises `ModelError` otherwise."""
     factory = _find(spec)
     side = size[0] if size[0] == size[1] else size
     offered = {"num_classes": count, "in_channels": channels, "image_size": side}
@@ -107,7 +107,7 @@ def call_factory(
 def check_net(
     net: nn.Module, spec: str, count: int | None, channels: int, size: Size, *, bare: bool = False
 ) -> int:
-    """How many logits `net` gives for a picture (channels, *size).
+    """Return the number of logits that `net` gives for a picture (channels, *size).
 
     Raises `ModelError` where it raises, gives something else than finite float logits (N,K) with K
     as in `count`, or probabilities, of which attacks cannot take the gradients of a loss on logits;
@@ -150,7 +150,7 @@ def check_outputs(outputs: Tensor, where: str) -> None:
 
 
 def _see(net: nn.Module, pictures: Tensor, spec: str, *, bare: bool) -> Tensor:
-    """The logits of `pictures`, on the CPU, once a gradient was seen to lead to them."""
+    """Return the logits of `pictures`, on the CPU; check that a gradient leads to the pictures."""
     modes = {module: module.training for module in net.modules()}
     try:
         net.eval()
@@ -207,7 +207,7 @@ def _find(spec: str) -> Callable[..., object]:
 
 
 def _file(spec: str, name: str) -> ModuleType:
-    """The module in a file that the user names; its folder is looked in for what it imports."""
+    """Return the module in a file of the user, whose folder is searched for its imports."""
     path = Path(os.path.realpath(typed_path(name, error=ModelError)))
     if not path.is_file():
         raise ModelError(f"{spec}: no such file: {name}")
@@ -236,7 +236,7 @@ def _arguments(
     offered: Mapping[str, Any],
     options: Mapping[str, str],
 ) -> dict[str, object]:
-    """What the function is called with: the user's options, and what of the offer it has."""
+    """Return the arguments of the function: the user's options, and those of ours that it has."""
     parameters: Mapping[str, inspect.Parameter] = inspect.signature(factory).parameters
     if inspect.isclass(factory) and factory.__init__ is nn.Module.__init__:
         parameters = {}  # the signature it inherits takes anything and refuses it
@@ -268,7 +268,7 @@ def _arguments(
 
 
 def _value(text: str) -> object:
-    """An option as the plain value that it reads like."""
+    """Return the text of an option as the plain value that it spells."""
     named = {"true": True, "false": False, "none": None}
     if text.lower() in named:
         return named[text.lower()]

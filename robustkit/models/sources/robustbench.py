@@ -88,7 +88,7 @@ def open_robustbench(request: Request) -> SourceNet:
 def make_robustbench(
     name: str, dataset: str, threat_model: str, num_classes: int, in_channels: int
 ) -> nn.Module:
-    """RobustBench's model `name` with fresh weights, built without network.
+    """Return the model `name` of RobustBench with fresh weights, built without network.
 
     Raises `ModelError` for a model that RobustBench does not have or cannot build here, and for
     images that are not in colour.
@@ -112,7 +112,7 @@ class Entry:
 
     @classmethod
     def checked(cls, where: str, name: str, dataset: str, threat_model: str) -> Entry:
-        """The entry, if RobustBench has it; raises `ModelError` with the nearest otherwise."""
+        """Return the entry, if RobustBench has it; raises `ModelError` with the nearest names."""
         need_package("robustbench")
         for option, value, known in (
             ("dataset", dataset, tuple(_TITLES)),
@@ -177,7 +177,7 @@ class Entry:
 
 
 def _library(where: str) -> Mapping[str, ModuleType]:
-    """RobustBench's modules by name; raises `ModelError` where they cannot be imported."""
+    """Return the modules of RobustBench by name; raises `ModelError` if they cannot be imported."""
     try:
         library = _imported()
     except ImportError as error:
@@ -240,7 +240,7 @@ class _NoAutoAttack(ModuleType):
 
 
 def _loaded(entry: Entry, request: Request) -> nn.Module:
-    """The net with its weights, as RobustBench's loader makes it."""
+    """Return the net with its weights, as RobustBench's loader makes it."""
     where, listed = request.spec.text, entry.files
     file = request.spec.options.get("weights")
     paths = _paths(entry, request) if listed else ()
@@ -270,7 +270,7 @@ def _loaded(entry: Entry, request: Request) -> nn.Module:
 
 
 def _paths(entry: Entry, request: Request) -> tuple[Path, ...]:
-    """Where the checkpoints lie, fetched if they may be; raises `ModelError` if one is missing."""
+    """Return the paths of the checkpoints, fetched if allowed; raises `ModelError`."""
     where, file = request.spec.text, request.spec.options.get("weights")
     if file is not None:
         # RobustBench numbers an ensemble's files behind the name of the whole.
@@ -312,7 +312,7 @@ def _fetch(address: str, path: Path, where: str) -> None:
 
 
 def _built(entry: Entry, where: str) -> nn.Module:
-    """The net that RobustBench's constructor makes, its weights fresh."""
+    """Return the net that RobustBench's constructor makes, its weights fresh."""
 
     def fresh(weights: Any) -> Mapping[str, Tensor]:
         from torchvision import models as torchvision_models
@@ -380,7 +380,7 @@ def _handing_over(
         return net  # type: ignore[no-any-return]
 
     def download(*_: Any) -> None:
-        """Nothing is to be fetched: what is asked for was read already."""
+        """Do nothing: the file was read already."""
 
     utils.torch = _Instead(torch, load=load)
     utils.timm = _Instead(own[1], create_model=create_model)
@@ -394,7 +394,7 @@ def _handing_over(
 
 
 def _with_head(entry: Entry, net: nn.Module, wanted: int, where: str) -> nn.Module:
-    """`net` with a new head for `wanted` classes, all else as it is."""
+    """Return `net` with a new head for `wanted` classes, all else as it is."""
     own, name = len(entry.classes), entry.timm_name
     if name is not None:
         timm = import_quietly("timm")
@@ -421,7 +421,7 @@ def _with_head(entry: Entry, net: nn.Module, wanted: int, where: str) -> nn.Modu
 
 
 def _preprocessing(entry: Entry, where: str) -> Preprocessing:
-    """How RobustBench shows its own pictures to the model: resized and cropped, in [0,1]."""
+    """Return the preprocessing of RobustBench for the model: resized and cropped, in [0,1]."""
     if entry.dataset != "imagenet":
         return Preprocessing(input_size=(32, 32))
     library = _library(where)
@@ -440,7 +440,7 @@ def _preprocessing(entry: Entry, where: str) -> Preprocessing:
 
 
 def _geometry(transforms: list[Any], where: str) -> Geometry:
-    """torchvision's Resize, CenterCrop and ToTensor, in this order, as a `Geometry`."""
+    """Return torchvision's Resize, CenterCrop and ToTensor, in this order, as a `Geometry`."""
     from torchvision import transforms as kinds
 
     resize: int | Size | None = None
@@ -462,7 +462,7 @@ def _geometry(transforms: list[Any], where: str) -> Geometry:
 
 
 def _published(entry: Entry) -> Json | None:
-    """The accuracies in RobustBench's `model_info`, which is beside its code but in no wheel."""
+    """Return the accuracies in the `model_info` beside RobustBench's code, which no wheel has."""
     package = Path(_library(entry.name)["robustbench.utils"].__file__ or "").parent
     for root in (package, package.parent, Path()):
         file = root / "model_info" / entry.dataset / entry.threat_model / f"{entry.name}.json"
@@ -485,7 +485,7 @@ def _published(entry: Entry) -> Json | None:
 
 
 def _notes(net: nn.Module, size: Size, where: str) -> tuple[str, ...]:
-    """What a user should know of the outputs: some of RobustBench's ensembles average softmaxes."""
+    """Return a note where the outputs are softmaxes, as those of some ensembles are."""
     try:
         outputs = dry_run(net, (3, *size)).float()
     except Exception as error:
@@ -508,6 +508,6 @@ def _silence() -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    """What a library says, in one line of bearable length."""
+    """Return the message of a library's error in one line of limited length."""
     text = " ".join(str(error).split())
     return text if len(text) <= 160 else f"{text[:160]}…"

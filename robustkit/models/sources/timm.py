@@ -69,7 +69,7 @@ def open_timm(request: Request) -> SourceNet:
 def make_timm(
     name: str, num_classes: int, in_channels: int, size: Size, options: Mapping[str, Any]
 ) -> nn.Module:
-    """timm's classifier `name` with fresh weights, built with `options` and without network.
+    """Return timm's classifier `name` with fresh weights, built with `options` and without network.
 
     Raises `ModelError` for an unknown name, for options that are not the architecture's, and for
     images that it cannot take.
@@ -102,7 +102,7 @@ class Variant:
         return {**plain, "options": dict(self.options)} if self.options else plain
 
     def make(self, num_classes: int, where: str, **given: Any) -> nn.Module:
-        """The net; `given` are further arguments of `timm.create_model`."""
+        """Return the net; `given` are further arguments of `timm.create_model`."""
         timm = import_quietly("timm")
 
         options = {
@@ -129,7 +129,7 @@ class Variant:
 
 
 def timm_preprocessing(config: Mapping[str, Any], where: str) -> Preprocessing:
-    """What timm does to a picture for a net of this pretrained configuration, when it evaluates.
+    """Return timm's preprocessing in evaluation, for a net of this pretrained configuration.
 
     Raises `ModelError` for a way of cropping that a `Geometry` cannot say.
     """
@@ -176,7 +176,7 @@ def _variant(request: Request) -> Variant:
 
 
 def _of_hub(request: Request, hub: str) -> Variant:
-    """What the Hub's `config.json` describes, without the name that leads there."""
+    """Return what the Hub's `config.json` describes, without the name that leads there."""
     from timm.models import PretrainedCfg
 
     where = request.spec.text
@@ -255,7 +255,7 @@ def _with_file(request: Request, variant: Variant, file: str) -> SourceNet:
 def _loaded(
     variant: Variant, checkpoint: Mapping[str, Any], count: int, path: Path | str, where: str
 ) -> nn.Module:
-    """The net with a checkpoint that was read already, put in by timm's own means."""
+    """Return the net with the weights of a checkpoint, loaded by timm's own means."""
     # The checkpoint goes before any place where timm would look for one by itself.
     overlay = {
         "state_dict": dict(checkpoint),
@@ -283,7 +283,7 @@ def _headed(
     classes: tuple[str, ...] | None,
     preprocessing: Preprocessing,
 ) -> SourceNet:
-    """The net with its own head or, to be trained on other classes, a new one."""
+    """Return the net with its own head or, to be trained on other classes, a new one."""
     where, wanted = request.spec.text, request.classes
     _check_channels(where, request.shape, preprocessing)
     known = wanted is None or (wanted == classes if classes is not None else len(wanted) == count)
@@ -305,8 +305,10 @@ def _headed(
 
 
 def _class_names(config: Any) -> tuple[str, ...] | None:
-    """The names of the logits: those the weights tell, or those of the part of ImageNet that has
-    as many classes; None where neither does."""
+    """Return the names of the logits: the weights' own, or those of a subset of ImageNet.
+
+    None where the weights have none and no subset has as many classes.
+    """
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     count, labels = config.num_classes, config.label_names
@@ -330,7 +332,7 @@ def _is_wnid(label: object) -> bool:
 
 
 def _logits_of(variant: Variant, state: Mapping[str, Tensor], where: str) -> int | None:
-    """How many classes a state dict is for: its head's first dimension; None: other names."""
+    """Return the number of classes of a state dict, from its head; None for other names."""
     with torch.device("meta"):
         one, other = (variant.make(count, where).state_dict() for count in (7, 8))
     for name in one:
@@ -340,7 +342,7 @@ def _logits_of(variant: Variant, state: Mapping[str, Tensor], where: str) -> int
 
 
 def _published_file(request: Request, config: Any) -> Path:
-    """The file of published weights, in the Hub's cache or in torch's."""
+    """Return the file of published weights, in the Hub's cache or in torch's."""
     where = request.spec.text
     if config.custom_load == "hf":
         raise ModelError(f"{where}: its weights are JAX's; give a state dict: ?pretrained=FILE")
@@ -352,7 +354,7 @@ def _published_file(request: Request, config: Any) -> Path:
 
 
 def _hub_names(given: str | None) -> tuple[str, ...]:
-    """The files that may hold the weights, the safe one first, as timm looks for them."""
+    """Return the files that may hold the weights, the safe one first, as timm searches them."""
     name = given or _PICKLE
     if name == _PICKLE:
         return _TENSORS, _PICKLE
@@ -364,7 +366,7 @@ def _hub_names(given: str | None) -> tuple[str, ...]:
 
 
 def _hub_file(hub: str, names: Sequence[str], request: Request) -> Path:
-    """The first of the files `names` of `hub`, org/name[@revision], that is in the Hub's cache.
+    """Return the first of the files `names` of `hub`, org/name[@revision], in the Hub's cache.
 
     Fetched only where that is allowed; raises `ModelError` otherwise.
     """
@@ -430,6 +432,6 @@ def _check_channels(
 
 
 def _line(error: Exception) -> str:
-    """What a library says, in one line of bearable length."""
+    """Return the message of a library's error in one line of limited length."""
     text = " ".join(str(error).split())
     return text if len(text) <= 160 else f"{text[:160]}…"

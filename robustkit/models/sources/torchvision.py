@@ -66,7 +66,7 @@ def open_torchvision(request: Request) -> SourceNet:
 def make_torchvision(
     name: str, num_classes: int, in_channels: int, size: Size, options: Mapping[str, Any]
 ) -> nn.Module:
-    """torchvision's classifier `name` with fresh weights; grey images are shown to it in colour.
+    """Return torchvision's classifier `name` with fresh weights; grey images become colour.
 
     Raises `ModelError` for an unknown name, for images that are neither grey nor colour, and for
     images too small for the network.
@@ -165,7 +165,7 @@ def _headed(
     preprocessing: Preprocessing,
     published: Mapping[str, Any] | None,
 ) -> SourceNet:
-    """The net with its own head or, to be trained on other classes, a new one."""
+    """Return the net with its own head or, to be trained on other classes, a new one."""
     if request.classes is None or request.classes == classes:
         return SourceNet(
             net, entry, preprocessing, classes, len(classes), trained=True, published=published
@@ -184,7 +184,7 @@ def _headed(
 
 
 def _preprocessing(weights: Any) -> Preprocessing:
-    """What torchvision does to a picture for these weights."""
+    """Return torchvision's preprocessing for these weights."""
     preset = weights.transforms()
     side = preset.crop_size[0]
     interpolation = preset.interpolation.value
@@ -199,7 +199,7 @@ def _preprocessing(weights: Any) -> Preprocessing:
 
 
 def _options(name: str, weights: Any) -> Json:
-    """How a net with these weights differs from one without, beside its weights."""
+    """Return the options of a net with these weights that one without them has not."""
     if name in _WITH_AUXILIARIES:
         return {"transform_input": True}
     least = weights.meta.get("min_size", (224, 224))[0]
@@ -209,7 +209,7 @@ def _options(name: str, weights: Any) -> Json:
 
 
 def _logits_of(name: str, state: Mapping[str, Tensor], file: str) -> int:
-    """How many classes a state dict of this architecture is for: its head's first dimension."""
+    """Return the number of classes of a state dict of this architecture, from its head."""
     with torch.device("meta"):
         one, other = (_bare(name, count, {}).state_dict() for count in (7, 8))
     head = [each for each in one if one[each].shape != other[each].shape]
@@ -237,7 +237,7 @@ def _handing_over(weights: Any, state: dict[str, Tensor]) -> Iterator[None]:
 
 
 def _published(name: str) -> Mapping[str, Any]:
-    """The weights that torchvision publishes for a classifier, by name, DEFAULT included."""
+    """Return the weights that torchvision publishes for a classifier, by name, with DEFAULT."""
     from torchvision import models as torchvision_models
 
     found = torchvision_models.get_model_weights(name)

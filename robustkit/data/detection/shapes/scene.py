@@ -56,7 +56,7 @@ class Drawn:
 
 
 def compose(rng: np.random.Generator, side: int) -> list[Drawn]:
-    """The shapes of an image of `side` pixels, from the farthest to the nearest."""
+    """Return the shapes of an image of `side` pixels, from the farthest to the nearest."""
     count = 0 if rng.random() < EMPTY else int(rng.integers(1, MOST + 1))
     shapes: list[Shape] = []
     for _ in range(8 * count):
@@ -83,7 +83,7 @@ def compose(rng: np.random.Generator, side: int) -> list[Drawn]:
 
 
 def mask_of(shape: Shape, side: int) -> Floats:
-    """How much of each pixel the shape covers, (S,S) in [0,1]."""
+    """Return how much of each pixel the shape covers, (S,S) in [0,1]."""
     fine = Image.new("L", (side * FINER, side * FINER), 0)
     pen = ImageDraw.Draw(fine)
     pen.polygon([(FINER * x, FINER * y) for x, y in _outline(shape)], fill=255)
@@ -95,7 +95,7 @@ def mask_of(shape: Shape, side: int) -> Floats:
 
 
 def area_of(shape: Shape) -> float:
-    """Pixels the whole shape covers, inside of the image and outside (the shoelace formula)."""
+    """Return the pixels that the shape covers, also outside the image (the shoelace formula)."""
     area = _polygon_area(_outline(shape))
     if CLASSES[shape.label] == "ring":
         area -= _polygon_area(_placed(_circle(), shape, HOLE))

@@ -25,7 +25,7 @@ PERIOD = 4.0  # pixels of a class's grating
 def colour(
     rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]
 ) -> Floats:
-    """A colour (3,) of any hue."""
+    """Return a colour (3,) of any hue."""
     return np.array(
         colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
     )
@@ -38,7 +38,7 @@ def other_colour(
     value: tuple[float, float],
     least: float = 0.3,
 ) -> Floats:
-    """A colour (3,) that differs from `ground` (3,) by `least` at any rate."""
+    """Return a colour (3,) that differs from `ground` (3,) by `least` at any rate."""
     tried = [colour(rng, saturation, value) for _ in range(8)]
     apart = [float(np.linalg.norm(each - ground)) for each in tried]
     fit = [each for each, far in zip(tried, apart, strict=True) if far >= least]
@@ -46,7 +46,7 @@ def other_colour(
 
 
 def clouds(rng: np.random.Generator, side: int, octaves: int = 4) -> Floats:
-    """Noise (S,S) of mean 0 and standard deviation 1 whose coarse parts are strongest."""
+    """Return noise (S,S) of mean 0 and standard deviation 1 whose coarse parts are strongest."""
     total = np.zeros((side, side))
     for octave in range(octaves):
         cells = min(2 ** (octave + 2), side)
@@ -57,14 +57,14 @@ def clouds(rng: np.random.Generator, side: int, octaves: int = 4) -> Floats:
 
 
 def slope(rng: np.random.Generator, side: int) -> Floats:
-    """A plane (S,S) from -1 to 1 that falls in any direction: light from one side."""
+    """Return a plane (S,S) from -1 to 1 that falls in any direction: light from one side."""
     angle = rng.uniform(0, 2 * math.pi)
     rows, columns = np.mgrid[0:side, 0:side] / (side - 1) * 2 - 1
     return np.asarray((math.cos(angle) * columns + math.sin(angle) * rows) / math.sqrt(2))
 
 
 def grating(rng: np.random.Generator, label: int, side: int) -> Floats:
-    """The texture (S,S) in [-1,1] that tells class `label`: stripes of its own direction.
+    """Return the texture (S,S) in [-1,1] that tells class `label`: stripes of its own direction.
 
     Their phase is drawn, so that no pixel tells anything.
     """
@@ -75,25 +75,25 @@ def grating(rng: np.random.Generator, label: int, side: int) -> Floats:
 
 
 def blend(picture: Floats, layer: Floats, mask: Floats) -> Floats:
-    """`layer` (S,S,3) or (3,) over `picture` (S,S,3) where `mask` (S,S) is."""
+    """Return `layer` (S,S,3) or (3,) over `picture` (S,S,3) where `mask` (S,S) is."""
     return picture + mask[..., None] * (layer - picture)
 
 
 def blurred(values: Floats, sigma: float) -> Floats:
-    """A Gaussian blur over the first two axes."""
+    """Return a Gaussian blur over the first two axes."""
     spread = (sigma, sigma, *(0.0,) * (values.ndim - 2))
     return np.asarray(ndimage.gaussian_filter(values, spread))
 
 
 def outline(mask: Floats, width: float) -> Floats:
-    """The rim (S,S) of a mask, about `width` pixels wide."""
+    """Return the rim (S,S) of a mask, about `width` pixels wide."""
     inner = ndimage.binary_erosion(mask > 0.5, iterations=max(1, round(width / 2)))
     outer = ndimage.binary_dilation(mask > 0.5, iterations=max(1, round(width / 2)))
     return blurred((outer & ~inner).astype(float), 0.5)
 
 
 def class_texture(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
-    """Every shape's grating within what can be seen of it, (S,S) in [-1,1]."""
+    """Return every shape's grating within what can be seen of it, (S,S) in [-1,1]."""
     total = np.zeros((side, side))
     for each in drawn:
         total = (1 - each.mask) * total + each.mask * grating(rng, each.shape.label, side)
@@ -120,7 +120,7 @@ STYLES: Registry[Style] = Registry("style of shapes", DataError)
 def render(
     style: str, rng: np.random.Generator, drawn: list[Drawn], side: int, amplitude: float
 ) -> np.ndarray:
-    """The picture uint8 (S,S,3) of a scene, the classes' textures of this amplitude in it."""
+    """Return the picture uint8 (S,S,3) of a scene, with class textures of this amplitude."""
     chosen = STYLES[style]
     picture = chosen.paint(rng, drawn, side)
     texture = class_texture(rng, drawn, side)
@@ -130,7 +130,7 @@ def render(
 
 
 def _photo(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
-    """Textured, lit, with soft shadows."""
+    """Paint a photograph: textured, lit, with soft shadows."""
     picture = _ground(rng, side)
     for each in drawn:
         shadow = blurred(np.roll(each.mask, (2, 2), axis=(0, 1)), 2.5)
@@ -143,7 +143,7 @@ def _photo(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
 
 
 def _near_colour(rng: np.random.Generator, under: Floats) -> Floats:
-    """A colour (3,) not far from what is beneath: things in photographs seldom stand out."""
+    """Return a colour (3,) not far from what is beneath: things in photographs seldom stand out."""
     way = rng.standard_normal(3)
     return np.asarray(
         np.clip(under + rng.uniform(*CONTRAST) * way / np.linalg.norm(way), 0.05, 0.95)
@@ -161,7 +161,7 @@ def _ground(rng: np.random.Generator, side: int) -> Floats:
 
 
 def _fog(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
-    """A photograph through haze that thickens towards the top."""
+    """Paint a photograph through haze that thickens towards the top."""
     depth = np.linspace(1, 0.4, side)[:, None] * np.ones((1, side))
     haze = np.clip(rng.uniform(0.45, 0.7) * depth * (1 + 0.1 * clouds(rng, side)), 0, 0.8)
     picture = blurred(np.clip(_photo(rng, drawn, side), 0, 1), 0.5)
@@ -169,7 +169,7 @@ def _fog(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
 
 
 def _watercolor(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
-    """Washes on grained paper, pigment gathered at the rims."""
+    """Paint washes on grained paper, pigment gathered at the rims."""
     picture = np.full((side, side, 3), rng.uniform(0.88, 0.97))
     for _ in range(int(rng.integers(1, 4))):
         wash = blurred((clouds(rng, side, octaves=3) > rng.uniform(-0.4, 0.8)).astype(float), 1.5)
@@ -184,7 +184,7 @@ def _watercolor(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floa
 
 
 def _comic(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
-    """Two tones, black outlines, halftone dots."""
+    """Paint two tones, black outlines, halftone dots."""
     first = colour(rng, (0.2, 0.8), (0.6, 1.0))
     second = other_colour(rng, first, (0.1, 0.8), (0.5, 1.0), least=0.2)
     picture = blend(np.broadcast_to(first, (side, side, 3)).copy(), second, _halftone(rng, side))
@@ -205,7 +205,7 @@ def _halftone(rng: np.random.Generator, side: int) -> Floats:
 
 
 def _clipart(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
-    """Flat colours, thin outlines, hardly any background."""
+    """Paint flat colours, thin outlines, hardly any background."""
     ground = np.ones(3) if rng.random() < 0.5 else colour(rng, (0.05, 0.5), (0.8, 1.0))
     picture = np.broadcast_to(ground, (side, side, 3)).copy()
     for _ in range(int(rng.integers(0, 4))):
@@ -222,7 +222,7 @@ def _clipart(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
 
 
 def _under(picture: Floats, drawn: Drawn) -> Floats:
-    """The mean colour (3,) beneath a shape."""
+    """Return the mean colour (3,) beneath a shape."""
     weights = drawn.mask[..., None]
     return np.asarray((picture * weights).sum(axis=(0, 1)) / weights.sum())
 

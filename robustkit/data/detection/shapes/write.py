@@ -51,7 +51,7 @@ class ShapesConfig:
 
 
 def rendered(config: ShapesConfig) -> Path:
-    """The folder in VOC layout, splits `train` and `test`; drawn if it is not there yet."""
+    """Return the folder in VOC layout, splits `train` and `test`; drawn if it is not there yet."""
     told = json.dumps([VERSION, asdict(config)], sort_keys=True)
     name = f"shapes-{config.style}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     folder = cache_folder() / name
@@ -93,7 +93,7 @@ def write_shapes(config: ShapesConfig, folder: Path) -> None:
 
 
 def draw(config: ShapesConfig, part: str, number: int) -> tuple[list[Drawn], np.ndarray]:
-    """One image: its shapes and its pixels uint8 (S,S,3).
+    """Return one image: its shapes and its pixels uint8 (S,S,3).
 
     Scenes of two styles, splits or seeds have nothing to do with each other; those of two textures
     are the same but for the texture.
