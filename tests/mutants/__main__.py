@@ -1,6 +1,6 @@
 """`python -m tests.mutants [AREA ...]`: which test notices which mistake, as a table.
 
-Every mistake of every area, or of those named, is put into a copy of the house, one at a time.
+Every mistake of every area, or of those named, is put into a copy of the repository, one at a time.
 Ends with 1 if one of them was not noticed.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.mutants.areas import AREAS
 from tests.mutants.mutant import ROOT, Mutant
-from tests.mutants.running import JudgingError, copied, judge, passed
+from tests.mutants.running import MutantError, copied, passed, run_mutant
 
 # What the tests import that is not mutated: forks need not do it again.
 HEAVY = ("torch", "torchvision", "hypothesis", "scipy.stats", "scipy.optimize", "sklearn.datasets")
@@ -50,13 +50,13 @@ def main(arguments: list[str]) -> int:
 def _killed(area: str, mutant: Mutant, copy: Path, limit: float) -> bool:
     """One line of the table."""
     try:
-        verdict = judge(copy, mutant, limit)
-    except JudgingError as error:
+        result = run_mutant(copy, mutant, limit)
+    except MutantError as error:
         print(f"{mutant.name}: {error}", file=sys.stderr)
         return False
-    told = verdict.killer.rpartition("/")[2] or "**nobody**"
-    print(f"| {area} | {mutant.name} | `{told}` | {verdict.seconds:.1f} |", flush=True)
-    return bool(verdict.killer)
+    told = result.killer.rpartition("/")[2] or "**nobody**"
+    print(f"| {area} | {mutant.name} | `{told}` | {result.seconds:.1f} |", flush=True)
+    return bool(result.killer)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tests run on a mutated copy of the house, one fork for each mutant."""
+"""Tests run on a mutated copy of the repository, one fork for each mutant."""
 
 from __future__ import annotations
 
@@ -18,34 +18,42 @@ import pytest
 
 from tests.mutants.mutant import Mutant
 
-HOUSE = ("robustkit", "evolution", "adaptation", "experiments", "tests", "setup.cfg")
+COPIED = (
+    "robustkit",
+    "evolution",
+    "adaptation",
+    "experiments",
+    "tests",
+    "setup.cfg",
+    "pyproject.toml",
+)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MutantRun:
     """`killer` is the test that failed first, or empty where every test passed."""
 
     killer: str
     seconds: float
 
 
-class JudgingError(Exception):
+class MutantError(Exception):
     """The tests did not run to an end that says anything about the mutant."""
 
 
-def copied(house: Path, folder: Path, parts: Sequence[str] = HOUSE) -> Path:
+def copied(root: Path, folder: Path, parts: Sequence[str] = COPIED) -> Path:
     """A copy of what the tests need, without compiled files."""
     for part in parts:
-        if (house / part).is_dir():
+        if (root / part).is_dir():
             shutil.copytree(
-                house / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "results")
+                root / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "results")
             )
         else:
-            shutil.copy(house / part, folder / part)
+            shutil.copy(root / part, folder / part)
     return folder
 
 
-def judge(copy: Path, mutant: Mutant, limit: float | None) -> Verdict:
+def run_mutant(copy: Path, mutant: Mutant, limit: float | None) -> MutantRun:
     """Put the mistake into the copy, run its tests, and take it out again; see `passed`."""
     path = copy / mutant.file
     source = path.read_text()
@@ -56,11 +64,11 @@ def judge(copy: Path, mutant: Mutant, limit: float | None) -> Verdict:
         path.write_text(source)
 
 
-def passed(copy: Path, tests: Sequence[str], limit: float | None) -> Verdict:
+def passed(copy: Path, tests: Sequence[str], limit: float | None) -> MutantRun:
     """Run `tests` of the copy up to the first failure, in a fork of this process.
 
-    Forks start with all that this process has imported, so that a verdict takes the time of its
-    tests alone. Raises `JudgingError` where they cannot be collected, or come to no end within
+    Forks start with all that this process has imported, so that a result takes the time of its
+    tests alone. Raises `MutantError` where they cannot be collected, or come to no end within
     `limit` seconds: a busy machine is no test.
     """
     fork, start = multiprocessing.get_context("fork"), time.monotonic()
@@ -70,25 +78,25 @@ def passed(copy: Path, tests: Sequence[str], limit: float | None) -> Verdict:
     there.close()
     try:
         if not here.poll(limit):
-            raise JudgingError(f"no end within {limit:g} s")
+            raise MutantError(f"no end within {limit:g} s")
         code, failed, said = here.recv()
     except EOFError:
-        raise JudgingError("the process died") from None
+        raise MutantError("the process died") from None
     finally:
         child.kill()
         child.join()
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise JudgingError(f"pytest ended with {code}:\n{said}")
-    return Verdict(failed, time.monotonic() - start)
+        raise MutantError(f"pytest ended with {code}:\n{said}")
+    return MutantRun(failed, time.monotonic() - start)
 
 
 def _run(copy: Path, tests: tuple[str, ...], answer: Connection) -> None:
     os.chdir(copy)
-    # Everything of the house comes from the copy. Compiled files are told from stale ones by size
+    # Every package comes from the copy. Compiled files are told from stale ones by size
     # and second, which a mutant may share with its original.
     sys.dont_write_bytecode = True
     for name in list(sys.modules):
-        if name.split(".")[0] in HOUSE:
+        if name.split(".")[0] in COPIED:
             del sys.modules[name]
     sys.path.insert(0, str(copy))
     seen, told = _Failures(), io.StringIO()

@@ -1,4 +1,4 @@
-"""The list of mistakes does not rot, and a verdict on a mistake is true."""
+"""The list of mistakes does not rot, and what is said of each is true."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.mutants.__main__ import main
 from tests.mutants.areas import AREAS
 from tests.mutants.mutant import ROOT, Mutant
-from tests.mutants.running import JudgingError, copied, judge, passed
+from tests.mutants.running import MutantError, copied, passed, run_mutant
 
 LIMIT = 120.0
 ALL = [mutant for area in AREAS.values() for mutant in area]
@@ -56,8 +56,8 @@ def test_a_mistake_that_is_none_is_named(old: str, new: str, told: str) -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Path:
-    """A house of one function and its tests, copied as the real one is."""
+def root(tmp_path: Path) -> Path:
+    """A repository of one function and its tests, copied as the real one is."""
     original = tmp_path / "original"
     for folder in ("robustkit", "tests"):
         (original / folder).mkdir(parents=True)
@@ -73,32 +73,34 @@ def halved(new: str, tests: str = "tests/test_half.py") -> Mutant:
     return Mutant("m", "robustkit/half.py", "number // 2", new, (tests,))
 
 
-def test_the_test_that_notices_is_named(house: Path) -> None:
-    assert passed(house, ("tests/test_half.py",), LIMIT).killer == ""
-    assert judge(house, halved("number / 2"), LIMIT).killer == "tests/test_half.py::test_of_odd"
-    assert judge(house, halved("number // 3"), LIMIT).killer == "tests/test_half.py::test_of_even"
-    assert (house / "robustkit" / "half.py").read_text() == HALF
+def test_the_test_that_notices_is_named(root: Path) -> None:
+    assert passed(root, ("tests/test_half.py",), LIMIT).killer == ""
+    assert run_mutant(root, halved("number / 2"), LIMIT).killer == "tests/test_half.py::test_of_odd"
+    assert (
+        run_mutant(root, halved("number // 3"), LIMIT).killer == "tests/test_half.py::test_of_even"
+    )
+    assert (root / "robustkit" / "half.py").read_text() == HALF
 
 
-def test_what_no_test_notices_survives(house: Path) -> None:
-    assert judge(house, halved("int(number / 2)"), LIMIT).killer == ""
+def test_what_no_test_notices_survives(root: Path) -> None:
+    assert run_mutant(root, halved("int(number / 2)"), LIMIT).killer == ""
     only_even = halved("number / 2", "tests/test_half.py::test_of_even")
-    assert judge(house, only_even, LIMIT).killer == ""
+    assert run_mutant(root, only_even, LIMIT).killer == ""
 
 
-def test_a_mutant_that_hangs_or_crashes_was_noticed_by_no_test(house: Path) -> None:
-    with pytest.raises(JudgingError, match="no end within 3 s"):
-        judge(house, halved("__import__('time').sleep(1000)"), 3)
-    with pytest.raises(JudgingError, match="the process died"):
-        judge(house, halved("__import__('os')._exit(1)"), LIMIT)
+def test_a_mutant_that_hangs_or_crashes_was_noticed_by_no_test(root: Path) -> None:
+    with pytest.raises(MutantError, match="no end within 3 s"):
+        run_mutant(root, halved("__import__('time').sleep(1000)"), 3)
+    with pytest.raises(MutantError, match="the process died"):
+        run_mutant(root, halved("__import__('os')._exit(1)"), LIMIT)
 
 
-def test_tests_that_cannot_be_collected_say_nothing(house: Path) -> None:
-    with pytest.raises(JudgingError, match="cannot import name 'third'"):
-        judge(house, halved("number / 2", "tests/test_broken.py"), LIMIT)
-    with pytest.raises(JudgingError, match=r"no tests ran|not found"):
-        judge(house, halved("number / 2", "tests/test_half.py::test_of_none"), LIMIT)
-    assert (house / "robustkit" / "half.py").read_text() == HALF
+def test_tests_that_cannot_be_collected_say_nothing(root: Path) -> None:
+    with pytest.raises(MutantError, match="cannot import name 'third'"):
+        run_mutant(root, halved("number / 2", "tests/test_broken.py"), LIMIT)
+    with pytest.raises(MutantError, match=r"no tests ran|not found"):
+        run_mutant(root, halved("number / 2", "tests/test_half.py::test_of_none"), LIMIT)
+    assert (root / "robustkit" / "half.py").read_text() == HALF
 
 
 def test_an_area_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
