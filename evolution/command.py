@@ -24,6 +24,7 @@ from robustkit.cli.context import (
     settings,
 )
 from robustkit.cli.models import resolve_net
+from robustkit.cli.output import log
 from robustkit.cli.parser import CommandParser, Options, add_config, config_from, real_or_none
 from robustkit.compute import resolve_device
 from robustkit.errors import ConfigError, DataError
@@ -78,16 +79,17 @@ def run(options: Options) -> int:
     config, scratch = settled(settings("evolve", options)), check_scratch(options.scratch)
     if options.resume is None:
         for line in check(config):
-            print(line)
+            log(line)
     with run_folder("evolve", options, config) as folder:
         with Live(folder) as live:
             summary = evolve(folder, live.on_entry, scratch)
         path = folder.file("report.html")
         if not path.exists():  # a finished run stays as it is; `robustkit report` draws anew
             report(folder)
-    print(headline(summary))
-    print(f"summary: {folder.file('summary.json')}")
-    print(f"report: {path}")
+    for line in headline(summary):
+        log(line)
+    log(f"summary: {folder.file('summary.json')}")
+    log(f"report: {path}")
     return 0
 
 
@@ -137,7 +139,7 @@ def check(settings: Mapping[str, Any]) -> list[str]:
     return introduced(found, measured(found.net.to(device), splits), splits)
 
 
-def headline(summary: Summary) -> str:
+def headline(summary: Summary) -> list[str]:
     """Return the result in a few lines, warnings first."""
     nets = summary.nets
     lines = [f"warning: {each}" for each in summary.warnings]
@@ -154,7 +156,7 @@ def headline(summary: Summary) -> str:
         lines.append(missing)
     elif summary.gap is not None:
         lines.append(_gap_line(summary.gap, "R'"))
-    return "\n".join(line for line in lines if line)
+    return [line for line in lines if line]
 
 
 def _gap_line(gap: Gap, against: str) -> str:

@@ -18,9 +18,9 @@ from adaptation.adapt import (
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig, batch_norms
 from robustkit.cli.context import add_executor_options, add_run_options, run_folder, settings
+from robustkit.cli.output import log
 from robustkit.cli.parser import CommandParser, Forms, Options, add_config, config_from, names
 from robustkit.compute import resolve_device
-from robustkit.reading import printable
 from robustkit.runs import RunFolder
 
 
@@ -52,13 +52,14 @@ def run(options: Options) -> int:
         made = make_detector(chosen, source.train.classes, 0)
         if any(recipe(name).adabn for name in chosen.recipes):
             batch_norms(made)
-        print("".join(f"{note}\n" for note in made.notes), end="", flush=True)
+        for note in made.notes:
+            log(note)
     else:
         check_named(chosen, options.given, options.resume)
     kept = options.resume is not None
     with run_folder("adapt", options, config, keep_failed=kept) as folder:
         if folder.summary() is None:
-            folder.write_summary(run_adapt(folder, lambda line: print(line, flush=True)).to_json())
+            folder.write_summary(run_adapt(folder, log).to_json())
         path = write_report(folder, trust=chosen.trusted)
     summary = summary_of(folder)
     for name, found in summary.recipes.items():
@@ -67,11 +68,11 @@ def run(options: Options) -> int:
             f"{domain} –" if ap is None else f"{domain} {100 * ap:.1f} %"
             for domain, ap in own.items()
         )
-        print(f"{name}: AP50 {told} ({found.seeds} trainings)")
+        log(f"{name}: AP50 {told} ({found.seeds} trainings)")
     measured = summary.measured
     ratio = "" if measured is None else f" (ratio {measured.ratio:.1f})"
-    print(printable(summary.advice) + ratio)
-    print(f"report: {path}")
+    log(summary.advice + ratio)
+    log(f"report: {path}")
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from adaptation.detect import DetectOptions, run_detect, write_report
 from adaptation.detectors.resolve import resolve_detector
 from robustkit.cli.context import add_run_options, run_folder, settings
+from robustkit.cli.output import log
 from robustkit.cli.parser import (
     CommandParser,
     Forms,
@@ -48,9 +49,9 @@ def run(options: Options) -> int:
     known = images.with_classes(model.classes)
     left_out = [name for name in images.classes if name not in model.classes]
     for note in model.notes:
-        print(note)
+        log(note)
     if left_out:
-        print(f"not evaluated, as the detector does not know them: {', '.join(left_out)}")
+        log(f"not evaluated, as the detector does not know them: {', '.join(left_out)}")
     if other is not None and other.classes != model.classes:
         raise ConfigError(
             f"--contrast {chosen.contrast}: its classes are {', '.join(other.classes)}, the "
@@ -58,16 +59,14 @@ def run(options: Options) -> int:
         )
     with run_folder("detect", options, config, keep_failed=False) as folder:
         models = {"detector": model} if other is None else {"detector": model, "contrast": other}
-        summary = run_detect(
-            models, known, chosen, folder, left_out, lambda line: print(line, flush=True)
-        )
+        summary = run_detect(models, known, chosen, folder, left_out, log)
         folder.write_summary(summary.to_json())
         path = write_report(folder)
     found = summary.detector
     scores = {"ap50_11pt": found.ap50_11pt, "ap50_area": found.ap50_area, "coco_ap": found.coco_ap}
     for name, score in scores.items():
-        print(f"{name} –" if score is None else f"{name} {100 * score:.1f} %")
-    print(f"report: {path}")
+        log(f"{name} –" if score is None else f"{name} {100 * score:.1f} %")
+    log(f"report: {path}")
     return 0
 
 

@@ -10,6 +10,7 @@ import torch
 from adaptation import detectors, shift
 from robustkit import data, models
 from robustkit.cli.context import add_run_options, run_folder, settings
+from robustkit.cli.output import log
 from robustkit.cli.parser import CommandParser, Options, add_config, config_from, names
 from robustkit.compute import resolve_device, torch_generator
 from robustkit.compute.seeds import check_seed
@@ -70,11 +71,11 @@ def run(options: Options) -> int:
             seed=chosen.seed,
         )
         folder.write_summary({"shift": asdict(found)})
-    print(
+    log(
         f"Fréchet distance {found.frechet:.4g}, within the source {found.within_source:.4g}: ratio "
         f"{found.ratio:.1f} [{found.low:.1f}, {found.high:.1f}], threshold {found.threshold:g}"
     )
-    print(found.advice)
+    log(found.advice)
     return 0
 
 

@@ -9,6 +9,7 @@ from experiments.studies import EXPERIMENTS, SCALES, Study, find
 from experiments.studies.evidence import comparison, evidence, listing
 from experiments.studies.running import check_scale, of_settings, run_study, summary_of
 from robustkit.cli.context import add_executor_options, run_folder, settings
+from robustkit.cli.output import log
 from robustkit.cli.parser import CommandParser, Options
 from robustkit.compute import resolve_device
 from robustkit.compute.seeds import check_seed
@@ -65,7 +66,7 @@ def run(options: Options) -> int:
     resolve_device(config["device"])
     with run_folder("reproduce", options, config, keep_failed=kept) as folder:
         if folder.summary() is None:
-            folder.write_summary(run_study(folder, lambda line: print(line, flush=True)))
+            folder.write_summary(run_study(folder, log))
         path = report(folder)
     print(read_text(path, error=RunError, follow=False), end="")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from robustkit.cli.commands import find_commands, load_command
+from robustkit.cli.output import log
 from robustkit.cli.parser import CommandParser, Options
 from robustkit.errors import RunError
 from robustkit.reading import read_text
@@ -34,10 +35,10 @@ def run(options: Options) -> int:
     if figures is not None and figures.exists():
         raise RunError(f"{figures} exists already and is never overwritten; choose another folder")
     path: Path = report(folder)
-    print(path)
+    log(str(path))
     if figures is not None:
         figures.mkdir(parents=True)
         for name, drawing in drawings(read_text(path, error=RunError, follow=False)).items():
             write_text(figures / f"{name}.svg", drawing)
-            print(figures / f"{name}.svg")
+            log(str(figures / f"{name}.svg"))
     return 0

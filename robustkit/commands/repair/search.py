@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from robustkit import models, repair
+from robustkit.cli.output import log
 from robustkit.cli.parser import config_from
 from robustkit.commands.repair.config import RepairOptions
 from robustkit.commands.repair.subject import Subject, load_subject
@@ -69,10 +70,9 @@ class Watch:
         save_state(self.folder, search, self.key, self.number)
         _, fitness = search.swarms.leaders()
         what = "done after" if done else "at"
-        print(
+        log(
             f"run {self.number}: {what} iteration {int(search.swarms.iteration.max())}, best "
-            f"fitness {float(fitness.max()):.4f}",
-            flush=True,
+            f"fitness {float(fitness.max()):.4f}"
         )
 
 
