@@ -181,7 +181,6 @@ def _predicted(net: nn.Module, images: Tensor) -> Tensor:
 OPTIONS = {"data": "digits", "root": None, "download": False, "device": "cpu"}
 CONFIG = EvolveConfig(population=6, generations=2, eps=0.15, epochs=2)
 ROUNDS = 3
-PEER = "DEAP and DataLoader, R's gradients"
 APART = 0.05  # mean accuracies of all nets this near are those of the same trainings
 MACS = 3_000_000
 

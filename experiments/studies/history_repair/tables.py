@@ -14,14 +14,8 @@ from robustkit.repair import METHODS, Method, SwarmConfig, preset
 Triple = tuple[float, float, float]
 MODELS = ("gtsrb(5)", "gtsrb(10)", "cifar(5)", "cifar(10)")
 
-# Table 1: accuracy before, and sizes of pos, neg, deg, imp.
+# Table 1: accuracy before.
 BEFORE = {"gtsrb(5)": 96.120, "gtsrb(10)": 96.572, "cifar(5)": 67.430, "cifar(10)": 74.290}
-SETS = {
-    "gtsrb(5)": (12_140, 490, 151, 241),
-    "gtsrb(10)": (12_197, 433, 173, 221),
-    "cifar(5)": (6_743, 3_257, 882, 1_057),
-    "cifar(10)": (7_429, 2_571, 806, 653),
-}
 
 # Tables 3 to 6, by the name of our row, in the order of MODELS.
 PUBLISHED_ROWS: dict[str, tuple[Triple, ...]] = {
