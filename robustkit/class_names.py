@@ -37,13 +37,14 @@ def distinct(names: Sequence[str]) -> tuple[str, ...]:
     >>> distinct(("crane", "dog", "crane"))
     ('crane (0)', 'dog', 'crane (2)')
     """
-    told = tuple(names)
-    while len(set(told)) < len(told):
-        counts = Counter(told)
-        told = tuple(
-            f"{name} ({index})" if counts[name] > 1 else name for index, name in enumerate(told)
+    distinct_names = tuple(names)
+    while len(set(distinct_names)) < len(distinct_names):
+        counts = Counter(distinct_names)
+        distinct_names = tuple(
+            f"{name} ({index})" if counts[name] > 1 else name
+            for index, name in enumerate(distinct_names)
         )
-    return told
+    return distinct_names
 
 
 @cache

@@ -75,7 +75,7 @@ def check_size(name: str, size: object) -> None:
     if (
         not isinstance(size, tuple)
         or len(size) != 2
-        or not all(type(each) is int and 1 <= each <= LARGEST for each in size)
+        or not all(type(item) is int and 1 <= item <= LARGEST for item in size)
     ):
         raise ConfigError(
             f"{name} must be (height, width) in pixels, each from 1 to {LARGEST}, not {size}"

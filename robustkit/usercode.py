@@ -55,14 +55,14 @@ def words(error: BaseException) -> str:
 
 def described(error: BaseException) -> str:
     """Return the type, the message and the place of a user code's error, in one line."""
-    place = _place(error)
-    said = f"raises {type(error).__name__}"
+    position = _place(error)
+    message = f"raises {type(error).__name__}"
     text = words(error)
     if len(text) > _LONGEST:  # torch adds pages of its dispatcher's tables
         text = _text(error).splitlines()[0].strip()
     if text:
-        said = f"{said}: {text}"
-    return f"{said} ({place})" if place else said
+        message = f"{message}: {text}"
+    return f"{message} ({position})" if position else message
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def _kept_state() -> Iterator[None]:
             os.close(folder)
         sys.stdin, sys.stdout, sys.stderr = streams
         if not set(paths) <= set(sys.path):  # what was added may stay
-            sys.path[:] = [*paths, *(each for each in sys.path if each not in paths)]
+            sys.path[:] = [*paths, *(part for part in sys.path if part not in paths)]
         sys.setrecursionlimit(recursion)
         sys.excepthook, sys.unraisablehook = hooks
         for number, handler in handlers.items():
@@ -144,8 +144,8 @@ def _kept_state() -> Iterator[None]:
 def _handlers() -> dict[int, Any]:
     """Return the current signal handlers that Python knows."""
     numbers = (int(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name))
-    found = {number: signal.getsignal(number) for number in numbers}
-    return {number: handler for number, handler in found.items() if handler is not None}
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    return {number: handler for number, handler in handlers.items() if handler is not None}
 
 
 def _defaults(torch: Any) -> tuple[Any, ...]:
@@ -172,12 +172,12 @@ def _put_back(torch: Any, before: tuple[Any, ...]) -> None:
 
 def _last_frame(error: BaseException) -> FrameType | None:
     """Return the last frame of our own or a user's code that ran when `error` was raised."""
-    found = None
+    last = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = str(frame.f_globals.get("__name__"))
         if name.partition(".")[0] in _OURS or _user_of(name) is not None:
-            found = frame
-    return found
+            last = frame
+    return last
 
 
 def _user_of(module: object) -> str | None:

@@ -108,10 +108,10 @@ class Store:
         """
 
         def unfit(kept: Tensors) -> str | None:
-            found = kept.get(name)
-            if found is None or found.shape != rows.shape or found.dtype != rows.dtype:
+            tensor = kept.get(name)
+            if tensor is None or tensor.shape != rows.shape or tensor.dtype != rows.dtype:
                 return f"not {rows.dtype} {rows.shape}"
-            return None if fault is None else fault(found)
+            return None if fault is None else fault(tensor)
 
         if rows.nbytes <= SMALL:
             return self.fetch(kind, origin, lambda: {name: _collect(rows)}, unfit)[name]
@@ -217,9 +217,9 @@ def read(path: Path) -> tuple[Tensors, Origin]:
     try:
         written = read_notes(path, error=RunError, damaged=RunError)
         notes = parse_json(written[_NOTES], "its notes", error=RunError)
-        found, origin, expected = notes["format"], notes["origin"], notes["sha256"]
-        if found != FORMAT:
-            raise ValueError(f"of format {found}, this version reads {FORMAT}")
+        version, origin, expected = notes["format"], notes["origin"], notes["sha256"]
+        if version != FORMAT:
+            raise ValueError(f"of format {version}, this version reads {FORMAT}")
         # The library has found the file whole.
         tensors = mapped_tensors(path)
     except (RunError, KeyError, TypeError, OSError, MemoryError) as error:
@@ -233,10 +233,10 @@ def read(path: Path) -> tuple[Tensors, Origin]:
 def _read(path: Path, origin: Origin, fault: Fault | None) -> Tensors | str:
     """Return the tensors, or the reason why they cannot be used."""
     try:
-        tensors, found = read(path)
+        tensors, written_for = read(path)
     except ValueError as error:
         return str(error)
-    if _written(found) != _written(origin):
+    if _written(written_for) != _written(origin):
         return "of another model, data or attack than its name says"
     wrong = None if fault is None else fault(tensors)
     return tensors if wrong is None else wrong

@@ -244,19 +244,19 @@ class Combination:
         shape = (count, steps, len(self.copies), self.draws)
         return torch.rand(shape, generator=generator, dtype=torch.float64)
 
-    def view(self, drawn: Tensor | None, place: int) -> View | None:
-        """Return what the model is shown of copy `place`, from its rows (n,copies,draws)."""
+    def view(self, drawn: Tensor | None, index: int) -> View | None:
+        """Return what the model is shown of copy `index`, from its rows (n,copies,draws)."""
         if not self.parts:
             return None
-        copy = self.copies[place]
+        copy = self.copies[index]
 
         def seen(images: Tensor) -> Tensor:
             sizes = [part.draws for _, part in self.parts]
-            rows = images.new_empty(len(images), 0) if drawn is None else drawn[:, place]
-            for (_, part), each, number in zip(
+            rows = images.new_empty(len(images), 0) if drawn is None else drawn[:, index]
+            for (_, part), item, number in zip(
                 self.parts, torch.split(rows, sizes, dim=1), copy, strict=True
             ):
-                images = part.view(images, each, number)
+                images = part.view(images, item, number)
             return images
 
         return seen
@@ -277,7 +277,9 @@ class Combination:
     def parameters(self) -> Json:
         """Return every parameter of the components, defaults included."""
         return {
-            each.name: getattr(part, each.name) for _, part in self.parts for each in fields(part)
+            field.name: getattr(part, field.name)
+            for _, part in self.parts
+            for field in fields(part)
         }
 
 
@@ -287,16 +289,16 @@ def combine(settings: ComponentSettings, names: Sequence[str], attack: str) -> C
     Raises `AttackError` for an unknown or repeated name, for a parameter of a component that is
     not among them, and for a parameter outside its range.
     """
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         COMPONENTS.find(name)
-        if name in names[:place]:
+        if name in names[:index]:
             raise AttackError(f"{attack}: component '{name}' is given twice")
     given = {
-        each.name: value
-        for each in fields(ComponentSettings)
-        if each.name != "components" and (value := getattr(settings, each.name)) is not None
+        field.name: value
+        for field in fields(ComponentSettings)
+        if field.name != "components" and (value := getattr(settings, field.name)) is not None
     }
-    owners = {each.name: name for name, kind in COMPONENTS.items() for each in fields(kind)}
+    owners = {field.name: name for name, kind in COMPONENTS.items() for field in fields(kind)}
     for parameter in given:
         if owners[parameter] not in names:
             raise AttackError(
@@ -306,9 +308,11 @@ def combine(settings: ComponentSettings, names: Sequence[str], attack: str) -> C
     parts = []
     for name in names:
         kind = COMPONENTS[name]
-        own = {each.name: given[each.name] for each in fields(kind) if each.name in given}
+        parameters = {
+            field.name: given[field.name] for field in fields(kind) if field.name in given
+        }
         try:
-            parts.append((name, kind(**own)))
+            parts.append((name, kind(**parameters)))
         except AttackError as error:
             raise AttackError(f"{attack}: {error}") from None
     return Combination(tuple(parts))

@@ -187,11 +187,11 @@ class Recipe:
             yield made
 
     def _batch(
-        self, source: nn.Module, part: Tensor, generator: torch.Generator, place: torch.device
+        self, source: nn.Module, part: Tensor, generator: torch.Generator, device: torch.device
     ) -> Tensor:
         labels = self.images.labels if self.targets is None else self.targets
-        clean = self.images.floats(part).to(place)
-        made = self.attack(source, clean, labels[part].to(place), generator=generator)
+        clean = self.images.floats(part).to(device)
+        made = self.attack(source, clean, labels[part].to(device), generator=generator)
         verify(made, clean, self.attack)
         if not self.round:
             return made.cpu()

@@ -87,8 +87,8 @@ def export_png(made: AdversarialSet, images: ImageSet, folder: Path) -> None:
         shown = image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()
         Image.fromarray(shown).save(folder / name)
         label = int(images.labels[index])
-        verdict = (bool(made.correct[index]), bool(made.fooled[index]))
-        rows.writerow([name, label, images.classes[label], *verdict])
+        outcomes = (bool(made.correct[index]), bool(made.fooled[index]))
+        rows.writerow([name, label, images.classes[label], *outcomes])
     write_text(folder / "index.csv", table.getvalue())
     write_text(folder / "provenance.json", json.dumps(made.origin, indent=2) + "\n")
 
@@ -149,23 +149,23 @@ def _unpacked(packed: IO[bytes], file: IO[bytes]) -> np.ndarray[Any, Any]:
     return np.memmap(file, dtype, "r", 0, shape, "F" if by_columns else "C")
 
 
-def _pixels(found: np.ndarray[Any, Any], images: ImageSet, path: Path) -> Tensor:
+def _pixels(pixels: np.ndarray[Any, Any], images: ImageSet, path: Path) -> Tensor:
     wanted = tuple(images.images.shape)
-    if found.ndim == 4 and found.shape != wanted and found.transpose(0, 3, 1, 2).shape == wanted:
-        found = found.transpose(0, 3, 1, 2)
-    if found.shape != wanted:
-        raise AttackError(f"{path}: images of shape {found.shape}, not {wanted} of the images")
-    if found.dtype != np.uint8 and found.dtype.kind != "f":
-        raise AttackError(f"{path}: images of {found.dtype}; they are uint8 or float in [0,1]")
-    if found.dtype != np.uint8:
-        ends = np.array([[part.min(), part.max()] for part in _parts(found)], dtype=np.float64)
+    if pixels.ndim == 4 and pixels.shape != wanted and pixels.transpose(0, 3, 1, 2).shape == wanted:
+        pixels = pixels.transpose(0, 3, 1, 2)
+    if pixels.shape != wanted:
+        raise AttackError(f"{path}: images of shape {pixels.shape}, not {wanted} of the images")
+    if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
+        raise AttackError(f"{path}: images of {pixels.dtype}; they are uint8 or float in [0,1]")
+    if pixels.dtype != np.uint8:
+        ends = np.array([[part.min(), part.max()] for part in _parts(pixels)], dtype=np.float64)
         low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
         if not (low >= 0 and high <= 1):
             raise AttackError(f"{path}: images over [{low:g}, {high:g}], not in [0,1]")
-    if found.dtype in (np.uint8, np.float32):
+    if pixels.dtype in (np.uint8, np.float32):
         # A large one stays where it lies, also with its channels last.
-        return read_only(found if isinstance(found, np.memmap) else np.ascontiguousarray(found))
-    return _as_float32(found)
+        return read_only(pixels if isinstance(pixels, np.memmap) else np.ascontiguousarray(pixels))
+    return _as_float32(pixels)
 
 
 def _parts(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
@@ -174,14 +174,14 @@ def _parts(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
         yield array[start : start + step]
 
 
-def _as_float32(found: np.ndarray[Any, Any]) -> Tensor:
+def _as_float32(pixels: np.ndarray[Any, Any]) -> Tensor:
     """Return a copy in float32: of a small array in memory, of a large one in an unnamed file."""
-    if not isinstance(found, np.memmap):
-        return torch.from_numpy(np.ascontiguousarray(found, dtype=np.float32))
+    if not isinstance(pixels, np.memmap):
+        return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
     with TemporaryFile(prefix="robustkit-") as file:
-        copied = np.memmap(file, np.float32, "w+", 0, found.shape)
+        copied = np.memmap(file, np.float32, "w+", 0, pixels.shape)
     start = 0
-    for part in _parts(found):
+    for part in _parts(pixels):
         copied[start : start + len(part)] = part
         start += len(part)
     return read_only(copied)

@@ -35,9 +35,9 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     >>> margin(torch.tensor([[2.0, 0.5], [2.0, 0.5]]), torch.tensor([0, 1]))
     tensor([-1.5000,  1.5000])
     """
-    own = logits.gather(1, labels[:, None]).squeeze(1)
+    label_logit = logits.gather(1, labels[:, None]).squeeze(1)
     masked = logits.scatter(1, labels[:, None], float("-inf"))
-    return masked.amax(dim=1) - own
+    return masked.amax(dim=1) - label_logit
 
 
 # What an attack does to images before the model sees them, differentiable: (N,C,H,W) to the same.
@@ -64,19 +64,19 @@ def loss_gradient(
     with torch.enable_grad():
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
             heads = heads_of(model, images if view is None else view(images))
-        for each in heads:
-            check_logits(each, model)
-        if not any(each.requires_grad for each in heads):
+        for head in heads:
+            check_logits(head, model)
+        if not any(head.requires_grad for head in heads):
             raise ModelError(
                 f"{type(model).__name__}: its logits have no gradient with respect to the image: "
                 "gradient attacks need a differentiable model, torchattacks:Square does not"
             )
         cotangents = [
-            (loss_cotangent(each.detach().to(images.dtype), labels, loss) / len(heads)).to(each)
-            for each in heads
+            (loss_cotangent(head.detach().to(images.dtype), labels, loss) / len(heads)).to(head)
+            for head in heads
         ]
         (gradient,) = torch.autograd.grad(heads, images, cotangents)
-    return gradient, torch.stack([each.detach().to(images.dtype) for each in heads]).mean(dim=0)
+    return gradient, torch.stack([head.detach().to(images.dtype) for head in heads]).mean(dim=0)
 
 
 def loss_cotangent(logits: Tensor, labels: Tensor, loss: str) -> Tensor:

@@ -66,8 +66,8 @@ class Iterative(ComponentSettings, Attack):
     def to_dict(self) -> Json:
         """Return name and hyper-parameters as plain values; of components only what is used."""
         plain = super().to_dict()
-        for each in fields(ComponentSettings):
-            del plain[each.name]
+        for field in fields(ComponentSettings):
+            del plain[field.name]
         given = {"components": list(self.components)} if self.components else {}
         return {**plain, **given, **self.combination.parameters()}
 
@@ -131,7 +131,7 @@ class Iterative(ComponentSettings, Attack):
         for _ in range(shape[0]):
             noises.append(self.geometry.random((1, *shape[1:]), self.eps, generator))
             draws.append(self.combination.draw(1, steps, generator))
-        return torch.cat(noises), torch.cat([each for each in draws if each is not None])
+        return torch.cat(noises), torch.cat([draw for draw in draws if draw is not None])
 
     def _gradient(
         self,
@@ -146,8 +146,8 @@ class Iterative(ComponentSettings, Attack):
         total, first = loss_gradient(
             model, at, labels, self.loss, view=combination.view(drawn, 0), bf16=self.bf16
         )
-        for place in range(1, copies):
-            view = combination.view(drawn, place)
+        for index in range(1, copies):
+            view = combination.view(drawn, index)
             gradient, _ = loss_gradient(model, at, labels, self.loss, view=view, bf16=self.bf16)
             total = total + gradient
         return (total / copies if copies > 1 else total), first

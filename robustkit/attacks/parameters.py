@@ -50,16 +50,16 @@ def names_in(value: Any) -> Any:
 
 def _parts(written: str) -> list[str]:
     """Return each "OPTION=VALUE"; a part behind a comma without "=" belongs to the value before."""
-    found: list[str] = []
+    parts: list[str] = []
     for between in written.split("&"):
         first, *others = between.split(",")
-        found.append(first)
+        parts.append(first)
         for part in others:
             if "=" in part or not part:
-                found.append(part)
+                parts.append(part)
             else:
-                found[-1] += f",{part}"
-    return found
+                parts[-1] += f",{part}"
+    return parts
 
 
 def check_parameters(
@@ -76,7 +76,7 @@ def check_parameters(
         allowed = kinds[parameter]
         fits = type(value) in allowed or (type(value) is int and float in allowed)
         if allowed and not fits:
-            wanted = " or ".join(_WORDING[each] for each in allowed)
+            wanted = " or ".join(_WORDING[item] for item in allowed)
             raise AttackError(f"attack {name}: {parameter} must be {wanted}, not {value!r}")
 
 

@@ -48,7 +48,7 @@ def predict(
     `ModelError` for a model that gives no (N,K) logits, `DeviceError` where not even one image
     fits.
     """
-    with on_device(model, device) as place, state_preserved(model):
+    with on_device(model, device) as target, state_preserved(model):
         batches = fitting_batches(
             model,
             tuple(images.shape[1:]),
@@ -62,7 +62,9 @@ def predict(
             some = images[part]
             # Copied: the images may lie on a file, and a model may write into what it is given.
             pixels = (
-                to_unit(some.to(place)) if some.dtype == torch.uint8 else some.to(place, copy=True)
+                to_unit(some.to(target))
+                if some.dtype == torch.uint8
+                else some.to(target, copy=True)
             )
             made: Tensor = model(pixels)
             check_logits(made, model, len(some))
@@ -188,10 +190,10 @@ class PredictionCache:
         return kept["classes"]
 
     def _fault(self, kept: dict[str, Tensor]) -> str | None:
-        found, count = kept.get("classes"), len(self._images)
-        if found is None or found.dtype != torch.int64 or found.shape != (count,):
+        classes, count = kept.get("classes"), len(self._images)
+        if classes is None or classes.dtype != torch.int64 or classes.shape != (count,):
             return f"not a class for each of {count:,} images"
-        return "a negative class" if bool((found < 0).any()) else None
+        return "a negative class" if bool((classes < 0).any()) else None
 
     def _predict(self, images: Tensor) -> dict[str, Tensor]:
         logits = predict(self._net, images, batch_size=self._batch_size, on_note=self._on_note)
@@ -208,12 +210,12 @@ def source_digest(net: nn.Module, shape: tuple[int, ...]) -> str:
     """
     if isinstance(net, Ensemble):
         return key(
-            {"members": [source_digest(each, shape) for each in net.members], "fuse": net.fuse}
+            {"members": [source_digest(member, shape) for member in net.members], "fuse": net.fuse}
         )
     if not isinstance(net, models.Classifier):
-        kinds = [[name, type(each).__qualname__] for name, each in net.named_modules()]
+        kinds = [[name, type(module).__qualname__] for name, module in net.named_modules()]
         weights = checksum(
-            {name: each for name, each in net.state_dict().items() if isinstance(each, Tensor)}
+            {name: item for name, item in net.state_dict().items() if isinstance(item, Tensor)}
         )
         return key({"modules": kinds, "weights": weights, "says": _probe_digest(net, shape)})
     if net.card.architecture.get("family") not in ("factory", WRAPPED):

@@ -51,10 +51,10 @@ def make(spec: str, **parameters: Any) -> Attack:
         return make_library_attack(name.removeprefix(PREFIX), given)
     attack = ATTACKS.find(name)
     hints = typing.get_type_hints(attack)
-    kinds = {each.name: _types(hints[each.name]) for each in fields(attack)}
+    kinds = {field.name: _types(hints[field.name]) for field in fields(attack)}
     given = {
-        each: names_in(value) if kinds.get(each) == (tuple,) else value
-        for each, value in given.items()
+        item: names_in(value) if kinds.get(item) == (tuple,) else value
+        for item, value in given.items()
     }
     check_parameters(name, given, kinds)
     return attack(**given)

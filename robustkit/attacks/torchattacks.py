@@ -53,7 +53,7 @@ def open_lgv(
         quiet = io.StringIO()
         with isolated_rng(0), torch.enable_grad(), contextlib.redirect_stderr(quiet):
             attack.collect_models()
-        kept = [each.eval().requires_grad_(False) for each in attack.list_models]
+        kept = [item.eval().requires_grad_(False) for item in attack.list_models]
         if not kept:
             raise AttackError(
                 "torchattacks:LGV collected no model: epochs and nb_models_epoch must be at least 1"
@@ -130,7 +130,7 @@ class TorchAttack(Attack):
     def gradient_free(self) -> bool:
         """Whether the attack only asks for outputs."""
         if self.library_name == "MultiAttack":
-            return all(each.gradient_free for each in _members(self.parameters, 0.0, self.norm))
+            return all(member.gradient_free for member in _members(self.parameters, 0.0, self.norm))
         return self.library_name in GRADIENT_FREE
 
     def trained_on(self, images: ImageSet) -> TorchAttack:
@@ -185,7 +185,7 @@ class TorchAttack(Attack):
             members = _members(self.parameters, self.eps, self.norm)
             if len(members) < 2:
                 raise AttackError(f"{self.name}: name at least two attacks, as in 'PGD+Square'")
-            return kind([each._open(model, classes, seed) for each in members])
+            return kind([member._open(model, classes, seed) for member in members])
         known = inspect.signature(kind.__init__).parameters
         offered = {
             "eps": self.eps,
@@ -230,19 +230,19 @@ def make_library_attack(name: str, given: Mapping[str, Any]) -> TorchAttack:
     kind = find(name)
     label = PREFIX + name
     signature = inspect.signature(kind.__init__).parameters
-    own = {key: each for key, each in signature.items() if key not in _OURS}
-    kinds = {key: _kinds(kind, each) for key, each in own.items()}
+    accepted = {key: item for key, item in signature.items() if key not in _OURS}
+    kinds = {key: _kinds(kind, item) for key, item in accepted.items()}
     kinds |= {"eps": (float,), "norm": (str,), "targeted": (bool,)}
     check_parameters(label, given, kinds)
-    _check_signs(label, given, own)
+    _check_signs(label, given, accepted)
     radius = signature.get("eps", signature.get("max_epsilon", _CONTAINERS.get(name)))
     norm = given.get("norm", "l2" if name in _L2 else "linf")
     if norm in NORMS and radius is not None and norm not in _norms(name, signature):
         raise AttackError(f"attack {label} works in {_norms(name, signature)[0]} only, not {norm}")
-    parameters = tuple((key, given[key]) for key in own if key in given)
+    parameters = tuple((key, given[key]) for key in accepted if key in given)
     bounded = radius is not None
     if name == "MultiAttack":
-        bounded = all(each.bounded for each in _members(parameters, 0.0, norm))
+        bounded = all(member.bounded for member in _members(parameters, 0.0, norm))
     attack = TorchAttack(
         library_name=name,
         parameters=parameters,
@@ -256,12 +256,12 @@ def make_library_attack(name: str, given: Mapping[str, Any]) -> TorchAttack:
 
 
 def _check_signs(
-    label: str, given: Mapping[str, Any], own: Mapping[str, inspect.Parameter]
+    label: str, given: Mapping[str, Any], accepted: Mapping[str, inspect.Parameter]
 ) -> None:
     """Refuse numbers below zero where the library's own are not, and counts of nothing."""
     for name, value in given.items():
-        default = own[name].default if name in own else None
-        numbers = all(type(each) in (int, float) for each in (default, value))
+        default = accepted[name].default if name in accepted else None
+        numbers = all(type(item) in (int, float) for item in (default, value))
         if default is None or not numbers or default < 0:
             continue
         least = 1 if type(default) is int and default >= 1 and type(value) is int else 0

@@ -64,7 +64,7 @@ def footprint(net: nn.Module, shape: tuple[int, ...]) -> Footprint:
 
 def _measure(net: nn.Module, shape: tuple[int, ...]) -> Footprint:
     # Weights are there once, whatever the batch: what is saved of them is not counted.
-    weights = {each.untyped_storage().data_ptr() for each in _tensors(net)}
+    weights = {tensor.untyped_storage().data_ptr() for tensor in _tensors(net)}
     saved: dict[int, int] = {}
 
     def keep(value: Tensor) -> Tensor:
@@ -73,11 +73,13 @@ def _measure(net: nn.Module, shape: tuple[int, ...]) -> Footprint:
             saved[storage.data_ptr()] = storage.nbytes()
         return value
 
-    kind = next((each.dtype for each in _tensors(net) if each.is_floating_point()), torch.float32)
+    kind = next(
+        (tensor.dtype for tensor in _tensors(net) if tensor.is_floating_point()), torch.float32
+    )
     image = torch.zeros((1, *shape), dtype=kind, device=_device(net), requires_grad=True)
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
         output = net(image.clone())  # a net may write into its images, but not into a leaf
-    ends = [each.nbytes for each in (image, output) if isinstance(each, Tensor)]
+    ends = [item.nbytes for item in (image, output) if isinstance(item, Tensor)]
     largest = ALIVE * max([*ends, *saved.values()])
     return Footprint(largest, largest + sum(saved.values()))
 
@@ -158,13 +160,13 @@ def fitting_batches(
     Measured by `footprint`, with its demands on the net's state, against 2 GiB on a CPU and half of
     a GPU's free memory; `backward` where gradients are taken.
     """
-    place = _device(net)
+    device = _device(net)
     if chosen is not None:
-        return Batches(chosen, place, on_note)
+        return Batches(chosen, device, on_note)
     one = footprint(net, shape)
-    room = CPU_BUDGET if place.type == "cpu" else int(GPU_SHARE * free_memory(place))
-    fits = room // max(1, one.backward if backward else one.forward)
-    return Batches(min(most, max(1, fits)), place, on_note)
+    budget = CPU_BUDGET if device.type == "cpu" else int(GPU_SHARE * free_memory(device))
+    fits = budget // max(1, one.backward if backward else one.forward)
+    return Batches(min(most, max(1, fits)), device, on_note)
 
 
 def _tensors(net: nn.Module) -> list[Tensor]:
@@ -172,11 +174,11 @@ def _tensors(net: nn.Module) -> list[Tensor]:
 
 
 def _device(net: nn.Module) -> torch.device:
-    return next((each.device for each in _tensors(net)), torch.device("cpu"))
+    return next((tensor.device for tensor in _tensors(net)), torch.device("cpu"))
 
 
-def _too_large(place: torch.device, error: BaseException) -> str:
+def _too_large(device: torch.device, error: BaseException) -> str:
     return (
-        f"not even one image at a time fits on {place} ({first_line(error)}); choose another "
+        f"not even one image at a time fits on {device} ({first_line(error)}); choose another "
         "--device, smaller images or a smaller model"
     )

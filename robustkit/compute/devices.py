@@ -64,7 +64,7 @@ def on_device(net: nn.Module, device: torch.device | None) -> Iterator[torch.dev
     if device is None or device == home:
         yield home
         return
-    spread = {str(each.device) for each in [*net.parameters(), *net.buffers()]}
+    spread = {str(parameter.device) for parameter in [*net.parameters(), *net.buffers()]}
     if len(spread) > 1:
         raise DeviceError(
             f"a model spread over {' and '.join(sorted(spread))} cannot be moved to {device}: "
@@ -138,15 +138,15 @@ def placed(
 
     In the order given: what is wanted most on the device comes first.
     """
-    room = SHARE * free(device)
-    found = []
-    for each in tensors:
-        size = each.numel() * each.element_size()
-        if size <= room:
-            room -= size
-            each = each.to(device)
-        found.append(each)
-    return found
+    budget = SHARE * free(device)
+    moved = []
+    for tensor in tensors:
+        size = tensor.numel() * tensor.element_size()
+        if size <= budget:
+            budget -= size
+            tensor = tensor.to(device)
+        moved.append(tensor)
+    return moved
 
 
 def handed(rows: Tensor, device: torch.device) -> Tensor:

@@ -225,18 +225,18 @@ def check_shapes(
     for name, (dtype, wanted) in shapes.items():
         if name not in tensors:
             raise error(f"{where}: '{name}' is missing")
-        found = tensors[name]
-        fits = found.dtype == dtype and found.dim() == len(wanted)
-        for length, expected in zip(found.shape, wanted, strict=False):
-            own = lengths.setdefault(expected, length) if isinstance(expected, str) else expected
-            fits = fits and own == length
+        tensor = tensors[name]
+        fits = tensor.dtype == dtype and tensor.dim() == len(wanted)
+        for length, expected in zip(tensor.shape, wanted, strict=False):
+            fixed = lengths.setdefault(expected, length) if isinstance(expected, str) else expected
+            fits = fits and fixed == length
         if not fits:
             sizes = ", ".join(str(lengths.get(x, x) if isinstance(x, str) else x) for x in wanted)
             raise error(
-                f"{where}: '{name}' is {_spelt(found.dtype)} {tuple(found.shape)}, not "
+                f"{where}: '{name}' is {_spelt(tensor.dtype)} {tuple(tensor.shape)}, not "
                 f"{_spelt(dtype)} ({sizes})"
             )
-        if finite and dtype.is_floating_point and not bool(torch.isfinite(found).all()):
+        if finite and dtype.is_floating_point and not bool(torch.isfinite(tensor).all()):
             raise error(f"{where}: '{name}' holds numbers that are not finite")
     return lengths
 

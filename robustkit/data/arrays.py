@@ -76,7 +76,7 @@ def opened_npz(path: Path, *, error: type[RobustkitError]) -> Iterator[Any]:
             with np.load(file, allow_pickle=False) as archive:
                 names = archive.zip.namelist()
                 if len(set(names)) < len(names):
-                    twice = next(each for each in names if names.count(each) > 1)
+                    twice = next(name for name in names if names.count(name) > 1)
                     raise ValueError(f"it holds '{printable(twice)}' twice")
                 yield archive
         except _UNREADABLE as failure:
@@ -99,8 +99,8 @@ def check_size(archive: Any, key: str) -> None:
         raise ValueError(f"'{key}': {one_line(error)}") from None
     size = math.prod(shape) * dtype.itemsize
     if size > held:
-        told = shortened(str(shape))
-        raise ValueError(f"'{key}' of shape {told} is said to have more bytes than the {held:,}")
+        shown = shortened(str(shape))
+        raise ValueError(f"'{key}' of shape {shown} is said to have more bytes than the {held:,}")
     free = psutil.virtual_memory().available
     if held > free:
         raise ValueError(f"'{key}' takes {held:,} bytes, of which {free:,} are free")
@@ -151,8 +151,8 @@ def map_npy(path: Path) -> Array:
 def read_bytes(path: Path, limit: int = GIB) -> Array:
     """Read a file as uint8 (n,); raises DataError for one that is none or has beyond `limit`."""
     with open_bounded(path, error=DataError, limit=limit) as file:
-        found: Array = np.fromfile(file, dtype=np.uint8)
-    return found
+        content: Array = np.fromfile(file, dtype=np.uint8)
+    return content
 
 
 def one_line(error: Exception) -> str:

@@ -86,7 +86,7 @@ def _pair(pictures: object) -> tuple[Any, Any] | None:
     images, labels = pictures
     if not isinstance(images, Tensor | np.ndarray):
         return None
-    listed = isinstance(labels, list | tuple) and all(isinstance(each, int) for each in labels)
+    listed = isinstance(labels, list | tuple) and all(isinstance(label, int) for label in labels)
     return (images, labels) if listed or isinstance(labels, Tensor | np.ndarray) else None
 
 
@@ -94,7 +94,7 @@ def _batches(pictures: object) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches of images and labels, whatever they come in."""
     if isinstance(pictures, Dataset):
         for items in _chunked(_items(pictures)):
-            yield _stacked([picture for picture, _ in items]), _labels([each for _, each in items])
+            yield _stacked([picture for picture, _ in items]), _labels([item for _, item in items])
     elif isinstance(pictures, Iterable):
         for batch in pictures:
             images, labels = _two(batch, "a batch")
@@ -106,12 +106,12 @@ def _batches(pictures: object) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _items(dataset: Dataset[Any]) -> Iterator[tuple[Any, Any]]:
     if isinstance(dataset, IterableDataset):
-        found = iter(dataset)
+        items_ = iter(dataset)
     elif hasattr(dataset, "__len__"):
-        found = (dataset[index] for index in range(len(dataset)))
+        items_ = (dataset[index] for index in range(len(dataset)))
     else:
         raise DataError(f"{_kind(dataset)} has no length: how many pictures it holds is not known")
-    for item in found:
+    for item in items_:
         yield _two(item, "an item of the dataset")
 
 
@@ -185,9 +185,9 @@ def _gathered(batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]
     spool, exact = Spool(IN_MEMORY), True
     labels: list[Tensor] = []
     first = None
-    for images, told in batches:
-        if len(told) != len(images):
-            raise DataError(f"{len(images)} pictures came with {len(told)} labels")
+    for images, numbers in batches:
+        if len(numbers) != len(images):
+            raise DataError(f"{len(images)} pictures came with {len(numbers)} labels")
         first = images if first is None else first
         _check_alike(images, first)
         levels = _levels(images) if exact else None
@@ -195,7 +195,7 @@ def _gathered(batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]
             spool, exact = _floats(spool), False
         # A copy: a loader's workers share their memory, of which there is not much.
         spool.append((_as_float(images) if levels is None else levels).numpy().copy())
-        labels.append(told)
+        labels.append(numbers)
         first = first[:1]
     if first is None:
         raise DataError("no images: there is no picture in it")
@@ -275,7 +275,7 @@ def _classes_of(pictures: object) -> tuple[str, ...] | None:
         if (
             isinstance(names, list | tuple)
             and names
-            and all(isinstance(each, str) for each in names)
+            and all(isinstance(name, str) for name in names)
         ):
             return distinct(names)
         below = isinstance(pictures, DataLoader | Dataset)

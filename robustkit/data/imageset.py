@@ -205,7 +205,7 @@ def _check_images(images: Tensor) -> None:
 
 def check_unit(images: Tensor) -> None:
     """Raise DataError unless all values of float `images` lie in [0,1]."""
-    low, high = (each.item() for each in images.aminmax())
+    low, high = (item.item() for item in images.aminmax())
     if not (low >= 0 and high <= 1):
         raise DataError(
             f"float images must lie in [0,1], not in [{low:g}, {high:g}]; leave Normalize out of "

@@ -46,7 +46,7 @@ def read_label_table(
     header, rows = _rows(path)
     files = _column(path, header, "filename", filename, FILENAMES)
     labels = _column(path, header, "column", column, LABELS)
-    names = next((header.index(each) for each in NAMES if each in header), None)
+    names = next((header.index(item) for item in NAMES if item in header), None)
     if not rows:
         raise DataError(f"{path} has a header and no rows")
     lines: dict[str, int] = {}
@@ -66,12 +66,12 @@ def read_label_table(
             raise DataError(
                 f"{path} lists '{_short(row[files])}' twice, in lines {before} and {line}"
             )
-    told = [(line, row[labels]) for line, row in rows]
-    numbers = _numbers(path, told)
+    cells = [(line, row[labels]) for line, row in rows]
+    numbers = _numbers(path, cells)
     if numbers is None:
-        classes = tuple(sorted({label for _, label in told}))
+        classes = tuple(sorted({label for _, label in cells}))
         index_of = {name: index for index, name in enumerate(classes)}
-        return LabelTable(tuple(lines), tuple(index_of[label] for _, label in told), classes, {})
+        return LabelTable(tuple(lines), tuple(index_of[label] for _, label in cells), classes, {})
     hints: dict[int, str] = {}
     if names is not None and names != labels:
         for number, (line, row) in zip(numbers, rows, strict=True):
@@ -147,12 +147,12 @@ def inside(name: str, where: str) -> str:
     return str(pure)
 
 
-def _numbers(path: Path, told: Sequence[tuple[int, str]]) -> list[int] | None:
+def _numbers(path: Path, cells: Sequence[tuple[int, str]]) -> list[int] | None:
     """Return the labels as indices, or None where they are names."""
-    if not all(_is_number(label) for _, label in told):
+    if not all(_is_number(label) for _, label in cells):
         return None
     numbers = []
-    for line, label in told:
+    for line, label in cells:
         if not _is_whole(label):
             raise DataError(
                 f"{path}, line {line}: the label {label[:60]} is no whole number, and no name"

@@ -76,10 +76,10 @@ def load(
     def read(part: Part | None, indices: Tensor) -> ImageSet | None:
         return None if part is None else _read(part, indices, classes, geometry, form)
 
-    own = opened.val
+    validation = opened.val
     return Splits(
         train=read(opened.train, train),
-        val=read(own or opened.train, positions(own) if own else val),
+        val=read(validation or opened.train, positions(validation) if validation else val),
         test=read(opened.test, positions(opened.test)),
         name=source,
     )
@@ -137,11 +137,11 @@ def _meant(text: str) -> str:
         return f"; did you mean 'npz:{head}'?"
     if not head or not path.is_dir():
         return ""
-    inside = [each for each in path.iterdir() if each.is_dir()]
-    inside += [each for part in inside if part.name in PARTS for each in part.iterdir()]
-    if any(is_wnid(each.name) for each in inside):
+    inside = [item for item in path.iterdir() if item.is_dir()]
+    inside += [item for part in inside if part.name in PARTS for item in part.iterdir()]
+    if any(is_wnid(item.name) for item in inside):
         return f"; did you mean 'imagenet:{head}{rest}'?"
-    if any(each.suffix.lower() in SUFFIXES for each in path.iterdir()):
+    if any(item.suffix.lower() in SUFFIXES for item in path.iterdir()):
         return f"; did you mean 'images:{head}?labels=FILE.csv'?"
     return f"; did you mean 'folder:{head}{rest}'?"
 
@@ -191,7 +191,7 @@ def check_part(split: str, labels: Tensor, classes: tuple[str, ...] | None) -> N
 def _common_form(source: Source) -> Format | None:
     """Return what all image files of a source become: one colour picture makes all of them RGB."""
     pictures = [part.pictures for part in source.parts().values()]
-    files = [each for each in pictures if isinstance(each, PictureFiles)]
+    files = [picture for picture in pictures if isinstance(picture, PictureFiles)]
     if not files:
         return None
     whole = joined(files)

@@ -78,8 +78,8 @@ def _kinds() -> tuple[str, ...]:
 
 
 def _undecodable(path: Path | str, error: Exception) -> DataError:
-    told = shortened(printable(" ".join(str(error).split())))
-    return DataError(f"{path} cannot be decoded as an image: {told or type(error).__name__}")
+    reason = shortened(printable(" ".join(str(error).split())))
+    return DataError(f"{path} cannot be decoded as an image: {reason or type(error).__name__}")
 
 
 CHUNK = 256  # pictures handled at once, so that neither tasks nor copies grow with the set
@@ -261,10 +261,10 @@ def find_images(folder: Path) -> list[Path]:
 
 def image_paths(folder: Path) -> list[str]:
     """Return what `find_images` does, as text: of millions of files that is what fits in memory."""
-    found: list[tuple[str, ...]] = []
-    _scan(str(folder), (), found)
-    found.sort()
-    return [os.path.join(folder, *parts) for parts in found]  # noqa: PTH118 — see above
+    paths_found: list[tuple[str, ...]] = []
+    _scan(str(folder), (), paths_found)
+    paths_found.sort()
+    return [os.path.join(folder, *parts) for parts in paths_found]  # noqa: PTH118 — see above
 
 
 def check_name(name: str, folder: Path | str) -> None:

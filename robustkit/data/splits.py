@@ -97,7 +97,7 @@ class Splits:
 
 def missing_part(name: str, part: str, there: Mapping[str, object]) -> DataError:
     """Return the error for a split that is asked for and not there."""
-    held = " and ".join(KIND[each] for each in there)
+    held = " and ".join(KIND[item] for item in there)
     return DataError(
         f"{name}: has no {KIND[part]} split, which is needed here; what it has is {held} images"
     )

@@ -177,12 +177,12 @@ class RobustAccuracy:
             norm=read.norm,
             clean=read.clean,
             by_eps={
-                each.eps: Rate(value=each.rate, n=each.n, low=each.low, high=each.high)
-                for each in read.by_eps
+                item.eps: Rate(value=item.rate, n=item.n, low=item.low, high=item.high)
+                for item in read.by_eps
             },
-            per_attack={each.eps: each.per_attack for each in read.by_eps},
+            per_attack={item.eps: item.per_attack for item in read.by_eps},
             diagnosis=tuple(read.diagnosis),
-            seconds={each.eps: each.seconds for each in read.by_eps},
+            seconds={item.eps: item.seconds for item in read.by_eps},
             notes=tuple(read.notes),
         )
 

@@ -180,7 +180,7 @@ def is_probability(outputs: Tensor) -> bool:
 
 def _forward_varies(model: nn.Module, images: ImageSet, sizes: _Sizes) -> bool:
     """Return whether draws from the global generators change the outputs."""
-    place = device_of(model)
+    device = device_of(model)
     with state_preserved(model), torch.no_grad():
         batches = fitting_batches(
             model,
@@ -192,7 +192,7 @@ def _forward_varies(model: nn.Module, images: ImageSet, sizes: _Sizes) -> bool:
         )
 
         def differ(part: slice) -> bool:
-            some = images.floats(torch.arange(part.start, part.stop)).to(place)
+            some = images.floats(torch.arange(part.start, part.stop)).to(device)
             first, second = model(some.clone()), model(some)
             return not torch.allclose(first, second, rtol=1e-4, atol=1e-5)
 
@@ -223,7 +223,7 @@ def _strengths(
     one = worst_case(model, images, [FGSM(eps=eps, norm=norm)], seed=seed, **sizes)
     many = worst_case(model, images, [pgd], seed=seed, **sizes)
     count = len(images)
-    fallen, deeper = (int((each.correct & ~each.survivors).sum()) for each in (one, many))
+    fallen, deeper = (int((value.correct & ~value.survivors).sum()) for value in (one, many))
     if fallen > deeper + SLACK * count:
         findings.append(
             Finding(

@@ -79,7 +79,7 @@ def gradient_batches(
 
     Between two of them the model is on `device` and otherwise as it was.
     """
-    with on_device(model, device) as place:
+    with on_device(model, device) as target:
         check_model(model, images)
         with state_preserved(model):
             batches = fitting_batches(
@@ -88,7 +88,7 @@ def gradient_batches(
 
         def gradients(part: slice) -> Tensor:
             chosen = torch.arange(part.start, part.stop)
-            pixels, labels = images.floats(chosen).to(place), images.labels[chosen].to(place)
+            pixels, labels = images.floats(chosen).to(target), images.labels[chosen].to(target)
             with state_preserved(model):
                 return loss_gradient(model, pixels, labels, loss)[0].cpu()
 
@@ -212,8 +212,8 @@ def gradient_pairs(
 def _fault(nets: int, count: int, kept: Mapping[str, Tensor]) -> str | None:
     shapes = {"cosine": (nets, nets, count), "norm": (nets, count)}
     for name, shape in shapes.items():
-        found = kept.get(name)
-        if found is None or found.dtype != torch.float64 or found.shape != shape:
+        tensor = kept.get(name)
+        if tensor is None or tensor.dtype != torch.float64 or tensor.shape != shape:
             return f"no {name} of {nets} nets and {count:,} images"
     cosine, norm = kept["cosine"], kept["norm"]
     if bool((cosine.abs() > 1).any()) or not bool(((norm >= 0) & norm.isfinite()).all()):

@@ -127,7 +127,7 @@ class RayExecutor:
 
     def _dispatch(self) -> None:
         """Give waiting jobs to idle actors, and start as many actors as are still wanted."""
-        for actor in [each for each in self._actors if each.ready and each.task is None]:
+        for actor in [item for item in self._actors if item.ready and item.task is None]:
             if not self._waiting:
                 return
             if actor.done >= self._cluster.recycle:
@@ -179,10 +179,11 @@ class RayExecutor:
 
     def _check_patience(self, since: float) -> None:
         if time.monotonic() - since >= PATIENCE:
-            own = self._cluster
+            cluster = self._cluster
             raise DeviceError(
                 f"no worker could be started within {PATIENCE:g} seconds: each needs "
-                f"{own.cpus_per_trial:g} CPUs and {own.gpus_per_trial:g} GPUs of the cluster"
+                f"{cluster.cpus_per_trial:g} CPUs and {cluster.gpus_per_trial:g} GPUs of the "
+                "cluster"
             )
 
     def _hear(self, actor: _Actor) -> tuple[Runnable, Outcome] | None:
@@ -286,8 +287,10 @@ def _start(ray: Any, cluster: Cluster, workers: int) -> None:
             cpus = math.ceil(workers * cluster.cpus_per_trial) or None
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
         else:
-            told = os.environ.get("RAY_ADDRESS") if cluster.address == "auto" else cluster.address
-            _check_answers(told or "")
+            address = (
+                os.environ.get("RAY_ADDRESS") if cluster.address == "auto" else cluster.address
+            )
+            _check_answers(address or "")
             ray.init(address=cluster.address, **quiet)
     except (ConnectionError, OSError, ValueError, RuntimeError) as error:
         where = "of this machine" if cluster.address is None else f"at '{cluster.address}'"
@@ -311,8 +314,8 @@ def _check_answers(address: str) -> None:
 
 def _room(ray: Any, cluster: Cluster) -> int:
     """Return how many workers the cluster has room for now, at least one."""
-    found = ray.cluster_resources()
-    rooms = [found.get("CPU", 0) / cluster.cpus_per_trial]
+    resources = ray.cluster_resources()
+    rooms = [resources.get("CPU", 0) / cluster.cpus_per_trial]
     if cluster.gpus_per_trial:
-        rooms.append(found.get("GPU", 0) / cluster.gpus_per_trial)
+        rooms.append(resources.get("GPU", 0) / cluster.gpus_per_trial)
     return max(1, int(min(rooms) + 1e-9))

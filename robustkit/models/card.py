@@ -90,10 +90,10 @@ class Card:
     @property
     def published(self) -> Published | None:
         """The accuracy published with the weights, None where the provenance has none."""
-        found = self.provenance.get("published")
-        if found is None:
+        entry = self.provenance.get("published")
+        if entry is None:
             return None
-        return check_kind(found, Published, "model card: published", error=ModelError)
+        return check_kind(entry, Published, "model card: published", error=ModelError)
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -108,12 +108,12 @@ class Card:
     @property
     def is_plain(self) -> bool:
         """Whether all that is done to pictures is normalising them, as in cards of format 1."""
-        own = self.preprocessing
+        preprocessing = self.preprocessing
         return (
-            len(own.mean) == self.input_shape[0]
-            and own.channel_order == "rgb"
-            and own.input_size == self.input_shape[1:]
-            and own.interpolation is None
+            len(preprocessing.mean) == self.input_shape[0]
+            and preprocessing.channel_order == "rgb"
+            and preprocessing.input_size == self.input_shape[1:]
+            and preprocessing.interpolation is None
         )
 
     def to_json(self) -> str:
@@ -129,7 +129,7 @@ class Card:
         _check_format(plain.get("format"))
         if plain["format"] == 1:
             plain = _from_format_1(plain)
-        names = {each.name for each in fields(cls)}
+        names = {item.name for item in fields(cls)}
         if plain.keys() != names:
             odd = sorted(plain.keys() ^ names)
             raise ModelError(f"model card: missing or unknown entries: {', '.join(odd)}")
@@ -163,13 +163,13 @@ def _from_format_1(plain: Mapping[str, Any]) -> Json:
     rest = {name: value for name, value in plain.items() if name not in ("mean", "std", "format")}
     shape = plain.get("input_shape")
     for name in ("mean", "std"):
-        found = plain.get(name)
-        if not isinstance(found, list):
+        entry = plain.get(name)
+        if not isinstance(entry, list):
             raise ModelError(f"model card: entry '{name}' is missing or of the wrong type")
-        if isinstance(shape, list) and shape and len(found) != shape[0]:
+        if isinstance(shape, list) and shape and len(entry) != shape[0]:
             raise ModelError(
                 f"model card: {name} must be {shape[0]} finite numbers, one per channel, "
-                f"not {found}"
+                f"not {entry}"
             )
     size = shape[1:] if isinstance(shape, list) else None
     preprocessing = {

@@ -65,10 +65,13 @@ class Classifier(nn.Module):
     def _takes(self, x: Tensor) -> bool:
         if x.dim() != 4 or not x.is_floating_point():
             return False
-        own, channels = self.card.preprocessing, self.card.input_shape[0]
-        if own.interpolation is None and own.input_size not in (None, tuple(x.shape[2:])):
+        preprocessing, channels = self.card.preprocessing, self.card.input_shape[0]
+        if preprocessing.interpolation is None and preprocessing.input_size not in (
+            None,
+            tuple(x.shape[2:]),
+        ):
             return False
-        return channels in (0, x.shape[1]) or (x.shape[1] == 1 and takes_grey(own))
+        return channels in (0, x.shape[1]) or (x.shape[1] == 1 and takes_grey(preprocessing))
 
 
 def takes_grey(preprocessing: Preprocessing) -> bool:
@@ -85,13 +88,13 @@ def resizing(model: Classifier, size: Size) -> Classifier:
     Shares the net. A model that refuses other sizes resizes bilinearly from now on, and the new
     one's `notes` say so.
     """
-    own = model.card.preprocessing
-    if not own.resizes(size):
+    preprocessing = model.card.preprocessing
+    if not preprocessing.resizes(size):
         return model
-    filtered = own.interpolation or "bilinear"
-    into = "x".join(map(str, own.input_size or ()))
+    filtered = preprocessing.interpolation or "bilinear"
+    into = "x".join(map(str, preprocessing.input_size or ()))
     note = f"resizes pictures of {size[0]}x{size[1]} to {into} inside ({filtered})"
-    card = replace(model.card, preprocessing=replace(own, interpolation=filtered))
+    card = replace(model.card, preprocessing=replace(preprocessing, interpolation=filtered))
     return like(model, card=card, notes=(*model.notes, note))
 
 
@@ -102,10 +105,10 @@ def reordered(model: Classifier, classes: Sequence[str]) -> Classifier:
     """
     if tuple(classes) == model.classes:
         return model
-    own = model.card.classes
-    if sorted(classes) != sorted(own) or len(set(own)) < len(own):
+    model_classes = model.card.classes
+    if sorted(classes) != sorted(model_classes) or len(set(model_classes)) < len(model_classes):
         raise ModelError(f"model: its classes are not those asked for: {', '.join(classes[:4])}, …")
-    order = torch.tensor([own.index(name) for name in classes])
+    order = torch.tensor([model_classes.index(name) for name in classes])
     return like(model, order=order)
 
 
@@ -199,35 +202,40 @@ def matched(
     in errors, `data` the images. Raises `ModelError` where the counts differ, where names that both
     have stand in different places, and where both have names and most of them differ.
     """
-    own, wanted = model.classes, tuple(classes)
-    if own == wanted:
+    model_classes, wanted = model.classes, tuple(classes)
+    if model_classes == wanted:
         return model
-    if not own:
+    if not model_classes:
         card = replace(model.card, classes=wanted)
         return like(model, card=card)
-    if len(own) != len(wanted):
-        raise ModelError(f"{where}: {_they_differ(own, wanted, data)}")
-    if len(set(own)) == len(own) and set(own) == set(wanted):
+    if len(model_classes) != len(wanted):
+        raise ModelError(f"{where}: {_they_differ(model_classes, wanted, data)}")
+    if len(set(model_classes)) == len(model_classes) and set(model_classes) == set(wanted):
         return _noted(
             reordered(model, wanted), "classes matched by name: the data has them in another order"
         )
-    if not (_named(own) and _named(wanted)):
+    if not (_named(model_classes) and _named(wanted)):
         return _noted(model, "classes matched by index: names are not known on both sides")
-    mine, theirs = [plain(name) for name in own], [plain(name) for name in wanted]
+    mine, theirs = [plain(name) for name in model_classes], [plain(name) for name in wanted]
     alike = sum(left == right for left, right in zip(mine, theirs, strict=True))
     moved = [name for index, name in enumerate(mine) if name in theirs and theirs[index] != name]
     if moved and len(set(mine)) == len(mine) and len(set(theirs)) == len(theirs):
         index = mine.index(moved[0])
         raise ModelError(
-            f"{where}: class '{own[index]}' is number {index} of the model and number "
+            f"{where}: class '{model_classes[index]}' is number {index} of the model and number "
             f"{theirs.index(moved[0])} of {data}, and other names differ: rename the data's classes"
         )
-    if alike < LEAST_ALIKE * len(own):
-        raise ModelError(f"{where}: {_they_differ(own, wanted, data)}")
-    odd = next(i for i in range(len(own)) if mine[i] != theirs[i]) if alike < len(own) else None
-    told = "" if odd is None else f", as '{own[odd]}' and '{wanted[odd]}'"
-    count = len(own) - alike
-    return _noted(model, f"classes matched by index: {count} of {len(own)} names differ{told}")
+    if alike < LEAST_ALIKE * len(model_classes):
+        raise ModelError(f"{where}: {_they_differ(model_classes, wanted, data)}")
+    odd = (
+        next(i for i in range(len(model_classes)) if mine[i] != theirs[i])
+        if alike < len(model_classes)
+        else None
+    )
+    example = "" if odd is None else f", as '{model_classes[odd]}' and '{wanted[odd]}'"
+    count = len(model_classes) - alike
+    note = f"classes matched by index: {count} of {len(model_classes)} names differ{example}"
+    return _noted(model, note)
 
 
 def _noted(model: Classifier, note: str) -> Classifier:
@@ -243,8 +251,8 @@ def plain(name: str) -> str:
     return name.partition(",")[0].replace("_", " ").strip().lower()
 
 
-def _they_differ(own: Sequence[str], wanted: Sequence[str], data: str) -> str:
-    return f"its classes are {_some(own)}, those of {data} {_some(wanted)}"
+def _they_differ(model_classes: Sequence[str], wanted: Sequence[str], data: str) -> str:
+    return f"its classes are {_some(model_classes)}, those of {data} {_some(wanted)}"
 
 
 def _some(classes: Sequence[str]) -> str:

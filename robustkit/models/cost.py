@@ -61,7 +61,7 @@ def _blueprint_macs(net: BlueprintNet) -> int:
 
 
 def _weights(module: nn.Module) -> int:
-    layers = (each for each in module.modules() if isinstance(each, nn.Conv2d | nn.Linear))
+    layers = (item for item in module.modules() if isinstance(item, nn.Conv2d | nn.Linear))
     return sum(layer.weight.numel() for layer in layers)
 
 

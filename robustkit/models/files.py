@@ -43,12 +43,12 @@ def save(
     was made from. The model itself stays as it is. Raises `RunError` when the file cannot be
     written.
     """
-    told = dict(model.card.provenance)
+    kept_provenance = dict(model.card.provenance)
     if parent is not None:
-        told.pop("published", None)  # which was said of the parent
+        kept_provenance.pop("published", None)  # which was said of the parent
     card = replace(
         model.card,
-        provenance={**told, **provenance},
+        provenance={**kept_provenance, **provenance},
         parent=parent if parent is not None else model.card.parent,
     )
     tensors = _tensors(model)
@@ -114,10 +114,10 @@ def read(path: Path | str) -> tuple[Card, dict[str, Tensor]]:
 def digest(model: Storable) -> str:
     """Return the SHA-256 (hex) of what `model` computes: weights, architecture, preprocessing."""
     order = getattr(model, "order", None)
-    own = _digest(_tensors(model), model.card)
+    own_digest = _digest(_tensors(model), model.card)
     if order is None:
-        return own
-    return hashlib.sha256(f"{own} {order.tolist()}".encode()).hexdigest()
+        return own_digest
+    return hashlib.sha256(f"{own_digest} {order.tolist()}".encode()).hexdigest()
 
 
 def _tensors(model: Storable) -> dict[str, Tensor]:
@@ -165,9 +165,12 @@ def _check_use(
     if input_shape is None:
         return
     channels, *size = input_shape
-    own = card.preprocessing
-    fits = own.interpolation is not None or own.input_size in (None, tuple(size))
-    grey = channels == 1 and takes_grey(own)
+    preprocessing = card.preprocessing
+    fits = preprocessing.interpolation is not None or preprocessing.input_size in (
+        None,
+        tuple(size),
+    )
+    grey = channels == 1 and takes_grey(preprocessing)
     if not (channels in (0, card.input_shape[0]) or grey) or not fits:
         raise ModelError(
             f"{path}: the model takes images of shape {card.input_shape}, "

@@ -130,18 +130,22 @@ class Preprocess(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The net's input (N,C,h,w) of pictures (N,C,H,W); grey ones become as many channels as
         are normalised."""
-        own = self.preprocessing
+        preprocessing = self.preprocessing
         # Without an interpolation shapes are fixed, and nothing here asks for them: a net that is
         # traced symbolically may hold this layer.
-        filtered, size = own.interpolation, own.input_size
+        filtered, size = preprocessing.interpolation, preprocessing.input_size
         if filtered is not None and size is not None and tuple(x.shape[2:]) != size:
             x = resized(x, size, filtered)
-        if own.channel_order == "bgr":
+        if preprocessing.channel_order == "bgr":
             x = x.flip(1)
-        if not own.mean:
+        if not preprocessing.mean:
             return x
-        if len(own.mean) > 1 and own.interpolation is not None and x.shape[1] == 1:
-            x = x.expand(-1, len(own.mean), -1, -1)
+        if (
+            len(preprocessing.mean) > 1
+            and preprocessing.interpolation is not None
+            and x.shape[1] == 1
+        ):
+            x = x.expand(-1, len(preprocessing.mean), -1, -1)
         return (x - self.mean) / self.std
 
 

@@ -115,8 +115,8 @@ def resolve(
         return _of_zoo(parsed, names, shape, mean, std, seed)
     request = Request(parsed, names, num_classes, shape, download)
     statistics = None if mean is None or std is None else (tuple(mean), tuple(std))
-    found = _open(request, seed, statistics)
-    return _classifier(request, found, names, statistics)
+    opened = _open(request, seed, statistics)
+    return _classifier(request, opened, names, statistics)
 
 
 def load(
@@ -169,14 +169,14 @@ def load(
             "not tell: models.resolve(…, mean=…, std=…), or load a model file"
         )
     if untrained(parsed):
-        own = "pretrained=true" if parsed.scheme == "timm" else "weights=DEFAULT"
+        example = "pretrained=true" if parsed.scheme == "timm" else "weights=DEFAULT"
         raise ModelError(
             f"{spec}: untrained; give a trained model's file, or weights: {parsed.scheme}:"
-            f"{parsed.name}?{own}"
+            f"{parsed.name}?{example}"
         )
     request = Request(parsed, None, num_classes, shape, download)
-    found = _open(request, 0)
-    return _classifier(request, found, names, None).eval()
+    opened = _open(request, 0)
+    return _classifier(request, opened, names, None).eval()
 
 
 def _weighted(spec: Spec, weights: Path | str | None) -> Spec:
@@ -202,58 +202,58 @@ def _open(request: Request, seed: int | None, statistics: Statistics = None) -> 
         if spec.scheme == FACTORY:  # what its function has a parameter for is the function's
             given = {name: text for name, text in given.items() if not takes(spec.name, name)}
         rest = {name: value for name, value in spec.options.items() if name not in given}
-        found = SOURCES.find(spec.scheme)(replace(request, spec=replace(spec, options=rest)))
+        opened = SOURCES.find(spec.scheme)(replace(request, spec=replace(spec, options=rest)))
     if not given:
-        return found
-    own = found.preprocessing
-    if own is None:
+        return opened
+    preprocessing = opened.preprocessing
+    if preprocessing is None:
         mean, std = statistics or ((), ())
-        own = Preprocessing(mean=mean, std=std)
-    changed = replace(own, **_preprocessing(spec, given))
+        preprocessing = Preprocessing(mean=mean, std=std)
+    changed = replace(preprocessing, **_preprocessing(spec, given))
     if changed.geometry is not None and changed.input_size not in (None, changed.geometry.size):
         changed = replace(changed, geometry=None)  # which led to another size
-    return replace(found, preprocessing=changed)
+    return replace(opened, preprocessing=changed)
 
 
 def _classifier(
     request: Request,
-    found: SourceNet,
+    opened: SourceNet,
     names: tuple[str, ...] | None,
     statistics: Statistics,
 ) -> Classifier:
-    count = found.num_classes or request.num_classes
-    classes = found.classes or names or (numbered(count) if count else ())
+    count = opened.num_classes or request.num_classes
+    classes = opened.classes or names or (numbered(count) if count else ())
     # Pictures may show some of a model's classes alone: those are found by their names.
-    some = names is not None and set(names) <= set(found.classes or ())
+    some = names is not None and set(names) <= set(opened.classes or ())
     if count is not None and names is not None and len(names) != count and not some:
         raise ModelError(f"{request.spec.text}: has {count} classes, the data {len(names)}")
-    own = found.preprocessing
+    preprocessing = opened.preprocessing
     shape = request.shape
-    if own is None:
+    if preprocessing is None:
         from robustkit.models.build import FAMILIES
 
         shape = request.wanted_shape()
-        usual = FAMILIES[found.architecture["family"]].statistics(shape[0])
+        usual = FAMILIES[opened.architecture["family"]].statistics(shape[0])
         mean, std = statistics or usual
         card = Card.trained_on(
-            architecture=found.architecture, classes=classes, input_shape=shape, mean=mean, std=std
+            architecture=opened.architecture, classes=classes, input_shape=shape, mean=mean, std=std
         )
     else:
         if shape is None:
-            channels = len(own.mean) or 3
-            shape = (channels, *(own.input_size or (224, 224)))
+            channels = len(preprocessing.mean) or 3
+            shape = (channels, *(preprocessing.input_size or (224, 224)))
         card = Card(
-            architecture=found.architecture,
+            architecture=opened.architecture,
             classes=classes,
             input_shape=shape,
-            preprocessing=own,
+            preprocessing=preprocessing,
         )
-    provenance: Json = {"source": request.spec.text, **found.provenance}
-    if found.published is not None and request.classes is None:  # training makes it untrue
-        provenance["published"] = dict(found.published)
-    if not found.trained:
+    provenance: Json = {"source": request.spec.text, **opened.provenance}
+    if opened.published is not None and request.classes is None:  # training makes it untrue
+        provenance["published"] = dict(opened.published)
+    if not opened.trained:
         provenance = {}
-    return Classifier(found.net, replace(card, provenance=provenance), notes=found.notes)
+    return Classifier(opened.net, replace(card, provenance=provenance), notes=opened.notes)
 
 
 def _of_zoo(
@@ -288,9 +288,9 @@ def _preprocessing(spec: Spec, given: Mapping[str, str]) -> Mapping[str, Any]:
     for name, text in given.items():
         try:
             if name in ("mean", "std"):
-                read[name] = tuple(float(each) for each in text.split(","))
+                read[name] = tuple(float(part) for part in text.split(","))
             elif name == "input_size":
-                sides = [] if text == "none" else [int(each) for each in text.split("x")]
+                sides = [] if text == "none" else [int(part) for part in text.split("x")]
                 read[name] = tuple(sides * 2 if len(sides) == 1 else sides) or None
             else:
                 read[name] = text

@@ -20,7 +20,7 @@ def state_preserved(model: nn.Module) -> Iterator[None]:
     torch.
     """
     modes = [(module, module.training) for module in model.modules()]
-    parameters = [(each, each.requires_grad, each.grad) for each in model.parameters()]
+    parameters = [(item, item.requires_grad, item.grad) for item in model.parameters()]
     buffers = [
         (module, name, buffer, buffer.detach().clone())
         for module in model.modules()

@@ -39,12 +39,12 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         return named
     kept = OrderedDict(named)
     # A file may tell anything here, and modules compare the numbers.
-    told = {
-        str(name).removeprefix(_PARALLEL): each
-        for name, each in versions.items()
-        if isinstance(each, dict) and type(each.get("version", 1)) is int
+    known_versions = {
+        str(name).removeprefix(_PARALLEL): version
+        for name, version in versions.items()
+        if isinstance(version, dict) and type(version.get("version", 1)) is int
     }
-    setattr(kept, _VERSIONS, told)
+    setattr(kept, _VERSIONS, known_versions)
     return kept
 
 
@@ -117,18 +117,18 @@ def versioned(net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 def check_weights(net: nn.Module, tensors: Mapping[str, Tensor], path: Path | str) -> None:
     """Raise `ModelError` naming the first tensor that is missing, left over or of another shape."""
     wanted = net.state_dict()
-    for name, own in wanted.items():
+    for name, parameter in wanted.items():
         if name not in tensors:
             raise ModelError(f"{path}: does not fit the architecture: '{name}' is missing")
-        if own.shape != tensors[name].shape:
+        if parameter.shape != tensors[name].shape:
             raise ModelError(
                 f"{path}: does not fit the architecture: '{name}' has shape "
-                f"{tuple(tensors[name].shape)}, not {tuple(own.shape)}"
+                f"{tuple(tensors[name].shape)}, not {tuple(parameter.shape)}"
             )
-        if kind_of(own) != kind_of(tensors[name]):
+        if kind_of(parameter) != kind_of(tensors[name]):
             raise ModelError(
                 f"{path}: does not fit the architecture: '{name}' holds "
-                f"{kind_of(tensors[name])} numbers, not {kind_of(own)} ones"
+                f"{kind_of(tensors[name])} numbers, not {kind_of(parameter)} ones"
             )
     for name in tensors:
         if name not in wanted:

@@ -25,7 +25,9 @@ def find(name: str, options: Mapping[str, Any]) -> Maker:
     All options of the zoo are positive whole numbers up to `MOST`.
     """
     maker = ZOO.find(name)
-    known = [each for each in inspect.signature(maker).parameters if each not in SITE]
+    known = [
+        parameter for parameter in inspect.signature(maker).parameters if parameter not in SITE
+    ]
     for option, value in options.items():
         if option not in known:
             hint = did_you_mean(option, known) if known else " (it has none)"
@@ -225,8 +227,8 @@ def _resnet(
         strides = [1 if number == 1 else 2] + [1] * (blocks - 1)
         sources = [source] + [width] * (blocks - 1)
         stage: list[nn.Module] = [
-            BasicBlock(each, width, stride, project=project)
-            for each, stride in zip(sources, strides, strict=True)
+            BasicBlock(item, width, stride, project=project)
+            for item, stride in zip(sources, strides, strict=True)
         ]
         stages.append((f"stage{number}", stage))
         source = width

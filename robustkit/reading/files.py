@@ -164,8 +164,8 @@ def open_inside(
     except (OSError, ValueError) as failure:
         raise error(f"{where}: {reason(failure)}") from None
     finally:
-        for each in held:
-            os.close(each)
+        for item in held:
+            os.close(item)
     try:
         check_opened(descriptor, where, error=error, limit=limit if mode == "read" else None)
         if mode == "append":
@@ -209,8 +209,8 @@ def _entries(folder: str, error: type[RobustkitError]) -> Iterator[os.DirEntry[s
     while waiting:
         here = waiting.pop()
         try:
-            with os.scandir(here) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+            with os.scandir(here) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
         except OSError as failure:
             raise error(f"{here}: {reason(failure)}") from None
         yield from entries

@@ -59,11 +59,11 @@ def check_depth(value: Any, where: str, *, error: type[RobustkitError]) -> None:
     level = [value]
     for _ in range(DEEPEST + 1):
         inner: list[Any] = []
-        for each in level:
-            if isinstance(each, dict):
-                inner.extend(v for v in each.values() if isinstance(v, dict | list))
-            elif isinstance(each, list):
-                inner.extend(v for v in each if isinstance(v, dict | list))
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(v for v in item.values() if isinstance(v, dict | list))
+            elif isinstance(item, list):
+                inner.extend(v for v in item if isinstance(v, dict | list))
         if not inner:
             return
         level = inner
@@ -80,8 +80,8 @@ def check_kind(value: Any, kind: type[Kind], where: str, *, error: type[Robustki
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as failure:
-        told = _with_keys(value, kind, str(failure))
-    raise error(f"{where}: {_told(told)}")
+        message = _with_keys(value, kind, str(failure))
+    raise error(f"{where}: {_told(message)}")
 
 
 def _with_keys(value: Any, kind: Any, message: str) -> str:
@@ -89,9 +89,9 @@ def _with_keys(value: Any, kind: Any, message: str) -> str:
 
     Found by halves: in which of them does the same go wrong?
     """
-    what, at, place = message.partition(" - at `$")
-    steps = _STEP.findall(place.rstrip("`"))
-    if "[...]" not in steps or "".join(steps) != place.rstrip("`"):
+    what, at, position = message.partition(" - at `$")
+    steps = _STEP.findall(position.rstrip("`"))
+    if "[...]" not in steps or "".join(steps) != position.rstrip("`"):
         return message
     path: list[Any] = []
     for step in steps:
@@ -107,7 +107,7 @@ def _with_keys(value: Any, kind: Any, message: str) -> str:
         path.append(keys[0])
     if not _fails_alike(value, kind, message):
         return message
-    shown = (f"[{each}]" if isinstance(each, int) else f".{each}" for each in path)
+    shown = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return f"{what}{at}{''.join(shown)}`"
 
 
@@ -136,12 +136,12 @@ def _only(value: Any, path: list[Any], keys: list[Any]) -> Any:
 
 def _told(message: str) -> str:
     """Return msgspec's message with the place first: `nets[0].clean: expected float, got str`."""
-    what, at, place = message.partition(" - at `")
+    what, at, position = message.partition(" - at `")
     what = printable(what.replace("`", "'"))
     what = what[:1].lower() + what[1:]
     if not at:
         return what
-    return f"{printable(place.rstrip('`').removeprefix('$').removeprefix('.'))}: {what}"
+    return f"{printable(position.rstrip('`').removeprefix('$').removeprefix('.'))}: {what}"
 
 
 def _too_deep() -> str:

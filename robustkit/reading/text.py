@@ -27,7 +27,7 @@ def parse_real(value: str | float) -> float:
     """
     if isinstance(value, str):
         powers = re.findall(r"[eE][-+]?([0-9_]+)", value)
-        if any(len(each) > LONGEST or int(each) > _LARGEST_EXPONENT for each in powers):
+        if any(len(power) > LONGEST or int(power) > _LARGEST_EXPONENT for power in powers):
             raise ValueError(f"'{value[:50]}' is larger or smaller than any number of use here")
         if len(value) > LONGEST:
             raise ValueError(f"a number of {len(value):,} characters")
@@ -51,10 +51,10 @@ def printable(text: object) -> str:
     >>> printable("a\\x1b[2Jb\\ncafé")
     'a\\\\x1b[2Jb\\\\ncafé'
     """
-    told = str(text)
-    if is_printable(told):
-        return told
-    return "".join(each if _is_fit(each) else _spelt(each) for each in told)
+    shown = str(text)
+    if is_printable(shown):
+        return shown
+    return "".join(character if _is_fit(character) else _spelt(character) for character in shown)
 
 
 def is_printable(text: str) -> bool:
@@ -79,19 +79,21 @@ def typed_path(text: Path | str, *, error: type[RobustkitError]) -> Path:
     There need not be anything at it. Raises `error` for no path at all, a user who has no home
     here, and what no file system takes: a NUL byte, or more characters than a name may have.
     """
-    told = str(text)
-    if not told:
+    typed = str(text)
+    if not typed:
         raise error("a path is empty")
     try:
-        path = Path(told).expanduser()
+        path = Path(typed).expanduser()
     except RuntimeError:
-        raise error(f"{_shown(told)}: no user {_shown(told.partition('/')[0])[1:]} here") from None
+        raise error(
+            f"{_shown(typed)}: no user {_shown(typed.partition('/')[0])[1:]} here"
+        ) from None
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return path  # which whoever opens it tells in its own words
     except (OSError, ValueError) as failure:
-        raise error(f"{_shown(told)}: {reason(failure)}") from None
+        raise error(f"{_shown(typed)}: {reason(failure)}") from None
     return path
 
 

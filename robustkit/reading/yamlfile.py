@@ -85,8 +85,8 @@ def _constructed(text: str, where: str, error: type[RobustkitError]) -> Any:
         raise error(f"{where}: {_too_deep()}") from None
     except (ValueError, LookupError, TypeError, ArithmeticError) as failure:
         # PyYAML's own constructors, of a number or truth value that a tag only claims.
-        told = printable(" ".join(str(failure).split()))
-        raise error(f"{where}: a value is not what its tag says ({told})") from None
+        reason = printable(" ".join(str(failure).split()))
+        raise error(f"{where}: a value is not what its tag says ({reason})") from None
     finally:
         loader.dispose()
 
@@ -111,8 +111,8 @@ def _check(node: Any, depth: int, sizes: dict[int, int], above: set[int]) -> int
             raise _Unfit(f"{_line(node)}a character that UTF-8 lacks")
     else:
         above.add(id(node))
-        for each in node.value:
-            for part in each if isinstance(each, tuple) else (each,):
+        for item in node.value:
+            for part in item if isinstance(item, tuple) else (item,):
                 size += _check(part, depth + 1, sizes, above)
                 if size > MOST:
                     raise _Unfit(f"{_line(node)}more than {MOST:,} values, aliases counted")

@@ -63,8 +63,8 @@ class RunFolder:
         run = cls(path, verb, _plain(config), environment(command))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _claimed(path) as place:
-                replace(run, path=place)._describe()
+            with _claimed(path) as target:
+                replace(run, path=target)._describe()
         except OSError as error:
             raise RunError(f"cannot create {path}: {error.strerror}") from error
         return run

@@ -42,8 +42,8 @@ _TO_FORMAT_2 = (
     _INDEX,
 )
 # What a ledger may hold, and nothing else: no view, no trigger, no column that computes.
-_KNOWN = {"".join(each.split()) for each in (_SCHEMA, _INDEX)}
-_KNOWN_1 = {each.replace(",numberINTEGER", "") for each in _KNOWN}
+_KNOWN = {"".join(item.split()) for item in (_SCHEMA, _INDEX)}
+_KNOWN_1 = {item.replace(",numberINTEGER", "") for item in _KNOWN}
 _SIDE_FILES = ("-journal", "-wal", "-shm")
 _JOURNAL_END = bytes.fromhex("d9d505f920a163d7")  # of a journal that names another file
 _LONGEST_ENTRY = 64 * 2**20  # bytes
@@ -206,8 +206,8 @@ class Ledger:
         try:
             yield
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            full, told = "no space left on the device", " ".join(str(error).split())
-            why = full if is_disk_full(error) else told
+            full, reason = "no space left on the device", " ".join(str(error).split())
+            why = full if is_disk_full(error) else reason
             raise RunError(f"ledger {self.path} cannot be used: {why}") from error
 
     def _checked(self) -> Self:
@@ -286,7 +286,7 @@ def _found(path: Path | str) -> Path:
 def _side_files(path: Path) -> list[Path]:
     """Return the files that SQLite left beside a database when its process was killed."""
     places = (path.with_name(path.name + suffix) for suffix in _SIDE_FILES)
-    return [place for place in places if os.path.lexists(place)]
+    return [candidate for candidate in places if os.path.lexists(candidate)]
 
 
 def _is_settled(path: Path) -> bool:
@@ -339,7 +339,7 @@ def _from_row(row: tuple[Any, ...], path: Path) -> Entry:
     trial_id, stage, key, payload, outcome, reason, result, seconds = row
     where = f"{path}: trial {printable(repr(trial_id))}"
     try:
-        found = Entry(
+        entry = Entry(
             id=trial_id,
             stage=stage,
             key=key,
@@ -351,11 +351,11 @@ def _from_row(row: tuple[Any, ...], path: Path) -> Entry:
         )
     except (TypeError, ValueError) as error:
         raise RunError(f"{where} is damaged: {printable(error)}") from None
-    texts = (found.id, found.stage, found.key, found.outcome, found.reason)
-    plain = isinstance(found.payload, dict) and isinstance(found.result, dict | None)
-    if not 0 <= found.seconds < math.inf:
-        raise RunError(f"{where} is damaged: it took {found.seconds} seconds")
+    texts = (entry.id, entry.stage, entry.key, entry.outcome, entry.reason)
+    plain = isinstance(entry.payload, dict) and isinstance(entry.result, dict | None)
+    if not 0 <= entry.seconds < math.inf:
+        raise RunError(f"{where} is damaged: it took {entry.seconds} seconds")
     plain = plain and isinstance(seconds, int | float)
     if not plain or not all(isinstance(text, str) for text in texts):
         raise RunError(f"{where} is damaged: an entry is of the wrong type")
-    return found
+    return entry

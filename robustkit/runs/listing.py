@@ -40,15 +40,15 @@ def find_runs(root: Path | str) -> list[RunInfo]:
     root = Path(root)
     if not root.is_dir():
         raise RunError(f"{root} is not a folder")
-    found, waiting = [], [root]
+    runs, waiting = [], [root]
     while waiting:
         folder = waiting.pop()
         files, below = _entries(folder)
         if {"config.yaml", "env.json"} <= files:
-            found.append(_describe(folder))
+            runs.append(_describe(folder))
         else:
             waiting += [folder / name for name in below if not name.startswith(".")]
-    return sorted(found, key=lambda run: (run.created, run.path))
+    return sorted(runs, key=lambda run: (run.created, run.path))
 
 
 def _entries(folder: Path) -> tuple[set[str], list[str]]:
@@ -99,8 +99,8 @@ def as_row(run: RunFolder) -> dict[str, Plain]:
 def differing(rows: Sequence[Mapping[str, Plain]]) -> list[str]:
     """Return the names whose values are not the same in all rows, settings first."""
     names = dict.fromkeys(name for row in rows for name in row if name != "run")
-    found = [name for name in names if len({_key(row.get(name)) for row in rows}) > 1]
-    return sorted(found, key=lambda name: name.startswith("summary."))
+    changing = [name for name in names if len({_key(row.get(name)) for row in rows}) > 1]
+    return sorted(changing, key=lambda name: name.startswith("summary."))
 
 
 def export(rows: Sequence[Mapping[str, Plain]], path: Path, *, replace: bool = False) -> None:
@@ -137,7 +137,7 @@ def _flatten(value: Any, name: str, row: dict[str, Plain]) -> None:
         for key, inner in value.items():
             _flatten(inner, f"{name}.{key}", row)
     elif isinstance(value, list):
-        if len(value) <= LISTED and all(isinstance(each, str | int | float) for each in value):
+        if len(value) <= LISTED and all(isinstance(item, str | int | float) for item in value):
             row[name] = ",".join(map(str, value))
     else:
         row[name] = value

@@ -54,9 +54,9 @@ def _drop_torn_line(descriptor: int) -> None:
     if size > 0 and os.pread(descriptor, 1, size - 1) != b"\n":
         while size > 0:  # backwards, a block at a time
             begin = max(size - _BLOCK, 0)
-            found = os.pread(descriptor, size - begin, begin).rfind(b"\n")
-            if found >= 0:
-                begin += found + 1
+            newline = os.pread(descriptor, size - begin, begin).rfind(b"\n")
+            if newline >= 0:
+                begin += newline + 1
                 break
             size = begin
         os.ftruncate(descriptor, begin)

@@ -137,11 +137,11 @@ def read_summary(folder: RunFolder, kind: type[Kind]) -> Kind:
     summary, where = finished(folder), where_of(folder)
     verb, version = summary.get("verb", folder.verb), summary.get("format", FORMAT)
     if verb != folder.verb:
-        told = printable(repr(verb))
-        raise RunError(f"{where}: verb: the summary of {told}, in a run of '{folder.verb}'")
+        shown_value = printable(repr(verb))
+        raise RunError(f"{where}: verb: the summary of {shown_value}, in a run of '{folder.verb}'")
     if type(version) is not int or version > FORMAT:
-        told = printable(repr(version))
-        raise RunError(f"{where}: format: {told}, and this robustkit reads up to {FORMAT}")
+        shown_value = printable(repr(version))
+        raise RunError(f"{where}: format: {shown_value}, and this robustkit reads up to {FORMAT}")
     return check_summary(summary, kind, where)
 
 
@@ -160,19 +160,19 @@ def check_intervals(value: Any, where: str) -> None:
 
     Raises `RunError`, which begins with `where` and names the entry.
     """
-    for place, found in _inside(value):
-        if not (isinstance(found, Mapping) and "low" in found and "high" in found):
+    for position, entry in _inside(value):
+        if not (isinstance(entry, Mapping) and "low" in entry and "high" in entry):
             continue
-        low, high = found["low"], found["high"]
-        if not all(each is None or isinstance(each, int | float) for each in (low, high)):
+        low, high = entry["low"], entry["high"]
+        if not all(item is None or isinstance(item, int | float) for item in (low, high)):
             continue  # none that `kind` knows, or it had been refused
         if (low is None) != (high is None) or (low is not None and low > high):
-            raise RunError(f"{where}: {place}: low {low} and high {high} are no interval")
+            raise RunError(f"{where}: {position}: low {low} and high {high} are no interval")
         for name in ("rate", "points", "p_value"):
-            if name in found and (found[name] is None) != (low is None):
-                raise RunError(f"{where}: {place}: {name} and interval: one is null, one is not")
-        if low is not None and found.get("mean", low) is None:
-            raise RunError(f"{where}: {place}: an interval without a mean")
+            if name in entry and (entry[name] is None) != (low is None):
+                raise RunError(f"{where}: {position}: {name} and interval: one is null, one is not")
+        if low is not None and entry.get("mean", low) is None:
+            raise RunError(f"{where}: {position}: an interval without a mean")
 
 
 def read_settings(folder: RunFolder, kind: type[Kind]) -> Kind:
@@ -194,19 +194,19 @@ def where_of(folder: RunFolder) -> str:
     return str(folder.file("summary.json"))
 
 
-def check_length(what: str, found: Sequence[Any], expected: int, folder: RunFolder) -> None:
+def check_length(what: str, entries: Sequence[Any], expected: int, folder: RunFolder) -> None:
     """Raise `RunError`, naming the entry, unless a list of a summary has so many parts."""
-    if len(found) != expected:
+    if len(entries) != expected:
         raise RunError(
             f"{where_of(folder)}: {printable(what)}: expected {expected:,} entries, not "
-            f"{len(found):,}"
+            f"{len(entries):,}"
         )
 
 
-def check_has(found: Mapping[str, Any], names: Iterable[str], where: str) -> None:
+def check_has(table: Mapping[str, Any], names: Iterable[str], where: str) -> None:
     """Raise `RunError`, which begins with `where`, where a table lacks one of `names`."""
     for name in names:
-        if name not in found:
+        if name not in table:
             raise RunError(f"{where}: '{printable(name)}' is missing")
 
 
@@ -221,25 +221,27 @@ def check_lines(value: Any, where: str) -> None:
 
     For what is printed as it is. Raises `RunError`, which begins with `where` and names the entry.
     """
-    for place, each in _inside(value):
-        names = each.keys() if isinstance(each, Mapping) else [each]
+    for position, item in _inside(value):
+        names = item.keys() if isinstance(item, Mapping) else [item]
         for text in names:
             if isinstance(text, str) and not is_printable(text):
-                raise RunError(f"{where}: {place}: not one line of text: {shown(text)}")
+                raise RunError(f"{where}: {position}: not one line of text: {shown(text)}")
 
 
 def shown(text: object) -> str:
     """Return a text of anyone's for a message: in quotes, printable, its end cut off."""
-    told = printable(repr(text))
-    return told if len(told) <= 60 else f"{told[:60]}…"
+    quoted = printable(repr(text))
+    return quoted if len(quoted) <= 60 else f"{quoted[:60]}…"
 
 
-def _inside(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+def _inside(value: Any, position: str = "") -> Iterator[tuple[str, Any]]:
     """Return a plain value and all values in it, each with its place: `nets.R.clean_acc`."""
-    yield place or "the summary", value
+    yield position or "the summary", value
     if isinstance(value, Mapping):
-        for name, each in value.items():
-            yield from _inside(each, f"{place}.{printable(name)}" if place else printable(name))
+        for name, item in value.items():
+            yield from _inside(
+                item, f"{position}.{printable(name)}" if position else printable(name)
+            )
     elif isinstance(value, list | tuple):
-        for number, each in enumerate(value):
-            yield from _inside(each, f"{place}[{number}]")
+        for number, item in enumerate(value):
+            yield from _inside(item, f"{position}[{number}]")

@@ -31,12 +31,12 @@ def source_of(run: RunFolder) -> Source:
 
 def kept_checkpoints(run: RunFolder) -> dict[int, Path]:
     """Return the model files of a training run by their epochs, counted from 1, in order."""
-    found = {
+    checkpoints = {
         int(path.stem.removeprefix("epoch_")): path
         for path in run.file("history").glob("epoch_*.safetensors")
         if path.stem.removeprefix("epoch_").isdecimal()
     }
-    return dict(sorted(found.items()))
+    return dict(sorted(checkpoints.items()))
 
 
 def accuracy_by_epoch(run: RunFolder) -> dict[int, float]:
@@ -44,13 +44,13 @@ def accuracy_by_epoch(run: RunFolder) -> dict[int, float]:
 
     Raises `RunError`, naming the line and the entry, where one is of another kind.
     """
-    file, found = run.file("metrics.jsonl"), {}
+    file, accuracies = run.file("metrics.jsonl"), {}
     for number, record in enumerate(run.metrics(), start=1):
-        told = check_kind(record, _Watched, f"{file}: line {number}", error=RunError)
-        epoch, accuracy = told.get("epoch"), told.get("val_acc")
+        watched = check_kind(record, _Watched, f"{file}: line {number}", error=RunError)
+        epoch, accuracy = watched.get("epoch"), watched.get("val_acc")
         if epoch is not None and accuracy is not None:
-            found[epoch] = accuracy
-    return found
+            accuracies[epoch] = accuracy
+    return accuracies
 
 
 def spans(epochs: Collection[int]) -> str:
@@ -61,5 +61,5 @@ def spans(epochs: Collection[int]) -> str:
             runs[-1].append(epoch)
         else:
             runs.append([epoch])
-    told = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
-    return ", ".join(told) or "none"
+    spelt = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    return ", ".join(spelt) or "none"

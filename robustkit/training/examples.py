@@ -75,11 +75,11 @@ class Examples:
         """
         if device.type == "cpu":
             return self
-        stored = [self.views, *(each.directions for each in self.references)]
+        stored = [self.views, *(reference.directions for reference in self.references)]
         views, *directions = placed(stored, device, free)
         references = tuple(
-            ReferenceGradients(moved, each.norms.to(device))
-            for moved, each in zip(directions, self.references, strict=True)
+            ReferenceGradients(moved, reference.norms.to(device))
+            for moved, reference in zip(directions, self.references, strict=True)
         )
         return Examples(views, self.labels.to(device), references, self.augment, device)
 
@@ -95,8 +95,10 @@ class Examples:
             pixels = crop_flip(pixels, pad=pad, flip="flip" in self.augment, generator=generator)
         directions = usable = None
         if self.references:
-            taken = [self._rows(each.directions, view, indices) for each in self.references]
-            norms = [self._rows(each.norms, view, indices) for each in self.references]
+            taken = [
+                self._rows(reference.directions, view, indices) for reference in self.references
+            ]
+            norms = [self._rows(reference.norms, view, indices) for reference in self.references]
             directions, usable = torch.stack(taken), torch.stack(norms) > MIN_NORM
         return Batch(to_unit(pixels), self.labels[indices.to(self.device)], directions, usable)
 

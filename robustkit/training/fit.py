@@ -244,7 +244,7 @@ class _Training:
 
     def __init__(self, model: nn.Module, examples: Examples, config: TrainConfig) -> None:
         self.model, self.examples, self.config = model, examples, config
-        self.parameters = [each for each in model.parameters() if each.requires_grad]
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(model, config)
         self.generator = torch_generator("training", config.seed)
         self.attack = _adversary(config)

@@ -90,13 +90,13 @@ def open_reference(
 ) -> ReferenceGradients:
     """Map a cached reference; raises `DataError` unless it holds views of `shape` (K,N,C,H,W)."""
     directions, norms = map_array(directions_path), map_array(norms_path)
-    for path, found, wanted, dtype in (
+    for path, array, wanted, dtype in (
         (directions_path, directions, shape, torch.float16),
         (norms_path, norms, shape[:2], torch.float32),
     ):
-        if found.shape != wanted or found.dtype != dtype:
+        if array.shape != wanted or array.dtype != dtype:
             raise DataError(
-                f"{path} holds {found.dtype} of shape {tuple(found.shape)}, "
+                f"{path} holds {array.dtype} of shape {tuple(array.shape)}, "
                 f"not {dtype} of shape {wanted}; delete it"
             )
     return ReferenceGradients(directions, norms.clone())

@@ -31,36 +31,36 @@ def read_coco(folder: Path, file: Path, *, labelled: bool = True) -> DetectionSe
 
 def _found(folder: Path, file: Path, content: Mapping[str, Any]) -> DetectionSet:
     listed = _entries(content, "categories", file)
-    for each in listed:
-        number, name = each.get("id"), each.get("name")
+    for entry in listed:
+        number, name = entry.get("id"), entry.get("name")
         if type(number) is not int or not isinstance(name, str) or not name.strip():
             raise DataError(
                 f"{file}: category {number!r}: expected a whole id and a name, {name!r}"
             )
         if not is_printable(name):
             raise DataError(f"{file}: category {number}: {name!r} holds control characters")
-    categories = sorted(listed, key=lambda each: int(each["id"]))
-    place = {_get(each, "id", file): index for index, each in enumerate(categories)}
-    images = {_get(each, "id", file): each for each in _entries(content, "images", file)}
-    if len(place) < len(categories) or len(images) < len(content["images"]):
+    categories = sorted(listed, key=lambda entry: int(entry["id"]))
+    index_of = {_get(category, "id", file): index for index, category in enumerate(categories)}
+    images = {_get(entry, "id", file): entry for entry in _entries(content, "images", file)}
+    if len(index_of) < len(categories) or len(images) < len(content["images"]):
         raise DataError(f"{file}: an id appears twice")
-    classes = tuple(str(each["name"]) for each in categories)
+    classes = tuple(str(category["name"]) for category in categories)
     if len(set(classes)) < len(classes):
         raise DataError(f"{file}: two categories of one name: {', '.join(classes)}")
-    paths = {number: _path(folder, each, file) for number, each in images.items()}
+    paths = {number: _path(folder, image, file) for number, image in images.items()}
     objects: dict[Any, list[Mapping[str, Any]]] = {number: [] for number in images}
-    for each in _entries(content, "annotations", file):
-        number = _get(each, "image_id", file)
+    for entry in _entries(content, "annotations", file):
+        number = _get(entry, "image_id", file)
         if number not in objects:
             raise DataError(f"{file}: annotation of image {number}, which is not listed")
-        objects[number].append(each)
+        objects[number].append(entry)
     sizes = {number: size_of(paths[number]) for number in images}
     order = list(images)
     return DetectionSet(
         name=f"coco:{folder}:{file}",
         classes=classes,
         ids=tuple(str(images[number]["file_name"]) for number in order),
-        truths=tuple(_truth(objects[number], sizes[number], place, file) for number in order),
+        truths=tuple(_truth(objects[number], sizes[number], index_of, file) for number in order),
         read=lambda index: read_colour(paths[order[index]]),
         root=os.path.realpath(folder),
         paths=tuple(os.path.realpath(paths[number]) for number in order),
@@ -68,26 +68,26 @@ def _found(folder: Path, file: Path, content: Mapping[str, Any]) -> DetectionSet
 
 
 def _truth(
-    objects: list[Mapping[str, Any]], size: tuple[int, int], place: Mapping[Any, int], file: Path
+    objects: list[Mapping[str, Any]], size: tuple[int, int], index_of: Mapping[Any, int], file: Path
 ) -> Truth:
     boxes, labels, crowd, area = [], [], [], []
-    for each in objects:
-        where = f"{file}: annotation {each.get('id', '?')}"
-        label = _get(each, "category_id", file)
-        if label not in place:
+    for item in objects:
+        where = f"{file}: annotation {item.get('id', '?')}"
+        label = _get(item, "category_id", file)
+        if label not in index_of:
             raise DataError(f"{where}: unknown category {label}")
-        box = _get(each, "bbox", file)
+        box = _get(item, "bbox", file)
         if not (isinstance(box, list) and len(box) == 4 and all(_is_number(edge) for edge in box)):
             raise DataError(f"{where}: bbox must be [x, y, width, height], not {box!r}")
         x, y, width, height = map(float, box)
         edges = checked((x, y, x + width, y + height), size, where)
         boxes.append(edges)
-        labels.append(place[label])
-        told = each.get("iscrowd", 0)
-        if not isinstance(told, int) or told not in (0, 1):
-            raise DataError(f"{where}: iscrowd must be 0 or 1, not {told!r}")
-        crowd.append(bool(told))
-        area.append(_area(each.get("area", width * height), where))
+        labels.append(index_of[label])
+        is_crowd = item.get("iscrowd", 0)
+        if not isinstance(is_crowd, int) or is_crowd not in (0, 1):
+            raise DataError(f"{where}: iscrowd must be 0 or 1, not {is_crowd!r}")
+        crowd.append(bool(is_crowd))
+        area.append(_area(item.get("area", width * height), where))
     return truth(boxes, labels, crowd=crowd, area=area)
 
 
@@ -105,10 +105,10 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _entries(content: Mapping[str, Any], key: str, file: Path) -> list[Mapping[str, Any]]:
-    found = content.get(key)
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+    entries = content.get(key)
+    if not isinstance(entries, list) or not all(isinstance(item, dict) for item in entries):
         raise DataError(f"{file}: '{key}' must be a list of objects")
-    return found
+    return entries
 
 
 def _get(entry: Mapping[str, Any], key: str, file: Path) -> Any:

@@ -50,12 +50,12 @@ def _voc(rest: str, part: str, spec: str, labelled: bool) -> DetectionSet:
     named = _folders(path, spec)
     if len(named) == 1:
         return _one_voc(named[0], split, spec, labelled)
-    words = [each.name for each in named]
+    words = [folder.name for folder in named]
     if len(set(words)) < len(words):
-        words = [str(each) for each in named]
+        words = [str(folder) for folder in named]
     sets = {
-        word: _one_voc(each, split, f"voc:{each}:{split}", labelled)
-        for word, each in zip(words, named, strict=True)
+        word: _one_voc(folder, split, f"voc:{folder}:{split}", labelled)
+        for word, folder in zip(words, named, strict=True)
     }
     return joined(sets, spec)
 
@@ -67,10 +67,10 @@ def _folders(path: str, spec: str) -> list[Path]:
         return [whole]
     if "" in path.split("+"):
         raise DataError(f"data '{spec}': expected voc:A+B:SPLIT, a folder on each side of a plus")
-    named = [typed_path(each, error=DataError) for each in path.split("+")]
-    places = [each.resolve() for each in named]
-    for number, each in enumerate(places):
-        if each in places[:number]:
+    named = [typed_path(part, error=DataError) for part in path.split("+")]
+    places = [folder.resolve() for folder in named]
+    for number, place in enumerate(places):
+        if place in places[:number]:
             raise DataError(f"data '{spec}': {named[number]} twice; each folder counts once")
     return named
 
@@ -78,10 +78,12 @@ def _folders(path: str, spec: str) -> list[Path]:
 def _one_voc(folder: Path, split: str, spec: str, labelled: bool) -> DetectionSet:
     if not folder.is_dir():
         called = folder.name.lower()
-        origin = next((told for key, told in ORIGINS.items() if called.startswith(key)), None)
-        told = f"; it comes with {origin}" if origin else ""
+        origin = next(
+            (origin_hint for key, origin_hint in ORIGINS.items() if called.startswith(key)), None
+        )
+        origin_hint = f"; it comes with {origin}" if origin else ""
         raise DataError(
-            f"{folder}: no such folder{told}; wanted are JPEGImages/, Annotations/ and "
+            f"{folder}: no such folder{origin_hint}; wanted are JPEGImages/, Annotations/ and "
             f"ImageSets/Main/{split}.txt in it; without the data: shapes:photo, shapes:clipart"
         )
     return read_voc(folder, split, spec, labelled=labelled)
@@ -91,7 +93,7 @@ def _coco(rest: str, part: str, spec: str, labelled: bool) -> DetectionSet:
     images, colon, file = rest.rpartition(":")
     if not colon or not images or not file:
         raise DataError(f"data '{spec}': expected coco:IMAGES:JSON")
-    places = (typed_path(each, error=DataError) for each in (images, file))
+    places = (typed_path(value, error=DataError) for value in (images, file))
     return read_coco(*places, labelled=labelled)
 
 

@@ -145,10 +145,12 @@ class DetectionSet:
                 f"{self.name}: no class in common with {', '.join(classes)}: it has "
                 f"{', '.join(self.classes)}"
             )
-        place = torch.tensor([list(classes).index(n) if n in classes else -1 for n in self.classes])
+        index_of = torch.tensor(
+            [list(classes).index(n) if n in classes else -1 for n in self.classes]
+        )
         truths = []
-        for each in self.truths:
-            moved = replace(each, labels=place[each.labels])
+        for item in self.truths:
+            moved = replace(item, labels=index_of[item.labels])
             truths.append(moved.chosen(moved.labels >= 0))
         return replace(self, classes=tuple(classes), truths=tuple(truths))
 
@@ -161,34 +163,34 @@ def joined(sets: Mapping[str, DetectionSet], name: str) -> DetectionSet:
     of them share, and for ids that are the same even so.
     """
     parts = list(sets.values())
-    classes = tuple(dict.fromkeys(each for part in parts for each in part.classes))
-    told = [part.with_classes(classes) for part in parts]
-    counts = Counter(each for part in told for each in part.ids)
+    classes = tuple(dict.fromkeys(class_name for part in parts for class_name in part.classes))
+    translated = [part.with_classes(classes) for part in parts]
+    counts = Counter(image_id for part in translated for image_id in part.ids)
     ids = [
-        f"{word}/{each}" if counts[each] > 1 else each
-        for word, part in zip(sets, told, strict=True)
-        for each in part.ids
+        f"{word}/{image_id}" if counts[image_id] > 1 else image_id
+        for word, part in zip(sets, translated, strict=True)
+        for image_id in part.ids
     ]
-    twice = [each for each, count in Counter(ids).items() if count > 1]
+    twice = [item for item, count in Counter(ids).items() if count > 1]
     if twice:
         raise DataError(f"{name}: two images are called '{twice[0]}'; rename one of them")
-    paths = tuple(each for part in told for each in part.paths)
-    shared = [each for each, count in Counter(map(os.path.realpath, paths)).items() if count > 1]
+    paths = tuple(path for part in translated for path in part.paths)
+    shared = [item for item, count in Counter(map(os.path.realpath, paths)).items() if count > 1]
     if shared:
         raise DataError(f"{name}: {shared[0]} is in two of its folders; each image counts once")
-    starts = list(accumulate((len(part) for part in told), initial=0))
+    starts = list(accumulate((len(part) for part in translated), initial=0))
 
     def read(index: int) -> Tensor:
         which = bisect_right(starts, index) - 1
-        return told[which].read(index - starts[which])
+        return translated[which].read(index - starts[which])
 
     return DetectionSet(
         name=name,
         classes=classes,
         ids=tuple(ids),
-        truths=tuple(each for part in told for each in part.truths),
+        truths=tuple(item for part in translated for item in part.truths),
         read=read,
-        root="+".join(part.root for part in told),
+        root="+".join(part.root for part in translated),
         paths=paths,
     )
 

@@ -43,12 +43,12 @@ def read_voc(
     """
     names = _listed(folder, split, labelled)
     classes = classes_of(folder)
-    files = [_image(folder, each) for each in names]
+    files = [_image(folder, item) for item in names]
     truths = tuple(
-        read_annotation(folder / ANNOTATIONS / f"{each}.xml", file, classes)
+        read_annotation(folder / ANNOTATIONS / f"{item}.xml", file, classes)
         if labelled
         else truth([], [])
-        for each, file in zip(names, files, strict=True)
+        for item, file in zip(names, files, strict=True)
     )
     return DetectionSet(
         name=name or f"voc:{folder}:{split}",
@@ -72,11 +72,11 @@ def read_annotation(file: Path, image: Path, classes: tuple[str, ...]) -> Truth:
         where = f"{file}: object {number}" + (f" ({called})" if called else "")
         if called not in classes:
             raise DataError(f"{where}: unknown class '{called}'{did_you_mean(called, classes)}")
-        found = entry.find("bndbox")
-        if found is None:
+        box_entry = entry.find("bndbox")
+        if box_entry is None:
             raise DataError(f"{where}: no bndbox")
         xmin, ymin, xmax, ymax = (
-            _number(found.findtext(edge), f"{where}: {edge}")
+            _number(box_entry.findtext(edge), f"{where}: {edge}")
             for edge in ("xmin", "ymin", "xmax", "ymax")
         )
         boxes.append(checked((xmin - 1, ymin - 1, xmax, ymax), size, where))
@@ -97,9 +97,11 @@ def _listed(folder: Path, split: str, labelled: bool) -> list[str]:
     for part in split.split("+"):
         file = folder / SPLITS / f"{part}.txt"
         if part != Path(part).name or not file.is_file():
-            known = sorted(each.stem for each in (folder / SPLITS).glob("*.txt"))
-            own = tuple(f"{name}_" for name in classes_of(folder))
-            known = [each for each in known if not each.startswith(own)]  # cat_train and the like
+            known = sorted(path.stem for path in (folder / SPLITS).glob("*.txt"))
+            prefixes = tuple(f"{name}_" for name in classes_of(folder))
+            known = [
+                item for item in known if not item.startswith(prefixes)
+            ]  # cat_train and the like
             raise DataError(f"{folder}: no split '{part}'{did_you_mean(part, known)}")
         for line in _lines(file):
             if line.strip():
@@ -107,10 +109,10 @@ def _listed(folder: Path, split: str, labelled: bool) -> list[str]:
                 names[line.split()[0]] = None
     if not names:
         raise DataError(f"{folder / SPLITS / split}.txt: lists no image")
-    for each in names:
-        if not _is_within(each):
+    for item in names:
+        if not _is_within(item):
             raise DataError(
-                f"{folder}: split '{split}' lists '{printable(each)}', which is neither a bare "
+                f"{folder}: split '{split}' lists '{printable(item)}', which is neither a bare "
                 f"name nor one in a sub-folder of {IMAGES}, as sub/name"
             )
     return list(names)
@@ -152,15 +154,15 @@ def _parsed(file: Path) -> Element:
 
 
 def _flag(text: str | None, where: str) -> bool:
-    told = " ".join((text or "").split()) or "0"
-    if told not in ("0", "1"):
-        raise DataError(f"{where}: expected 0 or 1, not '{told}'")
-    return told == "1"
+    flag = " ".join((text or "").split()) or "0"
+    if flag not in ("0", "1"):
+        raise DataError(f"{where}: expected 0 or 1, not '{flag}'")
+    return flag == "1"
 
 
 def _number(text: str | None, where: str) -> float:
-    told = " ".join((text or "").split())
+    digits = " ".join((text or "").split())
     try:
-        return float(told)
+        return float(digits)
     except ValueError:
-        raise DataError(f"{where}: expected a number, not '{told}'") from None
+        raise DataError(f"{where}: expected a number, not '{digits}'") from None

@@ -50,8 +50,8 @@ class Source:
 
     def parts(self) -> dict[str, Part]:
         """Return the parts that are there, by their names."""
-        found = {name: getattr(self, name) for name in PARTS}
-        return {name: part for name, part in found.items() if part is not None}
+        parts_ = {name: getattr(self, name) for name in PARTS}
+        return {name: part for name, part in parts_.items() if part is not None}
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,12 @@ def _geometry(given: Mapping[str, str]) -> Geometry:
     if "size" not in given:
         raise DataError(f"'{next(iter(given))}' needs a size beside it: write size=224 or size=HxW")
     size = _size("size", given["size"])
-    told = given.get("resize")
+    resize_text = given.get("resize")
     resize: int | Size = max(size)
-    if told == STRETCH:
+    if resize_text == STRETCH:
         resize = size
-    elif told is not None:
-        resize = int(told) if _is_length(told) else _size("resize", told)
+    elif resize_text is not None:
+        resize = int(resize_text) if _is_length(resize_text) else _size("resize", resize_text)
     return Geometry(size, resize, given.get("interpolation", "bilinear"))
 
 

@@ -141,17 +141,17 @@ def open_cifar10c(request: Request) -> Source:
     count = len(labels) // SEVERITIES
     chosen = slice((severity - 1) * count, severity * count)
     arrays = [_pixels(folder / f"{name}.npy", len(labels))[chosen] for name in names]
-    told = to_labels(np.asarray(labels[chosen]), count, str(folder / "labels.npy"))
+    label_tensor = to_labels(np.asarray(labels[chosen]), count, str(folder / "labels.npy"))
 
     def pick(indices: Tensor) -> Tensor:
         rows = np.empty((len(indices), *IMAGE_SHAPE), dtype=np.uint8)
-        for place, index in enumerate(indices.tolist()):
-            rows[place] = arrays[index // count][index % count].transpose(2, 0, 1)
+        for row, index in enumerate(indices.tolist()):
+            rows[row] = arrays[index // count][index % count].transpose(2, 0, 1)
         return torch.from_numpy(rows)
 
     return Source(
         train=None,
-        test=Part(told.repeat(len(names)), StoredPictures(pick, IMAGE_SHAPE)),
+        test=Part(label_tensor.repeat(len(names)), StoredPictures(pick, IMAGE_SHAPE)),
         classes=CLASSES,
         notes=(f"corruptions at severity {severity}: {', '.join(names)}",),
     )
@@ -165,10 +165,10 @@ def _severity(text: str) -> int:
 
 def _corruptions(folder: Path, given: str | None) -> list[str]:
     if given is None:
-        found = [name for name in BENCHMARK if (folder / f"{name}.npy").is_file()]
-        if not found:
+        present = [name for name in BENCHMARK if (folder / f"{name}.npy").is_file()]
+        if not present:
             raise DataError(f"{folder} has no file of a corruption, such as {BENCHMARK[0]}.npy")
-        return found
+        return present
     names = given.split(",")
     for name in names:
         if name not in (*BENCHMARK, *EXTRA):

@@ -77,22 +77,22 @@ def labelled_part(folder: Path, labels: Mapping[str, int], *, allow_none: bool =
     paths: list[str] = []
     given: list[int] = []
     for name, label in labels.items():
-        found = image_paths(folder / name) if (folder / name).is_dir() else []
-        if not found and not allow_none:
+        paths_found = image_paths(folder / name) if (folder / name).is_dir() else []
+        if not paths_found and not allow_none:
             raise DataError(f"{folder / name} holds no image; every class needs one")
-        paths += found
-        given += [label] * len(found)
+        paths += paths_found
+        given += [label] * len(paths_found)
     return Part(torch.tensor(given, dtype=torch.int64), PictureFiles(paths))
 
 
 def _classes(root: Path, names: tuple[str, ...]) -> tuple[str, ...]:
-    found = {name: subfolders(root / name) for name in names}
-    if "train" not in found:
-        return tuple(sorted(set().union(*found.values())))
-    for name, classes in found.items():
-        if strange := sorted(set(classes) - set(found["train"])):
+    subfolders_of = {name: subfolders(root / name) for name in names}
+    if "train" not in subfolders_of:
+        return tuple(sorted(set().union(*subfolders_of.values())))
+    for name, classes in subfolders_of.items():
+        if strange := sorted(set(classes) - set(subfolders_of["train"])):
             raise DataError(f"{root / name} has the class '{strange[0]}', which train has not")
-    return found["train"]
+    return subfolders_of["train"]
 
 
 def _divided(root: Path, classes: tuple[str, ...]) -> tuple[Part | None, Part, tuple[str, ...]]:

@@ -28,9 +28,9 @@ _DIGITS = 10  # of a class or a track
 @source("gtsrb")
 def open_gtsrb(request: Request) -> Source:
     """Offer `{root}/gtsrb.npz`, else torchvision's files resized: uint8 (3,32,32) with tracks."""
-    found = npz_under_root(request, CLASSES)
-    if found is not None:
-        return found
+    opened = npz_under_root(request, CLASSES)
+    if opened is not None:
+        return opened
     base = required_root(request) / FOLDER
     try:
         if request.download and not ((base / TRAINING).is_dir() and (base / TABLE).is_file()):

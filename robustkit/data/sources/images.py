@@ -52,15 +52,15 @@ def open_images(request: Request) -> Source:
 
 def _label_file(folder: Path, given: str | None) -> Path:
     if given is None:
-        tables = sorted(each.name for each in folder.glob("*.csv"))
+        tables = sorted(item.name for item in folder.glob("*.csv"))
         name = tables[0] if tables else "FILE.csv"
         raise DataError(
             f"{folder}: pictures need their labels; write images:{folder}?labels={name}"
         )
     path = typed_path(given, error=DataError)
-    for found in (folder / path, path):
-        if os.path.lexists(found):
-            return found
+    for candidate in (folder / path, path):
+        if os.path.lexists(candidate):
+            return candidate
     beside = (folder.resolve().parent / path).is_file()
     raise DataError(
         f"no label file {given}, neither in {folder} nor in the current folder"
@@ -70,11 +70,11 @@ def _label_file(folder: Path, given: str | None) -> Path:
 
 def _listed(folder: Path, below: set[str]) -> set[str]:
     """Return the files in `folder` and in those of its sub-folders that are named."""
-    found: set[str] = set()
+    files_: set[str] = set()
     for name in below | {""}:
         prefix = f"{name}/" if name else ""
         if not (folder / name).is_dir():
             continue
         with os.scandir(folder / name) as entries:
-            found.update(prefix + entry.name for entry in entries if not is_folder(entry))
-    return found
+            files_.update(prefix + entry.name for entry in entries if not is_folder(entry))
+    return files_

@@ -26,9 +26,9 @@ def open_svhn(request: Request) -> Source:
     Images are uint8 (3,32,32). The label 10, as the files have it, is the digit 0. A source of one
     of the two files has that part alone.
     """
-    found = npz_under_root(request, CLASSES)
-    if found is not None:
-        return found
+    opened = npz_under_root(request, CLASSES)
+    if opened is not None:
+        return opened
     root = required_root(request)
     try:
         if request.download and not all(_file(root, name) for name in FILES.values()):
@@ -74,13 +74,13 @@ def _arrays(path: Path) -> dict[str, Array]:
 
     try:
         with open_bounded(path, error=DataError) as file:
-            found = loadmat(file, variable_names=("X", "y"))
+            matlab = loadmat(file, variable_names=("X", "y"))
     except (OSError, DataError):
         raise
     # A damaged file ends in whatever its bytes happen to lead to.
     except Exception as error:
         raise DataError(f"{path} cannot be read as a .mat file: {one_line(error)}") from error
     for key in ("X", "y"):
-        if not isinstance(found.get(key), np.ndarray):
+        if not isinstance(matlab.get(key), np.ndarray):
             raise DataError(f"{path} has no array '{key}'; it needs X and y")
-    return {key: found[key] for key in ("X", "y")}
+    return {key: matlab[key] for key in ("X", "y")}

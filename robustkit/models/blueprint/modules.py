@@ -237,8 +237,8 @@ class Join(nn.Module):
         if self.concat:
             return torch.cat(fitted, dim=1)
         total = fitted[0]
-        for each in fitted[1:]:
-            total = total + each
+        for item in fitted[1:]:
+            total = total + item
         return total
 
 

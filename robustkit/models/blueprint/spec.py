@@ -113,12 +113,12 @@ class Blueprint:
         entries = _entries("blueprint", plain, ("blocks", "head"))
         if not isinstance(entries["blocks"], list):
             raise ModelError(f"blueprint: blocks must be a list, not {entries['blocks']!r}")
-        head = Head(**_entries("head", entries["head"], tuple(each.name for each in fields(Head))))
-        return cls(blocks=tuple(_block(each) for each in entries["blocks"]), head=head)
+        head = Head(**_entries("head", entries["head"], tuple(item.name for item in fields(Head))))
+        return cls(blocks=tuple(_block(entry) for entry in entries["blocks"]), head=head)
 
 
 def _block(plain: object) -> Block:
-    genes = _entries("block", plain, tuple(each.name for each in fields(Block)))
+    genes = _entries("block", plain, tuple(item.name for item in fields(Block)))
     if not isinstance(genes["inputs"], list):
         raise ModelError(f"block: inputs must be a list, not {genes['inputs']!r}")
     return Block(**{**genes, "inputs": tuple(genes["inputs"])})
@@ -144,9 +144,9 @@ def _choice(where: str, what: str, value: object, options: Collection[str]) -> N
         raise ModelError(f"{where}: unknown {what} '{value}'{hint}")
 
 
-def _whole(where: str, what: str, value: int, allowed: range, said: str) -> None:
+def _whole(where: str, what: str, value: int, allowed: range, expected: str) -> None:
     if type(value) is not int or value not in allowed:
-        raise ModelError(f"{where}: {what} must be {said}, not {value!r}")
+        raise ModelError(f"{where}: {what} must be {expected}, not {value!r}")
 
 
 OF_A_LAYER = ("channels", "kernel", "norm", "activation")

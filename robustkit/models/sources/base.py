@@ -63,12 +63,12 @@ class Request:
 
     def wanted_shape(self, default: tuple[int, int, int] | None = None) -> tuple[int, int, int]:
         """Return (C,H,W) of the pictures; raises `ModelError` if unknown."""
-        found = self.shape or default
-        if found is None:
+        shape = self.shape or default
+        if shape is None:
             raise ModelError(
                 f"{self.spec.text}: of which size are its pictures? give it data, or input_size"
             )
-        return found
+        return shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ def exchange_head(
     net = make(wanted)
     with torch.device("meta"):
         shapes = [
-            {name: each.shape for name, each in make(count).state_dict().items()}
+            {name: item.shape for name, item in make(count).state_dict().items()}
             for count in (own, own + 1)
         ]
     head = {name for name in shapes[0] if shapes[0][name] != shapes[1].get(name)}

@@ -124,8 +124,8 @@ def check_net(
             raise ModelError(f"{spec}: gives {given} for one image, not logits (1, classes)")
         with isolated_rng(0):
             noise = torch.rand(2, channels, *size)
-        found = _see(net, noise, spec, bare=bare)
-        check_outputs(torch.cat([output.cpu(), found]), spec)
+        logits = _see(net, noise, spec, bare=bare)
+        check_outputs(torch.cat([output.cpu(), logits]), spec)
     return int(output.shape[1])
 
 
@@ -157,32 +157,32 @@ def _see(net: nn.Module, pictures: Tensor, spec: str, *, bare: bool) -> Tensor:
         with torch.enable_grad(), isolated_rng():
             leaf = pictures.to(device_of(net)).requires_grad_()
             shown = leaf.clone()
-            found: Tensor = net(shown)
-            if found.shape[:1] != pictures.shape[:1]:
+            logits: Tensor = net(shown)
+            if logits.shape[:1] != pictures.shape[:1]:
                 raise ModelError(
-                    f"{spec}: gives {tuple(found.shape)} for {len(pictures)} images, not a row of "
+                    f"{spec}: gives {tuple(logits.shape)} for {len(pictures)} images, not a row of "
                     "logits for each"
                 )
-            check_outputs(found.detach(), spec)
+            check_outputs(logits.detach(), spec)
             if bare and not torch.equal(shown, leaf):
                 raise ModelError(
                     f"{spec}: its network writes into the images it is given; let it work on "
                     "x.clone()"
                 )
-            if not found.requires_grad or _gradient(found, leaf) is None:
+            if not logits.requires_grad or _gradient(logits, leaf) is None:
                 raise ModelError(
                     f"{spec}: no gradient leads from its logits to the images: it detaches them, "
                     "or computes outside torch"
                 )
-            return found.detach().cpu()
+            return logits.detach().cpu()
     finally:
         for module, mode in modes.items():
             module.training = mode
 
 
 def _gradient(outputs: Tensor, pictures: Tensor) -> Tensor | None:
-    found: Tensor | None = torch.autograd.grad(outputs.sum(), pictures, allow_unused=True)[0]
-    return found
+    gradient: Tensor | None = torch.autograd.grad(outputs.sum(), pictures, allow_unused=True)[0]
+    return gradient
 
 
 def _find(spec: str) -> Callable[..., object]:
@@ -215,15 +215,15 @@ def _file(spec: str, name: str) -> ModuleType:
     if key in sys.modules:
         return sys.modules[key]
     usercode.belongs_to_user(key, path.name)
-    found = importlib.util.spec_from_file_location(key, path)
-    if found is None or found.loader is None:
+    module_spec = importlib.util.spec_from_file_location(key, path)
+    if module_spec is None or module_spec.loader is None:
         raise ModelError(f"{spec}: {name} cannot be imported")
-    module = importlib.util.module_from_spec(found)
+    module = importlib.util.module_from_spec(module_spec)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     sys.modules[key] = module
     try:
-        found.loader.exec_module(module)
+        module_spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[key]
         raise
@@ -240,7 +240,7 @@ def _arguments(
     parameters: Mapping[str, inspect.Parameter] = inspect.signature(factory).parameters
     if inspect.isclass(factory) and factory.__init__ is nn.Module.__init__:
         parameters = {}  # the signature it inherits takes anything and refuses it
-    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     given: dict[str, object] = {}
     for name, text in options.items():
         if name not in parameters and not takes_any:
@@ -248,23 +248,23 @@ def _arguments(
         kind = parameters[name].annotation if name in parameters else None
         given[name] = text if kind in (str, "str") else _value(text)
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    for each in parameters.values():
-        needed = each.default is each.empty and each.kind not in variadic
-        if not needed or each.name in given:
+    for parameter in parameters.values():
+        needed = parameter.default is parameter.empty and parameter.kind not in variadic
+        if not needed or parameter.name in given:
             continue
-        if each.name in _OFFERED and each.name not in offered:
+        if parameter.name in _OFFERED and parameter.name not in offered:
             raise ModelError(
-                f"{spec}: needs '{each.name}', which no data tells here: write "
-                f"{spec}?{each.name}=10"
+                f"{spec}: needs '{parameter.name}', which no data tells here: write "
+                f"{spec}?{parameter.name}=10"
             )
-        if each.name not in offered or each.kind is each.POSITIONAL_ONLY:
+        if parameter.name not in offered or parameter.kind is parameter.POSITIONAL_ONLY:
             raise ModelError(
-                f"{spec}: needs the argument '{each.name}'; a factory is called with num_classes, "
-                f"in_channels and image_size by name, and with options as in {spec}?"
-                f"{each.name}=VALUE"
+                f"{spec}: needs the argument '{parameter.name}'; a factory is called with "
+                "num_classes, in_channels and image_size by name, and with options as in "
+                f"{spec}?{parameter.name}=VALUE"
             )
-    own = offered if takes_any else {n: v for n, v in offered.items() if n in parameters}
-    return {**own, **given}
+    accepted = offered if takes_any else {n: v for n, v in offered.items() if n in parameters}
+    return {**accepted, **given}
 
 
 def _value(text: str) -> object:

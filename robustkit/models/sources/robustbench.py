@@ -98,8 +98,8 @@ def make_robustbench(
         raise ModelError(f"{where} takes images of 3 channels, not {in_channels}")
     entry = Entry.checked(where, name, dataset, threat_model)
     net = _built(entry, where)
-    own = len(entry.classes)
-    return net if num_classes == own else _with_head(entry, net, num_classes, where)
+    trained_classes = len(entry.classes)
+    return net if num_classes == trained_classes else _with_head(entry, net, num_classes, where)
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ class Entry:
         entry = cls(name, dataset, threat_model)
         names = list(entry._models(where))
         if name not in names:
-            said = f"{where}: RobustBench has no model '{name}' for {dataset} and {threat_model}"
+            message = f"{where}: RobustBench has no model '{name}' for {dataset} and {threat_model}"
             near = ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.0)) or "none"
-            raise ModelError(f"{said}; the nearest names are {near}")
+            raise ModelError(f"{message}; the nearest names are {near}")
         return entry
 
     @property
@@ -149,8 +149,8 @@ class Entry:
     @property
     def listed(self) -> Mapping[str, Any]:
         """What RobustBench's list says: `model`, its constructor, and `gdrive_id`."""
-        found: Mapping[str, Any] = self._models(self.name)[self.name]
-        return found
+        description: Mapping[str, Any] = self._models(self.name)[self.name]
+        return description
 
     @property
     def timm_name(self) -> str | None:
@@ -264,8 +264,8 @@ def _loaded(entry: Entry, request: Request) -> nn.Module:
             raise
         except Exception as error:  # whatever its models and loader trip over
             read = f" from {', '.join(map(str, paths))}" if paths else ""
-            said = f"{type(error).__name__}: {_line(error)}"
-            raise ModelError(f"{where}: RobustBench cannot load it{read} ({said})") from None
+            reason = f"{type(error).__name__}: {_line(error)}"
+            raise ModelError(f"{where}: RobustBench cannot load it{read} ({reason})") from None
     return net
 
 
@@ -288,9 +288,11 @@ def _paths(entry: Entry, request: Request) -> tuple[Path, ...]:
         if path.is_file():
             continue
         if not request.download:
-            found = f"${FOLDER}" if os.environ.get(FOLDER) else f"./models (${FOLDER} is not set)"
+            searched = (
+                f"${FOLDER}" if os.environ.get(FOLDER) else f"./models (${FOLDER} is not set)"
+            )
             raise ModelError(
-                f"{where}: its weights, {path.name}, are not in {folder}, under {found}; allow "
+                f"{where}: its weights, {path.name}, are not in {folder}, under {searched}; allow "
                 "them to be fetched with --download (download=True), or name a file: weights=FILE"
             )
         _fetch(address, path, where)
@@ -339,8 +341,8 @@ def _built(entry: Entry, where: str) -> nn.Module:
         except RobustkitError:
             raise
         except Exception as error:
-            said = f"{type(error).__name__}: {_line(error)}"
-            raise ModelError(f"{where}: RobustBench cannot build it here ({said})") from None
+            reason = f"{type(error).__name__}: {_line(error)}"
+            raise ModelError(f"{where}: RobustBench cannot build it here ({reason})") from None
 
 
 class _Instead:
@@ -365,51 +367,51 @@ def _handing_over(
     """
     from torchvision.models import WeightsEnum
 
-    own = utils.torch, utils.timm, utils.download_gdrive_new, WeightsEnum.get_state_dict
+    originals = utils.torch, utils.timm, utils.download_gdrive_new, WeightsEnum.get_state_dict
 
     def load(path: Path | str, **_: Any) -> Any:
         return held[Path(path).name]
 
     def create_model(name: str, **given: Any) -> nn.Module:
         (checkpoint,) = held.values()
-        net: Any = own[1].create_model(
+        net: Any = originals[1].create_model(
             name, **given, pretrained_cfg_overlay={"state_dict": checkpoint, "source": None}
         )
-        for each in net.modules():
-            getattr(each, "pretrained_cfg", {}).pop("state_dict", None)
+        for module in net.modules():
+            getattr(module, "pretrained_cfg", {}).pop("state_dict", None)
         return net  # type: ignore[no-any-return]
 
     def download(*_: Any) -> None:
         """Do nothing: the file was read already."""
 
     utils.torch = _Instead(torch, load=load)
-    utils.timm = _Instead(own[1], create_model=create_model)
+    utils.timm = _Instead(originals[1], create_model=create_model)
     utils.download_gdrive_new = download
     WeightsEnum.get_state_dict = lambda self, *_, **__: dict(published(self))
     try:
         with warnings.catch_warnings(action="ignore"), _silence():
             yield
     finally:
-        utils.torch, utils.timm, utils.download_gdrive_new, WeightsEnum.get_state_dict = own
+        utils.torch, utils.timm, utils.download_gdrive_new, WeightsEnum.get_state_dict = originals
 
 
 def _with_head(entry: Entry, net: nn.Module, wanted: int, where: str) -> nn.Module:
     """Return `net` with a new head for `wanted` classes, all else as it is."""
-    own, name = len(entry.classes), entry.timm_name
+    trained_classes, name = len(entry.classes), entry.timm_name
     if name is not None:
         timm = import_quietly("timm")
 
         return exchange_head(
             lambda count: make_anywhere(lambda: timm.create_model(name, num_classes=count)),
             net.state_dict(),
-            own,
+            trained_classes,
             wanted,
             where,
         )
     heads = [
-        (path, each)
-        for path, each in net.named_modules()
-        if type(each) is nn.Linear and each.out_features == own
+        (path, module)
+        for path, module in net.named_modules()
+        if type(module) is nn.Linear and module.out_features == trained_classes
     ]
     if len(heads) != 1:
         raise ModelError(f"{where}: cannot tell its head, so it cannot get a new one")
@@ -446,15 +448,17 @@ def _geometry(transforms: list[Any], where: str) -> Geometry:
     resize: int | Size | None = None
     size: Size | None = None
     interpolation = "bilinear"
-    for each in transforms:
-        if isinstance(each, kinds.Resize) and size is None:
-            sides = [each.size] if isinstance(each.size, int) else list(each.size)
+    for transform in transforms:
+        if isinstance(transform, kinds.Resize) and size is None:
+            sides = [transform.size] if isinstance(transform.size, int) else list(transform.size)
             resize = sides[0] if len(sides) == 1 else (sides[0], sides[1])
-            interpolation = each.interpolation.value
-        elif isinstance(each, kinds.CenterCrop) and size is None:
-            size = each.size[0], each.size[1]
-        elif not isinstance(each, kinds.ToTensor):
-            raise ModelError(f"{where}: RobustBench prepares its pictures by {each}, not supported")
+            interpolation = transform.interpolation.value
+        elif isinstance(transform, kinds.CenterCrop) and size is None:
+            size = transform.size[0], transform.size[1]
+        elif not isinstance(transform, kinds.ToTensor):
+            raise ModelError(
+                f"{where}: RobustBench prepares its pictures by {transform}, not supported"
+            )
     size = size or (resize if isinstance(resize, tuple) else None)
     if size is None:
         raise ModelError(f"{where}: RobustBench does not tell the size of its pictures")
@@ -471,17 +475,17 @@ def _published(entry: Entry) -> Json | None:
     else:
         return None
     try:
-        told = read_json(file, error=ModelError)
-        accuracy = float(told["clean_acc"]) / 100
+        description = read_json(file, error=ModelError)
+        accuracy = float(description["clean_acc"]) / 100
         robust = [
-            float(told[key]) / 100
+            float(description[key]) / 100
             for key in ("external", "autoattack_acc", "corruptions_acc")
-            if told.get(key) not in (None, "")
+            if description.get(key) not in (None, "")
         ]
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise ModelError(f"{file}: not one of RobustBench's descriptions ({error})") from None
-    found = {"accuracy": accuracy, "on": _TITLES[entry.dataset]}
-    return {**found, "robust_accuracy": robust[0]} if robust else found
+    published = {"accuracy": accuracy, "on": _TITLES[entry.dataset]}
+    return {**published, "robust_accuracy": robust[0]} if robust else published
 
 
 def _notes(net: nn.Module, size: Size, where: str) -> tuple[str, ...]:
@@ -489,8 +493,10 @@ def _notes(net: nn.Module, size: Size, where: str) -> tuple[str, ...]:
     try:
         outputs = dry_run(net, (3, *size)).float()
     except Exception as error:
-        said = f"{type(error).__name__}: {_line(error)}"
-        raise ModelError(f"{where}: cannot take images of 3x{size[0]}x{size[1]} ({said})") from None
+        reason = f"{type(error).__name__}: {_line(error)}"
+        raise ModelError(
+            f"{where}: cannot take images of 3x{size[0]}x{size[1]} ({reason})"
+        ) from None
     sums = outputs.sum(dim=1)
     if bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all()):
         return (

@@ -212,8 +212,8 @@ def _fresh(request: Request, variant: Variant) -> SourceNet:
     fixed = bool(variant.config.fixed_input_size)
 
     def sized(size: Size) -> Variant:
-        own = {"img_size": list(size)} if fixed else {}
-        return Variant(variant.name, variant.config, options | own)
+        size_option = {"img_size": list(size)} if fixed else {}
+        return Variant(variant.name, variant.config, options | size_option)
 
     net = make_fitting(
         lambda size: sized(size).make(count, where), where, count, shape[0], size_of(shape)
@@ -225,8 +225,8 @@ def _with_published(request: Request, variant: Variant) -> SourceNet:
     where, count = request.spec.text, variant.config.num_classes
     path = _published_file(request, variant.config)
     net = _loaded(variant, read_checkpoint(path), count, path, where)
-    own = timm_preprocessing(variant.config.to_dict(), where)
-    return _headed(request, net, variant, count, _class_names(variant.config), own)
+    preprocessing = timm_preprocessing(variant.config.to_dict(), where)
+    return _headed(request, net, variant, count, _class_names(variant.config), preprocessing)
 
 
 def _with_file(request: Request, variant: Variant, file: str) -> SourceNet:
@@ -242,12 +242,15 @@ def _with_file(request: Request, variant: Variant, file: str) -> SourceNet:
     else:
         net.load_state_dict(state)
     count = count or config.num_classes
-    own = timm_preprocessing(config.to_dict(), where)
+    preprocessing = timm_preprocessing(config.to_dict(), where)
     if count == config.num_classes:
-        return _headed(request, net, variant, count, _class_names(config), own)
-    size = own.input_size if config.fixed_input_size else None
+        return _headed(request, net, variant, count, _class_names(config), preprocessing)
+    size = preprocessing.input_size if config.fixed_input_size else None
     as_they_come = Preprocessing(
-        mean=own.mean, std=own.std, input_size=size, interpolation=own.interpolation
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        input_size=size,
+        interpolation=preprocessing.interpolation,
     )
     return _headed(request, net, variant, count, None, as_they_come)
 
@@ -380,15 +383,15 @@ def _hub_file(hub: str, names: Sequence[str], request: Request) -> Path:
     for look in dict.fromkeys((try_to_load_from_cache, fetch)):
         for name in names:
             try:
-                found = look(repository, name, revision=revision or None)
+                cached = look(repository, name, revision=revision or None)
             except (EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
                 last = error
                 missing = isinstance(error, EntryNotFoundError)
                 if not missing or isinstance(error, LocalEntryNotFoundError):
                     raise ModelError(f"{where}: cannot fetch {name} ({_line(error)})") from None
                 continue
-            if isinstance(found, str):
-                return Path(found)
+            if isinstance(cached, str):
+                return Path(cached)
     if last is not None:
         raise ModelError(f"{where}: {repository} has no {' or '.join(names)}")
     instead = "" if names == _CONFIG else ", or name a file: ?pretrained=FILE"
@@ -407,7 +410,7 @@ def _check_name(name: str, where: str) -> None:
         names = timm.list_models()
         near = ", ".join(difflib.get_close_matches(bare, names, n=3, cutoff=0.0))
         raise ModelError(f"{where}: timm has no model '{bare}'; the nearest names are {near}")
-    known = [each.partition(".")[2] for each in list_pretrained(f"{bare}.*")]
+    known = [item.partition(".")[2] for item in list_pretrained(f"{bare}.*")]
     if tag and tag not in known:
         near = ", ".join(difflib.get_close_matches(tag, known, n=3, cutoff=0.0)) or "none"
         raise ModelError(f"{where}: {bare} has no weights '{tag}'; the nearest tags are {near}")

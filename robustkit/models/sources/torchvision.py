@@ -134,12 +134,14 @@ def _with_file(request: Request, file: str, usual: Any) -> SourceNet:
     state = read_weights(file)
     count = _logits_of(spec.name, state, file)
     # A file that has the name of published weights is taken for them.
-    named = (each for each in _published(spec.name).values() if each.url.endswith(Path(file).name))
+    named = (
+        value for value in _published(spec.name).values() if value.url.endswith(Path(file).name)
+    )
     usual = next(named, usual)
     imagenet = usual is not None and count == len(usual.meta["categories"])
     options = _options(spec.name, usual) if imagenet else {}
     if spec.name in _WITH_AUXILIARIES:
-        for tensor in [each for each in state if each.lower().startswith(_AUXILIARY)]:
+        for tensor in [item for item in state if item.lower().startswith(_AUXILIARY)]:
             del state[tensor]
     net = _bare(spec.name, count, options)
     fit_weights(net, state, file)
@@ -212,10 +214,10 @@ def _logits_of(name: str, state: Mapping[str, Tensor], file: str) -> int:
     """Return the number of classes of a state dict of this architecture, from its head."""
     with torch.device("meta"):
         one, other = (_bare(name, count, {}).state_dict() for count in (7, 8))
-    head = [each for each in one if one[each].shape != other[each].shape]
-    for each in head:
-        if each in state and state[each].dim():
-            return int(state[each].shape[0])
+    head = [item for item in one if one[item].shape != other[item].shape]
+    for item in head:
+        if item in state and state[item].dim():
+            return int(state[item].shape[0])
     raise ModelError(f"{file}: no weights of torchvision's {name}: '{head[0]}' is missing")
 
 
@@ -224,24 +226,24 @@ def _handing_over(weights: Any, state: dict[str, Tensor]) -> Iterator[None]:
     """Have torchvision's own builder take `state` for the weights it would fetch and unpickle."""
     from torchvision.models import WeightsEnum
 
-    own = WeightsEnum.get_state_dict
+    original = WeightsEnum.get_state_dict
 
     def get_state_dict(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return state if self is weights else own(self, *args, **kwargs)
+        return state if self is weights else original(self, *args, **kwargs)
 
     WeightsEnum.get_state_dict = get_state_dict
     try:
         yield
     finally:
-        WeightsEnum.get_state_dict = own
+        WeightsEnum.get_state_dict = original
 
 
 def _published(name: str) -> Mapping[str, Any]:
     """Return the weights that torchvision publishes for a classifier, by name, with DEFAULT."""
     from torchvision import models as torchvision_models
 
-    found = torchvision_models.get_model_weights(name)
-    return dict(found.__members__)
+    weights = torchvision_models.get_model_weights(name)
+    return dict(weights.__members__)
 
 
 def _check_name(name: str) -> None:

@@ -63,9 +63,9 @@ def compose(rng: np.random.Generator, side: int) -> list[Drawn]:
         if len(shapes) == count:
             break
         new = _shape(rng, side)
-        if all(_apart(new, each) for each in shapes):
+        if all(_apart(new, item) for item in shapes):
             shapes.append(new)
-    masks = [mask_of(each, side) for each in shapes]
+    masks = [mask_of(item, side) for item in shapes]
     drawn = []
     for number, (shape, mask) in enumerate(zip(shapes, masks, strict=True)):
         cover = np.zeros_like(mask)

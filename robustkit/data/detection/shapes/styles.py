@@ -40,8 +40,8 @@ def other_colour(
 ) -> Floats:
     """Return a colour (3,) that differs from `ground` (3,) by `least` at any rate."""
     tried = [colour(rng, saturation, value) for _ in range(8)]
-    apart = [float(np.linalg.norm(each - ground)) for each in tried]
-    fit = [each for each, far in zip(tried, apart, strict=True) if far >= least]
+    apart = [float(np.linalg.norm(candidate - ground)) for candidate in tried]
+    fit = [candidate for candidate, far in zip(tried, apart, strict=True) if far >= least]
     return fit[0] if fit else tried[int(np.argmax(apart))]
 
 
@@ -95,8 +95,8 @@ def outline(mask: Floats, width: float) -> Floats:
 def class_texture(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
     """Return every shape's grating within what can be seen of it, (S,S) in [-1,1]."""
     total = np.zeros((side, side))
-    for each in drawn:
-        total = (1 - each.mask) * total + each.mask * grating(rng, each.shape.label, side)
+    for layer in drawn:
+        total = (1 - layer.mask) * total + layer.mask * grating(rng, layer.shape.label, side)
     return total
 
 
@@ -132,12 +132,12 @@ def render(
 def _photo(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
     """Paint a photograph: textured, lit, with soft shadows."""
     picture = _ground(rng, side)
-    for each in drawn:
-        shadow = blurred(np.roll(each.mask, (2, 2), axis=(0, 1)), 2.5)
+    for layer in drawn:
+        shadow = blurred(np.roll(layer.mask, (2, 2), axis=(0, 1)), 2.5)
         picture = picture * (1 - SHADOW * shadow[..., None])
-        base = _near_colour(rng, _under(picture, each))
+        base = _near_colour(rng, _under(picture, layer))
         light = 0.20 * slope(rng, side) + 0.12 * clouds(rng, side, octaves=6)
-        picture = blend(picture, base * (1 + light[..., None]), each.mask)
+        picture = blend(picture, base * (1 + light[..., None]), layer.mask)
     exposure = rng.uniform(0.8, 1.15)
     return np.asarray(exposure * blurred(picture, 0.7))
 
@@ -174,11 +174,11 @@ def _watercolor(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floa
     for _ in range(int(rng.integers(1, 4))):
         wash = blurred((clouds(rng, side, octaves=3) > rng.uniform(-0.4, 0.8)).astype(float), 1.5)
         picture = blend(picture, colour(rng, (0.1, 0.45), (0.7, 0.95)), 0.7 * wash)
-    for each in drawn:
-        base = other_colour(rng, _under(picture, each), (0.3, 0.8), (0.4, 0.9))
-        edge = np.clip(blurred(each.mask + 0.08 * clouds(rng, side, octaves=6), 0.8), 0, 1)
+    for layer in drawn:
+        base = other_colour(rng, _under(picture, layer), (0.3, 0.8), (0.4, 0.9))
+        edge = np.clip(blurred(layer.mask + 0.08 * clouds(rng, side, octaves=6), 0.8), 0, 1)
         picture = blend(picture, base * (1 + 0.12 * clouds(rng, side)[..., None]), 0.85 * edge)
-        picture = picture * (1 - 0.3 * blurred(outline(each.mask, 2), 0.7)[..., None])
+        picture = picture * (1 - 0.3 * blurred(outline(layer.mask, 2), 0.7)[..., None])
     grain = 1 + 0.035 * rng.standard_normal((side, side, 1))
     return np.asarray(picture * grain)
 
@@ -188,12 +188,12 @@ def _comic(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
     first = colour(rng, (0.2, 0.8), (0.6, 1.0))
     second = other_colour(rng, first, (0.1, 0.8), (0.5, 1.0), least=0.2)
     picture = blend(np.broadcast_to(first, (side, side, 3)).copy(), second, _halftone(rng, side))
-    for each in drawn:
-        base = other_colour(rng, _under(picture, each), (0.5, 1.0), (0.5, 1.0))
+    for layer in drawn:
+        base = other_colour(rng, _under(picture, layer), (0.5, 1.0), (0.5, 1.0))
         lit = (slope(rng, side) > rng.uniform(-0.2, 0.3)).astype(float)
         tones = base * (0.72 + 0.28 * lit[..., None])
-        picture = blend(picture, tones, each.mask)
-        picture = blend(picture, np.full(3, 0.04), outline(each.mask, 3))
+        picture = blend(picture, tones, layer.mask)
+        picture = blend(picture, np.full(3, 0.04), outline(layer.mask, 3))
     return picture
 
 
@@ -213,11 +213,11 @@ def _clipart(rng: np.random.Generator, drawn: list[Drawn], side: int) -> Floats:
             float
         )
         picture = blend(picture, colour(rng, (0.1, 0.9), (0.5, 1.0)), band)
-    for each in drawn:
-        base = other_colour(rng, _under(picture, each), (0.6, 1.0), (0.6, 1.0))
-        picture = blend(picture, base, each.mask)
+    for layer in drawn:
+        base = other_colour(rng, _under(picture, layer), (0.6, 1.0), (0.6, 1.0))
+        picture = blend(picture, base, layer.mask)
         if rng.random() < 0.7:
-            picture = blend(picture, 0.35 * base, outline(each.mask, 2))
+            picture = blend(picture, 0.35 * base, outline(layer.mask, 2))
     return picture
 
 

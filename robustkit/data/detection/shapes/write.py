@@ -52,8 +52,8 @@ class ShapesConfig:
 
 def rendered(config: ShapesConfig) -> Path:
     """Return the folder in VOC layout, splits `train` and `test`; drawn if it is not there yet."""
-    told = json.dumps([VERSION, asdict(config)], sort_keys=True)
-    name = f"shapes-{config.style}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    identity = json.dumps([VERSION, asdict(config)], sort_keys=True)
+    name = f"shapes-{config.style}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     folder = cache_folder() / name
     if not folder.is_dir():
         try:
@@ -106,13 +106,13 @@ def draw(config: ShapesConfig, part: str, number: int) -> tuple[list[Drawn], np.
 
 def _annotation(name: str, drawn: list[Drawn], side: int) -> str:
     objects = "".join(
-        f"  <object>\n    <name>{CLASSES[each.shape.label]}</name>\n    <pose>Unspecified</pose>\n"
-        f"    <truncated>{int(each.truncated)}</truncated>\n"
-        f"    <difficult>{int(each.difficult)}</difficult>\n    <bndbox>\n"
-        f"      <xmin>{each.box[0] + 1}</xmin>\n      <ymin>{each.box[1] + 1}</ymin>\n"
-        f"      <xmax>{each.box[2] + 1}</xmax>\n      <ymax>{each.box[3] + 1}</ymax>\n"
+        f"  <object>\n    <name>{CLASSES[layer.shape.label]}</name>\n    <pose>Unspecified</pose>\n"
+        f"    <truncated>{int(layer.truncated)}</truncated>\n"
+        f"    <difficult>{int(layer.difficult)}</difficult>\n    <bndbox>\n"
+        f"      <xmin>{layer.box[0] + 1}</xmin>\n      <ymin>{layer.box[1] + 1}</ymin>\n"
+        f"      <xmax>{layer.box[2] + 1}</xmax>\n      <ymax>{layer.box[3] + 1}</ymax>\n"
         "    </bndbox>\n  </object>\n"
-        for each in drawn
+        for layer in drawn
     )
     return (
         f"<annotation>\n  <filename>{escape(name)}.png</filename>\n  <size>\n"
