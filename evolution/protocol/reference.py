@@ -12,7 +12,7 @@ from evolution.protocol.roles import CONTROLS, REFERENCE
 from evolution.protocol.workspace import Workspace
 from robustkit import models
 from robustkit.attacks import correct, predict
-from robustkit.cli.models import fitted, resolve_net
+from robustkit.cli.models import fit_to_images, resolve_net
 from robustkit.data import Splits, channel_stats
 from robustkit.errors import ModelError
 from robustkit.evaluation import check_clean
@@ -170,7 +170,7 @@ def introduced(found: Found, accuracy: Rate, splits: Splits) -> list[str]:
 
 
 def _given(net: models.Classifier, spec: str, splits: Splits, notes: tuple[str, ...]) -> Found:
-    net = fitted(net.eval(), splits.train, spec, splits.name)
+    net = fit_to_images(net.eval(), splits.train, spec, splits.name)
     _check_runs(net, spec, splits)
     reason, shared = _built_again(net)
     missing = dict.fromkeys(CONTROLS, reason) if reason else {}

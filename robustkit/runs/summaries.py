@@ -106,7 +106,7 @@ class ModelDescription(Result, frozen=True):
 
 
 class PixelSpace(Result, frozen=True, kw_only=True):
-    """The pixel space in which models were compared; see `robustkit.cli.models`."""
+    """The pixel space in which models were compared; see `robustkit.cli.inputs`."""
 
     shape: Annotated[list[Number], Meta(min_length=3, max_length=3)]
     geometry: SavedGeometry | None

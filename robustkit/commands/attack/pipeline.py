@@ -13,15 +13,14 @@ import torch
 from robustkit import evaluation
 from robustkit.attacks import Attack
 from robustkit.attacks.registry import check_radius, make_attack, trained_on
-from robustkit.cli.models import (
+from robustkit.cli.inputs import (
     CleanAccuracy,
     LoadedModels,
-    batch_size_of,
-    check_clean,
     load_models,
-    name_nets,
+    measure_clean_accuracy,
     training_images,
 )
+from robustkit.cli.models import batch_size_of, name_models
 from robustkit.cli.parser import config_from
 from robustkit.commands.attack.result import ModelResult, Point, RobustRate, Summary
 from robustkit.compute import resolve_device
@@ -98,7 +97,7 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     """Load and check images and models; raises `RobustkitError` for whatever does not fit."""
     config = config_from(AttackConfig, settings)
     device = resolve_device(settings["device"])
-    named = name_nets(settings["model"])
+    named = name_models(settings["model"])
     batch_size = batch_size_of(settings)
     models = load_models(settings, named)
     check_radius(config.radii[-1], config.norm, models.images)
@@ -115,7 +114,7 @@ def attack_all(prepared: Prepared, log: Log) -> Summary:
     """Attack every model and return the summary; `log` is given a line for every step."""
     began = time.perf_counter()
     config, models = prepared.config, prepared.models
-    checked = check_clean(models, prepared.device, prepared.batch_size, log)
+    checked = measure_clean_accuracy(models, prepared.device, prepared.batch_size, log)
     return Summary(
         n=len(prepared.images),
         norm=config.norm,

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from robustkit.attacks import predicted_classes, to_levels
 from robustkit.cli.commands import load_command
-from robustkit.cli.models import LoadedModels, check_code, load_models, name_nets, open_images
+from robustkit.cli.inputs import LoadedModels, load_models, open_images
+from robustkit.cli.models import check_code, name_models
 from robustkit.cli.parser import CommandParser
 from robustkit.commands.explain.result import TransferOrigin
 from robustkit.commands.transfer.export import crafted
@@ -267,8 +268,8 @@ def _from_transfer(settings: Settings, given: Collection[str]) -> Settings:
     folder, transfer, _ = _open_transfer(settings["transfer"])
     source, target = _pair(folder, transfer, settings["pair"])
     decided = {
-        "model": name_nets(transfer.sources)[source],
-        "contrast": name_nets(transfer.targets)[target],
+        "model": name_models(transfer.sources)[source],
+        "contrast": name_models(transfer.targets)[target],
         "data": transfer.data,
         "root": transfer.root,
         "split": transfer.split,
@@ -287,7 +288,7 @@ def _load_transferred(settings: Settings) -> Subject:
     Adversarials come from the evaluation's cache where they are there.
     """
     folder, transfer, keys = _open_transfer(settings["transfer"])
-    specs = [*name_nets(transfer.sources).values(), *name_nets(transfer.targets).values()]
+    specs = [*name_models(transfer.sources).values(), *name_models(transfer.targets).values()]
     check_code(specs, settings["trust"], folder.path)
     # The folder decides neither where the work is done nor what it may do.
     local = {name: settings[name] for name in ("device", "trust", "download")}
@@ -346,7 +347,7 @@ def _open_transfer(path: str) -> tuple[RunFolder, _TransferSettings, Mapping[str
 
 def _pair(folder: RunFolder, transfer: _TransferSettings, named: str | None) -> tuple[str, str]:
     """Return the names of the source and the target that `--pair` names, or the only ones."""
-    sources, targets = name_nets(transfer.sources), name_nets(transfer.targets)
+    sources, targets = name_models(transfer.sources), name_models(transfer.targets)
     pairs = {
         f"{source}:{target}": (source, target)
         for source, source_spec in sources.items()

@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict
 
 import torch
 
-from robustkit.cli.models import LoadedModels, load_models, open_images
+from robustkit.cli.inputs import LoadedModels, load_models, open_images
 from robustkit.compute import resolve_device
 from robustkit.data import ImageSet, read_image_file
 from robustkit.errors import ConfigError, DataError, RepairError

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from robustkit import attacks, data, evaluation, models, stats, training
-from robustkit.cli.models import fitted, resolve_net
+from robustkit.cli.models import fit_to_images, resolve_net
 from robustkit.cli.parser import config_from
 from robustkit.commands.train.result import RobustRate, Summary
 from robustkit.compute import resolve_device
@@ -141,7 +141,7 @@ def against(spec: str, splits: data.Splits, seed: int, **named: Any) -> models.C
         net = models.load(spec, trust=named["trust"])
     else:
         net = models.load(spec, classes=splits.train.classes, input_shape=shape, **named)
-    return fitted(net, splits.train, spec, splits.name)
+    return fit_to_images(net, splits.train, spec, splits.name)
 
 
 def train(prepared: Prepared, folder: RunFolder, watchers: Sequence[Watcher]) -> Summary:

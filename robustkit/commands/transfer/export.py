@@ -1,12 +1,12 @@
-"""What a transfer evaluation leaves beside its figures: examples for the report, and whole sets."""
+"""Adversarial sets of a transfer evaluation: examples for the report, and exports."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as unpack
 from torch import Tensor
@@ -17,6 +17,7 @@ from robustkit.commands.transfer.pipeline import Evaluation, Prepared
 from robustkit.compute import derive_seed
 from robustkit.compute.tensorfiles import write_tensors
 from robustkit.errors import RunError
+from robustkit.evaluation.transferability import TransferMatrix
 from robustkit.geometry import LARGEST
 from robustkit.reading import open_inside, parse_json, printable
 from robustkit.runs import RunFolder
@@ -28,7 +29,7 @@ _LARGEST = 1024 * 2**20  # bytes of such a file
 
 
 def crafted(prepared: Prepared, name: str) -> AdversarialSet:
-    """The untargeted set of the source `name`, from the cache where there is one."""
+    """Return the untargeted set of the source `name`, from the cache where it is there."""
     config = prepared.config
     return attacks.craft(
         prepared.sources[name],
@@ -57,17 +58,17 @@ def export(prepared: Prepared, form: str, folder: RunFolder) -> None:
 
 
 def keep_examples(prepared: Prepared, result: Evaluation, folder: RunFolder) -> None:
-    """Keep a few images of every source: common ones, that mislead some targets and not others.
+    """Write a few images of every source for the report, with their adversarials.
 
-    Which they are, what the source made of them, and what every target says; for the report.
+    They are correct for all models, fool the source, and mislead some targets and not others.
     """
     images, matrix = prepared.images, result.matrix
     kept: dict[str, Tensor] = {}
     for number, source in enumerate(prepared.sources):
-        chosen = torch.from_numpy(_telling(matrix, source))
-        some = images.subset(chosen) if len(chosen) else None
-        if some is None:
+        chosen = torch.from_numpy(_most_disputed(matrix, source))
+        if not len(chosen):
             continue
+        some = images.subset(chosen)
         made = crafted(prepared, source).images[chosen]
         kept[f"{number}.index"] = chosen
         kept[f"{number}.clean"] = some.images
@@ -98,7 +99,7 @@ class Examples:
 def load_examples(
     folder: RunFolder, sources: int, targets: int
 ) -> tuple[dict[int, Examples], list[str]]:
-    """What `keep_examples` kept, by the number of the source, and the names of the classes.
+    """Return what `keep_examples` wrote, by the number of the source, and the classes' names.
 
     Raises `RunError`, naming the file and the tensor, for what is missing, a link, or no examples
     of so many sources and targets.
@@ -118,13 +119,15 @@ def load_examples(
         raise RunError(f"{where}: no examples (it names no classes)")
     names = classes.split("\n")
     numbers = [number for number in range(sources) if f"{number}.clean" in tensors]
-    return {number: _of(tensors, number, targets, len(names), where) for number in numbers}, names
+    return {
+        number: _examples_of(tensors, number, targets, len(names), where) for number in numbers
+    }, names
 
 
-def _of(
+def _examples_of(
     tensors: dict[str, Tensor], number: int, targets: int, classes: int, where: str
 ) -> Examples:
-    """The examples of one source; raises `RunError` for tensors of other types and shapes."""
+    """Return the examples of one source; raises `RunError` for other types and shapes."""
     shape = tensors[f"{number}.clean"].shape
     count = shape[0] if shape else 0
     expected = {
@@ -134,22 +137,24 @@ def _of(
         "index": (torch.int64, (count,)),
         "misled": (torch.bool, (targets, count)),
     }
-    found: dict[str, Tensor] = {}
+    checked: dict[str, Tensor] = {}
     for name, (dtype, size) in expected.items():
-        tensor = found[name] = tensors.get(f"{number}.{name}", torch.empty(0))
+        tensor = checked[name] = tensors.get(f"{number}.{name}", torch.empty(0))
         if tensor.dtype != dtype or tensor.shape != torch.Size(size):
-            told = f"{tensor.dtype} {tuple(tensor.shape)}"
-            raise RunError(f"{where}: {number}.{name}: expected {dtype} {tuple(size)}, not {told}")
+            actual = f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise RunError(
+                f"{where}: {number}.{name}: expected {dtype} {tuple(size)}, not {actual}"
+            )
     if len(shape) != 4 or shape[1] not in (1, 3) or not all(1 <= side <= LARGEST for side in shape):
         raise RunError(f"{where}: {number}.clean: {tuple(shape)} is no shape of images")
-    labels = found["label"]
+    labels = checked["label"]
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise RunError(f"{where}: {number}.label: not all are of the {classes} classes")
-    return Examples(**found)
+    return Examples(**checked)
 
 
-def _telling(matrix: Any, source: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Indices of common images that fool the source; first those on which targets disagree."""
+def _most_disputed(matrix: TransferMatrix, source: str) -> NDArray[np.int64]:
+    """Return indices of common images that fool the source, most disputed by targets first."""
     candidates = np.flatnonzero(matrix.common & matrix.source_fooled[source])
     votes = np.stack(
         [matrix.target_fooled[source, target][candidates] for target in matrix.targets]
@@ -160,6 +165,6 @@ def _telling(matrix: Any, source: str) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def _file_name(name: str, number: int) -> str:
-    """A name as a file's: what a path would stumble over is left out."""
-    safe = "".join(each if each.isalnum() or each in "-_." else "_" for each in name).strip("._")
+    """Return a file name for a source, without characters that paths do not take."""
+    safe = "".join(char if char.isalnum() or char in "-_." else "_" for char in name).strip("._")
     return f"{number}-{safe}" if safe else str(number)

@@ -1,4 +1,4 @@
-"""From the settings of a transfer evaluation to its matrices."""
+"""From the settings of a transfer evaluation to its summary."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from torch import Tensor, nn
 from robustkit import attacks, evaluation
 from robustkit.attacks import FUSES, Attack, ExternalSet, Store, TorchAttack
 from robustkit.attacks.registry import check_radius, make_attack, trained_on
-from robustkit.cli.models import (
+from robustkit.cli.inputs import (
     CleanAccuracy,
+    LazyModels,
     LoadedModels,
-    Nets,
-    batch_size_of,
-    check_clean,
     load_models,
-    name_nets,
+    measure_clean_accuracy,
     training_images,
 )
+from robustkit.cli.models import batch_size_of, name_models
 from robustkit.cli.parser import config_from
 from robustkit.commands.transfer.result import Cell, Net, Sets, Summary
 from robustkit.compute import derive_seed, resolve_device, torch_generator
@@ -45,10 +44,14 @@ from robustkit.reading import typed_path
 from robustkit.runs.summaries import Total
 from robustkit.settings import setting
 
+PLAIN, CONTROL, TARGETED = "untargeted", "sign-flipped control", "targeted"
+STEERED = {CONTROL: "flipped", TARGETED: "targeted"}  # kinds towards a label: keys of the summary
+MOST_PROBED = 500  # images on which the outputs of models are diagnosed
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransferConfig:
-    """Which attack is made, and what is compared besides."""
+    """Which attack is made on the sources, and what else is compared."""
 
     attack: str = setting(
         "mifgsm", "attack made on the sources: mifgsm, pgd?steps=50, torchattacks:VMIFGSM, …"
@@ -96,15 +99,10 @@ class TransferConfig:
             raise ConfigError(f"{error}, which the control and targets need: {flag}") from None
 
     def make_attack(self, *, targeted: bool = False) -> Attack:
-        """The attack, steering away from the true label or, `targeted`, to one that is given."""
+        """Return the attack: away from the true label or, `targeted`, towards a given one."""
         return make_attack(
             self.attack, eps=self.eps, norm=self.norm, bf16=self.bf16, targeted=targeted
         )
-
-
-PLAIN, CONTROL, TARGETED = "untargeted", "sign-flipped control", "targeted"
-MOST_PROBED = 500  # images shown to nets to see how they answer
-STEERED = {CONTROL: "flipped", TARGETED: "targeted"}  # and their names in the summary
 
 
 @dataclass(frozen=True)
@@ -125,22 +123,30 @@ class Prepared:
 
     @property
     def images(self) -> ImageSet:
-        """The images that all nets are compared on."""
+        """The images on which all models are compared."""
         return self.loaded.images
 
     def attack(self, *, targeted: bool = False) -> Attack:
-        """The attack as configured, with images to train on where it trains."""
+        """Return the attack as configured, with images to train on where it trains."""
         return trained_on(self.config.make_attack(targeted=targeted), self.train)
 
 
-def prepare(settings: Mapping[str, Any], *, keep: bool = True) -> Prepared:
-    """Load images, nets and imported sets; raises `RobustkitError` for whatever does not fit.
+@dataclass(frozen=True)
+class Evaluation:
+    """The summary, and the matrix by which examples are chosen."""
 
-    Without `keep` the cache is read only, and what it lacks is kept as long as the process.
+    summary: Summary
+    matrix: TransferMatrix
+
+
+def prepare(settings: Mapping[str, Any], *, keep: bool = True) -> Prepared:
+    """Load images, models and imported sets; raises `RobustkitError` for whatever does not fit.
+
+    Without `keep` the cache is only read, and what it lacks is kept as long as the process.
     """
     config = config_from(TransferConfig, settings)
     device = resolve_device(settings["device"])
-    of_sources, of_targets = name_nets(settings["sources"]), name_nets(settings["targets"])
+    of_sources, of_targets = name_models(settings["sources"]), name_models(settings["targets"])
     for name in of_sources.keys() & of_targets.keys():
         if of_sources[name] != of_targets[name]:
             raise ConfigError(
@@ -153,31 +159,12 @@ def prepare(settings: Mapping[str, Any], *, keep: bool = True) -> Prepared:
     nets = loaded.nets
     imported = {
         name: attacks.import_npz(typed_path(file, error=AttackError), loaded.images)
-        for name, file in name_nets(settings["import"]).items()
+        for name, file in name_models(settings["import"]).items()
     }
-    if config.ensembles and len(of_sources) < 2:
-        raise ConfigError("--ensembles: an ensemble needs at least two sources")
-    sources: Mapping[str, nn.Module] = nets.only(list(of_sources))
-    if config.ensembles:
-        members = [nets[name] for name in of_sources]  # which are attacked together
-        fused: dict[str, nn.Module] = dict(zip(of_sources, members, strict=True))
-        for fuse in config.ensembles:
-            name = f"all, mean {fuse}"
-            if name in nets:
-                raise ConfigError(f"a model is called '{name}', as the ensemble is: rename it")
-            fused[name] = attacks.Ensemble(members, fuse).eval()
-        sources = fused
+    sources = _sources(config, nets, list(of_sources))
     if clash := imported.keys() & {*sources, *nets}:
         raise ConfigError(f"an imported set and a model are both called '{min(clash)}'")
-    # Without a cache sets are kept as long as the run, for they may not fit into memory together.
-    cache = (
-        None if settings["cache"] == "none" else typed_path(settings["cache"], error=ConfigError)
-    )
-    scratch = TemporaryDirectory() if cache is None or not keep else None
-    if scratch is not None:
-        store = Store(Path(scratch.name), beside=cache)
-    elif cache is not None:
-        store = Store(_cache(cache))
+    store, scratch = _open_store(settings["cache"], keep)
     train = partial(training_images, settings, loaded)
     trained_on(config.make_attack(), train)  # finds out now whether there is anything to train on
     return Prepared(
@@ -191,41 +178,17 @@ def prepare(settings: Mapping[str, Any], *, keep: bool = True) -> Prepared:
         scratch=scratch,
         device=device,
         batch_size=batch_size,
-        round=rounds(settings),
+        round=_rounds(settings),
     )
 
 
-def rounds(settings: Mapping[str, Any]) -> bool:
-    """Whether adversarials are whole levels: as asked for, else where sets are exported."""
-    chosen = settings.get("round", False)  # an evaluation of an older version never rounded
-    return settings["export"] != "none" if chosen is None else bool(chosen)
-
-
-def _cache(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--cache {folder}: cannot be a folder ({error.strerror})") from None
-    return folder
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The summary, and the matrix that examples and exports are chosen by.
-
-    `wanted` int64 (N,) are the labels that targeted adversarials are steered to.
-    """
-
-    summary: Summary
-    matrix: TransferMatrix
-    wanted: Tensor
-
-
 def transfer_all(prepared: Prepared, log: Log) -> Evaluation:
-    """Craft, score and compare; `log` is given a line for every step."""
+    """Craft, score and compare; `log` gets a line for every step."""
     config, images, store = prepared.config, prepared.images, prepared.store
     began = time.perf_counter()
-    checked = check_clean(prepared.loaded, prepared.device, prepared.batch_size, log, store)
+    clean = measure_clean_accuracy(
+        prepared.loaded, prepared.device, prepared.batch_size, log, store
+    )
     matrices = {
         kind: evaluate(prepared, kind, log)
         for kind in kinds(config)
@@ -238,7 +201,7 @@ def transfer_all(prepared: Prepared, log: Log) -> Evaluation:
         n=len(images),
         n_common=int(matrix.common.sum()),
         attack=prepared.attack().to_dict(),
-        nets=_nets(prepared, matrix, checked, gradients),
+        nets=_nets(prepared, matrix, clean, gradients),
         pixel_space=prepared.loaded.pixel_space(),
         round=prepared.round,
         matrix=cells(matrix, gradients),
@@ -255,7 +218,96 @@ def transfer_all(prepared: Prepared, log: Log) -> Evaluation:
         ),
         seconds=Total(total=time.perf_counter() - began),
     )
-    return Evaluation(summary, matrix, other_labels(images, config.seed))
+    return Evaluation(summary, matrix)
+
+
+def kinds(config: TransferConfig) -> tuple[str, ...]:
+    """Return the kinds of attack that an evaluation makes on every source."""
+    return (PLAIN, *([CONTROL] if config.control else []), *([TARGETED] if config.targeted else []))
+
+
+def evaluate(
+    prepared: Prepared,
+    kind: str,
+    log: Log = lambda line: None,
+    *,
+    sources: Sequence[str] | None = None,
+) -> TransferMatrix:
+    """Return the matrix of one kind of attack on `sources` (None: all, and imported sets)."""
+    chosen = prepared.sources if sources is None else _only(prepared.sources, sources)
+    steered = kind != PLAIN
+    labels = _other_labels(prepared.images, prepared.config.seed) if kind == TARGETED else None
+    return evaluation.transfer_matrix(
+        chosen,
+        prepared.targets,
+        prepared.images,
+        prepared.attack(targeted=steered),
+        seed=derive_seed(prepared.config.seed, "transfer"),
+        target_labels=labels,
+        imported=prepared.imported if sources is None and not steered else {},
+        store=prepared.store,
+        round=prepared.round,
+        batch_size=prepared.batch_size,
+        device=prepared.device,
+        on_source=lambda source: log(f"{kind}: adversarials of {source}"),
+        on_cell=lambda source, target: log(f"{kind}: {source} -> {target}"),
+    )
+
+
+def fill_cache(prepared: Prepared, settings: Mapping[str, Any], log: Log) -> None:
+    """Compute every row on the executor of the settings, into the cache that the evaluation reads.
+
+    Inline there is nothing to do. Notes on damaged entries of the cache are kept.
+    """
+    if settings["executor"] == "inline":
+        return
+    folder = prepared.store.folder
+    assert folder is not None
+    if settings["cache"] == "none" and settings["ray_address"] is not None:
+        raise ConfigError(
+            "--cache none with --ray-address: workers hand their sets over in the cache; name a "
+            "folder that all machines share"
+        )
+    shared = json.dumps({**settings, "cache": str(folder)})
+    rows = [
+        FillRow(shared, kind, source)
+        for kind in kinds(prepared.config)
+        for source in prepared.sources
+    ]
+    log(f"{len(rows)} sets of adversarials on {settings['executor']}")
+    with executor_of(settings) as executor:
+        for notes in run_jobs(rows, executor, log=log):
+            prepared.store.notes += [note for note in notes if note not in prepared.store.notes]
+
+
+@dataclass(frozen=True)
+class FillRow:
+    """Job: craft one source's adversarials and predict them by all targets, into the cache.
+
+    `settings` are those of the run as JSON, with a cache that the driver can read.
+    """
+
+    settings: str
+    kind: str
+    source: str
+
+    @property
+    def id(self) -> str:
+        """See `Job`."""
+        return f"{self.kind}: {self.source}"
+
+    def run(self) -> list[str]:
+        """Fill the cache and return new notes on damaged entries that it held."""
+        prepared = _prepared(self.settings)
+        known = len(prepared.store.notes)
+        evaluate(prepared, self.kind, sources=(self.source,))
+        return prepared.store.notes[known:]
+
+
+@cached_per_process()
+def _prepared(settings: str) -> Prepared:
+    """Return what a worker prepares once for all its rows."""
+    return prepare(json.loads(settings))
 
 
 def cells(
@@ -287,95 +339,25 @@ def _cell(
 def _nets(
     prepared: Prepared,
     matrix: TransferMatrix,
-    checked: Mapping[str, CleanAccuracy],
+    clean: Mapping[str, CleanAccuracy],
     gradients: GradientPairs | None,
 ) -> dict[str, Net]:
-    some = _some(prepared.images, prepared.config.seed)
-    everyone, nets = _everyone(prepared), {}
+    images = _probe_images(prepared.images, prepared.config.seed)
+    models, nets = _all_models(prepared), {}
     for name, right in matrix.correct.items():
-        others: dict[str, Any] = {}
-        if name in checked:
-            one = checked[name]
-            others = {"clean": one.clean, "published": one.published, "warnings": one.warnings}
-        if name in everyone:
-            others["diagnostics"] = list(
+        fields: Any = {}
+        if name in clean:
+            one = clean[name]
+            fields = {"clean": one.clean, "published": one.published, "warnings": one.warnings}
+        if name in models:
+            fields["diagnostics"] = list(
                 diagnosis.outputs(
-                    everyone[name], some, batch_size=prepared.batch_size, device=prepared.device
+                    models[name], images, batch_size=prepared.batch_size, device=prepared.device
                 )
             )
-            others |= {} if gradients is None else structs.asdict(gradients.norms(name))
-        nets[name] = Net(clean_acc=float(right.mean()), **others)
+            fields |= {} if gradients is None else structs.asdict(gradients.norms(name))
+        nets[name] = Net(clean_acc=float(right.mean()), **fields)
     return nets
-
-
-def kinds(config: TransferConfig) -> tuple[str, ...]:
-    """The kinds of attack that an evaluation makes on every source."""
-    return (PLAIN, *([CONTROL] if config.control else []), *([TARGETED] if config.targeted else []))
-
-
-def evaluate(
-    prepared: Prepared,
-    kind: str,
-    log: Log = lambda line: None,
-    *,
-    sources: Sequence[str] | None = None,
-) -> TransferMatrix:
-    """One kind of attack on the `sources` called so (None: all, and imported sets too)."""
-    chosen = prepared.sources if sources is None else _only(prepared.sources, sources)
-    steered = kind != PLAIN
-    wanted = other_labels(prepared.images, prepared.config.seed) if kind == TARGETED else None
-    return evaluation.transfer_matrix(
-        chosen,
-        prepared.targets,
-        prepared.images,
-        prepared.attack(targeted=steered),
-        seed=derive_seed(prepared.config.seed, "transfer"),
-        target_labels=wanted,
-        imported=prepared.imported if sources is None and not steered else {},
-        store=prepared.store,
-        round=prepared.round,
-        batch_size=prepared.batch_size,
-        device=prepared.device,
-        on_source=lambda source: log(f"{kind}: adversarials of {source}"),
-        on_cell=lambda source, target: log(f"{kind}: {source} -> {target}"),
-    )
-
-
-def other_labels(images: ImageSet, seed: int) -> Tensor:
-    """For every image one of the other classes, evenly at random: int64 (N,)."""
-    steps = torch.randint(
-        1, images.num_classes, (len(images),), generator=torch_generator("wanted labels", seed)
-    )
-    return (images.labels + steps) % images.num_classes
-
-
-def _some(images: ImageSet, seed: int, count: int = 100) -> ImageSet:
-    count = max(count, min(images.num_classes, MOST_PROBED))
-    if len(images) <= count:
-        return images
-    return images.subset(sample(images.labels, count, derive_seed(seed, "probe")))
-
-
-def _everyone(prepared: Prepared) -> Mapping[str, nn.Module]:
-    """Sources and targets by name, each looked up when it is needed; targets stand first."""
-    # A chain tells the names of its last part first.
-    parts: list[Any] = [prepared.sources, prepared.targets]
-    return ChainMap(*parts)
-
-
-def _only(nets: Mapping[str, nn.Module], names: Sequence[str]) -> Mapping[str, nn.Module]:
-    return nets.only(names) if isinstance(nets, Nets) else {name: nets[name] for name in names}
-
-
-def _mcnemar(matrix: TransferMatrix) -> dict[str, dict[str, float]]:
-    """Exact p of every two targets of one source: source → "first | second" → p."""
-    pairs = list(combinations(matrix.targets, 2))
-    return {
-        source: {
-            f"{first} | {second}": matrix.p_value(source, first, second) for first, second in pairs
-        }
-        for source in matrix.sources
-    }
 
 
 def _gradients(prepared: Prepared, log: Log) -> tuple[GradientPairs | None, int | UnsetType]:
@@ -388,7 +370,7 @@ def _gradients(prepared: Prepared, log: Log) -> tuple[GradientPairs | None, int 
         images = images.subset(sample(images.labels, config.gradients, seed))
     log(f"gradients of {len(images):,} images")
     pairs = evaluation.gradient_pairs(
-        _everyone(prepared),
+        _all_models(prepared),
         images,
         store=prepared.store,
         batch_size=prepared.batch_size,
@@ -400,59 +382,88 @@ def _gradients(prepared: Prepared, log: Log) -> tuple[GradientPairs | None, int 
 def _cosines(prepared: Prepared, gradients: GradientPairs) -> dict[str, Cosines]:
     return {
         f"{first} | {second}": gradients.cosines(first, second)
-        for first, second in combinations(_everyone(prepared), 2)
+        for first, second in combinations(_all_models(prepared), 2)
     }
 
 
-@dataclass(frozen=True)
-class Row:
-    """Make one source's adversarials and have all targets answer them, into the cache.
+def _mcnemar(matrix: TransferMatrix) -> dict[str, dict[str, float]]:
+    """Return the exact p of every two targets: source → "first | second" → p."""
+    pairs = list(combinations(matrix.targets, 2))
+    return {
+        source: {
+            f"{first} | {second}": matrix.p_value(source, first, second) for first, second in pairs
+        }
+        for source in matrix.sources
+    }
 
-    `settings` are those of the run as JSON, with a cache that the driver can read.
+
+def _sources(
+    config: TransferConfig, nets: LazyModels, names: Sequence[str]
+) -> Mapping[str, nn.Module]:
+    """Return the sources by name, ensembles of all of them included."""
+    if not config.ensembles:
+        return nets.only(names)
+    if len(names) < 2:
+        raise ConfigError("--ensembles: an ensemble needs at least two sources")
+    members = [nets[name] for name in names]  # all stay in memory: they are attacked together
+    sources: dict[str, nn.Module] = dict(zip(names, members, strict=True))
+    for fuse in config.ensembles:
+        name = f"all, mean {fuse}"
+        if name in nets:
+            raise ConfigError(f"a model is called '{name}', as the ensemble is: rename it")
+        sources[name] = attacks.Ensemble(members, fuse).eval()
+    return sources
+
+
+def _open_store(cache: str, keep: bool) -> tuple[Store, TemporaryDirectory[str] | None]:
+    """Return the store of adversarial sets and, without a cache to write, its temporary folder.
+
+    There sets are kept as long as the run, for they may not fit into memory together.
     """
-
-    settings: str
-    kind: str
-    source: str
-
-    @property
-    def id(self) -> str:
-        """See `Job`."""
-        return f"{self.kind}: {self.source}"
-
-    def run(self) -> list[str]:
-        """What was wrong with what the cache held before; the results themselves are in it."""
-        prepared = _prepared(self.settings)
-        told = len(prepared.store.notes)
-        evaluate(prepared, self.kind, sources=(self.source,))
-        return prepared.store.notes[told:]
+    folder = None if cache == "none" else typed_path(cache, error=ConfigError)
+    if folder is not None and keep:
+        return Store(_cache_folder(folder)), None
+    scratch = TemporaryDirectory()
+    return Store(Path(scratch.name), beside=folder), scratch
 
 
-@cached_per_process()
-def _prepared(settings: str) -> Prepared:
-    """One for each worker, whatever number of rows it is given."""
-    return prepare(json.loads(settings))
+def _cache_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--cache {folder}: cannot be a folder ({error.strerror})") from None
+    return folder
 
 
-def fill_cache(prepared: Prepared, settings: Mapping[str, Any], log: Log) -> None:
-    """Have every row computed on the executor of the settings; inline there is nothing to do.
+def _rounds(settings: Mapping[str, Any]) -> bool:
+    """Return whether adversarials have whole grey levels: as set, else where they are exported."""
+    chosen = settings.get("round", False)  # an evaluation of an older version never rounded
+    return settings["export"] != "none" if chosen is None else bool(chosen)
 
-    Afterwards the evaluation finds them in the cache. What was mended there is noted.
-    """
-    if settings["executor"] == "inline":
-        return
-    folder = prepared.store.folder
-    assert folder is not None
-    if settings["cache"] == "none" and settings["ray_address"] is not None:
-        raise ConfigError(
-            "--cache none with --ray-address: workers hand their sets over in the cache; name a "
-            "folder that all machines share"
-        )
-    told = json.dumps({**settings, "cache": str(folder)})
-    rows = [
-        Row(told, kind, source) for kind in kinds(prepared.config) for source in prepared.sources
-    ]
-    log(f"{len(rows)} sets of adversarials on {settings['executor']}")
-    with executor_of(settings) as executor:
-        for notes in run_jobs(rows, executor, log=log):
-            prepared.store.notes += [note for note in notes if note not in prepared.store.notes]
+
+def _all_models(prepared: Prepared) -> Mapping[str, nn.Module]:
+    """Return sources and targets by name, looked up when they are needed; targets come first."""
+    # A chain map iterates over its last part first.
+    parts: list[Any] = [prepared.sources, prepared.targets]
+    return ChainMap(*parts)
+
+
+def _only(nets: Mapping[str, nn.Module], names: Sequence[str]) -> Mapping[str, nn.Module]:
+    return (
+        nets.only(names) if isinstance(nets, LazyModels) else {name: nets[name] for name in names}
+    )
+
+
+def _probe_images(images: ImageSet, seed: int, count: int = 100) -> ImageSet:
+    count = max(count, min(images.num_classes, MOST_PROBED))
+    if len(images) <= count:
+        return images
+    return images.subset(sample(images.labels, count, derive_seed(seed, "probe")))
+
+
+def _other_labels(images: ImageSet, seed: int) -> Tensor:
+    """Return one of the other classes for every image, uniformly at random: int64 (N,)."""
+    steps = torch.randint(
+        1, images.num_classes, (len(images),), generator=torch_generator("wanted labels", seed)
+    )
+    return (images.labels + steps) % images.num_classes

@@ -1,4 +1,4 @@
-"""The report of a transfer evaluation."""
+"""The report of a transfer evaluation: matrices, tests, gradients and examples."""
 
 from __future__ import annotations
 
@@ -34,11 +34,51 @@ from robustkit.runs import RunFolder
 from robustkit.runs.summaries import DataSettings, read_settings
 from robustkit.stats import Rate
 
-_DARK = 0.42  # from here on a cell is dark enough for white figures
+MEANINGS: dict[Denominator, str] = {
+    "headline": "over the images that every net classifies correctly, the share the target gets "
+    "wrong: one common set, so cells can be compared",
+    "fooling": "the same among those of them that fool the source",
+    "all": "over all images, clean errors included",
+}
+_DARK = 0.42  # rate from which on a cell is dark enough for white text
+_SIDE = 92  # pixels of an example on the page
+_NO_QUARTILES: tuple[float | None, ...] = (None, None, None)
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Draw `report.html` from what the folder holds and return its path.
+
+    Raises `RunError` when the evaluation has not finished, and, naming the entry, for
+    what was edited in its files.
+    """
+    summary = read(folder)
+    data = read_settings(folder, DataSettings).data
+    attack = Attack.from_json(summary.attack, "attack")
+    sections = [
+        *warnings_section({name: net.warnings for name, net in summary.nets.items()}),
+        _matrix(summary),
+        _table(summary),
+        _significance(summary),
+        *_variants(summary),
+        *_gradients(summary),
+        examples_section(folder, list(summary.matrix), _targets(summary)),
+        _sets(summary),
+        *space_section(summary.pixel_space),
+        settings_section(folder.config),
+    ]
+    return write_page(
+        folder,
+        "Transfer of adversarials",
+        sections,
+        subtitle=f"{attack.name}{_steps(attack)} at {attack.norm} "
+        f"ε = {eps_text(attack.eps)}; "
+        f"{summary.n:,} images of {data}; "
+        f"{duration(summary.seconds.total)}",
+    )
 
 
 def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Markup:
-    """The rates of one denominator as shaded cells with their figures, in percent."""
+    """Draw the rates of one denominator as shaded cells with their values, in percent."""
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Rectangle
 
@@ -88,114 +128,20 @@ def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Mark
         return svg(drawing, alt=alt, tips=tips)
 
 
-def _tip(source: str, target: str, rate: Rate) -> str:
-    shown = "no image to count"
-    if rate.value is not None:
-        shown = format_percent(rate, unit=" %", with_n=True)
-    return f"{source} → {target}\n{shown}"
-
-
-SIDE = 92  # pixels of the page
-
-
 def examples_section(folder: RunFolder, sources: list[str], targets: list[str]) -> Section:
-    """For every source a few images: clean, adversarial, the difference, and who is misled."""
+    """Return a few images of every source: clean, adversarial, difference, targets misled."""
     kept, classes = load_examples(folder, len(sources), len(targets))
     note = (
         "Common images whose adversarial fools its source, first those on which targets disagree: "
         "chosen to show differences, so no fair sample."
     )
     parts = [
-        _source(kept[number], source, targets, classes)
+        _source_examples(kept[number], source, targets, classes)
         for number, source in enumerate(sources)
         if number in kept
     ]
     html = Markup().join(parts) if parts else Markup("<p>There are none.</p>")
     return Section("examples", "Examples", html, note)
-
-
-def _source(kept: Examples, source: str, targets: list[str], classes: list[str]) -> Markup:
-    headers = ["clean", "adversarial", "difference", "mislead"]
-    head = Markup().join(Markup('<th scope="col">{}</th>').format(each) for each in headers)
-    rows = Markup()
-    for index in range(len(kept.label)):
-        clean, made = to_unit(kept.clean[index]), to_unit(kept.made[index])
-        factor = magnification(made - clean)
-        truth = classes[int(kept.label[index])]
-        place = int(kept.index[index])
-        verdicts = kept.misled[:, index].tolist()
-        misled = [target for target, wrong in zip(targets, verdicts, strict=True) if wrong]
-        spared = [target for target, wrong in zip(targets, verdicts, strict=True) if not wrong]
-        rows += Markup("<tr>{}{}{}<td>{}</td></tr>").format(
-            _cell(picture(clean), f"{truth}, image {place}"),
-            _cell(picture(made), ""),
-            _cell(perturbation_picture(made - clean, factor), f"× {factor}"),
-            Markup("{}<br><small>not: {}</small>").format(
-                ", ".join(misled) or "nobody", ", ".join(spared) or "–"
-            ),
-        )
-    return Markup(
-        '<h3>Made on {}</h3><div class="scroll"><table><thead><tr>{}</tr></thead>'
-        "<tbody>{}</tbody></table></div>"
-    ).format(source, head, rows)
-
-
-def _cell(pixels: Picture, below: str | Markup) -> Markup:
-    scale = max(1, round(2 * SIDE / max(pixels.shape[:2])))
-    return Markup(
-        '<td style="vertical-align:top"><img src="{}" alt="" width="{}" height="{}">'
-        "<small>{}</small></td>"
-    ).format(image_uri(pixels, scale), SIDE, SIDE, below)
-
-
-_NONE: tuple[float | None, ...] = (None, None, None)  # quartiles
-
-MEANINGS: dict[Denominator, str] = {
-    "headline": "over the images that every net classifies correctly, the share the target gets "
-    "wrong: one common set, so cells can be compared",
-    "fooling": "the same among those of them that fool the source",
-    "all": "over all images, clean errors included",
-}
-
-
-def write_report(folder: RunFolder) -> Path:
-    """Draw `report.html` from what the folder holds; returns its path.
-
-    Raises `RunError` when the evaluation has not finished, and, naming the entry, for
-    what was edited in its files.
-    """
-    summary = read(folder)
-    data = read_settings(folder, DataSettings).data
-    attack = Attack.from_json(summary.attack, "attack")
-    sections = [
-        *warnings_section({name: net.warnings for name, net in summary.nets.items()}),
-        _matrix(summary),
-        _table(summary),
-        _significance(summary),
-        *_variants(summary),
-        *_gradients(summary),
-        examples_section(folder, list(summary.matrix), _targets(summary)),
-        _sets(summary),
-        *space_section(summary.pixel_space),
-        settings_section(folder.config),
-    ]
-    return write_page(
-        folder,
-        "Transfer of adversarials",
-        sections,
-        subtitle=f"{attack.name}{_steps(attack)} at {attack.norm} "
-        f"ε = {eps_text(attack.eps)}; "
-        f"{summary.n:,} images of {data}; "
-        f"{duration(summary.seconds.total)}",
-    )
-
-
-def _steps(attack: Attack) -> str:
-    return "" if attack.steps is UNSET else f", {attack.steps} steps,"
-
-
-def _targets(summary: Summary) -> list[str]:
-    return list(next(iter(summary.matrix.values())))
 
 
 def _matrix(summary: Summary) -> Section:
@@ -236,7 +182,7 @@ def _significance(summary: Summary) -> Section:
 
 
 def _variants(summary: Summary) -> list[Section]:
-    """The targeted matrix and the sign-flipped control, where they were made."""
+    """Return the targeted matrix and the sign-flipped control, where they were made."""
     sections = []
     if summary.targeted is not UNSET:
         rows = [
@@ -271,7 +217,7 @@ def _gradients(summary: Summary) -> list[Section]:
             pair.replace(" | ", " and "),
             found.cos_mean,
             found.cos_abs_mean,
-            *(found.cos_quartiles or _NONE),
+            *(found.cos_quartiles or _NO_QUARTILES),
         ]
         for pair, found in summary.cosines.items()
     ]
@@ -283,7 +229,7 @@ def _gradients(summary: Summary) -> list[Section]:
                 name,
                 percent(net.clean_acc),
                 net.grad_norm_mean or None,
-                *(net.grad_norm_quartiles or _NONE),
+                *(net.grad_norm_quartiles or _NO_QUARTILES),
                 percent(net.grad_zero or 0.0),
             ]
             for name, net in summary.nets.items()
@@ -313,7 +259,56 @@ def _sets(summary: Summary) -> Section:
     return Section("sets", "Adversarial sets", html, note)
 
 
+def _source_examples(kept: Examples, source: str, targets: list[str], classes: list[str]) -> Markup:
+    headers = ["clean", "adversarial", "difference", "mislead"]
+    head = Markup().join(Markup('<th scope="col">{}</th>').format(each) for each in headers)
+    rows = Markup()
+    for index in range(len(kept.label)):
+        clean, made = to_unit(kept.clean[index]), to_unit(kept.made[index])
+        factor = magnification(made - clean)
+        truth = classes[int(kept.label[index])]
+        place = int(kept.index[index])
+        wrong = dict(zip(targets, kept.misled[:, index].tolist(), strict=True))
+        misled = [target for target in targets if wrong[target]]
+        spared = [target for target in targets if not wrong[target]]
+        rows += Markup("<tr>{}{}{}<td>{}</td></tr>").format(
+            _picture_cell(picture(clean), f"{truth}, image {place}"),
+            _picture_cell(picture(made), ""),
+            _picture_cell(perturbation_picture(made - clean, factor), f"× {factor}"),
+            Markup("{}<br><small>not: {}</small>").format(
+                ", ".join(misled) or "nobody", ", ".join(spared) or "–"
+            ),
+        )
+    return Markup(
+        '<h3>Made on {}</h3><div class="scroll"><table><thead><tr>{}</tr></thead>'
+        "<tbody>{}</tbody></table></div>"
+    ).format(source, head, rows)
+
+
+def _picture_cell(pixels: Picture, below: str | Markup) -> Markup:
+    scale = max(1, round(2 * _SIDE / max(pixels.shape[:2])))
+    return Markup(
+        '<td style="vertical-align:top"><img src="{}" alt="" width="{}" height="{}">'
+        "<small>{}</small></td>"
+    ).format(image_uri(pixels, scale), _SIDE, _SIDE, below)
+
+
+def _tip(source: str, target: str, rate: Rate) -> str:
+    shown = "no image to count"
+    if rate.value is not None:
+        shown = format_percent(rate, unit=" %", with_n=True)
+    return f"{source} → {target}\n{shown}"
+
+
 def _rate(rate: Rate) -> Markup:
     if rate.value is None:
         return Markup("– <small>n = 0</small>")
     return percent_of(rate, with_n=True)
+
+
+def _steps(attack: Attack) -> str:
+    return "" if attack.steps is UNSET else f", {attack.steps} steps,"
+
+
+def _targets(summary: Summary) -> list[str]:
+    return list(next(iter(summary.matrix.values())))

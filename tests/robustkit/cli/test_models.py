@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from robustkit import models
+from robustkit.cli.inputs import load_models, measure_clean_accuracy
 from robustkit.cli.main import main
-from robustkit.cli.models import check_clean, load_models
 
 SETTINGS: dict[str, Any] = {
     "split": None,
@@ -106,7 +106,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_said(here: Path) -> None:
         {**SETTINGS, "data": "images:photos?labels=numbers.csv&size=12"}, {"few": "nets.py:few"}
     )
     said: list[str] = []
-    told = check_clean(found, torch.device("cpu"), None, said.append)
+    told = measure_clean_accuracy(found, torch.device("cpu"), None, said.append)
     assert told["few"].clean.n == 6
     assert any("did not fit" in line and "few" in line for line in said)
 

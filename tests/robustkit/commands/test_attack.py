@@ -10,7 +10,7 @@ import torch
 
 from robustkit import attacks, data, models
 from robustkit.cli.main import main
-from robustkit.cli.models import name_nets
+from robustkit.cli.models import name_models
 from robustkit.errors import ConfigError
 from robustkit.training import TrainConfig, fit
 
@@ -242,14 +242,14 @@ def test_models_of_other_classes_or_channels_are_refused(
 
 
 def test_nets_go_by_short_names_that_differ() -> None:
-    assert name_nets(["a/R.safetensors", "b/R.safetensors", "E=c/E-0.safetensors"]) == {
+    assert name_models(["a/R.safetensors", "b/R.safetensors", "E=c/E-0.safetensors"]) == {
         "R": "a/R.safetensors",
         "b/R": "b/R.safetensors",
         "E": "c/E-0.safetensors",
     }
-    assert name_nets(["pkg.mod:make", "vgg11?width=16"]) == {
+    assert name_models(["pkg.mod:make", "vgg11?width=16"]) == {
         "pkg.mod:make": "pkg.mod:make",
         "vgg11?width=16": "vgg11?width=16",
     }
     with pytest.raises(ConfigError, match="two models called 'E': write NAME="):
-        name_nets(["E=a.safetensors", "E=b.safetensors"])
+        name_models(["E=a.safetensors", "E=b.safetensors"])
