@@ -1,4 +1,4 @@
-"""What a person did wrong, said in one line.
+"""Mistakes of the user, each explained in one line.
 
 Every error of this tree ends at the command line as one line on stderr and exit code 2. Its
 message says what was wrong, where, and what would be right. Anything else that is raised is a
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 
 class RobustkitError(Exception):
-    """Base of everything a person can mend."""
+    """Base of all errors that the user can fix."""
 
 
 class ConfigError(RobustkitError):

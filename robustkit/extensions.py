@@ -1,7 +1,7 @@
-"""Modules of a person's own, which register what they add when they are imported.
+"""The user's own modules, which register what they add when they are imported.
 
-`--extend MODULE` names them, since what runs is what a person names. Workers of the executors are
-told which modules their parent has loaded, and load them before their first job.
+`--extend MODULE` names them, since only what the user names is run. Workers of the executors get
+the names of the modules that their parent has loaded, and load them before their first job.
 """
 
 from __future__ import annotations

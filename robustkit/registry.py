@@ -13,7 +13,7 @@ T = TypeVar("T")
 class Registry(dict[str, T]):
     """A dict from names to things of one `kind`, each entered where it is defined.
 
-    `find` is for names that a person gave: an unknown one raises `error`, in one line with the
+    `find` is for names that the user gave: an unknown one raises `error`, in one line with the
     nearest name and the whole list. `registry[name]` is for names known to be there.
     """
 

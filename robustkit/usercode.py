@@ -1,6 +1,6 @@
 """Users' own code: functions that make networks, and modules that extend this library.
 
-Whatever it raises is the user's to mend, and is said in one line that names the file and the line:
+Whatever it raises is the user's to fix, and becomes one line that names the file and the line:
 where it is called to make something (`contained`), and wherever else it turns up (`fault`).
 """
 
@@ -35,7 +35,7 @@ def fault(error: BaseException) -> str | None:
     """Return a user code's error in one line with file and line; None if it is not theirs.
 
     It is theirs where, of our own and the user's code, the user's is what ran last. What they
-    raised on purpose as an error of this library is told in its own words.
+    raised on purpose as an error of this library keeps its own words.
     """
     seen: BaseException | None = error
     while seen is not None:

@@ -108,7 +108,7 @@ def check_targets(targets: Tensor, images: ImageSet) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a set is crafted, beside the source: what `craft` and `transfer_matrix` are told.
+    """The settings of a crafted set beside its source: the arguments of `craft`.
 
     `targets` int64 (N,) or None are the labels that a targeted attack steers to; with `round` the
     adversarials are uint8 levels. `batch_size` and `on_note` are as in `craft`.
@@ -180,7 +180,7 @@ class Recipe:
 
         def work(part: slice) -> Tensor:
             return self._batch(
-                source, torch.arange(part.start, part.stop), generator, batches.place
+                source, torch.arange(part.start, part.stop), generator, batches.device
             )
 
         for _, made in batches.over(len(self.images), work, generator=generator):
@@ -247,7 +247,7 @@ def craft(
     demands it. They are made in batches of `batch_size`, by default 250 or as many as fit, on
     `device` (None: where the source is), and written to the store as they are made. The result of
     our own attacks does not depend on the batch size: random numbers are one stream over the whole
-    set. A batch that does not fit is halved; `on_note` is told, or `store.notes`.
+    set. A batch that does not fit is halved; `on_note` gets a line, or `store.notes`.
 
     The ε-ball and the range are verified here, outside the attack; raises `AttackError` if they are
     violated, for targets beside an untargeted attack, and for `round` with images that are not

@@ -1,4 +1,4 @@
-"""Hyper-parameters as a person writes them: `pgd?steps=40&alpha=2/255`."""
+"""Hyper-parameters as the user writes them: `pgd?steps=40&alpha=2/255`."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ _FLAGS = {"eps": "--eps", "norm": "--norm", "targeted": "--targeted of `robustki
 def make_attack(spec: str, *, eps: float, norm: str, bf16: bool, targeted: bool = False) -> Attack:
     """Return the attack that `spec` names at this radius, in bfloat16 if it can and `bf16` is set.
 
-    Raises `ConfigError` for a spec that says itself what figures are labelled with, and
+    Raises `ConfigError` for a spec that sets a parameter by which results are labelled, and
     `AttackError` as `make` does.
     """
     for name, flag in _FLAGS.items():

@@ -1,6 +1,6 @@
-"""Where and how things are computed: devices, seeds, threads, and the outcomes of jobs.
+"""Devices, seeds, threads, batches that fit into memory, and files of tensors.
 
-Beside `robustkit.runs`; below everything that computes.
+Above `robustkit.runs`; below everything that computes.
 Executors, which run jobs, live in `robustkit.jobs`.
 """
 

@@ -87,15 +87,15 @@ def _measure(net: nn.Module, shape: tuple[int, ...]) -> Footprint:
 class Batches:
     """Rows in batches of at most `size`, halved for good when one does not fit into memory.
 
-    `place` is the device named in what `on_note` is told: "batch 64 did not fit on cuda:0; halved
+    `device` is named in the lines that `on_note` gets: "batch 64 did not fit on cuda:0; halved
     to 32". Raises `ConfigError` for a size below 1.
     """
 
-    def __init__(self, size: int, place: torch.device, on_note: Note = warn) -> None:
+    def __init__(self, size: int, device: torch.device, on_note: Note = warn) -> None:
         if size < 1:
             raise ConfigError(f"batch size must be at least 1, not {size}")
         self.size = size
-        self.place = place
+        self.device = device
         self._on_note = on_note
 
     def over(
@@ -135,15 +135,15 @@ class Batches:
             if not is_out_of_memory(error):
                 raise
             if part.stop - part.start == 1:
-                raise DeviceError(_too_large(self.place, error)) from error
+                raise DeviceError(_too_large(self.device, error)) from error
             return first_line(error)
         return None
 
     def _halve(self, tried: int, reason: str) -> None:
         self.size = max(1, tried // 2)
-        if self.place.type == "cuda":
+        if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self._on_note(f"batch {tried} did not fit on {self.place}; halved to {self.size}")
+        self._on_note(f"batch {tried} did not fit on {self.device}; halved to {self.size}")
 
 
 def fitting_batches(

@@ -2,7 +2,7 @@
 
 Beside models, above jobs, compute and runs; knows no network.
 Images in memory are uint8 (N,C,H,W), or float32 in [0,1] where they lie between the 256 levels;
-`to_unit` is the one door from the first to the second.
+`to_unit` is the only conversion from the first to the second.
 """
 
 from robustkit.compute.tensorfiles import read_only

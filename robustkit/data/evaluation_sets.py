@@ -73,7 +73,7 @@ class EvaluationSet:
         )
 
     def named(self, classes: tuple[str, ...], note: str | None = None) -> EvaluationSet:
-        """Return the sample with its labels told in `classes`, and a further note.
+        """Return the sample with labels that index `classes`, and a further note.
 
         Names are matched where the set has names, all of which must be among `classes`; labels that
         are numbers stay as they are.
@@ -189,7 +189,7 @@ def open_evaluation(
 
 
 def open_files(paths: Sequence[Path], classes: tuple[str, ...] | None = None) -> EvaluationSet:
-    """Open picture files that nobody has labelled: all have the label 0.
+    """Open unlabelled picture files: all have the label 0.
 
     `classes` are the names of what a model may see in them, where that is known.
     """

@@ -166,7 +166,7 @@ def _check_labels(source: Source, classes: tuple[str, ...]) -> None:
 
 
 def check_classes(classes: tuple[str, ...]) -> None:
-    """Raise DataError for fewer than two classes, and for names that cannot be told."""
+    """Raise DataError for fewer than two classes, and for names that cannot be printed."""
     if len(classes) < 2:
         raise DataError(f"only one class, {classes}; a classifier needs at least two")
     for name in classes:

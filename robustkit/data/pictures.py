@@ -268,7 +268,7 @@ def image_paths(folder: Path) -> list[str]:
 
 
 def check_name(name: str, folder: Path | str) -> None:
-    """Raise DataError for a file or folder whose name cannot be told in a report."""
+    """Raise DataError for a file or folder whose name cannot be printed in a report."""
     if not is_printable(name):
         raise DataError(
             f"{folder} holds '{printable(name)}', whose name is not UTF-8 without control "

@@ -1,4 +1,4 @@
-"""Is a robustness figure evidence? Checks that it may flatter the model (after AutoAttack's).
+"""Checks whether a robust accuracy is evidence or overestimates robustness (after AutoAttack's).
 
 Attacks that fail say nothing about robustness: gradients may be masked, the model may answer at
 random, the evaluation may be broken. Each check that fails is a `Finding` that names the symptom
@@ -117,7 +117,7 @@ def read_curve(
 
 
 class _Sizes(TypedDict):
-    """How much is computed at once, and who is told where that did not fit."""
+    """The batch size, and the receiver of notes about batches that did not fit."""
 
     batch_size: int | None
     on_note: Note

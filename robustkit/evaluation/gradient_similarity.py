@@ -55,7 +55,7 @@ def input_gradients(
     """Return ∂L/∂x of every image, float32 (N,C,H,W) on the CPU; the state is preserved.
 
     In batches of `batch_size`, by default 500 or as many as fit, with the model on `device`; a
-    batch that does not fit is halved, of which `on_note` is told. Raises `ModelError` for a model
+    batch that does not fit is halved, and `on_note` gets a line. Raises `ModelError` for a model
     that gives no logits, `DataError` where a label has no logit.
     """
     images = as_image_set(images)

@@ -125,7 +125,7 @@ def _attacked(
 
     def work(rows: slice) -> tuple[Tensor, int, int]:
         part = attacked[rows]
-        clean, labels = images.floats(part).to(sizes.place), images.labels[part].to(sizes.place)
+        clean, labels = images.floats(part).to(sizes.device), images.labels[part].to(sizes.device)
         made = attack(model, clean, labels, generator=generator, stop_when_fooled=True)
         broken = violations(made, clean, attack)
         same = (made == clean).flatten(1).all(dim=1)

@@ -270,7 +270,7 @@ class _Actor:
 
 
 def _imported() -> Any:
-    # Reporting of use is for a person to switch on, not for a library they start.
+    # Reporting of use is for the user to switch on, not for a library.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -300,7 +300,7 @@ def _start(ray: Any, cluster: Cluster, workers: int) -> None:
 def _check_answers(address: str) -> None:
     """Raise `OSError` unless a gRPC server is at HOST:PORT, as a cluster's head is.
 
-    Ray itself would knock for minutes at a door where nobody is, and write lines about it.
+    Ray itself would try for minutes, and print lines about it.
     """
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal() or os.environ.get("RAY_USE_TLS") == "1":

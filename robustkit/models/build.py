@@ -32,7 +32,7 @@ Entry = Mapping[str, Any]
 class Family:
     """How to make a net of a family, `make(entry, num_classes, in_channels, (height, width))`.
 
-    `mean` and `std` (red, green, blue) normalise its images where nobody says otherwise; None: it
+    `mean` and `std` (red, green, blue) normalise its images by default; None: it
     takes pictures as they are, for it may well normalise them itself.
     """
 

@@ -15,7 +15,7 @@ from robustkit.runs.summaries import Published
 from robustkit.specs import shortened
 
 FORMAT = 2  # 1 had `mean` and `std` instead of `preprocessing`
-DETECTOR = "detector"  # the family of cards that the floor of adaptation builds
+DETECTOR = "detector"  # the family of the cards of `adaptation`
 WRAPPED = "wrapped"  # that of modules made in Python, which no card can build again
 
 
@@ -46,7 +46,7 @@ class Card:
         if not isinstance(family, str):
             raise ModelError("model card: architecture must name its family")
         if not (family == WRAPPED and not self.classes):
-            # Something may be looked for without being told from anything else.
+            # A detector may look for one class; a classifier needs two.
             _check_classes(self.classes, 1 if family == DETECTOR else 2)
         _check_shape(self.input_shape, 0 if family == WRAPPED else 1)
         _ = self.published  # checked like the rest

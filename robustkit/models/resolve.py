@@ -62,7 +62,7 @@ def names_untrained(text: str) -> bool:
 def untrained(spec: Spec) -> bool:
     """Return whether a spec names an architecture without weights: zoo, torchvision or timm.
 
-    Of a user's function nobody can tell before it is called.
+    For a user's function this is unknown before it is called.
     """
     if spec.options.get("weights", "none") != "none":
         return False

@@ -1,4 +1,4 @@
-"""Leave a model and the random states as they were found."""
+"""Preserve the state of a model and the random states."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ def state_preserved(model: nn.Module) -> Iterator[None]:
             for module, name, buffer, before in buffers:
                 # The very tensor, too: a module may have put another in its place.
                 setattr(module, name, buffer)
-                # What nobody wrote into is left alone: a graph that holds it stays usable.
+                # An unchanged buffer is left alone: a graph that holds it stays usable.
                 if not torch.equal(buffer, before):
                     buffer.detach().copy_(before)

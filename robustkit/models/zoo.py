@@ -17,6 +17,8 @@ Maker = Callable[..., nn.Module]
 ZOO: Registry[Maker] = Registry("model", ModelError)
 MOST = 65_536  # of channels or units: more fit into no memory
 SITE = ("num_classes", "in_channels", "image_size")
+# Per stage: the factor on the width, and how many blocks; each stage but the first halves the side.
+_STAGES = ((2, 1), (4, 2), (8, 2), (16, 6), (32, 2))
 
 
 def find(name: str, options: Mapping[str, Any]) -> Maker:
@@ -237,10 +239,6 @@ def _resnet(
         *stages,
         ("head", [GlobalAverage(), nn.Linear(source, num_classes)]),
     )
-
-
-# Per stage: the factor on the width, and how many blocks; each stage but the first halves the side.
-_STAGES = ((2, 1), (4, 2), (8, 2), (16, 6), (32, 2))
 
 
 @ZOO.register("mobilenet")

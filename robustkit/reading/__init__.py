@@ -1,7 +1,7 @@
 """What others made, read within bounds: files, JSON, YAML, run folders, and text for a terminal.
 
-On the ground floor: whoever opens a file that a person names, or that lies in a folder somebody
-sent, does it through here. Errors are of the class that the caller gives, and say the file.
+In the lowest layer: every file that the user names, or that lies in a folder from elsewhere, is
+opened through this package. Errors are of the class that the caller gives, and say the file.
 """
 
 from robustkit.reading.files import (

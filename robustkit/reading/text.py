@@ -74,7 +74,7 @@ _SHOWN = 80  # characters of a path that no file system takes
 
 
 def typed_path(text: Path | str, *, error: type[RobustkitError]) -> Path:
-    """Return the path that somebody typed, with `~` and `~user` at its start spelt out.
+    """Return the path that the user typed, with `~` and `~user` at its start spelt out.
 
     There need not be anything at it. Raises `error` for no path at all, a user who has no home
     here, and what no file system takes: a NUL byte, or more characters than a name may have.

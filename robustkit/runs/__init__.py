@@ -1,7 +1,6 @@
-"""What a run leaves behind: files written whole or not at all, its folder, ledger and report.
+"""The files of a run: written whole or not at all, its folder, ledger and typed summary.
 
-On the ground floor beside `robustkit.compute`: it knows `robustkit.errors` and `robustkit.reading`
-only, and importing it does not import torch.
+Below `robustkit.compute`: it uses the files beside it only, and importing it does not import torch.
 """
 
 from robustkit.runs.atomic import atomic_path, is_disk_full, write_json, write_text

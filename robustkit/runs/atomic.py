@@ -51,7 +51,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             raise
         raise RunError(f"cannot write {path}: {reason}") from error
     finally:
-        # Where nothing may be written any more it has to stay; what went wrong is told above.
+        # Where nothing may be written any more it has to stay; the error was raised above.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 

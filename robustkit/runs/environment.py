@@ -1,4 +1,4 @@
-"""Where a run ran: everything one needs to know to run it again."""
+"""The environment of a run: everything needed to run it again."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ EDITED = "it was edited, or written by another version of robustkit"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder with `config.yaml`, `env.json`, and what the verb adds to them.
+    """A folder with `config.yaml`, `env.json`, and the files that the command adds.
 
     `config` is the resolved configuration as plain values (what YAML and JSON can say), `env` is
     `robustkit.runs.environment` at the run's start.

@@ -1,4 +1,4 @@
-"""The ledger: what became of every trial, one row each, safe the moment it is recorded."""
+"""The ledger: the outcome of every trial, one row each, on the disk once it is recorded."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _OF_STAGE = "WHERE arm = coalesce(?, arm)"  # None is any arm
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One entry of a ledger: what was tried, for which part of the run, and how it ended.
+    """One entry of a ledger: a trial, the stage of the run it belongs to, and its outcome.
 
     `id` is unique in the run; `stage` is the part of the run it belongs to; `key` is equal for
     trials of the same thing. `payload` (what was tried) and `result` are JSON objects without NaN

@@ -16,7 +16,7 @@ INTERVAL = 10.0
 
 
 class Progress(Protocol):
-    """Tells a person how far a run is. A run has phases, a phase has steps."""
+    """Shows the user how far a run is. A run has phases, a phase has steps."""
 
     def phase(self, title: str, total: int) -> None:
         """Begin the phase `title` of `total` steps; the one before has ended."""

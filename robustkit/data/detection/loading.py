@@ -1,4 +1,4 @@
-"""From what a person names to images with boxes."""
+"""Detection sets by name: from a spec to images with boxes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robustkit.reading import parse_real, typed_path
 
 KINDS = ("voc", "coco", "shapes")
 FORMS = "voc:FOLDER:SPLIT (voc:A+B:SPLIT), coco:IMAGES:JSON or shapes:STYLE[:N]"
-# Where the published sets come from, told when one is not there.
+# The sources of the published sets, for the error when one is missing.
 ORIGINS = {
     "voc2007": "the trainval and test archives of the PASCAL VOC challenge of 2007",
     "voc2012": "the trainval archive of the PASCAL VOC challenge of 2012",

@@ -23,7 +23,7 @@ class Part:
     """Images of which the labels are known and the pixels are read when asked for.
 
     `labels` int64 (N,); `tracks` int64 (N,) or None. Splits and samples are decided on labels
-    alone, so nothing is decoded that nobody uses.
+    alone, so nothing is decoded without need.
     """
 
     labels: Tensor

@@ -125,7 +125,7 @@ def open_cifar10c(request: Request) -> Source:
     """Offer `{root}/CIFAR-10-C`: options `corruption=NAME[,NAME]` and `severity=1` to 5.
 
     Without `corruption`, those of the benchmark's 15 that are there, one after the other; severity
-    is 5 unless told. The files stay on disk. Raises DataError naming the file or option at fault.
+    is 5 by default. The files stay on disk. Raises DataError naming the file or option at fault.
     """
     folder = required_root(request) / FOLDER
     if not folder.is_dir():

@@ -18,7 +18,7 @@ from robustkit.errors import ModelError, did_you_mean
 from robustkit.reading import Json
 from robustkit.registry import Registry
 
-# What a search draws from unless told otherwise; `BLOCKS` holds these and a person's own.
+# The kinds that a search draws from by default; `BLOCKS` holds these and the user's own.
 KINDS = ("conv", "separable", "residual", "dense", "inception", "pool", "identity")
 NORMS = ("batch", "group", "none")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "silu", "gelu")

@@ -77,7 +77,7 @@ class SourceNet:
 
     `net` takes what `preprocessing` makes of pictures and gives logits (N,K); `architecture` is the
     card's entry that builds it again without weights. `preprocessing` None: none of its own, the
-    data's statistics are right. `classes` None: nobody knows the names. `trained`: it has weights
+    data's statistics are right. `classes` None: the names are unknown. `trained`: it has weights
     that somebody trained. `published` tells the accuracy that was published with the weights, a
     fraction, as `accuracy`, and on what, as `on`. `notes` are lines for the user.
     """

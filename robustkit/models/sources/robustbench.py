@@ -209,7 +209,7 @@ def _imported() -> Mapping[str, ModuleType]:
 def _autoattack_or_none() -> Iterator[None]:
     """Let `import robustbench` pass without AutoAttack, which is on no package index.
 
-    Only its `eval`, which nobody here calls, needs it; but that is imported with the package.
+    Only its `eval`, which is not used here, needs it; but that is imported with the package.
     """
     if importlib.util.find_spec("autoattack") is not None:
         yield
@@ -251,7 +251,7 @@ def _loaded(entry: Entry, request: Request) -> nn.Module:
         return read_weights(path)
 
     utils = _library(where)["robustbench.utils"]
-    # The loader makes its folder where there is none, so it is given one of nobody's.
+    # The loader makes its folder where there is none, so it is given a temporary one.
     with tempfile.TemporaryDirectory() as folder, _handing_over(utils, held, published):
         try:
             net: nn.Module = utils.load_model(
