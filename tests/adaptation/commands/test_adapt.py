@@ -13,8 +13,7 @@ from adaptation.evaluation import detect, evaluate
 from robustkit import models
 from robustkit.cli.main import main
 from robustkit.data.detection import load_detection
-from robustkit.data.detection.shapes import ShapesConfig
-from robustkit.data.detection.shapes.write import write_shapes
+from robustkit.data.detection.shapes import ShapesConfig, write_shapes
 from tests.adaptation.commands.runs import RECIPES, SMALL, summary_of
 
 

@@ -13,8 +13,7 @@ from adaptation.adapt import AdaptOptions, make_detector
 from adaptation.detectors.published import BATCH, WEIGHTS, Start, published
 from robustkit import models
 from robustkit.cli.main import main
-from robustkit.data.detection.shapes import ShapesConfig
-from robustkit.data.detection.shapes.write import write_shapes
+from robustkit.data.detection.shapes import ShapesConfig, write_shapes
 from robustkit.errors import ModelError
 from tests.adaptation import factories
 from tests.adaptation.commands.runs import SMALL, summary_of

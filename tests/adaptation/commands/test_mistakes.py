@@ -9,8 +9,7 @@ import pytest
 from adaptation.adapt import AdaptOptions, load_domains
 from robustkit import models
 from robustkit.cli.main import main
-from robustkit.data.detection.shapes import ShapesConfig
-from robustkit.data.detection.shapes.write import write_shapes
+from robustkit.data.detection.shapes import ShapesConfig, write_shapes
 from tests.adaptation.commands.runs import SMALL
 
 

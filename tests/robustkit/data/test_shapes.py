@@ -7,10 +7,17 @@ import pytest
 import torch
 
 from robustkit.data.detection import load_detection
-from robustkit.data.detection.shapes import CLASSES, STYLES, ShapesConfig
-from robustkit.data.detection.shapes.scene import Shape, area_of, compose, mask_of
-from robustkit.data.detection.shapes.styles import grating
-from robustkit.data.detection.shapes.write import draw
+from robustkit.data.detection.shapes import (
+    CLASSES,
+    STYLES,
+    Shape,
+    ShapesConfig,
+    area_of,
+    compose,
+    draw,
+    grating,
+    mask_of,
+)
 from robustkit.errors import DataError
 
 
