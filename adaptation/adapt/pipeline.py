@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from msgspec import UNSET, structs
@@ -17,7 +17,7 @@ from adaptation.adapt.result import (
     OnDomain,
     Recipe,
     ScoreMeans,
-    ShiftAdvice,
+    ShiftResult,
     Summary,
     Trained,
 )
@@ -52,10 +52,8 @@ class TrainRecipe:
 
     kind: ClassVar[Any] = Trained
 
-    def run(self) -> dict[str, Any]:
-        """Return precision on source and target, plainly and attacked, and the curve of
-        the loss.
-        """
+    def run(self) -> Trained:
+        """Return precision on source and target, plainly and attacked, and the loss's curve."""
         space = open_workspace(self.path)
         config = space.config(self.recipe, self.number)
         parent = None  # a fresh one has what its card says
@@ -80,7 +78,7 @@ class TrainRecipe:
         )
         file = space.file(self.recipe, self.number)
         detectors.save(model, file, parent=parent, recipe=self.recipe)
-        return evaluated(model, space, curve_of(losses), config.steps).to_json()
+        return evaluated(model, space, curve_of(losses), config.steps)
 
 
 def curve_of(losses: list[float]) -> list[tuple[int, float]]:
@@ -98,9 +96,9 @@ class MeasureShift:
     path: str
     timeout: float | None = None
 
-    kind: ClassVar[Any] = ShiftAdvice
+    kind: ClassVar[Any] = ShiftResult
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> ShiftResult:
         """Return distances, ratio and advice, on images that nothing was trained on."""
         space = open_workspace(self.path)
         model = space.trained("source", 0)
@@ -108,10 +106,10 @@ class MeasureShift:
             shift.detector_features(model, each.test) for each in (space.source, space.target)
         ]
         try:
-            return asdict(shift.measure_shift(*features, threshold=space.options.threshold))
+            measured = shift.measure_shift(*features, threshold=space.options.threshold)
+            return ShiftResult(**structs.asdict(measured))
         except DataError as error:  # too few images: no reason to lose the trainings
-            nothing = dict.fromkeys(field.name for field in fields(shift.Shift))
-            return {**nothing, "advice": f"not measured: {error}"}
+            return ShiftResult(advice=f"not measured: {error}")
 
 
 def evaluated(
@@ -152,7 +150,9 @@ def summarise(entries: Sequence[Entry], config: Mapping[str, Any], notes: Sequen
             name: structs.replace(trained, gain=gains.get(name, UNSET))
             for name, trained in recipes.items()
         },
-        shift=next((entry.result or {} for entry in entries if entry.id == SHIFT), {}),
+        shift=next(
+            ShiftResult.from_json(entry.result, SHIFT) for entry in entries if entry.id == SHIFT
+        ),
         data={name: config[name] for name in ("source", "target", "source_test", "target_test")},
         notes=list(notes),
     )
@@ -228,7 +228,7 @@ def _mean_difference(pairs: Sequence[tuple[Scores, Scores]]) -> Mean:
     )
 
 
-def run_adapt(folder: RunFolder, say: Log) -> Summary:
+def run_adapt(folder: RunFolder, log: Log) -> Summary:
     """Run what is not yet done; return the summary. Raises `RunError` where a training fails."""
     config = folder.config
     options = config_from(AdaptOptions, config)
@@ -243,11 +243,6 @@ def run_adapt(folder: RunFolder, say: Log) -> Summary:
         for number in range(options.seeds)
         for name in others
     ]
-    trials = run_phases(
-        [sources, rest],
-        folder,
-        stage="adapt",
-        log=say,
-    )
+    trials = run_phases([sources, rest], folder, stage="adapt", log=log)
     made = models.read_card(open_workspace(path).file(first, 0))
     return summarise(trials, config, made.provenance.get("notes", []))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType, field
 
 from adaptation.evaluation.evaluate import Evaluation, Scores, SizePrecision
 from adaptation.recipes import recipe
+from adaptation.shift import Shift
 from robustkit.errors import ConfigError, RunError
 from robustkit.reading import printable
 from robustkit.runs import RunFolder
@@ -21,7 +22,6 @@ from robustkit.runs.summaries import (
     Real,
     Result,
     check_alike,
-    check_summary,
     read_summary,
     shown,
 )
@@ -89,30 +89,28 @@ class Recipe(Result, frozen=True, kw_only=True):
     gain: Gain | UnsetType = UNSET
 
 
-class ShiftAdvice(Result, frozen=True, kw_only=True):
-    """What the distance of the target advises, or why it could not be measured."""
+class ShiftResult(Result, frozen=True, kw_only=True):
+    """The distance of the target: see `adaptation.shift.Shift`.
 
+    Where it could not be measured `advice` says why, and all else is None.
+    """
+
+    frechet: Amount | None = None
+    within_source: Amount | None = None
+    ratio: Positive | None = None
+    low: Amount | None = None
+    high: Amount | None = None
+    cloud: Count | None = None
+    images: tuple[Count, Count] | None = None
+    threshold: Positive | None = None
     advice: str
 
 
-class MeasuredShift(ShiftAdvice, frozen=True, kw_only=True):
-    """The distance of the target: see `adaptation.shift.Shift`."""
-
-    frechet: Amount
-    within_source: Amount
-    ratio: Positive
-    low: Amount
-    high: Amount
-    cloud: Count
-    images: tuple[Count, Count]
-    threshold: Positive
-
-
 class Summary(Result, frozen=True, kw_only=True):
-    """What `summary.json` holds; `shift` is a `MeasuredShift`, or advice beside nulls."""
+    """What `summary.json` holds."""
 
     recipes: Annotated[dict[str, Recipe], Meta(min_length=1)]
-    shift: dict[str, Any]
+    shift: ShiftResult
     data: dict[str, str | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -134,7 +132,7 @@ class Adapted:
 
     recipes: Mapping[str, Recipe]
     advice: str
-    measured: MeasuredShift | None
+    measured: Shift | None
     notes: Sequence[str]
 
 
@@ -163,7 +161,7 @@ def summary_of(folder: RunFolder) -> Adapted:
                 raise RunError(f"{place}.gain.over: {shown(over)} is none of the recipes")
             both = (found.by_seed, recipes[over].by_seed)
             check_alike(*both, f"{place}.by_seed", f"trainings of it and of '{over}'")
-    value, place = summary.shift, f"{where}: shift"
-    measured = None if value.get("ratio") is None else check_summary(value, MeasuredShift, place)
-    advice = check_summary(value, ShiftAdvice, place).advice
-    return Adapted(recipes, advice, measured, summary.notes)
+    measured = None
+    if summary.shift.ratio is not None:
+        measured = Shift.from_json(summary.shift.to_json(), f"{where}: shift")
+    return Adapted(recipes, summary.shift.advice, measured, summary.notes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -70,7 +70,7 @@ def run(options: Options) -> int:
             draws=chosen.draws,
             seed=chosen.seed,
         )
-        folder.write_summary({"shift": asdict(found)})
+        folder.write_summary({"shift": found.to_json()})
     log(
         f"Fréchet distance {found.frechet:.4g}, within the source {found.within_source:.4g}: ratio "
         f"{found.ratio:.1f} [{found.low:.1f}, {found.high:.1f}], threshold {found.threshold:g}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +16,7 @@ from robustkit.data.detection import DetectionSet
 from robustkit.errors import DataError, ModelError
 from robustkit.models import Classifier
 from robustkit.models.state import state_preserved
+from robustkit.runs.summaries import Amount, Count, Positive, Result
 
 Floats = NDArray[np.float64]
 ENOUGH = 4  # images for each feature: with fewer the covariance is shrunk
@@ -114,21 +113,20 @@ THRESHOLD = 4.0
 PAYS, COSTS = "adversarial training is likely to pay", "plain training is likely to do as well"
 
 
-@dataclass(frozen=True)
-class Shift:
+class Shift(Result, frozen=True, kw_only=True):
     """`frechet` between source and target, `within_source` between parts of the source, both
     squared distances of clouds of `cloud` images; `ratio` of the two with its interval; `threshold`
     and `advice`. `images` are how many there were of each domain.
     """
 
-    frechet: float
-    within_source: float
-    ratio: float
-    low: float
-    high: float
-    cloud: int
-    images: tuple[int, int]
-    threshold: float
+    frechet: Amount
+    within_source: Amount
+    ratio: Positive
+    low: Amount
+    high: Amount
+    cloud: Count
+    images: tuple[Count, Count]
+    threshold: Positive
     advice: str
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, TypeVar
 
 from robustkit.errors import ConfigError
-from robustkit.jobs import RecordedJob
 from robustkit.registry import Registry
 from robustkit.report import markdown_table
 from robustkit.runs.summaries import Result
@@ -33,8 +32,8 @@ SYSTEMS = (
 )
 OURS = "ours"
 
-Json = dict[str, Any]  # what a ledger or a summary file holds
-Results = Mapping[str, Json]  # of jobs and commands, by their ids
+J = TypeVar("J", bound="StudyJob | CommandRun")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class Claim:
         """Return `agrees`, `disagrees` or `not testable here`."""
         return VERDICTS[self.holds]
 
-    def to_dict(self) -> Json:
+    def to_json(self) -> dict[str, str]:
         """Return the entry of this claim in `summary.json`."""
         return {
             "exhibit": self.item,
@@ -131,10 +130,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class StudyJob:
-    """A job of a study. A subclass adds its settings, `kind`, and `run() -> kind's JSON`.
+    """A job of a study. A subclass adds its settings, the type `kind` of its result, and `run`.
 
-    `id` is unique in the study; its parts between slashes are the keys under which `nested` puts
-    the result.
+    `id` is unique in the study. Its parts between slashes are the keys of the result in a summary
+    that the study does not make itself; whoever wants to know what a job did reads its settings.
     """
 
     id: str
@@ -142,8 +141,8 @@ class StudyJob:
 
     kind: ClassVar[Any]
 
-    def run(self) -> Json:
-        """Return the result, which the ledger keeps."""
+    def run(self) -> Any:
+        """Return the result, a value of `kind`; the ledger keeps it as JSON."""
         raise NotImplementedError
 
 
@@ -163,40 +162,68 @@ class CommandRun:
 
     @property
     def id(self) -> str:
-        """Return its key among the study's results."""
+        """Return the name of the run in logs and errors."""
         return f"{self.command}/{self.name}"
 
 
-class StudySummary(Result, frozen=True, kw_only=True):
-    """The summary of a study; a subclass adds its results."""
+class Results:
+    """The typed results of a study, each beside the job or the command that gave it."""
 
+    def __init__(self, results: Iterable[tuple[StudyJob | CommandRun, Any]]) -> None:
+        self._results = tuple(results)
+
+    def of(self, source: type[J], kind: type[R]) -> list[tuple[J, R]]:
+        """Return the jobs of one class, in the order of their ids, with their results of `kind`.
+
+        Raises `TypeError` where such a job has results of another kind.
+        """
+        found: list[tuple[J, R]] = [
+            (job, result) for job, result in self._results if isinstance(job, source)
+        ]
+        for job, _ in found:
+            if job.kind != kind:
+                raise TypeError(f"{job.id}: its results are of {job.kind}, not of {kind}")
+        return found
+
+    def by_id(self) -> dict[str, Any]:
+        """Return results by the parts of their ids: that of `train/3/0` at `train`, `3`, `0`."""
+        found: dict[str, Any] = {}
+        for job, result in self._results:
+            *parts, last = job.id.split("/")
+            inner = found
+            for part in parts:
+                inner = inner.setdefault(part, {})
+            inner[last] = result
+        return found
+
+
+class Header(TypedDict):
+    """What every summary of a study begins with: see `StudySummary`."""
+
+    scale: str
+    exhibit: str | None
     study: str
+
+
+class StudySummary(Result, frozen=True, kw_only=True):
+    """The summary of a study; a subclass adds its results. `exhibit` is the item of the paper."""
+
     scale: str = "small"
-
-
-def nested(results: Results) -> Json:
-    """Return results by the parts of their ids: that of `train/3/0` under `train`, `3`, `0`."""
-    found: Json = {}
-    for name, result in results.items():
-        *parts, last = name.split("/")
-        inner = found
-        for part in parts:
-            inner = inner.setdefault(part, {})
-        inner[last] = result
-    return found
+    exhibit: str | None = None
+    study: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperItem:
     """A table, a figure or a claim of the paper that a study reproduces.
 
-    `shows` says where the paper has it; `needs` selects the results it takes, by their ids;
-    `claimed` is False where it has tables but no claims.
+    `shows` says where the paper has it; `needs` selects the jobs and commands whose results it
+    takes; `claimed` is False where it has tables but no claims.
     """
 
     name: str
     shows: str
-    needs: Callable[[str], bool] = lambda identity: True
+    needs: Callable[[StudyJob | CommandRun], bool] = lambda job: True
     claimed: bool = True
 
 
@@ -210,8 +237,9 @@ class Study:
     at `small` alone; `options` it uses of "device", "weights" and "images".
 
     What it does: `commands(plan)` are run first, then `jobs(plan)`, list after list, each list in
-    parallel; `summarise` makes the plain summary of all results by id, of the type `summary`, and
-    `check(summary, where)` raises `RunError` for what a type cannot express. Of a checked summary
+    parallel; `summarise` makes the summary of all results, of the type `summary` (None: results lie
+    in it by the parts of their ids), and `check(summary, where)` raises `RunError` for what a type
+    cannot express. Of a checked summary
     `claims` decides the claims, `render` makes the page in Markdown, and `figures` yields names and
     SVG. All of these accept the results of a single item.
     """
@@ -220,7 +248,7 @@ class Study:
     title: str
     source: str
     scales: Mapping[str, str]
-    jobs: Callable[[Plan], Sequence[Sequence[RecordedJob]]]
+    jobs: Callable[[Plan], Sequence[Sequence[StudyJob]]]
     summary: type[Any]
     render: Callable[[Any], str]
     claims: Callable[[Any], Sequence[Claim]]
@@ -230,7 +258,7 @@ class Study:
     small_deviations: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     commands: Callable[[Plan], Sequence[CommandRun]] = lambda plan: ()
-    summarise: Callable[[Results], Json] = nested
+    summarise: Callable[[Results, Header], StudySummary] | None = None
     check: Callable[[Any, str], None] = lambda summary, where: None
     figures: Callable[[Any], Iterable[tuple[str, str]]] = lambda summary: ()
 

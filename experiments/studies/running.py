@@ -7,14 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+import msgspec
+
 from experiments.studies.base import (
     SCALES,
     Claim,
     CommandRun,
-    Json,
+    Header,
     PaperItem,
     Plan,
+    Results,
     Study,
+    StudyJob,
     StudySummary,
     find,
 )
@@ -22,7 +26,7 @@ from robustkit.cli.context import FREE
 from robustkit.cli.parser import run_command
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError, RunError
-from robustkit.jobs import run_phases
+from robustkit.jobs import Log, run_phases
 from robustkit.reading import check_kind
 from robustkit.runs import RunFolder
 from robustkit.runs.folder import finished
@@ -89,7 +93,7 @@ def check_scale(study: Study, scale: str) -> None:
         )
 
 
-def run_study(folder: RunFolder, log: Callable[[str], None]) -> Json:
+def run_study(folder: RunFolder, log: Log) -> dict[str, object]:
     """Do what `folder` does not yet hold of the study its settings name; return the summary.
 
     The summary's `claims` hold the verdicts. Raises `RunError` where a job ends in anything but a
@@ -97,20 +101,11 @@ def run_study(folder: RunFolder, log: Callable[[str], None]) -> Json:
     """
     study, item = find(folder.config["name"])
     plan = _plan(folder)
-    needed = item.needs if item is not None else _everything
-    results = {run.id: _run(run, folder, log) for run in study.commands(plan) if needed(run.id)}
-    jobs = [[job for job in parallel if needed(job.id)] for parallel in study.jobs(plan)]
-    if any(jobs):
-        entries = run_phases(jobs, folder, stage="study", log=log)
-        results |= {entry.id: entry.result or {} for entry in entries}
-    summary = {
-        "scale": plan.scale,
-        "exhibit": None if item is None else item.name,
-        "study": study.name,
-        **study.summarise(results),
-    }
+    needs = (lambda job: True) if item is None else item.needs
+    results = _results(study, plan, needs, folder, log)
+    summary = _summarised(study, item, plan, results)
     typed = checked(study, summary, f"{folder.path}: its results")
-    return {**summary, "claims": [claim.to_dict() for claim in claims_of(study, item, typed)]}
+    return {**summary, "claims": [claim.to_json() for claim in claims_of(study, item, typed)]}
 
 
 def claims_of(study: Study, item: PaperItem | None, summary: StudySummary) -> list[Claim]:
@@ -121,8 +116,37 @@ def claims_of(study: Study, item: PaperItem | None, summary: StudySummary) -> li
     return [claim for claim in claims if item is None or claim.item == item.name]
 
 
-def _everything(identity: str) -> bool:
-    return True
+def _results(
+    study: Study,
+    plan: Plan,
+    needs: Callable[[StudyJob | CommandRun], bool],
+    folder: RunFolder,
+    log: Log,
+) -> Results:
+    """Run what is needed of the commands and jobs of a study; return their typed results."""
+    found: list[tuple[StudyJob | CommandRun, Any]] = [
+        (run, _run(run, folder, log)) for run in study.commands(plan) if needs(run)
+    ]
+    phases = [[job for job in jobs if needs(job)] for jobs in study.jobs(plan)]
+    if any(phases):
+        known = {job.id: job for jobs in phases for job in jobs}
+        for entry in run_phases(phases, folder, stage="study", log=log):
+            job = known[entry.id]
+            where = f"{folder.file('ledger.sqlite')}: trial '{entry.id}'"
+            found.append((job, check_summary(entry.result, job.kind, where)))
+    return Results(found)
+
+
+def _summarised(
+    study: Study, item: PaperItem | None, plan: Plan, results: Results
+) -> dict[str, Any]:
+    """Return the plain summary of a study's results."""
+    exhibit = None if item is None else item.name
+    header = Header(scale=plan.scale, exhibit=exhibit, study=study.name)
+    if study.summarise is not None:
+        return study.summarise(results, header).to_json()
+    plain: dict[str, Any] = msgspec.to_builtins({**header, **results.by_id()})
+    return plain
 
 
 def _plan(folder: RunFolder) -> Plan:
@@ -131,7 +155,7 @@ def _plan(folder: RunFolder) -> Plan:
     return Plan(folder=folder.path.resolve(), **settings)
 
 
-def _run(run: CommandRun, folder: RunFolder, log: Callable[[str], None]) -> Json:
+def _run(run: CommandRun, folder: RunFolder, log: Log) -> Any:
     """Start, resume or only read a command's run inside the study's folder; return its summary."""
     path = folder.file(run.name)
     options = [f"--{name.replace('_', '-')}={folder.config[name]}" for name in FREE[:2]]
@@ -146,6 +170,7 @@ def _run(run: CommandRun, folder: RunFolder, log: Callable[[str], None]) -> Json
     if code != 0:
         raise RunError(f"{run.id}: `robustkit {run.command}` ended with exit code {code}")
     inner = RunFolder.open(path, verb=run.command)
-    summary, file = finished(inner), str(inner.file("summary.json"))
-    run.check(check_summary(summary, run.kind, file), file)
+    file = str(inner.file("summary.json"))
+    summary = check_summary(finished(inner), run.kind, file)
+    run.check(summary, file)
     return summary

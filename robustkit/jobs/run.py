@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from robustkit.errors import RunError
 from robustkit.jobs.executors import Cluster, Executor, Runnable, open_executor
 from robustkit.jobs.outcomes import Diverged, Ok, Outcome
@@ -30,7 +32,7 @@ class Job(Runnable, Protocol):
 
 
 class RecordedJob(Job, Protocol):
-    """A job whose result a ledger keeps: a dataclass, which returns a JSON object."""
+    """A job, a dataclass, whose result a ledger keeps: a `Result` or a JSON object."""
 
     @property
     def kind(self) -> Any:
@@ -115,7 +117,7 @@ def _trial(job: Job, stage: str, outcome: Ok) -> Entry:
         key=job.id,
         payload=_payload(job),
         outcome=outcome.kind,
-        result=outcome.value,
+        result=msgspec.to_builtins(outcome.value, enc_hook=_plain_float),
         seconds=outcome.seconds,
     )
 
@@ -144,6 +146,12 @@ def _check(
 
 def _is_numeric(value: object) -> bool:
     return all(isinstance(x, int | float) for x in (value if isinstance(value, list) else [value]))
+
+
+def _plain_float(value: object) -> float:
+    if isinstance(value, float):  # of NumPy
+        return float(value)
+    raise TypeError(f"{type(value).__name__} is nothing that JSON holds")
 
 
 def _hint(outcome: Outcome) -> str:

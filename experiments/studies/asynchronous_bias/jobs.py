@@ -1,24 +1,52 @@
-"""One simulated search as a job."""
+"""The job of the study, a simulated search; its result, and the summary of all."""
 
 from __future__ import annotations
 
 import math
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from evolution.objectives import parse_objectives
 from evolution.protocol.search import CandidateTasks, Search
 from evolution.runner import Scheduler, generational, steady
 from evolution.space import SearchSpace
 from evolution.strategies import SearchSettings, open_strategy
-from experiments.studies.asynchronous_bias.result import Searched
-from experiments.studies.base import Json, StudyJob
+from experiments.studies.base import StudyJob, StudySummary
 from experiments.studies.simulated import SimulatedWorkers, macs_of
 from robustkit.jobs import Ok
+from robustkit.runs.summaries import Amount, Positive, Result, check_has
 
 SHAPE, CLASSES = (3, 32, 32), 10
 NOISE = ("accuracy", "transfer", "cos_abs", "grad_norm")
+
+Log2 = Annotated[float, Meta(ge=-64, le=64)]
+Seeds = Annotated[dict[str, Log2], Meta(min_length=1)]
+Cells = dict[str, Seeds]
+"""By number of workers."""
+
+
+class Searched(Result, frozen=True, kw_only=True):
+    """Mean operations of the nets that a search sampled and bred, and their spread."""
+
+    sampled: Positive
+    bred: Positive
+    spread: Amount
+
+
+class Summary(StudySummary, frozen=True, kw_only=True):
+    """log₂ of ratios by strategy, workers and seed; the largest spread of a search's operations."""
+
+    log2_ratio: dict[str, Cells]
+    spread: Amount
+
+
+def check(summary: Summary, where: str, workers: tuple[str, ...]) -> None:
+    """Raise `RunError` where a strategy lacks one of the numbers of workers."""
+    for strategy, cells in summary.log2_ratio.items():
+        check_has(cells, workers, f"{where}: log2_ratio.{strategy}")
 
 
 @dataclass(frozen=True)
@@ -34,7 +62,7 @@ class SimulatedSearch(StudyJob):
 
     kind = Searched
 
-    def run(self) -> Json:
+    def run(self) -> Searched:
         """Return mean operations of the sampled and of the bred nets, and their spread."""
         settings = SearchSettings(
             space=SearchSpace(max_params=400_000),
@@ -57,11 +85,11 @@ class SimulatedSearch(StudyJob):
         macs = {trial.number: int((trial.values or {})["macs"]) for trial in trials}
         bred = [value for number, value in macs.items() if number >= self.population]
         sampled = [value for number, value in macs.items() if number < self.population]
-        return {
-            "sampled": geometric_mean(sampled),
-            "bred": geometric_mean(bred),
-            "spread": max(macs.values()) / min(macs.values()),
-        }
+        return Searched(
+            sampled=geometric_mean(sampled),
+            bred=geometric_mean(bred),
+            spread=max(macs.values()) / min(macs.values()),
+        )
 
 
 def cost(job: Any) -> int:

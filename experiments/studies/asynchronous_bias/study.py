@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from experiments.studies.asynchronous_bias.jobs import SimulatedSearch
-from experiments.studies.asynchronous_bias.result import Summary, check
+from experiments.studies.asynchronous_bias.jobs import (
+    Cells,
+    Searched,
+    SimulatedSearch,
+    Summary,
+    check,
+)
 from experiments.studies.base import (
     OURS,
     Claim,
-    Json,
+    Header,
     PaperItem,
     Plan,
     Results,
@@ -18,8 +23,7 @@ from experiments.studies.base import (
     below,
     register,
 )
-from robustkit.jobs import RecordedJob
-from robustkit.report import format_estimate
+from robustkit.report import format_estimate, markdown_table
 from robustkit.stats import Mean, mean_over_trainings
 
 STRATEGIES = ("nsga2", "mu_plus_lambda", "ageing", "random")
@@ -28,7 +32,7 @@ ITEM = "asynchronous-bias"
 SEEDS, POPULATION, GENERATIONS = 20, 16, 12
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
+def jobs(plan: Plan) -> Sequence[Sequence[SimulatedSearch]]:
     """Return every strategy, both modes, every number of workers, every seed."""
     seeds, generations = (2, 2) if plan.smoke else (SEEDS, GENERATIONS)
     population = 8 if plan.smoke else POPULATION
@@ -46,39 +50,42 @@ def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     ]
 
 
-def summarise(results: Results) -> Json:
+def summarise(results: Results, header: Header) -> Summary:
     """Return, by strategy, workers and seed, log₂ of a ratio of the bred nets' operations.
 
     The ratio is that of steady mode to generational mode.
     """
-    ratios: Json = {}
-    for name, own in results.items():
-        strategy, mode, workers, seed = name.split("/")
-        if mode == "steady":
-            other = results[f"{strategy}/generational/{workers}/{seed}"]
-            cell = ratios.setdefault(strategy, {}).setdefault(workers, {})
-            cell[seed] = math.log2(own["bred"] / other["bred"])
-    spread = max(each["spread"] for each in results.values())
-    return {"log2_ratio": ratios, "spread": spread}
+    found = results.of(SimulatedSearch, Searched)
+    generational = {
+        (job.strategy, job.workers, job.seed): result.bred
+        for job, result in found
+        if job.mode == "generational"
+    }
+    ratios: dict[str, Cells] = {}
+    for job, result in found:
+        if job.mode == "steady":
+            other = generational[job.strategy, job.workers, job.seed]
+            cell = ratios.setdefault(job.strategy, {}).setdefault(str(job.workers), {})
+            cell[str(job.seed)] = math.log2(result.bred / other)
+    spread = max(result.spread for _, result in found)
+    return Summary(**header, log2_ratio=ratios, spread=spread)
 
 
 def render(summary: Summary) -> str:
     """Return a table of ratios with their intervals, in Markdown."""
-    lines = [
+    rows = []
+    for strategy, cells in summary.log2_ratio.items():
+        ratios = [mean_over_trainings(list(cells[str(workers)].values())) for workers in WORKERS]
+        rows.append([strategy, *map(_ratio, ratios)])
+    parts = [
         "# The bias of an asynchronous search to fast nets",
-        "",
         "Simulated workers, trials as long as their nets' operations (up to 1:"
         f"{summary.spread:.0f}), objectives that are noise: operations of the nets that were "
         "bred in steady mode, over those bred in generations; geometric means over searches of one "
         "seed, with Student's 95 % intervals. Below 1: drawn to fast nets.",
-        "",
-        "| strategy | " + " | ".join(f"{workers} workers" for workers in WORKERS) + " |",
-        "|---" * (1 + len(WORKERS)) + "|",
+        markdown_table(["strategy", *(f"{workers} workers" for workers in WORKERS)], rows),
     ]
-    for strategy, cells in summary.log2_ratio.items():
-        ratios = [mean_over_trainings(list(cells[str(workers)].values())) for workers in WORKERS]
-        lines.append(f"| {strategy} | " + " | ".join(map(_ratio, ratios)) + " |")
-    return "\n".join(lines)
+    return "\n\n".join(parts)
 
 
 def _ratio(log2: Mean) -> str:

@@ -1,16 +1,19 @@
-"""The jobs of the study: train a VGG, disable what its maps point at, cover objects."""
+"""The jobs of the study: train a VGG, mask what its maps mark, cover objects; their results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor, nn
 
-from experiments.studies.base import Json, StudyJob
-from experiments.studies.contribution_maps.result import Masks, Objects, Trained
+from experiments.studies.base import StudyJob, StudySummary
+from experiments.studies.measures import accuracy
 from robustkit import data, explain, models, training
 from robustkit.attacks import correct, predict, predicted_classes
 from robustkit.class_names import imagenet_classes
@@ -19,34 +22,84 @@ from robustkit.commands.explain.panels import draw_panels
 from robustkit.commands.explain.subject import Subject
 from robustkit.compute import torch_generator
 from robustkit.data import ImageSet, find_images, read_images, survey
-from robustkit.errors import DataError
+from robustkit.errors import DataError, RunError
 from robustkit.explain import Contribution
 from robustkit.explain.methods import MapSettings, make_maps
 from robustkit.models import Classifier
 from robustkit.runs import atomic_path
-from robustkit.stats import mean_over_images
+from robustkit.runs.summaries import Amount, Count, MeanShare, Result, check_has
+from robustkit.stats import Mean, mean_over_images
 
 PICTURES = "pictures:"  # how a folder of them is told from a data set
 SIDE = 224
-
-
-def own_pictures(model: Classifier, folder: Path, count: int) -> ImageSet:
-    """Return the first `count` pictures in `folder`, labelled by the model's predictions.
-
-    They are resized to its square without keeping their aspect. Raises `DataError` for a folder
-    without any, and for a file that cannot be read.
-    """
-    files = find_images(folder)[:count]
-    if not files:
-        raise DataError(f"{folder}: no pictures there")
-    images = read_images(files, survey(files, model.card.input_shape[1]))
-    if images.shape[1] == 1:
-        images = images.expand(-1, 3, -1, -1).contiguous()
-    return ImageSet(images, predicted_classes(model, images), model.card.classes)
-
-
 PLACES = 256_000  # pixels of a batch
 PANELS = 8
+SIGNS = ("positive", "negative")
+NO_MEAN = Mean(value=None, low=None, high=None)
+
+
+class Trained(Result, frozen=True, kw_only=True):
+    """A net, and how accurate it is where that can be told."""
+
+    model: str
+    test_acc: MeanShare | None
+    n: Count
+
+
+class Mask(Result, frozen=True, kw_only=True):
+    """What a mask does to the score: to how much of a layer, how far, beyond a random one."""
+
+    drop: Mean
+    expected: Mean
+    share: Mean
+    lost: Mean
+    beyond: Mean | UnsetType = UNSET
+
+    @property
+    def beyond_random(self) -> Mean:
+        """Return by how much more the score falls than without a random region of that size."""
+        return NO_MEAN if isinstance(self.beyond, UnsetType) else self.beyond
+
+
+class Masks(Result, frozen=True, kw_only=True):
+    """Masks by `LAYER/KIND`, likeness to Grad-CAM by layer."""
+
+    n: Count
+    layers: Annotated[list[str], Meta(min_length=1)]
+    residual_max: Amount
+    masks: dict[str, Mask]
+    like_gradcam: dict[str, Mean]
+
+
+class Objects(Result, frozen=True, kw_only=True):
+    """Of pictures of two objects: how many have both on top, and whose half counts."""
+
+    pairs: Count
+    n: Count
+    own: Mean
+
+
+class Summary(StudySummary, frozen=True, kw_only=True):
+    """The three results by name."""
+
+    train: Trained
+    masks: Masks
+    objects: Objects
+
+
+def check(summary: Summary, where: str) -> None:
+    """Raise `RunError` where a layer has no masks, or no likeness to Grad-CAM."""
+    check_masks(summary.masks, f"{where}: masks")
+
+
+def check_masks(found: Masks, where: str) -> None:
+    """Raise `RunError` where a layer has no masks, or no likeness to Grad-CAM."""
+    check_has(found.like_gradcam, found.layers, f"{where}.like_gradcam")
+    for layer, sign in product((*found.layers, "input"), SIGNS):
+        names = (f"{layer}/{sign}", f"{layer}/random, as {sign}")
+        check_has(found.masks, names, f"{where}.masks")
+        if found.masks[names[0]].beyond_random.value is None and found.n:
+            raise RunError(f"{where}.masks.{names[0]}: 'beyond' is missing")
 
 
 @dataclass(frozen=True)
@@ -61,7 +114,7 @@ class TrainVgg(StudyJob):
 
     kind = Trained
 
-    def run(self) -> Json:
+    def run(self) -> Trained:
         """Train by SGD 0.05 with momentum, cosine to 0, batches of 128, flipped images."""
         splits = data.load(self.data)
         net = resolve_net(self.model, splits, seed=self.seed)
@@ -69,8 +122,7 @@ class TrainVgg(StudyJob):
         config = training.TrainConfig(epochs=self.epochs, augment=flip, seed=self.seed)
         training.fit(net, splits, config)
         models.save(net, Path(self.path))
-        right = correct(net, splits.test)
-        return {"model": self.model, "test_acc": float(right.double().mean()), "n": len(right)}
+        return Trained(model=self.model, test_acc=accuracy(net, splits.test), n=len(splits.test))
 
 
 @dataclass(frozen=True)
@@ -85,7 +137,7 @@ class TakeVgg(StudyJob):
 
     kind = Trained
 
-    def run(self) -> Json:
+    def run(self) -> Trained:
         """Save the model; its accuracy is unknown without ImageNet's labels."""
         classes = imagenet_classes()
         net = models.resolve(
@@ -97,7 +149,7 @@ class TakeVgg(StudyJob):
             weights=self.weights,
         )
         models.save(net, Path(self.path))
-        return {"model": "torchvision:vgg16", "test_acc": None, "n": 0}
+        return Trained(model="torchvision:vgg16", test_acc=None, n=0)
 
 
 @dataclass(frozen=True)
@@ -111,7 +163,7 @@ class MaskMaps(StudyJob):
 
     kind = Masks
 
-    def run(self) -> Json:
+    def run(self) -> Masks:
         """Return, by layer, the effect of masks of both signs and of random ones.
 
         CAV against Grad-CAM.
@@ -119,7 +171,7 @@ class MaskMaps(StudyJob):
         model = models.load(Path(self.path)).eval()
         images = recognised(model, self.data, self.count)
         layers = taps(model)
-        scores: dict[str, dict[str, list[Tensor]]] = {}
+        scores: dict[tuple[str, str], dict[str, list[Tensor]]] = {}  # by layer and region
         alike: dict[str, list[float]] = {}
         residual = 0.0
         for number, rows in enumerate(data.batches(len(images), batch_of(images))):
@@ -130,7 +182,7 @@ class MaskMaps(StudyJob):
             for layer, each in found.items():
                 for kind, region in _regions(each, self.seed, number):
                     masked = explain.disable(model, x, trace.targets, each, region, layer)
-                    kept = scores.setdefault(f"{layer}/{kind}", {})
+                    kept = scores.setdefault((layer, kind), {})
                     before, after = masked.scores()
                     assert masked.predicted is not None
                     for name, values in (
@@ -143,29 +195,29 @@ class MaskMaps(StudyJob):
                 if layer in cams:
                     same = explain.spearman(each.map.clamp_min(0), cams[layer])
                     alike.setdefault(layer, []).extend(same.values)
-        for name, kept in scores.items():
-            control = scores.get(_control(name))
+        for (layer, kind), kept in scores.items():
+            control = scores.get((layer, f"random, as {kind}"))
             if control is not None:  # image by image
                 kept["beyond"] = [
                     ours - theirs
                     for ours, theirs in zip(kept["drop"], control["drop"], strict=True)
                 ]
         self._draw(model, images, layers)
-        return {
-            "n": len(images),
-            "layers": layers,
-            "residual_max": residual,
-            "masks": {
-                name: {
-                    figure: mean_over_images(torch.cat(parts).tolist()).to_json()
-                    for figure, parts in kept.items()
-                }
-                for name, kept in scores.items()
+        return Masks(
+            n=len(images),
+            layers=layers,
+            residual_max=residual,
+            masks={
+                f"{layer}/{kind}": Mask(
+                    **{
+                        effect: mean_over_images(torch.cat(parts).tolist())
+                        for effect, parts in kept.items()
+                    }
+                )
+                for (layer, kind), kept in scores.items()
             },
-            "like_gradcam": {
-                layer: mean_over_images(values).to_json() for layer, values in alike.items()
-            },
-        }
+            like_gradcam={layer: mean_over_images(values) for layer, values in alike.items()},
+        )
 
     def _draw(self, model: Classifier, images: ImageSet, layers: list[str]) -> None:
         first = images.subset(torch.arange(min(PANELS, len(images))))
@@ -189,7 +241,7 @@ class CoverObjects(StudyJob):
 
     kind = Objects
 
-    def run(self) -> Json:
+    def run(self) -> Objects:
         """Return, of `count` pairs with both classes on top, whose half each class's score
         needs.
         """
@@ -205,12 +257,12 @@ class CoverObjects(StudyJob):
         pictures = torch.cat([shrunk[left], shrunk[right]], dim=3)
         a, b = images.labels[left], images.labels[right]
         if not len(pictures):
-            return {"pairs": 0, "n": 0, "own": mean_over_images([]).to_json()}
+            return Objects(pairs=0, n=0, own=mean_over_images([]))
         top = predict(model, pictures).topk(2).indices.sort(dim=1).values
         both = (top == torch.stack([a, b], dim=1).sort(dim=1).values).all(dim=1) & (a != b)
         pictures, a, b = pictures[both], a[both], b[both]
         if not len(pictures):
-            return {"pairs": len(both), "n": 0, "own": mean_over_images([]).to_json()}
+            return Objects(pairs=len(both), n=0, own=mean_over_images([]))
         halves = []
         plain = predict(model, pictures)
         for mine, other, part in ((a, b, slice(0, half)), (b, a, slice(half, 2 * half))):
@@ -220,11 +272,22 @@ class CoverObjects(StudyJob):
             lost, kept = (fall.gather(1, each[:, None])[:, 0] for each in (mine, other))
             halves.append((lost > kept).double())
         own = torch.stack(halves).mean(dim=0)  # the two halves of a picture are no two samples
-        return {
-            "pairs": len(both),
-            "n": len(pictures),
-            "own": mean_over_images(own.tolist()).to_json(),
-        }
+        return Objects(pairs=len(both), n=len(pictures), own=mean_over_images(own.tolist()))
+
+
+def own_pictures(model: Classifier, folder: Path, count: int) -> ImageSet:
+    """Return the first `count` pictures in `folder`, labelled by the model's predictions.
+
+    They are resized to its square without keeping their aspect. Raises `DataError` for a folder
+    without any, and for a file that cannot be read.
+    """
+    files = find_images(folder)[:count]
+    if not files:
+        raise DataError(f"{folder}: no pictures there")
+    images = read_images(files, survey(files, model.card.input_shape[1]))
+    if images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1).contiguous()
+    return ImageSet(images, predicted_classes(model, images), model.card.classes)
 
 
 def recognised(model: Classifier, source: str, count: int) -> ImageSet:
@@ -264,9 +327,3 @@ def _regions(found: Contribution, seed: int, batch: int) -> Iterator[tuple[str, 
         rank = torch.rand(region.shape, generator=generator).flatten(1).argsort(1).argsort(1)
         size = region.flatten(1).sum(dim=1, keepdim=True)
         yield f"random, as {sign}", (rank < size).view(region.shape)
-
-
-def _control(name: str) -> str:
-    """Return the random mask beside the one called LAYER/SIGN."""
-    layer, _, sign = name.rpartition("/")
-    return f"{layer}/random, as {sign}"

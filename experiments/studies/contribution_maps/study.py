@@ -9,6 +9,7 @@ from experiments.studies.base import (
     PaperItem,
     Plan,
     Study,
+    StudyJob,
     below,
     clear_of,
     everywhere,
@@ -18,12 +19,14 @@ from experiments.studies.contribution_maps.jobs import (
     PICTURES,
     CoverObjects,
     MaskMaps,
+    Masks,
+    Summary,
     TakeVgg,
+    Trained,
     TrainVgg,
+    check,
 )
-from experiments.studies.contribution_maps.result import Masks, Summary, Trained, check
-from robustkit.jobs import RecordedJob
-from robustkit.report import format_estimate, format_percent
+from robustkit.report import format_estimate, format_percent, markdown_table
 from robustkit.stats import Mean
 
 SMALL = {"data": "cifar10", "model": "vgg16?width=16", "epochs": 15}
@@ -33,11 +36,11 @@ FEW = 20
 VIEWS, MASKS = "contribution-views", "contribution-masking"
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
+def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     """Return a training, then the two checks of its maps."""
     chosen = REHEARSAL if plan.smoke else SMALL
     path = str(plan.folder / "vgg.safetensors")
-    made: RecordedJob = TrainVgg("train", path, seed=plan.seed, **chosen)  # type: ignore[arg-type]
+    made: StudyJob = TrainVgg("train", path, seed=plan.seed, **chosen)  # type: ignore[arg-type]
     source, count = str(chosen["data"]), 20 if plan.smoke else 1000
     if plan.scale == "paper" and plan.weights is not None:
         made, source = TakeVgg("train", path, plan.weights), f"{PICTURES}{plan.images}"
@@ -88,24 +91,25 @@ def marked(masks: Masks) -> dict[str, str]:
 
 
 def _masks(masks: Masks) -> str:
-    lines = ["| layer | masked | share | fall | if linear | answer changes |", "|---" * 6 + "|"]
+    rows = []
     for layer, mark in marked(masks).items():
         for kind in ("positive", "random, as positive", "negative", "random, as negative"):
             each = masks.masks[f"{layer}/{kind}"]
             expected = "" if "random" in kind else f"{each.expected.value:.2f}"
-            lines.append(
-                f"| {mark} | {kind} | {100 * (each.share.value or 0):.0f} % | "
-                f"{format_estimate(each.drop)} | {expected} | "
-                f"{format_percent(each.lost, unit=' %')} |"
+            share, changed = (
+                f"{100 * (each.share.value or 0):.0f} %",
+                format_percent(each.lost, unit=" %"),
             )
-    return "\n".join(lines)
+            rows.append([mark, kind, share, format_estimate(each.drop), expected, changed])
+    head = ["layer", "masked", "share", "fall", "if linear", "answer changes"]
+    return markdown_table(head, rows)
 
 
 def _alike(masks: Masks) -> str:
     named = {layer: mark for layer, mark in marked(masks).items() if layer in masks.like_gradcam}
-    cells = [format_estimate(masks.like_gradcam[layer]) for layer in named]
-    head = "| " + " | ".join(named.values()) + " |"
-    return "\n".join([head, "|---" * len(cells) + "|", "| " + " | ".join(cells) + " |"])
+    return markdown_table(
+        [*named.values()], [[format_estimate(masks.like_gradcam[x]) for x in named]]
+    )
 
 
 def claims(summary: Summary) -> list[Claim]:
@@ -118,7 +122,7 @@ def claims(summary: Summary) -> list[Claim]:
     layers = marked(masks)
     n = f"n = {masks.n:,}"
     beyond = {
-        sign: {mark: masks.masks[f"{layer}/{sign}"].beyond for layer, mark in layers.items()}
+        sign: {mark: masks.masks[f"{layer}/{sign}"].beyond_random for layer, mark in layers.items()}
         for sign in ("positive", "negative")
     }
     rises = {mark: masks.masks[f"{layer}/negative"].drop for layer, mark in layers.items()}

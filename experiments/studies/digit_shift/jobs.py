@@ -1,31 +1,76 @@
-"""The jobs of the study: train a classifier, evaluate it on both collections."""
+"""The job of the study, which trains a classifier; its result, and the summary of all."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
+from msgspec.structs import replace
 
 from adaptation import shift
+from adaptation.shift import Shift
 from adaptation.training import adapt_classifier
-from experiments.studies.base import Json, StudyJob
-from experiments.studies.digit_shift.result import Trained
+from experiments.studies.base import StudyJob, StudySummary
+from experiments.studies.measures import accuracy
 from robustkit import data, models, training
-from robustkit.attacks import correct, make
+from robustkit.attacks import make
 from robustkit.cli.models import resolve_net
 from robustkit.compute import derive_seed
 from robustkit.data import ImageSet, Splits, to_unit
+from robustkit.errors import RunError
 from robustkit.evaluation.robustness import survivors
 from robustkit.jobs import cached_per_process
 from robustkit.models import Classifier
+from robustkit.runs.summaries import (
+    MeanShare,
+    Result,
+    check_has,
+    shown,
+)
 
 SIDE = 16
-COLLECTIONS = ("mnist", "digits")
+Collection = Literal["mnist", "digits"]
+COLLECTIONS: tuple[Collection, ...] = ("mnist", "digits")
 MODEL = "vgg3?width=16"  # with batch norm, for AdaBN
 EPS = 0.1  # radius of the attack that measures robust accuracy
 ATTACKED = 300
+
+
+class Trained(Result, frozen=True, kw_only=True):
+    """Accuracies of one training on both collections, and the shift as it sees it."""
+
+    source: MeanShare
+    target: MeanShare
+    robust: MeanShare
+    target_adabn: MeanShare
+    shift: Shift
+
+
+Seeds = Annotated[dict[str, Trained], Meta(min_length=1)]
+Radii = dict[str, Seeds]
+
+
+class Summary(StudySummary, frozen=True, kw_only=True):
+    """Trainings by source, radius and seed."""
+
+    sources: dict[Collection, Radii]
+
+
+def check(summary: Summary, where: str, needed: tuple[str, ...]) -> None:
+    """Raise `RunError` where a radius, or plain training of a seed, is missing."""
+    for source, of in summary.sources.items():
+        check_has(of, needed, f"{where}: sources.{source}")
+        for eps, runs in of.items():
+            lacking = [seed for seed in runs if seed not in of["0"]]
+            if lacking:
+                raise RunError(
+                    f"{where}: sources.{source}.0: the seed {shown(lacking[0])} of {shown(eps)} "
+                    "is missing"
+                )
 
 
 @dataclass(frozen=True)
@@ -33,7 +78,7 @@ class TrainNumerals(StudyJob):
     """Train on `source`, adversarially where `eps` is above 0; evaluate on both collections."""
 
     path: str
-    source: str
+    source: Collection
     eps: float
     count: int
     epochs: int
@@ -41,7 +86,7 @@ class TrainNumerals(StudyJob):
 
     kind = Trained
 
-    def run(self) -> Json:
+    def run(self) -> Trained:
         """Return accuracies, also with AdaBN and under attack, and the measured shift."""
         target = next(name for name in COLLECTIONS if name != self.source)
         own, other = collection(self.source, self.count), collection(target, self.count)
@@ -59,14 +104,15 @@ class TrainNumerals(StudyJob):
         name = f"{self.source}-{self.eps:g}-{self.number}.safetensors"
         models.save(net, Path(self.path) / name)
         features = [shift.classifier_features(net, each.test) for each in (own, other)]
-        found = {
-            "source": accuracy(net, own.test),
-            "target": accuracy(net, other.test),
-            "robust": robust(net, own.test),
-            "shift": asdict(shift.measure_shift(*features, draws=50)),
-        }
+        before = Trained(
+            source=accuracy(net, own.test),
+            target=accuracy(net, other.test),
+            robust=robust(net, own.test),
+            shift=shift.measure_shift(*features, draws=50),
+            target_adabn=0.0,  # not known yet
+        )
         adapt_classifier(net, other.train)
-        return {**found, "target_adabn": accuracy(net, other.test)}
+        return replace(before, target_adabn=accuracy(net, other.test))
 
 
 @cached_per_process(2)
@@ -93,12 +139,6 @@ def resized(images: ImageSet) -> ImageSet:
         small = F.interpolate(to_unit(pixels), size=(SIDE, SIDE), mode="bilinear", antialias=True)
         pixels = (255 * small).round().clamp(0, 255).to(torch.uint8)
     return ImageSet(pixels, images.labels, tuple(map(str, range(10))))
-
-
-def accuracy(net: Classifier, images: ImageSet) -> float:
-    """Return the share of images that the net gets right."""
-    right = correct(net, images)
-    return float(right.double().mean())
 
 
 def robust(net: Classifier, images: ImageSet) -> float:

@@ -8,7 +8,7 @@ from typing import Literal
 from experiments.studies.base import (
     OURS,
     Claim,
-    Json,
+    Header,
     PaperItem,
     Plan,
     Results,
@@ -16,25 +16,31 @@ from experiments.studies.base import (
     clear_of,
     register,
 )
-from experiments.studies.digit_shift.jobs import COLLECTIONS, TrainNumerals
-from experiments.studies.digit_shift.result import Radii, Summary, check
-from robustkit.jobs import RecordedJob
-from robustkit.report import format_percent
+from experiments.studies.digit_shift.jobs import (
+    COLLECTIONS,
+    Collection,
+    Radii,
+    Summary,
+    Trained,
+    TrainNumerals,
+    check,
+)
+from robustkit.report import format_percent, markdown_table
 from robustkit.stats import Mean, mean_over_trainings
 
 RADII = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 SEEDS = 5
 CLAIMED = "0.1"
 ITEM = "digit-shift"
-Figure = Literal["source", "robust", "target", "target_adabn"]
-SHOWN: tuple[Figure, ...] = ("source", "robust", "target")
+Accuracy = Literal["source", "robust", "target", "target_adabn"]
+SHOWN: tuple[Accuracy, ...] = ("source", "robust", "target")
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
+def jobs(plan: Plan) -> Sequence[Sequence[TrainNumerals]]:
     """Return every radius, both ways, every seed."""
     radii, seeds = ((0.0, 0.1), 1) if plan.smoke else (RADII, SEEDS)
     count, epochs = (200, 1) if plan.smoke else (4000, 10)
-    sources = ("digits",) if plan.smoke else COLLECTIONS
+    sources: tuple[Collection, ...] = ("digits",) if plan.smoke else COLLECTIONS
     return [
         [
             TrainNumerals(
@@ -47,24 +53,20 @@ def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     ]
 
 
-def summarise(results: Results) -> Json:
-    """Return the results by source, radius and seed."""
-    found: Json = {}
-    for name in sorted(results, key=_order):
-        source, eps, seed = name.split("/")
-        found.setdefault(source, {}).setdefault(eps, {})[seed] = results[name]
-    return {"sources": found}
+def summarise(results: Results, header: Header) -> Summary:
+    """Return the trainings by source, radius and seed."""
+    found = results.of(TrainNumerals, Trained)
+    sources: dict[Collection, Radii] = {}
+    for job, trained in sorted(found, key=lambda each: (each[0].source, each[0].eps)):
+        radii = sources.setdefault(job.source, {})
+        radii.setdefault(f"{job.eps:g}", {})[str(job.number)] = trained
+    return Summary(**header, sources=sources)
 
 
-def _order(name: str) -> tuple[str, float, int]:
-    source, eps, seed = name.split("/")
-    return source, float(eps), int(seed)
-
-
-def gain(of: Radii, eps: str, figure: Figure = "target") -> Mean:
+def gain(of: Radii, eps: str, accuracy: Accuracy = "target") -> Mean:
     """Return the gain of a radius over plain training on the target, seed by seed."""
     return mean_over_trainings(
-        [getattr(of[eps][seed], figure) - of["0"][seed].target for seed in of[eps]]
+        [getattr(of[eps][seed], accuracy) - of["0"][seed].target for seed in of[eps]]
     )
 
 
@@ -115,19 +117,19 @@ def _other(source: str) -> str:
 
 
 def _table(of: Radii) -> str:
-    head = ["radius", "source", "source, attacked", "target", "gain", "target, AdaBN"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = []
     for eps, runs in of.items():
         cells = [
-            format_percent(mean_over_trainings([getattr(run, figure) for run in runs.values()]))
-            for figure in SHOWN
+            format_percent(mean_over_trainings([getattr(run, score) for run in runs.values()]))
+            for score in SHOWN
         ]
         cells.append("–" if eps == "0" else format_percent(gain(of, eps), sign=True))
         cells.append(
             format_percent(mean_over_trainings([run.target_adabn for run in runs.values()]))
         )
-        lines.append(f"| {eps} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([eps, *cells])
+    head = ["radius", "source", "source, attacked", "target", "gain", "target, AdaBN"]
+    return markdown_table(head, rows)
 
 
 def _advice(of: Radii) -> str:

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from experiments.studies.base import Claim, PaperItem, Plan, Study, everywhere, register
+from experiments.studies.base import (
+    Claim,
+    CommandRun,
+    PaperItem,
+    Plan,
+    Study,
+    StudyJob,
+    everywhere,
+    register,
+)
 from experiments.studies.filter_contribution.jobs import (
     CHOSEN,
     DEVIATIONS,
     SMALL_DEVIATIONS,
     SOURCE,
     CountPaths,
-    trainings_of,
-)
-from experiments.studies.filter_contribution.result import (
     Paths,
     Seeds,
     Summary,
+    TrainNet,
     check,
+    trainings_of,
 )
-from robustkit.jobs import RecordedJob
+from robustkit.report.format import markdown_table
 
 FILTERS = (1, 2, 3, 4)
 LEAST = 0.98
 SWEEP, PATHS = "filter-count", "filter-paths"
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
+def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     """Return nets with 1 to 4 filters a layer, three trainings each; then paths with 3."""
     filters = (CHOSEN,) if plan.smoke else FILTERS
     trainings = [each for count in filters for each in trainings_of(plan, count)]
     per_class = 20 if plan.smoke else 1000
-    readings: list[RecordedJob] = [
+    readings = [
         CountPaths(f"paths/{net.seed}", net.path, net.data, per_class, net.seed)
         for net in trainings
         if net.filters == CHOSEN
@@ -56,12 +64,12 @@ def render(summary: Summary) -> str:
 
 
 def _sweep(trainings: Mapping[str, Seeds]) -> str:
-    lines = ["| filters | parameters | test accuracy of each training |", "|---|---|---|"]
+    rows = []
     for count, runs in trainings.items():
         accuracies = ", ".join(f"{100 * run.test_acc:.2f} %" for run in runs.values())
         parameters = next(iter(runs.values())).parameters
-        lines.append(f"| {count} | {parameters:,} | {accuracies} |")
-    return "\n".join(lines)
+        rows.append([count, f"{parameters:,}", accuracies])
+    return markdown_table(["filters", "parameters", "test accuracy of each training"], rows)
 
 
 def ranked(found: Paths) -> list[list[tuple[int, int]]]:
@@ -85,18 +93,21 @@ def places(found: Paths) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def _paths(seed: str, found: Paths) -> str:
-    lines = [f"Training {seed}, {found.per_class:,} images a class:", ""]
-    lines += ["| class | first | wins | second | wins |", "|---|---|---|---|---|"]
+    rows = []
     for number, pairs in enumerate(ranked(found)):
         cells = []
         for i, j in pairs[:2]:
             wins = found.winners[number][i - 1][j - 1]
             cells += [f"{i}→{j}", f"{wins:,}"]
-        lines.append(f"| {number} | " + " | ".join(cells) + " |")
+        rows.append([str(number), *cells])
     firsts = len({pairs[0] for pairs in ranked(found)})
-    lines += ["", f"{firsts} of {len(found.winners[0]) ** 2} paths come first for some class."]
-    lines += ["", f"Paths and biases miss the score by at most {found.residual_max:.1e}."]
-    return "\n".join(lines)
+    parts = [
+        f"Training {seed}, {found.per_class:,} images a class:",
+        markdown_table(["class", "first", "wins", "second", "wins"], rows),
+        f"{firsts} of {len(found.winners[0]) ** 2} paths come first for some class.",
+        f"Paths and biases miss the score by at most {found.residual_max:.1e}.",
+    ]
+    return "\n\n".join(parts)
 
 
 def claims(summary: Summary) -> list[Claim]:
@@ -165,6 +176,11 @@ def _ways(found: Sequence[Paths]) -> Iterator[Claim]:
         )
 
 
+def _counted(job: StudyJob | CommandRun) -> bool:
+    """Return whether a job trains the net whose paths are counted, or counts them."""
+    return isinstance(job, CountPaths) or (isinstance(job, TrainNet) and job.filters == CHOSEN)
+
+
 register(
     Study(
         name="filter-contribution",
@@ -180,12 +196,12 @@ register(
             PaperItem(
                 name=SWEEP,
                 shows="section 2.1: the smallest number of filters",
-                needs=lambda identity: identity.startswith("train/"),
+                needs=lambda job: isinstance(job, TrainNet),
             ),
             PaperItem(
                 name=PATHS,
                 shows="section 3.2, Figures 3 and 4: the filters that contribute, class by class",
-                needs=lambda identity: identity.startswith((f"train/{CHOSEN}/", "paths/")),
+                needs=_counted,
             ),
         ),
         deviations=DEVIATIONS,

@@ -13,25 +13,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.studies.base import NOT_GIVEN, Claim, everywhere
-from experiments.studies.history_repair.result import Cell, Score, Summary
+from experiments.studies.history_repair.jobs import Cell, Models, Score, Summary
 from experiments.studies.history_repair.tables import (
     BEFORE,
     FOLDS,
     MODELS,
     PUBLISHED_ROWS,
-    Models,
+    SCORES,
     mean_of,
 )
 
 RQ = {number: f"history-repair-rq{number}" for number in range(1, 6)}
 BEYOND = "history-repair-vgg16"
-SCORES: tuple[Score, ...] = ("acc_after", "rr", "br")
 FACTOR, LEAST, BOUND = 10, 0.01, 0.02
 
 
 def claims(summary: Summary) -> list[Claim]:
     """Return all claims of which any score is there."""
-    models: Models = summary.models
+    models = summary.models
     paper = {name: of for name, of in models.items() if name in MODELS}
     return [
         *_against_arachne(models),
@@ -57,16 +56,16 @@ def _against_arachne(models: Models) -> Iterator[Claim]:
         )
         for what, score, holds in rows:
             place = {"acc": 0, "rr": 1, "br": 2}[score]
-            told = f"{score.upper()} {_percent(ours[place])}, Arachne {_percent(theirs[place])}"
+            values = f"{score.upper()} {_percent(ours[place])}, Arachne {_percent(theirs[place])}"
             published = _published(name, ("history", "arachne"), place)
             if "before" in what:
-                told = f"{_percent(history.before)} → {_percent(ours[0])}"
+                values = f"{_percent(history.before)} → {_percent(ours[0])}"
                 published = _course(name)
             yield Claim(
                 item=RQ[1] if name in MODELS else BEYOND,
                 what=f"{name}: {what}",
                 published=published,
-                ours=f"{told} ({_counted(history)})",
+                ours=f"{values} ({_counted(history)})",
                 holds=bool(holds),
             )
 
@@ -198,18 +197,18 @@ def _folds(models: Models) -> Iterator[Claim]:
         ("rr", "at least 1 % (0.9 % in its table)"),
     )
     for score, published in rows:
-        figures = {case: mean_of(cell, score, "held_out") for case, cell in known.items()}
+        means = {case: mean_of(cell, score, "held_out") for case, cell in known.items()}
         verdicts: list[bool | None] = [
-            value <= BOUND if score == "br" else value >= LEAST for value in figures.values()
+            value <= BOUND if score == "br" else value >= LEAST for value in means.values()
         ]
-        ends = [_percent(end(figures.values())) for end in (min, max)] if figures else ["–", "–"]
+        ends = [_percent(end(means.values())) for end in (min, max)] if means else ["–", "–"]
         right = sum(each is True for each in verdicts)
         without = f", {missing} without a repair" if missing else ""
         yield Claim(
             item=RQ[5],
             what=f"{score.upper()} on the other half is {published.split(' (')[0]}, in every case",
             published=published,
-            ours=f"{right} of {len(figures)}, {ends[0]} to {ends[1]}{without}",
+            ours=f"{right} of {len(means)}, {ends[0]} to {ends[1]}{without}",
             holds=everywhere([*verdicts, *[None] * missing]),
         )
 

@@ -10,13 +10,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from experiments.studies.base import Json, PaperItem, Plan, Results, Study, register
+from experiments.studies.base import (
+    CommandRun,
+    Header,
+    PaperItem,
+    Plan,
+    Results,
+    Study,
+    StudyJob,
+    register,
+)
 from experiments.studies.history_repair.claims import BEYOND as VGG16
 from experiments.studies.history_repair.claims import RQ, claims
-from experiments.studies.history_repair.jobs import RepairCell, TrainHistory
-from experiments.studies.history_repair.result import Summary, check
-from experiments.studies.history_repair.tables import BEYOND, MODELS, ROWS, TABLES, render
-from robustkit.jobs import RecordedJob
+from experiments.studies.history_repair.jobs import (
+    BEYOND,
+    ROWS,
+    Cell,
+    Models,
+    RepairCell,
+    Summary,
+    Trained,
+    TrainHistory,
+    check,
+)
+from experiments.studies.history_repair.tables import MODELS, TABLES, render
 
 
 @dataclass(frozen=True)
@@ -44,13 +61,14 @@ SMOKE_ROWS = ("history", "arachne", "deg & diff", "guarded", "anchored")
 FOLD_RUNS, PAPER_RUNS = 3, 10
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
+def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     """Return trainings first, then every cell."""
-    trainings: list[RecordedJob] = []
-    cells: list[RecordedJob] = []
+    trainings: list[TrainHistory] = []
+    cells: list[RepairCell] = []
     for name, of in SUBJECTS[plan.scale].items():
         path = str(plan.folder / f"history-{name}")
-        trainings.append(TrainHistory(f"train/{name}", path, of.data, of.net, of.epochs, plan.seed))
+        training = (path, of.data, of.net, of.epochs, plan.seed, name)
+        trainings.append(TrainHistory(f"train/{name}", *training))
         for model, epoch in of.checkpoints.items():
             for row, fold, runs in _cells(plan, folds=of.folds):
                 cells.append(
@@ -58,6 +76,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
                         id=f"{model}/{fold}/{row}",
                         path=path,
                         data=of.data,
+                        model=model,
                         epoch=epoch,
                         row=row,
                         fold=fold,
@@ -67,7 +86,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
                     )
                 )
     # What the publication has comes first, so that an interrupted study shows that.
-    cells.sort(key=lambda cell: cell.id.split("/")[2] in BEYOND)
+    cells.sort(key=lambda cell: cell.row in BEYOND)
     return [trainings, cells]
 
 
@@ -86,42 +105,45 @@ def _cells(plan: Plan, *, folds: bool) -> list[tuple[str, str, int]]:
     return [*whole, *(("history", half, again) for half in ("1", "2") if folds)]
 
 
-def summarise(results: Results) -> Json:
-    """Return all cells: model → fold → row → figures of every run."""
-    # In the publication's order, whatever order the ledger has.
-    models: Json = {
-        name: {} for name in MODELS if any(each.startswith(f"{name}/") for each in results)
-    }
-    trainings: Json = {}
-    for name, result in results.items():
-        if name.startswith("train/"):
-            trainings[name.removeprefix("train/")] = result
-            continue
-        model, fold, row = name.split("/")
-        models.setdefault(model, {}).setdefault(fold, {})[row] = result
-    return {"trainings": trainings, "models": models}
+def summarise(results: Results, header: Header) -> Summary:
+    """Return all cells by model, fold and row, in the publication's order of models."""
+    trainings = {job.name: trained for job, trained in results.of(TrainHistory, Trained)}
+    cells = results.of(RepairCell, Cell)
+    known = {job.model for job, _ in cells}
+    models: Models = {name: {} for name in MODELS if name in known}
+    for job, cell in cells:
+        models.setdefault(job.model, {}).setdefault(job.fold, {})[job.row] = cell
+    return Summary(**header, trainings=trainings, models=models)
 
 
-def _rows(*rows: str, folds: tuple[str, ...] = ("all",)) -> Callable[[str], bool]:
-    """Return whether a result is a training of the publication's net, or one of these rows
+Needs = Callable[[StudyJob | CommandRun], bool]
+
+
+def _rows(*rows: str, folds: tuple[str, ...] = ("all",)) -> Needs:
+    """Return whether a job is a training of the publication's net, or repairs one of these rows
     of it.
     """
 
-    def needs(identity: str) -> bool:
-        if "vgg16" in identity:
+    def needs(job: StudyJob | CommandRun) -> bool:
+        if _is_vgg16(job):
             return False
-        return identity.startswith("train/") or (
-            identity.split("/")[1] in folds and identity.split("/")[2] in rows
+        return isinstance(job, TrainHistory) or (
+            isinstance(job, RepairCell) and job.fold in folds and job.row in rows
         )
 
     return needs
 
 
-def _swarm(identity: str) -> bool:
-    """Return trainings, and rows that differ in the swarm's design, on every net."""
-    row = identity.split("/")[-1]
-    varied = row in BEYOND and BEYOND[row].swarm is not None
-    return identity.startswith("train/") or varied or identity.endswith("all/history")
+def _is_vgg16(job: StudyJob | CommandRun) -> bool:
+    return "vgg16" in job.id
+
+
+def _swarm(job: StudyJob | CommandRun) -> bool:
+    """Return whether a job is a training, or repairs a row that differs in the swarm's design."""
+    if not isinstance(job, RepairCell):
+        return True
+    varied = job.row in BEYOND and BEYOND[job.row].swarm is not None
+    return varied or (job.fold, job.row) == ("all", "history")
 
 
 register(
@@ -154,7 +176,7 @@ register(
             PaperItem(
                 name=VGG16,
                 shows="future work: VGG-16",
-                needs=lambda identity: "vgg16" in identity,
+                needs=_is_vgg16,
             ),
             PaperItem(
                 name="history-repair-swarm",

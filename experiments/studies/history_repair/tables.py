@@ -1,17 +1,16 @@
-"""Our tables beside the published ones, in Markdown."""
+"""The published tables, and ours beside them in Markdown."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
 
-from experiments.studies.history_repair.result import Cell, Part, Score, Summary
-from robustkit.repair import METHODS, Method, SwarmConfig, preset
+from experiments.studies.history_repair.jobs import BEYOND, Cell, Models, Part, Score, Summary
+from robustkit.report.format import markdown_table
 
 Triple = tuple[float, float, float]
+SCORES: tuple[Score, ...] = ("acc_after", "rr", "br")
 MODELS = ("gtsrb(5)", "gtsrb(10)", "cifar(5)", "cifar(10)")
 
 # Table 1: accuracy before.
@@ -106,67 +105,9 @@ TABLES = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """A method, `changes` to its settings, its swarm's design, and how many runs it gets."""
-
-    method: str
-    changes: dict[str, Any] = field(default_factory=dict)
-    swarm: SwarmConfig | None = None
-    runs: int = 3
-
-    def settings(self, runs: int | None = None, seed: int = 0) -> Method:
-        """Return the method with this row's settings."""
-        base = METHODS[self.method]
-        config = replace(base.config, **self.changes, runs=runs or self.runs, seed=seed)
-        return Method(config, self.swarm or base.swarm)
-
-
-ROWS: dict[str, Row] = {
-    "history": Row("history", runs=10),
-    "arachne": Row("arachne", runs=10),
-    "forward": Row("history", {"impacts": "forward"}),
-    "backward": Row("history", {"impacts": "backward"}),
-    "deg - imp": Row("history", {"use_diff": False}),
-    "deg & diff": Row("history", {"use_imp": False}),
-    "last": Row("history", {"layers": ("last",)}),
-    "before-last": Row("history", {"layers": ("before-last",)}),
-}
-
-# Not of the paper: what it leaves open, its list of future work, and our own methods.
-BEYOND: dict[str, Row] = {
-    "history, swarm as printed": Row("history", swarm=preset("paper-literal")),
-    "arachne, swarm as printed": Row("arachne", swarm=preset("paper-literal")),
-    "history, 200 positives": Row("history", {"n_positives": 200}),
-    "history, all positives": Row("history", {"positives": "all"}),
-    "history, ring": Row("history", swarm=preset("constricted", topology="ring")),
-    "history, 30 particles": Row("history", swarm=preset("constricted", particles=30)),
-    "history, start at the weights": Row("history", swarm=preset("constricted", start="current")),
-    "history, N_g x 5": Row("history", {"per_image": 5}),
-    "history, N_g x 20": Row("history", {"per_image": 20}),
-    "random weights": Row("random"),
-    "finetune": Row("finetune"),
-    "retrain": Row("retrain"),
-    "guarded": Row("guarded"),
-    "guarded, 0 %": Row("guarded", {"budget": 0.0}),
-    "guarded, 1 %": Row("guarded", {"budget": 0.01}),
-    "anchored": Row("anchored"),
-    "anchored, 1 %": Row("anchored", {"budget": 0.01}),
-    "anchored, all layers": Row(
-        "anchored",
-        {"scope": "all", "lr": 1e-4, "steps": 200, "checks": 4, "halvings": 3, "budget": 0.01},
-        runs=1,
-    ),
-}
-
-
-Models = Mapping[str, Mapping[str, Mapping[str, Cell]]]
-SCORES: tuple[Score, ...] = ("acc_after", "rr", "br")
-
-
 def render(summary: Summary) -> str:
     """Return everything that there is of: the models, Tables 3 to 7, what lies beyond."""
-    models: Models = summary.models
+    models = summary.models
     parts = [
         "# Repair by training history",
         "ACC / RR / BR in percent: the mean over runs, ± one standard deviation of the runs; as in "
@@ -197,33 +138,33 @@ def render(summary: Summary) -> str:
 
 
 def _subjects(models: Models) -> str:
-    lines = [
-        "| model | images | ACC before | pos | neg | deg | imp |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows: list[list[str]] = []
     for name, folds in models.items():
         cells = [each for each in _whole(folds).values() if each.failed is None]
         if not cells:
-            lines.append(f"| {name} | – | – | – | – | – | – |")
+            rows.append([name, *["–"] * 6])
             continue
         # Gradient descent does not look at the previous checkpoint, and knows of no such sets.
         cell = max(cells, key=lambda each: (each.sets.deg or 0) + (each.sets.imp or 0))
         counts = (cell.sets.pos, cell.sets.neg, cell.sets.deg, cell.sets.imp)
-        sets = " | ".join(f"{count or 0:,}" for count in counts)
-        lines.append(f"| {name} | {cell.n:,} | {100 * cell.before:.2f} | {sets} |")
-    return "\n".join(lines)
+        sets = [f"{count or 0:,}" for count in counts]
+        rows.append([name, f"{cell.n:,}", f"{100 * cell.before:.2f}", *sets])
+    return markdown_table(["model", "images", "ACC before", "pos", "neg", "deg", "imp"], rows)
 
 
 def _table(models: Models, rows: Iterable[str], where: Part, *, published: bool = True) -> str:
-    lines = ["| | " + " | ".join(models) + " |", "|---" * (len(models) + 1) + "|"]
-    before = [_before(models, name, where) for name in models]
-    lines.append("| before | " + " | ".join(before) + " |")
+    lines = [["before", *(_before(models, name, where) for name in models)]]
     for row in _present(models, rows):
         ours = [_shown(_whole(models[name]).get(row), where) for name in models]
-        lines.append(f"| **{row}** | " + " | ".join(ours) + " |")
+        lines.append([f"**{row}**", *ours])
         if published:
             lines += _theirs(models, PUBLISHED_ROWS[row])
-    return "\n".join(lines)
+    return _by_model("", models, lines)
+
+
+def _by_model(first: str, models: Models, rows: Iterable[Sequence[str]]) -> str:
+    """Return a table with a column for each model, the rows' names in the first."""
+    return markdown_table([first, *models], rows).replace("|  |", "| |", 1)
 
 
 def _whole(folds: Mapping[str, Mapping[str, Cell]]) -> Mapping[str, Cell]:
@@ -231,14 +172,14 @@ def _whole(folds: Mapping[str, Mapping[str, Cell]]) -> Mapping[str, Cell]:
     return folds.get("all", {})
 
 
-def _theirs(models: Models, figures: Sequence[Sequence[float]]) -> list[str]:
-    """Return the published line, where any model has one."""
+def _theirs(models: Models, values: Sequence[Sequence[float]]) -> list[list[str]]:
+    """Return the row of published values, where any model has one."""
     if not set(models) & set(MODELS):
         return []
     cells = [
-        f"*{_triple(figures[MODELS.index(name)])}*" if name in MODELS else "–" for name in models
+        f"*{_triple(values[MODELS.index(name)])}*" if name in MODELS else "–" for name in models
     ]
-    return ["| *published* | " + " | ".join(cells) + " |"]
+    return [["*published*", *cells]]
 
 
 def _present(models: Models, rows: Iterable[str]) -> list[str]:
@@ -256,15 +197,13 @@ def _before(models: Models, name: str, where: Part) -> str:
 
 
 def _folds(models: Models) -> str:
-    lines = ["| repaired on -> scored on | " + " | ".join(models) + " |"]
-    lines.append("|---" * (len(models) + 1) + "|")
-    for pair, figures in FOLDS.items():
+    rows = []
+    for pair, values in FOLDS.items():
         fold, other = pair.split(" -> ")
         where: Part = "repaired" if fold == other else "held_out"
         ours = [_with_before(models[name].get(fold, {}).get("history"), where) for name in models]
-        lines.append(f"| **{pair}** | " + " | ".join(ours) + " |")
-        lines += _theirs(models, figures)
-    return "\n".join(lines)
+        rows += [[f"**{pair}**", *ours], *_theirs(models, values)]
+    return _by_model("repaired on -> scored on", models, rows)
 
 
 def _with_before(cell: Cell | None, where: Part) -> str:
@@ -295,8 +234,8 @@ def _mean(cell: Cell, where: Part, score: Score) -> str:
     return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
-def _triple(figures: Sequence[float]) -> str:
-    return " / ".join(f"{each:.3f}" for each in figures)
+def _triple(values: Sequence[float]) -> str:
+    return " / ".join(f"{each:.3f}" for each in values)
 
 
 def mean_of(cell: Cell, score: Score, where: Part = "repaired") -> float:
@@ -316,24 +255,24 @@ def _values(cell: Cell, score: Score, where: Part) -> list[float]:
 
 
 def _seconds(models: Models) -> str:
-    lines = ["| | " + " | ".join(models) + " |", "|---" * (len(models) + 1) + "|"]
+    rows = []
     for row in _present(models, [*PUBLISHED_ROWS, *BEYOND]):
         cells = [_whole(models[name]).get(row) for name in models]
         shown = [
             "–" if cell is None or cell.failed is not None else f"{cell.seconds:.0f}"
             for cell in cells
         ]
-        lines.append(f"| {row} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+        rows.append([row, *shown])
+    return _by_model("", models, rows)
 
 
 def _reached(models: Models) -> str:
-    lines = ["| | " + " | ".join(models) + " |", "|---" * (len(models) + 1) + "|"]
+    rows = []
     for row in _present(models, [*PUBLISHED_ROWS, *BEYOND]):
         if row not in ("history", "arachne"):
             shown = [_where_reached(_whole(models[name]), row) for name in models]
-            lines.append(f"| {row} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+            rows.append([row, *shown])
+    return _by_model("", models, rows)
 
 
 def _where_reached(rows: Mapping[str, Cell], row: str) -> str:
@@ -342,8 +281,8 @@ def _where_reached(rows: Mapping[str, Cell], row: str) -> str:
     )
     if any(each.failed is not None for each in (cell, history, arachne)):
         return "–"
-    told: dict[Part, str] = {"repaired": "repaired on", "held_out": "held out"}
-    found = [words for where, words in told.items() if reaches(cell, history, arachne, where)]
+    parts: dict[Part, str] = {"repaired": "repaired on", "held_out": "held out"}
+    found = [words for where, words in parts.items() if reaches(cell, history, arachne, where)]
     return ", ".join(found) or "no"
 
 

@@ -10,11 +10,12 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from msgspec import UnsetType
 from scipy import stats
 
 from evolution.report.comparison import COLOURS, SHOWN
 from experiments.studies.base import Claim, below, beyond, clear_of, everywhere
-from experiments.studies.misalignment.result import Attention, Evolution, Nets, Summary
+from experiments.studies.misalignment.jobs import Attention, Evolution, Nets, Summary
 from robustkit.report import chart, format_estimate, format_percent, label, svg
 from robustkit.stats import Mean, Rate
 
@@ -94,8 +95,7 @@ def _attention(attention: Mapping[str, Attention]) -> Iterator[Claim]:
                 item=ATTENTION,
                 what=f"{name}: {word} looks at other pixels than R, more so than R2 does",
                 published="Figure 1: one image",
-                ours=f"Spearman of input gradients with R's: {word} "
-                f"{format_estimate(likeness.to_r)}, R2 "
+                ours=f"Spearman of input gradients with R's: {word} {format_estimate(likeness.to_r)}, R2 "
                 f"{format_estimate(each.gradient['R2'].to_r)}, n = {each.n:,}",
                 holds=below(likeness.beyond_r2),
             )
@@ -103,8 +103,8 @@ def _attention(attention: Mapping[str, Attention]) -> Iterator[Claim]:
 
 def transfer(evolution: Evolution, role: str) -> Rate:
     """Return T(R→role) over the images that every net gets right."""
-    measured = evolution.nets[role].transfer
-    assert measured is not None  # checked when the summary was read
+    measured = evolution.nets[role].transfer_from_R
+    assert not isinstance(measured, UnsetType)  # checked when the summary was read
     return measured.headline
 
 
@@ -132,7 +132,6 @@ def transfer_figure(evolutions: Mapping[str, Evolution]) -> str:
     """Return an SVG of T(R→net) with 95 % intervals over clean accuracy, R's own accuracy
     dotted.
     """
-
     with chart(2.3 * len(evolutions) + 0.6, 2.9) as drawing:
         axes: Any = drawing.subplots(1, len(evolutions), sharex=True, sharey=True, squeeze=False)
         for axis, (name, evolution) in zip(axes[0], evolutions.items(), strict=True):

@@ -1,26 +1,128 @@
-"""Where R, R2, R' and E of a finished evolution look: the publication's Figure 1, in figures."""
+"""The job of the study: where R, R2, R' and E of an evolution look; the summary of all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor
 
-from experiments.studies.base import Json, StudyJob
-from experiments.studies.misalignment.result import Attention
+from evolution.protocol.result import NetResult, Selections, TransferRates
+from experiments.studies.base import StudyJob, StudySummary
+from experiments.studies.measures import (
+    KnownMean,
+    enlarged_gradcam,
+    jointly_correct,
+    known_mean,
+    spearman_by_image,
+)
 from robustkit import data, explain, models
-from robustkit.attacks import correct
 from robustkit.data import ImageSet
+from robustkit.errors import RunError
 from robustkit.evaluation.gradient_similarity import input_gradients
 from robustkit.models import Classifier
-from robustkit.stats import mean_over_images
+from robustkit.runs.summaries import Cosine, Count, MeanShare, Result, Seconds, check_has
+from robustkit.stats import Gap, Rate
 
-# Players of the evolution; of each the first training. R2 is the control: R's architecture, plainly
+# Of each role of the evolution the first training. R2 is the control: R's architecture, plainly
 # trained from another seed.
 NETS = {"R": "R", "R2": "R2-0", "Rp": "Rp-0", "E": "E-0"}
-KINDS = ("gradient", "gradcam")  # of maps
+Kind = Literal["gradient", "gradcam"]
+KINDS: tuple[Kind, ...] = ("gradient", "gradcam")  # of maps
+
+
+class Net(NetResult, frozen=True, kw_only=True):
+    """One net, means over its trainings; R itself has no transfer from R."""
+
+    clean_acc_by_seed: Annotated[list[MeanShare], Meta(min_length=1)]
+    cos_mean: Cosine
+    transfer_from_R: TransferRates | UnsetType = UNSET  # noqa: N815 - R is the reference's name
+    transfer_from_R_flipped: TransferRates | UnsetType = UNSET  # noqa: N815
+    transfer_from_surrogate: TransferRates | UnsetType = UNSET
+    transfer_to_R: TransferRates | UnsetType = UNSET  # noqa: N815
+
+
+Nets = dict[Annotated[str, Meta(pattern=r"^(R|R2|Rp|E|E0|RS|S)\Z")], Net]
+"""The nets of an evolution by their roles; some have no Rp and no RS."""
+
+
+class Evolution(Result, frozen=True, kw_only=True):
+    """What a run of `evolve` found, as far as the study keeps it."""
+
+    nets: Nets
+    gap: Gap
+    search_gap: Gap | UnsetType = UNSET
+    common_images: Count
+    test_images: Count
+    data: str
+    data_digest: str | UnsetType = UNSET
+    trials: Count
+    outcomes: dict[str, Count] | UnsetType = UNSET
+    selection: Selections | UnsetType = UNSET
+    failed_finalists: list[str] | UnsetType = UNSET
+    seconds: dict[str, Seconds] | UnsetType = UNSET
+
+
+class Alike(Result, frozen=True, kw_only=True, rename={"to_r": "like_R", "beyond_r2": "beyond_R2"}):
+    """Likeness of a net's maps to R's, and that less R2's."""
+
+    to_r: KnownMean
+    beyond_r2: KnownMean
+
+
+Looks = dict[str, Alike]
+"""By net."""
+
+
+class Attention(Result, frozen=True, kw_only=True):
+    """By kind of map, over n images."""
+
+    n: Count
+    gradient: Looks
+    gradcam: Looks
+
+    def by_kind(self) -> dict[Kind, Looks]:
+        """Return both, the input gradient first."""
+        return {"gradient": self.gradient, "gradcam": self.gradcam}
+
+
+class Summary(StudySummary, frozen=True, kw_only=True):
+    """Evolutions and looks by reference."""
+
+    evolutions: Annotated[dict[str, Evolution], Meta(max_length=50)]  # a panel each
+    attention: dict[str, Attention]
+
+
+def check(summary: Summary, where: str) -> None:
+    """Raise `RunError` where a rate or a gap has no interval around it."""
+    for name, each in summary.evolutions.items():
+        check_evolution(each, f"{where}: evolutions.{name}")
+    for name, looks in summary.attention.items():
+        for kind, nets in looks.by_kind().items():
+            check_has(nets, ("R2", "Rp", "E"), f"{where}: attention.{name}.{kind}")
+
+
+def check_evolution(found: Evolution, where: str) -> None:
+    """Raise `RunError` where a rate or a gap of one run of `evolve` has no interval around it."""
+    gap = found.gap
+    if gap.value is not None and (gap.low is None or gap.p_value is None):
+        raise RunError(f"{where}.gap: points without an interval and a p-value")
+    check_has(found.nets, ("R", "R2", "E", "E0"), f"{where}.nets")
+    for role, net in found.nets.items():
+        if role == "R":
+            continue
+        if isinstance(net.transfer_from_R, UnsetType):
+            raise RunError(f"{where}.nets.{role}: 'transfer_from_R' is missing")
+        _check_rate(net.transfer_from_R.headline, f"{where}.nets.{role}.transfer_from_R.headline")
+
+
+def _check_rate(rate: Rate, where: str) -> None:
+    value, low, high = rate.value, rate.low, rate.high
+    if value is not None and (low is None or high is None or not low <= value <= high):
+        raise RunError(f"{where}: the rate {value} is not within {low} and {high}")
 
 
 @dataclass(frozen=True)
@@ -33,66 +135,34 @@ class CompareAttention(StudyJob):
 
     kind = Attention
 
-    def run(self) -> Json:
+    def run(self) -> Attention:
         """Return, by map and net, Spearman's correlation with R's map, and the same minus R2's."""
         folder = Path(self.path) / "nets"
         nets = {name: models.load(folder / f"{file}.safetensors") for name, file in NETS.items()}
         test = data.load(self.data).test
-        shared = _shared([net.eval() for net in nets.values()], test)[: self.count]
-        if not len(shared):
-            return _nothing([name for name in nets if name != "R"])
-        images = test.subset(shared)
+        chosen = jointly_correct((net.eval() for net in nets.values()), test, self.count)
+        others = [name for name in nets if name != "R"]
+        if not len(chosen):
+            nothing = {name: _alike(torch.empty(0), torch.empty(0)) for name in others}
+            return Attention(n=0, gradient=nothing, gradcam=nothing)
+        images = test.subset(chosen)
         maps = {name: _maps(net, images) for name, net in nets.items()}
-        found: Json = {"n": len(images)}
-        for kind, of_reference in maps["R"].items():
-            alike = {name: _ranks(of_reference, maps[name][kind]) for name in nets if name != "R"}
-            found[kind] = {
-                name: {
-                    "like_R": _summed(values),
-                    "beyond_R2": _summed(values - alike["R2"]),
-                }
-                for name, values in alike.items()
-            }
-        return found
+        looks: dict[Kind, Looks] = {}
+        for kind in KINDS:
+            ranks = {name: spearman_by_image(maps["R"][kind], maps[name][kind]) for name in others}
+            looks[kind] = {name: _alike(values, ranks["R2"]) for name, values in ranks.items()}
+        return Attention(n=len(images), **looks)
 
 
-def _nothing(names: list[str]) -> Json:
-    """Return the result without any image."""
-    none = _summed(torch.empty(0))
-    return {
-        "n": 0,
-        **{kind: {name: {"like_R": none, "beyond_R2": none} for name in names} for kind in KINDS},
-    }
+def _alike(ranks: Tensor, plain: Tensor) -> Alike:
+    return Alike(to_r=known_mean(ranks), beyond_r2=known_mean(ranks - plain))
 
 
-def _shared(nets: list[Classifier], images: ImageSet) -> Tensor:
-    """Return the indices, int64 (n,), of the images that all nets get right."""
-    right = torch.ones(len(images), dtype=torch.bool)
-    for net in nets:
-        right &= correct(net, images)
-    return torch.nonzero(right).squeeze(1)
-
-
-def _maps(net: Classifier, images: ImageSet) -> dict[str, Tensor]:
-    """Return magnitudes (N,H,W) of the input gradient, and the last stage's Grad-CAM at
-    that size.
-    """
+def _maps(net: Classifier, images: ImageSet) -> dict[Kind, Tensor]:
+    """Return magnitudes (N,H,W) of the input gradient, and the last stage's Grad-CAM."""
     gradients = input_gradients(net, images).abs().sum(dim=1)
     cams = []
     for rows in data.batches(len(images), 250):
-        x = images.floats(rows)
-        with explain.trace(net, x, images.labels[rows]) as trace:
-            last = list(explain.gradcam(trace).values())[-1]
-        cams.append(explain.enlarged(last, (x.shape[2], x.shape[3])))
-    return dict(zip(KINDS, (gradients, torch.cat(cams)), strict=True))
-
-
-def _ranks(first: Tensor, second: Tensor) -> Tensor:
-    """Return Spearman's correlation (N,) of maps (N,H,W), image by image; NaN for constant maps."""
-    found = [explain.spearman(a[None], b[None]) for a, b in zip(first, second, strict=True)]
-    return torch.tensor([each.mean if each.values else torch.nan for each in found])
-
-
-def _summed(values: Tensor) -> Json:
-    known = values[~values.isnan()]
-    return {**mean_over_images(known.tolist()).to_json(), "without": len(values) - len(known)}
+        with explain.trace(net, images.floats(rows), images.labels[rows]) as trace:
+            cams.append(enlarged_gradcam(trace))
+    return {"gradient": gradients, "gradcam": torch.cat(cams)}

@@ -8,8 +8,18 @@ costs. Every reference is a run of `robustkit evolve` in a folder of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-from experiments.studies.base import CommandRun, Json, PaperItem, Plan, Results, Study, register
+from experiments.studies.base import (
+    CommandRun,
+    Header,
+    PaperItem,
+    Plan,
+    Results,
+    Study,
+    StudyJob,
+    register,
+)
 from experiments.studies.misalignment.claims import (
     ATTENTION,
     GAP,
@@ -19,18 +29,16 @@ from experiments.studies.misalignment.claims import (
     transfer,
     transfer_figure,
 )
-from experiments.studies.misalignment.jobs import CompareAttention
-from experiments.studies.misalignment.result import (
+from experiments.studies.misalignment.jobs import (
     Attention,
+    CompareAttention,
     Evolution,
-    Kept,
     Kind,
     Summary,
     check,
     check_evolution,
 )
-from robustkit.jobs import RecordedJob
-from robustkit.report import format_estimate, format_percent
+from robustkit.report import format_estimate, format_percent, markdown_table
 
 # By family: R, and S, which takes no part in the penalty.
 REFERENCES = {
@@ -76,14 +84,14 @@ def commands(plan: Plan) -> Sequence[CommandRun]:
             name,
             "evolve",
             ("--reference", reference, "--surrogate", surrogate, *settings),
-            Kept,
+            Evolution,
             check_evolution,
         )
         for name, (reference, surrogate) in REFERENCES[plan.scale].items()
     ]
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
+def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     """Return a look at the nets of every evolution."""
     source = "digits" if plan.smoke else "cifar10"
     return [
@@ -96,19 +104,13 @@ def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     ]
 
 
-def summarise(results: Results) -> Json:
-    """Return the parts of each evolution's summary that are read, and the comparisons of maps."""
-    kept = ["nets", "gap", "search_gap", "common_images", "test_images", "data", "data_digest"]
-    kept += ["trials", "outcomes", "selection", "failed_finalists", "seconds"]
-    evolutions = {
-        identity.removeprefix("evolve/"): {key: result[key] for key in kept}
-        for identity, result in results.items()
-        if identity.startswith("evolve/")
-    }
+def summarise(results: Results, header: Header) -> Summary:
+    """Return what is kept of each evolution, and the comparisons of maps."""
+    evolutions = {run.name: found for run, found in results.of(CommandRun, Evolution)}
+    looks = {Path(job.path).name: found for job, found in results.of(CompareAttention, Attention)}
     # In the order of the references, whatever order the ledger has.
-    looks = {name: results.get(f"attention/{name}") for name in evolutions}
-    attention = {name: found for name, found in looks.items() if found is not None}
-    return {"evolutions": evolutions, "attention": attention}
+    attention = {name: looks[name] for name in evolutions if name in looks}
+    return Summary(**header, evolutions=evolutions, attention=attention)
 
 
 def render(summary: Summary) -> str:
@@ -139,8 +141,7 @@ def render(summary: Summary) -> str:
 
 
 def _nets(evolution: Evolution) -> str:
-    lines = ["| net | accuracy | under its own attack | T(R→net) | cos with R | MACs |"]
-    lines.append("|---" * 6 + "|")
+    rows = []
     for role, net in evolution.nets.items():
         moved = "–" if role == "R" else format_percent(transfer(evolution, role), unit=" %")
         cells = [
@@ -151,22 +152,23 @@ def _nets(evolution: Evolution) -> str:
             f"{net.cos_mean:.2f}",
             f"{net.macs:,}",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    head = ["net", "accuracy", "under its own attack", "T(R→net)", "cos with R", "MACs"]
+    return markdown_table(head, rows)
 
 
 def _looks(attention: Mapping[str, Attention]) -> str:
     kinds: dict[Kind, str] = {"gradient": "input gradient", "gradcam": "Grad-CAM"}
     heads = [f"{word}: {net}" for word in kinds.values() for net in ("R2", "R′", "E")]
-    lines = ["| away from | n | " + " | ".join(heads) + " |", "|---" * (2 + len(heads)) + "|"]
+    rows = []
     for name, each in attention.items():
         cells = [
             format_estimate(each.by_kind()[kind][net].to_r)
             for kind in kinds
             for net in ("R2", "Rp", "E")
         ]
-        lines.append(f"| {name} | {each.n:,} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([name, f"{each.n:,}", *cells])
+    return markdown_table(["away from", "n", *heads], rows)
 
 
 def figures(summary: Summary) -> Iterator[tuple[str, str]]:
@@ -175,8 +177,8 @@ def figures(summary: Summary) -> Iterator[tuple[str, str]]:
         yield "transfer.svg", transfer_figure(summary.evolutions)
 
 
-def _evolution(identity: str) -> bool:
-    return identity.startswith("evolve/")
+def _evolution(job: StudyJob | CommandRun) -> bool:
+    return isinstance(job, CommandRun)
 
 
 register(

@@ -1,20 +1,48 @@
-"""The jobs of the study: cover the regions of test images one by one, and greedily."""
+"""The job of the study, which covers regions of test images; its result, and the summary of all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from msgspec import Meta, field
 from torch import Tensor
 
-from experiments.studies.base import Json, StudyJob
-from experiments.studies.filter_contribution.jobs import of_class, save_figure
-from experiments.studies.occlusion.result import Regions
+from experiments.studies.base import StudyJob, StudySummary
+from experiments.studies.filter_contribution.jobs import Seeds, of_class, save_figure
 from robustkit import data, explain, models
 from robustkit.attacks import correct
 from robustkit.data import Splits
+from robustkit.errors import RunError
 from robustkit.report import chart
+from robustkit.runs.summaries import Count, Digits, MeanShare, Result
+
+
+class Regions(Result, frozen=True, kw_only=True):
+    """By class the share that a region flips, and regions covered to a flip."""
+
+    regions: Count
+    per_class: Count
+    flipped_by_one: list[MeanShare | None]
+    covered_to_flip: list[list[Count]]
+    never_flipped: list[Count] = field(default_factory=list)
+    flip_rate: list[list[list[MeanShare]]] = field(default_factory=list)  # by class and region
+
+
+class Summary(StudySummary, frozen=True, kw_only=True):
+    """Regions by seed; the trainings by number of filters and seed."""
+
+    train: dict[Digits, Seeds] = field(default_factory=dict)
+    regions: Annotated[dict[str, Regions], Meta(min_length=1)]
+
+
+def check(summary: Summary, where: str) -> None:
+    """Raise `RunError` where no image of a training was right."""
+    for seed, found in summary.regions.items():
+        if all(share is None for share in found.flipped_by_one):
+            raise RunError(f"{where}: regions.{seed}.flipped_by_one: no share of any class")
 
 
 @dataclass(frozen=True)
@@ -30,7 +58,7 @@ class CoverRegions(StudyJob):
 
     kind = Regions
 
-    def run(self) -> Json:
+    def run(self) -> Regions:
         """Return the share of images that any region flips, by class, and regions to a flip."""
         model, splits = models.load(Path(self.path)).eval(), data.load(self.data)
         flips: list[float | None] = []
@@ -40,8 +68,7 @@ class CoverRegions(StudyJob):
         sides = splits.test.shape[1:]
         for number in range(splits.test.num_classes):
             images = of_class(splits.test, number, self.per_class)
-            right = correct(model, images)
-            pixels = images.floats()[right]
+            pixels = images.floats()[correct(model, images)]
             if not len(pixels):
                 rows, columns = (-(-side // self.region) for side in sides)
                 maps.append(torch.zeros(rows, columns, dtype=torch.float64))
@@ -58,19 +85,18 @@ class CoverRegions(StudyJob):
             covered.append([len(each.regions) for each in steps if each.flipped])
             never.append(sum(not each.flipped for each in steps))
         draw_regions(torch.stack(maps), splits, Path(self.path).with_suffix(".regions.png"))
-        return {
-            "regions": int(maps[0].numel()),
-            "per_class": self.per_class,
-            "flipped_by_one": flips,
-            "covered_to_flip": covered,
-            "never_flipped": never,
-            "flip_rate": [each.tolist() for each in maps],
-        }
+        return Regions(
+            regions=int(maps[0].numel()),
+            per_class=self.per_class,
+            flipped_by_one=flips,
+            covered_to_flip=covered,
+            never_flipped=never,
+            flip_rate=[each.tolist() for each in maps],
+        )
 
 
 def draw_regions(rates: Tensor, splits: Splits, file: Path) -> None:
     """Draw, for each class (K,rows,columns), how often covering a region flips the prediction."""
-
     with chart(9, 3.9) as drawing:
         top = float(rates.max()) or 1.0
         axes = drawing.subplots(2, -(-len(rates) // 2)).ravel()

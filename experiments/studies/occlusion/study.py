@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from experiments.studies.base import Claim, PaperItem, Plan, Study, register
+from experiments.studies.base import Claim, PaperItem, Plan, Study, StudyJob, register
 from experiments.studies.filter_contribution.jobs import (
     CHOSEN,
     DEVIATIONS,
@@ -13,15 +13,14 @@ from experiments.studies.filter_contribution.jobs import (
     SOURCE,
     trainings_of,
 )
-from experiments.studies.occlusion.jobs import CoverRegions
-from experiments.studies.occlusion.result import Regions, Summary, check
-from robustkit.jobs import RecordedJob
+from experiments.studies.occlusion.jobs import CoverRegions, Regions, Summary, check
+from robustkit.report.format import markdown_table
 
 SIDE = 2  # pixels of a region: 14 x 14 = 196 on MNIST
 ITEM = "occlusion-regions"
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
+def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     """Return the net of three filters, three trainings; then regions."""
     trainings = trainings_of(plan, CHOSEN)
     tested, greedy = (5, 1) if plan.smoke else (100, 20)
@@ -46,17 +45,17 @@ def render(summary: Summary) -> str:
     return "\n\n".join(parts)
 
 
-def _regions(found: Mapping[str, Regions]) -> str:
-    lines = ["| training | flipped by one region | regions covered, greedily, to a flip |"]
-    lines.append("|---|---|---|")
-    for seed, each in found.items():
+def _regions(regions: Mapping[str, Regions]) -> str:
+    rows = []
+    for seed, each in regions.items():
         flips = 100 * _flipped(each)
         counts = [count for of_class in each.covered_to_flip for count in of_class]
         never = sum(each.never_flipped)
         middle = f"median {statistics.median(counts):g} of {each.regions}" if counts else "–"
-        told = f"n = {len(counts)}, {never} never flip" if never else f"n = {len(counts)}"
-        lines.append(f"| {seed} | {flips:.1f} % of images | {middle} ({told}) |")
-    return "\n".join(lines)
+        n = f"n = {len(counts)}, {never} never flip" if never else f"n = {len(counts)}"
+        rows.append([seed, f"{flips:.1f} % of images", f"{middle} ({n})"])
+    head = ["training", "flipped by one region", "regions covered, greedily, to a flip"]
+    return markdown_table(head, rows)
 
 
 def _flipped(each: Regions) -> float:

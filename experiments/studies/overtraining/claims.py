@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from experiments.studies.base import Claim
-from experiments.studies.overtraining.result import Arm, Summary
+from experiments.studies.overtraining.jobs import Arm, Summary
 
 ERRORS, ANSWERS, MAPS = "overtraining-errors", "overtraining-answers", "overtraining-maps"
 LATE = 0.1  # of the checkpoints: those that "at the end" is the mean of

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from experiments.studies.overtraining.result import Arm, Summary
+from experiments.studies.overtraining.jobs import Arm, Summary
 from robustkit.report import PALETTE, chart, label, svg
 
 MAPS = ("saliency", "deconvnet", "guided", "guided-minus", "gradcam", "guided-gradcam")
@@ -47,7 +47,6 @@ def figures(summary: Summary) -> Iterator[tuple[str, str]]:
 
 
 def _drawn(arms: Mapping[str, Arm], rows: Sequence[Row], alt: str) -> str:
-
     with chart(4.4 * len(arms), 2.2 * len(rows) + 0.4) as drawing:
         axes: Any = drawing.subplots(len(rows), len(arms), squeeze=False, sharex=True)
         for line, row in zip(axes, rows, strict=True):

@@ -1,5 +1,4 @@
-"""The jobs of the study: a segment of a long training, a choice of images, maps of a
-checkpoint."""
+"""The jobs of the study: segments of a training, a choice of images, maps; their results."""
 
 from __future__ import annotations
 
@@ -7,14 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from msgspec import UNSET, Meta, UnsetType, field
 from torch import Tensor, nn
 
-from experiments.studies.base import Json, StudyJob
-from experiments.studies.overtraining.result import Choice, Chosen, Seen, Shown, Trained
+from experiments.studies.base import StudyJob, StudySummary
 from robustkit import data, explain, models, training
 from robustkit.attacks import predict
 from robustkit.cli.models import resolve_net
@@ -26,45 +25,131 @@ from robustkit.reading import check_kind, read_json
 from robustkit.report import chart
 from robustkit.report.pictures import show_image
 from robustkit.runs import atomic_path
-from robustkit.runs.summaries import check_has
-
-SHOWN = ("saliency", "guided", "gradcam")
-
-
-def draw_strips(
-    images: ImageSet,
-    names: list[str],
-    maps: Mapping[int, Mapping[str, Tensor]],
-    reference: int,
-    epochs: int,
-    file: Path,
-) -> None:
-    """Draw a row for each image and kind of map, a column for each checkpoint."""
-
-    rows, columns = len(images) * len(SHOWN), 1 + len(maps)
-    with chart(0.9 * columns, 0.95 * rows) as drawing:
-        axes: Any = drawing.subplots(rows, columns, squeeze=False)
-        for axis in axes.ravel():
-            axis.set_axis_off()
-        for number in range(len(images)):
-            for offset, kind in enumerate(SHOWN):
-                row = number * len(SHOWN) + offset
-                show_image(axes[row, 0], images.images[number])
-                axes[row, 0].set_title(f"{names[number]}: {kind}", fontsize=7)
-                for column, (segment, made) in enumerate(maps.items(), start=1):
-                    values = made[kind][number]
-                    size = float(values.abs().max()) or 1.0
-                    axis = axes[row, column]
-                    axis.imshow(values.numpy(), cmap="bwr", vmin=-size, vmax=size)
-                    if row == 0:
-                        mark = " ref." if segment == reference else ""
-                        axis.set_title(f"{segment * epochs}{mark}", fontsize=7)
-        with atomic_path(file) as temporary:
-            drawing.savefig(temporary, format="png", dpi=90)
-
+from robustkit.runs.summaries import (
+    Amount,
+    Count,
+    Difference,
+    Digits,
+    MeanShare,
+    Result,
+    check_has,
+)
 
 GROUPS = ("A", "B", "C")
 WINDOW = 7
+SHOWN = ("saliency", "guided", "gradcam")  # maps of a strip
+KINDS = ("gradcam", "saliency", "deconvnet", "guided", "guided-minus", "guided-gradcam")
+"""Of maps that claims or curves are about."""
+
+
+class Errors(Result, frozen=True, kw_only=True):
+    """On one part of the data."""
+
+    error: MeanShare
+    loss: Amount
+
+
+class Trained(Result, frozen=True, kw_only=True):
+    """A checkpoint."""
+
+    train: Errors
+    val: Errors | UnsetType = UNSET
+    test: Errors
+    last_layer_norm: Amount
+
+
+class Likeness(Result, frozen=True, kw_only=True):
+    """Of maps to those of the reference; None where none varies."""
+
+    spearman: Difference | None
+    ssim: Difference | None
+    n: Count | UnsetType = UNSET
+    constant: Count | UnsetType = UNSET
+
+
+class Group(Result, frozen=True, kw_only=True):
+    """Images of a group at a checkpoint."""
+
+    n: Count
+    entropy: Amount
+    p_class: MeanShare
+    maps: Mapping[str, Likeness]
+
+
+class Measured(Likeness, frozen=True, kw_only=True):
+    """A likeness as it was measured, with SSIM's window in pixels."""
+
+    window: Count
+
+
+class Seen(Group, frozen=True, kw_only=True):
+    """A group as it was measured."""
+
+    maps: dict[str, Measured]
+
+
+Groups = dict[str, Group]
+"""A net may be right about everything: then a group is empty, and left out."""
+
+
+class Choice(Result, frozen=True, kw_only=True):
+    """The checkpoint of lowest validation loss, counted from 1."""
+
+    reference: Annotated[int, Meta(ge=1, le=10**6)]
+    groups: dict[str, list[Count]] | UnsetType = UNSET
+
+
+class Chosen(Choice, frozen=True, kw_only=True):
+    """The same, and the indices of the test images that are looked at, by group."""
+
+    groups: dict[str, list[Count]]
+
+
+class Shown(Result, frozen=True, kw_only=True):
+    """The checkpoints of a strip."""
+
+    shown: list[Count]
+
+
+class Arm(Result, frozen=True, kw_only=True):
+    """Checkpoints by their numbers from 1, and the maps of each where they were made.
+
+    `windows` are SSIM's, in pixels, which the checkpoints share.
+    """
+
+    train: dict[Digits, Trained]
+    choice: Choice
+    maps: dict[Digits, Groups]
+    windows: dict[str, Count] = field(default_factory=dict)
+    strips: Shown | UnsetType = UNSET
+
+
+class Summary(StudySummary, frozen=True, kw_only=True):
+    """By arm: with and without augmentation."""
+
+    arms: Annotated[dict[str, Arm], Meta(max_length=50)]  # a panel each
+
+
+def check(summary: Summary, where: str) -> None:
+    """Raise `RunError` where checkpoints or maps are missing that others are set beside."""
+    check_has(summary.arms, ("augmented",), f"{where}: arms")
+    for name, of in summary.arms.items():
+        _check_arm(of, f"{where}: arms.{name}")
+
+
+def _check_arm(of: Arm, where: str) -> None:
+    count = len(of.train)
+    if {int(number) for number in of.train} != set(range(1, count + 1)):
+        raise RunError(f"{where}.train: checkpoints are not numbered from 1 to {count}")
+    if of.choice.reference > count:
+        reference = of.choice.reference
+        raise RunError(f"{where}.choice.reference: {reference}, of {count} checkpoints")
+    kinds: list[str] = []
+    for number, groups in of.maps.items():
+        check_has(groups, ("A",), f"{where}.maps.{number}")
+        kinds = kinds or [*groups["A"].maps, *KINDS]
+        for group, each in groups.items():
+            check_has(each.maps, kinds, f"{where}.maps.{number}.{group}.maps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +210,7 @@ class Segment(StudyJob):
 
     kind = Trained
 
-    def run(self) -> Json:
+    def run(self) -> Trained:
         """Return losses and errors on all three parts of the data, and the last layer's norm."""
         of, splits = self.setting, self.setting.splits()
         if self.number == 1:
@@ -144,8 +229,9 @@ class Segment(StudyJob):
         training.fit(net, splits, config, device=resolve_device(of.device))
         models.save(net, of.file(self.number))
         parts = {"train": splits.train, "val": splits.val, "test": splits.test}
-        figures = {name: _loss_and_error(net, part) for name, part in parts.items()}
-        return {**figures, "last_layer_norm": float(_last_layer(net).weight.detach().norm())}
+        errors = {name: _loss_and_error(net, part) for name, part in parts.items()}
+        norm = float(_last_layer(net).weight.detach().norm())
+        return Trained(**errors, last_layer_norm=norm)
 
 
 @dataclass(frozen=True)
@@ -161,20 +247,20 @@ class Choose(StudyJob):
     each: int
     few: int
 
-    kind = Choice
+    kind = Chosen
 
-    def run(self) -> Json:
+    def run(self) -> Chosen:
         """Return the reference and the indices of test images by group; also written to a file."""
         of, splits = self.setting, self.setting.splits()
         losses = [
-            _loss_and_error(of.load(number), splits.val)["loss"]
+            _loss_and_error(of.load(number), splits.val).loss
             for number in range(1, self.segments + 1)
         ]
         reference = 1 + min(range(len(losses)), key=losses.__getitem__)
         groups = choose_images(of.load(reference), splits.test, self.each, self.few)
-        found = {"reference": reference, "groups": groups}
+        found = Chosen(reference=reference, groups=groups)
         with atomic_path(of.choice()) as temporary:
-            temporary.write_text(json.dumps(found))
+            temporary.write_text(json.dumps(found.to_json()))
         return found
 
 
@@ -187,7 +273,7 @@ class Look(StudyJob):
 
     kind = dict[str, Seen]
 
-    def run(self) -> Json:
+    def run(self) -> dict[str, Seen]:
         """Return, by group, the likeness of every kind of map, entropy and the class's
         probability.
         """
@@ -201,12 +287,12 @@ class Look(StudyJob):
             images = splits.test.subset(torch.tensor(indices))
             said = predict(now, images.images).softmax(dim=1)
             maps, before = (heat_maps(net, images) for net in (now, then))
-            groups[group] = {
-                "n": len(images),
-                "entropy": float(torch.special.entr(said).sum(dim=1).mean()),
-                "p_class": float(said.gather(1, images.labels[:, None]).mean()),
-                "maps": {name: likeness(maps[name], before[name]) for name in maps},
-            }
+            groups[group] = Seen(
+                n=len(images),
+                entropy=float(torch.special.entr(said).sum(dim=1).mean()),
+                p_class=float(said.gather(1, images.labels[:, None]).mean()),
+                maps={name: likeness(maps[name], before[name]) for name in maps},
+            )
         return groups
 
 
@@ -220,7 +306,7 @@ class Strips(StudyJob):
 
     kind = Shown
 
-    def run(self) -> Json:
+    def run(self) -> Shown:
         """Draw a strip for each kind of map of one image of each group; return its checkpoints."""
         of, splits = self.setting, self.setting.splits()
         choice = of.chosen(len(splits.test))
@@ -231,7 +317,7 @@ class Strips(StudyJob):
         maps = {number: heat_maps(of.load(number), images) for number in shown}
         file = Path(of.path) / f"{of.arm}_strips.png"
         draw_strips(images, names, maps, choice.reference, of.epochs, file)
-        return {"shown": shown}
+        return Shown(shown=shown)
 
 
 def choose_images(model: Classifier, images: ImageSet, each: int, few: int) -> dict[str, list[int]]:
@@ -271,19 +357,19 @@ def heat_maps(model: Classifier, images: ImageSet) -> dict[str, Tensor]:
         return {name: each.cpu() for name, each in maps.items()}
 
 
-def likeness(now: Tensor, then: Tensor) -> Json:
+def likeness(now: Tensor, then: Tensor) -> Measured:
     """Return Spearman and SSIM of maps with those of the reference; constant maps counted."""
     window = min(WINDOW, 2 * ((min(now.shape[-2:]) - 1) // 2) + 1)
     ranks = explain.spearman(now, then)
     # Maps of fewer than 3 x 3 have no structure.
     structure = explain.ssim(now, then, window=window).mean if window > 1 else None
-    return {
-        "spearman": ranks.mean,
-        "ssim": structure,
-        "n": len(ranks.values),
-        "constant": ranks.constant,
-        "window": window,
-    }
+    return Measured(
+        spearman=ranks.mean,
+        ssim=structure,
+        n=len(ranks.values),
+        constant=ranks.constant,
+        window=window,
+    )
 
 
 def _most(values: Tensor, mask: Tensor, count: int) -> list[int]:
@@ -294,13 +380,11 @@ def _most(values: Tensor, mask: Tensor, count: int) -> list[int]:
     return found
 
 
-def _loss_and_error(net: Classifier, images: ImageSet) -> dict[str, float]:
+def _loss_and_error(net: Classifier, images: ImageSet) -> Errors:
     logits = predict(net, images.images)
     wrong = logits.argmax(dim=1) != images.labels
-    return {
-        "loss": float(F.cross_entropy(logits, images.labels)),
-        "error": float(wrong.double().mean()),
-    }
+    loss = float(F.cross_entropy(logits, images.labels))
+    return Errors(loss=loss, error=float(wrong.double().mean()))
 
 
 def _last_layer(net: Classifier) -> nn.Linear:
@@ -312,3 +396,34 @@ def _spaced(segments: int, columns: int, reference: int) -> list[int]:
     count = min(columns, segments)
     even = {1 + round(place * (segments - 1) / max(count - 1, 1)) for place in range(count)}
     return sorted(even | {reference})
+
+
+def draw_strips(
+    images: ImageSet,
+    names: list[str],
+    maps: Mapping[int, Mapping[str, Tensor]],
+    reference: int,
+    epochs: int,
+    file: Path,
+) -> None:
+    """Draw a row for each image and kind of map, a column for each checkpoint."""
+    rows, columns = len(images) * len(SHOWN), 1 + len(maps)
+    with chart(0.9 * columns, 0.95 * rows) as drawing:
+        axes: Any = drawing.subplots(rows, columns, squeeze=False)
+        for axis in axes.ravel():
+            axis.set_axis_off()
+        for number in range(len(images)):
+            for offset, kind in enumerate(SHOWN):
+                row = number * len(SHOWN) + offset
+                show_image(axes[row, 0], images.images[number])
+                axes[row, 0].set_title(f"{names[number]}: {kind}", fontsize=7)
+                for column, (segment, made) in enumerate(maps.items(), start=1):
+                    values = made[kind][number]
+                    size = float(values.abs().max()) or 1.0
+                    axis = axes[row, column]
+                    axis.imshow(values.numpy(), cmap="bwr", vmin=-size, vmax=size)
+                    if row == 0:
+                        mark = " ref." if segment == reference else ""
+                        axis.set_title(f"{segment * epochs}{mark}", fontsize=7)
+        with atomic_path(file) as temporary:
+            drawing.savefig(temporary, format="png", dpi=90)

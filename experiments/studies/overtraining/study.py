@@ -4,14 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from experiments.studies.base import Json, PaperItem, Plan, Results, Study, register
+from msgspec import UNSET
+
+from experiments.studies.base import (
+    CommandRun,
+    Header,
+    PaperItem,
+    Plan,
+    Results,
+    Study,
+    StudyJob,
+    register,
+)
 from experiments.studies.overtraining.claims import ANSWERS, ERRORS, MAPS, claims, late
 from experiments.studies.overtraining.curves import figures
-from experiments.studies.overtraining.jobs import GROUPS, Choose, Look, Segment, Setting, Strips
-from experiments.studies.overtraining.result import Arm, Summary, check
-from robustkit.jobs import RecordedJob
+from experiments.studies.overtraining.jobs import (
+    GROUPS,
+    Arm,
+    Choose,
+    Chosen,
+    Group,
+    Groups,
+    Look,
+    Seen,
+    Segment,
+    Setting,
+    Shown,
+    Strips,
+    Summary,
+    Trained,
+    check,
+)
+from robustkit.report.format import markdown_table
+from robustkit.runs.summaries import Result
 
 ARMS = {"plain": "none", "augmented": "crop_flip"}
 # Segments, and epochs of each; a model file is kept, and looked at, for every segment.
@@ -22,7 +49,7 @@ PUBLISHED = {"model": "resnet18", "data": "cifar10", "count": 50_000, "lr": 0.05
 REHEARSAL = {"model": "vgg3?width=4", "data": "digits", "count": 200, "lr": 0.05}
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
+def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     """Return segments of both arms, then the choice of images, then every checkpoint."""
     chosen = {"smoke": REHEARSAL, "small": SMALL, "paper": PUBLISHED}[plan.scale]
     segments, epochs = LENGTHS[plan.scale]
@@ -40,53 +67,72 @@ def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     }
     numbers = range(1, segments + 1)
     each, few = (2, 1) if plan.smoke else (5, 3)
-    trainings: list[list[RecordedJob]] = [
+    trainings: list[list[StudyJob]] = [
         [Segment(f"train/{arm}/{number:04}", of, number) for arm, of in settings.items()]
         for number in numbers
     ]
-    choices: list[RecordedJob] = [
+    choices: list[StudyJob] = [
         Choose(f"choice/{arm}", of, segments, each, few) for arm, of in settings.items()
     ]
-    looks: list[RecordedJob] = [
+    looks: list[StudyJob] = [
         Look(f"maps/{arm}/{number:04}", of, number)
         for arm, of in settings.items()
         for number in numbers
     ]
-    strips: list[RecordedJob] = [
+    strips: list[StudyJob] = [
         Strips(f"strips/{arm}", of, segments, 10) for arm, of in settings.items()
     ]
     return [*trainings, choices, looks, strips]
 
 
-def summarise(results: Results) -> Json:
+def summarise(results: Results, header: Header) -> Summary:
     """Return, by arm, the trainings, choices and maps of every segment.
 
-    Figures have six digits here, all of them in the ledger; `windows` are SSIM's, in pixels, which
-    the checkpoints share.
+    Values have six digits here, all of them in the ledger.
     """
-    arms: Json = {}
-    for name in sorted(results):
-        kind, arm, *rest = name.split("/")
-        of = arms.setdefault(arm, {"train": {}, "maps": {}, "windows": {}})
-        result = _rounded(results[name])
-        if kind == "maps":
-            for group in result.values():
-                for map_name, each in group["maps"].items():
-                    of["windows"][map_name] = each.pop("window")
-        if rest:
-            of[kind][str(int(rest[0]))] = result
-        else:
-            of[kind] = result
-    return {"arms": arms}
+    looks = results.of(Look, dict[str, Seen])
+    strips = {job.setting.arm: shown for job, shown in results.of(Strips, Shown)}
+    trained: dict[str, dict[str, Trained]] = {}
+    for job, segment in results.of(Segment, Trained):
+        trained.setdefault(job.setting.arm, {})[str(job.number)] = _rounded(segment)
+    arms = {}
+    for choose, choice in results.of(Choose, Chosen):
+        arm = choose.setting.arm
+        of_arm = {str(job.number): seen for job, seen in looks if job.setting.arm == arm}
+        arms[arm] = Arm(
+            train=trained[arm],
+            choice=choice,
+            maps={number: _groups(seen) for number, seen in of_arm.items()},
+            windows={
+                name: measured.window
+                for seen in of_arm.values()
+                for group in seen.values()
+                for name, measured in group.maps.items()
+            },
+            strips=strips.get(arm, UNSET),
+        )
+    return Summary(**header, arms=arms)
 
 
-def _rounded(value: Any) -> Any:
-    """Return a copy with floats of six significant digits."""
+def _groups(seen: Mapping[str, Seen]) -> Groups:
+    """Return groups with six digits, SSIM's windows left out."""
+    return {name: _rounded(Group.from_json(group.to_json(), name)) for name, group in seen.items()}
+
+
+R = TypeVar("R", bound=Result)
+
+
+def _rounded(result: R) -> R:
+    return type(result).from_json(_six_digits(result.to_json()), "")
+
+
+def _six_digits(value: Any) -> Any:
+    """Return a copy of a plain value with floats of six significant digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, Mapping):
-        return {name: _rounded(each) for name, each in value.items()}
-    return [_rounded(each) for each in value] if isinstance(value, list) else value
+        return {name: _six_digits(each) for name, each in value.items()}
+    return [_six_digits(each) for each in value] if isinstance(value, list) else value
 
 
 def render(summary: Summary) -> str:
@@ -105,39 +151,36 @@ def render(summary: Summary) -> str:
 
 
 def _training(arms: Mapping[str, Arm]) -> str:
-    head = "| arm | checkpoint | train error | test error | test loss | last layer's norm |"
-    lines = [head, "|---" * 6 + "|"]
+    rows = []
     for arm, of in arms.items():
         last = str(len(of.train))
         for name, number in (("reference", str(of.choice.reference)), ("last", last)):
             seen = of.train[number]
-            lines.append(
-                f"| {arm} | {number} ({name}) | {100 * seen.train.error:.1f} % | "
-                f"{100 * seen.test.error:.1f} % | {seen.test.loss:.3f} | "
-                f"{seen.last_layer_norm:.2f} |"
-            )
-    return "\n".join(lines)
+            errors = [f"{100 * part.error:.1f} %" for part in (seen.train, seen.test)]
+            values = [f"{seen.test.loss:.3f}", f"{seen.last_layer_norm:.2f}"]
+            rows.append([arm, f"{number} ({name})", *errors, *values])
+    head = ["arm", "checkpoint", "train error", "test error", "test loss", "last layer's norm"]
+    return markdown_table(head, rows)
 
 
 def _maps(of: Arm) -> str:
     kinds = next(iter(of.maps.values()))["A"].maps
-    lines = ["| map | " + " | ".join(f"{group}: Spearman, SSIM" for group in GROUPS) + " |"]
-    lines.append("|---" * (1 + len(GROUPS)) + "|")
+    rows = []
     for kind in kinds:
         cells = [
             f"{_text(late(of, group, kind, 'spearman'))}, {_text(late(of, group, kind, 'ssim'))}"
             for group in GROUPS
         ]
-        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([kind, *cells])
+    return markdown_table(["map", *(f"{group}: Spearman, SSIM" for group in GROUPS)], rows)
 
 
 def _text(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}"
 
 
-def _trained(identity: str) -> bool:
-    return identity.startswith(("train/", "choice/"))
+def _trained(job: StudyJob | CommandRun) -> bool:
+    return isinstance(job, Segment | Choose)
 
 
 register(

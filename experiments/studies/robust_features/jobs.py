@@ -1,22 +1,30 @@
-"""The jobs of the study: train a net, then look at all nets on the same images."""
+"""The jobs of the study: train a net, compare all nets on the same images; their results."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor
 
-from experiments.studies.base import Json, StudyJob
-from experiments.studies.robust_features.result import Compared, Trained
+from experiments.studies.base import StudyJob, StudySummary
+from experiments.studies.measures import (
+    KnownMean,
+    accuracy,
+    enlarged_gradcam,
+    jointly_correct,
+    known_mean,
+    spearman_by_image,
+)
 from robustkit import data, explain, models, training
-from robustkit.attacks import correct, make
+from robustkit.attacks import make
 from robustkit.cli.models import resolve_net
 from robustkit.commands.explain.scores import similarity
 from robustkit.compute import derive_seed
@@ -28,35 +36,21 @@ from robustkit.models.blueprint import Blueprint
 from robustkit.report import chart
 from robustkit.report.pictures import show_image
 from robustkit.runs import atomic_path
-from robustkit.stats import mean_over_images
+from robustkit.runs.summaries import Count, MeanShare, Result, check_has
+from robustkit.stats import Mean
 
 CUTOFF = 0.125  # cycles a pixel: a quarter of the highest frequency there is
+TRAINING_STEPS = 3  # of the PGD that is trained on
+LAM = 1.0
+RADII = (2, 4, 8)  # in 1/255, of the attacks that measure robust accuracy
+PICTURED = 8
+SPREAD = 3.0  # standard deviations from grey to the end of the scale
 
-
-def low_frequency_share(gradients: Tensor, cutoff: float = CUTOFF) -> Tensor:
-    """Return the share (N,) of gradients' energy at radial frequencies up to `cutoff`.
-
-    `cutoff` is in cycles a pixel. White noise has the share of frequencies there are, about
-    pi·cutoff². NaN where the gradient is zero.
-    """
-    height, width = gradients.shape[-2:]
-    energy = torch.fft.fft2(gradients.double()).abs().square()
-    radius = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.fftfreq(width)[None])
-    share: Tensor = energy[..., radius <= cutoff].sum(dim=(1, 2)) / energy.sum(dim=(1, 2, 3))
-    return share
-
-
-def image_alignment(gradients: Tensor, images: Tensor) -> Tensor:
-    """Return |cos| (N,) between gradients (N,C,H,W) and the images minus each channel's mean.
-
-    After Etmann, Lunz, Maass and Schönlieb 2019, without the scale. NaN where either is zero.
-    """
-    return alignment(gradients, images - images.mean(dim=(2, 3), keepdim=True)).cosine.abs()
-
+Tile = tuple[np.ndarray, Mapping[str, Any]]  # an image, and how `imshow` draws it
 
 # What the search of `experiments/results/misalignment-cifar10` chose, by the key in its summary.
 EVOLVED_KEY = "d6d61a5370f29c03"
-EVOLVED: Json = {
+EVOLVED: Mapping[str, object] = {
     "blocks": [
         {"kind": "dense", "channels": 24, "kernel": 3, "stride": 2, "norm": "none",
          "activation": "gelu", "pool": "avg", "inputs": [0], "merge": "add"},
@@ -100,67 +94,92 @@ ROLES = {
 
 def evolved() -> Blueprint:
     """Return the evolved architecture."""
-    return Blueprint.from_dict(EVOLVED)
+    return Blueprint.from_dict(dict(EVOLVED))
 
 
-SPREAD = 3.0  # standard deviations from grey to the end of the scale
+class Trained(Result, frozen=True, kw_only=True):
+    """Accuracy on n test images."""
+
+    test_acc: MeanShare
+    n: Count
 
 
-def draw_nets(
-    images: ImageSet,
-    gradients: Mapping[str, Tensor],
-    maps: Mapping[str, Mapping[str, Tensor]],
-) -> Iterator[tuple[str, bytes]]:
-    """Yield names and PNGs: "gradients", and one for each kind of map."""
-    yield "gradients", _drawn(images, {role: _colours(each) for role, each in gradients.items()})
-    for kind in next(iter(maps.values())):
-        yield kind, _drawn(images, {role: _signed(each[kind]) for role, each in maps.items()})
+class Alone(Result, frozen=True, kw_only=True):
+    """What a net's gradients look like."""
+
+    low: KnownMean
+    image: KnownMean
+    edges: KnownMean
+    norm: KnownMean
+    gradcam_edges: KnownMean
 
 
-def _colours(gradients: Tensor) -> list[tuple[np.ndarray, dict[str, Any]]]:
-    """Return each gradient around grey, cut at three standard deviations, as Tsipras et al.
+class Likeness(Mean, frozen=True, kw_only=True):
+    """A mean over images; `constant` counts maps that have no ranks, `window` is SSIM's."""
 
-    2019.
-    """
-    size = gradients.flatten(1).std(dim=1).view(-1, 1, 1, 1).clamp_min(1e-30)
-    laid = (0.5 + gradients / size / (2 * SPREAD)).clamp(0, 1).permute(0, 2, 3, 1).numpy()
-    grey = {"cmap": "gray", "vmin": 0, "vmax": 1}
-    return [(each[..., 0] if each.shape[2] == 1 else each, grey) for each in laid]
+    constant: Count | UnsetType = UNSET
+    window: Count | UnsetType = UNSET
 
 
-def _signed(maps: Tensor) -> list[tuple[np.ndarray, dict[str, Any]]]:
-    tiles = []
-    for each in maps:
-        size = float(each.abs().max()) or 1.0
-        tiles.append((each.numpy(), {"cmap": "bwr", "vmin": -size, "vmax": size}))
-    return tiles
+class Similar(Result, frozen=True, kw_only=True):
+    """Likeness of two nets' maps: Spearman's correlation, that of magnitudes, and SSIM."""
+
+    signed: Likeness
+    absolute: Likeness
+    ssim: Likeness
 
 
-def _drawn(images: ImageSet, tiles: Mapping[str, list[tuple[np.ndarray, dict[str, Any]]]]) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+class Pair(Result, frozen=True, kw_only=True):
+    """Two nets beside each other."""
 
-    rows, columns = len(images), 1 + len(tiles)
-    with chart(1.15 * columns, 1.15 * rows + 0.4) as drawing:
-        axes: Any = drawing.subplots(rows, columns, squeeze=False)
-        for axis in axes.ravel():
-            axis.set_axis_off()
-        for row in range(rows):
-            show_image(axes[row, 0], images.images[row])
-            axes[row, 0].set_title(images.classes[int(images.labels[row])], fontsize=7)
-            for column, (role, drawn) in enumerate(tiles.items(), start=1):
-                values, how = drawn[row]
-                axes[row, column].imshow(values, **how)
-                if row == 0:
-                    axes[row, column].set_title(f"{role}\n{ROLES[role].says}", fontsize=6)
-        packed = io.BytesIO()
-        FigureCanvasAgg(drawing).print_png(packed)  # type: ignore[no-untyped-call]
-    return packed.getvalue()
+    cosine: KnownMean
+    cav: Similar
+    gradcam: Similar
 
 
-TRAINING_STEPS = 3  # of the PGD that is trained on
-LAM = 1.0
-RADII = (2, 4, 8)  # in 1/255, of the attacks that measure robust accuracy
-PICTURED = 8
+class Compared(Result, frozen=True, kw_only=True):
+    """A comparison of all nets on n images, accuracies on the first `judged`."""
+
+    n: Count
+    judged: Count
+    noise_low: MeanShare
+    robust: dict[str, dict[str, MeanShare]]  # by net and radius, in 1/255
+    alone: dict[str, Alone]
+    beyond: dict[str, Alone]
+    pairs: dict[str, Pair]
+
+
+class Repeat(Result, frozen=True, kw_only=True):
+    """One repetition."""
+
+    train: dict[str, Trained]
+    compare: Compared
+
+
+class Summary(StudySummary, frozen=True, kw_only=True):
+    """Repetitions by their seeds."""
+
+    repeats: Annotated[dict[str, Repeat], Meta(min_length=1)]
+
+
+def check(
+    summary: Summary,
+    where: str,
+    nets: Collection[str],
+    radii: Collection[str],
+    pairs: Collection[str],
+) -> None:
+    """Raise `RunError` where a net, a radius or one of `pairs` of nets is missing."""
+    others = [net for net in nets if net != "R"]
+    for repeat, of in summary.repeats.items():
+        place, seen = f"{where}: repeats.{repeat}", of.compare
+        check_has(of.train, nets, f"{place}.train")
+        check_has(seen.alone, nets, f"{place}.compare.alone")
+        check_has(seen.beyond, others, f"{place}.compare.beyond")
+        check_has(seen.robust, nets, f"{place}.compare.robust")
+        for net in nets:
+            check_has(seen.robust[net], radii, f"{place}.compare.robust.{net}")
+        check_has(seen.pairs, pairs, f"{place}.compare.pairs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +206,7 @@ class TrainRole(StudyJob):
 
     kind = Trained
 
-    def run(self) -> Json:
+    def run(self) -> Trained:
         """Train by SGD 0.05 with momentum, cosine to 0, batches of 128, flipped images."""
         of, role, splits = self.setting, ROLES[self.role], data.load(self.setting.data)
         weights = derive_seed("features", of.seed, role.evolved, role.start)
@@ -210,8 +229,7 @@ class TrainRole(StudyJob):
             references = [training.compute_reference(against, views, splits.train.labels)]
         training.fit(net, splits, config, references=references)
         models.save(net, of.file(self.role))
-        right = correct(net, splits.test)
-        return {"test_acc": float(right.double().mean()), "n": len(right)}
+        return Trained(test_acc=accuracy(net, splits.test), n=len(splits.test))
 
 
 @dataclass(frozen=True)
@@ -223,23 +241,19 @@ class Compare(StudyJob):
 
     kind = Compared
 
-    def run(self) -> Json:
+    def run(self) -> Compared:
         """Return values by net and by pair of nets: see `_alone` and `_together`."""
         of, splits = self.setting, data.load(self.setting.data)
         nets = {role: models.load(of.file(role)).eval() for role in ROLES}
         attacked = splits.test.subset(torch.arange(min(self.count, len(splits.test))))
         robust = {role: _robust(net, attacked, of.seed) for role, net in nets.items()}
-        images = _shared(nets, splits.test, self.count)
+        images = splits.test.subset(jointly_correct(nets.values(), splits.test, self.count))
         gradients = {role: input_gradients(net, images) for role, net in nets.items()}
         maps = {role: _maps(net, images) for role, net in nets.items()}
         x = images.floats()
         edges = explain.edges(x)
         noise = low_frequency_share(_noise(x, of.seed))
-        alone = {
-            role: {**_alone(gradients[role], x, edges), "gradcam_edges": _ranks(each, edges)}
-            for role, each in ((role, maps[role]["gradcam"]) for role in nets)
-        }
-        control = _versus(alone, "R")
+        alone = {role: _alone(gradients[role], maps[role]["gradcam"], x, edges) for role in nets}
         pairs = {
             f"{a}/{b}": _together(gradients[a], gradients[b], maps[a], maps[b])
             for a, b in combinations(nets, 2)
@@ -253,17 +267,19 @@ class Compare(StudyJob):
         ):
             with atomic_path(Path(of.path) / f"{name}-{of.seed}.png") as temporary:
                 temporary.write_bytes(drawn)
-        return {
-            "n": len(images),
-            "judged": len(attacked),
-            "noise_low": float(noise.mean()),
-            "robust": robust,
-            "alone": {
-                role: {k: _summed(v) for k, v in each.items()} for role, each in alone.items()
+        return Compared(
+            n=len(images),
+            judged=len(attacked),
+            noise_low=float(noise.mean()),
+            robust=robust,
+            alone={role: _means(each) for role, each in alone.items()},
+            beyond={
+                role: _means({name: values - alone["R"][name] for name, values in each.items()})
+                for role, each in alone.items()
+                if role != "R"
             },
-            "beyond": control,
-            "pairs": pairs,
-        }
+            pairs=pairs,
+        )
 
 
 def _fresh(model: str, role: Role, splits: Splits, seed: int) -> Classifier:
@@ -285,64 +301,45 @@ def _fresh(model: str, role: Role, splits: Splits, seed: int) -> Classifier:
 
 def _robust(net: Classifier, images: ImageSet, seed: int) -> dict[str, float]:
     """Return accuracy on the images as they are, and under PGD of each radius."""
-    right = correct(net, images)
-    found = {"0": float(right.double().mean())}
+    found = {"0": accuracy(net, images)}
     for radius in RADII:
         stands = survivors(net, images, make("pgd", eps=radius / 255, steps=10), seed=seed)
         found[str(radius)] = float(stands.double().mean())
     return found
 
 
-def _shared(nets: dict[str, Classifier], images: ImageSet, count: int) -> ImageSet:
-    right = torch.ones(len(images), dtype=torch.bool)
-    for net in nets.values():
-        right &= correct(net, images)
-    return images.subset(torch.nonzero(right).squeeze(1)[:count])
-
-
 def _maps(net: Classifier, images: ImageSet) -> dict[str, Tensor]:
     """Return, for the true class, CAV at the pixels and the last stage's Grad-CAM, enlarged."""
     cav, cams = [], []
     for rows in data.batches(len(images), 250):
-        x = images.floats(rows)
-        with explain.trace(net, x, images.labels[rows]) as trace:
+        with explain.trace(net, images.floats(rows), images.labels[rows]) as trace:
             cav.append(explain.cav(trace)["input"].map)
-            last = list(explain.gradcam(trace).values())[-1]
-        cams.append(explain.enlarged(last, (x.shape[2], x.shape[3])))
+            cams.append(enlarged_gradcam(trace))
     return {"cav": torch.cat(cav), "gradcam": torch.cat(cams)}
 
 
-def _alone(gradients: Tensor, images: Tensor, edges: Tensor) -> dict[str, Tensor]:
-    """Return properties of a net's loss gradients, image by image; NaN where they are zero."""
+def _alone(gradients: Tensor, cams: Tensor, images: Tensor, edges: Tensor) -> dict[str, Tensor]:
+    """Return properties of a net's loss gradients and Grad-CAM, image by image; NaN for zeros."""
     return {
         "low": low_frequency_share(gradients),
         "image": image_alignment(gradients, images),
-        "edges": _ranks(gradients.abs().sum(dim=1), edges),
+        "edges": spearman_by_image(gradients.abs().sum(dim=1), edges),
         "norm": gradients.double().flatten(1).norm(dim=1),
+        "gradcam_edges": spearman_by_image(cams, edges),
     }
 
 
-def _ranks(maps: Tensor, edges: Tensor) -> Tensor:
-    """Return Spearman's correlation with the image's edges (N,), NaN for constant maps."""
-    found = [explain.spearman(a[None], b[None]) for a, b in zip(maps, edges, strict=True)]
-    return torch.tensor([each.mean if each.values else torch.nan for each in found])
+def _means(values: Mapping[str, Tensor]) -> Alone:
+    return Alone(**{name: known_mean(each) for name, each in values.items()})
 
 
-def _versus(alone: dict[str, dict[str, Tensor]], base: str) -> dict[str, Json]:
-    """Return, by net and property, the difference to `base`, image by image."""
-    return {
-        role: {name: _summed(values - alone[base][name]) for name, values in each.items()}
-        for role, each in alone.items()
-        if role != base
-    }
-
-
-def _together(a: Tensor, b: Tensor, first: dict[str, Tensor], second: dict[str, Tensor]) -> Any:
+def _together(a: Tensor, b: Tensor, first: dict[str, Tensor], second: dict[str, Tensor]) -> Pair:
     """Return cosine of two nets' gradients, and how alike their maps are."""
-    return {
-        "cosine": _summed(alignment(a, b).cosine),
-        **{name: similarity(first[name], second[name]).to_json() for name in first},
+    alike = {
+        name: Similar.from_json(similarity(maps, second[name]), name)
+        for name, maps in first.items()
     }
+    return Pair(cosine=known_mean(alignment(a, b).cosine), **alike)
 
 
 def _noise(like: Tensor, seed: int) -> Tensor:
@@ -350,7 +347,73 @@ def _noise(like: Tensor, seed: int) -> Tensor:
     return torch.randn(like.shape, generator=generator)
 
 
-def _summed(values: Tensor) -> Json:
-    """Return mean and interval over the images that have a value, and how many have none."""
-    known = values[~values.isnan()]
-    return {**mean_over_images(known.tolist()).to_json(), "without": len(values) - len(known)}
+def low_frequency_share(gradients: Tensor, cutoff: float = CUTOFF) -> Tensor:
+    """Return the share (N,) of gradients' energy at radial frequencies up to `cutoff`.
+
+    `cutoff` is in cycles a pixel. White noise has the share of frequencies there are, about
+    pi·cutoff². NaN where the gradient is zero.
+    """
+    height, width = gradients.shape[-2:]
+    energy = torch.fft.fft2(gradients.double()).abs().square()
+    radius = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.fftfreq(width)[None])
+    share: Tensor = energy[..., radius <= cutoff].sum(dim=(1, 2)) / energy.sum(dim=(1, 2, 3))
+    return share
+
+
+def image_alignment(gradients: Tensor, images: Tensor) -> Tensor:
+    """Return |cos| (N,) between gradients (N,C,H,W) and the images minus each channel's mean.
+
+    After Etmann, Lunz, Maass and Schönlieb 2019, without the scale. NaN where either is zero.
+    """
+    return alignment(gradients, images - images.mean(dim=(2, 3), keepdim=True)).cosine.abs()
+
+
+def draw_nets(
+    images: ImageSet,
+    gradients: Mapping[str, Tensor],
+    maps: Mapping[str, Mapping[str, Tensor]],
+) -> Iterator[tuple[str, bytes]]:
+    """Yield names and PNGs: "gradients", and one for each kind of map."""
+    yield "gradients", _drawn(images, {role: _colours(each) for role, each in gradients.items()})
+    for kind in next(iter(maps.values())):
+        yield kind, _drawn(images, {role: _signed(each[kind]) for role, each in maps.items()})
+
+
+def _colours(gradients: Tensor) -> list[Tile]:
+    """Return each gradient around grey, cut at three standard deviations, as Tsipras et al.
+
+    2019.
+    """
+    size = gradients.flatten(1).std(dim=1).view(-1, 1, 1, 1).clamp_min(1e-30)
+    laid = (0.5 + gradients / size / (2 * SPREAD)).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    grey = {"cmap": "gray", "vmin": 0, "vmax": 1}
+    return [(each[..., 0] if each.shape[2] == 1 else each, grey) for each in laid]
+
+
+def _signed(maps: Tensor) -> list[Tile]:
+    tiles: list[Tile] = []
+    for each in maps:
+        size = float(each.abs().max()) or 1.0
+        tiles.append((each.numpy(), {"cmap": "bwr", "vmin": -size, "vmax": size}))
+    return tiles
+
+
+def _drawn(images: ImageSet, tiles: Mapping[str, list[Tile]]) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    rows, columns = len(images), 1 + len(tiles)
+    with chart(1.15 * columns, 1.15 * rows + 0.4) as drawing:
+        axes: Any = drawing.subplots(rows, columns, squeeze=False)
+        for axis in axes.ravel():
+            axis.set_axis_off()
+        for row in range(rows):
+            show_image(axes[row, 0], images.images[row])
+            axes[row, 0].set_title(images.classes[int(images.labels[row])], fontsize=7)
+            for column, (role, drawn) in enumerate(tiles.items(), start=1):
+                values, how = drawn[row]
+                axes[row, column].imshow(values, **how)
+                if row == 0:
+                    axes[row, column].set_title(f"{role}\n{ROLES[role].says}", fontsize=6)
+        packed = io.BytesIO()
+        FigureCanvasAgg(drawing).print_png(packed)  # type: ignore[no-untyped-call]
+    return packed.getvalue()

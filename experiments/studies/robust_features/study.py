@@ -8,20 +8,30 @@ from typing import Literal
 from experiments.studies.base import (
     NOT_GIVEN,
     Claim,
-    Json,
+    Header,
     PaperItem,
     Plan,
     Results,
     Study,
+    StudyJob,
     beyond,
     clear_of,
     everywhere,
     register,
 )
-from experiments.studies.robust_features.jobs import RADII, ROLES, Compare, Setting, TrainRole
-from experiments.studies.robust_features.result import Compared, Repeat, Summary, check
-from robustkit.jobs import RecordedJob
-from robustkit.report import format_estimate, format_percent
+from experiments.studies.robust_features.jobs import (
+    RADII,
+    ROLES,
+    Compare,
+    Compared,
+    Repeat,
+    Setting,
+    Summary,
+    Trained,
+    TrainRole,
+    check,
+)
+from robustkit.report import format_estimate, format_percent, markdown_table
 from robustkit.stats import Mean, Rate, wilson
 
 REPEATS = 2
@@ -30,16 +40,16 @@ REHEARSAL = {"data": "digits", "model": "vgg3?width=8", "epochs": 6}
 PAPER = {"data": "cifar10", "model": "resnet18", "epochs": 60}
 SETTINGS = {"smoke": (REHEARSAL, 40), "small": (SMALL, 1000), "paper": (PAPER, 5000)}
 ITEM = "robust-features"
-Figure = Literal["low", "image", "edges", "norm", "gradcam_edges"]
-FIGURES: tuple[Figure, ...] = ("low", "image", "edges")
-SHOWN: tuple[Figure, ...] = (*FIGURES, "norm", "gradcam_edges")
+Property = Literal["low", "image", "edges", "norm", "gradcam_edges"]
+PROPERTIES: tuple[Property, ...] = ("low", "image", "edges")
+SHOWN: tuple[Property, ...] = (*PROPERTIES, "norm", "gradcam_edges")
 ADVERSARIAL = [role for role, each in ROLES.items() if each.eps]
 # The pairs of nets that are compared.
 ROBUST, PLAIN = "/".join(ADVERSARIAL), "R/R2"
 APART = [role for role, each in ROLES.items() if each.against]
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
+def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     """Return R of every repetition, then all other nets, then their comparison."""
     chosen, count = SETTINGS[plan.scale]
     settings = [
@@ -58,17 +68,16 @@ def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     ]
 
 
-def summarise(results: Results) -> Json:
+def summarise(results: Results, header: Header) -> Summary:
     """Return, by repetition, the accuracy of every net and the comparison of all."""
-    repeats: Json = {}
-    for name in sorted(results):
-        kind, role, repeat = name.split("/")
-        of = repeats.setdefault(repeat, {"train": {}, "compare": {}})
-        if kind == "train":
-            of["train"][role] = results[name]
-        else:
-            of["compare"] = results[name]
-    return {"repeats": repeats}
+    trained: dict[str, dict[str, Trained]] = {}
+    for training, result in results.of(TrainRole, Trained):
+        trained.setdefault(str(training.setting.seed), {})[training.role] = result
+    repeats = {
+        str(job.setting.seed): Repeat(train=trained[str(job.setting.seed)], compare=compared)
+        for job, compared in results.of(Compare, Compared)
+    }
+    return Summary(**header, repeats=repeats)
 
 
 def render(summary: Summary) -> str:
@@ -100,15 +109,15 @@ def claims(summary: Summary) -> list[Claim]:
     """
     seen = [of.compare for of in summary.repeats.values()]
     n = f"n = {' and '.join(str(each.n) for each in seen)} images"
-    said: dict[Figure, str] = {
+    said: dict[Property, str] = {
         "low": "smoother",
         "image": "more like the image",
         "edges": "more along edges",
     }
     found = []
     for role in (*ADVERSARIAL, *APART):
-        for figure, words in said.items():
-            further = [getattr(each.beyond[role], figure) for each in seen]
+        for name, words in said.items():
+            further = [getattr(each.beyond[role], name) for each in seen]
             found.append(
                 Claim(
                     item=ITEM,
@@ -163,8 +172,8 @@ def _fine(mean: Mean) -> str:
 def _nets(of: Repeat) -> str:
     seen = of.compare
     radii = [f"{radius}/255" for radius in RADII]
-    head = ["net", "trained", "accuracy", *radii, *FIGURES, "length", "Grad-CAM on edges"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    head = ["net", "trained", "accuracy", *radii, *PROPERTIES, "length", "Grad-CAM on edges"]
+    rows = []
     for role, each in ROLES.items():
         alone, robust = seen.alone[role], seen.robust[role]
         cells = [
@@ -172,15 +181,15 @@ def _nets(of: Repeat) -> str:
             each.says,
             f"{100 * of.train[role].test_acc:.1f} %",
             *(f"{100 * robust[str(radius)]:.1f} %" for radius in RADII),
-            *(format_estimate(getattr(alone, figure)) for figure in SHOWN),
+            *(format_estimate(getattr(alone, name)) for name in SHOWN),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(head, rows)
 
 
 def _alike(seen: Compared) -> str:
     head = ["pair", "cosine of gradients", "CAV: |Spearman|", "Grad-CAM: Spearman, SSIM"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = []
     for pair, each in seen.pairs.items():
         cam = each.gradcam
         cells = [
@@ -189,8 +198,8 @@ def _alike(seen: Compared) -> str:
             format_estimate(each.cav.absolute),
             f"{format_estimate(cam.signed)}, {format_estimate(cam.ssim)}",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(head, rows)
 
 
 register(

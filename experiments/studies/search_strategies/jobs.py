@@ -1,4 +1,4 @@
-"""The jobs of the study: prepare R for a seed; a whole search, and its nets tested."""
+"""The jobs of the study: prepare R for a seed; a whole search, its nets tested; their results."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from deap import tools
+from msgspec import UNSET, Meta, UnsetType, structs
 
 from evolution import Genotype
 from evolution.genotype import Candidate, Trial
@@ -24,8 +25,7 @@ from evolution.protocol.reference import architecture
 from evolution.protocol.search import Search, context_of, run_search
 from evolution.protocol.workspace import Workspace
 from evolution.runner import Scheduler
-from experiments.studies.base import Json, StudyJob
-from experiments.studies.search_strategies.result import Baseline, Reference, Spent
+from experiments.studies.base import StudyJob, StudySummary
 from experiments.studies.simulated import SimulatedWorkers, macs_of
 from robustkit import attacks, data, models
 from robustkit.cli.parser import plain
@@ -36,8 +36,10 @@ from robustkit.jobs import DivergedError
 from robustkit.jobs.executors import attempt
 from robustkit.reading import check_kind, read_json
 from robustkit.runs import Entry, Ledger, RunFolder, atomic_path
-from robustkit.runs.summaries import check_has
+from robustkit.runs.summaries import Amount, Count, MeanShare, Result, check_has, shown
 
+SIDE = 16
+BASELINE = "baseline.json"
 WORKERS = 4
 MOMENTS = (0.25, 0.5, 0.75, 1.0)  # shares of the cost at which the nets found so far are tested
 TESTED = 4  # nets tested at each
@@ -56,6 +58,104 @@ SEARCHES: dict[str, dict[str, object]] = {
     "inheritance": {"epochs": 1, "inherit": True},
 }
 SMOKE = ("random", "halving", "inheritance")
+
+Measures = Mapping[str, Any]  # of a trial, by their names
+
+Volume = Annotated[float, Meta(ge=0, le=100)]
+Volumes = dict[str, Volume]
+"""At the shares of the cost."""
+
+
+class Measured(Result, frozen=True, kw_only=True):
+    """A net trained from scratch, on test images."""
+
+    accuracy: MeanShare
+    transfer: MeanShare
+    n: Count | UnsetType = UNSET  # images that it and R get right
+
+
+class Tested(Result, frozen=True, kw_only=True):
+    """The same of a net by the `key` of its genotype; None for one that failed."""
+
+    key: str | UnsetType = UNSET
+    accuracy: MeanShare | None
+    transfer: MeanShare | None
+    n: Count | UnsetType = UNSET
+
+
+class Searched(Result, frozen=True, kw_only=True):
+    """One search of a seed: what it found by when, and what it spent."""
+
+    hypervolume: Volumes
+    nets: list[Tested] | UnsetType = UNSET
+    trials: Count
+    failed: Count
+    epochs: Count
+    time: Amount
+
+
+class Baseline(Result, frozen=True, kw_only=True):
+    """What a search asks of a trial of R's architecture."""
+
+    accuracy: MeanShare
+    macs: Annotated[int, Meta(ge=1)]
+
+
+class Validation(Baseline, frozen=True, kw_only=True):
+    """R's architecture on validation."""
+
+    transfer: MeanShare
+
+
+class Reference(Result, frozen=True, kw_only=True):
+    """R's architecture by epochs, and `judged`: retrained as the nets that were found are."""
+
+    validation: dict[str, Validation] | UnsetType = UNSET
+    judged: Measured
+
+
+Seeds = Annotated[dict[str, Searched], Meta(min_length=1)]
+
+
+Share = Literal["0.25", "0.5", "0.75", "1"]
+Moments = Annotated[dict[Share, list[Tested]], Meta(min_length=4)]
+"""At the shares of the cost."""
+
+
+class Spent(Result, frozen=True, kw_only=True):
+    """What a search gives."""
+
+    trials: Count
+    failed: Count
+    epochs: Count
+    time: Amount
+    moments: Moments
+
+
+class Summary(StudySummary, frozen=True, kw_only=True):
+    """By search and seed; the reference by seed."""
+
+    searches: Annotated[dict[str, Seeds], Meta(min_length=1, max_length=500)]
+    reference: Annotated[dict[str, Reference], Meta(min_length=1)]
+
+
+def check(summary: Summary, where: str, rivals: tuple[str, ...], moments: tuple[str, ...]) -> None:
+    """Raise `RunError` where a rival lacks a seed of a search, and a search one of `moments`."""
+    searches = summary.searches
+    for search, of in searches.items():
+        for seed, each in of.items():
+            place = f"{where}: searches.{search}.{seed}.hypervolume"
+            check_has(each.hypervolume, moments, place)
+            if len(each.hypervolume) > len(moments):
+                raise RunError(f"{place}: has more than {', '.join(moments)}")
+    for rival in rivals:
+        for search, of in searches.items():
+            lacking = [] if rival not in searches else [s for s in of if s not in searches[rival]]
+            if lacking:
+                raise RunError(
+                    f"{where}: searches.{rival}: the seed {shown(lacking[0])} of {shown(search)} "
+                    "is missing"
+                )
 
 
 def common(seed: int, *, smoke: bool) -> EvolveConfig:
@@ -111,10 +211,6 @@ def lowest_epochs(base: EvolveConfig) -> tuple[int, ...]:
     return tuple(reversed(found))
 
 
-SIDE = 16
-BASELINE = "baseline.json"
-
-
 def small_images(path: Path) -> str:
     """Return CIFAR-10 at half its resolution as a `--data` argument, written to `path` once."""
     if not path.exists():
@@ -156,7 +252,7 @@ def place_beside(prepared: Path, path: Path, config: EvolveConfig) -> Workspace:
     return space
 
 
-def baseline_of(prepared: Path, epochs: Sequence[int]) -> dict[int, Json]:
+def baseline_of(prepared: Path, epochs: Sequence[int]) -> dict[int, Measures]:
     """Return trials of R's architecture by `epochs`; raises `RunError` where their file
     lacks one.
     """
@@ -171,9 +267,9 @@ def test_moments(
     trials: Sequence[Entry],
     config: EvolveConfig,
     base: EvolveConfig,
-    baseline: Mapping[str, Mapping[str, Any]],
+    baseline: Mapping[str, Measures],
     space: Workspace,
-) -> dict[str, list[Json]]:
+) -> Moments:
     """Return, by share of the cost, the nets that the search would have named then, tested.
 
     `trials` are in the order of their endings. Named are the `TESTED` best by constrained
@@ -181,10 +277,10 @@ def test_moments(
     scratch for the epochs of `base`, from a seed that no search knows, and tested: so no net
     profits from having been lucky in its trial, or from inherited weights.
     """
-    known: dict[str, Json] = {}
-    moments: dict[str, list[Json]] = {}
+    known: dict[str, Tested] = {}
+    moments: Moments = {}
     total = config.search_epochs
-    for moment in MOMENTS:
+    for share, moment in zip(get_args(Share), MOMENTS, strict=True):
         spent, seen = 0, []
         for trial in trials:
             spent += trial.payload.get("epochs", config.epochs)
@@ -196,14 +292,14 @@ def test_moments(
             key = trial.payload["genotype_key"]
             if key not in known:
                 known[key] = _tested(Genotype.from_dict(trial.payload["genotype"]), base, space)
-        moments[f"{moment:g}"] = [known[trial.payload["genotype_key"]] for trial in named]
+        moments[share] = [known[trial.payload["genotype_key"]] for trial in named]
     return moments
 
 
 def _best(
     trials: Sequence[Entry],
     config: EvolveConfig,
-    baseline: Mapping[str, Mapping[str, Any]],
+    baseline: Mapping[str, Measures],
 ) -> list[Entry]:
     """Return the best of the trials with the most epochs."""
     ended = [trial for trial in trials if trial.outcome == "Ok"]
@@ -227,7 +323,7 @@ def _epochs(trial: Entry, config: EvolveConfig) -> int:
     return int(trial.payload.get("epochs", config.epochs))
 
 
-def _tested(genotype: Genotype, base: EvolveConfig, space: Workspace) -> Json:
+def _tested(genotype: Genotype, base: EvolveConfig, space: Workspace) -> Tested:
     """Return accuracy and transfer from R on test of a net trained from scratch.
 
     None where it fails.
@@ -246,21 +342,21 @@ def _tested(genotype: Genotype, base: EvolveConfig, space: Workspace) -> Json:
     try:
         job.run()
     except DivergedError:
-        return {"key": key, "accuracy": None, "transfer": None}
-    return {"key": key, **measured(space.net(name), space)}
+        return Tested(key=key, accuracy=None, transfer=None)
+    return Tested(key=key, **structs.asdict(measured(space.net(name), space)))
 
 
-def measured(net: models.Classifier, space: Workspace) -> Json:
+def measured(net: models.Classifier, space: Workspace) -> Measured:
     """Return accuracy on test, and the share of R's adversarials that fool the net."""
     made, labels = space.adversarials("R", "test", flipped=False), space.splits.test.labels
     right = attacks.predicted_classes(net, space.splits.test.images) == labels
-    misled = attacks.predicted_classes(net, made.images) != labels
+    fooled = attacks.predicted_classes(net, made.images) != labels
     common = right & made.correct
-    return {
-        "accuracy": float(right.double().mean()),
-        "transfer": float(misled[common].double().mean()) if bool(common.any()) else 1.0,
-        "n": int(common.sum()),
-    }
+    return Measured(
+        accuracy=float(right.double().mean()),
+        transfer=float(fooled[common].double().mean()) if bool(common.any()) else 1.0,
+        n=int(common.sum()),
+    )
 
 
 @dataclass(frozen=True)
@@ -273,7 +369,7 @@ class Prepare(StudyJob):
 
     kind = Reference
 
-    def run(self) -> Json:
+    def run(self) -> Reference:
         """Return R's architecture on validation by epochs, and retrained and tested as the
         others.
         """
@@ -283,7 +379,7 @@ class Prepare(StudyJob):
         space = prepare_place(root / f"R-{self.seed}", config, source)
         own, run_path = architecture("R", config.reference, space), str(space.folder.path)
 
-        def train(part: str, **of: Any) -> Json:
+        def train(part: str, **of: Any) -> Any:
             seed = derive_seed(self.seed, "reference", part)
             return TrainNet(run_path, own, seed, part, penalised=False, **of).run()
 
@@ -295,9 +391,8 @@ class Prepare(StudyJob):
         }
         space.folder.write_json(BASELINE, found)
         train("trial", final=False, name="R2", epochs=config.epochs)
-        names = ("accuracy", "transfer", "macs")
-        validation = {epochs: {name: of[name] for name in names} for epochs, of in found.items()}
-        return {"validation": validation, "judged": measured(space.net("R2"), space)}
+        validation = {epochs: Validation.from_json(of, epochs) for epochs, of in found.items()}
+        return Reference(validation=validation, judged=measured(space.net("R2"), space))
 
 
 @dataclass(frozen=True)
@@ -311,7 +406,7 @@ class SearchAndTest(StudyJob):
 
     kind = Spent
 
-    def run(self) -> Json:
+    def run(self) -> Spent:
         """Return what was spent, in trials and in operations; see `test_moments` for the rest."""
         base = common(self.seed, smoke=self.smoke)
         config = config_of(self.search, base)
@@ -325,13 +420,13 @@ class SearchAndTest(StudyJob):
             time = self._search(config, space, baseline, ledger)
             trials = ledger.in_order()
         spent = sum(trial.payload.get("epochs", config.epochs) for trial in trials)
-        found = {
-            "trials": len(trials),
-            "failed": sum(trial.outcome != "Ok" for trial in trials),
-            "epochs": spent,
-            "time": time,
-            "moments": test_moments(trials, config, base, baseline, space),
-        }
+        found = Spent(
+            trials=len(trials),
+            failed=sum(trial.outcome != "Ok" for trial in trials),
+            epochs=spent,
+            time=time,
+            moments=test_moments(trials, config, base, baseline, space),
+        )
         space.clear_scratch()
         return found
 
@@ -339,7 +434,7 @@ class SearchAndTest(StudyJob):
         self,
         config: EvolveConfig,
         space: Workspace,
-        baseline: Mapping[str, Mapping[str, Any]],
+        baseline: Mapping[str, Measures],
         ledger: Ledger,
     ) -> float:
         """Run it; the simulated time it took, in epochs of R's operations."""

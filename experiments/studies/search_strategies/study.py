@@ -8,11 +8,12 @@ from typing import Any, Literal
 from experiments.studies.base import (
     OURS,
     Claim,
-    Json,
+    Header,
     PaperItem,
     Plan,
     Results,
     Study,
+    StudyJob,
     clear_of,
     register,
 )
@@ -22,66 +23,22 @@ from experiments.studies.search_strategies.jobs import (
     SMOKE,
     TESTED,
     WORKERS,
+    Measured,
     Prepare,
+    Reference,
     SearchAndTest,
+    Searched,
+    Seeds,
+    Spent,
+    Summary,
+    Tested,
+    check,
 )
-from experiments.studies.search_strategies.result import Measured, Seeds, Summary, check
-from robustkit.jobs import RecordedJob
-from robustkit.report import PALETTE, chart, format_estimate, label, svg
+from robustkit.report import PALETTE, chart, format_estimate, label, markdown_table, svg
 from robustkit.stats import Mean, mean_over_trainings
 
-
-def hypervolume(nets: Iterable[Mapping[str, Any]], accuracy: float) -> float:
-    """Return the area that tested nets dominate, in points of accuracy times share not fooled.
-
-    From the corner where accuracy is `accuracy` (in [0,1]) and all adversarials transfer. Nets
-    that failed, and those no better than the corner, add nothing.
-    """
-    points = sorted(
-        (
-            (net["accuracy"] - accuracy, 1 - net["transfer"])
-            for net in nets
-            if net["accuracy"] is not None and net["accuracy"] > accuracy
-        ),
-        reverse=True,
-    )
-    area, reached = 0.0, 0.0
-    for gained, kept in points:
-        if kept > reached:
-            area += gained * (kept - reached)
-            reached = kept
-    return 100 * area
-
-
-LINES = ("-", "--", ":")
-
-
-def courses(searches: Mapping[str, Seeds]) -> str:
-    """Return means over seeds as lines, the seeds as dots beside them."""
-
-    with chart(7.5, 4.2) as drawing:
-        axis: Any = drawing.subplots()
-        count = len(searches)
-        for number, (search, of) in enumerate(searches.items()):
-            colour = PALETTE[number % len(PALETTE)]
-            moments = list(next(iter(of.values())).hypervolume)
-            values = [[each.hypervolume[moment] for each in of.values()] for moment in moments]
-            aside = 1.2 * (number - (count - 1) / 2)
-            at = [100 * float(moment) + aside for moment in moments]
-            line = LINES[number // len(PALETTE) % len(LINES)]
-            style = {"color": colour, "linestyle": line, "lw": 1.6, "label": label(search)}
-            axis.plot(at, [mean_over_trainings(each).value for each in values], **style)
-            for where, each in zip(at, values, strict=True):
-                axis.plot([where] * len(each), each, "o", color=colour, markersize=3, alpha=0.6)
-        # Searches stand side by side at each moment, so that their seeds can be told apart.
-        axis.set_xticks([100 * float(moment) for moment in moments])
-        axis.set(xlabel="share of the epochs spent (%)", ylabel="hypervolume, points")
-        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-        return str(svg(drawing, alt="Hypervolume of every search over what it has spent"))
-
-
 SEEDS = 3
-FLOOR = 0.05  # accuracy below R's architecture at which a net is worth nothing
+LOST = 0.05  # accuracy below R's architecture at which a net is worth nothing
 SHARES = tuple(f"{moment:g}" for moment in MOMENTS)
 END = SHARES[-1]
 ITEM = "search-strategies"
@@ -91,9 +48,10 @@ SPENT: tuple[tuple[Literal["trials", "epochs", "time"], int], ...] = (
     ("time", 1),
 )
 RIVALS = ("random", "nsga2")
+LINES = ("-", "--", ":")  # of curves
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
+def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     """Return R of every seed, then every search."""
     seeds = range(plan.seed, plan.seed + (1 if plan.smoke else SEEDS))
     place = (str(plan.folder),)
@@ -108,26 +66,45 @@ def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
     ]
 
 
-def summarise(results: Results) -> Json:
+def summarise(results: Results, header: Header) -> Summary:
     """Return, by search and seed, the hypervolume at every moment and what was spent for it."""
-    found: Json = {}
-    for name, own in results.items():
-        search, seed = name.split("/")
-        if search != "R":
-            accuracy = results[f"R/{seed}"]["judged"]["accuracy"] - FLOOR
-            volumes = {
-                moment: hypervolume(nets, accuracy) for moment, nets in own["moments"].items()
-            }
-            nets = own["moments"][END]
-            spent = {key: own[key] for key in ("trials", "failed", "epochs", "time")}
-            cell = found.setdefault(search, {})
-            cell[seed] = {"hypervolume": volumes, "nets": nets, **spent}
-    reference = {name.split("/")[1]: own for name, own in results.items() if name.startswith("R/")}
-    order = [search for search in SEARCHES if search in found]
-    return {
-        "searches": {search: found[search] for search in order},
-        "reference": reference,
-    }
+    reference = {str(job.seed): found for job, found in results.of(Prepare, Reference)}
+    searches: dict[str, Seeds] = {}
+    for job, spent in results.of(SearchAndTest, Spent):
+        seed = str(job.seed)
+        accuracy = reference[seed].judged.accuracy - LOST
+        searches.setdefault(job.search, {})[seed] = Searched(
+            hypervolume={at: hypervolume(nets, accuracy) for at, nets in spent.moments.items()},
+            nets=spent.moments["1"],
+            trials=spent.trials,
+            failed=spent.failed,
+            epochs=spent.epochs,
+            time=spent.time,
+        )
+    ordered = {search: searches[search] for search in SEARCHES if search in searches}
+    return Summary(**header, searches=ordered, reference=reference)
+
+
+def hypervolume(nets: Iterable[Tested], accuracy: float) -> float:
+    """Return the area that tested nets dominate, in points of accuracy times share not fooled.
+
+    From the corner where accuracy is `accuracy` (in [0,1]) and all adversarials transfer. Nets
+    that failed, and those no better than the corner, add nothing.
+    """
+    points = sorted(
+        (
+            (net.accuracy - accuracy, 1 - net.transfer)
+            for net in nets
+            if net.accuracy is not None and net.transfer is not None and net.accuracy > accuracy
+        ),
+        reverse=True,
+    )
+    area, highest = 0.0, 0.0
+    for gained, kept in points:
+        if kept > highest:
+            area += gained * (kept - highest)
+            highest = kept
+    return 100 * area
 
 
 def gain(searches: Mapping[str, Seeds], search: str, rival: str) -> Mean:
@@ -171,7 +148,7 @@ def render(summary: Summary) -> str:
         f"The {TESTED} nets that each search would have named after a share of its epochs, trained "
         "from scratch with a seed that no search knows and tested: the area they dominate in "
         f"accuracy and in what does not transfer, in points of accuracy above R's architecture "
-        f"minus {100 * FLOOR:g} points ({_percent(references, 'accuracy')} retrained alike, of R's "
+        f"minus {100 * LOST:g} points ({_percent(references, 'accuracy')} retrained alike, of R's "
         f"adversarials {_percent(references, 'transfer')} transfer to it). Means over seeds with "
         "Student's 95 % intervals; gains are seed by seed.",
         _table(searches),
@@ -190,7 +167,7 @@ def _table(searches: Mapping[str, Seeds]) -> str:
     shares = [f"{100 * moment:g} %" for moment in MOMENTS]
     gains = [f"over {rival}" for rival in RIVALS]
     head = ["search", *shares, *gains, "trials", "epochs", "time"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = []
     for search, of in searches.items():
         cells = []
         for moment in MOMENTS:
@@ -202,13 +179,36 @@ def _table(searches: Mapping[str, Seeds]) -> str:
         for what, digits in SPENT:
             mean = mean_over_trainings([getattr(each, what) for each in of.values()]).value
             cells.append(f"{mean:.{digits}f}")
-        lines.append(f"| {search} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([search, *cells])
+    return markdown_table(head, rows)
 
 
 def _points(mean: Mean, *, sign: bool = False, only_mean: bool = False) -> str:
     form = "+.2f" if sign else ".2f"
     return f"{mean.value:{form}}" if only_mean else format_estimate(mean, form)
+
+
+def courses(searches: Mapping[str, Seeds]) -> str:
+    """Return means over seeds as lines, the seeds as dots beside them."""
+    with chart(7.5, 4.2) as drawing:
+        axis: Any = drawing.subplots()
+        count = len(searches)
+        for number, (search, of) in enumerate(searches.items()):
+            colour = PALETTE[number % len(PALETTE)]
+            moments = list(next(iter(of.values())).hypervolume)
+            values = [[each.hypervolume[moment] for each in of.values()] for moment in moments]
+            aside = 1.2 * (number - (count - 1) / 2)
+            at = [100 * float(moment) + aside for moment in moments]
+            line = LINES[number // len(PALETTE) % len(LINES)]
+            style = {"color": colour, "linestyle": line, "lw": 1.6, "label": label(search)}
+            axis.plot(at, [mean_over_trainings(each).value for each in values], **style)
+            for where, each in zip(at, values, strict=True):
+                axis.plot([where] * len(each), each, "o", color=colour, markersize=3, alpha=0.6)
+        # Searches stand side by side at each moment, so that their seeds can be told apart.
+        axis.set_xticks([100 * float(moment) for moment in moments])
+        axis.set(xlabel="share of the epochs spent (%)", ylabel="hypervolume, points")
+        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        return str(svg(drawing, alt="Hypervolume of every search over what it has spent"))
 
 
 def figures(summary: Summary) -> Iterable[tuple[str, str]]:

@@ -12,10 +12,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from msgspec import UNSET
 from scipy.stats import spearmanr
 
 from experiments.studies.base import NOT_GIVEN, Claim, clear_of
-from experiments.studies.source_detectors.result import Pair, Summary, World, Worlds
+from experiments.studies.source_detectors.jobs import Pair, Summary, World, Worlds
 from robustkit.report import format_percent
 from robustkit.stats import Mean, mean_over_trainings
 
@@ -113,7 +114,7 @@ REPORT = "report, section 4 (2)"
 
 def claims(summary: Summary) -> list[Claim]:
     """Decide the claims on the published pair of domains, else on the rendered ones."""
-    if summary.pair is not None:
+    if summary.pair is not UNSET:
         return list(_published(summary.pair))
     return list(_rendered(summary.worlds))
 
@@ -209,15 +210,14 @@ def _published(pair: Pair) -> Iterator[Claim]:
         (GAINS, CLAIMED, 6.0),
         (ALIGNED, f"{CLAIMED}+aligned", 12.0),
     ):
-        gains = recipes[recipe].gain if recipe in recipes else None
-        found = None if gains is None else gains.target
-        found = found or Mean(value=None, low=None, high=None)
+        gains = recipes[recipe].gain if recipe in recipes else UNSET
+        found = Mean(value=None, low=None, high=None) if gains is UNSET else gains.target
         yield Claim(
             item=item,
             what=f"`{recipe}` gains about {points:g} mAP over `{plain}`, VOC to Clipart1k",
             published=f"about +{points:g} mAP ({REPORT})",
             ours=_points(found),
-            holds=reached(found, points / 100),
+            holds=meets(found, points / 100),
         )
 
 
@@ -226,7 +226,7 @@ def above(gain: Mean) -> bool | None:
     return clear_of(gain, 0.0)
 
 
-def reached(gain: Mean, published: float) -> bool | None:
+def meets(gain: Mean, published: float) -> bool | None:
     """Return False where a gain lies below the published one; None where it may be none."""
     if gain.low is None or gain.high is None:
         return None

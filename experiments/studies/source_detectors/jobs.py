@@ -1,28 +1,132 @@
-"""The jobs of the study: train by a recipe and evaluate; measure a distance."""
+"""The jobs of the study: train by a recipe and evaluate; measure distances; their results."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import UNSET, UnsetType, field
+
 from adaptation import detectors, shift
+from adaptation.adapt.result import Summary as Adaptation
 from adaptation.attacks import DetectionAttack
 from adaptation.evaluation import detect, evaluate
 from adaptation.evaluation.evaluate import robust_ap50
 from adaptation.recipes import recipe
+from adaptation.shift import Shift
 from adaptation.training import DetectionConfig, train_detector
-from experiments.studies.base import Json, StudyJob
-from experiments.studies.source_detectors.result import Distances, TrainedOn
+from experiments.studies.base import StudyJob, StudySummary
 from robustkit.compute import derive_seed
 from robustkit.data.detection import DetectionSet, load_detection
+from robustkit.errors import RunError
 from robustkit.jobs import cached_per_process
+from robustkit.runs.summaries import Count, MeanShare, Result, check_has, shown
 
-SCORES = ("ap50_area", "coco_ap", "coco_ap50")
 ATTACKED, ATTACK_STEPS = 100, 10
 
 
+class Precisions(Result, frozen=True, kw_only=True):
+    """Of one training on one domain; AP50 by area also class by class."""
+
+    ap50_area: MeanShare
+    coco_ap: MeanShare | UnsetType | None = UNSET
+    coco_ap50: MeanShare | UnsetType | None = UNSET
+    classes: dict[str, MeanShare | None] | UnsetType = UNSET
+
+
+Seeds = dict[str, Precisions]
+
+
+class Runs(Result, frozen=True, kw_only=True, omit_defaults=True):
+    """Of one recipe, by domain and seed; `robust` is AP50 on attacked photographs."""
+
+    photo: Seeds = field(default_factory=dict)
+    fog: Seeds = field(default_factory=dict)
+    watercolor: Seeds = field(default_factory=dict)
+    comic: Seeds = field(default_factory=dict)
+    clipart: Seeds = field(default_factory=dict)
+    robust: dict[str, MeanShare | None] = field(default_factory=dict)
+
+    def on(self, domain: str) -> Seeds:
+        """Return the trainings by seed on one domain."""
+        seeds: Seeds = getattr(self, domain)
+        return seeds
+
+
+Distances = dict[str, Shift]
+"""Of all targets, as one training sees them."""
+
+
+class World(Result, frozen=True, kw_only=True):
+    """One setting of the study: trainings by recipe, distances by seed."""
+
+    recipes: dict[str, Runs]
+    distances: dict[str, Distances]
+
+
+Worlds = dict[str, World]
+"""By name."""
+
+
+class Pair(Adaptation, frozen=True, kw_only=True):
+    """A run of `adapt` on the published pair of domains: its whole summary."""
+
+    format: Count | UnsetType = UNSET
+    verb: str | UnsetType = UNSET
+
+
+class Summary(StudySummary, frozen=True, kw_only=True):
+    """Rendered worlds, or the published pair."""
+
+    worlds: Worlds = field(default_factory=dict)
+    pair: Pair | UnsetType = UNSET
+
+
+class TrainedOn(Result, frozen=True, kw_only=True):
+    """What a training gives."""
+
+    domains: dict[str, Precisions]
+    robust: MeanShare | None
+
+
+def check(
+    summary: Summary,
+    where: str,
+    worlds: tuple[str, ...],
+    recipes: tuple[str, ...],
+    targets: tuple[str, ...],
+) -> None:
+    """Raise `RunError` without any result, for a world that is none of `worlds`, of which the first
+    and the last are needed, and where the base or the distance of a training is missing."""
+    if summary.pair is not UNSET:
+        return
+    if not summary.worlds:
+        raise RunError(f"{where}: 'worlds' is missing")
+    check_has(summary.worlds, (worlds[0], worlds[-1]), f"{where}: worlds")
+    for name, each in summary.worlds.items():
+        if name not in worlds:
+            raise RunError(f"{where}: worlds: {shown(name)} is none of {', '.join(worlds)}")
+        for seed, distances in each.distances.items():
+            place = f"{where}: worlds.{name}.distances.{seed}"
+            check_has(distances, ("photo", *targets), place)
+    of = summary.worlds["texture"]
+    for name in recipes:
+        for target in targets:
+            own, base = _seeds(of, name, target), _seeds(of, "longer", target)
+            for seed in own:
+                if seed not in base or seed not in of.distances:
+                    raise RunError(
+                        f"{where}: worlds.texture: the seed {shown(seed)} of {name} on {target} "
+                        "has no training 'longer', or no distance"
+                    )
+
+
+def _seeds(of: World, recipe: str, target: str) -> Seeds:
+    return of.recipes[recipe].on(target) if recipe in of.recipes else {}
+
+
 @dataclass(frozen=True, kw_only=True)
-class World:
+class Setting:
     """One setting of the study: a detector, a texture, and how long trainings are."""
 
     path: str
@@ -60,14 +164,14 @@ class TrainOn(StudyJob):
     `target` "all" stands for recipes that never see it: they are evaluated on every target.
     """
 
-    world: World
+    world: Setting
     recipe: str
     target: str
     number: int
 
     kind = TrainedOn
 
-    def run(self) -> Json:
+    def run(self) -> TrainedOn:
         """Return, by domain, the means and AP50 by class, and AP50 on the attacked source."""
         of, config = self.world, self.world.config(self.recipe, self.number)
         photo = of.data("photo", "train")
@@ -83,29 +187,32 @@ class TrainOn(StudyJob):
         detectors.save(model, file, recipe=self.recipe)
         state.unlink(missing_ok=True)
         styles = ("photo", *(of.targets if self.target == "all" else (self.target,)))
-        found: dict[str, Json] = {}
+        found: dict[str, Precisions] = {}
         for style in styles:
             test = of.data(style, "test")
             evaluation = evaluate(detect(model, test), test.truths, test.classes)
-            found[style] = {name: getattr(evaluation, name) for name in SCORES}
-            found[style]["classes"] = {
-                name: each.ap50_area for name, each in evaluation.classes.items()
-            }
+            assert evaluation.ap50_area is not None  # every style has objects
+            found[style] = Precisions(
+                ap50_area=evaluation.ap50_area,
+                coco_ap=evaluation.coco_ap,
+                coco_ap50=evaluation.coco_ap50,
+                classes={name: each.ap50_area for name, each in evaluation.classes.items()},
+            )
         few = of.data("photo", "test").subset(range(min(ATTACKED, of.count)))
         attack = DetectionAttack(eps=of.eps, steps=ATTACK_STEPS)
-        return {"domains": found, "robust": robust_ap50(model, few, attack, of.seed)}
+        return TrainedOn(domains=found, robust=robust_ap50(model, few, attack, of.seed))
 
 
 @dataclass(frozen=True)
-class Distance(StudyJob):
+class MeasureDistances(StudyJob):
     """How far every target is from the photographs, as the source detector sees them."""
 
-    world: World
+    world: Setting
     number: int
 
     kind = Distances
 
-    def run(self) -> Json:
+    def run(self) -> Distances:
         """Return what `robustkit shift` measures of every target, and of `photo` itself."""
         of = self.world
         model = detectors.load(of.file("source", "all", self.number))
@@ -113,7 +220,7 @@ class Distance(StudyJob):
         found = {}
         for style in ("photo", *of.targets):
             target = shift.detector_features(model, of.data(style, "test"))
-            found[style] = asdict(shift.measure_shift(source, target, seed=of.seed))
+            found[style] = shift.measure_shift(source, target, seed=of.seed)
         return found
 
 

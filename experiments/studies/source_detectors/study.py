@@ -6,8 +6,19 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from msgspec import UNSET
+
 from adaptation.report import gains_figure
-from experiments.studies.base import CommandRun, Json, PaperItem, Plan, Results, Study, register
+from experiments.studies.base import (
+    CommandRun,
+    Header,
+    PaperItem,
+    Plan,
+    Results,
+    Study,
+    StudyJob,
+    register,
+)
 from experiments.studies.source_detectors.claims import (
     ALIGNED,
     DISTANCE,
@@ -21,12 +32,22 @@ from experiments.studies.source_detectors.claims import (
     left_out,
     values,
 )
-from experiments.studies.source_detectors.jobs import Distance, TrainOn, World
-from experiments.studies.source_detectors.result import Pair, Summary, Worlds, check
-from experiments.studies.source_detectors.result import World as SavedWorld
+from experiments.studies.source_detectors.jobs import (
+    Distances,
+    MeasureDistances,
+    Pair,
+    Runs,
+    Seeds,
+    Setting,
+    Summary,
+    TrainedOn,
+    TrainOn,
+    World,
+    Worlds,
+    check,
+)
 from robustkit.data.loading import ROOT_VARIABLE
-from robustkit.jobs import RecordedJob
-from robustkit.report import format_percent
+from robustkit.report import format_percent, markdown_table
 from robustkit.stats import mean_over_trainings
 
 SEEDS = 3
@@ -67,21 +88,21 @@ def commands(plan: Plan) -> Sequence[CommandRun]:
     return [CommandRun("voc-clipart", "adapt", (*folders, *flags), Pair)]
 
 
-def jobs(plan: Plan) -> Sequence[Sequence[RecordedJob]]:
+def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     """Return sources of all worlds; then what starts from them, what is most asked for first."""
     if plan.scale == "paper":
         return []
-    worlds = {name: _world(plan, name) for name in WORLDS}
+    worlds = {name: _setting(plan, name) for name in WORLDS}
     seeds = range(plan.seed, plan.seed + (1 if plan.smoke else SEEDS))
-    sources: list[RecordedJob] = [
+    sources: list[StudyJob] = [
         TrainOn(f"{name}/source/all/{number}", world, "source", "all", number)
         for number in seeds
         for name, world in worlds.items()
     ]
-    rest: list[RecordedJob] = []
+    rest: list[StudyJob] = []
     for number in seeds:
         rest += [
-            Distance(f"{name}/distance/all/{number}", world, number)
+            MeasureDistances(f"{name}/distance/all/{number}", world, number)
             for name, world in worlds.items()
         ]
         for name, recipe, target in _cells(("clipart",) if plan.smoke else TARGETS):
@@ -104,14 +125,14 @@ def _cells(targets: Sequence[str]) -> list[tuple[str, str, str]]:
     return cells
 
 
-def _world(plan: Plan, name: str) -> World:
+def _setting(plan: Plan, name: str) -> Setting:
     detector, texture = WORLDS[name]
     count, side, steps = (8, 64, 2) if plan.smoke else (600, 128, 1500)
     if plan.smoke:
         detector += f"{'&' if '?' in detector else '?'}side={side}&width=16"
-    return World(
+    return Setting(
         path=str(plan.folder),
-        name=name.replace(" ", "-"),
+        name=_file_name(name),
         detector=detector,
         texture=texture,
         count=count,
@@ -124,29 +145,44 @@ def _world(plan: Plan, name: str) -> World:
     )
 
 
-def summarise(results: Results) -> Json:
+def _file_name(world: str) -> str:
+    return world.replace(" ", "-")
+
+
+def summarise(results: Results, header: Header) -> Summary:
     """Return AP50 of every seed by world, recipe and domain, and the distances."""
-    if "adapt/voc-clipart" in results:
-        return {"pair": dict(results["adapt/voc-clipart"])}
-    worlds: Json = {}
-    for name in sorted(results):
-        world, recipe, target, seed = name.split("/")
-        of = worlds.setdefault(world, {"recipes": {}, "distances": {}})
-        if recipe == "distance":
-            of["distances"][seed] = results[name]
-            continue
-        runs = of["recipes"].setdefault(recipe, {})
-        for domain, figures in results[name]["domains"].items():
-            if domain != "photo" or target == "all":
-                runs.setdefault(domain, {})[seed] = figures
-        if target == "all":
-            runs.setdefault("robust", {})[seed] = results[name]["robust"]
-    return {"worlds": worlds}
+    for _, pair in results.of(CommandRun, Pair):
+        return Summary(**header, pair=pair)
+    names = {_file_name(name): name for name in WORLDS}
+    precisions: dict[str, dict[str, dict[str, Seeds]]] = {}
+    robust: dict[str, dict[str, dict[str, float | None]]] = {}
+    for job, trained in results.of(TrainOn, TrainedOn):
+        world, seed = names[job.world.name], str(job.number)
+        runs = precisions.setdefault(world, {}).setdefault(job.recipe, {})
+        for domain, each in trained.domains.items():
+            if domain != "photo" or job.target == "all":
+                runs.setdefault(domain, {})[seed] = each
+        if job.target == "all":
+            robust.setdefault(world, {}).setdefault(job.recipe, {})[seed] = trained.robust
+    distances: dict[str, dict[str, Distances]] = {}
+    for measure, measured in results.of(MeasureDistances, Distances):
+        distances.setdefault(names[measure.world.name], {})[str(measure.number)] = measured
+    worlds = {
+        world: World(
+            recipes={
+                recipe: Runs(**runs, robust=robust.get(world, {}).get(recipe, {}))
+                for recipe, runs in recipes.items()
+            },
+            distances=distances.get(world, {}),
+        )
+        for world, recipes in precisions.items()
+    }
+    return Summary(**header, worlds=worlds)
 
 
 def render(summary: Summary) -> str:
     """Return the precisions, the gains over as many plain steps, the distances and the claims."""
-    if summary.pair is not None:
+    if summary.pair is not UNSET:
         return "# Source detectors, VOC to Clipart1k\n\nTables: the report in `voc-clipart/`."
     worlds = summary.worlds
     parts = [
@@ -180,22 +216,21 @@ def _threshold(worlds: Worlds) -> str:
     points = {"all worlds": gains_by_seed(worlds), "with texture": gains_by_seed(marked)}
     head = ["fitted on", "threshold", "signs it predicts", "of a seed left out"]
     head += ["a constant answer", "correlation"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = []
     for name, by_seed in points.items():
         each = [point for seed in by_seed.values() for point in seed]
         if each:
             threshold, right = fitted(each)
             gains = sum(gained > 0 for _, gained in each)
             counts = (right, left_out(by_seed), max(gains, len(each) - gains))
-            told = ["–" if count is None else f"{count} of {len(each)}" for count in counts]
-            told.append(f"{correlated(each):.2f}")
-            lines.append(f"| {name} | {threshold:.1f} | {' | '.join(told)} |")
-    return "\n".join(lines)
+            signs = ["–" if count is None else f"{count} of {len(each)}" for count in counts]
+            rows.append([name, f"{threshold:.1f}", *signs, f"{correlated(each):.2f}"])
+    return markdown_table(head, rows)
 
 
-def _precisions(of: SavedWorld) -> str:
+def _precisions(of: World) -> str:
     domains = ("photo", *TARGETS)
-    lines = ["| recipe | " + " | ".join(domains) + " | photo, attacked |", "|---" * 7 + "|"]
+    rows = []
     for recipe in ("source", *BLIND, *SEEING, "adabn", "oracle"):
         if recipe in of.recipes:
             cells = [
@@ -203,34 +238,33 @@ def _precisions(of: SavedWorld) -> str:
                 for each in domains
             ]
             robust = mean_over_trainings(list(of.recipes[recipe].robust.values()))
-            lines.append(f"| {recipe} | " + " | ".join([*cells, format_percent(robust)]) + " |")
-    return "\n".join(lines)
+            rows.append([recipe, *cells, format_percent(robust)])
+    return markdown_table(["recipe", *domains, "photo, attacked"], rows)
 
 
-def _gains(of: SavedWorld) -> str:
-    lines = ["| gain of | " + " | ".join(TARGETS) + " |", "|---" * 5 + "|"]
+def _gains(of: World) -> str:
+    rows = []
     for recipe in (*BLIND[1:], *SEEING):
         if recipe in of.recipes:
             cells = [format_percent(gain(of, recipe, each), sign=True) for each in TARGETS]
-            lines.append(f"| {recipe} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            rows.append([recipe, *cells])
+    return markdown_table(["gain of", *TARGETS], rows)
 
 
-def _distances(of: SavedWorld) -> str:
-    lines = ["| | " + " | ".join(("photo", *TARGETS)) + " |", "|---" * 6 + "|"]
+def _distances(of: World) -> str:
     cells = []
     for target in ("photo", *TARGETS):
         found = mean_over_trainings([each[target].ratio for each in of.distances.values()])
         cells.append(f"{found.value:.1f}")
-    lines.append("| Fréchet distance, in that of halves of photo | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    rows = [["Fréchet distance, in that of halves of photo", *cells]]
+    return markdown_table(["", "photo", *TARGETS], rows).replace("|  |", "| |", 1)
 
 
 def figures(summary: Summary) -> Iterator[tuple[str, str]]:
     """Yield `gains.svg`: of every recipe on every target of the world with texture, seed
     by seed.
     """
-    if summary.pair is not None:
+    if summary.pair is not UNSET:
         return
     of = summary.worlds["texture"]
     points: dict[str, list[tuple[str, float, float]]] = {}

@@ -34,7 +34,10 @@ def _filled(info: Any, value: Any) -> Any:
         given = {} if value is ... else value
         return {name: _filled(info.value_type, each) for name, each in given.items()}
     if isinstance(info, inspect.ListType):
-        return [1, 1, 1] if value is ... else [_filled(info.item_type, each) for each in value]
+        items = [...] * 3 if value is ... else value
+        return [_filled(info.item_type, each) for each in items]
+    if isinstance(info, inspect.TupleType):
+        return [_filled(item, ...) for item in info.item_types] if value is ... else value
     return _plain(info) if value is ... else value
 
 

@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from evolution.protocol.jobs import TrainNet
-from experiments.studies.asynchronous_bias.jobs import SimulatedSearch, cost, geometric_mean, noise
-from experiments.studies.asynchronous_bias.result import Summary
+from experiments.studies.asynchronous_bias.jobs import (
+    SimulatedSearch,
+    Summary,
+    cost,
+    geometric_mean,
+    noise,
+)
 from experiments.studies.asynchronous_bias.study import STRATEGIES, WORKERS, render
 from experiments.studies.simulated import SimulatedWorkers
 from robustkit.cli.main import main

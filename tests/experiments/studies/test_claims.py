@@ -13,10 +13,10 @@ from experiments.studies import EXPERIMENTS
 from experiments.studies.base import Claim, beyond, clear_of, counted, everywhere, table
 from experiments.studies.evidence import comparison, evidence, finished_studies
 from experiments.studies.history_repair.claims import claims as judge_repairs
-from experiments.studies.history_repair.result import Summary as Repairs
+from experiments.studies.history_repair.jobs import Summary as Repairs
 from experiments.studies.history_repair.tables import FOLDS, MODELS, PUBLISHED_ROWS
 from experiments.studies.overtraining.claims import claims as judge_heat
-from experiments.studies.overtraining.result import Summary as Heat
+from experiments.studies.overtraining.jobs import Summary as Heat
 from robustkit.cli.main import main
 from robustkit.stats import Estimate
 from tests.experiments.studies.completing import completed

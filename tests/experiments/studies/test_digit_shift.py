@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from experiments.studies.base import Claim
-from experiments.studies.digit_shift.jobs import collection, resized
-from experiments.studies.digit_shift.result import Summary
+from experiments.studies.digit_shift.jobs import Summary, collection, resized
 from experiments.studies.digit_shift.study import claims, gain
 from robustkit import data
 from robustkit.cli.main import main

@@ -12,8 +12,7 @@ from scipy import stats
 
 from experiments.studies import find
 from experiments.studies.misalignment.claims import accuracy_gained, claims
-from experiments.studies.misalignment.jobs import NETS, CompareAttention
-from experiments.studies.misalignment.result import Evolution, Summary
+from experiments.studies.misalignment.jobs import NETS, CompareAttention, Evolution, Summary
 from experiments.studies.misalignment.study import render
 from robustkit import data, models
 from robustkit.cli.main import main

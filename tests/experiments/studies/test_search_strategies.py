@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from experiments.studies.search_strategies.jobs import (
     SEARCHES,
     SMOKE,
+    Summary,
     common,
     config_of,
     lowest_epochs,
 )
-from experiments.studies.search_strategies.result import Summary
 from experiments.studies.search_strategies.study import claims, hypervolume, render
 from robustkit.cli.main import main
 from tests.experiments.studies.completing import completed

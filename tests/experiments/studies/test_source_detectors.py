@@ -17,7 +17,7 @@ from experiments.studies.source_detectors.claims import (
     gains_by_seed,
     left_out,
 )
-from experiments.studies.source_detectors.result import Summary, World
+from experiments.studies.source_detectors.jobs import Summary, World
 from experiments.studies.source_detectors.study import (
     BLIND,
     FULL,
