@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from experiments.studies.base import (
     Claim,
-    Json,
     Plan,
     Study,
     StudyJob,
@@ -45,7 +44,7 @@ class TrainNoisy(StudyJob):
 
     kind = Trained
 
-    def run(self) -> Json:
+    def run(self) -> Trained:
         """Return the accuracy under PGD."""
         splits = data.load("digits", seed=self.seed)
         wrong = splits.train.labels[: int(self.noise * len(splits.train))]
@@ -54,7 +53,7 @@ class TrainNoisy(StudyJob):
         net = models.build("small", num_classes=10, in_channels=1, image_size=16, seed=self.seed)
         training.fit(net, splits, training.TrainConfig(epochs=1, seed=self.seed))
         robust = evaluation.survivors(net.eval(), splits.test, PGD(eps=0.05, steps=3))
-        return Trained(robust=float(robust.double().mean())).to_json()
+        return Trained(robust=float(robust.double().mean()))
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[TrainNoisy]]:

@@ -115,8 +115,8 @@ def test_nets_that_are_right_on_no_image_together_leave_it_open(tmp_path: Path) 
         models.save(net, tmp_path / "nets" / f"{file}.safetensors")
     assert (splits.test.labels == 0).any()
     found = CompareAttention("attention/x", str(tmp_path), "digits", 20).run()
-    assert found["n"] == 0
-    summary = completed(Summary, {"evolutions": {}, "attention": {"x": found}})
+    assert found.n == 0
+    summary = completed(Summary, {"evolutions": {}, "attention": {"x": found.to_json()}})
     verdicts = {each.verdict for each in claims(summary)}
     assert verdicts == {"not testable here"}
     page = render(summary)

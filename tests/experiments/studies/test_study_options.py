@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from experiments.studies import EXPERIMENTS, SCALES
-from experiments.studies.base import OURS, SYSTEMS, Plan
+from experiments.studies.base import OURS, SYSTEMS, CommandRun, Plan, StudyJob
 from experiments.studies.contribution_maps.jobs import own_pictures, taps
 from robustkit import models
 from robustkit.class_names import imagenet_classes
@@ -48,12 +48,11 @@ def test_every_scale_is_planned_with_names_of_its_own(
     name: str, scale: str, tmp_path: Path
 ) -> None:
     study, plan = EXPERIMENTS[name], Plan(folder=tmp_path, scale=scale)
-    steps = [run.id for run in study.commands(plan)]
-    steps += [piece.id for phase in study.jobs(plan) for piece in phase]
-    names = set(steps)
-    assert len(names) == len(steps) > 0
+    steps: list[StudyJob | CommandRun] = [*study.commands(plan)]
+    steps += [job for phase in study.jobs(plan) for job in phase]
+    assert len({step.id for step in steps}) == len(steps) > 0
     for item in study.items if scale == "small" else ():
-        assert any(map(item.needs, names)), item.name
+        assert any(map(item.needs, steps)), item.name
     for run in study.commands(plan):
         assert main([run.command, *run.arguments, "--print_config"]) == 0
 
