@@ -27,7 +27,7 @@ from experiments.studies.filter_contribution.jobs import (
     check,
     trainings_of,
 )
-from robustkit.report.format import markdown_table
+from robustkit.report import markdown_table
 
 FILTERS = (1, 2, 3, 4)
 LEAST = 0.98

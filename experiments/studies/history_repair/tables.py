@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from experiments.studies.history_repair.jobs import BEYOND, Cell, Models, Part, Score, Summary
-from robustkit.report.format import markdown_table
+from robustkit.report import markdown_table
 
 Triple = tuple[float, float, float]
 SCORES: tuple[Score, ...] = ("acc_after", "rr", "br")

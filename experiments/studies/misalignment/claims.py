@@ -95,7 +95,8 @@ def _attention(attention: Mapping[str, Attention]) -> Iterator[Claim]:
                 item=ATTENTION,
                 what=f"{name}: {word} looks at other pixels than R, more so than R2 does",
                 published="Figure 1: one image",
-                ours=f"Spearman of input gradients with R's: {word} {format_estimate(likeness.to_r)}, R2 "
+                ours=f"Spearman of input gradients with R's: {word} "
+                f"{format_estimate(likeness.to_r)}, R2 "
                 f"{format_estimate(each.gradient['R2'].to_r)}, n = {each.n:,}",
                 holds=below(likeness.beyond_r2),
             )

@@ -14,7 +14,7 @@ from experiments.studies.filter_contribution.jobs import (
     trainings_of,
 )
 from experiments.studies.occlusion.jobs import CoverRegions, Regions, Summary, check
-from robustkit.report.format import markdown_table
+from robustkit.report import markdown_table
 
 SIDE = 2  # pixels of a region: 14 x 14 = 196 on MNIST
 ITEM = "occlusion-regions"

@@ -37,7 +37,7 @@ from experiments.studies.overtraining.jobs import (
     Trained,
     check,
 )
-from robustkit.report.format import markdown_table
+from robustkit.report import markdown_table
 from robustkit.runs.summaries import Result
 
 ARMS = {"plain": "none", "augmented": "crop_flip"}

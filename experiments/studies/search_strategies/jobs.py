@@ -74,7 +74,7 @@ class Measured(Result, frozen=True, kw_only=True):
     n: Count | UnsetType = UNSET  # images that it and R get right
 
 
-class Tested(Result, frozen=True, kw_only=True):
+class Evaluated(Result, frozen=True, kw_only=True):
     """The same of a net by the `key` of its genotype; None for one that failed."""
 
     key: str | UnsetType = UNSET
@@ -87,7 +87,7 @@ class Searched(Result, frozen=True, kw_only=True):
     """One search of a seed: what it found by when, and what it spent."""
 
     hypervolume: Volumes
-    nets: list[Tested] | UnsetType = UNSET
+    nets: list[Evaluated] | UnsetType = UNSET
     trials: Count
     failed: Count
     epochs: Count
@@ -118,7 +118,7 @@ Seeds = Annotated[dict[str, Searched], Meta(min_length=1)]
 
 
 Share = Literal["0.25", "0.5", "0.75", "1"]
-Moments = Annotated[dict[Share, list[Tested]], Meta(min_length=4)]
+Moments = Annotated[dict[Share, list[Evaluated]], Meta(min_length=4)]
 """At the shares of the cost."""
 
 
@@ -277,7 +277,7 @@ def test_moments(
     scratch for the epochs of `base`, from a seed that no search knows, and tested: so no net
     profits from having been lucky in its trial, or from inherited weights.
     """
-    known: dict[str, Tested] = {}
+    known: dict[str, Evaluated] = {}
     moments: Moments = {}
     total = config.search_epochs
     for share, moment in zip(get_args(Share), MOMENTS, strict=True):
@@ -323,7 +323,7 @@ def _epochs(trial: Entry, config: EvolveConfig) -> int:
     return int(trial.payload.get("epochs", config.epochs))
 
 
-def _tested(genotype: Genotype, base: EvolveConfig, space: Workspace) -> Tested:
+def _tested(genotype: Genotype, base: EvolveConfig, space: Workspace) -> Evaluated:
     """Return accuracy and transfer from R on test of a net trained from scratch.
 
     None where it fails.
@@ -342,8 +342,8 @@ def _tested(genotype: Genotype, base: EvolveConfig, space: Workspace) -> Tested:
     try:
         job.run()
     except DivergedError:
-        return Tested(key=key, accuracy=None, transfer=None)
-    return Tested(key=key, **structs.asdict(measured(space.net(name), space)))
+        return Evaluated(key=key, accuracy=None, transfer=None)
+    return Evaluated(key=key, **structs.asdict(measured(space.net(name), space)))
 
 
 def measured(net: models.Classifier, space: Workspace) -> Measured:

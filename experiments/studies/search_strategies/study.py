@@ -23,6 +23,7 @@ from experiments.studies.search_strategies.jobs import (
     SMOKE,
     TESTED,
     WORKERS,
+    Evaluated,
     Measured,
     Prepare,
     Reference,
@@ -31,7 +32,6 @@ from experiments.studies.search_strategies.jobs import (
     Seeds,
     Spent,
     Summary,
-    Tested,
     check,
 )
 from robustkit.report import PALETTE, chart, format_estimate, label, markdown_table, svg
@@ -85,7 +85,7 @@ def summarise(results: Results, header: Header) -> Summary:
     return Summary(**header, searches=ordered, reference=reference)
 
 
-def hypervolume(nets: Iterable[Tested], accuracy: float) -> float:
+def hypervolume(nets: Iterable[Evaluated], accuracy: float) -> float:
     """Return the area that tested nets dominate, in points of accuracy times share not fooled.
 
     From the corner where accuracy is `accuracy` (in [0,1]) and all adversarials transfer. Nets

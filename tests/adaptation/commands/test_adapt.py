@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from adaptation import detectors
+from adaptation.adapt.result import Trained
 from adaptation.evaluation import detect, evaluate
 from robustkit import models
 from robustkit.cli.main import main
@@ -69,7 +69,7 @@ def test_an_interrupted_adaptation_goes_on(
     out = tmp_path / "adapt"
     run = jobs.TrainRecipe.run
 
-    def interrupted(job: jobs.TrainRecipe) -> dict[str, Any]:
+    def interrupted(job: jobs.TrainRecipe) -> Trained:
         if job.recipe == "aligned" and job.number == 1:
             raise KeyboardInterrupt
         return run(job)

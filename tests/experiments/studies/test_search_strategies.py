@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from experiments.studies.search_strategies.jobs import (
     SEARCHES,
     SMOKE,
+    Evaluated,
     Summary,
-    Tested,
     common,
     config_of,
     lowest_epochs,
@@ -30,11 +30,11 @@ TENTHS = st.integers(0, 10)
 def test_the_hypervolume_is_the_squares_that_are_dominated(
     points: list[tuple[int, int]], corner: int
 ) -> None:
-    nets = [Tested(accuracy=a / 10, transfer=t / 10) for a, t in points]
+    nets = [Evaluated(accuracy=a / 10, transfer=t / 10) for a, t in points]
     squares = sum(
         any(a > x and 10 - t > y for a, t in points) for x in range(corner, 10) for y in range(10)
     )
-    failed = Tested(accuracy=None, transfer=None)
+    failed = Evaluated(accuracy=None, transfer=None)
     assert hypervolume([*nets, failed], corner / 10) == pytest.approx(squares, abs=1e-9)
 
 
