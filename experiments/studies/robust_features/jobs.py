@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 from torch import Tensor
 
 from experiments.studies.base import StudyJob, StudySummary
@@ -26,6 +26,7 @@ from experiments.studies.measures import (
 from robustkit import data, explain, models, training
 from robustkit.attacks import make
 from robustkit.cli.models import resolve_net
+from robustkit.commands.explain.result import MapSimilarity
 from robustkit.commands.explain.scores import similarity
 from robustkit.compute import derive_seed
 from robustkit.data import ImageSet, Splits, channel_stats
@@ -37,7 +38,6 @@ from robustkit.report import chart
 from robustkit.report.pictures import show_image
 from robustkit.runs import atomic_path
 from robustkit.runs.summaries import Count, MeanShare, Result, check_has
-from robustkit.stats import Mean
 
 CUTOFF = 0.125  # cycles a pixel: a quarter of the highest frequency there is
 TRAINING_STEPS = 3  # of the PGD that is trained on
@@ -114,27 +114,12 @@ class Alone(Result, frozen=True, kw_only=True):
     gradcam_edges: KnownMean
 
 
-class Likeness(Mean, frozen=True, kw_only=True):
-    """A mean over images; `constant` counts maps that have no ranks, `window` is SSIM's."""
-
-    constant: Count | UnsetType = UNSET
-    window: Count | UnsetType = UNSET
-
-
-class Similar(Result, frozen=True, kw_only=True):
-    """Likeness of two nets' maps: Spearman's correlation, that of magnitudes, and SSIM."""
-
-    signed: Likeness
-    absolute: Likeness
-    ssim: Likeness
-
-
 class Pair(Result, frozen=True, kw_only=True):
     """Two nets beside each other."""
 
     cosine: KnownMean
-    cav: Similar
-    gradcam: Similar
+    cav: MapSimilarity
+    gradcam: MapSimilarity
 
 
 class Compared(Result, frozen=True, kw_only=True):
@@ -335,10 +320,7 @@ def _means(values: Mapping[str, Tensor]) -> Alone:
 
 def _together(a: Tensor, b: Tensor, first: dict[str, Tensor], second: dict[str, Tensor]) -> Pair:
     """Return cosine of two nets' gradients, and how alike their maps are."""
-    alike = {
-        name: Similar.from_json(similarity(maps, second[name]), name)
-        for name, maps in first.items()
-    }
+    alike = {name: similarity(maps, second[name]) for name, maps in first.items()}
     return Pair(cosine=known_mean(alignment(a, b).cosine), **alike)
 
 
