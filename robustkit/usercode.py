@@ -75,7 +75,7 @@ def contained(what: str, error: type[RobustkitError]) -> Iterator[None]:
     """
     with ExitStack() as stack:
         pressed = stack.enter_context(_noted_interrupts())
-        stack.enter_context(_kept_state())
+        stack.enter_context(_state_kept())
         try:
             yield
             if sys.stdout is not None and sys.stdout.closed:
@@ -110,7 +110,7 @@ def _noted_interrupts() -> Iterator[list[int]]:
 
 
 @contextmanager
-def _kept_state() -> Iterator[None]:
+def _state_kept() -> Iterator[None]:
     main = threading.current_thread() is threading.main_thread()
     handlers = _handlers() if main else {}
     streams, paths = (sys.stdin, sys.stdout, sys.stderr), list(sys.path)
@@ -138,7 +138,7 @@ def _kept_state() -> Iterator[None]:
             if signal.getsignal(number) != handler:
                 signal.signal(number, handler)
         if torch is not None and defaults is not None:
-            _put_back(torch, defaults)
+            _restore_defaults(torch, defaults)
 
 
 def _handlers() -> dict[int, Any]:
@@ -158,7 +158,7 @@ def _defaults(torch: Any) -> tuple[Any, ...]:
     )
 
 
-def _put_back(torch: Any, before: tuple[Any, ...]) -> None:
+def _restore_defaults(torch: Any, before: tuple[Any, ...]) -> None:
     dtype, device, threads, gradients, deterministic = before
     torch.set_default_dtype(dtype)
     if torch.get_default_device() != device:

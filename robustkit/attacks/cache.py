@@ -126,7 +126,7 @@ class Store:
         return mapped_tensors(path)[name]
 
     @contextmanager
-    def room(self, size: int) -> Iterator[Store]:
+    def with_space_for(self, size: int) -> Iterator[Store]:
         """Yield a store for sets of `size` bytes in all: this one, or a temporary one on the disk.
 
         The latter where this one has no folder and the sets would not be small in memory; it is

@@ -87,7 +87,7 @@ class Iterative(ComponentSettings, Attack):
         steps, alpha, _, decay = self._schedule()
         combination = self.combination
         adversarials = images.clone()
-        noise, drawn = self._luck(tuple(images.shape), generator)
+        noise, drawn = self._random_numbers(tuple(images.shape), generator)
         if noise is not None:
             adversarials = self._inside(images, adversarials + noise.to(images))
         velocity = torch.zeros_like(images) if decay else None
@@ -114,7 +114,7 @@ class Iterative(ComponentSettings, Attack):
             adversarials[live] = self._inside(images[live], moved)
         return adversarials
 
-    def _luck(
+    def _random_numbers(
         self, shape: tuple[int, ...], generator: torch.Generator
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the noise of random starts and the random numbers of all views, or None for each.

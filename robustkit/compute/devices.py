@@ -131,7 +131,7 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def placed(
+def fill_device(
     tensors: Sequence[Tensor], device: torch.device, free: FreeMemory = free_memory
 ) -> list[Tensor]:
     """Return `tensors`, moved to `device` as long as `SHARE` of its free memory lasts.
@@ -149,7 +149,7 @@ def placed(
     return moved
 
 
-def handed(rows: Tensor, device: torch.device) -> Tensor:
+def to_device(rows: Tensor, device: torch.device) -> Tensor:
     """Return the batch `rows` on `device`, wherever it lies now.
 
     To a GPU it goes from pinned memory, beside what the GPU is busy with.

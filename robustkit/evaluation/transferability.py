@@ -124,7 +124,7 @@ def transfer_matrix(
         batch_size=batch_size,
         on_note=note,
     )
-    with store.room(len(sources) * recipe.nbytes) as sets:
+    with store.with_space_for(len(sources) * recipe.nbytes) as sets:
         evaluation = _Evaluation(recipe, sources, store, sets, device)
         for name in sources:
             on_source(name)

@@ -209,7 +209,7 @@ def matched(
         card = replace(model.card, classes=wanted)
         return like(model, card=card)
     if len(model_classes) != len(wanted):
-        raise ModelError(f"{where}: {_they_differ(model_classes, wanted, data)}")
+        raise ModelError(f"{where}: {_differences(model_classes, wanted, data)}")
     if len(set(model_classes)) == len(model_classes) and set(model_classes) == set(wanted):
         return _noted(
             reordered(model, wanted), "classes matched by name: the data has them in another order"
@@ -226,7 +226,7 @@ def matched(
             f"{theirs.index(moved[0])} of {data}, and other names differ: rename the data's classes"
         )
     if alike < LEAST_ALIKE * len(model_classes):
-        raise ModelError(f"{where}: {_they_differ(model_classes, wanted, data)}")
+        raise ModelError(f"{where}: {_differences(model_classes, wanted, data)}")
     odd = (
         next(i for i in range(len(model_classes)) if mine[i] != theirs[i])
         if alike < len(model_classes)
@@ -251,7 +251,7 @@ def plain(name: str) -> str:
     return name.partition(",")[0].replace("_", " ").strip().lower()
 
 
-def _they_differ(model_classes: Sequence[str], wanted: Sequence[str], data: str) -> str:
+def _differences(model_classes: Sequence[str], wanted: Sequence[str], data: str) -> str:
     return f"its classes are {_some(model_classes)}, those of {data} {_some(wanted)}"
 
 

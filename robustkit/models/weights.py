@@ -31,7 +31,7 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     from a `DataParallel` net. Nothing but tensors is ever unpickled. Raises `ModelError` when the
     file is missing, damaged, or holds anything that would have to be run.
     """
-    path = _there(path)
+    path = _checked_path(path)
     tensors = _safe(path) if path.suffix == ".safetensors" else _state_dict(path)
     named = {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
     versions = getattr(tensors, _VERSIONS, None)
@@ -54,14 +54,14 @@ def read_checkpoint(path: Path | str) -> Mapping[str, Any]:
     For libraries with a way of their own to find the weights in it: tensors and, beside them, plain
     numbers, texts, lists and dicts. Raises `ModelError` as `read_weights`.
     """
-    path = _there(path)
+    path = _checked_path(path)
     held: Any = _safe(path) if path.suffix == ".safetensors" else _plain(path)
     if not isinstance(held, dict):
         raise ModelError(f"{path}: holds {type(held).__name__}, not a dict of weights")
     return held
 
 
-def _there(path: Path | str) -> Path:
+def _checked_path(path: Path | str) -> Path:
     """Return the path of a regular file; raises `ModelError`."""
     path = typed_path(path, error=ModelError)
     if not os.path.lexists(path):

@@ -81,7 +81,7 @@ def check_kind(value: Any, kind: type[Kind], where: str, *, error: type[Robustki
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as failure:
         message = _with_keys(value, kind, str(failure))
-    raise error(f"{where}: {_told(message)}")
+    raise error(f"{where}: {_with_place_first(message)}")
 
 
 def _with_keys(value: Any, kind: Any, message: str) -> str:
@@ -134,7 +134,7 @@ def _only(value: Any, path: list[Any], keys: list[Any]) -> Any:
     return copied
 
 
-def _told(message: str) -> str:
+def _with_place_first(message: str) -> str:
     """Return msgspec's message with the place first: `nets[0].clean: expected float, got str`."""
     what, at, position = message.partition(" - at `")
     what = printable(what.replace("`", "'"))

@@ -116,7 +116,7 @@ class Ledger:
 
         Raises `RunError` for a file that is missing, no ledger, damaged, or of a newer format.
         """
-        path = _found(path)
+        path = _safe_path(path)
         return cls(path, _connect(path, "rw"))._checked()
 
     @classmethod
@@ -126,7 +126,7 @@ class Ledger:
         What a killed process left half done, and an older format, are put right in a copy that ends
         with the ledger. Raises `RunError` as `open` does.
         """
-        path = _found(path)
+        path = _safe_path(path)
         if _is_settled(path):
             return cls(path, _connect(path, "ro"))._checked()
         copy = TemporaryDirectory(prefix="robustkit-")
@@ -189,19 +189,19 @@ class Ledger:
         self.close()
 
     def _select(self, query: str, *values: str | None) -> list[Any]:
-        with self._spoken(), _limited(self._connection):
+        with self._errors_in_one_line(), _limited(self._connection):
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Carry out all statements of the block, or none."""
-        with self._spoken():
+        with self._errors_in_one_line():
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:
                 yield self._connection
 
     @contextmanager
-    def _spoken(self) -> Iterator[None]:
+    def _errors_in_one_line(self) -> Iterator[None]:
         """Turn errors of SQLite into one line that names the file."""
         try:
             yield
@@ -219,7 +219,7 @@ class Ledger:
         return self
 
     def _check(self) -> None:
-        with self._spoken(), _limited(self._connection):
+        with self._errors_in_one_line(), _limited(self._connection):
             (application,) = self._connection.execute("PRAGMA application_id").fetchone()
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             held = self._connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
@@ -241,7 +241,7 @@ class Ledger:
                 )
         if (version > 1) + 1 != len(held):
             raise RunError(f"ledger {self.path} is damaged: it lacks its table of trials")
-        with self._spoken(), _limited(self._connection):
+        with self._errors_in_one_line(), _limited(self._connection):
             (state,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
             (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
             (size,) = self._connection.execute("PRAGMA page_size").fetchone()
@@ -262,7 +262,7 @@ class Ledger:
                 connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
-def _found(path: Path | str) -> Path:
+def _safe_path(path: Path | str) -> Path:
     """Return the path of a ledger that is safe for SQLite, which follows links and journals.
 
     Raises `RunError` for one that is missing, and for one with a file beside it that is no regular

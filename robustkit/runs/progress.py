@@ -39,7 +39,7 @@ def open_progress(stream: TextIO | None = None) -> Progress:
 
 
 @contextmanager
-def _whatever_becomes_of_it() -> Iterator[None]:
+def _broken_streams_ignored() -> Iterator[None]:
     """Go on where the log is full or its reader has left: no run of hours is lost for a line."""
     with suppress(OSError, ValueError):  # the latter of a stream that was closed
         yield
@@ -76,7 +76,7 @@ class PlainProgress:
 
     def note(self, text: str) -> None:
         """See `Progress.note`."""
-        with _whatever_becomes_of_it():
+        with _broken_streams_ignored():
             print(text, file=self._stream, flush=True)
 
     def __enter__(self) -> Self:
@@ -114,20 +114,20 @@ class LiveProgress:
     def update(self, done: int, facts: str = "") -> None:
         """See `Progress.update`."""
         if self._task is not None:
-            with _whatever_becomes_of_it():
+            with _broken_streams_ignored():
                 self._bars.update(self._task, completed=done, facts=facts)
 
     def note(self, text: str) -> None:
         """See `Progress.note`."""
-        with _whatever_becomes_of_it():
+        with _broken_streams_ignored():
             self._bars.console.print(text, markup=False, highlight=False)
 
     def __enter__(self) -> Self:
-        with _whatever_becomes_of_it():
+        with _broken_streams_ignored():
             self._bars.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Leave the bars as they are and give the terminal back."""
-        with _whatever_becomes_of_it():
+        with _broken_streams_ignored():
             self._bars.stop()

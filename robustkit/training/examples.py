@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robustkit.compute import FreeMemory, free_memory, handed, placed
+from robustkit.compute import FreeMemory, fill_device, free_memory, to_device
 from robustkit.data import ImageSet, crop_flip, fixed_views, to_unit
 from robustkit.errors import ConfigError, DataError
 from robustkit.training.config import TrainConfig
@@ -70,13 +70,13 @@ class Examples:
     def to(self, device: torch.device, free: FreeMemory = free_memory) -> Examples:
         """Return these examples for a training on `device`.
 
-        Views and gradients are moved there once where they fit (see `placed`); what does not stays
-        where it is, which for a mapped file is the disk, and its batches are handed over.
+        Views and gradients are moved there once where they fit (see `fill_device`); what does not
+        stays where it is, which for a mapped file is the disk, and its batches are handed over.
         """
         if device.type == "cpu":
             return self
         stored = [self.views, *(reference.directions for reference in self.references)]
-        views, *directions = placed(stored, device, free)
+        views, *directions = fill_device(stored, device, free)
         references = tuple(
             ReferenceGradients(moved, reference.norms.to(device))
             for moved, reference in zip(directions, self.references, strict=True)
@@ -105,7 +105,7 @@ class Examples:
     def _rows(self, stored: Tensor, view: Tensor, indices: Tensor) -> Tensor:
         """Return the rows at `view` and `indices` (n,) of values (K,N,…), on the device."""
         there = stored.device
-        return handed(stored[view.to(there), indices.to(there)], self.device)
+        return to_device(stored[view.to(there), indices.to(there)], self.device)
 
 
 def make_examples(

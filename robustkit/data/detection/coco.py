@@ -24,12 +24,12 @@ def read_coco(folder: Path, file: Path, *, labelled: bool = True) -> DetectionSe
         content = _read(file)
         if not labelled:
             content = {"categories": [], **content, "annotations": []}
-        return _found(folder, file, content)
+        return _detection_set(folder, file, content)
     except (TypeError, ValueError, OverflowError, OSError) as error:
         raise DataError(f"{file}: an entry has a value of no use ({error})") from None
 
 
-def _found(folder: Path, file: Path, content: Mapping[str, Any]) -> DetectionSet:
+def _detection_set(folder: Path, file: Path, content: Mapping[str, Any]) -> DetectionSet:
     listed = _entries(content, "categories", file)
     for entry in listed:
         number, name = entry.get("id"), entry.get("name")

@@ -208,22 +208,22 @@ def checked(
     by more than a pixel.
     """
     if not all(map(math.isfinite, box)):
-        raise DataError(f"{where}: box {_told(box)} is not finite")
+        raise DataError(f"{where}: box {_spelt(box)} is not finite")
     x1, y1, x2, y2 = box
     width, height = size
     if not (x1 < x2 and y1 < y2):
-        raise DataError(f"{where}: box {_told(box)} has no area; x1 < x2 and y1 < y2")
+        raise DataError(f"{where}: box {_spelt(box)} has no area; x1 < x2 and y1 < y2")
     if min(x1, y1) < -SLACK or x2 > width + SLACK or y2 > height + SLACK:
-        raise DataError(f"{where}: box {_told(box)} leaves the image of {width} x {height} pixels")
+        raise DataError(f"{where}: box {_spelt(box)} leaves the image of {width} x {height} pixels")
     inside = (max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height))
     if not (inside[0] < inside[2] and inside[1] < inside[3]):
-        raise DataError(f"{where}: box {_told(box)} lies outside the image of {width} x {height}")
+        raise DataError(f"{where}: box {_spelt(box)} lies outside the image of {width} x {height}")
     if min(inside[2] - inside[0], inside[3] - inside[1]) < THINNEST:
-        raise DataError(f"{where}: box {_told(box)} is less than {THINNEST:g} pixels across")
+        raise DataError(f"{where}: box {_spelt(box)} is less than {THINNEST:g} pixels across")
     return inside
 
 
-def _told(box: tuple[float, ...]) -> str:
+def _spelt(box: tuple[float, ...]) -> str:
     return "(" + ", ".join(f"{edge:g}" for edge in box) + ")"
 
 

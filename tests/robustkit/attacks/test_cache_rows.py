@@ -127,7 +127,7 @@ def test_an_interrupted_set_leaves_no_file(tmp_path: Path) -> None:
 @given(folder=st.booleans(), size=st.integers(0, 2 * SMALL_SETS))
 def test_only_large_sets_need_a_temporary_folder(folder: bool, size: int) -> None:
     store = Store(Path("anywhere") if folder else None)
-    with store.room(size) as sets:
+    with store.with_space_for(size) as sets:
         assert (sets is store) == (folder or size <= SMALL_SETS)
         kept = sets.folder
         assert sets is store or (kept is not None and kept.is_dir())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from robustkit.compute import free_memory, handed, placed
+from robustkit.compute import fill_device, free_memory, to_device
 from robustkit.compute.devices import SHARE
 
 ELSEWHERE = torch.device("meta")  # another device that every machine has
@@ -29,7 +29,7 @@ def test_in_order_while_the_share_lasts(room: int, expected: list[str]) -> None:
         torch.zeros(10, 10, dtype=torch.float16),
         torch.zeros(10, dtype=torch.uint8),
     ]
-    found = placed(tensors, ELSEWHERE, lambda device: int(room / SHARE))
+    found = fill_device(tensors, ELSEWHERE, lambda device: int(room / SHARE))
     assert [each.device.type for each in found] == expected
 
 
@@ -40,7 +40,7 @@ def test_the_free_memory_asked_for_is_that_of_the_device() -> None:
         asked.append(device)
         return 8
 
-    placed([torch.zeros(1, dtype=torch.uint8)], ELSEWHERE, free)
+    fill_device([torch.zeros(1, dtype=torch.uint8)], ELSEWHERE, free)
     assert asked == [ELSEWHERE]
 
 
@@ -50,5 +50,5 @@ def test_this_machine_has_memory() -> None:
 
 def test_rows_are_handed_over_and_stay_where_they_are_wanted() -> None:
     rows = torch.ones(3)
-    assert handed(rows, torch.device("cpu")) is rows
-    assert handed(rows, ELSEWHERE).device == ELSEWHERE
+    assert to_device(rows, torch.device("cpu")) is rows
+    assert to_device(rows, ELSEWHERE).device == ELSEWHERE
