@@ -2,7 +2,7 @@
 
 A command is a module with two functions: `add_arguments(parser)` declares its options on a
 `robustkit.cli.parser.CommandParser`, `run(options)` does the work and returns the exit code. One
-that writes run folders has a third, `report(folder)`, which draws `report.html` anew from what the
+that writes run folders has a third, `report(folder)`, which draws `report.html` again from what the
 folder holds and returns its path. The first line of its docstring, "`robustkit NAME`: what it
 does.", is its line in `robustkit --help`.
 """
@@ -35,31 +35,32 @@ _ORDER = (
 def find_commands() -> dict[str, EntryPoint]:
     """Return every installed command by its name; ours first, and no other takes their names.
 
-    Raises `ConfigError` where not even ours are found.
+    Raises `ConfigError` where not even ours are installed.
     """
-    found: dict[str, EntryPoint] = {}
-    for each in entry_points(group=GROUP):
-        if each.name not in found or _is_ours(each):
-            found[each.name] = each
-    if not any(map(_is_ours, found.values())):
+    commands: dict[str, EntryPoint] = {}
+    for command in entry_points(group=GROUP):
+        if command.name not in commands or _is_ours(command):
+            commands[command.name] = command
+    if not any(map(_is_ours, commands.values())):
         raise ConfigError("robustkit has no commands: install it anew, with `pip install -e .`")
-    known = [name for name in _ORDER if name in found]
-    return {name: found[name] for name in (*known, *sorted(found.keys() - set(known)))}
+    known = [name for name in _ORDER if name in commands]
+    return {name: commands[name] for name in (*known, *sorted(commands.keys() - set(known)))}
 
 
 def load_command(name: str) -> ModuleType:
     """Import the module of the command `name`; raises `ConfigError` for a name that none has.
 
-    Another package in the place of one of ours is a `ConfigError` that names its folder.
+    It is raised, too, where another package hides one of ours, and names its folder.
     """
-    found = find_commands()
-    if name not in found:
-        raise ConfigError(f"unknown command '{name}'{did_you_mean(name, found)}")
+    commands = find_commands()
+    if name not in commands:
+        raise ConfigError(f"unknown command '{name}'{did_you_mean(name, commands)}")
+    command = commands[name]
     try:
-        return importlib.import_module(found[name].module)
+        return importlib.import_module(command.module)
     except ModuleNotFoundError as error:
-        package = found[name].module.partition(".")[0]
-        if error.name and error.name.startswith(f"{package}.") and _is_ours(found[name]):
+        package = command.module.partition(".")[0]
+        if error.name and error.name.startswith(f"{package}.") and _is_ours(command):
             raise ConfigError(_shadowed(package)) from None
         raise
 
@@ -76,7 +77,7 @@ def describe(name: str) -> str:
 
 
 def _sources(module: str) -> Iterator[Path]:
-    """The files that may hold a module, without importing the package that it is in."""
+    """Yield the files that may hold a module, without importing the package that it is in."""
     package, *rest = module.split(".")
     spec = find_spec(package)
     if spec is None:

@@ -1,7 +1,4 @@
-"""Where the jobs of a run are carried out: options that change how fast it is, never what it says.
-
-They may be given anew when a run is resumed.
-"""
+"""What the commands share: options of data, executor and run folder, settings, and the folder."""
 
 from __future__ import annotations
 
@@ -14,18 +11,21 @@ from typing import Any
 
 from robustkit.cli.parser import HOUSEKEEPING, CommandParser, Options, real
 from robustkit.errors import ConfigError, RobustkitError, RunError
-from robustkit.reading import typed_path
+from robustkit.reading import Json, typed_path
 from robustkit.runs import Ledger, RunFolder, check_same_config
 from robustkit.runs.folder import EDITED
 
-# What a resumed run may be given differently: results are the same to the bit whichever it is.
+RUNS = Path("runs")
+# Options of the executor, which a resumed run may change: its results stay the same to the bit.
 FREE = ("executor", "workers", "ray_address", "cpus_per_trial", "gpus_per_trial")
+LATER = ("extend", "trust", "download")  # options that folders of older versions may lack
+EMPTY = {"config.yaml", "env.json", ".lock"}  # what a run folder holds before there are results
 
 
 def add_executor_options(parser: CommandParser, jobs: str, *, default: str = "processes") -> Any:
-    """`--executor`, `--workers` and where Ray's are; `jobs` is what is done at a time.
+    """Add the options of the executor; return their group, for limits of a command's own.
 
-    Returns the group, for the limits of a verb that has any.
+    `jobs` names what the workers do, for the help.
     """
     parser.adjust = for_executor
     group = parser.add_argument_group("executor")
@@ -46,22 +46,8 @@ def add_executor_options(parser: CommandParser, jobs: str, *, default: str = "pr
     return group
 
 
-def for_executor(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, with what an inline executor cannot keep left out unless it was asked for."""
-    if config.get("executor") != "inline":
-        return dict(config)
-    able = {"workers": 1, "timeout": None}
-    changed = {name: given.get(name, value) for name, value in able.items() if name in config}
-    return {**config, **changed}
-
-
-RUNS = Path("runs")
-LATER = ("extend", "trust", "download")  # options that folders of older versions may lack
-EMPTY = {"config.yaml", "env.json", ".lock"}  # what a run folder holds before there are results
-
-
 def add_run_options(parser: CommandParser, *, resumable: bool) -> None:
-    """`--out` and `--device`, and `--resume` where a verb can go on with an interrupted run."""
+    """Add `--out`, `--device` and, where interrupted runs can go on, `--resume`."""
     group = parser.add_argument_group("run")
     group.add_argument(
         "--out", metavar="DIR", help="new run folder; none: the next free under runs/"
@@ -72,7 +58,7 @@ def add_run_options(parser: CommandParser, *, resumable: bool) -> None:
 
 
 def add_data_options(parser: CommandParser) -> None:
-    """`--data` and what goes with it, for every verb that loads images."""
+    """Add `--data`, `--root` and `--download`, for every command that loads images."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
@@ -88,10 +74,19 @@ def add_data_options(parser: CommandParser) -> None:
     )
 
 
-def settings(verb: str, options: Options) -> dict[str, Any]:
-    """What the run does: the options or, with `--resume`, those its folder was made with.
+def for_executor(config: Mapping[str, Any], given: Mapping[str, Any]) -> Json:
+    """Return the settings, without limits that an inline executor cannot keep unless given."""
+    if config.get("executor") != "inline":
+        return dict(config)
+    limits = {"workers": 1, "timeout": None}
+    changed = {name: given.get(name, value) for name, value in limits.items() if name in config}
+    return {**config, **changed}
 
-    Where the jobs are carried out may be given anew; modules that extended the run have to be.
+
+def settings(command: str, options: Options) -> Json:
+    """Return the settings of the run: the options or, with `--resume`, those of its folder.
+
+    Options of the executor may change; modules that extended the run have to be named again.
     Raises `ConfigError` for `--out` beside `--resume`, and `RunError` naming the first other option
     that was given and differs from the saved one, or that the saved ones lack.
     """
@@ -103,7 +98,7 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
         raise ConfigError(
             "--out and --resume exclude each other: a resumed run stays in its folder"
         )
-    saved = RunFolder.open(resume, verb=verb).config
+    saved = RunFolder.open(resume, verb=command).config
     for name in chosen:
         if name not in saved and name not in LATER:
             raise RunError(
@@ -112,40 +107,27 @@ def settings(verb: str, options: Options) -> dict[str, Any]:
     _same_modules(saved, options, resume)
     saved = options.checked(saved, f"{resume}/config.yaml")
     given = _without_housekeeping(options.given)
-    anew = {name: given.pop(name) for name in FREE if name in given}
+    changed = {name: given.pop(name) for name in FREE if name in given}
     check_same_config(saved, given)
-    return for_executor(saved | anew, options.given)
-
-
-def _same_modules(saved: Mapping[str, Any], options: Options, resume: str) -> None:
-    """A folder runs no code by itself: what extended the run is named again by who resumes it."""
-    told = [",".join(map(str, each.get("extend", []))) for each in (saved, options.given)]
-    if told[0] != told[1]:
-        made, now = (f"--extend {each}" if each else "no --extend" for each in told)
-        raise RunError(
-            f"{resume} was made with {made}, and {now} is given; a run goes on with the same "
-            "modules, which are imported only where you name them"
-        )
+    return for_executor(saved | changed, options.given)
 
 
 @contextmanager
 def run_folder(
-    verb: str,
+    command: str,
     options: Options,
     config: Mapping[str, Any],
     *,
     keep_failed: bool = True,
     resumable: bool = True,
 ) -> Iterator[RunFolder]:
-    """The locked folder of the run, new or resumed; an interrupt says how to go on.
+    """Give the locked folder of the run, new or resumed; an interrupt tells how to go on.
 
-    Without `resumable` this run cannot be resumed although others of its verb can.
-
-    Without `keep_failed` a mistake that is found out only on the way takes the new folder with it,
-    unless there are results in it already. Raises `RunError` when a new folder's path exists, or
-    when another process works in it.
+    Without `resumable` this run cannot be resumed, although others of its command can. Without
+    `keep_failed` an error removes the new folder, unless there are results in it already. Raises
+    `RunError` when a new folder's path exists, or when another process works in it.
     """
-    folder = _folder(verb, options, config)
+    folder = _folder(command, options, config)
     try:
         with folder.lock():
             try:
@@ -156,15 +138,30 @@ def run_folder(
                 raise
     except KeyboardInterrupt as interrupt:
         if resumable and "resume" in options.values:
-            hint = f"go on with: robustkit {verb} --resume {folder.path}"
+            hint = f"go on with: robustkit {command} --resume {folder.path}"
         else:
-            hint = f"start anew with: robustkit {verb} --config {folder.file('config.yaml')}"
+            hint = f"start anew with: robustkit {command} --config {folder.file('config.yaml')}"
         raise KeyboardInterrupt(hint) from interrupt
 
 
+def next_free(command: str, runs: Path = RUNS) -> Path:
+    """Return the first of `runs/COMMAND-1`, `runs/COMMAND-2`, … that does not exist."""
+    number = 1
+    while (runs / f"{command}-{number}").exists():
+        number += 1
+    return runs / f"{command}-{number}"
+
+
+def _folder(command: str, options: Options, config: Mapping[str, Any]) -> RunFolder:
+    if options.values.get("resume") is not None:
+        return replace(RunFolder.open(options.resume, verb=command), config=dict(config))
+    path = next_free(command) if options.out is None else typed_path(options.out, error=ConfigError)
+    return RunFolder.create(path, verb=command, config=dict(config), command=list(options.command))
+
+
 def _is_empty(path: Path) -> bool:
-    """Whether nothing in a run folder is a result: no other file, and no trial in its ledger."""
-    names = {each.name for each in path.iterdir()}
+    """Return whether a run folder has no results: no other file, and no trial in its ledger."""
+    names = {file.name for file in path.iterdir()}
     if not names <= EMPTY | {"ledger.sqlite", "checkpoint"}:
         return False
     ledger, kept = path / "ledger.sqlite", path / "checkpoint"
@@ -176,20 +173,16 @@ def _is_empty(path: Path) -> bool:
         return not opened.counts()
 
 
-def _folder(verb: str, options: Options, config: Mapping[str, Any]) -> RunFolder:
-    if options.values.get("resume") is not None:
-        return replace(RunFolder.open(options.resume, verb=verb), config=dict(config))
-    path = next_free(verb) if options.out is None else typed_path(options.out, error=ConfigError)
-    return RunFolder.create(path, verb=verb, config=dict(config), command=list(options.command))
+def _same_modules(saved: Mapping[str, Any], options: Options, resume: str) -> None:
+    """Raise `RunError` unless the user names the modules again that extended the run."""
+    before, now = (",".join(map(str, each.get("extend", []))) for each in (saved, options.given))
+    if before != now:
+        made, given = (f"--extend {text}" if text else "no --extend" for text in (before, now))
+        raise RunError(
+            f"{resume} was made with {made}, and {given} is given; a run goes on with the same "
+            "modules, which are imported only where you name them"
+        )
 
 
-def next_free(verb: str, runs: Path = RUNS) -> Path:
-    """The first of `runs/VERB-1`, `runs/VERB-2`, … that does not exist."""
-    number = 1
-    while (runs / f"{verb}-{number}").exists():
-        number += 1
-    return runs / f"{verb}-{number}"
-
-
-def _without_housekeeping(options: Mapping[str, Any]) -> dict[str, Any]:
+def _without_housekeeping(options: Mapping[str, Any]) -> Json:
     return {name: value for name, value in options.items() if name not in HOUSEKEEPING}

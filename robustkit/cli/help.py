@@ -56,15 +56,15 @@ class HelpAll(_HelpAction):
 def format_help(parser: ArgumentParser, *, first: Collection[str], hidden: Collection[str]) -> str:
     """Return the help of `parser`: options named in `first`, then its groups, none of `hidden`."""
     formatter = OptionFormatter(parser.prog)
-    named = [each for each in parser._actions if not each.option_strings]
-    place = "".join(f" [{each.metavar or each.dest}]" for each in named)
-    formatter.add_text(f"usage: {parser.prog}{place} [options]")
+    named = [action for action in parser._actions if not action.option_strings]
+    positional = "".join(f" [{action.metavar or action.dest}]" for action in named)
+    formatter.add_text(f"usage: {parser.prog}{positional} [options]")
     formatter.add_text((parser.description or "").replace("%", "%%"))
-    actions = {each.dest: each for each in parser._actions}
+    actions = {action.dest: action for action in parser._actions}
     _add(formatter, "the options that matter first", [actions[name] for name in first])
     for group in parser._action_groups:
-        left = [each for each in group._group_actions if each.dest not in (*first, *hidden)]
-        _add(formatter, group.title or "options", left)
+        rest = [each for each in group._group_actions if each.dest not in (*first, *hidden)]
+        _add(formatter, group.title or "options", rest)
     if hidden:
         flags = [f"--{name.replace('_', '-')}" for name in actions if name in hidden]
         _add_names(formatter, flags)
@@ -84,7 +84,7 @@ def _add_names(formatter: HelpFormatter, flags: Sequence[str]) -> None:
 
 
 def _shown(default: object) -> str | None:
-    """A default as the user would type it; None where there is nothing to show."""
+    """Return a default as the user would type it; None where there is nothing to show."""
     if default is None or isinstance(default, bool) or default in ([], (), ""):
         return None
     if isinstance(default, float):

@@ -1,6 +1,6 @@
 """The command `robustkit`: finds the command, runs it, and keeps the error contract.
 
-A person's mistake is one line on stderr and exit code 2; an interrupt is one line and 130; a
+A user's mistake is one line on stderr and exit code 2; an interrupt is one line and 130; a
 traceback is for bugs. Commands, and with them torch, are imported only when they are asked for.
 """
 
@@ -28,22 +28,22 @@ from robustkit.runs import is_disk_full
 from robustkit.usercode import fault
 
 EXIT_USAGE = 2
-_ASKING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU")  # signals that ask a process to end
+_END_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU")  # signals that ask a process to end
 
-_OF_A_PATH = {  # what is wrong with a path that somebody typed
+_PATH_ERRORS = {  # of a path that the user typed
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.ENOTDIR, errno.EISDIR, errno.EMFILE, errno.ENFILE, errno.EIO),
 }
 
 
-_NO_MEMORY = (  # what torch says, and the loader of its libraries
+_NO_MEMORY = (  # in messages of torch, and of the loader of its libraries
     *("can't allocate memory", "failed to map segment", "annot allocate memory"),
     *("unable to allocate", "cannot create shared object descriptor"),
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `robustkit` with `argv` (default: the process's own arguments); returns the exit code."""
+    """Run `robustkit` with `argv` (default: the process's arguments) and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _prepare_streams()
     if argv is None:
@@ -54,15 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        for each in arguments:
-            if not is_printable(each):
-                raise ConfigError(f"not an argument in UTF-8 without control characters: '{each}'")
+        for argument in arguments:
+            if not is_printable(argument):
+                raise ConfigError(
+                    f"not an argument in UTF-8 without control characters: '{argument}'"
+                )
         _check_folder()
         code = _dispatch(arguments)
         sys.stdout.flush()
         return code
     except BaseException as error:
-        return _ended(error)
+        return _end(error)
     finally:
         # What is left in the buffer of a full or closed output is no error of its own.
         try:
@@ -79,14 +81,14 @@ def _check_folder() -> None:
         raise ConfigError("the folder you are in no longer exists: go to another one") from None
 
 
-def _ended(error: BaseException) -> int:
-    """Say in one line why the command ended, and return its exit code; a bug is raised again."""
+def _end(error: BaseException) -> int:
+    """Print in one line why the command ended, and return its exit code; a bug is raised again."""
     reason = None if isinstance(error, RobustkitError) else fault(error)
     if reason is None and isinstance(error, KeyboardInterrupt):
         hint = f"; {error}" if str(error) else ""
         number = _number_of(error)
         by_hand = number == signal.SIGINT
-        _tell(
+        _print_error(
             f"robustkit: interrupted{hint}"
             if by_hand
             else f"robustkit: ended by {number.name}{hint}"
@@ -97,21 +99,21 @@ def _ended(error: BaseException) -> int:
         mute(sys.stdout)
         return 1
     if reason is None and isinstance(error, Exception):
-        reason = _mendable(error)
+        reason = _reason_of(error)
     if reason is None:
         raise error
-    _tell(f"robustkit: error: {reason}")
+    _print_error(f"robustkit: error: {reason}")
     return EXIT_USAGE
 
 
 class Signalled(KeyboardInterrupt):
-    """The user, or the machine, asks the command to end; it tells which signal came."""
+    """A signal by which the user, or the machine, asks the command to end."""
 
     number = signal.SIGINT
 
 
 def _number_of(interrupt: BaseException | None) -> signal.Signals:
-    """The signal at the root of an interrupt, to which hints are added on its way."""
+    """Return the signal at the root of an interrupt, to which hints are added on its way."""
     while interrupt is not None:
         if isinstance(interrupt, Signalled):
             return interrupt.number
@@ -134,7 +136,7 @@ def _prepared_signals() -> Iterator[None]:
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for name in _ASKING:
+        for name in _END_SIGNALS:
             number = getattr(signal, name, None)
             if number is None:
                 continue
@@ -182,7 +184,7 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _tell(line: str) -> None:
+def _print_error(line: str) -> None:
     """Print one line on stderr, whatever it holds; where that cannot be written, nothing."""
     try:
         print(printable(" ".join(line.split())), file=sys.stderr, flush=True)
@@ -190,8 +192,8 @@ def _tell(line: str) -> None:
         mute(sys.stderr)
 
 
-def _mendable(error: Exception) -> str | None:
-    """What a person can do something about, in one line; None for a bug."""
+def _reason_of(error: Exception) -> str | None:
+    """Return what the user can do something about, in one line; None for a bug."""
     if isinstance(error, RobustkitError):
         return str(error)
     if "torchvision::nms" in str(error):
@@ -205,11 +207,11 @@ def _mendable(error: Exception) -> str | None:
     where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
     if is_disk_full(error):
         return f"no space left on the device{where}"
-    if isinstance(error, OSError) and error.errno in _OF_A_PATH:
+    if isinstance(error, OSError) and error.errno in _PATH_ERRORS:
         return f"{error.strerror}{where}"
-    if "Too many open files" in str(error):  # what native code says of its own
+    if "Too many open files" in str(error):  # raised by native code
         return f"too many open files ({error})"
-    if isinstance(error, MemoryError) or any(each in str(error) for each in _NO_MEMORY):
+    if isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY):
         return f"not enough memory ({error or 'none left'})"
     return None
 

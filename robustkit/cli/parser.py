@@ -1,4 +1,4 @@
-"""What jsonargparse and argparse say of mistakes, in this house's words."""
+"""The parser of a command: jsonargparse's types, options from YAML files, errors in one line."""
 
 from __future__ import annotations
 
@@ -19,19 +19,17 @@ from robustkit import extensions
 from robustkit.cli.commands import describe, load_command
 from robustkit.cli.help import HelpAll, format_help
 from robustkit.errors import ConfigError, did_you_mean
-from robustkit.reading import check_yaml, is_printable, parse_real, read_yaml
+from robustkit.reading import Json, check_yaml, is_printable, parse_real, read_yaml
 
-
-def tidy(message: str) -> str:
-    """jsonargparse's and argparse's messages as one short line that begins with the option."""
-    message = " ".join(message.split())
-    for pattern, replacement in WORDINGS:
-        message = re.sub(pattern, replacement, message)
-    return message
-
-
-# Whatever a later jsonargparse words otherwise simply stays as it is.
-WORDINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+Config = TypeVar("Config")
+# Arguments of `add_argument` for fields of a config, instead of their types.
+Forms = Mapping[str, Mapping[str, Any]]
+# Options about the launch itself: not settings of the experiment, never saved with it.
+HOUSEKEEPING = ("config", "print_config", "out", "resume", "list", "evidence", "scratch")
+_FLAG = "--extend"
+_EXTEND_HELP = "your own modules, whose attacks, blocks, objectives, maps, … can then be named"
+# Messages of jsonargparse and argparse, and what they become; others stay as they are.
+_WORDINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r'^Parser key "([^"]+)":', lambda match: f"--{match[1].replace('_', '-')}:"),
     (r"^argument (--\S+):", r"\1:"),
     (r"Does not validate .* Subtypes: \[([^]]*)\].* Given value: (.*)", r"expected \1, not '\2'"),
@@ -43,39 +41,26 @@ WORDINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 )
 
 
-FLAG = "--extend"
-EXTEND_HELP = "your own modules, whose attacks, blocks, objectives, maps, … can then be named"
-
-
-def named_modules(arguments: Sequence[str]) -> list[str]:
-    """The modules that flags name; what is wrong with them is the parser's to say."""
-    told = [value for flag, value in pairwise(arguments) if flag == FLAG and value[:2] != "--"]
-    told += [each.partition("=")[2] for each in arguments if each.startswith(f"{FLAG}=")]
-    return [name for each in told for part in each.split(",") if (name := part.strip())]
-
-
-def load_modules(values: dict[str, Any], given: dict[str, Any]) -> None:
-    """Import what flags and file name; where there is nothing, there is no such setting either."""
-    if not values["extend"]:
-        del values["extend"]
-        given.pop("extend", None)
-    extensions.load(*values.get("extend", ()))
-
-
-Config = TypeVar("Config")
-# Of a config's fields: what `add_argument` is told of them instead of their types.
-Forms = Mapping[str, Mapping[str, Any]]
-
-# Options about the launch itself: not settings of the experiment, never saved with it.
-HOUSEKEEPING = ("config", "print_config", "out", "resume", "list", "evidence", "scratch")
+def run_command(command: str, arguments: Sequence[str]) -> int:
+    """Parse `arguments` as those of `command`, run it, and return its exit code."""
+    # Before the command declares what there is to choose from.
+    extensions.load(*named_modules(arguments))
+    module = load_command(command)
+    parser = CommandParser(command)
+    module.add_arguments(parser)
+    options = parser.parse(arguments)
+    if options is None:
+        return 0
+    code: int = module.run(options)
+    return code
 
 
 @dataclass(frozen=True)
 class Options:
     """The options of one run of a command.
 
-    `values` holds every option, defaults filled in; `given` only those a person gave, by flag or
-    by file; `command` the whole command line, so that a run can say how to run it again.
+    `values` holds every option, defaults filled in; `given` only those that the user gave, by flag
+    or by file; `command` is the whole command line, which makes the run again.
     """
 
     values: Mapping[str, Any]
@@ -83,8 +68,8 @@ class Options:
     command: tuple[str, ...]
     parser: CommandParser = dataclasses.field(repr=False, compare=False)
 
-    def checked(self, values: Mapping[str, Any], file: str) -> dict[str, Any]:
-        """Options of this command that a file gives; raises `ConfigError` for what does not fit."""
+    def checked(self, values: Mapping[str, Any], file: str) -> Json:
+        """Return a file's options of this command; raises `ConfigError` for what does not fit."""
         return self.parser.checked(values, file)
 
     def __getattr__(self, name: str) -> Any:
@@ -95,7 +80,7 @@ class Options:
 
 
 class CommandParser(ArgumentParser):
-    """The parser of one command: jsonargparse's types, our own errors."""
+    """The parser of one command, whose errors are `ConfigError`."""
 
     def __init__(self, command: str) -> None:
         super().__init__(
@@ -105,10 +90,8 @@ class CommandParser(ArgumentParser):
             print_config=None,
         )
         self.command = command
-        # What options make of each other's defaults: of all values, and those given.
-        self.adjust: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = (
-            lambda values, given: values
-        )
+        # Changes defaults that depend on other options, from all values and those given.
+        self.adjust: Callable[[Json, Json], Json] = lambda values, given: values
         self._first: tuple[str, ...] = ()
         self._advanced: tuple[str, ...] = ("extend",)
         self.shows_all = False
@@ -117,7 +100,7 @@ class CommandParser(ArgumentParser):
         self.add_argument(
             "--print_config", action="store_true", help="print the options as YAML and stop"
         )
-        self.add_argument("--extend", type=names, default=[], metavar="MODULE,…", help=EXTEND_HELP)
+        self.add_argument("--extend", type=names, default=[], metavar="MODULE,…", help=_EXTEND_HELP)
 
     def arrange(self, *, first: str, advanced: str) -> None:
         """Name the options, between spaces, that `--help` shows first and those it only lists.
@@ -138,16 +121,16 @@ class CommandParser(ArgumentParser):
         raise ConfigError(tidy(message)) from None
 
     def parse(self, arguments: Sequence[str]) -> Options | None:
-        """The options of a command line, or None when printing them was all there was to do."""
+        """Return the options of a command line, or None when they were only to be printed."""
         self._refuse_unfit_flags(arguments)
         flags = self.parse_args(list(arguments), defaults=False).as_dict()
-        for action in self._actions:  # what no flag names, and was not given, leaves that of a file
+        for action in self._actions:  # a positional that was not given leaves that of a file
             if not action.option_strings and flags.get(action.dest) in (None, []):
                 flags.pop(action.dest, None)
         given = {**self._file_options(flags.pop("config", None)), **flags}
         printing = given.pop("print_config", False)
         values = self.parse_object(given).as_dict()
-        load_modules(values, given)
+        _load_modules(values, given)
         if printing:
             shown = self.adjust(values, given)
             shown = {name: value for name, value in shown.items() if name not in HOUSEKEEPING}
@@ -177,13 +160,13 @@ class CommandParser(ArgumentParser):
             if equals and taking is not None:
                 _check_loadable(taking, f"--{taking.dest.replace('_', '-')}", value)
 
-    def _file_options(self, file: str | None) -> dict[str, Any]:
+    def _file_options(self, file: str | None) -> Json:
         if file is None:
             return {}
         return self.checked(_read_yaml(Path(file), self.command), file)
 
-    def checked(self, given: Mapping[str, Any], file: str) -> dict[str, Any]:
-        """The options `given` by `file`; raises `ConfigError` for names and types that are none."""
+    def checked(self, given: Mapping[str, Any], file: str) -> Json:
+        """Return the options `given` by `file`; raises `ConfigError` for other names and types."""
         options = dict(given)
         known = {action.dest: action for action in self._actions}
         for name in ("help", "help_all", "config", "print_config"):
@@ -211,56 +194,18 @@ class CommandParser(ArgumentParser):
             raise ConfigError(f"{file}: {name}: {reason}") from None
 
 
-def _check_value(where: str, value: Any) -> None:
-    """No number here is larger than machines count, and every text can be printed and saved."""
-    if isinstance(value, int) and abs(value) >= 2**63:
-        raise ConfigError(f"{where}: a number of {len(str(value))} digits is too large")
-    if isinstance(value, str) and not is_printable(value):
-        raise ConfigError(
-            f"{where}: '{value}' holds control characters, or bytes that are no UTF-8"
-        )
-    parts: Any = value.items() if isinstance(value, dict) else value
-    for part in parts if isinstance(value, dict | list | tuple) else ():
-        _check_value(where, part)
-
-
-def _check_loadable(action: Action, where: str, value: Any) -> None:
-    """The parser reads the text of a typed option as YAML first, without bounds of its own."""
-    if isinstance(value, str) and not _is_text(action):
-        check_yaml(value, where, error=ConfigError)
-    for part in value if isinstance(value, list) else ():
-        _check_loadable(action, where, part)
-
-
-def run_command(command: str, arguments: Sequence[str]) -> int:
-    """Parse `arguments` as those of `command` and run it; returns its exit code."""
-    # Before the command says what there is to choose from.
-    extensions.load(*named_modules(arguments))
-    module = load_command(command)
-    parser = CommandParser(command)
-    module.add_arguments(parser)
-    options = parser.parse(arguments)
-    if options is None:
-        return 0
-    code: int = module.run(options)
-    return code
-
-
 def real(value: str | float) -> float:
-    """A number, or a fraction of two as the field writes them: `0.03` or `8/255`."""
+    """Return a number, or a fraction of two: `0.03` or `8/255`."""
     return parse_real(value)
 
 
 def real_or_none(value: str | float | None) -> float | None:
-    """`real`, where an option may also be null."""
+    """Return a `real`, or None for null."""
     return None if value is None or value == "null" else real(value)
 
 
-_NUMBERS = {float: real, float | None: real_or_none}
-
-
 def several(value: str | list[str]) -> str | list[str]:
-    """The type of a repeatable text option: one text per flag, a list of them in YAML."""
+    """Check a repeatable text option: one text per flag, a list of them in YAML."""
     texts = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError(f"expected texts, not {value!r}")
@@ -268,13 +213,13 @@ def several(value: str | list[str]) -> str | list[str]:
 
 
 def radii(value: str | float | Sequence[Any]) -> list[float]:
-    """The type of an option of several numbers: `2/255,4/255`, or a list in YAML."""
+    """Return the numbers of an option: `2/255,4/255`, or a list in YAML."""
     parts = value if isinstance(value, list | tuple) else str(value).split(",")
     return [real(part) for part in parts]
 
 
 def names(value: str | Sequence[str]) -> list[str]:
-    """The type of an option of several names: `cat,dog`, or a list in YAML."""
+    """Return the names of an option: `cat,dog`, or a list in YAML."""
     parts = value if isinstance(value, list | tuple) else str(value).split(",")
     if not all(isinstance(part, str | int) and str(part).strip() for part in parts):
         raise ValueError(f"expected names between commas, not {value!r}")
@@ -304,54 +249,101 @@ def add_config(
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
         flag, text = f"--{field.name.replace('_', '-')}", field.metadata["help"]
-        form = (forms or {}).get(field.name) or _kind(hints[field.name])
+        form = (forms or {}).get(field.name) or _type_arguments(hints[field.name])
         group.add_argument(flag, default=default, help=text, **form)
 
 
 def config_from(config: type[Config], settings: Mapping[str, Any]) -> Config:
-    """The dataclass `config` filled from the settings of the same names; checks as it checks.
+    """Return the dataclass `config` with the settings of its fields; raises what its checks raise.
 
-    Lists, which is what a run folder makes of tuples, become tuples again.
+    Lists, which run folders make of tuples, become tuples again.
     """
     names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
     values = {name: settings[name] for name in names if name in settings}
     return config(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
 
 
-def plain(config: Any) -> dict[str, Any]:
-    """The fields of a config dataclass as values that YAML and JSON have."""
+def plain(config: Any) -> Json:
+    """Return the fields of a config dataclass as values that YAML and JSON have."""
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(config).items()
     }
 
 
-def _kind(hint: Any) -> dict[str, Any]:
+def tidy(message: str) -> str:
+    """Return a message of jsonargparse or argparse as a short line that begins with the option."""
+    message = " ".join(message.split())
+    for pattern, replacement in _WORDINGS:
+        message = re.sub(pattern, replacement, message)
+    return message
+
+
+def named_modules(arguments: Sequence[str]) -> list[str]:
+    """Return the modules that `--extend` names, before the parser checks the arguments."""
+    values = [value for flag, value in pairwise(arguments) if flag == _FLAG and value[:2] != "--"]
+    values += [text.partition("=")[2] for text in arguments if text.startswith(f"{_FLAG}=")]
+    return [name for value in values for part in value.split(",") if (name := part.strip())]
+
+
+def _load_modules(values: Json, given: Json) -> None:
+    """Import the modules that flags or a file name; without any, drop the setting."""
+    if not values["extend"]:
+        del values["extend"]
+        given.pop("extend", None)
+    extensions.load(*values.get("extend", ()))
+
+
+_NUMBER_TYPES = {float: real, float | None: real_or_none}
+
+
+def _type_arguments(hint: Any) -> Mapping[str, Any]:
     if hint is bool:
         return {"action": ActionYesNo(yes_prefix="", no_prefix="no-")}
-    return {"type": _NUMBERS.get(hint, hint)}
+    return {"type": _NUMBER_TYPES.get(hint, hint)}
+
+
+def _check_value(where: str, value: Any) -> None:
+    """Raise `ConfigError` for numbers beyond 64 bits and texts that cannot be printed or saved."""
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ConfigError(f"{where}: a number of {len(str(value))} digits is too large")
+    if isinstance(value, str) and not is_printable(value):
+        raise ConfigError(
+            f"{where}: '{value}' holds control characters, or bytes that are no UTF-8"
+        )
+    parts: Any = value.items() if isinstance(value, dict) else value
+    for part in parts if isinstance(value, dict | list | tuple) else ():
+        _check_value(where, part)
+
+
+def _check_loadable(action: Action, where: str, value: Any) -> None:
+    """Raise `ConfigError` for texts that the parser would read as YAML without bounds."""
+    if isinstance(value, str) and not _is_text(action):
+        check_yaml(value, where, error=ConfigError)
+    for part in value if isinstance(value, list) else ():
+        _check_loadable(action, where, part)
 
 
 def _nullable(action: Action) -> bool:
-    """Whether an option may be null; the parser itself takes null for anything."""
+    """Return whether an option may be null; the parser itself takes null for anything."""
     kind = getattr(action, "_typehint", action.type)
     return action.default is None or kind is real_or_none or type(None) in typing.get_args(kind)
 
 
 def _is_text(action: Action) -> bool:
-    """Whether an option is text for want of a type, of which the parser checks nothing."""
+    """Return whether an option has no type and so is text, which the parser does not check."""
     return action.type is None and action.nargs != 0 and isinstance(action, _StoreAction)
 
 
 def _texts(file: str, name: str, value: Any) -> list[str]:
-    """The value of an option that takes one text or several."""
+    """Return the value of an option that takes one text or several."""
     texts = [value] if isinstance(value, str) else value
-    if not (isinstance(texts, list) and all(isinstance(each, str) for each in texts)):
+    if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
         raise ConfigError(f"{file}: {name}: expected a text or a list of texts, not {value!r}")
     return texts
 
 
-def _read_yaml(path: Path, command: str) -> dict[str, Any]:
+def _read_yaml(path: Path, command: str) -> Json:
     content = read_yaml(path, error=ConfigError)
     if isinstance(content, dict) and content.keys() >= {"verb", "config"}:
         if content["verb"] != command:  # this is a run folder's config.yaml

@@ -1,4 +1,4 @@
-"""Robust accuracy of any nets: what `robustkit attack` does, from settings to report."""
+"""`robustkit attack`: the robust accuracy of any models."""
 
 from robustkit.commands.attack.pipeline import AttackConfig, Prepared, attack_all, prepare
 from robustkit.commands.attack.report import write_report

@@ -15,7 +15,7 @@ from robustkit.runs import RunFolder
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Nets, images, attacks, and where to put the result."""
+    """Declare models, images, attacks, and where to put the result."""
     parser.add_argument(
         "--model",
         nargs="+",
@@ -60,5 +60,5 @@ def run(options: Options) -> int:
 
 
 def report(folder: RunFolder) -> Path:
-    """Draw the report of a finished evaluation anew."""
+    """Draw the report of a finished evaluation again."""
     return write_report(folder)

@@ -49,7 +49,7 @@ class AttackConfig:
     restarts: int = setting(1, "runs of every attack, each on the survivors of the last")
     bf16: bool = setting(False, "gradients of our own attacks in bfloat16; scores stay in float32")
     probe: int = setting(
-        200, "images on which the checks are made that a figure is evidence; 0: none"
+        200, "images on which attacks are checked for gradient masking and the like; 0: none"
     )
     seed: int = setting(0, "of random starts and of the choice of images")
 
@@ -66,11 +66,11 @@ class AttackConfig:
 
     @property
     def radii(self) -> tuple[float, ...]:
-        """The radii, each once, ascending."""
+        """The radii in ascending order, without repetitions."""
         return tuple(sorted(set(self.eps)))
 
     def attacks(self) -> dict[float, list[Attack]]:
-        """The attacks in order, at every radius."""
+        """Return the attacks in order, at every radius."""
         return {eps: [self._make(spec, eps) for spec in self.attack] for eps in self.radii}
 
     def _make(self, spec: str, eps: float) -> Attack:
@@ -89,7 +89,7 @@ class Prepared:
 
     @property
     def images(self) -> ImageSet:
-        """The images that all nets are attacked on."""
+        """The images on which all models are attacked."""
         return self.models.images
 
 
@@ -103,15 +103,13 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     check_radius(config.radii[-1], config.norm, models.images)
     train = partial(training_images, settings, models)
     for listed in config.attacks().values():
-        for (
-            attack
-        ) in listed:  # an attack that trains needs images to train on: checked before it begins
-            trained_on(attack, train)
+        for attack in listed:
+            trained_on(attack, train)  # raises where an attack that trains has no images for it
     return Prepared(config, models, device, batch_size, train)
 
 
 def attack_all(prepared: Prepared, log: Log) -> Summary:
-    """Attack every model and return the summary; `log` is given a line for every step."""
+    """Attack every model and return the summary; `log` gets a line for every step."""
     began = time.perf_counter()
     config, models = prepared.config, prepared.models
     checked = measure_clean_accuracy(models, prepared.device, prepared.batch_size, log)

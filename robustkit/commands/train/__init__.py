@@ -1,4 +1,4 @@
-"""What `robustkit train` does: from settings to a trained model, its history and its report."""
+"""`robustkit train`: a trained model, its history and its report."""
 
 from robustkit.commands.train.pipeline import Prepared, check, prepare, train
 from robustkit.commands.train.report import rates, write_report

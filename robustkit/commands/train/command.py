@@ -16,7 +16,7 @@ from robustkit.training import EpochRecord, TrainConfig
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Data, model, the whole training configuration, and where to put the result."""
+    """Declare data, model, the training configuration, and where to put the result."""
     add_data_options(parser)
     parser.add_argument(
         "--train-size", type=int | None, metavar="N", help="train on N images, classes kept even"
@@ -75,7 +75,7 @@ def run(options: Options) -> int:
 
 
 def report(folder: RunFolder) -> Path:
-    """Draw the report of a finished training anew."""
+    """Draw the report of a finished training again."""
     return write_report(folder)
 
 

@@ -25,9 +25,25 @@ from robustkit.runs import RunFolder
 from robustkit.stats import KnownRate
 from robustkit.training import EpochRecord, Examples, TrainConfig
 
+# More steps than in training: robustness against the attack trained on proves little.
+ROBUST_STEPS = 20
+PROBE = 200  # test images on which the attack is diagnosed
+Watcher = Callable[[EpochRecord], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a training needs, loaded and checked."""
+
+    config: TrainConfig
+    splits: data.Splits
+    model: models.Classifier
+    examples: Examples
+    device: torch.device
+
 
 def check(settings: Mapping[str, Any]) -> TrainConfig:
-    """The training's settings; raises `ConfigError` where options contradict each other."""
+    """Return the training's configuration; raises `ConfigError` for contradicting options."""
     config = config_from(TrainConfig, settings)
     against = settings["penalty_against"]
     if config.lam > 0 and not against:
@@ -46,51 +62,6 @@ def check(settings: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
-Watcher = Callable[[EpochRecord], None]
-
-
-def check_tensorboard() -> None:
-    """Raise `ConfigError` with the command that installs it where TensorBoard is missing."""
-    try:
-        importlib.import_module("tensorboard")
-    except ImportError:
-        raise ConfigError(
-            "TensorBoard is not installed: pip install 'robustkit[tensorboard]'"
-        ) from None
-
-
-@contextmanager
-def tensorboard(folder: Path) -> Iterator[Watcher]:
-    """Writes every number of an epoch to event files in `folder`, the epoch as its step."""
-    writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter(folder)
-
-    def watch(epoch: EpochRecord) -> None:
-        for name, value in vars(epoch).items():
-            if name != "epoch" and value is not None:
-                writer.add_scalar(name, value, epoch.epoch)
-
-    try:
-        yield watch
-    finally:
-        writer.close()
-
-
-# More steps than one trains with: robustness against the very attack trained on proves little.
-ROBUST_STEPS = 20
-PROBE = 200  # test images on which it is checked that the figure is evidence
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything a training needs, loaded and checked: whatever was misspelt has been said."""
-
-    config: TrainConfig
-    splits: data.Splits
-    model: models.Classifier
-    examples: Examples
-    device: torch.device
-
-
 def prepare(settings: Mapping[str, Any]) -> Prepared:
     """Load data, model and references; raises `RobustkitError` for whatever does not fit."""
     config = check(settings)
@@ -101,16 +72,16 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
         download=settings["download"],
         train_size=settings["train_size"],
     )
-    _ = splits.train, splits.val, splits.test  # whichever is missing is said now
+    _ = splits.train, splits.val, splits.test  # raises where one is missing
     named = {"download": settings["download"], "trust": settings["trust"]}
     model = resolve_net(
         settings["model"], splits, seed=config.seed, weights=settings["weights"], **named
     )
-    _advise(model, settings["data"])
+    _note_geometry(model, settings["data"])
     examples = training.make_examples(splits.train, config)
     references = tuple(
         training.compute_reference(
-            against(spec, splits, config.seed, **named).to(device),
+            _load_against(spec, splits, config.seed, **named).to(device),
             examples.views,
             examples.labels,
             config.grad_loss,
@@ -120,32 +91,8 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     return Prepared(config, splits, model, replace(examples, references=references), device)
 
 
-def _advise(model: models.Classifier, source: str) -> None:
-    """Note on the card how pictures were made that the model is trained on, where files were."""
-    geometry = geometry_of(parse_spec(source))
-    own = model.card.preprocessing
-    if geometry is not None and own.geometry is None:
-        model.card = replace(model.card, preprocessing=replace(own, geometry=geometry))
-
-
-def against(spec: str, splits: data.Splits, seed: int, **named: Any) -> models.Classifier:
-    """A trained model to be misaligned with, in the pixel space of the images.
-
-    Raises `ModelError` where its classes are not the data's.
-    """
-    parsed = parse(spec)
-    shape = splits.train.shape
-    if parsed.scheme == "zoo":
-        net = resolve_net(spec, splits, seed=seed, **named)
-    elif parsed.scheme == "file":
-        net = models.load(spec, trust=named["trust"])
-    else:
-        net = models.load(spec, classes=splits.train.classes, input_shape=shape, **named)
-    return fit_to_images(net, splits.train, spec, splits.name)
-
-
 def train(prepared: Prepared, folder: RunFolder, watchers: Sequence[Watcher]) -> Summary:
-    """Train, write `model.safetensors` and a checkpoint per epoch; returns the summary.
+    """Train, write `model.safetensors` and a checkpoint per epoch, and return the summary.
 
     Every epoch goes to `metrics.jsonl`, then to each of the `watchers`. Raises `ConfigError` when
     the training diverges.
@@ -172,6 +119,57 @@ def train(prepared: Prepared, folder: RunFolder, watchers: Sequence[Watcher]) ->
         raise ConfigError(f"{error}; try a lower --lr") from None
     models.save(prepared.model, folder.file("model.safetensors"), run=folder.config)
     return _summary(prepared, folder.config, history)
+
+
+def check_tensorboard() -> None:
+    """Raise `ConfigError` with the command that installs it where TensorBoard is missing."""
+    try:
+        importlib.import_module("tensorboard")
+    except ImportError:
+        raise ConfigError(
+            "TensorBoard is not installed: pip install 'robustkit[tensorboard]'"
+        ) from None
+
+
+@contextmanager
+def tensorboard(folder: Path) -> Iterator[Watcher]:
+    """Give a watcher that writes every value of an epoch to event files in `folder`."""
+    writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter(folder)
+
+    def watch(epoch: EpochRecord) -> None:
+        for name, value in vars(epoch).items():
+            if name != "epoch" and value is not None:
+                writer.add_scalar(name, value, epoch.epoch)
+
+    try:
+        yield watch
+    finally:
+        writer.close()
+
+
+def _load_against(spec: str, splits: data.Splits, seed: int, **named: Any) -> models.Classifier:
+    """Return a trained model to be misaligned with, in the pixel space of the images.
+
+    Raises `ModelError` where its classes are not the data's.
+    """
+    parsed = parse(spec)
+    shape = splits.train.shape
+    if parsed.scheme == "zoo":
+        net = resolve_net(spec, splits, seed=seed, **named)
+    elif parsed.scheme == "file":
+        net = models.load(spec, trust=named["trust"])
+    else:
+        net = models.load(spec, classes=splits.train.classes, input_shape=shape, **named)
+    return fit_to_images(net, splits.train, spec, splits.name)
+
+
+def _note_geometry(model: models.Classifier, source: str) -> None:
+    """Note on the card how the images the model is trained on were made from files."""
+    geometry = geometry_of(parse_spec(source))
+    preprocessing = model.card.preprocessing
+    if geometry is not None and preprocessing.geometry is None:
+        preprocessing = replace(preprocessing, geometry=geometry)
+        model.card = replace(model.card, preprocessing=preprocessing)
 
 
 def _summary(prepared: Prepared, settings: Mapping[str, Any], history: training.History) -> Summary:

@@ -1,4 +1,4 @@
-"""How far attacks on some nets mislead others: what `robustkit transfer` does."""
+"""`robustkit transfer`: how far attacks on some models mislead others."""
 
 from robustkit.commands.transfer.pipeline import (
     Prepared,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ CACHE = "runs/cache"
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Nets, images, the attack, and where to put the result."""
+    """Declare models, images, the attack, and where to put the result."""
     for flag, what in (("--sources", "adversarials are made on"), ("--targets", "are scored")):
         parser.add_argument(
             flag,
@@ -46,7 +47,10 @@ def add_arguments(parser: CommandParser) -> None:
     add_config(parser, TransferConfig, title="attack", forms={"ensembles": {"nargs": "+"}})
     group = parser.add_argument_group("adversarial sets")
     group.add_argument(
-        "--cache", default=CACHE, metavar="DIR", help="where sets and answers are kept; none: not"
+        "--cache",
+        default=CACHE,
+        metavar="DIR",
+        help="folder that keeps sets and predictions, or none",
     )
     group.add_argument(
         "--import",
@@ -98,11 +102,11 @@ def run(options: Options) -> int:
 
 
 def report(folder: RunFolder) -> Path:
-    """Draw the report of a finished evaluation anew."""
+    """Draw the report of a finished evaluation again."""
     return write_report(folder)
 
 
-def _check(config: dict[str, Any]) -> None:
+def _check(config: Mapping[str, Any]) -> None:
     if not config["targets"]:
         raise ConfigError("--targets: name at least one model to score the adversarials on")
     if not config["sources"] and not config["import"]:

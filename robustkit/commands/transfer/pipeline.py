@@ -211,7 +211,7 @@ def transfer_all(prepared: Prepared, log: Log) -> Evaluation:
         gradient_images=gradient_images,
         sets=Sets(
             keys=dict(matrix.keys),
-            imported={name: each.provenance for name, each in prepared.imported.items()},
+            imported={name: made.provenance for name, made in prepared.imported.items()},
             hits=store.hits,
             misses=store.misses,
             notes=store.notes,

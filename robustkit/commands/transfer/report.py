@@ -93,14 +93,14 @@ def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Mark
             for across, target in enumerate(targets):
                 rate = getattr(matrix[source][target], kind)
                 value, gid = rate.value, f"{kind}-{down}-{across}"
-                own = source == target
+                is_source = source == target
                 cell = Rectangle(
                     (across + 0.02, down + 0.03),
                     0.96,
                     0.94,
                     facecolor=shades(value) if value is not None else "#d9dce1",
-                    edgecolor=PALETTE[1] if own else "none",
-                    linewidth=2 if own else 0,
+                    edgecolor=PALETTE[1] if is_source else "none",
+                    linewidth=2 if is_source else 0,
                 )
                 cell.set_gid(gid)
                 axes.add_patch(cell)
@@ -215,11 +215,11 @@ def _gradients(summary: Summary) -> list[Section]:
     rows = [
         [
             pair.replace(" | ", " and "),
-            found.cos_mean,
-            found.cos_abs_mean,
-            *(found.cos_quartiles or _NO_QUARTILES),
+            compared.cos_mean,
+            compared.cos_abs_mean,
+            *(compared.cos_quartiles or _NO_QUARTILES),
         ]
-        for pair, found in summary.cosines.items()
+        for pair, compared in summary.cosines.items()
     ]
     cosines = table(["", "mean cos", "mean |cos|", "25 %", "median", "75 %"], rows)
     norms = table(
@@ -261,18 +261,18 @@ def _sets(summary: Summary) -> Section:
 
 def _source_examples(kept: Examples, source: str, targets: list[str], classes: list[str]) -> Markup:
     headers = ["clean", "adversarial", "difference", "mislead"]
-    head = Markup().join(Markup('<th scope="col">{}</th>').format(each) for each in headers)
+    head = Markup().join(Markup('<th scope="col">{}</th>').format(text) for text in headers)
     rows = Markup()
     for index in range(len(kept.label)):
         clean, made = to_unit(kept.clean[index]), to_unit(kept.made[index])
         factor = magnification(made - clean)
         truth = classes[int(kept.label[index])]
-        place = int(kept.index[index])
+        position = int(kept.index[index])
         wrong = dict(zip(targets, kept.misled[:, index].tolist(), strict=True))
         misled = [target for target in targets if wrong[target]]
         spared = [target for target in targets if not wrong[target]]
         rows += Markup("<tr>{}{}{}<td>{}</td></tr>").format(
-            _picture_cell(picture(clean), f"{truth}, image {place}"),
+            _picture_cell(picture(clean), f"{truth}, image {position}"),
             _picture_cell(picture(made), ""),
             _picture_cell(perturbation_picture(made - clean, factor), f"× {factor}"),
             Markup("{}<br><small>not: {}</small>").format(
