@@ -69,8 +69,9 @@ def cav(
 ) -> Mapping[str, Contribution]: ...
 @of_model_or_trace
 def cav(trace: Trace, *, paper: bool = False) -> Mapping[str, Contribution]:
-    """Contributions at every layer of a trace by one backward pass, without any division by an
-    activation.
+    """Return contributions at every layer of a trace, by one backward pass.
+
+    No activation is divided by.
 
     cav(model, images, target, layers=["layer3", "layer4"]) makes the trace itself; "input" is
     always among its layers.
@@ -85,7 +86,7 @@ def cav(trace: Trace, *, paper: bool = False) -> Mapping[str, Contribution]:
 
     Raises `ExplainError`, naming the module, where the net has an operation without a convention.
     """
-    _refuse_foreign(trace)
+    _refuse_external(trace)
     if trace.record.unknown:
         where, what = next(iter(trace.record.unknown.items()))
         raise ExplainError(
@@ -107,14 +108,14 @@ def cav(trace: Trace, *, paper: bool = False) -> Mapping[str, Contribution]:
     return made
 
 
-def _refuse_foreign(trace: Trace) -> None:
+def _refuse_external(trace: Trace) -> None:
     """Note functions with a way back of their own: they are no operations that we saw."""
-    for name in trace.foreign():
+    for name in trace.external_functions():
         trace.record.unknown.setdefault("", f"{name}, a function with its own backward,")
 
 
 def _way_out(what: str) -> str:
-    """How a plain operation comes in the place of a packaged one, where that is known."""
+    """Return advice on replacing a packaged operation by a plain one, where it is known."""
     if "swish" in what.lower():
         return (
             "; EfficientNet packages have model.set_swish(memory_efficient=False) for a plain one"
@@ -123,7 +124,7 @@ def _way_out(what: str) -> str:
 
 
 def _check_conserved(name: str, made: Contribution, behind: list[Tensor]) -> None:
-    """At a cut contributions and biases are the score; else an operation was not what it seemed."""
+    """Raise unless contributions and biases add up to the score at a cut, as they must."""
     if not made.cut:
         return
     sizes = made.raw.flatten(1).abs().sum(dim=1) + sum(term.abs() for term in behind)
@@ -148,7 +149,7 @@ class Paths:
     biases: Tensor
 
     def winners(self, count: int = 1) -> Tensor:
-        """The (i,j) of the `count` largest paths of each image, best first: int64 (N,count,2)."""
+        """Return (i,j) of the `count` largest paths of each image, best first: (N,count,2)."""
         columns = self.values.shape[2]
         order = torch.sort(self.values.flatten(1), dim=1, descending=True, stable=True).indices
         best = order[:, :count]
@@ -156,7 +157,7 @@ class Paths:
 
 
 def filter_paths(trace: Trace, first: str, second: str) -> Paths:
-    """P(i,j) = Σ_u ∂s/∂z_j[u] · (what filter i adds to z_j[u]), z the output of `second`.
+    """Return P(i,j) = Σ_u ∂s/∂z_j[u] · (what filter i adds to z_j[u]), z the output of `second`.
 
     Where `second` is the convolution that sees the maps a of `first`, that is Σ_u ∂s/∂z_j[u]
     (W_ji * a_i)[u], the source's Equation; other pairs go through what lies between as CAV does.
@@ -182,7 +183,7 @@ def filter_paths(trace: Trace, first: str, second: str) -> Paths:
 
 
 def filter_ranking(trace: Trace, layer: str) -> Tensor:
-    """What each filter of `layer` contributes to the score: (N,C), Σ over positions of CAV's R.
+    """Return what each filter of `layer` contributes to the score: (N,C), CAV's R over positions.
 
     In units of the score. Raises `ExplainError` for a layer not in the trace, and as `cav` does.
     """

@@ -42,7 +42,7 @@ class Similarity:
 
 
 def spearman(a: Tensor, b: Tensor, *, absolute: bool = False) -> Similarity:
-    """Spearman's rank correlation of each of N maps of `a` with that of `b`, (N,…) each.
+    """Return Spearman's rank correlation of each of N maps of `a` with that of `b`, (N,…) each.
 
     Pearson's correlation of average ranks; the shorter formula of squared differences of ranks is
     wrong under ties, and rectified maps are mostly ties. `absolute` compares magnitudes.
@@ -63,7 +63,7 @@ def spearman(a: Tensor, b: Tensor, *, absolute: bool = False) -> Similarity:
 
 
 def ssim(a: Tensor, b: Tensor, *, window: int = WINDOW, absolute: bool = False) -> Similarity:
-    """Structural similarity (Wang et al. 2004) of N maps (N,H,W), `window` pixels square, uniform.
+    """Return SSIM (Wang et al. 2004) of N maps (N,H,W), in uniform windows of `window` pixels.
 
     Each map is divided by its largest magnitude and, with signs, laid into [0,1] with nothing at
     1/2; the range is 1. (Left around 0, opposite maps would look alike: the signs of luminance and
@@ -90,7 +90,7 @@ def ssim(a: Tensor, b: Tensor, *, window: int = WINDOW, absolute: bool = False) 
 
 
 def _varied(values: np.ndarray) -> bool:
-    """Whether there is anything to compare: all finite, and not all alike."""
+    """Return whether values are all finite, and not all the same."""
     return bool(np.isfinite(values).all()) and float(np.ptp(values)) > 0
 
 
@@ -120,18 +120,18 @@ class Masked:
     share: Tensor
 
     def scores(self) -> tuple[Tensor, Tensor]:
-        """The target's logit before and after, (N,) each."""
+        """Return the target's logit before and after, (N,) each."""
         chosen = self.targets[:, None]
         return self.before.gather(1, chosen)[:, 0], self.after.gather(1, chosen)[:, 0]
 
     def top(self, count: int = 10) -> tuple[Tensor, Tensor]:
-        """The classes of highest logits before and after, best first: int64 (N,count) each."""
+        """Return the classes of highest logits before and after, best first: int64 (N,count)."""
         count = min(count, self.before.shape[1])
         return self.before.topk(count).indices, self.after.topk(count).indices
 
 
 def signed_region(contribution: Contribution, sign: str, quantile: float = 0.0) -> Tensor:
-    """Bool (N,H,W): where the layer's map is positive, or negative.
+    """Return bool (N,H,W): where the layer's map is positive, or negative.
 
     With a `quantile` q above 0 only where it is beyond the q-quantile of its own part of that sign:
     the "high" contributions. Raises `ExplainError` for another sign or quantile.
@@ -253,13 +253,13 @@ def insertion(
 
 
 def random_maps(images: Tensor, seed: int = 0) -> Tensor:
-    """The control that knows nothing: uniform maps (N,H,W)."""
+    """Return uniform random maps (N,H,W), the control that knows nothing."""
     shape = (len(images), *images.shape[2:])
     return torch.rand(shape, generator=torch_generator("random maps", seed))
 
 
 def edges(images: Tensor) -> Tensor:
-    """The control that knows the image and not the model: Sobel magnitudes (N,H,W) of its grey."""
+    """Return Sobel magnitudes (N,H,W) of grey images, the control that knows no model."""
     grey = images.mean(dim=1, keepdim=True)
     across = grey.new_tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])[None, None]
     padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
@@ -267,7 +267,7 @@ def edges(images: Tensor) -> Tensor:
 
 
 def blurred(images: Tensor, size: int) -> Tensor:
-    """Images averaged over squares of `size` pixels, borders repeated."""
+    """Return images averaged over squares of `size` pixels, borders repeated."""
     before = (size - 1) // 2
     padded = F.pad(images, (before, size - 1 - before) * 2, mode="replicate")
     return F.avg_pool2d(padded, size, stride=1)
@@ -286,7 +286,7 @@ def _curve(
     start: Tensor,
     end: Tensor,
 ) -> Curve:
-    """From `start` to `end`, pixel by pixel in the order of `maps`, in `steps` equal parts."""
+    """Go from `start` to `end`, pixel by pixel in the order of `maps`, in `steps` equal parts."""
     if maps.shape != (len(images), *images.shape[2:]):
         raise ExplainError(
             f"maps {tuple(maps.shape)} for images {tuple(images.shape)}: one value for each pixel"
@@ -311,8 +311,8 @@ Make = Callable[[nn.Module], Tensor]
 
 
 def layers_with_weights(model: nn.Module, order: Sequence[str] = ()) -> list[str]:
-    """Modules that have parameters of their own, from the output back; see `randomised`."""
-    names = [name for name, module in model.named_modules() if _own(module)]
+    """Return modules with parameters of their own, from the output back; see `randomised`."""
+    names = [name for name, module in model.named_modules() if _own_parameters(module)]
     met = {name: place for place, name in enumerate(order)}
     # Stable: those that the forward pass never met stay where they are defined.
     place = -1
@@ -330,7 +330,7 @@ def randomised(
     seed: int = 0,
     order: Sequence[str] = (),
 ) -> Iterator[tuple[str, nn.Module]]:
-    """Copies of `model` with layers drawn anew: all from the last to each, or each alone.
+    """Yield copies of `model` with random layers: all from the last to each, or each alone.
 
     Model-parameter randomisation of Adebayo et al. 2018. `order` are the names of modules as the
     forward pass meets them (`Trace.modules`); without it, as the model defines them. A layer that
@@ -344,10 +344,10 @@ def randomised(
             changed = copy.deepcopy(model)
         with isolated_rng(derive_seed("sanity", seed, name)), torch.no_grad():
             module: Any = changed.get_submodule(name)
-            before = [parameter.clone() for parameter in _own(module)]
+            before = [parameter.clone() for parameter in _own_parameters(module)]
             if hasattr(module, "reset_parameters") and not is_parametrized(module):
                 module.reset_parameters()
-            for parameter, old in zip(_own(module), before, strict=True):
+            for parameter, old in zip(_own_parameters(module), before, strict=True):
                 # A weight norm computes the weight that was reset from these.
                 if torch.equal(parameter, old):
                     places = torch.randperm(parameter.numel(), device=parameter.device)
@@ -355,13 +355,13 @@ def randomised(
         yield name, changed
 
 
-def _own(module: nn.Module) -> list[nn.Parameter]:
+def _own_parameters(module: nn.Module) -> list[nn.Parameter]:
     return list(module.parameters(recurse=False))
 
 
 def maps_under_randomisation(
     model: nn.Module, make: Make, *, cascading: bool = True, seed: int = 0
 ) -> Iterator[tuple[str, Tensor]]:
-    """What `make(model)` gives of each of the `randomised` copies, by the layer's name."""
+    """Return `make(model)` of each of the `randomised` copies, by the layer's name."""
     for name, copied in randomised(model, cascading=cascading, seed=seed):
         yield name, make(copied)

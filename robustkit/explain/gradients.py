@@ -25,7 +25,7 @@ def saliency(
 ) -> Tensor: ...
 @of_model_or_trace
 def saliency(trace: Trace) -> Tensor:
-    """∂score/∂image (N,C,H,W), signed (Simonyan et al. 2014), of a trace, or of a model and images.
+    """Return ∂score/∂image (N,C,H,W), signed (Simonyan et al. 2014), of a trace or a model.
 
     In units of the score per unit of images in [0,1].
     """
@@ -40,7 +40,7 @@ def gradient_x_input(
 ) -> Tensor: ...
 @of_model_or_trace
 def gradient_x_input(trace: Trace) -> Tensor:
-    """Image times gradient (N,C,H,W) (Shrikumar et al. 2017)."""
+    """Return image times gradient (N,C,H,W) (Shrikumar et al. 2017)."""
     return trace.backward().slopes[INPUT] * trace.layers[INPUT]
 
 
@@ -52,7 +52,7 @@ def rectified(
 ) -> Tensor: ...
 @of_model_or_trace
 def rectified(trace: Trace, rule: str) -> Tensor:
-    """The signal (N,C,H,W) that reaches the image by "deconvnet", "guided" or "guided-minus".
+    """Return the signal (N,C,H,W) at the image by "deconvnet", "guided" or "guided-minus".
 
     Raises `ExplainError` for another rule, and for a net without ReLUs, for which it says nothing.
     """
@@ -76,7 +76,7 @@ def gradcam(
 ) -> Mapping[str, Tensor]: ...
 @of_model_or_trace
 def gradcam(trace: Trace, *, relu: bool = True) -> Mapping[str, Tensor]:
-    """Σ_k mean(∂score/∂A_k)·A_k (N,H,W) at every layer with maps A (Selvaraju et al. 2017).
+    """Return Σ_k mean(∂score/∂A_k)·A_k (N,H,W) by layer with maps A (Selvaraju et al. 2017).
 
     Of a trace, or as gradcam(model, images, target, layers=[…]) of one of its own. `relu` keeps the
     positive part, as published. Maps are of their layer's size. Raises `ExplainError` where no
@@ -95,12 +95,12 @@ def gradcam(trace: Trace, *, relu: bool = True) -> Mapping[str, Tensor]:
 
 
 def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (N,h,w) at `size` (H,W), bilinearly, corners not aligned."""
+    """Return maps (N,h,w) at `size` (H,W), bilinearly, corners not aligned."""
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def guided_gradcam(trace: Trace, layer: str) -> Tensor:
-    """Guided backpropagation times the enlarged Grad-CAM of `layer`, (N,C,H,W).
+    """Return guided backpropagation times the enlarged Grad-CAM of `layer`, (N,C,H,W).
 
     Selvaraju et al. 2017. Raises `ExplainError` for a layer without a Grad-CAM, and a net without
     ReLUs.
@@ -122,7 +122,7 @@ def smoothgrad(
     seed: int = 0,
     of: Callable[[Trace], Tensor] = saliency,
 ) -> Tensor:
-    """The mean over `samples` noisy copies of each image of the map `of` (Smilkov et al. 2017).
+    """Return the mean of the map `of` over `samples` noisy copies (Smilkov et al. 2017).
 
     Noise is normal; its standard deviation is `spread` times the image's own range. "predicted" is
     what the model says of the image without noise. Raises `ConfigError` for settings that make no
@@ -154,7 +154,7 @@ def integrated_gradients(
     baseline: float | Tensor = 0.0,
     steps: int = 50,
 ) -> Tensor:
-    """(x - x0) times the mean gradient on the straight way from x0 to x (Sundararajan et al. 2017).
+    """Return (x - x0) times the mean gradient from x0 to x (Sundararajan et al. 2017).
 
     Of shape (N,C,H,W), by Gauss-Legendre quadrature with `steps` points. It sums to the difference
     of the scores of x and x0, up to the quadrature's error. Raises `ConfigError` for no steps.
@@ -173,7 +173,7 @@ def integrated_gradients(
 
 
 def _slopes(model: nn.Module, targets: Tensor, images: Tensor) -> Tensor:
-    """∂score/∂image (N,C,H,W) as `saliency` has it, for a model that has been traced before."""
+    """Return ∂score/∂image (N,C,H,W) as `saliency`, for a model that was traced before."""
     with state_preserved(model), torch.enable_grad(), exact_products():
         leaf = images.detach().requires_grad_(True)
         # A copy, since a model may write into what it is given.
@@ -185,13 +185,13 @@ def _slopes(model: nn.Module, targets: Tensor, images: Tensor) -> Tensor:
 def _read(
     model: nn.Module, targets: Tensor, of: Callable[[Trace], Tensor], images: Tensor
 ) -> Tensor:
-    """The map `of` a trace of its own."""
+    """Return the map `of` a new trace."""
     with trace(model, images, targets, layers=(INPUT,)) as t:
         return of(t)
 
 
 def _gauss_legendre(steps: int) -> tuple[list[float], list[float]]:
-    """Points and weights on [0,1]: exact for polynomials of degree 2·steps - 1 (Golub & Welsch)."""
+    """Return points and weights on [0,1], exact to degree 2·steps - 1 (Golub & Welsch)."""
     index = torch.arange(1, steps, dtype=torch.float64)
     beside = index / (4 * index**2 - 1).sqrt()
     values, vectors = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))

@@ -63,7 +63,7 @@ def make_maps(
     methods: Sequence[str],
     settings: MapSettings | None = None,
 ) -> dict[str, Maps]:
-    """All maps of `images` (N,C,H,W) for `targets` int64 (N,), from one trace.
+    """Return all maps of `images` (N,C,H,W) for `targets` int64 (N,), from one trace.
 
     Raises `ExplainError` for an unknown name, and where a map cannot be made of this model.
     """
@@ -146,12 +146,12 @@ def _occlusion(trace: Trace, model: nn.Module, settings: MapSettings) -> Maps:
 
 
 def _strength(found: Tensor) -> Maps:
-    """Magnitudes, added up over channels: the sign of a gradient says which way, not how much."""
+    """Return magnitudes, added up over channels: a gradient's sign is a direction, no amount."""
     return Maps(found.abs().sum(dim=1), {})
 
 
 def _refuse_flat(trace: Trace) -> None:
-    """A layer that was asked for and has nothing to show must not be passed over."""
+    """Raise `ExplainError` for a layer that was asked for and has no maps."""
     for name, activation in trace.layers.items():
         if activation.dim() != 4:
             raise ExplainError(
@@ -160,7 +160,7 @@ def _refuse_flat(trace: Trace) -> None:
 
 
 def _by_layer(found: Mapping[str, Tensor], trace: Trace) -> Maps:
-    """The last layer's map at the image's size, and all, the last one first (① of the source)."""
+    """Return the last layer's map at the image's size, and all, the last one first."""
     if not found:
         raise ExplainError("no layer of the trace has maps (N,C,H,W)")
     ordered = dict(reversed(list(found.items())))

@@ -126,7 +126,7 @@ def _greedy(
 
 
 def occlusion_regions(images: Tensor, region: int) -> Tensor:
-    """Bool (G,H,W): the squares of `region` pixels of images (N,C,H,W), row by row.
+    """Return bool (G,H,W): the squares of `region` pixels of images (N,C,H,W), row by row.
 
     Those at the right and lower edges may be narrower. Raises `ExplainError` for squares larger
     than the images.

@@ -1,4 +1,4 @@
-"""One forward pass in which every operation goes through our hands."""
+"""Record one forward pass, made of operations whose backward can be chosen."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def channel_axes(
     given: Sequence[Tensor],
     outputs: Sequence[Tensor],
 ) -> dict[int, int]:
-    """By identity, the axis of the channels of those `outputs` that do not have them at 1.
+    """Return the axis of the channels of those `outputs` that do not have it at 1, by identity.
 
-    `known` tells the same of what was `given`. A convolution gives channels at 1.
+    `known` has the same of the tensors `given`. A convolution gives channels at 1.
     """
     axis = next((known[id(each)] for each in given if id(each) in known), 1)
     dims = permutation(func, args, kwargs, given[0].dim())
@@ -51,10 +51,10 @@ def row_axis(
     kwargs: Mapping[str, Any],
     given: Sequence[Tensor],
 ) -> int | None:
-    """The axis of the images in what `func` gives; None: it is not followed through this function.
+    """Return the axis of the images in what `func` gives, None where it cannot be followed.
 
-    `known` tells it of what was `given`, where it is not 0. Attention's code puts queries, keys and
-    values, or positions, before images, and takes them apart again.
+    `known` has it of the tensors `given`, where it is not 0. Attention's code puts queries, keys
+    and values, or positions, before images, and takes them apart again.
     """
     axis = known.get(id(given[0]), 0)
     dims = permutation(func, args, kwargs, given[0].dim())
@@ -76,7 +76,7 @@ def row_axis(
 def permutation(
     func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], dim: int
 ) -> list[int] | None:
-    """The axes of the output in terms of the input's, where a function reorders them."""
+    """Return the axes of the output in terms of the input's, where a function reorders them."""
     order = list(range(dim))
     if func in (torch.permute, _T.permute):
         given = args[1:] if len(args) > 2 else args[1] if len(args) > 1 else kwargs["dims"]
@@ -94,7 +94,7 @@ def permutation(
 def frozen_statistics(
     func: Call, x: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor]:
-    """Scale and shift that make the normalisation of these very `x` affine."""
+    """Return the scale and shift that make the normalisation of these `x` affine."""
     plain = {"eps": 1e-5, **kwargs}
     if func is F.layer_norm:
         shape = args[0] if args else plain["normalized_shape"]
@@ -203,7 +203,7 @@ class Recording(TorchFunctionMode):
     def __torch_function__(
         self, func: Call, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Called by torch in the place of every function of its own."""
+        """Carry out and record a function of torch, which calls this instead."""
         args, kwargs = tree_map_only(Tensor, self._current, (args, kwargs or {}))
         given = [each for each in tree_leaves((args, kwargs)) if _depends(each)]
         if not given or not torch.is_grad_enabled():
@@ -248,11 +248,11 @@ class Recording(TorchFunctionMode):
         self,
         func: Call,
         args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        kwargs: Mapping[str, Any],
         given: list[Tensor],
         outputs: list[Tensor],
     ) -> bool:
-        """Whether an axis of every output still counts the images; note which, if not the first."""
+        """Return whether an axis of every output counts the images; note it, if not the first."""
         axis = row_axis(self.record.rows, func, args, kwargs, given)
         if axis is None or any(
             each.dim() <= axis or each.shape[axis] != self.count for each in outputs
@@ -263,7 +263,7 @@ class Recording(TorchFunctionMode):
         return True
 
     def _current(self, tensor: Tensor) -> Tensor:
-        """The tensor as code that has written into it sees it; a parameter without its graph."""
+        """Return the tensor with what was written into it; a parameter without its graph."""
         while id(tensor) in self.renamed:
             tensor = self.renamed[id(tensor)]
         # Parameters, and whatever else a model learns, are constants here.
@@ -284,12 +284,12 @@ class Recording(TorchFunctionMode):
         self.doubt = None
 
     def _of_gates(self, func: Call, given: list[Tensor]) -> bool:
-        """Whether gates alone are moved, shifted or scaled here, which they remain then."""
+        """Return whether only gates are moved, shifted or scaled here; then they remain gates."""
         given = given[:1] if func in known.LIKE_ANOTHER else given
         return func in known.KEEPS_GATES and all(id(each) in self.record.gates for each in given)
 
     def _check_stale(self, given: list[Tensor]) -> None:
-        """A view of what was written into elsewhere would show the old values."""
+        """Raise `ExplainError` for a view of a tensor that was written into: it is out of date."""
         if self.stale and any(each.untyped_storage().data_ptr() in self.stale for each in given):
             raise ExplainError(
                 f"'{self.inside[-1] or 'the model'}' writes in place into a view and reads it by "
@@ -304,7 +304,7 @@ class Recording(TorchFunctionMode):
 
     # ------------------------------------------------------------------ what each kind becomes
 
-    def _carried_out(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _carried_out(self, func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         kwargs = {key: value for key, value in kwargs.items() if key != "inplace"}
         if func in known.RELU or _is_relu(func, args, kwargs):
             self.record.relus += 1
@@ -337,9 +337,9 @@ class Recording(TorchFunctionMode):
         return made
 
     def _has_convention(
-        self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any
+        self, func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], made: Any
     ) -> bool:
-        """Whether CAV may pass, with what is added as a bias counted; False: no convention."""
+        """Return whether CAV has a convention for a function; count what it adds as a bias."""
         if func in known.PASSIVE:
             given = tree_leaves((args, kwargs))
             if func in known.JOINING and not all(
@@ -378,7 +378,7 @@ class Recording(TorchFunctionMode):
         return not any(_depends(each) for each in tree_leaves(made))
 
     def _smooth(
-        self, plain: Call, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, plain: Call, func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Tensor:
         z = args[0] if args else kwargs["input"]
         rest = {key: value for key, value in kwargs.items() if key != "input"}
@@ -394,8 +394,8 @@ class Recording(TorchFunctionMode):
         made: Tensor = Gate.apply(f, self.record.now, signal, *gates)
         return made
 
-    def _attention(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """Attention with its projections, positions first (L,N,E): affine in what is projected."""
+    def _attention(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        """Return attention with its projections, positions first (L,N,E): affine in its values."""
         query, key, value, *rest = args
         attend = functools.partial(_projected, tuple(rest), kwargs)
         made = self._gate(attend, value, (query, key))
@@ -404,7 +404,7 @@ class Recording(TorchFunctionMode):
         self._constant(made, constant, rows=1)
         return made
 
-    def _batch_norm(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    def _batch_norm(self, func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         names = ["input", "running_mean", "running_var", "weight", "bias"]
         names.append("training" if func is F.batch_norm else "use_input_stats")
         of = {**dict(zip((*names, "momentum", "eps"), args, strict=False)), **kwargs}
@@ -421,7 +421,7 @@ class Recording(TorchFunctionMode):
         self._bias(made, shift, channels=1)
         return made
 
-    def _frozen(self, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _frozen(self, func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         x = args[0] if args else kwargs["input"]
         rest = {key: value for key, value in kwargs.items() if key != "input"}
         f = functools.partial(_applied, func, args[1:], rest)
@@ -462,8 +462,10 @@ class Recording(TorchFunctionMode):
 
 
 def _fixed(func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether an elementwise function is the same everywhere: no tensors beside its input, but for
-    the slopes of PReLU, with which f(0) is 0 all the same."""
+    """Return whether an elementwise function is the same everywhere.
+
+    Then it has no tensors but its input, and the slopes of PReLU, with which f(0) is still 0.
+    """
     beside = [*args[1:], *(value for key, value in kwargs.items() if key != "input")]
     tensors = [each for each in beside if isinstance(each, Tensor)]
     if known.SMOOTH.get(func) is F.prelu:
@@ -503,13 +505,13 @@ def _without_the_image(tensor: Tensor) -> Tensor:
 
 
 def _own_statistics(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether instance norm takes the statistics of its own input."""
+    """Return whether instance norm takes the statistics of its own input."""
     given = args[5] if len(args) > 5 else kwargs.get("use_input_stats", True)
     return bool(given)
 
 
-def _is_relu(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """A clamp at 0 from below alone."""
+def _is_relu(func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Return whether a call is a clamp at 0 from below alone."""
     if func not in known.CLAMP or "input" in kwargs:
         return False
     low = args[1] if len(args) > 1 else kwargs.get("min")

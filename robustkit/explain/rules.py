@@ -160,7 +160,7 @@ OUT_OF_PLACE: dict[Call, Call] = {
 
 
 def gate_of(func: Call, args: tuple[Any, ...], gates: Collection[int]) -> int | None:
-    """Which operand, 0 or 1, of a product of two activations is its gate; None: neither, or both.
+    """Return which operand, 0 or 1, of a product of two activations is its gate, None if unclear.
 
     Of an elementwise product that is the one which is spread over the other, as a channel's scale
     is over its map; otherwise the one that comes of a bounded function, its identity in `gates`.
@@ -177,7 +177,7 @@ def gate_of(func: Call, args: tuple[Any, ...], gates: Collection[int]) -> int | 
 
 
 def at_zero(f: Call, z: Tensor) -> float:
-    """f(0) of an elementwise function."""
+    """Return f(0) of an elementwise function."""
     shape = [1, z.shape[1], *[1] * (z.dim() - 2)] if z.dim() > 1 else [1]
     value = float(f(z.new_zeros(shape)).flatten()[0])
     return 0.0 if math.isnan(value) else value
@@ -214,7 +214,7 @@ class Relu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, now: Pass) -> Tensor:
-        """The rectified tensor."""
+        """Return the rectified tensor."""
         a = z.clamp_min(0)
         ctx.now = now
         ctx.save_for_backward(a)
@@ -222,7 +222,7 @@ class Relu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        """What the rule of the pass lets through.
+        """Return what the rule of the pass lets through.
 
         deconvnet g⁺ (Zeiler & Fergus 2014), guided g⁺·[z>0] (Springenberg et al. 2015),
         guided-minus g⁻·[z>0].
@@ -246,7 +246,7 @@ class Smooth(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, f: Function, at_zero: float, place: int, now: Pass) -> Tensor:
-        """f(z); `at_zero` is f(0)."""
+        """Return f(z); `at_zero` is f(0)."""
         a = f(z)
         ctx.f, ctx.at_zero, ctx.place, ctx.now = f, at_zero, place, now
         ctx.save_for_backward(z, a)
@@ -254,7 +254,7 @@ class Smooth(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None]:
-        """g·f'(z), or g times the secant; f(0)·Σg is then a bias term."""
+        """Return g·f'(z), or g times the secant; f(0)·Σg is then a bias term."""
         z, a = ctx.saved_tensors
         if ctx.now.rule != SECANT:
             return _derivative(ctx.f, z) * g, None, None, None, None
@@ -280,14 +280,14 @@ class Frozen(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, f: Function, scale: Tensor, shift: Tensor, place: int, now: Pass
     ) -> Tensor:
-        """f(x), which is scale·x + shift for these x; `scale`, `shift` spread over x's shape."""
+        """Return f(x), which is scale·x + shift for these x, both broadcast to x's shape."""
         ctx.f, ctx.place, ctx.now = f, place, now
         ctx.save_for_backward(x, scale, shift)
         return f(x)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        """The derivative, through the statistics too, or g·scale."""
+        """Return the derivative, through the statistics too, or g·scale."""
         x, scale, shift = ctx.saved_tensors
         nothing = (None, None, None, None, None)
         if ctx.now.rule == SECANT:
@@ -310,14 +310,14 @@ class Gate(torch.autograd.Function):
     def forward(
         ctx: Any, f: Callable[..., Tensor], now: Pass, signal: Tensor, *gates: Tensor
     ) -> Tensor:
-        """f(signal, gates)."""
+        """Return f(signal, gates)."""
         ctx.f, ctx.now = f, now
         ctx.save_for_backward(signal, *gates)
         return f(signal, *gates)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        """The derivative of all, or under the secant rule that of the signal alone."""
+        """Return the derivative of all, or under the secant rule that of the signal alone."""
         inputs = ctx.saved_tensors
         wanted = 1 if ctx.now.rule == SECANT else len(inputs)
         with torch.enable_grad():
@@ -336,7 +336,7 @@ def _derivative(f: Function, z: Tensor) -> Tensor:
 
 
 def _secant(f: Function, z: Tensor, a: Tensor, zeroth: float) -> Tensor:
-    """(f(z) - f(0)) / z, at 0 itself f'(0)."""
+    """Return (f(z) - f(0)) / z, at 0 itself f'(0)."""
     if not zeroth:  # nothing cancels
         at = z == 0
         slope = a / torch.where(at, torch.ones_like(z), z)
@@ -351,5 +351,5 @@ def _secant(f: Function, z: Tensor, a: Tensor, zeroth: float) -> Tensor:
 
 
 def _nearness(dtype: torch.dtype) -> float:
-    """Below this the slope halfway is nearer to the secant than the quotient's rounding."""
+    """Return |z| below which the slope at z/2 is more exact than the quotient is rounded."""
     return float(torch.finfo(dtype).eps ** (1 / 3))

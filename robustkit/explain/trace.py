@@ -23,7 +23,7 @@ Target = int | Sequence[int] | Tensor | str
 
 
 def class_targets(target: Target, logits: Tensor) -> Tensor:
-    """Class indices int64 (N,) of a target; raises `ExplainError` where one is out of range."""
+    """Return class indices int64 (N,) of a target; raises `ExplainError` for others."""
     count, classes = logits.shape
     if isinstance(target, str):
         if target != "predicted":
@@ -55,7 +55,7 @@ LEARNT = frozenset(
 
 
 def wanted_modules(net: nn.Module, layers: Sequence[str]) -> list[str]:
-    """The modules that `layers` name: their own names, or those of a type, in the net's order.
+    """Return the modules that `layers` name, by name or type, in the model's order.
 
     Raises `ExplainError` for what is neither, with the closest names.
     """
@@ -77,7 +77,7 @@ def wanted_modules(net: nn.Module, layers: Sequence[str]) -> list[str]:
 
 
 def cuts(record: Record, image: int) -> list[int]:
-    """Places of steps after which all that is known of the image is in one tensor.
+    """Return the steps after which all information on the image is in one tensor.
 
     `image` is the identity of the image's own tensor. A block's output is such a place, the inside
     of a residual branch is not.
@@ -96,7 +96,7 @@ def cuts(record: Record, image: int) -> list[int]:
 
 
 def automatic(record: Record, tensors: Mapping[int, Tensor], image: int) -> dict[str, int]:
-    """The last cut of every stage: name to identity of the tensor, in the net's order.
+    """Return the last cut of every stage: name to identity of the tensor, in the model's order.
 
     A stage ends where maps shrink by `SHRINKS` or more from one cut to the next, as by a pool or a
     stride; a border that a convolution loses is none. Pooling alone makes no stage: in a net with
@@ -172,7 +172,7 @@ class Trace:
         return list(dict.fromkeys(step.module for step in self.record.steps))
 
     def backward(self, rule: str = GRADIENT, *, paper: bool = False) -> Backward:
-        """The slopes of the score at every layer by `rule`, once computed and then kept.
+        """Return the slopes of the score at every layer by `rule`, computed once.
 
         Where every operation is piecewise linear, derivative and secant are one, and one pass
         serves both.
@@ -211,8 +211,8 @@ class Trace:
             )
         return torch.zeros_like(self._live[to]) if found is None else found
 
-    def foreign(self) -> set[str]:
-        """Names of functions in the graph that bring a backward of their own and are not ours."""
+    def external_functions(self) -> set[str]:
+        """Return names of functions in the graph that have a backward of their own, except ours."""
         if self._score is None:
             return set()
         found: set[str] = set()
@@ -356,7 +356,7 @@ def of_model_or_trace(function: Callable[Concatenate[Trace, P], R]) -> Callable[
 
 @contextmanager
 def _versions() -> Iterator[None]:
-    """Say in words what autograd says of tensors that were written into."""
+    """Raise `ExplainError` for autograd's errors about tensors that were written into."""
     try:
         yield
     except RuntimeError as error:
@@ -369,7 +369,7 @@ def _versions() -> Iterator[None]:
 
 
 def _exactly(like: Tensor) -> torch.autocast:
-    """Under a caller's autocast maps would be of rounded values and add up to nothing."""
+    """Switch a caller's autocast off: maps of rounded values would not add up to the score."""
     return torch.autocast(like.device.type, enabled=False)
 
 
@@ -381,7 +381,7 @@ def _watched(
     wanted: Sequence[str],
     captured: dict[str, Tensor],
 ) -> Iterator[None]:
-    """Tell the recording when `module` is at work, and keep what it gives if it is wanted."""
+    """Note in the recording when `module` runs, and keep its output if it is wanted."""
 
     calls = 0
 

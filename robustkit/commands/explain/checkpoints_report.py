@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 from msgspec import UNSET
@@ -38,6 +38,9 @@ from robustkit.report.sections import settings_section
 from robustkit.runs import RunFolder
 from robustkit.stats import Mean
 from robustkit.training.checkpoints import spans
+
+if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
 
 _ROWS = 12  # epochs in a table; of more an even choice is shown
 _HEADLINE_EPOCHS = 6  # epochs in a line of the headline
@@ -237,19 +240,19 @@ def _draw_panels(panels: Mapping[str, Mapping[str, Points]], alt: str) -> Markup
     from matplotlib.ticker import MaxNLocator
 
     with chart(10, 3.4) as drawing:
-        known: dict[str, Any] = {}
+        lines: dict[str, Line2D] = {}
         axes = drawing.subplots(1, len(panels), sharex=True)
         for axis, (title, curves) in zip(axes, panels.items(), strict=True):
             for number, (name, points) in enumerate(curves.items()):
                 if points:
                     epochs, heights = zip(*points, strict=True)
                     look = _TRAINING_LOOKS.get(name) or line_look(name, number)
-                    known[name] = axis.plot(epochs, heights, marker=".", **look)[0]
+                    lines[name] = axis.plot(epochs, heights, marker=".", **look)[0]
             lowest = min((y for points in curves.values() for _, y in points), default=0.0)
             axis.set(title=title, xlabel="epoch", ylim=(min(0.0, lowest) - 0.05, 1.05))
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         place: Any = {"fontsize": 8, "ncols": 6, "handlelength": 3}
-        drawing.legend(known.values(), map(label, known), loc="outside lower center", **place)
+        drawing.legend(lines.values(), map(label, lines), loc="outside lower center", **place)
         return svg(drawing, alt=alt)
 
 
