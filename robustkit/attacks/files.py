@@ -112,7 +112,7 @@ def import_npz(path: Path, images: ImageSet) -> ExternalSet:
         raise AttackError(f"{path}: no array 'images'; it has {held}")
     adversarials = _pixels(kept["images"], images, path)
     if "labels" in kept and not np.array_equal(kept["labels"], images.labels.numpy()):
-        raise AttackError(f"{path}: its labels are not those of the images it is judged on")
+        raise AttackError(f"{path}: its labels are not those of the images it is evaluated on")
     provenance = _provenance(kept.get("provenance"), path)
     return ExternalSet(adversarials, {**provenance, "sha256": digest})
 

@@ -77,7 +77,7 @@ def make_attack(spec: str, *, eps: float, norm: str, bf16: bool, targeted: bool 
     """
     for name, flag in _FLAGS.items():
         if name in split_spec(spec)[1]:
-            raise ConfigError(f"{spec}: say {name} by {flag}, which figures are labelled with")
+            raise ConfigError(f"{spec}: set {name} by {flag}, with which results are labelled")
     attack = make(spec, eps=eps, norm=norm, targeted=targeted)
     return replace(attack, bf16=True) if bf16 and isinstance(attack, Iterative) else attack
 

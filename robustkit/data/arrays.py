@@ -113,7 +113,7 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """
     version = np.lib.format.read_magic(file)
     if version not in {(1, 0), (2, 0), (3, 0)}:
-        raise ValueError(f"its format has the version {version}, which nobody knows")
+        raise ValueError(f"its format has the version {version}, which is unknown")
     read = np.lib.format.read_array_header_1_0
     if version != (1, 0):
         read = np.lib.format.read_array_header_2_0

@@ -76,7 +76,7 @@ def read(result: Robustness) -> tuple[Finding, ...]:
                 Finding(
                     "ball or range violated",
                     f"{outside} adversarials of {attack.name}",
-                    "the attack breaks its own rules; those images were not counted as fallen",
+                    "the attack breaks its own rules; those images were not counted as fooled",
                 )
             )
         if attack.eps > 0 and unmoved > max(SLACK * len(robust), 0.5 * int(robust.sum())):
@@ -144,7 +144,7 @@ def _outputs(model: nn.Module, images: ImageSet, sizes: _Sizes) -> list[Finding]
                 "model in train mode",
                 "as it was given",
                 "attacked in evaluation mode; in train mode batch norm mixes images and dropout "
-                "draws anew, and figures would mean nothing",
+                "draws anew, and results would mean nothing",
             )
         )
     logits, again = (predict(model, images.images, **sizes) for _ in range(2))
@@ -279,7 +279,7 @@ def _black_box(attack: str, fell: int, among: int) -> Finding:
         "black-box beats white-box",
         f"{attack} fooled {fell} of the {among} images that gradient attacks had left",
         "a blind search finds what gradients did not: they are masked or the gradient attack is "
-        "too weak (more steps, restarts); its figure flatters the model",
+        "too weak (more steps, restarts); its value flatters the model",
     )
 
 

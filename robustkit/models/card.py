@@ -205,7 +205,7 @@ def _check_classes(classes: tuple[str, ...], least: int) -> None:
         raise ModelError(f"model card: classes must be {count} or more, not {_shown(classes)}")
     for name in classes:
         if not is_printable(name):
-            raise ModelError(f"model card: the class name '{printable(name)}' cannot be told")
+            raise ModelError(f"model card: the class name '{printable(name)}' cannot be printed")
 
 
 def _check_shape(shape: tuple[int, int, int], least: int) -> None:

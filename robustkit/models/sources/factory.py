@@ -98,7 +98,7 @@ def call_factory(
         net = factory(**given)
     if inspect.iscoroutine(net):
         net.close()
-        raise ModelError(f"{spec}: is an async function, whose network nobody waits for")
+        raise ModelError(f"{spec}: is an async function, whose network is not awaited")
     if not isinstance(net, nn.Module):
         raise ModelError(f"{spec}: returns {type(net).__name__}, not a torch.nn.Module")
     return net
