@@ -29,6 +29,7 @@ from robustkit.cli.parser import CommandParser, Options, add_config, config_from
 from robustkit.compute import resolve_device
 from robustkit.errors import ConfigError, DataError
 from robustkit.jobs import executor_of
+from robustkit.reading import Json
 from robustkit.report import format_estimate
 from robustkit.runs import RunFolder
 from robustkit.stats import Gap
@@ -98,7 +99,7 @@ def report(folder: RunFolder) -> Path:
     return write_report(folder)
 
 
-def settled(config: dict[str, Any]) -> dict[str, Any]:
+def settled(config: Json) -> Json:
     """Return the settings, `in_flight` of a steady search set to the number of workers.
 
     Raises `ConfigError` where the number of workers is the cluster's, which is not yet known.

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from robustkit.models.blueprint import BLOCKS, Block, Blueprint, Head
+from robustkit.reading import Json
 
-_DEFAULTS: dict[str, Any] = {gene.name: gene.default for gene in fields(Block)}
+_DEFAULTS: Json = {gene.name: gene.default for gene in fields(Block)}
 _WIRING = ("kind", "stride", "inputs")
 
 
@@ -75,7 +76,7 @@ class Genotype:
         text = json.dumps(self.canonical().to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return plain lists, strings and integers, with the inactive genes."""
         return Blueprint(blocks=self.blocks, head=self.head).to_dict()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from adaptation.detect import DetectOptions, run_detect, write_report
 from adaptation.detectors.resolve import resolve_detector
@@ -41,11 +41,11 @@ def run(options: Options) -> int:
     chosen = config_from(DetectOptions, config)
     device = resolve_device(config["device"])
     images = load_detection(chosen.data, "test")
-    allowed: dict[str, Any] = {"download": chosen.download, "trust": chosen.trust}
-    model = resolve_detector(chosen.model, chosen.weights, images.classes, device, **allowed)
+    resolve = partial(resolve_detector, download=chosen.download, trust=chosen.trust)
+    model = resolve(chosen.model, chosen.weights, images.classes, device)
     other = None
     if chosen.contrast is not None:
-        other = resolve_detector(chosen.contrast, None, images.classes, device, **allowed)
+        other = resolve(chosen.contrast, None, images.classes, device)
     known = images.with_classes(model.classes)
     left_out = [name for name in images.classes if name not in model.classes]
     for note in model.notes:

@@ -17,6 +17,7 @@ from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ExplainError, ModelError, did_you_mean
 from robustkit.models import Classifier
 from robustkit.models.card import Card
+from robustkit.reading import Json
 
 COARSEST, FINEST = 4, 32  # sides of maps that are of use to a tiny detector
 CHANNELS = (1, 3)  # of images that a backbone may have been trained on
@@ -128,10 +129,10 @@ class Cut:
     hooked: bool
     notes: tuple[str, ...] = ()
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> Json:
         """Return what a card holds to build the backbone again."""
         card = self.model.card
-        made: dict[str, Any] = {"classes": len(card.classes), "size": list(card.input_shape[1:])}
+        made: Json = {"classes": len(card.classes), "size": list(card.input_shape[1:])}
         if self.hooked:
             made["read"] = HOOKS
         return {"backbone": dict(card.architecture), "taps": list(self.taps), "made": made}

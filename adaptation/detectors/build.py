@@ -39,6 +39,7 @@ from robustkit.models import Classifier, files
 from robustkit.models.card import Card
 from robustkit.models.files import RUNS_CODE
 from robustkit.models.weights import check_weights, fit_weights
+from robustkit.reading import Json
 
 FAMILY = "detector"
 TORCHVISION = "torchvision:"
@@ -245,7 +246,7 @@ def _net(entry: Mapping[str, Any], card: Card, found: Cut | None = None) -> nn.M
     return TINY[name](body, len(card.classes), side, list(card.mean), list(card.std))
 
 
-def _described(spec: str, backbone: Card | None = None, taps: Sequence[str] = ()) -> dict[str, Any]:
+def _described(spec: str, backbone: Card | None = None, taps: Sequence[str] = ()) -> Json:
     name, options = _split(spec)
     if name.startswith(TORCHVISION):
         if backbone is not None:
@@ -255,7 +256,7 @@ def _described(spec: str, backbone: Card | None = None, taps: Sequence[str] = ()
     if name not in TINY:
         known = [*TINY, *(TORCHVISION + each for each in PUBLISHED)]
         raise ModelError(f"unknown detector '{name}'{did_you_mean(name, known)}")
-    described: dict[str, Any] = {"family": FAMILY, "name": name, "options": options}
+    described: Json = {"family": FAMILY, "name": name, "options": options}
     if backbone is not None:
         _check_tiny(spec, options)
         _, chosen = tapped(backbone, taps, options.get("side", 128), LEVELS)
@@ -272,11 +273,11 @@ def _check_tiny(spec: str, options: Mapping[str, Any]) -> None:
         raise ModelError(f"'{spec}': a backbone has its own norm and width")
 
 
-def _split(spec: str) -> tuple[str, dict[str, Any]]:
+def _split(spec: str) -> tuple[str, Json]:
     name, _, written = spec.partition("?")
     if name.startswith(TORCHVISION):
         return name, _starts(spec, written)
-    options: dict[str, Any] = {}
+    options: Json = {}
     for part in filter(None, written.split("&")):
         key, _, value = part.partition("=")
         if key not in OPTIONS:
@@ -298,9 +299,9 @@ def _split(spec: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def _starts(spec: str, written: str) -> dict[str, Any]:
+def _starts(spec: str, written: str) -> dict[str, str]:
     """Return the options of a published detector: the weights it starts from."""
-    options: dict[str, Any] = {}
+    options: dict[str, str] = {}
     for part in filter(None, written.split("&")):
         key, _, value = part.partition("=")
         if key not in (WEIGHTS, BACKBONE):

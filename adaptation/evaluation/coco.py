@@ -14,8 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from adaptation.detectors import Detections
 from robustkit.data.detection import Truth
-
-CocoJson = dict[str, Any]  # an entry of COCO's format
+from robustkit.reading import Json
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,9 @@ def _mean(values: Any) -> float | None:
     return float(np.mean(known)) if known.size else None
 
 
-def coco_dataset(truths: Sequence[Truth], classes: int) -> CocoJson:
+def coco_dataset(truths: Sequence[Truth], classes: int) -> Json:
     """Return the truths of images 1, 2, … as a data set in COCO's format."""
-    annotations: list[CocoJson] = []
+    annotations: list[Json] = []
     for image, truth in enumerate(truths, start=1):
         for box, label, crowd, area in zip(
             truth.boxes.tolist(), truth.labels.tolist(), truth.crowd.tolist(), truth.area.tolist(),
@@ -92,9 +91,9 @@ def coco_dataset(truths: Sequence[Truth], classes: int) -> CocoJson:
     }
 
 
-def coco_results(found: Sequence[Detections]) -> list[CocoJson]:
+def coco_results(found: Sequence[Detections]) -> list[Json]:
     """Return the detections in images 1, 2, … as results in COCO's format."""
-    results: list[CocoJson] = []
+    results: list[Json] = []
     for image, each in enumerate(found, start=1):
         for box, score, label in zip(
             each.boxes.tolist(), each.scores.tolist(), each.labels.tolist(), strict=True

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from robustkit.compute.tensorfiles import read_notes as read_texts
 from robustkit.compute.tensorfiles import read_tensors, write_tensors
 from robustkit.errors import RunError
-from robustkit.reading import parse_json
+from robustkit.reading import Json, parse_json
 from robustkit.reading.files import ENDLESS
 
 NOTES = "training"
@@ -66,7 +66,7 @@ def load_state(
     return _under(tensors, "tensor")
 
 
-def read_notes(path: Path) -> dict[str, Any]:
+def read_notes(path: Path) -> Json:
     """Return the notes that `save_state` wrote; raises `RunError` for a file that has none."""
     texts = read_texts(path, error=RunError, follow=False, damaged=partial(unusable, path))
     if NOTES not in texts:

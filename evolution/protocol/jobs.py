@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from robustkit import attacks, evaluation, models, training
 from robustkit.compute.tensorfiles import Shapes, check_shapes, read_tensors, write_tensors
 from robustkit.errors import ModelError, RunError
 from robustkit.jobs import DivergedError, InvalidCandidateError
+from robustkit.reading import Json
 
 _SHAPES: Shapes = {
     **dict.fromkeys(
@@ -137,7 +137,7 @@ class TrainNet:
     """
 
     run_path: str
-    architecture: dict[str, Any]
+    architecture: Json
     seed: int
     part: str
     penalised: bool

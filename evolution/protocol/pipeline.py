@@ -10,7 +10,6 @@ nothing waits for a phase to end that it does not depend on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from evolution.genotype import Trial
 from evolution.halving import rungs
@@ -31,6 +30,7 @@ from robustkit import models
 from robustkit.compute import derive_seed
 from robustkit.errors import RunError
 from robustkit.jobs import Executor, Runnable
+from robustkit.reading import Json
 from robustkit.runs import Entry, Ledger
 
 # Smaller goes first: what others wait for, then the searches, then what merely has to be done.
@@ -53,8 +53,8 @@ class Protocol:
         on_entry: Callable[[Entry], None],
     ) -> None:
         self.space, self.config = space, space.config
-        self.prepared: dict[str, Any] = {}
-        self.baseline: dict[str, dict[str, Any]] = {}
+        self.prepared: Json = {}
+        self.baseline: dict[str, Json] = {}
         self.selections: dict[str, Selection] = {}
         self._lower = (
             rungs(self.config.epochs, self.config.halving)[:-1] if self.config.halving else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 
@@ -18,6 +18,7 @@ from robustkit.errors import ModelError
 from robustkit.evaluation import check_clean
 from robustkit.models.resolve import ZOO_NAME, is_file, parse
 from robustkit.models.sources.factory import FACTORY
+from robustkit.reading import Json
 from robustkit.report import format_estimate
 from robustkit.runs import read_object
 from robustkit.runs.summaries import Published, Result
@@ -240,13 +241,20 @@ def _flat(tensor: torch.Tensor) -> bool:
 NOTED = "reference.json"
 
 
+class Permissions(TypedDict):
+    """Whether weights may be fetched, and which functions that files name may be run."""
+
+    download: bool
+    trust: Any
+
+
 class Recipe(NamedTuple):
     """What a net is built of: its architecture as on a card, and its own preprocessing.
 
     None: it normalises by the statistics of the run's data.
     """
 
-    architecture: dict[str, Any]
+    architecture: Json
     preprocessing: models.Preprocessing | None = None
 
 
@@ -273,7 +281,7 @@ def open_reference(space: Workspace) -> Reference:
     return found.reference
 
 
-def architecture(name: str, spec: str, space: Workspace) -> dict[str, Any]:
+def architecture(name: str, spec: str, space: Workspace) -> Json:
     """Return the architecture, as on a card, of the kept net `name`, else of the net `spec`."""
     return dict(_card(name, spec, space).architecture)
 
@@ -293,7 +301,7 @@ def _card(name: str, spec: str, space: Workspace) -> models.Card:
     return models.resizing(net, (height, width)).card
 
 
-def _leave(space: Workspace) -> dict[str, Any]:
+def _leave(space: Workspace) -> Permissions:
     """Return the run's permissions to fetch weights and to run functions that files name."""
     settings = space.folder.config
     return {"download": bool(settings["download"]), "trust": settings.get("trust") or ()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -14,7 +14,7 @@ from evolution.genotype import Genotype
 from evolution.protocol.roles import CONTROLS, ROLES, SEARCHES, TrialId
 from robustkit.errors import ModelError, RunError
 from robustkit.jobs import Outcome
-from robustkit.reading import check_kind, printable
+from robustkit.reading import Json, check_kind, printable
 from robustkit.runs import Entry, RunFolder
 from robustkit.runs.summaries import (
     Amount,
@@ -247,7 +247,7 @@ _ARMS = {"reference", "baseline", "final", "judge"} | {
 class CandidateRow(Result, frozen=True, kw_only=True):
     """The payload of a candidate's trial; without `epochs` it is one at trial budget."""
 
-    genotype: dict[str, Any]
+    genotype: Json
     genotype_key: str
     number: Count
     parents: list[Count]

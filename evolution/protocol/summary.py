@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
 
 from evolution.protocol.jobs import (
@@ -75,13 +75,13 @@ def compare(
     source_fooled = ~reference.under_own.numpy()
     nets: dict[str, NetResult] = {}
     for role, group in evaluations.items():
-        measures = _measures(group, sizes[role])
+        measured = _measured(group, sizes[role])
         if role == "R":
-            nets[role] = NetResult(**measures)
+            nets[role] = measured
             continue
         own_fooled = ~_stack(group, "under_own")
         nets[role] = ComparedNet(
-            **measures,
+            **structs.asdict(measured),
             transfer_from_R=_rates(group, "under_R", source_fooled[None], common),
             transfer_from_R_flipped=_rates(group, "under_flipped", flipped_fooled[None], common),
             transfer_from_surrogate=_rates(
@@ -114,23 +114,23 @@ def _rates(group: Sequence[NetEvaluation], field: str, fooled: Mask, common: Mas
     )
 
 
-def _measures(group: Sequence[NetEvaluation], size: Cost) -> dict[str, Any]:
-    """Return the fields of `NetResult`, over a role's trainings."""
+def _measured(group: Sequence[NetEvaluation], size: Cost) -> NetResult:
+    """Return the results of a role over its trainings, without transfer."""
     clean = _stack(group, "correct").mean(axis=1)
     robust = (_stack(group, "correct") & _stack(group, "under_own")).mean(axis=1)
     cosines = torch.cat([evaluation.cosine for evaluation in group])
-    return {
-        "clean_acc": float(clean.mean()),
-        "clean_acc_by_seed": [float(share) for share in clean],
-        "whitebox_acc": float(robust.mean()),
-        "cos_mean": mean_or_none(cosines),
-        "cos_abs_mean": mean_or_none(cosines.abs()),
-        "grad_norm_mean": mean_or_none(torch.cat([evaluation.norm for evaluation in group])),
-        "zero_gradients": float(torch.isnan(cosines).double().mean()),
-        "params": size.params,
-        "macs": size.macs,
-        "seeds": len(group),
-    }
+    return NetResult(
+        clean_acc=float(clean.mean()),
+        clean_acc_by_seed=[float(share) for share in clean],
+        whitebox_acc=float(robust.mean()),
+        cos_mean=mean_or_none(cosines),
+        cos_abs_mean=mean_or_none(cosines.abs()),
+        grad_norm_mean=mean_or_none(torch.cat([evaluation.norm for evaluation in group])),
+        zero_gradients=float(torch.isnan(cosines).double().mean()),
+        params=size.params,
+        macs=size.macs,
+        seeds=len(group),
+    )
 
 
 def summarise(

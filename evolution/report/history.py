@@ -225,7 +225,7 @@ def _curves_drawn(by_role: dict[str, Curves], panels: Sequence[str]) -> Markup:
 
 def _lines(axes: Any, curves: Sequence[Sequence[float]], role: str) -> Any:
     """Draw every training and their mean; return the mean's line."""
-    style: dict[str, Any] = {"color": COLOURS[role]}
+    style: dict[str, object] = {"color": COLOURS[role]}
     if role in DASHES:
         style["ls"] = (0, DASHES[role])
     for values in curves if len(curves) > 1 else ():

@@ -80,7 +80,7 @@ def _drawn(evidence: Evidence, groups: Sequence[Group], best: set[str]) -> Marku
 def _dot(axes: Any, group: Group, left: float, most: float, on_front: bool) -> Any:
     result = _result(group)
     accuracy = 100 * result.accuracy
-    style: dict[str, Any] = {
+    style: dict[str, object] = {
         "s": 20 + 330 * result.macs / most,
         "color": _colour(group),
         "alpha": 0.75 if on_front else 0.4,

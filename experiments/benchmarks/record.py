@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypedDict, TypeVar
 from msgspec import Meta
 
 from robustkit.errors import RunError
-from robustkit.reading import check_kind
+from robustkit.reading import Json, check_kind
 from robustkit.runs.summaries import Real
 
 # With fewer values quartiles say nothing that the ends do not.
@@ -69,7 +69,7 @@ class Figure:
         low, high = (_short(end / scale) for end in self.spread)
         return f"{self.name} {middle} ({low}–{high}, n {len(self.values)})"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return plain values; `median`, `low` and `high` are for other readers."""
         low, high = self.spread or (None, None)
         quartiles = len(self.values) >= FEWEST_FOR_QUARTILES
@@ -232,7 +232,7 @@ class Record:
     def _pair(self, ours: _T, peer: _T) -> tuple[_T, _T]:
         return (ours, peer) if self.ratio_of == OURS_BY_PEER else (peer, ours)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return plain values; `ratio` and `kept` are for other readers."""
         return {
             "what": self.what,

@@ -12,7 +12,7 @@ import torch
 
 from experiments.benchmarks.record import Record
 from robustkit.errors import RobustkitError, RunError
-from robustkit.reading import check_kind, read_json
+from robustkit.reading import Json, check_kind, read_json
 from robustkit.runs import write_json
 from robustkit.runs.environment import environment
 from robustkit.runs.summaries import Amount, Count, check_lines, shown
@@ -32,16 +32,16 @@ class SuiteFile(TypedDict):
     threads: Count
     seconds: Count | Amount
     device: str
-    setting: dict[str, Any]
+    setting: Json
     records: list[Any]
 
 
 class ResultsFile(TypedDict):
     """The file."""
 
-    machine: dict[str, Any]
+    machine: Json
     versions: dict[str, str | None]
-    suites: dict[str, Any]
+    suites: Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class Results:
         ]
 
 
-def empty(command: Sequence[str]) -> tuple[Results, dict[str, Any]]:
+def empty(command: Sequence[str]) -> tuple[Results, Json]:
     """Return results of this machine without suites, and the environment of the suites."""
     found = environment(list(command))
     versions: dict[str, str | None] = {**found["versions"], **dict(map(_version, _PACKAGES))}
@@ -149,7 +149,7 @@ def _version(package: str) -> tuple[str, str | None]:
         return package, None
 
 
-def _as_dict(suite: Measured) -> dict[str, Any]:
+def _as_dict(suite: Measured) -> Json:
     return {
         "time": suite.time,
         "commit": suite.commit,

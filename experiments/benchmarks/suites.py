@@ -80,7 +80,7 @@ def measure(name: str, device: torch.device, found: Mapping[str, Any]) -> Measur
     )
 
 
-def _open(name: str, device: torch.device) -> tuple[Iterator[Record], dict[str, Any]]:
+def _open(name: str, device: torch.device) -> tuple[Iterator[Record], Mapping[str, object]]:
     if name in GPU_SUITES:
         from experiments.benchmarks.gpu import RECORDS, sizes_for
 

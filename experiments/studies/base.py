@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypedDict, TypeVar
 
 from robustkit.errors import ConfigError
+from robustkit.reading import Json
 from robustkit.registry import Registry
 from robustkit.report import markdown_table
 from robustkit.runs.summaries import Result
@@ -185,9 +186,9 @@ class Results:
                 raise TypeError(f"{job.id}: its results are of {job.kind}, not of {kind}")
         return found
 
-    def by_id(self) -> dict[str, Any]:
+    def by_id(self) -> Json:
         """Return results by the parts of their ids: that of `train/3/0` at `train`, `3`, `0`."""
-        found: dict[str, Any] = {}
+        found: Json = {}
         for job, result in self._results:
             *parts, last = job.id.split("/")
             inner = found

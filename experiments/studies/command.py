@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def _check_alone(flag: str, options: Options) -> None:
         raise ConfigError(f"--{flag} prints and stops, so {what} does nothing beside it")
 
 
-def _check(study: Study, config: dict[str, Any]) -> None:
+def _check(study: Study, config: Mapping[str, Any]) -> None:
     check_scale(study, config["scale"])
     check_seed(config["seed"])
     given = {name: config[name] for name in ("weights", "images")}
@@ -104,7 +105,7 @@ def _check(study: Study, config: dict[str, Any]) -> None:
         _check_own(study, config)
 
 
-def _check_own(study: Study, config: dict[str, Any]) -> None:
+def _check_own(study: Study, config: Mapping[str, Any]) -> None:
     """Check the user's weights and pictures: a paper scale needs both, no other takes them."""
     weights, images = config["weights"], config["images"]
     paper = config["scale"] == "paper"

@@ -27,7 +27,7 @@ from robustkit.cli.parser import run_command
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError, RunError
 from robustkit.jobs import Log, run_phases
-from robustkit.reading import check_kind
+from robustkit.reading import Json, check_kind
 from robustkit.runs import RunFolder
 from robustkit.runs.folder import finished
 from robustkit.runs.summaries import check_lines, check_summary, shown
@@ -137,15 +137,13 @@ def _results(
     return Results(found)
 
 
-def _summarised(
-    study: Study, item: PaperItem | None, plan: Plan, results: Results
-) -> dict[str, Any]:
+def _summarised(study: Study, item: PaperItem | None, plan: Plan, results: Results) -> Json:
     """Return the plain summary of a study's results."""
     exhibit = None if item is None else item.name
     header = Header(scale=plan.scale, exhibit=exhibit, study=study.name)
     if study.summarise is not None:
         return study.summarise(results, header).to_json()
-    plain: dict[str, Any] = msgspec.to_builtins({**header, **results.by_id()})
+    plain: Json = msgspec.to_builtins({**header, **results.by_id()})
     return plain
 
 
