@@ -1,11 +1,6 @@
 """Detectors for another domain, recipe by recipe: what `robustkit adapt` does."""
 
-from adaptation.adapt.config import (
-    SET_BY_RECIPES,
-    AdaptOptions,
-    check_named,
-    check_recipes,
-)
+from adaptation.adapt.config import SET_BY_RECIPES, AdaptOptions, check_named, check_recipes
 from adaptation.adapt.pipeline import run_adapt
 from adaptation.adapt.report import write_report
 from adaptation.adapt.result import summary_of

@@ -15,13 +15,7 @@ from evolution.genotype import Trial
 from evolution.halving import rungs
 from evolution.protocol.jobs import EvaluateNet, PrepareReference, TrainNet
 from evolution.protocol.reference import Recipe, open_reference, recipe
-from evolution.protocol.roles import (
-    PENALISED,
-    REFERENCE,
-    SEARCHES,
-    SURROGATE,
-    TrialId,
-)
+from evolution.protocol.roles import PENALISED, REFERENCE, SEARCHES, SURROGATE, TrialId
 from evolution.protocol.search import CandidateTasks, Search, context_of, reusable, run_search
 from evolution.protocol.selection import AccuracyThreshold, Selection, ranked
 from evolution.protocol.workspace import Workspace, make_scratch

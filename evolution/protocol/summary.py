@@ -11,12 +11,7 @@ import torch
 from msgspec import structs
 from numpy.typing import NDArray
 
-from evolution.protocol.jobs import (
-    NetEvaluation,
-    evaluation_path,
-    load_evaluation,
-    mean_or_none,
-)
+from evolution.protocol.jobs import NetEvaluation, evaluation_path, load_evaluation, mean_or_none
 from evolution.protocol.pipeline import Protocol
 from evolution.protocol.reference import warnings_about
 from evolution.protocol.result import (

@@ -22,6 +22,7 @@ from evolution.protocol.roles import REFERENCE, SURROGATE
 from robustkit import attacks, evaluation, models, training
 from robustkit.cli.parser import config_from
 from robustkit.compute import derive_seed, resolve_device
+from robustkit.compute.tensorfiles import read_only
 from robustkit.data import (
     ImageSet,
     Splits,
@@ -30,7 +31,6 @@ from robustkit.data import (
     load,
     map_array,
     packed,
-    read_only,
     stratified_sample,
     unpacked,
 )

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from robustkit.attacks.cache import SMALL_SETS
 from robustkit.attacks.crafting import AdversarialSet, to_levels
-from robustkit.data import ImageSet, read_only
+from robustkit.compute.tensorfiles import read_only
+from robustkit.data import ImageSet
 from robustkit.data.arrays import check_size, opened_npz, read_header
 from robustkit.errors import AttackError
 from robustkit.reading import Json, open_bounded, parse_json, printable

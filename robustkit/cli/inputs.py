@@ -24,13 +24,7 @@ from robustkit.models import ZOO, Classifier
 from robustkit.models.classifier import plain
 from robustkit.models.resolve import parse, untrained
 from robustkit.report import format_estimate
-from robustkit.runs.summaries import (
-    Finding,
-    ModelDescription,
-    PixelSpace,
-    Published,
-    SavedGeometry,
-)
+from robustkit.runs.summaries import Finding, ModelDescription, PixelSpace, Published, SavedGeometry
 from robustkit.stats import KnownRate, wilson
 
 KEPT_BYTES = 2**28  # of weights in memory; beyond, models are loaded again when they are used

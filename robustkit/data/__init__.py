@@ -5,7 +5,7 @@ Images in memory are uint8 (N,C,H,W), or float32 in [0,1] where they lie between
 `to_unit` is the only conversion from the first to the second.
 """
 
-from robustkit.compute.tensorfiles import read_only
+from robustkit.data.arrays import map_array, write_array
 from robustkit.data.augment import AUGMENTATIONS, crop_flip, fixed_views
 from robustkit.data.conversion import as_image_set
 from robustkit.data.evaluation_sets import EvaluationSet, open_evaluation, open_files
@@ -16,7 +16,6 @@ from robustkit.data.sampling import batches, sample, stratified_sample, stratifi
 from robustkit.data.sources.base import SOURCES
 from robustkit.data.sources.folder import imagenet_wnids
 from robustkit.data.splits import Splits, packed, unpacked
-from robustkit.data.storage import map_array, write_array
 
 __all__ = [
     "AUGMENTATIONS",
@@ -38,7 +37,6 @@ __all__ = [
     "packed",
     "read_image_file",
     "read_images",
-    "read_only",
     "sample",
     "stratified_sample",
     "stratified_split",

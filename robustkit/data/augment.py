@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustkit.compute.seeds import torch_generator
+from robustkit.data.arrays import Pixels, map_array, write_array
 from robustkit.data.imageset import chunks
-from robustkit.data.storage import Pixels, map_array, write_array
 from robustkit.errors import ConfigError, DataError
 
 AUGMENTATIONS = ("none", "flip", "crop", "crop_flip")

@@ -15,11 +15,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from robustkit.class_names import distinct
 from robustkit.compute.seeds import isolated_rng
-from robustkit.data.arrays import Array, channels_first
+from robustkit.data.arrays import Array, Spool, channels_first
 from robustkit.data.evaluation_sets import IN_MEMORY, EvaluationSet
 from robustkit.data.imageset import ImageSet, check_unit, chunks, numbered_classes, to_unit
 from robustkit.data.splits import Splits
-from robustkit.data.storage import Spool
 from robustkit.errors import DataError
 
 _AT_ONCE = 64  # items of a dataset that are put together before they are kept

@@ -19,8 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from robustkit.data.arrays import one_line
-from robustkit.data.storage import Pixels, in_memory_or_mapped, spooled
+from robustkit.data.arrays import Pixels, in_memory_or_mapped, one_line, spooled
 from robustkit.errors import DataError
 from robustkit.geometry import Geometry
 from robustkit.reading import is_printable, open_bounded, printable

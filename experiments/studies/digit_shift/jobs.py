@@ -25,12 +25,7 @@ from robustkit.errors import RunError
 from robustkit.evaluation.robustness import survivors
 from robustkit.jobs import cached_per_process
 from robustkit.models import Classifier
-from robustkit.runs.summaries import (
-    MeanShare,
-    Result,
-    check_has,
-    shown,
-)
+from robustkit.runs.summaries import MeanShare, Result, check_has, shown
 
 SIDE = 16
 Collection = Literal["mnist", "digits"]

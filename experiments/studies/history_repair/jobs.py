@@ -16,7 +16,15 @@ from robustkit.cli.models import resolve_net
 from robustkit.compute import derive_seed
 from robustkit.data import ImageSet, Splits
 from robustkit.errors import RepairError, RunError
-from robustkit.repair import METHODS, Method, Repair, RepairConfig, SwarmConfig, TuneConfig, preset
+from robustkit.repair import (
+    METHODS,
+    Method,
+    Repair,
+    RepairConfig,
+    SwarmConfig,
+    TuneConfig,
+    preset,
+)
 from robustkit.runs.summaries import Amount, Count, MeanShare, Result
 
 Score = Literal["acc_after", "rr", "br"]

@@ -25,15 +25,7 @@ from robustkit.reading import check_kind, read_json
 from robustkit.report import chart
 from robustkit.report.pictures import show_image
 from robustkit.runs import atomic_path
-from robustkit.runs.summaries import (
-    Amount,
-    Count,
-    Difference,
-    Digits,
-    MeanShare,
-    Result,
-    check_has,
-)
+from robustkit.runs.summaries import Amount, Count, Difference, Digits, MeanShare, Result, check_has
 
 GROUPS = ("A", "B", "C")
 WINDOW = 7

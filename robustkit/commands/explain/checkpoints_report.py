@@ -23,16 +23,7 @@ from robustkit.commands.explain.result import (
     EpochResult,
     read_checkpoints,
 )
-from robustkit.report import (
-    Section,
-    chart,
-    figure,
-    label,
-    percent,
-    svg,
-    table,
-    write_page,
-)
+from robustkit.report import Section, chart, figure, label, percent, svg, table, write_page
 from robustkit.report.pictures import kept_picture
 from robustkit.report.sections import settings_section
 from robustkit.runs import RunFolder

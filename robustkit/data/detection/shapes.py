@@ -24,8 +24,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from robustkit.compute.seeds import derive_seed
+from robustkit.data.arrays import cache_folder
 from robustkit.data.detection.sets import ANNOTATIONS, IMAGES, LISTED, SPLITS
-from robustkit.data.storage import cache_folder
 from robustkit.errors import DataError
 from robustkit.registry import Registry
 

@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments.studies.base import (
-    Claim,
-    Plan,
-    Study,
-    StudyJob,
-    StudySummary,
-    below,
-    register,
-)
+from experiments.studies.base import Claim, Plan, Study, StudyJob, StudySummary, below, register
 from robustkit import data, evaluation, models, training
 from robustkit.attacks import PGD
 from robustkit.report import format_percent, markdown_table

@@ -18,14 +18,7 @@ from experiments.studies.source_detectors.claims import (
     left_out,
 )
 from experiments.studies.source_detectors.jobs import Summary, World
-from experiments.studies.source_detectors.study import (
-    BLIND,
-    FULL,
-    SEEING,
-    WORLDS,
-    figures,
-    render,
-)
+from experiments.studies.source_detectors.study import BLIND, FULL, SEEING, WORLDS, figures, render
 from robustkit.cli.main import main
 from tests.experiments.studies.completing import completed
 

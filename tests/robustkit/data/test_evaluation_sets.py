@@ -15,15 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from robustkit.data import (
-    evaluation_sets,
-    load,
-    open_evaluation,
-    stratified_sample,
-)
-from robustkit.data import (
-    pictures as picturefile,
-)
+from robustkit.data import evaluation_sets, load, open_evaluation, stratified_sample
+from robustkit.data import pictures as picturefile
 from robustkit.errors import ConfigError, DataError
 from robustkit.geometry import Geometry
 from tests.robustkit.data.conftest import WriteNpz

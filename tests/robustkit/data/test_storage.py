@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from robustkit.data import storage
-from robustkit.data.storage import Pixels, cache_folder, in_memory_or_mapped, map_array, write_array
+from robustkit.data import arrays as storage
+from robustkit.data.arrays import Pixels, cache_folder, in_memory_or_mapped, map_array, write_array
 from robustkit.errors import DataError
 
 SHAPE = (4, 1, 5, 5)

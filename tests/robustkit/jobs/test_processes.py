@@ -10,7 +10,15 @@ import psutil
 import pytest
 
 from robustkit.errors import DeviceError
-from robustkit.jobs import Executor, Lost, Ok, ProcessExecutor, Timeout, open_executor, processes
+from robustkit.jobs import (
+    Executor,
+    Lost,
+    Ok,
+    ProcessExecutor,
+    Timeout,
+    open_executor,
+    processes,
+)
 from tests.robustkit.jobs.drivers import driver, end
 from tests.robustkit.jobs.jobs import (
     Allocate,
