@@ -93,7 +93,7 @@ def _iteration(
                 weight.data.view(-1)[selection.indices[name]] = values
             predict(changed, images.images)
 
-    fast, few = timed({f"ours, by {scorer.how}": lambda: scorer.score(places), "": naive}, rounds=5)
+    fast, few = timed({f"ours, by {scorer.way}": lambda: scorer.score(places), "": naive}, rounds=5)
     slow = Figure(
         f"plain forwards, {NAIVE} taken times {PARTICLES}/{NAIVE}",
         "s",

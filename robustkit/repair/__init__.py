@@ -1,4 +1,4 @@
-"""Mending a trained net: localise the faulty weights, search a patch, prove what it changed.
+"""Repair of trained models: localise faulty weights, search a patch, measure its effect.
 
 A patch names the changed parameters only; applying one returns a new model and leaves the given
 one as it was. Stands on `data`, `models`, `attacks` and `training`; `explain` is its neighbour,
@@ -22,7 +22,7 @@ from robustkit.repair.repair import (
     repair,
 )
 from robustkit.repair.scoring import Scorer, make_scorer
-from robustkit.repair.search import Found, Search, search
+from robustkit.repair.search import Search, SearchResult, search
 from robustkit.repair.sets import RepairSets, drop_shared, gather, repair_sets
 from robustkit.repair.swarm import PRESETS, SwarmConfig, Swarms, preset
 from robustkit.repair.tuning import TuneConfig, Tuned, conclude_tuning, tune, tune_run
@@ -34,7 +34,6 @@ __all__ = [
     "HISTORY",
     "METHODS",
     "PRESETS",
-    "Found",
     "Impacts",
     "Localisation",
     "Method",
@@ -48,6 +47,7 @@ __all__ = [
     "Run",
     "Scorer",
     "Search",
+    "SearchResult",
     "Selection",
     "SwarmConfig",
     "Swarms",

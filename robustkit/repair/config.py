@@ -1,4 +1,4 @@
-"""Every setting of a repair, checked where it is made."""
+"""The settings of a repair by search, checked when they are made."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ POSITIVES = ("random", "hardest", "all")
 
 @dataclass(frozen=True, kw_only=True)
 class RepairConfig:
-    """What is changed, and what the search is to reach; the defaults are the history method's.
+    """Which weights are changed and what the search optimises, by default the history method's.
 
     `localisation` chooses the weights among `layers` (see `repairable`): Equation 5 of the history
     method, with `impacts` on both sides, `use_diff` and `use_imp` as its RQ2 and RQ3 vary them;
     Arachne's Pareto front; or `top` weights at random. `top` is N_g, None for `per_image`
     times the images looked at (deg and imp, or neg), over all layers together or, by `ranking`, for
-    each layer. `on_empty` says what to do where
-    nothing is chosen.
+    each layer. `on_empty` says what to do where nothing is chosen.
 
-    `fitness` is what the swarm climbs, on all failures and on `n_positives` of the images that are
-    right: at random, those of largest squared error between softmax and one-hot, or all. `budget`
-    is the share of these that the fitness "guarded" lets break. `runs`
-    independent swarms are led by seeds derived from `seed`; the patch is the one whose fitness is
-    best, on the images repaired on alone. `labels` and `pairs` ("TRUE:PREDICTED") keep the failures
-    of these classes and of these confusions alone.
+    `fitness` is what the swarm maximises, on all failures and on `n_positives` of the images that
+    are right: at random, those of largest squared error between softmax and one-hot, or all.
+    `budget` is the share of these that the fitness "guarded" lets break. `runs` independent swarms
+    have seeds derived from `seed`; the patch is the one whose fitness is best, on the images
+    repaired on alone. `labels` and `pairs` ("TRUE:PREDICTED") keep the failures of these classes
+    and of these confusions alone.
     """
 
     localisation: str = "history"

@@ -1,4 +1,4 @@
-"""A tail that is a chain of fully connected layers and elementwise functions, as plain tensors."""
+"""Fast scoring of tails that are chains of fully connected layers and elementwise functions."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Stage:
     after: tuple[Function, ...]
 
     def activate(self, z: Tensor) -> Tensor:
-        """What the next stage sees of pre-activations of any shape."""
+        """Return the activations of pre-activations of any shape."""
         for function in self.after:
             z = function(z)
         return z
 
 
 def dense_stages(tail: fx.GraphModule) -> list[Stage] | None:
-    """The stages of a tail that is such a chain; None for any other tail."""
+    """Return the stages of a tail that is such a chain; None for any other tail."""
     nodes = list(tail.graph.nodes)
     inside = nodes[1:-1]
     if nodes[0].op != "placeholder" or len(nodes) < 3:
@@ -107,7 +107,7 @@ LEAST_IMAGES = 64
 
 @dataclass(frozen=True, eq=False)
 class _Bucket:
-    """Rows with about equally many changed entries: `rows` (B,), `columns` and `places` (B,E).
+    """Rows with about equally many changed entries: `rows` (B,), `columns` and `positions` (B,E).
 
     `rows` are places in the stage's output as computed, a slice where they lie together;
     `columns` its inputs; `places` say where an entry's value stands in (D + 1), the last place
@@ -121,7 +121,7 @@ class _Bucket:
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """One stage, ready: what changes in it, given what changed before it.
+    """One stage, prepared: what changes in it, given what changed before it.
 
     `inputs` (in, n) are the stage's unchanged inputs; `base` (rows, n) what does not depend on
     the particle; `arriving` the columns whose inputs change, None for none; `crossing` (row,
@@ -156,7 +156,7 @@ class Products:
         self.widest = max(len(each.base) for each in self.steps)
 
     def work(self) -> float:
-        """Multiplications and memory accesses per particle and image, roughly."""
+        """Return about how many multiplications and memory accesses a particle and image need."""
         total = 0.0
         for each in self.steps:
             padded = sum(bucket.places.numel() for bucket in each.buckets)
@@ -165,13 +165,13 @@ class Products:
         return total
 
     def chunks(self, particles: int) -> tuple[int, int]:
-        """How many particles and images at a time keep the largest tensor within `CHUNK`."""
+        """Return how many particles and images at a time keep the largest tensor within `CHUNK`."""
         images = max(min(self.images, CHUNK // (self.widest * particles)), 1)
         images = min(max(images, LEAST_IMAGES), self.images)
         return max(min(particles, CHUNK // (self.widest * images)), 1), images
 
     def logits(self, delta: Tensor, images: slice) -> Tensor:
-        """Logits (K,P,n) on `images`, for changes `delta` (P,D) of the selected weights."""
+        """Return logits (K,P,n) on `images`, for changes `delta` (P,D) of the selected weights."""
         padded = torch.cat([delta, delta.new_zeros(len(delta), 1)], dim=1)
         values: Tensor | None = None
         for each in self.steps:
@@ -191,7 +191,7 @@ class _Entries:
         self.places = offset + torch.arange(len(flat), device=flat.device)
 
     def at(self, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows, columns and places of the entries where `mask` is True."""
+        """Return rows, columns and positions of the entries where `mask` is True."""
         return self.rows[mask], self.columns[mask], self.places[mask]
 
 
@@ -212,7 +212,7 @@ def _prepare(
     last: bool,
     size: int,
 ) -> tuple[_Step, Tensor]:
-    """The step, and which of the stage's outputs change, in the order it computes them."""
+    """Return the step, and which of the stage's outputs change, in the order it computes them."""
     everything = torch.arange(len(stage.weight), device=inputs.device)
     if changed is None:
         rows = everything if last else _by_count(entries.rows)
@@ -232,7 +232,7 @@ def _prepare(
 
 
 def _by_count(rows: Tensor) -> Tensor:
-    """The distinct rows, those with most entries first, so that buckets are slices."""
+    """Return the distinct rows, those with most entries first, so that buckets are slices."""
     found, counts = torch.unique(rows, return_counts=True)
     ordered: Tensor = found[torch.argsort(counts, descending=True, stable=True)]
     return ordered
@@ -241,7 +241,7 @@ def _by_count(rows: Tensor) -> Tensor:
 def _buckets(
     rows: Tensor, entries: tuple[Tensor, Tensor, Tensor], size: int, height: int
 ) -> tuple[_Bucket, ...]:
-    """The entries by rows, rows by how many entries they have, up to a factor of two."""
+    """Group the entries by rows, and rows by their number of entries up to a factor of two."""
     row, column, place = entries
     if not len(row):
         return ()
@@ -273,7 +273,7 @@ def _buckets(
 
 
 def _through(step: _Step, padded: Tensor, values: Tensor | None, images: slice) -> Tensor:
-    """Pre-activations (rows,P,n) of one stage; `values` (R,P,n) are its changed inputs."""
+    """Return pre-activations (rows,P,n) of one stage; `values` (R,P,n) are its changed inputs."""
     count = len(padded)
     base = step.base[:, images]
     if step.shared is None or values is None:

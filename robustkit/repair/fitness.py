@@ -1,4 +1,4 @@
-"""What a swarm climbs: named functions of what a candidate repairs, keeps and loses."""
+"""Fitness functions by name: what a swarm maximises."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TINY = 1e-12  # of a loss: a model may be certain of every positive
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """What P candidates do to |neg| failures and |pos| successes; all float64.
+    """The effect of P candidates on |neg| failures and |pos| successes; all float64.
 
     `patched`, `intact` (P,): counts of failures and of successes that are right. `loss_neg`,
     `loss_pos` (P,): mean cross-entropies in nats, 0 where there are no such images, and
@@ -42,7 +42,7 @@ FITNESS: Registry[Fitness] = Registry("fitness", RepairError)
 
 @FITNESS.register("arachne")
 def arachne(tally: Tally) -> Tensor:
-    """(patched + 1) / (L_neg + 1) + (intact + 1) / (L_pos + 1), Arachne's equation.
+    """Return (patched + 1) / (L_neg + 1) + (intact + 1) / (L_pos + 1), Arachne's equation.
 
     `intact` counts what is still right; the source's text has it the other way round, which would
     reward breakage.
@@ -52,7 +52,7 @@ def arachne(tally: Tally) -> Tensor:
 
 @FITNESS.register("history")
 def history(tally: Tally) -> Tensor:
-    """(patched/|neg|) / (L'/L)_neg + (intact/|pos|) / (L'/L)_pos; exactly 1 without a repair."""
+    """Return (patched/|neg|) / (L'/L)_neg + (intact/|pos|) / (L'/L)_pos; 1 without a repair."""
     neg = _share(tally.patched, tally.n_neg) / _ratio(tally.loss_neg, tally.before_neg)
     pos = _share(tally.intact, tally.n_pos) / _ratio(tally.loss_pos, tally.before_pos)
     return neg + pos
@@ -60,7 +60,7 @@ def history(tally: Tally) -> Tensor:
 
 @FITNESS.register("accuracy")
 def accuracy(tally: Tally) -> Tensor:
-    """Images right among those seen, and for equal numbers the lower loss: not of the papers."""
+    """Return the number of correct images, ties broken by the lower loss; in neither paper."""
     total = tally.n_neg + tally.n_pos
     loss = (tally.n_neg * tally.loss_neg + tally.n_pos * tally.loss_pos) / total
     return tally.patched + tally.intact + 1 / (1 + loss)
@@ -68,7 +68,7 @@ def accuracy(tally: Tally) -> Tensor:
 
 @FITNESS.register("guarded")
 def guarded(tally: Tally) -> Tensor:
-    """Failures patched, where at most the budget of the successes broke: not of the papers.
+    """Return failures patched while at most the budget of successes breaks; in neither paper.
 
     Every success broken beyond the budget costs more than all failures are worth, so a candidate
     within the budget beats any beyond it. For equal numbers the lower loss wins.
@@ -102,12 +102,12 @@ def tally(
 
 
 def allowed(budget: float, count: int) -> int:
-    """How many of `count` successes a budget lets break; 0.29 of 100 are 29."""
+    """Return how many of `count` successes a budget lets break; 0.29 of 100 are 29."""
     return math.floor(budget * count + 1e-9)
 
 
 def mean_loss(loss: Tensor, among: Tensor) -> Tensor:
-    """Float64 (P,) of losses (P,n) over the images `among`, bool (n,); 0 where it is empty."""
+    """Return the mean of losses (P,n) over images `among`, bool (n,), float64 (P,); 0 over none."""
     return loss[:, among].sum(dim=1, dtype=torch.float64) / max(int(among.sum()), 1)
 
 

@@ -1,4 +1,4 @@
-"""Which weights to change: by the history of training, by Arachne, or at random."""
+"""Localisation of the weights to change: by the history of training, Arachne, or at random."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BATCH = 250
 
 @dataclass(frozen=True, eq=False)
 class Impacts:
-    """By layer name, float32 tensors of the layer's weight's shape, on the CPU.
+    """Impacts by layer name: float32 tensors of the shape of the layer's weight, on the CPU.
 
     `backward` is |∂L/∂w|, L the mean cross-entropy of the set; `forward` the set's mean of
     |o·w|, o what the weight is multiplied with. In a convolution the mean is over the positions of
@@ -45,7 +45,7 @@ class Impacts:
 
 
 def impacts(model: nn.Module, images: ImageSet, layers: Mapping[str, Layer]) -> Impacts:
-    """Both impacts of the weights of `layers` on `images`, in evaluation mode.
+    """Return both impacts of the weights of `layers` on `images`, in evaluation mode.
 
     o·w is linear in w, so its mean magnitude is mean|o|·|w|: one forward and one backward pass
     serve both, and nothing of the size of images times weights is ever made.
@@ -82,7 +82,7 @@ def impacts(model: nn.Module, images: ImageSet, layers: Mapping[str, Layer]) -> 
 
 
 def _adding(name: str, sums: dict[str, Tensor]) -> Any:
-    """A hook that adds up what each of the layer's weights is multiplied with, in magnitude."""
+    """Return a hook that adds up the magnitudes that each weight of a layer is multiplied with."""
 
     def hook(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         with torch.no_grad():
@@ -102,7 +102,7 @@ def _magnitude(layer: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def patches(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """What the kernel lies over at each position: (n,C,H,W) to (n, C·kh·kw, positions)."""
+    """Return the inputs under the kernel at each position: (n,C,H,W) to (n, C·kh·kw, positions)."""
     padding = layer._reversed_padding_repeated_twice
     if any(padding):
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
@@ -111,7 +111,7 @@ def patches(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def spread(layer: Layer, inputs: Tensor) -> Tensor:
-    """A number per input of the layer as one per weight: the weight's shape, or one that spreads.
+    """Expand a number per input of the layer to one per weight, in the weight's shape.
 
     In a grouped convolution every output sees the inputs of its own group alone.
     """
@@ -127,7 +127,7 @@ Masks = dict[str, Tensor]
 
 
 def top(scores: Scores, count: int, *, per_layer: bool = False) -> Masks:
-    """Bool masks of the `count` weights of highest score; of each layer's, if `per_layer`.
+    """Return bool masks of the `count` weights of highest score; of each layer's, if `per_layer`.
 
     `scores` are float tensors by layer name. A score of zero is never among the top: such a weight
     has nothing to do with the matter. Ties go by layer name, then by index.
@@ -148,28 +148,28 @@ def _top(scores: Scores, count: int) -> Masks:
 
 
 def divided(flat: Tensor, like: Scores) -> Masks:
-    """One long vector cut into tensors of the shapes of `like`, in its order."""
+    """Cut one long vector into tensors of the shapes of `like`, in its order."""
     parts = torch.split(flat, [each.numel() for each in like.values()])
     return {name: part.view_as(like[name]) for name, part in zip(like, parts, strict=True)}
 
 
 def both(first: Masks, second: Masks) -> Masks:
-    """What is in both sets of weights."""
+    """Return the intersection of two sets of weights."""
     return {name: mask & second[name] for name, mask in first.items()}
 
 
 def without(first: Masks, second: Masks) -> Masks:
-    """What is in the first set of weights and not in the second."""
+    """Return the difference of two sets of weights."""
     return {name: mask & ~second[name] for name, mask in first.items()}
 
 
 def size(masks: Masks) -> int:
-    """How many weights are in the set."""
+    """Return how many weights are in the set."""
     return sum(int(mask.sum()) for mask in masks.values())
 
 
 def pareto_front(first: Tensor, second: Tensor) -> Tensor:
-    """Bool (N,): the points that no other exceeds in one of two scores (N,) and reaches in both.
+    """Return a mask (N,) of the points that no other point dominates in two scores (N,).
 
     Both are to be large. Equal points stand or fall together.
     """
@@ -227,7 +227,7 @@ def localise(
 
 @dataclass(frozen=True, eq=False)
 class _Evidence:
-    """All that Equation 5 is made of: impacts of both sets, and how far each weight moved."""
+    """The terms of Equation 5: impacts of both sets, and how far each weight moved."""
 
     deg: Impacts
     imp: Impacts
@@ -327,7 +327,7 @@ def _equation_5(evidence: _Evidence, count: int, config: RepairConfig) -> Locali
 def _relax(
     config: RepairConfig, count: int, candidates: int
 ) -> tuple[RepairConfig, int, str] | None:
-    """What the policy for an empty choice allows next: settings, N_g and a note; or nothing."""
+    """Return the settings, N_g and note that `on_empty` allows next; None if nothing is left."""
     if config.on_empty == "grow" and count < candidates:
         wider = min(2 * count, candidates)
         return config, wider, f"nothing chosen of the top {count}: took the top {wider}"
@@ -352,7 +352,7 @@ def _arachne(
     config: RepairConfig,
     layers: Mapping[str, Layer],
 ) -> Localisation:
-    """The Pareto front of both impacts among the N_g weights of highest backward impact on neg.
+    """Return the Pareto front of both impacts among the N_g weights of highest backward impact.
 
     Sohn et al., Arachne, section 3.2; N_g = 20·|neg| is its implementations'.
     """

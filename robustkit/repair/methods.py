@@ -13,8 +13,7 @@ from robustkit.repair.tuning import TuneConfig
 
 @dataclass(frozen=True)
 class Method:
-    """What is searched and how: settings of a swarm's search with the swarm's design, or of
-    gradient descent, which has none."""
+    """The settings of a swarm's search with the swarm's design, or of gradient descent alone."""
 
     config: RepairConfig | TuneConfig
     swarm: SwarmConfig = CONSTRICTED

@@ -1,4 +1,4 @@
-"""A repair as a file: which weights change, from what to what, in which model."""
+"""Patches: the changed weights of a model, their old and new values; also as files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ class Patch:
         return sum(len(change.indices) for change in self.changes.values())
 
     def apply(self, model: M) -> M:
-        """A copy of `model` with the new values; raises `RepairError` unless it is the parent."""
+        """Return a copy of `model` with the new values.
+
+        Raises `RepairError` unless `model` is the parent.
+        """
         if identity(model) != self.parent:
             raise RepairError(
                 f"the patch is for the model {self.parent[:12]}…, not for {identity(model)[:12]}…"
@@ -63,7 +66,10 @@ class Patch:
         return _with(model, {name: (each.indices, each.new) for name, each in self.changes.items()})
 
     def revert(self, model: M) -> M:
-        """The inverse of `apply`; raises `RepairError` unless `model` is what `apply` makes."""
+        """Return the inverse of `apply`: a copy of `model` with the old values.
+
+        Raises `RepairError` unless `model` is the child.
+        """
         if identity(model) != self.child:
             raise RepairError(
                 f"the patch made the model {self.child[:12]}…, not {identity(model)[:12]}…"
@@ -71,7 +77,7 @@ class Patch:
         return _with(model, {name: (each.indices, each.old) for name, each in self.changes.items()})
 
     def compose(self, after: Patch) -> Patch:
-        """One patch that does what this one and then `after` do.
+        """Return one patch with the effect of this one and then `after`.
 
         Raises `RepairError` unless `after` is for the model that this patch makes.
         """
@@ -105,7 +111,7 @@ class Patch:
 
     @classmethod
     def load(cls, path: Path | str) -> Patch:
-        """The patch in the file `path`.
+        """Return the patch in the file `path`.
 
         Raises `RepairError`, naming the file, where it is missing, damaged, of a newer format or
         no patch.
@@ -136,7 +142,7 @@ def apply_file(path: Path | str, model: M) -> M:
 
 
 def identity(model: nn.Module) -> str:
-    """SHA-256 (hex) of what a patch is for: a classifier's digest, any other module's weights."""
+    """Return the SHA-256 (hex) that a patch is bound to: a classifier's digest, or of weights."""
     if isinstance(model, Classifier):
         return digest(model)
     return checksum_of(dict(model.state_dict()))
@@ -145,7 +151,7 @@ def identity(model: nn.Module) -> str:
 def make_patch(
     model: nn.Module, selection: Selection, values: Tensor | None, **provenance: Any
 ) -> Patch:
-    """The patch that gives the selected weights of `model` these `values` (D,); None: no change."""
+    """Return the patch to these `values` (D,) of the selected weights; None: no change."""
     if values is None:
         return Patch({}, identity(model), identity(model), provenance)
     new = {f"{name}.weight": part for name, part in selection.split(values).items()}
@@ -160,7 +166,7 @@ def make_patch(
 
 
 def difference(model: nn.Module, changed: nn.Module, **provenance: Any) -> Patch:
-    """The patch from `model` to `changed`, a net of the same architecture with other parameters."""
+    """Return the patch from `model` to `changed`, a model of the same architecture."""
     changes = {}
     after = dict(net_of(changed).named_parameters())
     for name, parameter in net_of(model).named_parameters():
@@ -180,7 +186,7 @@ def _finished(
 
 
 def _with(model: M, entries: Mapping[str, tuple[Tensor, Tensor]]) -> M:
-    """A copy of `model` in which these entries of its parameters have these values."""
+    """Return a copy of `model` in which these entries of its parameters have these values."""
     changed = copy.deepcopy(model)
     parameters = dict(net_of(changed).named_parameters())
     with torch.no_grad():
@@ -197,12 +203,12 @@ def _with(model: M, entries: Mapping[str, tuple[Tensor, Tensor]]) -> M:
 
 
 def _differ(old: Tensor, new: Tensor) -> Tensor:
-    """Where two tensors of numbers differ, be it in the sign of a zero: digests see that, too."""
+    """Return where two tensors differ, be it in the sign of a zero, which changes digests, too."""
     return (old != new) | (old.signbit() != new.signbit())
 
 
 def _join(first: Change | None, second: Change | None) -> Change:
-    """Old values of the first change, new ones of the second; what returns to itself is dropped."""
+    """Return the change from the old values of the first to the new ones of the second."""
     given = [change for change in (first, second) if change is not None]
     indices: Tensor = torch.unique(torch.cat([change.indices for change in given]))
     old, new = (torch.empty(len(indices), dtype=given[0].old.dtype) for _ in range(2))
@@ -215,7 +221,7 @@ def _join(first: Change | None, second: Change | None) -> Change:
 
 
 def checksum(tensors: Mapping[str, Tensor], text: str) -> str:
-    """SHA-256 of `text` and of every tensor's name, type, shape and bytes."""
+    """Return the SHA-256 of `text` and of every tensor's name, type, shape and bytes."""
     hashed = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()

@@ -1,4 +1,4 @@
-"""From a model and its failures to a patch, and what the patch does on all images."""
+"""The repair of a model: from its failures to a patch, and the effect of the patch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from robustkit.errors import RepairError
 from robustkit.repair.config import ARACHNE, RepairConfig
 from robustkit.repair.localise import Localisation, localise
 from robustkit.repair.patch import Patch, make_patch
-from robustkit.repair.search import Found, OnIteration, Search, search
+from robustkit.repair.search import OnIteration, Search, SearchResult, search
 from robustkit.repair.sets import RepairSets, failures, gather, repair_sets
 from robustkit.repair.swarm import CONSTRICTED, SwarmConfig
 from robustkit.runs.summaries import Count, Result, Seconds, Share
@@ -82,17 +82,17 @@ class PatchEffect:
 
     @property
     def pos(self) -> Tensor:
-        """Bool (N,): right before the repair."""
+        """Whether each image was right before the repair, bool (N,)."""
         return self.before == self.labels
 
     @property
     def repaired(self) -> Tensor:
-        """Bool (N,): a failure to be repaired that is right now."""
+        """Whether each image is a failure to be repaired that is right now, bool (N,)."""
         return self.neg & (self.after == self.labels)
 
     @property
     def broken(self) -> Tensor:
-        """Bool (N,): right before, wrong now."""
+        """Whether each image was right before and is wrong now, bool (N,)."""
         return self.pos & (self.after != self.labels)
 
     def metrics(self) -> RepairMetrics:
@@ -113,7 +113,7 @@ class PatchEffect:
 
 
 def accuracy_after(n_pos: float, n_neg: float, rr: float, br: float) -> float:
-    """ACC = (pos + RR·neg - BR·pos) / (pos + neg), all as fractions.
+    """Return ACC = (pos + RR·neg - BR·pos) / (pos + neg), all as fractions.
 
     The identity that ties the published Table 3 to its Table 1: of GTSRB's images 12,140 are right
     and 490 wrong, and 96.425 % are right after repair by history.
@@ -130,13 +130,13 @@ def _rate(hits: int, among: int) -> Rate:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run's patch, how it was found (None for gradient descent), and what it does.
+    """One run's patch, its search (None for gradient descent), and the effect of the patch.
 
     `effect` is on the images repaired on, `held_out` on others, None where there are none.
     """
 
     patch: Patch
-    found: Found | None
+    search: SearchResult | None
     iterations: int
     effect: PatchEffect
     held_out: PatchEffect | None
@@ -146,14 +146,14 @@ class Run:
 class Repair:
     """All runs of a repair; `best` is the index of the one whose patch is to be used.
 
-    It is chosen on the images repaired on alone. `how` says by which way candidates were scored.
+    It is chosen on the images repaired on alone. `scored_by` names the scorer of candidates.
     """
 
     sets: RepairSets
     localisation: Localisation | None
     runs: tuple[Run, ...]
     best: int
-    how: str
+    scored_by: str
     seconds: float
 
     @property
@@ -216,14 +216,14 @@ def repair(
     resume: Search | None = None,
     on_iteration: OnIteration = lambda search: None,
 ) -> Repair:
-    """Localise on `images`, search with a swarm, and judge by ordinary forward passes.
+    """Localise on `images`, search with a swarm, and evaluate by ordinary forward passes.
 
     Either `config` and `images`, a set of which the model gets some wrong and some right, with
-    `held_out` images to judge on; or `failures`, any set (see `data.as_image_set`) of images that
-    the model gets wrong, whose default `config` is ARACHNE, which needs no training history. Then
-    what must not break is taken from `held_out`, any set, too: half of its images that the model
-    gets right are repaired on, the rest judges, and copies of failures are left out (see `gather`).
-    Masks and indices are of the images repaired on, the failures first.
+    `held_out` images to evaluate on; or `failures`, any set (see `data.as_image_set`) of images
+    that the model gets wrong, whose default `config` is ARACHNE, which needs no training history.
+    Then what must not break is taken from `held_out`, any set, too: half of its images that the
+    model gets right are repaired on, the rest are for evaluation, and copies of failures are left
+    out (see `gather`). Masks and indices are of the images repaired on, the failures first.
 
     `previous` is the checkpoint before `model`, which the history method needs. `model` is any
     module from images in [0,1] to logits, and never changed. Where no candidate is fitter than the
@@ -232,18 +232,18 @@ def repair(
     """
     if (images is None) == (failures is None):
         raise RepairError("give repair either images, with a config, or failures")
-    judged: ImageSet | None
+    evaluated: ImageSet | None
     if failures is not None:
         config = ARACHNE if config is None else config
-        images, judged = gather(model, failures, held_out, config.seed)
+        images, evaluated = gather(model, failures, held_out, config.seed)
     elif config is None or not isinstance(held_out, ImageSet | None):
-        raise RepairError("repair of images takes a config, and an ImageSet to judge on")
+        raise RepairError("repair of images takes a config, and an ImageSet to evaluate on")
     else:
-        judged = held_out
+        evaluated = held_out
     assert images is not None
     began = time.perf_counter() - (0.0 if resume is None else resume.seconds)
     sets, located = locate(model, config, images, previous)
-    found, how = search(
+    results, scored_by = search(
         model,
         images,
         sets,
@@ -254,13 +254,15 @@ def repair(
         on_iteration=on_iteration,
     )
     seconds = time.perf_counter() - began
-    return conclude(model, config, images, judged, (sets, located), (found, how), seconds)
+    return conclude(
+        model, config, images, evaluated, (sets, located), (results, scored_by), seconds
+    )
 
 
 def locate(
     model: nn.Module, config: RepairConfig, images: ImageSet, previous: nn.Module | None
 ) -> tuple[RepairSets, Localisation]:
-    """What is to be repaired and where: what comes before the search; see `repair`."""
+    """Return the images to repair and the chosen weights: what comes before the search."""
     sets = repair_sets(model, images, previous, labels=config.labels, pairs=config.pairs)
     return sets, localise(model, images, sets, config, previous)
 
@@ -270,31 +272,33 @@ def conclude(
     config: RepairConfig,
     images: ImageSet,
     held_out: ImageSet | None,
-    place: tuple[RepairSets, Localisation],
-    searched: tuple[Sequence[Found], str],
+    localised: tuple[RepairSets, Localisation],
+    searched: tuple[Sequence[SearchResult], str],
     seconds: float,
 ) -> Repair:
-    """Judge the finds of all runs and choose the patch: what comes after the search.
+    """Evaluate the results of all runs and choose the patch: what comes after the search.
 
-    `place` is from `locate`, `searched` from `search`; `seconds` is what they took.
+    `localised` is from `locate`, `searched` from `search`; `seconds` is what they took.
     """
-    (sets, located), (found, how) = place, searched
-    patches = [make_patch(model, located.selection, each.values) for each in found]
-    judged = judge_patches(model, patches, images, held_out, sets, config.labels, config.pairs)
-    runs = tuple(
-        replace(run, found=each, iterations=each.iterations)
-        for run, each in zip(judged, found, strict=True)
+    (sets, located), (results, scored_by) = localised, searched
+    patches = [make_patch(model, located.selection, result.values) for result in results]
+    evaluated = evaluate_patches(
+        model, patches, images, held_out, sets, config.labels, config.pairs
     )
-    best = max(range(len(runs)), key=lambda run: _gain(found[run]))
-    return Repair(sets, located, runs, best, how, seconds)
+    runs = tuple(
+        replace(run, search=result, iterations=result.iterations)
+        for run, result in zip(evaluated, results, strict=True)
+    )
+    best = max(range(len(runs)), key=lambda run: _gain(results[run]))
+    return Repair(sets, located, runs, best, scored_by, seconds)
 
 
-def _gain(found: Found) -> float:
-    """What runs are compared by: each saw its own successes, and started from its own fitness."""
-    return found.fitness - found.original if found.values is not None else -math.inf
+def _gain(result: SearchResult) -> float:
+    """Return the gain in fitness: runs see different successes and start from different values."""
+    return result.fitness - result.original if result.values is not None else -math.inf
 
 
-def judge_patches(
+def evaluate_patches(
     model: nn.Module,
     patches: Sequence[Patch],
     images: ImageSet,
@@ -303,11 +307,11 @@ def judge_patches(
     labels: Sequence[str] = (),
     pairs: Sequence[str] = (),
 ) -> list[Run]:
-    """What each of the patches does to predictions on `images` and on `held_out`."""
+    """Return the effect of each patch on predictions on `images` and on `held_out`."""
     others = None
     if held_out is not None:
-        said = predicted_classes(model, held_out.images)
-        others = (said, failures(said, held_out, labels, pairs))
+        before = predicted_classes(model, held_out.images)
+        others = (before, failures(before, held_out, labels, pairs))
     runs = []
     for patch in patches:
         repaired = patch.apply(model)

@@ -1,4 +1,4 @@
-"""What many candidate repairs say of many images, by the cheapest way that the net allows."""
+"""Scores of many candidate repairs on many images, by the cheapest way that the net allows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Cut:
     tail: fx.GraphModule
 
     def logits(self, held: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Tensor:
-        """Logits (n,K) from what `head` gave, with `weights` by parameter name in the net."""
+        """Return logits (n,K) from the outputs of `head`, with `weights` by parameter name."""
         logits: Tensor = functional_call(self.tail, dict(weights), tuple(held))
         return logits
 
@@ -71,13 +71,13 @@ def cut(net: nn.Module, layers: Iterable[str]) -> Cut | None:
 
 
 def _tied(net: nn.Module, layers: set[str]) -> bool:
-    """Whether a weight of `layers` goes by a second name, under which it would not change."""
+    """Return whether a weight of `layers` has a second name, under which it would not change."""
     uses = Counter(id(each) for _, each in net.named_parameters(remove_duplicate=False))
     return any(uses[id(net.get_submodule(name).weight)] > 1 for name in layers)
 
 
 def _used_otherwise(nodes: Sequence[fx.Node], layers: set[str]) -> bool:
-    """Whether a weight of `layers` is read beside the call of its layer."""
+    """Return whether a weight of `layers` is read beside the call of its layer."""
     read = {str(node.target).rpartition(".")[0] for node in nodes if node.op == "get_attr"}
     return bool(read & layers)
 
@@ -123,7 +123,7 @@ def _module(traced: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
 def hold(
     divided: Cut, normalised: Iterable[Tensor], count: int, memory: int
 ) -> list[Tensor] | None:
-    """What `head` makes of all `count` images, given in batches; None beyond `memory` bytes.
+    """Return the outputs of `head` for `count` images in batches; None beyond `memory` bytes.
 
     None also where something crosses the cut that is no tensor with one row per image.
     """
@@ -155,13 +155,13 @@ AGREE = 1e-3
 
 
 class Scorer(ABC):
-    """Scores P candidates on the n images it was made for. `how` says by which way.
+    """Base of the scorers of P candidates on n images; `way` is a scorer's name.
 
     A candidate is a vector (D,) of values of the selected weights; scores are of the whole net
     with those values in place, in evaluation mode.
     """
 
-    how: str
+    way: str
 
     def __init__(self, model: nn.Module, images: ImageSet, selection: Selection) -> None:
         self.model, self.images, self.selection = model, images, selection
@@ -171,11 +171,11 @@ class Scorer(ABC):
 
     @abstractmethod
     def parts(self, values: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Logits of candidates (P,D), in parts: which candidates, which images, (K,p,m)."""
+        """Yield logits of candidates (P,D) in parts: which candidates, which images, (K,p,m)."""
 
     @torch.no_grad()
     def logits(self, values: Tensor) -> Tensor:
-        """All logits (P,n,K) of candidates (P,D), for tests: the search never holds so many."""
+        """Return all logits (P,n,K) of candidates (P,D), for tests: the search keeps fewer."""
         found: Tensor | None = None
         for candidates, images, logits in self.parts(values.to(self.device)):
             if found is None:
@@ -187,7 +187,7 @@ class Scorer(ABC):
 
     @torch.no_grad()
     def score(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether each candidate is right, bool (P,n), and its cross-entropy in nats (P,n)."""
+        """Return whether each candidate is right, bool (P,n), and cross-entropies in nats (P,n)."""
         shape = (len(values), len(self.images))
         right = torch.empty(shape, dtype=torch.bool, device=self.device)
         loss = torch.empty(shape, device=self.device)
@@ -205,7 +205,7 @@ class Scorer(ABC):
 class ProductScorer(Scorer):
     """Batched products over touched rows and columns: the tail is a dense chain."""
 
-    how = "products"
+    way = "products"
 
     def __init__(
         self, model: nn.Module, images: ImageSet, selection: Selection, products: Products
@@ -227,7 +227,7 @@ class ProductScorer(Scorer):
 class TailScorer(Scorer):
     """One pass of the traced tail per candidate, from activations computed once."""
 
-    how = "tail"
+    way = "tail"
 
     def __init__(
         self,
@@ -254,7 +254,7 @@ class TailScorer(Scorer):
 class WholeScorer(Scorer):
     """One forward pass of the whole net per candidate: nothing can be cached."""
 
-    how = "whole"
+    way = "whole"
 
     def parts(self, values: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
         """See `Scorer.parts`."""
@@ -277,7 +277,7 @@ def make_scorer(
     memory: int = MEMORY,
     ways: tuple[str, ...] = ("products", "tail", "whole"),
 ) -> Scorer:
-    """The cheapest of `ways` that gives the logits of `model` with other values of `selection`.
+    """Return the cheapest scorer of `ways` for other values of `selection` in `model`.
 
     "products" where all that comes after the first selected weight is a chain of fully connected
     layers, and no cheaper as a loop; "tail" where the net's code can be traced and the activations
@@ -300,7 +300,7 @@ def make_scorer(
 
 
 def _held(model: nn.Module, images: ImageSet, divided: Cut, memory: int) -> list[Tensor] | None:
-    """The activations at the cut, once the tail has been seen to give the net's own logits."""
+    """Return the activations at the cut; None unless the tail gives the net's own logits."""
     device = device_of(model)
 
     def shown() -> Iterator[Tensor]:
@@ -318,7 +318,7 @@ def _held(model: nn.Module, images: ImageSet, divided: Cut, memory: int) -> list
 def _gives_own_logits(
     model: nn.Module, divided: Cut, held: list[Tensor], normalised: Iterator[Tensor]
 ) -> bool:
-    """Whether the tail makes of what is held, image by image, what the whole net makes of it."""
+    """Return whether the tail gives the logits of the whole net for every image."""
     start = 0
     for shown in normalised:
         own = net_of(model)(shown)
@@ -333,7 +333,7 @@ def _gives_own_logits(
 
 
 def _substituted(model: nn.Module, selection: Selection, values: Tensor) -> dict[str, Tensor]:
-    """The weights of the selected layers with `values` (D,) in place, by parameter name."""
+    """Return the weights of the selected layers with `values` (D,) in place, by parameter name."""
     weights = {}
     for name, part in selection.split(values).items():
         weight = weight_of(model, name)

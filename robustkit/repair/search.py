@@ -1,4 +1,4 @@
-"""Several swarms look for better values of the chosen weights."""
+"""The search for better values of the chosen weights by one swarm or more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from robustkit.repair.weights import Selection, weight_of
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """What one run's candidates are scored on: `neg` and `pos` bool (n,) of its scorer's images."""
+    """The images of one run's candidates: `neg` and `pos` bool (n,) of its scorer's images."""
 
     scorer: Scorer
     neg: Tensor
@@ -33,7 +33,7 @@ class Objective:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SearchResult:
     """One run's result: `values` (D,), or None where nothing beat the unrepaired model.
 
     `trace` holds the best fitness after each iteration, `original` the unrepaired model's.
@@ -72,9 +72,8 @@ def search(
     runs: Sequence[int] | None = None,
     resume: Search | None = None,
     on_iteration: OnIteration = lambda search: None,
-) -> tuple[list[Found], str]:
-    """Run swarms over the values of `selection`; returns each one's find, and how candidates were
-    scored.
+) -> tuple[list[SearchResult], str]:
+    """Run swarms over the values of `selection`; return their results and the scorer's name.
 
     `runs` are those of the `config.runs` that are wanted, None for all. The same seed gives the
     same finds, one run at a time or all together, and after a `resume` from what `on_iteration`
@@ -107,7 +106,7 @@ def search(
         on_iteration(state)
     places, fitness = state.swarms.leaders()
     found = [
-        Found(
+        SearchResult(
             values=place if float(best) > objective.original else None,
             fitness=float(best),
             original=objective.original,
@@ -118,16 +117,16 @@ def search(
             places, fitness, objectives, state.swarms.iteration, state.traces, strict=True
         )
     ]
-    return found, objectives[0].scorer.how
+    return found, objectives[0].scorer.way
 
 
 def run_seed(config: RepairConfig, run: int) -> int:
-    """The seed of one of the runs."""
+    """Return the seed of one of the runs."""
     return derive_seed("repair", config.seed, run)
 
 
 def siblings_of(model: nn.Module, selection: Selection) -> Siblings:
-    """Of every selected weight's layer: mean, standard deviation and range of all its weights."""
+    """Return mean, standard deviation and range of the layer of every selected weight."""
     figures: list[list[Tensor]] = [[], [], []]
     for name, indices in selection.indices.items():
         layer = weight_of(model, name).detach().float().cpu()
@@ -152,7 +151,7 @@ def _objectives(
     config: RepairConfig,
     runs: Sequence[int],
 ) -> list[Objective]:
-    """One for each run; runs that see the same images share a scorer."""
+    """Return an objective for each run; runs that see the same images share a scorer."""
     watched = [choose_positives(model, images, sets, config, run) for run in runs]
     keys = [positives.numpy().tobytes() for positives in watched]
     memory = MEMORY // len(set(keys))
@@ -187,7 +186,7 @@ def _objective(
 def choose_positives(
     model: nn.Module, images: ImageSet, sets: RepairSets, config: RepairConfig, run: int
 ) -> Tensor:
-    """Which of the images that are right are watched: ascending indices, int64.
+    """Return the ascending indices, int64, of the correct images that are watched.
 
     "hardest" are those of largest squared error between softmax and one-hot, ties by index;
     "random" are drawn anew for each run.

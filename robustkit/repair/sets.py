@@ -1,4 +1,4 @@
-"""Which images a repair is about: failures, successes, and what changed in training."""
+"""The sets of images of a repair: failures, successes, degraded and improved images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RepairSets:
     history: bool = True
 
     def counts(self) -> dict[str, int]:
-        """How many images are in each set."""
+        """Return how many images are in each set."""
         return {
             f"n_{name}": int(getattr(self, name).sum()) for name in ("neg", "pos", "deg", "imp")
         }
@@ -47,7 +47,7 @@ def repair_sets(
     labels: Sequence[str] = (),
     pairs: Sequence[str] = (),
 ) -> RepairSets:
-    """Sort `images` by what `model`, and the checkpoint before it, say of them.
+    """Sort `images` by the predictions of `model` and of the checkpoint before it.
 
     `labels` (names of classes, or their numbers) keep the failures with these true labels alone;
     `pairs` ("TRUE:PREDICTED") those confusions alone. Raises `RepairError` for a class that does
@@ -71,7 +71,7 @@ def repair_sets(
 def failures(
     predicted: Tensor, images: ImageSet, labels: Sequence[str] = (), pairs: Sequence[str] = ()
 ) -> Tensor:
-    """Bool (N,): wrongly `predicted` (N,), and of these labels or pairs, where any are given."""
+    """Return a mask (N,) of the errors of `predicted` (N,), of these labels or pairs if given."""
     wrong = predicted != images.labels
     if not labels and not pairs:
         return wrong
@@ -92,7 +92,7 @@ def failures(
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:
-    """The number of the class called `name`, or numbered so; raises `RepairError` for neither."""
+    """Return the index of the class of this name or number; raise `RepairError` for neither."""
     if name in classes:
         return list(classes).index(name)
     if name.isdecimal() and int(name) < len(classes):
@@ -101,7 +101,7 @@ def class_index(name: str, classes: Sequence[str]) -> int:
 
 
 def drop_shared(held_out: ImageSet, images: ImageSet) -> tuple[ImageSet, int]:
-    """`held_out` without what is also among `images`, pixel for pixel, and how many that were.
+    """Return `held_out` without images that are also among `images`, and how many those were.
 
     Data sets hold natural duplicates, and those are dropped. Raises `RepairError` where more than
     half of `held_out` is shared: then it is the repair set, and proves nothing.
@@ -119,7 +119,7 @@ def drop_shared(held_out: ImageSet, images: ImageSet) -> tuple[ImageSet, int]:
 def gather(
     model: nn.Module, failures: object, held_out: object | None, seed: int
 ) -> tuple[ImageSet, ImageSet | None]:
-    """Divide what is given into images to repair on and images to judge on.
+    """Divide the given images into those to repair on and those to evaluate on.
 
     Both are anything that `data.as_image_set` takes. The first are all of `failures`, then half of
     the images of `held_out` that `model` gets right, drawn by `seed`: a search that saw failures
@@ -167,7 +167,7 @@ def _as_images(given: object, name: str) -> ImageSet:
 
 
 def _with_all_classes(model: nn.Module, images: ImageSet, name: str) -> ImageSet:
-    """The set with a class for each of the model's logits, those without a name by number."""
+    """Return the set with a class for each of the model's logits, named by number if need be."""
     classes = predict(model, images.images[:1]).shape[1]
     known = len(images.classes)
     if known > classes:
@@ -178,7 +178,7 @@ def _with_all_classes(model: nn.Module, images: ImageSet, name: str) -> ImageSet
 
 
 def _with_equal_classes(wrong: ImageSet, others: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Both sets with the same classes: numbers give way to names."""
+    """Return both sets with the same classes: numbers give way to names."""
     numbers = tuple(map(str, range(len(wrong.classes))))
     if wrong.classes == numbers:
         wrong = replace(wrong, classes=others.classes)
@@ -207,14 +207,14 @@ def _joined(first: ImageSet, second: ImageSet) -> ImageSet:
 
 
 def _not_among(held_out: ImageSet, images: ImageSet) -> Tensor:
-    """Bool (N,): which held-out images are no copies of any of `images`."""
+    """Return a mask (N,) of the held-out images that are no copies of any of `images`."""
     alike = held_out.images.dtype == images.images.dtype
     seen = set(_contents(images, alike))
     return torch.tensor([content not in seen for content in _contents(held_out, alike)])
 
 
 def _contents(images: ImageSet, as_kept: bool) -> Iterator[bytes]:
-    """The pixels of each image, as the set keeps them or as floats."""
+    """Yield the pixels of each image, as the set stores them or as floats."""
     for index in range(len(images)):
         image = images.images[index] if as_kept else images.floats(torch.tensor([index]))
         yield image.numpy().tobytes()

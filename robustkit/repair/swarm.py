@@ -1,4 +1,4 @@
-"""Particle swarms as tensors: several independent ones move at once."""
+"""Particle swarm optimisation; several independent swarms move at once, as tensors."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ PRESETS = {"constricted": CONSTRICTED, "paper-literal": PAPER_LITERAL}
 
 @dataclass(frozen=True, eq=False)
 class Siblings:
-    """Of each weight's layer, float32 (D,): mean, standard deviation and range (max - min)."""
+    """Mean, standard deviation and range (max - min) of each weight's layer, float32 (D,)."""
 
     mean: Tensor
     std: Tensor
@@ -98,19 +98,19 @@ class Swarms:
     random: Tensor
 
     def leaders(self) -> tuple[Tensor, Tensor]:
-        """Each swarm's best place so far (S,D) and its fitness (S,)."""
+        """Return each swarm's best position so far (S,D) and its fitness (S,)."""
         fitness, who = self.best_fitness.max(dim=1)
         return self.best[torch.arange(len(who)), who], fitness
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything, by name: what a resumed search needs."""
+        """Return all tensors by name: what a resumed search needs."""
         return dict(vars(self))
 
 
 def start_swarms(
     current: Tensor, siblings: Siblings, config: SwarmConfig, seeds: Sequence[int]
 ) -> Swarms:
-    """Swarms at their first places, at rest; `current` float32 (D,) are the weights as they are.
+    """Return swarms at their first positions, at rest; `current` (D,) are the model's weights.
 
     A swarm depends on its own seed alone, not on those beside it.
     """
@@ -136,7 +136,7 @@ def start_swarms(
 
 
 def _spreads(config: SwarmConfig) -> Tensor:
-    """(P,1): how far from its centre each particle starts, in standard deviations."""
+    """Return how far from its centre each particle starts, in standard deviations, (P,1)."""
     decades = torch.linspace(0, GRADES, config.particles)[:, None]
     if config.start != "graded":
         decades = torch.zeros_like(decades)
@@ -149,7 +149,7 @@ def step(
     siblings: Siblings,
     config: SwarmConfig,
 ) -> Swarms:
-    """One iteration of every swarm that is not done: evaluate, remember, move.
+    """Return the swarms after one iteration of all that are not done: evaluate and move.
 
     `evaluate(places, which)` gives the fitness float64 (A,P) of the places (A,P,D) of swarms
     `which`; what is not a number counts as -inf.
@@ -191,7 +191,7 @@ def _move(
     siblings: Siblings,
     config: SwarmConfig,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Equations 1 and 2: v ← χ(v + U(φ1)(p_l - x) + U(φ2)(p_g - x)), x ← x + v.
+    """Move by equations 1 and 2: v ← χ(v + U(φ1)(p_l - x) + U(φ2)(p_g - x)), x ← x + v.
 
     The draws are one per dimension. Returns places, velocities and generator states.
     """
@@ -216,7 +216,7 @@ def _move(
 
 
 def _drawing(best: Tensor, fitness: Tensor, topology: str) -> Tensor:
-    """The place that draws each particle besides its own: (A,P,D), or (A,1,D) for all alike."""
+    """Return the position p_g that draws each particle: (A,P,D), or (A,1,D) for all alike."""
     rows = torch.arange(len(best))
     if topology == "global":
         return best[rows, fitness.argmax(dim=1)][:, None]
@@ -227,7 +227,7 @@ def _drawing(best: Tensor, fitness: Tensor, topology: str) -> Tensor:
 
 
 def preset(name: str, **changes: Any) -> SwarmConfig:
-    """The design called `name`, with `changes`; raises `ConfigError` for an unknown name."""
+    """Return the design called `name` with `changes`; raise `ConfigError` for an unknown name."""
     if name not in PRESETS:
         raise ConfigError(f"unknown preset '{name}'{did_you_mean(name, PRESETS)}")
     return replace(PRESETS[name], **changes)

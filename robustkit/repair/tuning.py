@@ -1,4 +1,4 @@
-"""The baselines: gradient descent on the same failures, of the last layer or of the whole net."""
+"""The baselines: gradient descent on the same failures, of the last layer or the whole net."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from robustkit.errors import ConfigError, did_you_mean
 from robustkit.models import Classifier
 from robustkit.repair.fitness import allowed
 from robustkit.repair.patch import Patch, difference
-from robustkit.repair.repair import Repair, judge_patches
+from robustkit.repair.repair import Repair, evaluate_patches
 from robustkit.repair.sets import RepairSets, repair_sets
 from robustkit.repair.weights import repairable
 
@@ -81,7 +81,10 @@ def tune(
     images: ImageSet,
     held_out: ImageSet | None = None,
 ) -> Repair:
-    """Descend on `images`; the given model is never changed. Errors as for `repair`."""
+    """Return a repair by gradient descent on `images`; the given model is never changed.
+
+    Raises the errors of `repair`.
+    """
     began = time.perf_counter()
     sets = repair_sets(model, images, labels=config.labels, pairs=config.pairs)
     tuned = [tune_run(model, config, images, sets, run) for run in range(config.runs)]
@@ -91,11 +94,11 @@ def tune(
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """One run's patch to its best state, how many steps it made, and what that state is worth."""
+    """One run's patch to its best state, its number of steps, and the score of that state."""
 
     patch: Patch
     steps: int
-    worth: float
+    score: float
 
 
 def conclude_tuning(
@@ -107,29 +110,31 @@ def conclude_tuning(
     tuned: Sequence[Tuned],
     seconds: float,
 ) -> Repair:
-    """Judge the patches of all runs and choose the worthiest; `seconds` is what they took."""
-    patches = [each.patch for each in tuned]
-    judged = judge_patches(model, patches, images, held_out, sets, config.labels, config.pairs)
-    runs = tuple(
-        replace(run, iterations=each.steps) for run, each in zip(judged, tuned, strict=True)
+    """Evaluate the patches of all runs and choose that of best score, after so many `seconds`."""
+    patches = [result.patch for result in tuned]
+    evaluated = evaluate_patches(
+        model, patches, images, held_out, sets, config.labels, config.pairs
     )
-    best = max(range(len(runs)), key=lambda run: tuned[run].worth)
+    runs = tuple(
+        replace(run, iterations=result.steps) for run, result in zip(evaluated, tuned, strict=True)
+    )
+    best = max(range(len(runs)), key=lambda run: tuned[run].score)
     return Repair(sets, None, runs, best, "gradients", seconds)
 
 
 def tune_run(
     model: Classifier, config: TuneConfig, images: ImageSet, sets: RepairSets, run: int
 ) -> Tuned:
-    """One of the runs of `tune`, which depends on its own number alone."""
+    """Return the result of one run of `tune`, which depends on its own number alone."""
     seed = derive_seed("tune", config.seed, run)
     net = copy.deepcopy(model)
-    shown = _Shown(net, images, config.scope)
-    parameters = shown.parameters
+    view = _TrainedView(net, images, config.scope)
+    parameters = view.parameters
     optimizer = torch.optim.Adam(parameters, lr=config.lr)
     neg, pos = (torch.nonzero(mask).squeeze(1) for mask in (sets.neg, sets.pos))
     generator = torch_generator("batches", seed)
     labels = images.labels.to(device_of(net))
-    best = _worth(sets.predicted, images, sets, config)
+    best = _score(sets.predicted, images, sets, config)
     kept = [each.detach().clone() for each in parameters]
     before = predict(model, images.images).softmax(dim=1) if config.anchor else None
     every = max(config.steps // config.checks, 1)
@@ -145,7 +150,7 @@ def tune_run(
                 if len(part)
             ]
             chosen = torch.cat(parts)
-            logits = shown.logits(chosen)
+            logits = view.logits(chosen)
             loss = F.cross_entropy(logits, labels[chosen.to(labels.device)])
             if before is not None and len(parts) == 2:
                 loss = loss + config.anchor * F.kl_div(
@@ -161,18 +166,18 @@ def tune_run(
             last = step == config.steps or spent >= 1
             if step % every == 0 or last or spent * config.checks >= checked + 1:
                 checked += 1
-                for state in shown.on_the_way(config.halvings):
-                    worth = _worth(shown.predicted(), images, sets, config)
-                    if worth > best:
-                        best, kept = worth, state
+                for state in view.on_the_way(config.halvings):
+                    score = _score(view.predicted(), images, sets, config)
+                    if score > best:
+                        best, kept = score, state
     with torch.no_grad():
         for parameter, value in zip(parameters, kept, strict=True):
             parameter.copy_(value)
     return Tuned(difference(model, net), step, best)
 
 
-def _worth(predicted: Tensor, images: ImageSet, sets: RepairSets, config: TuneConfig) -> float:
-    """What states on the way are compared by: larger is better, and no state is worth -inf."""
+def _score(predicted: Tensor, images: ImageSet, sets: RepairSets, config: TuneConfig) -> float:
+    """Return the score of a state during training: larger is better, -inf beyond the budget."""
     right = predicted == images.labels
     if config.budget is None:
         return float(right.double().mean())
@@ -182,8 +187,8 @@ def _worth(predicted: Tensor, images: ImageSet, sets: RepairSets, config: TuneCo
     return float((sets.neg & right).sum()) - broken / len(images)
 
 
-class _Shown:
-    """The net in training, seeing images or, where its last layer alone learns, its features."""
+class _TrainedView:
+    """The net in training, on images or, where its last layer alone is trained, on features."""
 
     def __init__(self, net: Classifier, images: ImageSet, scope: str) -> None:
         self.net, self.images = net, images
@@ -194,23 +199,23 @@ class _Shown:
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
             self.features: Tensor | None = None
-            self.learns(net)
+            self.train_only(net)
             return
         net.eval()
         (self.name,) = repairable(net, ("last",))
         layer = net.net.get_submodule(self.name)
         self.features = _features(net, layer, images)
         self.layer = layer
-        self.learns(layer)
+        self.train_only(layer)
 
-    def learns(self, module: nn.Module) -> None:
-        """Descend on the parameters of `module`, be they frozen in the model given."""
+    def train_only(self, module: nn.Module) -> None:
+        """Train the parameters of `module`, be they frozen in the model given."""
         self.parameters = list(module.requires_grad_(True).parameters())
         self.first = [each.detach().clone() for each in self.parameters]
 
     @torch.no_grad()
     def on_the_way(self, halvings: int) -> Iterator[list[Tensor]]:
-        """The net's states on the way back to its first, halving by halving, each in place."""
+        """Yield the states on the way back to the net's first, halving by halving, set in place."""
         trained = [each.detach().clone() for each in self.parameters]
         for halving in range(halvings + 1):
             for parameter, first, last in zip(self.parameters, self.first, trained, strict=True):
@@ -220,30 +225,30 @@ class _Shown:
             parameter.copy_(last)
 
     def logits(self, chosen: Tensor) -> Tensor:
-        """Logits of the images `chosen`, int64 (n,), differentiable."""
+        """Return logits of the images `chosen`, int64 (n,), differentiable."""
         if self.features is not None:
             logits: Tensor = self.layer(self.features[chosen])
             return logits
-        seen: Tensor = self.net(self.images.floats(chosen).to(self.device))
-        return seen
+        whole: Tensor = self.net(self.images.floats(chosen).to(self.device))
+        return whole
 
     def predicted(self) -> Tensor:
-        """Predictions int64 (N,) on all images, in evaluation mode."""
+        """Return predictions int64 (N,) on all images, in evaluation mode."""
         if self.features is None:
             return predicted_classes(self.net, self.images.images)
         with torch.no_grad():
-            said: Tensor = self.layer(self.features).argmax(dim=1)
-        return said.cpu()
+            predictions: Tensor = self.layer(self.features).argmax(dim=1)
+        return predictions.cpu()
 
 
 def _features(net: Classifier, layer: nn.Module, images: ImageSet) -> Tensor:
-    """What `layer` is given, (N,d); raises `ConfigError` where logits are not its very output."""
-    seen: list[Tensor] = []
-    made: list[Tensor] = []
+    """Return the inputs (N,d) of `layer`; raise `ConfigError` unless its outputs are the logits."""
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def hook(_: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.append(arguments[0].detach())
-        made.append(output.detach().float().cpu())
+        inputs.append(arguments[0].detach())
+        outputs.append(output.detach().float().cpu())
 
     predict(net, images.images[:1])  # measures the net, which the hook need not see
     handle = layer.register_forward_hook(hook)
@@ -251,8 +256,9 @@ def _features(net: Classifier, layer: nn.Module, images: ImageSet) -> Tensor:
         logits = predict(net, images.images)
     finally:
         handle.remove()
-    if not made or len(torch.cat(made)) != len(logits) or not torch.equal(torch.cat(made), logits):
+    given = torch.cat(outputs) if outputs else torch.empty(0)
+    if len(given) != len(logits) or not torch.equal(given, logits):
         raise ConfigError(
             "the last fully connected layer does not give the logits: tune all (retrain)"
         )
-    return torch.cat(seen)
+    return torch.cat(inputs)

@@ -1,4 +1,4 @@
-"""Which weights of a net may be repaired, and a choice among them."""
+"""The repairable weights of a net, and selections among them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Layer = nn.Linear | nn.Conv2d
 
 
 def net_of(model: nn.Module) -> nn.Module:
-    """The module by whose names layers and parameters go: a classifier's net, others themselves."""
+    """Return the module that names layers and parameters: a classifier's net, or the model."""
     return model.net if isinstance(model, Classifier) else model
 
 
 def seen_by_net(model: nn.Module, pixels: Tensor) -> Tensor:
-    """What `net_of(model)` is given for images (N,C,H,W) in [0,1]: a classifier normalises them."""
+    """Return the input of `net_of(model)` for images (N,C,H,W) in [0,1]."""
     if isinstance(model, Classifier):
         normalised: Tensor = model.preprocess(pixels)
         return normalised
@@ -29,7 +29,7 @@ def seen_by_net(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def repairable(model: nn.Module, layers: Sequence[str] = ("linear",)) -> dict[str, Layer]:
-    """The layers of `net_of(model)` named by `layers`, by their module names, in the net's order.
+    """Return the layers of `net_of(model)` that `layers` name, by module name, in the net's order.
 
     "linear" are all fully connected layers, "conv" all convolutions, "both" either; "last" and
     "before-last" count fully connected layers from the end; anything else is a layer's name.
@@ -88,11 +88,11 @@ class Selection:
         return sum(len(each) for each in self.indices.values())
 
     def counts(self) -> dict[str, int]:
-        """How many weights of each layer are chosen."""
+        """Return how many weights of each layer are chosen."""
         return {name: len(each) for name, each in self.indices.items()}
 
     def values(self, model: nn.Module) -> Tensor:
-        """The chosen weights' values in `model`, float32 (D,) on the CPU."""
+        """Return the chosen weights' values in `model`, float32 (D,) on the CPU."""
         parts = [
             weight_of(model, name).detach().flatten()[each.to(weight_of(model, name).device)].cpu()
             for name, each in self.indices.items()
@@ -100,19 +100,19 @@ class Selection:
         return torch.cat(parts) if parts else torch.empty(0)
 
     def split(self, values: Tensor) -> dict[str, Tensor]:
-        """Values (…, D) layer by layer: (…, count) each."""
+        """Return values (…, D) by layer, (…, count)."""
         sizes = [len(each) for each in self.indices.values()]
         return dict(zip(self.indices, torch.split(values, sizes, dim=-1), strict=True))
 
 
 def weight_of(model: nn.Module, name: str) -> Tensor:
-    """The weight of the layer `name` of `net_of(model)`."""
+    """Return the weight of the layer `name` of `net_of(model)`."""
     weight = net_of(model).get_submodule(name).weight
     assert isinstance(weight, Tensor)
     return weight
 
 
 def select(masks: Mapping[str, Tensor]) -> Selection:
-    """The weights that are True in `masks`, bool tensors of the shapes of the layers' weights."""
+    """Return the weights that are True in `masks`, bool tensors of the layers' weights' shapes."""
     found = {name: torch.nonzero(mask.flatten()).squeeze(1).cpu() for name, mask in masks.items()}
     return Selection({name: each for name, each in found.items() if len(each)})

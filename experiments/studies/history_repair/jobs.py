@@ -272,7 +272,7 @@ def _result(found: Repair) -> Cell:
         held_out_before=_MISSING if held_out is None else held_out.acc_before,
         localised=result.localised,
         top=None if located is None else located.top,
-        scored_by=found.how,
+        scored_by=found.scored_by,
         seconds=found.seconds / len(found.runs),
         runs=[_run(run) for run in found.runs],
     )

@@ -1,4 +1,4 @@
-"""`robustkit repair`: mend failures of a trained model, and show what that broke."""
+"""`robustkit repair`: repair failures of a trained model, and show what that broke."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from robustkit.cli.output import log
 from robustkit.cli.parser import CommandParser, Forms, Options, add_config, config_from, names
 from robustkit.commands.repair import (
     RepairOptions,
-    forget_states,
     load_subject,
+    remove_states,
     run_repair,
     with_run,
     write_report,
@@ -32,7 +32,7 @@ from robustkit.stats import Estimate
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """The model, the images, the method, and where to put the result."""
+    """Declare the model, the images, the method, and the place of the result."""
     group = parser.add_argument_group("model")
     named = "a model file, torchvision:NAME or package.module:factory"
     group.add_argument("--model", metavar="MODEL", help=f"what to repair: {named}")
@@ -54,7 +54,9 @@ def add_arguments(parser: CommandParser) -> None:
         "--repair-on", metavar="SET", help="val, test or an .npz of images, labels; none: val"
     )
     group.add_argument(
-        "--held-out", metavar="SET", help="judge on these besides; none: test (or val); 'none': not"
+        "--held-out",
+        metavar="SET",
+        help="evaluate on these besides; none: test (or val); 'none': not",
     )
     forms: Forms = {
         "labels": {"type": names},
@@ -77,7 +79,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(options: Options) -> int:
-    """Repair, and leave patch, summary and report in the run folder."""
+    """Repair, and write patch, summary and report into the run folder."""
     config = settings("repair", options)
     if options.resume is None:
         chosen = config_from(RepairOptions, config)
@@ -88,15 +90,15 @@ def run(options: Options) -> int:
         return 0
     with executor_of(config):  # one that cannot be had is found out before there is a folder
         subject = load_subject(config, paper=chosen.protocol == "paper")
-    if subject.judged is not None:
-        for line in subject.judged.lines():
+    if subject.loaded is not None:
+        for line in subject.loaded.lines():
             log(line)
     # A label or layer that does not exist is found out on the way: then there is no new folder.
     resumed = options.resume is not None
     with run_folder("repair", options, config, keep_failed=resumed) as folder:
         summary = run_repair(subject, chosen, folder, log, write_model=config["write_model"])
         folder.write_summary(summary.to_json())
-        forget_states(folder)
+        remove_states(folder)
         write_report(folder)
     for line in headline(summary):
         log(line)

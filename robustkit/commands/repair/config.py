@@ -1,4 +1,4 @@
-"""The flags of a repair: a method by name, and what of it is set otherwise."""
+"""The settings of a repair: a method by name, and settings that differ from the method's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from robustkit.repair import METHODS, PRESETS, RepairConfig, SwarmConfig, TuneCo
 from robustkit.settings import setting
 
 PROTOCOLS = ("held-out", "paper")
-OWN = "null: the method's"
+DEFAULT = "null: the method's"
 _OF_REPAIR = {
     "layers": "layers",
     "impacts": "impacts",
@@ -38,11 +38,12 @@ _OF_TUNING = ("steps", "seconds", "lr", "budget")
 
 @dataclass(frozen=True, kw_only=True)
 class RepairOptions:
-    """A method and what of it is changed."""
+    """A method and the settings that differ from the method's."""
 
     method: str = setting("history", f"how to repair: {', '.join(METHODS)}")
     protocol: str = setting(
-        "held-out", "held-out: judge on other images than are repaired on; paper: on the same ones"
+        "held-out",
+        "held-out: evaluate on other images than are repaired on; paper: on the same ones",
     )
     labels: tuple[str, ...] = setting(
         (), "repair failures with these true labels alone: 3,5, or names of classes"
@@ -53,30 +54,36 @@ class RepairOptions:
     runs: int = setting(1, "independent searches; the patch is that of the fittest")
     seed: int = setting(0, "of everything random")
     layers: tuple[str, ...] | None = setting(
-        None, f"which layers: linear, conv, both, last, before-last, or names; {OWN}"
+        None, f"which layers: linear, conv, both, last, before-last, or names; {DEFAULT}"
     )
-    impacts: str | None = setting(None, f"history: both, forward or backward; {OWN}")
-    diff: bool | None = setting(None, f"history: choose among the weights that moved most; {OWN}")
-    imp: bool | None = setting(None, f"history: spare the weights that improved images use; {OWN}")
-    ranking: str | None = setting(None, f"rank weights pooled over layers, or in each layer; {OWN}")
+    impacts: str | None = setting(None, f"history: both, forward or backward; {DEFAULT}")
+    diff: bool | None = setting(
+        None, f"history: choose among the weights that moved most; {DEFAULT}"
+    )
+    imp: bool | None = setting(
+        None, f"history: spare the weights that improved images use; {DEFAULT}"
+    )
+    ranking: str | None = setting(
+        None, f"rank weights pooled over layers, or in each layer; {DEFAULT}"
+    )
     top: int | None = setting(
-        None, f"N_g, how many weights each ranking takes; {OWN}, by --per-image"
+        None, f"N_g, how many weights each ranking takes; {DEFAULT}, by --per-image"
     )
-    per_image: int | None = setting(None, f"N_g per image that localisation looks at; {OWN}")
+    per_image: int | None = setting(None, f"N_g per image that localisation looks at; {DEFAULT}")
     on_empty: str | None = setting(
-        None, f"where nothing is chosen: error, grow, drop-imp or drop-diff; {OWN}"
+        None, f"where nothing is chosen: error, grow, drop-imp or drop-diff; {DEFAULT}"
     )
     fitness: str | None = setting(
-        None, f"what the swarm climbs: history, arachne, accuracy, guarded; {OWN}"
+        None, f"what the swarm maximises: history, arachne, accuracy, guarded; {DEFAULT}"
     )
     positives: str | None = setting(
-        None, f"images watched for breakage: random, hardest or all; {OWN}"
+        None, f"images watched for breakage: random, hardest or all; {DEFAULT}"
     )
-    n_positives: int | None = setting(None, f"how many of them; {OWN}")
+    n_positives: int | None = setting(None, f"how many of them; {DEFAULT}")
     budget: float | None = setting(
-        None, f"guarded, anchored: share of the successes that may break; {OWN}"
+        None, f"guarded, anchored: share of the successes that may break; {DEFAULT}"
     )
-    swarm: str | None = setting(None, f"the swarm's design: {', '.join(PRESETS)}; {OWN}")
+    swarm: str | None = setting(None, f"the swarm's design: {', '.join(PRESETS)}; {DEFAULT}")
     particles: int | None = setting(None, "of each swarm; null: the design's")
     iterations: int | None = setting(None, "at most; null: the design's")
     patience: int | None = setting(
@@ -89,11 +96,13 @@ class RepairOptions:
     spread: float | None = setting(
         None, "how far, in standard deviations of the siblings; null: the design's"
     )
-    steps: int | None = setting(None, f"finetune, retrain, anchored: of gradient descent; {OWN}")
+    steps: int | None = setting(
+        None, f"finetune, retrain, anchored: of gradient descent; {DEFAULT}"
+    )
     seconds: float | None = setting(
         None, "the same: end after this time, to match another method's; null: never"
     )
-    lr: float | None = setting(None, f"finetune, retrain, anchored: step size of Adam; {OWN}")
+    lr: float | None = setting(None, f"finetune, retrain, anchored: step size of Adam; {DEFAULT}")
     attack_images: int = setting(
         200, "images for PGD accuracy and transfer before and after; 0: not measured"
     )
@@ -108,27 +117,25 @@ class RepairOptions:
             raise ConfigError(f"attack_images must not be negative, not {self.attack_images}")
         if not 0 <= self.eps <= 1 or math.isnan(self.eps):
             raise ConfigError(f"eps must be in [0,1], in units of images, not {self.eps:g}")
-        self._refuse_strangers()
+        self._check_options_of_method()
         self.method_config()
         self.swarm_config()
 
     def method_config(self) -> RepairConfig | TuneConfig:
-        """The method's settings, with what is given in place."""
+        """Return the method's settings, with those given here in place."""
         base = METHODS.find(self.method).config
-        common: dict[str, Any] = {
-            name: getattr(self, name) for name in ("labels", "pairs", "runs", "seed")
-        }
+        common = self._given({name: name for name in ("labels", "pairs", "runs", "seed")})
         if isinstance(base, TuneConfig):
             return replace(base, **common, **self._given({name: name for name in _OF_TUNING}))
         return replace(base, **common, **self._given(_OF_REPAIR))
 
     def swarm_config(self) -> SwarmConfig:
-        """The swarm's design, with what is given in place."""
+        """Return the swarm's design, with the settings given here in place."""
         base = METHODS.find(self.method).swarm if self.swarm is None else preset(self.swarm)
         return replace(base, **self._given({name: name for name in _OF_SWARM}))
 
     def needs_history(self) -> bool:
-        """Whether localisation looks at the checkpoint before the model's."""
+        """Return whether localisation needs the checkpoint before the model's."""
         config = self.method_config()
         return isinstance(config, RepairConfig) and config.localisation == "history"
 
@@ -136,13 +143,13 @@ class RepairOptions:
         values = {inner: getattr(self, outer) for outer, inner in fields.items()}
         return {name: value for name, value in values.items() if value is not None}
 
-    def _refuse_strangers(self) -> None:
-        """An option that the method does not have would be silently ignored."""
+    def _check_options_of_method(self) -> None:
+        """Raise `ConfigError` for an option that the method does not have and would ignore."""
         base = METHODS.find(self.method).config
         searching = [*_OF_REPAIR, "swarm", *_OF_SWARM]
-        own = _OF_TUNING if isinstance(base, TuneConfig) else searching
+        allowed = _OF_TUNING if isinstance(base, TuneConfig) else searching
         for name in dict.fromkeys([*searching, *_OF_TUNING]):
-            if getattr(self, name) is not None and name not in own:
+            if getattr(self, name) is not None and name not in allowed:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag}: the method '{self.method}' has no such setting")
         if isinstance(base, RepairConfig):

@@ -153,7 +153,7 @@ def summarise(
         method=options.method,
         protocol=options.protocol,
         unchanged=len(found.patch) == 0,
-        scored_by=found.how,
+        scored_by=found.scored_by,
         parent=found.patch.parent,
         child=found.patch.child,
         localisation=None
@@ -167,15 +167,15 @@ def summarise(
 
 
 def _run(run: repair.Run) -> RunResult:
-    found = run.found
+    result = run.search
     return RunResult(
         **structs.asdict(run.effect.metrics()),
         held_out=None if run.held_out is None else run.held_out.metrics(),
         changed=len(run.patch),
         iterations=run.iterations,
-        fitness=None if found is None else _finite(found.fitness),
-        fitness_before=None if found is None else found.original,
-        trace=[] if found is None else [_finite(fitness) for fitness in found.trace],
+        fitness=None if result is None else _finite(result.fitness),
+        fitness_before=None if result is None else result.original,
+        trace=[] if result is None else [_finite(fitness) for fitness in result.trace],
     )
 
 

@@ -1,4 +1,4 @@
-"""The state of an unfinished search in the run folder, one file for each run of it."""
+"""The runs of the search as jobs, and the state of an unfinished run in the run folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -23,18 +23,19 @@ from robustkit.commands.repair.subject import Subject, load_subject
 from robustkit.compute import single_thread
 from robustkit.compute.tensorfiles import Shapes, check_shapes, read_tensors, write_tensors
 from robustkit.errors import RunError
-from robustkit.jobs import cached_per_process, executor_of, run_jobs
+from robustkit.jobs import Log, cached_per_process, executor_of, run_jobs
 from robustkit.reading import check_kind
 from robustkit.repair import (
-    Found,
     Localisation,
     Repair,
     RepairSets,
     Search,
+    SearchResult,
     Selection,
     SwarmConfig,
     Swarms,
     TuneConfig,
+    Tuned,
     repair_sets,
 )
 from robustkit.repair.patch import checksum
@@ -53,8 +54,8 @@ _SHAPES: Shapes = {
 EVERY = 5.0  # seconds between two saved states of a search
 
 
-class Watch:
-    """Says how the search of one run goes, and saves its state now and then."""
+class ProgressSaver:
+    """Log the progress of one run's search, and save its state every few seconds."""
 
     def __init__(self, folder: RunFolder, key: str, number: int) -> None:
         self.folder, self.key, self.number = folder, key, number
@@ -77,7 +78,7 @@ class Watch:
 
 
 def search_key(subject: Subject, options: RepairOptions, selection: Selection) -> str:
-    """A hash of all that a search depends on: a saved one goes on with these alone."""
+    """Return a hash of all that a search depends on; a saved state is of one hash."""
     previous = None if subject.previous is None else models.digest(subject.previous)
     settings = [str(options.method_config()), str(options.swarm_config())]
     named = [models.digest(subject.model), previous, *settings]
@@ -90,7 +91,7 @@ def search_key(subject: Subject, options: RepairOptions, selection: Selection) -
 
 
 def save_state(folder: RunFolder, search: Search, key: str, number: int) -> None:
-    """Write the search of a run so that it can be gone on with, whole or not at all."""
+    """Write the state of a run's search, whole or not at all."""
     tensors = {name: each.contiguous() for name, each in search.swarms.tensors().items()}
     notes = {
         "key": f"{key}/{number}",
@@ -101,8 +102,8 @@ def save_state(folder: RunFolder, search: Search, key: str, number: int) -> None
     write_tensors(folder.file(_name(number)), tensors, notes)
 
 
-def forget_states(folder: RunFolder) -> None:
-    """Remove the saved searches of a repair that is done."""
+def remove_states(folder: RunFolder) -> None:
+    """Remove the saved states of a finished repair."""
     for path in folder.path.glob(_name("*")):
         path.unlink(missing_ok=True)
 
@@ -110,7 +111,7 @@ def forget_states(folder: RunFolder) -> None:
 def load_state(
     folder: RunFolder, key: str, number: int, *, swarm: SwarmConfig, weights: int
 ) -> Search | None:
-    """The search of one `swarm` over so many `weights` that was saved, if one was.
+    """Return the saved search of one `swarm` over so many `weights`; None without one.
 
     Raises `RunError` where it is damaged, or belongs to another model, data or settings.
     """
@@ -137,7 +138,7 @@ def load_state(
 def _checked_state(
     tensors: dict[str, Tensor], notes: Mapping[str, str], swarm: SwarmConfig, weights: int
 ) -> Search:
-    """Put a state together; a checksum is no proof of who wrote it."""
+    """Return the search, every part checked: a checksum is no proof of who wrote it."""
     if tensors.keys() != _SHAPES.keys() or not {"key", "traces", "seconds"} <= notes.keys():
         raise RunError("not the parts of a search")
     known = {"s": 1, "p": swarm.particles, "d": weights}
@@ -165,8 +166,8 @@ def _name(number: int | str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
-    """What is repaired, on which images, and where in the net; `located` is None for descents."""
+class RepairTask:
+    """The model, images and chosen weights of a repair; `located` is None for gradient descent."""
 
     subject: Subject
     options: RepairOptions
@@ -174,27 +175,27 @@ class Place:
     located: Localisation | None
 
 
-def place_of(subject: Subject, options: RepairOptions) -> Place:
-    """Everything that comes before a search, and is the same for all runs."""
+def prepare_task(subject: Subject, options: RepairOptions) -> RepairTask:
+    """Return what comes before a search and is the same for all runs."""
     config, model, images = options.method_config(), subject.model, subject.images
     if isinstance(config, TuneConfig):
         sets = repair_sets(model, images, labels=config.labels, pairs=config.pairs)
-        return Place(subject, options, sets, None)
-    return Place(subject, options, *repair.locate(model, config, images, subject.previous))
+        return RepairTask(subject, options, sets, None)
+    return RepairTask(subject, options, *repair.locate(model, config, images, subject.previous))
 
 
 @dataclass(frozen=True, eq=False)
-class OneFound:
-    """A run's find, how candidates were scored, and seconds; `key` names what it depends on."""
+class SearchedRun:
+    """The result of one run, the scorer's name and seconds; `key` is the run's `search_key`."""
 
-    found: Found
-    how: str
+    result: SearchResult
+    scored_by: str
     seconds: float
     key: str
 
 
 @dataclass(frozen=True)
-class OneRun:
+class SearchJob:
     """Run `number` of the repair in the folder at `path`; its result depends on nothing else."""
 
     path: str
@@ -205,49 +206,49 @@ class OneRun:
         """See `Job`."""
         return f"run {self.number}"
 
-    def run(self) -> Any:
-        """What was found: a `Tuned` or a `OneFound`."""
-        return search_run(_place(self.path), RunFolder.open(self.path), self.number)
+    def run(self) -> SearchedRun | Tuned:
+        """Return a `Tuned` or a `SearchedRun`."""
+        return search_run(_task(self.path), RunFolder.open(self.path), self.number)
 
 
 @cached_per_process()
-def _place(path: str) -> Place:
-    """One for each worker, whatever number of runs it is given."""
+def _task(path: str) -> RepairTask:
+    """Return the task of the repair in the folder at `path`, loaded once in each process."""
     folder = RunFolder.open(path)
     options = config_from(RepairOptions, folder.config)
     subject = load_subject(folder.config, paper=options.protocol == "paper")
-    return place_of(subject, options)
+    return prepare_task(subject, options)
 
 
-def search_run(place: Place, folder: RunFolder, number: int) -> Any:
-    """One run, from where it was stopped if it was; see `OneRun.run`."""
-    subject, options = place.subject, place.options
+def search_run(task: RepairTask, folder: RunFolder, number: int) -> SearchedRun | Tuned:
+    """Return the result of one run, which goes on from its saved state; see `SearchJob.run`."""
+    subject, options = task.subject, task.options
     config = options.method_config()
     if isinstance(config, TuneConfig):
-        return repair.tune_run(subject.model, config, subject.images, place.sets, number)
-    assert place.located is not None
-    key = search_key(subject, options, place.located.selection)
-    swarm, weights = options.swarm_config(), len(place.located.selection)
+        return repair.tune_run(subject.model, config, subject.images, task.sets, number)
+    assert task.located is not None
+    key = search_key(subject, options, task.located.selection)
+    swarm, weights = options.swarm_config(), len(task.located.selection)
     state = load_state(folder, key, number, swarm=swarm, weights=weights)
     seconds = [0.0 if state is None else state.seconds]
-    watch = Watch(folder, key, number)
+    watch = ProgressSaver(folder, key, number)
 
     def on_iteration(search: repair.Search) -> None:
         seconds[0] = search.seconds
         watch(search)
 
-    (found,), how = repair.search(
+    (result,), scored_by = repair.search(
         subject.model,
         subject.images,
-        place.sets,
-        place.located.selection,
+        task.sets,
+        task.located.selection,
         config,
         swarm,
         runs=[number],
         resume=state,
         on_iteration=on_iteration,
     )
-    return OneFound(found, how, seconds[0], key)
+    return SearchedRun(result, scored_by, seconds[0], key)
 
 
 def search_all(
@@ -255,39 +256,40 @@ def search_all(
     options: RepairOptions,
     folder: RunFolder,
     settings: Mapping[str, Any],
-    say: Callable[[str], None],
+    log: Log,
 ) -> Repair:
-    """All runs, each once, and what they come to; `settings` say on which executor.
+    """Return the repair after all runs, on the executor that `settings` name.
 
     Inline they run in this process, on what it has loaded; elsewhere each worker loads the same.
     """
-    config, images, held_out = options.method_config(), subject.images, subject.held_out
+    config, model = options.method_config(), subject.model
+    images, held_out = subject.images, subject.held_out
     began = time.perf_counter()
-    here = settings["executor"] == "inline"
+    inline = settings["executor"] == "inline"
     # Workers have one thread, and have to find the very same weights to change.
-    with nullcontext() if here else single_thread():
-        place = place_of(subject, options)
-    spent = time.perf_counter() - began
+    with nullcontext() if inline else single_thread():
+        task = prepare_task(subject, options)
+    seconds = time.perf_counter() - began
     numbers = range(config.runs)
-    if here:
-        found = [search_run(place, folder, number) for number in numbers]
+    if inline:
+        runs = [search_run(task, folder, number) for number in numbers]
     else:
-        jobs = [OneRun(str(folder.path.resolve()), number) for number in numbers]
+        jobs = [SearchJob(str(folder.path.resolve()), number) for number in numbers]
         with executor_of(settings) as executor:
-            found = run_jobs(jobs, executor, log=say)
+            runs = run_jobs(jobs, executor, log=log)
     if isinstance(config, TuneConfig):
+        tuned = [run for run in runs if isinstance(run, Tuned)]
         seconds = time.perf_counter() - began
-        return repair.conclude_tuning(
-            subject.model, config, images, held_out, place.sets, found, seconds
-        )
-    assert place.located is not None
-    key = search_key(subject, options, place.located.selection)
-    if any(each.key != key for each in found):
+        return repair.conclude_tuning(model, config, images, held_out, task.sets, tuned, seconds)
+    assert task.located is not None
+    searched = [run for run in runs if isinstance(run, SearchedRun)]
+    key = search_key(subject, options, task.located.selection)
+    if any(run.key != key for run in searched):
         raise RunError(
             "a worker localised other weights than this process, as on another kind of machine it "
             "may: use --executor inline"
         )
-    spent += sum(each.seconds for each in found)
-    searched = [each.found for each in found], found[0].how
-    where = place.sets, place.located
-    return repair.conclude(subject.model, config, images, held_out, where, searched, spent)
+    seconds += sum(run.seconds for run in searched)
+    results = [run.result for run in searched], searched[0].scored_by
+    localised = task.sets, task.located
+    return repair.conclude(model, config, images, held_out, localised, results, seconds)

@@ -1,4 +1,4 @@
-"""What is repaired and on which images: a model and the checkpoint before it, two image sets."""
+"""The subject of a repair: a model, the checkpoint before it, and two image sets."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from robustkit.training.checkpoints import kept_checkpoints, source_of
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """The model as given, the images it is repaired on, and those it is judged on besides.
+    """The model as given, the images it is repaired on, and those it is evaluated on besides.
 
     `dropped` counts held-out images left out because they are among the images repaired on;
-    `judged` says in which pixel space all are.
+    `loaded` says in which pixel space all are.
     """
 
     model: Classifier
@@ -34,13 +34,13 @@ class Subject:
     images: ImageSet
     held_out: ImageSet | None
     dropped: int
-    judged: LoadedModels | None = None
+    loaded: LoadedModels | None = None
 
 
 def with_run(
     settings: Mapping[str, Any], given: Mapping[str, Any], *, needs_history: bool
 ) -> dict[str, Any]:
-    """The settings, with the model, the checkpoint before it and the data of `--run` filled in.
+    """Return the settings with the models and the data of `--run` filled in.
 
     The model is the one the training gave, or that of `--epoch`. Raises `ConfigError` where they
     are given twice, and `RunError` as `RunFolder.open`.
@@ -77,7 +77,7 @@ class _Best(TypedDict):
 
 
 def _delivered(folder: RunFolder, found: Mapping[int, str]) -> int:
-    """The epoch of the model that the training gave: its best one where it stopped early."""
+    """Return the epoch of the training's model: the best one where it stopped early."""
     last = max(found, default=0)
     best = last if folder.summary() is None else read_summary(folder, _Best).get("best_epoch", last)
     model = folder.file("model.safetensors")
@@ -87,7 +87,7 @@ def _delivered(folder: RunFolder, found: Mapping[int, str]) -> int:
 
 
 def load_subject(settings: Mapping[str, Any], *, paper: bool) -> Subject:
-    """Load all that the settings name.
+    """Load the models and images that the settings name.
 
     Raises `RepairError` for a previous model of another architecture and for held-out images that
     are those repaired on; `ConfigError`, `DataError` and `ModelError` for what cannot be loaded.
@@ -96,27 +96,27 @@ def load_subject(settings: Mapping[str, Any], *, paper: bool) -> Subject:
         for name in ("repair_on", "held_out"):
             if settings[name] is not None:
                 flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag}: the paper's protocol repairs and judges on test")
+                raise ConfigError(f"--{flag}: the paper's protocol repairs and evaluates on test")
     on = settings["repair_on"] or ("test" if paper else "val")
     specs = {"model": settings["model"], "previous": settings["previous"]}
     named = {name: spec for name, spec in specs.items() if spec is not None}
     weights = [each for each in (settings["weights"], settings["previous_weights"]) if each]
     own = {"weights": weights, "test_size": None, "split": _part(on, "--repair-on")}
-    judged = load_models({**settings, **own}, named)
-    images = judged.images
+    loaded = load_models({**settings, **own}, named)
+    images = loaded.images
     if on.endswith(".npz"):
-        images = read_image_file(typed_path(on, error=DataError), like=judged.images)
+        images = read_image_file(typed_path(on, error=DataError), like=loaded.images)
     held_out, dropped = None, 0
     if not paper:
         other = settings["held_out"] or ("val" if on == "test" else "test")
         if other != "none":
-            held_out, dropped = drop_shared(_held_out(other, settings, judged), images)
+            held_out, dropped = drop_shared(_held_out(other, settings, loaded), images)
     device = resolve_device(settings["device"])
-    model = judged.nets["model"].to(device)
-    previous = judged.nets["previous"].to(device) if "previous" in named else None
+    model = loaded.nets["model"].to(device)
+    previous = loaded.nets["previous"].to(device) if "previous" in named else None
     if previous is not None:
         check_alike(model, previous)
-    return Subject(model, previous, images, held_out, dropped, judged)
+    return Subject(model, previous, images, held_out, dropped, loaded)
 
 
 def check_alike(model: Classifier, previous: Classifier) -> None:
@@ -135,7 +135,7 @@ def _shape(shape: torch.Size | None) -> str:
 
 
 def _part(named: str, flag: str) -> str | None:
-    """The split that an option names, None for a file of its own."""
+    """Return the split that an option names, None for a file."""
     if named in ("test", "val"):
         return named
     if not named.endswith(".npz"):
@@ -145,9 +145,9 @@ def _part(named: str, flag: str) -> str | None:
     return None
 
 
-def _held_out(named: str, settings: Mapping[str, Any], judged: LoadedModels) -> ImageSet:
+def _held_out(named: str, settings: Mapping[str, Any], loaded: LoadedModels) -> ImageSet:
     split = _part(named, "--held-out")
     if split is None:
-        return read_image_file(typed_path(named, error=DataError), like=judged.images)
+        return read_image_file(typed_path(named, error=DataError), like=loaded.images)
     opened = open_images({**settings, "test_size": None, "split": split})
-    return judged.read(opened)
+    return loaded.read(opened)

@@ -76,7 +76,7 @@ def check_all_ways(
     images = images or noise(20)
     for way in ("products", "tail", "whole"):
         scorer = make_scorer(model, images, selection, ways=(way,))
-        assert scorer.how == way
+        assert scorer.way == way
         check(scorer, model, images, selection, count)
 
 

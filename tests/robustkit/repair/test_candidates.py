@@ -65,7 +65,7 @@ def test_scores_do_not_depend_on_the_size_of_a_chunk(
 def test_more_images_than_a_batch(way: str, count: int) -> None:
     model, selection = deep(), TOUCHED["first and last"]
     scorer = make_scorer(model, noise(count), selection, ways=(way,))
-    assert scorer.how == way
+    assert scorer.way == way
     check(scorer, model, noise(count), selection, count=2)
 
 
@@ -107,23 +107,23 @@ def test_convolutions_are_scored_by_the_tail(name: str, layers: list[str]) -> No
     model, images = trained_statistics(name), noise(10, side=8)
     selection = Selection({each: torch.tensor(drawn(model, each, 9)) for each in layers})
     scorer = make_scorer(model, images, selection)
-    assert scorer.how == "tail"
+    assert scorer.way == "tail"
     check(scorer, model, images, selection)
     check(make_scorer(model, images, selection, ways=("whole",)), model, images, selection)
 
 
 def test_a_convolution_before_fully_connected_layers() -> None:
     model, selection = mixed_net(), chosen(_2=[0, 50, 107], _5=[0, 447], _7=[3])
-    assert make_scorer(model, noise(9), selection, ways=("products",)).how == "whole"
+    assert make_scorer(model, noise(9), selection, ways=("products",)).way == "whole"
     scorer = make_scorer(model, noise(9), selection)
-    assert scorer.how == "tail"
+    assert scorer.way == "tail"
     check(scorer, model, noise(9), selection)
 
 
 def test_products_are_given_up_where_a_loop_is_cheaper() -> None:
     selection = TOUCHED["whole layers"]
-    assert make_scorer(deep(), noise(9), selection).how == "tail"
-    assert make_scorer(deep(), noise(9), TOUCHED["first"]).how == "products"
+    assert make_scorer(deep(), noise(9), selection).way == "tail"
+    assert make_scorer(deep(), noise(9), TOUCHED["first"]).way == "products"
 
 
 @pytest.mark.parametrize("way", ["products", "tail", "whole"])
@@ -171,7 +171,7 @@ def test_the_model_and_the_random_states_are_left_as_they_were(way: str, trainin
         mixed(model)
     before, kept = state(model), bits(images.images)
     scorer = make_scorer(model, images, selection, ways=(way,))
-    assert scorer.how == way
+    assert scorer.way == way
     assert same(before, state(model))
     values = candidates(model, selection)
     given_values = values.clone()

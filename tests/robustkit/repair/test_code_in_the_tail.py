@@ -78,7 +78,7 @@ def test_code_that_writes_in_place_corrupts_nothing(kind: str, selection: Select
 @pytest.mark.parametrize("kind", ["before", "behind"])
 def test_in_place_code_that_does_no_harm_keeps_its_tail(kind: str) -> None:
     scorer = make_scorer(wrap(seeded(lambda: Writing(kind))), noise(20), chosen(b=[0, 50]))
-    assert scorer.how == "tail"
+    assert scorer.way == "tail"
 
 
 @pytest.mark.parametrize("kind", ["beside", "product"])
@@ -167,18 +167,18 @@ def test_a_net_that_cannot_be_cut_is_scored_whole(
 ) -> None:
     model = wrap(seeded(make))
     scorer = make_scorer(model, noise(9), selection)
-    assert scorer.how == "whole"
+    assert scorer.way == "whole"
     check(scorer, model, noise(9), selection)
 
 
 def test_too_little_memory_forces_the_whole_net() -> None:
     model, images, selection = deep(), noise(20), TOUCHED["all"]
     needed = 20 * INPUTS * 4
-    assert make_scorer(model, images, selection, memory=needed).how == "products"
-    assert make_scorer(model, images, selection, memory=needed, ways=("tail",)).how == "tail"
+    assert make_scorer(model, images, selection, memory=needed).way == "products"
+    assert make_scorer(model, images, selection, memory=needed, ways=("tail",)).way == "tail"
     for memory in (needed - 1, 0):
         scorer = make_scorer(model, images, selection, memory=memory)
-        assert scorer.how == "whole"
+        assert scorer.way == "whole"
         check(scorer, model, images, selection)
 
 

@@ -88,7 +88,7 @@ def test_a_plain_module_is_repaired_as_a_classifier_is(net: Trained, tmp_path: P
     before = copy.deepcopy(module.state_dict())
     made = repair(module, failures=failing, held_out=test, swarm=SWARM)
     expected = repair(net.model, failures=failing, held_out=test, swarm=SWARM)
-    assert made.how == expected.how == "products"
+    assert made.scored_by == expected.scored_by == "products"
     (change,), (other,) = made.patch.changes.values(), expected.patch.changes.values()
     assert torch.equal(change.indices, other.indices)
     assert torch.equal(change.new, other.new)
@@ -124,7 +124,7 @@ def test_torchvisions_nets_are_repaired(name: str, layer: str) -> None:
     before = copy.deepcopy(model.state_dict())
     swarm = SwarmConfig(particles=5, iterations=2, start="graded", spread=0.1)
     made = repair(model, failures=failing, held_out=pair, swarm=swarm)
-    assert made.how == "products"
+    assert made.scored_by == "products"
     assert made.sets.counts()["n_neg"] == 6
     assert set(made.patch.changes) <= {layer}
     assert type(made.patch.apply(model)) is type(model)

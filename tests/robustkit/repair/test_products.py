@@ -49,13 +49,13 @@ def test_the_published_net_is_scored_by_products(
         {name: torch.tensor(drawn(repaired_net, name, count)) for name in touched}
     )
     images = noise(12, classes=6, side=22)
-    assert make_scorer(repaired_net, images, selection).how == "products"
+    assert make_scorer(repaired_net, images, selection).way == "products"
     values = candidates(repaired_net, selection, 4)
     expected = naive(repaired_net, images, selection, values)
     assert count == 1 or float((expected[1] - expected[0]).abs().max()) > 1e-3
     for way in ("products", "tail", "whole"):
         scorer = make_scorer(repaired_net, images, selection, ways=(way,))
-        assert scorer.how == way
+        assert scorer.way == way
         torch.testing.assert_close(scorer.logits(values), expected, rtol=0, atol=1e-5)
         if count > 1:
             check(scorer, repaired_net, images, selection, count=4)
@@ -121,12 +121,12 @@ def test_what_is_not_known_to_be_elementwise_is_no_product(kind: str) -> None:
     }
     model = deep(activation=activation[kind])
     for selection in (TOUCHED["first"], TOUCHED["middle"]):
-        assert make_scorer(model, noise(20), selection, ways=("products",)).how == "whole"
+        assert make_scorer(model, noise(20), selection, ways=("products",)).way == "whole"
         scorer = make_scorer(model, noise(20), selection)
-        assert scorer.how == "tail"
+        assert scorer.way == "tail"
         check(scorer, model, noise(20), selection)
     # What comes before the last layer alone does not matter.
-    assert make_scorer(model, noise(20), TOUCHED["last"], ways=("products",)).how == "products"
+    assert make_scorer(model, noise(20), TOUCHED["last"], ways=("products",)).way == "products"
 
 
 class Functional(nn.Module):
@@ -171,9 +171,9 @@ def test_functions_may_stand_for_modules(kind: str, selection: Selection) -> Non
 @pytest.mark.parametrize("kind", ["gelu tanh", "relu_", "clamp", "add"])
 def test_other_functions_are_scored_by_the_tail(kind: str) -> None:
     model, selection = wrap(seeded(lambda: Functional(kind))), chosen(a=[0, 50], c=[0, 35])
-    assert make_scorer(model, noise(9), selection, ways=("products",)).how == "whole"
+    assert make_scorer(model, noise(9), selection, ways=("products",)).way == "whole"
     scorer = make_scorer(model, noise(9), selection)
-    assert scorer.how == "tail"
+    assert scorer.way == "tail"
     check(scorer, model, noise(9), selection)
 
 
@@ -206,7 +206,7 @@ def test_any_selection_is_scored_alike(places: tuple[set[int], ...], order: list
     expected = naive(model, images, selection, values)
     for way in ("products", "tail", "whole"):
         scorer = make_scorer(model, images, selection, ways=(way,))
-        assert scorer.how == way
+        assert scorer.way == way
         found = scorer.logits(values)
         scale = max(1.0, float(expected.abs().max()))
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * scale)
@@ -254,8 +254,8 @@ def test_a_tail_that_is_no_chain_of_rows_is_no_product(
     make: Callable[[], nn.Module], selection: Selection
 ) -> None:
     model = wrap(seeded(make))
-    assert make_scorer(model, noise(9), selection, ways=("products",)).how == "whole"
-    assert make_scorer(model, noise(9), selection).how == "tail"
+    assert make_scorer(model, noise(9), selection, ways=("products",)).way == "whole"
+    assert make_scorer(model, noise(9), selection).way == "tail"
     for way in ("tail", "whole"):
         check(make_scorer(model, noise(9), selection, ways=(way,)), model, noise(9), selection)
 

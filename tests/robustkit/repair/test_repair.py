@@ -56,7 +56,7 @@ def test_a_repair_is_what_its_report_says(net: Trained, method: RepairConfig) ->
     check_figures(result, train, said(net.model, train), said(applied, train))
     check_figures(result.held_out, test, said(net.model, test), said(applied, test))
     assert known(result.rr) > 0
-    assert made.how == "products"
+    assert made.scored_by == "products"
     run = made.runs[made.best]
     assert run.held_out is not None
     assert (result.iterations, run.patch) == (run.iterations, made.patch)
@@ -90,7 +90,7 @@ def test_the_fitness_that_was_found_is_the_patched_nets(net: Trained, method: Re
     """The published equations again, on an ordinary forward pass of the patched net."""
     train = net.splits.train
     made = net.repair(method)
-    found = made.runs[0].found
+    found = made.runs[0].search
     assert found is not None
     selection = made.localisation.selection if made.localisation else Selection({})
     watched = choose_positives(net.model, train, made.sets, method, 0)
@@ -163,9 +163,9 @@ def test_where_nothing_is_fitter_the_patch_is_empty(net: Trained, method: Repair
     made = net.repair(wanted, lost, held_out=net.splits.val)
     assert [len(run.patch) for run in made.runs] == [0, 0]
     for run in made.runs:
-        assert run.found is not None
-        assert run.found.values is None
-        assert run.found.fitness <= run.found.original
+        assert run.search is not None
+        assert run.search.values is None
+        assert run.search.fitness <= run.search.original
     assert made.result.held_out is not None
     for metrics in (made.result, made.result.held_out):
         assert metrics.acc_after == metrics.acc_before
@@ -184,7 +184,7 @@ def test_any_fitness_can_be_climbed(net: Trained, fitness: str) -> None:
     made = net.repair(
         replace(HISTORY_60, fitness=fitness, positives="all"), replace(SWARM, start="current")
     )
-    found = made.runs[0].found
+    found = made.runs[0].search
     assert found is not None
     assert found.fitness > found.original
     after, before = made.result.acc_after, made.result.acc_before
@@ -202,12 +202,12 @@ def test_runs_are_independent_and_the_best_is_chosen_by_fitness(
     alone = net.repair(method)
     assert len(together.runs) == 3
     first = together.runs[0]
-    assert (first.patch.child, first.found and first.found.trace) == (
+    assert (first.patch.child, first.search and first.search.trace) == (
         alone.patch.child,
-        alone.runs[0].found and alone.runs[0].found.trace,
+        alone.runs[0].search and alone.runs[0].search.trace,
     )
     assert len({run.patch.child for run in together.runs}) == 3
-    fitnesses = [run.found.fitness for run in together.runs if run.found is not None]
+    fitnesses = [run.search.fitness for run in together.runs if run.search is not None]
     assert together.best == fitnesses.index(max(fitnesses))
     assert together.patch is together.runs[together.best].patch
     for run in together.runs:
@@ -234,11 +234,11 @@ def test_a_resumed_repair_is_one_that_was_never_stopped(
     resumed = net.repair(wanted, resume=Search(Swarms(**unpack(packed)), traces))
     for first, second in zip(whole.runs, resumed.runs, strict=True):
         assert first.patch.child == second.patch.child
-        assert first.found is not None
-        assert second.found is not None
-        assert (first.found.trace, first.found.fitness) == (
-            second.found.trace,
-            second.found.fitness,
+        assert first.search is not None
+        assert second.search is not None
+        assert (first.search.trace, first.search.fitness) == (
+            second.search.trace,
+            second.search.fitness,
         )
     assert untimed(whole) == untimed(resumed)
 
@@ -256,7 +256,7 @@ def test_a_saved_patch_repairs_the_saved_model(net: Trained, tmp_path: Path) -> 
 def test_convolutions_and_the_printed_swarm_repair_too(net: Trained) -> None:
     config = replace(HISTORY_60, layers=("conv",), top=200, use_diff=False)
     made = net.repair(config, preset("paper-literal", particles=6, iterations=4, start="current"))
-    assert made.how == "tail"
+    assert made.scored_by == "tail"
     assert set(made.result.localised) <= {"stage1.0", "stage2.0", "stage3.0"}
     applied = made.patch.apply(net.model)
     train = net.splits.train

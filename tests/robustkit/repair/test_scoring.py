@@ -141,7 +141,7 @@ def test_every_way_gives_the_logits_of_an_ordinary_forward(
     selection = chosen(model, share)
     values = candidates(model, selection)
     scorer = make_scorer(model, images(), selection, ways=(way,))
-    assert scorer.how == way
+    assert scorer.way == way
     expected = naive(model, selection, values)
     assert torch.allclose(scorer.logits(values), expected, rtol=1e-5, atol=1e-5)
 
@@ -176,7 +176,7 @@ def test_convolutions_are_scored_by_the_tail(factory: str, layer: str) -> None:
     selection = chosen(model, {layer: 0.3})
     values = candidates(model, selection)
     scorer = make_scorer(model, images(), selection)
-    assert scorer.how in ("tail", "whole")
+    assert scorer.way in ("tail", "whole")
     expected = naive(model, selection, values)
     # Twice: activations that are held must not have been written into.
     for _ in range(2):
@@ -188,14 +188,14 @@ def test_code_that_cannot_be_traced_is_run_whole() -> None:
     selection = chosen(model, {"head": 0.3})
     values = candidates(model, selection)
     scorer = make_scorer(model, images(), selection)
-    assert scorer.how == "whole"
+    assert scorer.way == "whole"
     assert torch.allclose(scorer.logits(values), naive(model, selection, values), atol=1e-5)
 
 
 def test_what_does_not_fit_into_memory_is_not_held() -> None:
     model = classifier("deep")
     selection = chosen(model, {"first": 0.05})
-    assert make_scorer(model, images(), selection, memory=1000).how == "whole"
+    assert make_scorer(model, images(), selection, memory=1000).way == "whole"
     assert not isinstance(make_scorer(model, images(), selection), TailScorer)
 
 

@@ -211,7 +211,7 @@ def test_the_last_layer_must_give_the_logits(idle: bool) -> None:
     with pytest.raises(ConfigError, match="the last fully connected layer does not give the log"):
         tune(model, TuneConfig(steps=2), noise(20))
     assert not model.net.get_submodule("last")._forward_hooks
-    assert tune(model, TuneConfig(scope="all", steps=2), noise(20)).how == "gradients"
+    assert tune(model, TuneConfig(scope="all", steps=2), noise(20)).scored_by == "gradients"
 
 
 @pytest.mark.parametrize("scope", ["last", "all"])
