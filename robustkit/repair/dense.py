@@ -109,14 +109,14 @@ LEAST_IMAGES = 64
 class _Bucket:
     """Rows with about equally many changed entries: `rows` (B,), `columns` and `positions` (B,E).
 
-    `rows` are places in the stage's output as computed, a slice where they lie together;
-    `columns` its inputs; `places` say where an entry's value stands in (D + 1), the last place
-    being a zero that fills up short rows.
+    `rows` are indices into the stage's output as computed, a slice where they lie together;
+    `columns` into its inputs; `positions` are those of the entries' values in (D + 1), whose last
+    value is a zero that fills up short rows.
     """
 
     rows: Tensor | slice
     columns: Tensor
-    places: Tensor
+    positions: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ class _Step:
 
     `inputs` (in, n) are the stage's unchanged inputs; `base` (rows, n) what does not depend on
     the particle; `arriving` the columns whose inputs change, None for none; `crossing` (row,
-    place among arriving, place in D) of changed weights on those columns.
+    position among arriving, position in D) of changed weights on those columns.
     """
 
     stage: Stage
@@ -137,13 +137,13 @@ class _Step:
 
 
 class Products:
-    """Logits of P particles on n images from `held` (n,d), the input of the first stage."""
+    """Logits of P particles on n images from `cached` (n,d), the input of the first stage."""
 
-    def __init__(self, stages: Sequence[Stage], selection: Selection, held: Tensor) -> None:
+    def __init__(self, stages: Sequence[Stage], selection: Selection, cached: Tensor) -> None:
         self.size = len(selection)
-        self.images = len(held)
+        self.images = len(cached)
         self.steps: list[_Step] = []
-        inputs, changed = held, None
+        inputs, changed = cached, None
         offsets = _offsets(selection)
         for number, stage in enumerate(stages):
             last = number == len(stages) - 1
@@ -153,15 +153,15 @@ class Products:
             prepared, rows = _prepare(stage, inputs, outputs, entries, changed, last, self.size)
             self.steps.append(prepared)
             inputs, changed = stage.activate(outputs), rows
-        self.widest = max(len(each.base) for each in self.steps)
+        self.widest = max(len(step.base) for step in self.steps)
 
     def work(self) -> float:
         """Return about how many multiplications and memory accesses a particle and image need."""
         total = 0.0
-        for each in self.steps:
-            padded = sum(bucket.places.numel() for bucket in each.buckets)
-            products = 0 if each.shared is None else each.shared.numel()
-            total += 4 * padded + products + 8 * len(each.base)
+        for step in self.steps:
+            padded = sum(bucket.positions.numel() for bucket in step.buckets)
+            products = 0 if step.shared is None else step.shared.numel()
+            total += 4 * padded + products + 8 * len(step.base)
         return total
 
     def chunks(self, particles: int) -> tuple[int, int]:
@@ -174,25 +174,25 @@ class Products:
         """Return logits (K,P,n) on `images`, for changes `delta` (P,D) of the selected weights."""
         padded = torch.cat([delta, delta.new_zeros(len(delta), 1)], dim=1)
         values: Tensor | None = None
-        for each in self.steps:
-            z = _through(each, padded, values, images)
-            values = each.stage.activate(z)
+        for step in self.steps:
+            z = _through(step, padded, values, images)
+            values = step.stage.activate(z)
         assert values is not None
         return values
 
 
 class _Entries:
-    """The changed weights of one stage: `rows`, `columns` and `places` in (D,), all int64."""
+    """The changed weights of one stage: `rows`, `columns` and `positions` in (D,), all int64."""
 
     def __init__(self, stage: Stage, flat: Tensor, offset: int) -> None:
         width = stage.weight.shape[1]
         flat = flat.to(stage.weight.device)
         self.rows, self.columns = flat // width, flat % width
-        self.places = offset + torch.arange(len(flat), device=flat.device)
+        self.positions = offset + torch.arange(len(flat), device=flat.device)
 
     def at(self, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return rows, columns and positions of the entries where `mask` is True."""
-        return self.rows[mask], self.columns[mask], self.places[mask]
+        return self.rows[mask], self.columns[mask], self.positions[mask]
 
 
 def _offsets(selection: Selection) -> dict[str, int]:
@@ -226,8 +226,8 @@ def _prepare(
     buckets = _buckets(everything, entries.at(~crosses), size, len(everything))
     crossing = None
     if bool(crosses.any()):
-        row, column, place = entries.at(crosses)
-        crossing = (row, arrived[column], place)
+        row, column, position = entries.at(crosses)
+        crossing = (row, arrived[column], position)
     return _Step(stage, inputs.T, base, shared, buckets, crossing), everything
 
 
@@ -242,14 +242,14 @@ def _buckets(
     rows: Tensor, entries: tuple[Tensor, Tensor, Tensor], size: int, height: int
 ) -> tuple[_Bucket, ...]:
     """Group the entries by rows, and rows by their number of entries up to a factor of two."""
-    row, column, place = entries
+    row, column, position = entries
     if not len(row):
         return ()
     where = torch.full((height,), -1, device=rows.device)
     where[rows] = torch.arange(len(rows), device=rows.device)
     counts = torch.bincount(row, minlength=height)[rows]
     order = torch.argsort(where[row], stable=True)
-    row, column, place = where[row][order], column[order], place[order]
+    row, column, position = where[row][order], column[order], position[order]
     # The rank of each entry within its row.
     start = torch.searchsorted(row, row)
     rank = torch.arange(len(row), device=row.device) - start
@@ -260,15 +260,17 @@ def _buckets(
         members = torch.nonzero(kinds == kind).squeeze(1)
         longest = int(counts[members].max())
         columns = torch.zeros(len(members), longest, dtype=torch.int64, device=row.device)
-        places = torch.full_like(columns, size)
+        positions = torch.full_like(columns, size)
         inverse = torch.full((len(rows),), -1, device=row.device)
         inverse[members] = torch.arange(len(members), device=row.device)
         mine = inverse[row] >= 0
         at = (inverse[row[mine]], rank[mine])
-        columns[at], places[at] = column[mine], place[mine]
+        columns[at], positions[at] = column[mine], position[mine]
         first, final = int(members[0]), int(members[-1])
         together = final - first + 1 == len(members)
-        buckets.append(_Bucket(slice(first, final + 1) if together else members, columns, places))
+        buckets.append(
+            _Bucket(slice(first, final + 1) if together else members, columns, positions)
+        )
     return tuple(buckets)
 
 
@@ -282,13 +284,13 @@ def _through(step: _Step, padded: Tensor, values: Tensor | None, images: slice) 
         z = (step.shared @ values.reshape(len(values), -1)).view(len(base), count, -1)
         z += base[:, None, :]
     else:
-        row, column, place = step.crossing
+        row, column, position = step.crossing
         weights = step.shared.repeat(count, 1, 1)
-        weights[:, row, column] += padded[:, place]
+        weights[:, row, column] += padded[:, position]
         z = torch.bmm(weights, values.transpose(0, 1)).transpose(0, 1).contiguous()
         z += base[:, None, :]
     for bucket in step.buckets:
-        delta = padded[:, bucket.places].transpose(0, 1).contiguous()
+        delta = padded[:, bucket.positions].transpose(0, 1).contiguous()
         seen = step.inputs[bucket.columns, images]
         if isinstance(bucket.rows, slice):
             z[bucket.rows].baddbmm_(delta, seen)

@@ -29,9 +29,9 @@ class Cut:
     head: fx.GraphModule
     tail: fx.GraphModule
 
-    def logits(self, held: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+    def logits(self, cached: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Tensor:
         """Return logits (n,K) from the outputs of `head`, with `weights` by parameter name."""
-        logits: Tensor = functional_call(self.tail, dict(weights), tuple(held))
+        logits: Tensor = functional_call(self.tail, dict(weights), tuple(cached))
         return logits
 
 
@@ -120,28 +120,28 @@ def _module(traced: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
     return module
 
 
-def hold(
+def cached_activations(
     divided: Cut, normalised: Iterable[Tensor], count: int, memory: int
 ) -> list[Tensor] | None:
     """Return the outputs of `head` for `count` images in batches; None beyond `memory` bytes.
 
     None also where something crosses the cut that is no tensor with one row per image.
     """
-    held: list[Tensor] | None = None
+    cached: list[Tensor] | None = None
     start = 0
     with torch.no_grad():
         for images in normalised:
             parts = divided.head(images)
             if not all(_per_image(part, len(images)) for part in parts):
                 return None
-            if held is None:
+            if cached is None:
                 if sum(part[0].nbytes for part in parts) * count > memory:
                     return None
-                held = [part.new_empty((count, *part.shape[1:])) for part in parts]
-            for kept, part in zip(held, parts, strict=True):
+                cached = [part.new_empty((count, *part.shape[1:])) for part in parts]
+            for kept, part in zip(cached, parts, strict=True):
                 kept[start : start + len(images)] = part
             start += len(images)
-    return held
+    return cached
 
 
 def _per_image(part: object, count: int) -> bool:
@@ -176,14 +176,14 @@ class Scorer(ABC):
     @torch.no_grad()
     def logits(self, values: Tensor) -> Tensor:
         """Return all logits (P,n,K) of candidates (P,D), for tests: the search keeps fewer."""
-        found: Tensor | None = None
+        everything: Tensor | None = None
         for candidates, images, logits in self.parts(values.to(self.device)):
-            if found is None:
-                found = logits.new_empty(len(values), len(self.images), len(logits))
-            found[candidates, images] = logits.permute(1, 2, 0)
-        if found is None:
+            if everything is None:
+                everything = logits.new_empty(len(values), len(self.images), len(logits))
+            everything[candidates, images] = logits.permute(1, 2, 0)
+        if everything is None:
             raise RepairError("no logits: there are no candidates, or no images")
-        return found.cpu()
+        return everything.cpu()
 
     @torch.no_grad()
     def score(self, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,12 +193,12 @@ class Scorer(ABC):
         loss = torch.empty(shape, device=self.device)
         for candidates, images, logits in self.parts(values.to(self.device)):
             labels = self.labels[images].expand(1, logits.shape[1], -1)
-            highest, said = logits.max(dim=0)
-            own = logits.gather(0, labels)[0]
-            # NaN is found to be the highest, and is no answer.
-            right[candidates, images] = (said == labels[0]) & (own >= highest)
+            highest, predicted = logits.max(dim=0)
+            correct = logits.gather(0, labels)[0]
+            # NaN counts as the highest, and is no prediction.
+            right[candidates, images] = (predicted == labels[0]) & (correct >= highest)
             rest = logits.sub_(highest).exp_().sum(dim=0).log_()
-            loss[candidates, images] = rest + highest - own
+            loss[candidates, images] = rest + highest - correct
         return right.cpu(), loss.cpu()
 
 
@@ -235,10 +235,10 @@ class TailScorer(Scorer):
         images: ImageSet,
         selection: Selection,
         divided: Cut,
-        held: list[Tensor],
+        cached: list[Tensor],
     ) -> None:
         super().__init__(model, images, selection)
-        self.divided, self.held = divided, held
+        self.divided, self.cached = divided, cached
 
     def parts(self, values: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
         """See `Scorer.parts`."""
@@ -247,7 +247,7 @@ class TailScorer(Scorer):
             with state_preserved(self.model):
                 for start in range(0, len(self.images), BATCH):
                     some = slice(start, min(start + BATCH, len(self.images)))
-                    logits = self.divided.logits([each[some] for each in self.held], weights)
+                    logits = self.divided.logits([each[some] for each in self.cached], weights)
                     yield slice(number, number + 1), some, logits.T[:, None].contiguous()
 
 
@@ -285,21 +285,23 @@ def make_scorer(
     """
     with state_preserved(model):  # tracing sees evaluation mode
         divided = cut(net_of(model), selection.indices) if set(ways) - {"whole"} else None
-    held = None if divided is None else _held(model, images, divided, memory)
-    if divided is not None and held is not None:
-        stages = dense_stages(divided.tail) if "products" in ways and len(held) == 1 else None
-        if stages is not None and held[0].dim() == 2:
+    cached = None if divided is None else _checked_activations(model, images, divided, memory)
+    if divided is not None and cached is not None:
+        stages = dense_stages(divided.tail) if "products" in ways and len(cached) == 1 else None
+        if stages is not None and cached[0].dim() == 2:
             with torch.no_grad():
-                products = Products(stages, selection, held[0])
+                products = Products(stages, selection, cached[0])
             loop = sum(2 * stage.weight.numel() for stage in stages)
             if products.work() < loop or "tail" not in ways:
                 return ProductScorer(model, images, selection, products)
         if "tail" in ways:
-            return TailScorer(model, images, selection, divided, held)
+            return TailScorer(model, images, selection, divided, cached)
     return WholeScorer(model, images, selection)
 
 
-def _held(model: nn.Module, images: ImageSet, divided: Cut, memory: int) -> list[Tensor] | None:
+def _checked_activations(
+    model: nn.Module, images: ImageSet, divided: Cut, memory: int
+) -> list[Tensor] | None:
     """Return the activations at the cut; None unless the tail gives the net's own logits."""
     device = device_of(model)
 
@@ -308,25 +310,25 @@ def _held(model: nn.Module, images: ImageSet, divided: Cut, memory: int) -> list
             yield seen_by_net(model, images.floats(part).to(device))
 
     with state_preserved(model):
-        held = hold(divided, shown(), len(images), memory)
-        if held is None or not _gives_own_logits(model, divided, held, shown()):
+        cached = cached_activations(divided, shown(), len(images), memory)
+        if cached is None or not _gives_own_logits(model, divided, cached, shown()):
             return None
-    return held
+    return cached
 
 
 @torch.no_grad()
 def _gives_own_logits(
-    model: nn.Module, divided: Cut, held: list[Tensor], normalised: Iterator[Tensor]
+    model: nn.Module, divided: Cut, cached: list[Tensor], normalised: Iterator[Tensor]
 ) -> bool:
     """Return whether the tail gives the logits of the whole net for every image."""
     start = 0
     for shown in normalised:
-        own = net_of(model)(shown)
-        parts = [each[start : start + len(shown)] for each in held]
+        expected = net_of(model)(shown)
+        parts = [each[start : start + len(shown)] for each in cached]
         # Twice: a tail that writes into what it is given differs the second time.
         for _ in range(2):
-            found = divided.logits(parts, {})
-            if found.shape != own.shape or not torch.allclose(found, own, AGREE, AGREE):
+            logits = divided.logits(parts, {})
+            if logits.shape != expected.shape or not torch.allclose(logits, expected, AGREE, AGREE):
                 return False
         start += len(shown)
     return True
