@@ -86,7 +86,7 @@ evidence: $(STAMP)  ## docs/evidence.md and every comparison.md anew, from the c
 api: $(STAMP)  ## write the API reference, docs/api, from the docstrings
 	$(BIN)/python docs/reference.py
 
-bench: $(STAMP)  ## every figure about speed, beside other libraries; ends in runs/bench-N.json
+bench: $(STAMP)  ## every value about speed, beside other libraries; ends in runs/bench-N.json
 	$(SINGLE) $(BIN)/robustkit bench
 
 bench-gpu: $(STAMP)  ## what a GPU makes of steps, attacks and maps; ends in bench-gpu.json

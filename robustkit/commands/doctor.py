@@ -213,13 +213,13 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(options: Options) -> int:
-    """Print every finding and its fix; 1 when something must be mended, 0 when usable."""
+    """Print every finding and its fix; 1 when something must be fixed, 0 when usable."""
     findings = [check() for check in CHECKS]
     for finding in findings:
         print(_lines(finding))
     wrong = [finding.what for finding in findings if finding.status == "wrong"]
     if wrong:
-        print(f"\nTo be mended: {', '.join(wrong)}.")
+        print(f"\nTo be fixed: {', '.join(wrong)}.")
         return 1
     print("\nrobustkit is usable.")
     return 0

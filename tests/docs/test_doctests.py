@@ -80,7 +80,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["train", *flags, "--out", str(here / "runs" / "t")]) == 0
     for name in ("plain", "misaligned", "train-1"):
         shutil.copytree(here / "runs" / "t", here / "runs" / name)
-    made = ["--run", str(here / "runs" / "plain"), "--out", str(here / "runs" / "mended")]
+    made = ["--run", str(here / "runs" / "plain"), "--out", str(here / "runs" / "repaired")]
     flags = ["--method", "finetune", "--seed", "0", "--device", "cpu"]
     assert main(["repair", *made, *flags]) == 0
     return here

@@ -115,16 +115,16 @@ def test_one_file_travels(toured: tuple[Path, list[str]]) -> None:
     tour, printed = toured
     net = models.load(tour / "evolved" / "nets" / "E-0.safetensors")
     e, r = models.digest(net), models.load(tour / "evolved" / "nets" / "R.safetensors")
-    assert printed[-1].split() == ["mended/model", "True", "detector/source-0", "True"]
+    assert printed[-1].split() == ["repaired/model", "True", "detector/source-0", "True"]
     # What was attacked, repaired and put under a detector is E, by its file.
     for run, option in (("attacked", "targets"), ("after", "targets"), ("robust", "model")):
         named = dict(each.split("=") for each in RunFolder.open(tour / run).config[option])
         assert models.digest(models.load(tour.parents[1] / named["E"])) == e
-    assert summary(tour / "mended")["parent"] == e
+    assert summary(tour / "repaired")["parent"] == e
     # Its patch is of E alone, and makes the file beside it.
-    patch = repair.Patch.load(tour / "mended" / "patch.safetensors")
-    mended = models.load(tour / "mended" / "model.safetensors")
-    assert models.digest(patch.apply(net)) == models.digest(mended) != e
+    patch = repair.Patch.load(tour / "repaired" / "patch.safetensors")
+    repaired = models.load(tour / "repaired" / "model.safetensors")
+    assert models.digest(patch.apply(net)) == models.digest(repaired) != e
     with pytest.raises(RobustkitError):
         patch.apply(r)
 
@@ -154,21 +154,21 @@ def test_the_repair_is_judged_on_one_common_set(toured: tuple[Path, list[str]]) 
     test = data.load("digits").test
     nets = {
         "E": models.load(tour / "evolved" / "nets" / "E-0.safetensors"),
-        "mended": models.load(tour / "mended" / "model.safetensors"),
+        "repaired": models.load(tour / "repaired" / "model.safetensors"),
         "R": models.load(tour / "evolved" / "nets" / "R.safetensors"),
     }
     said = {name: predict(net, test.images).argmax(1) for name, net in nets.items()}
-    for index in summary(tour / "mended")["repaired_indices"]:
+    for index in summary(tour / "repaired")["repaired_indices"]:
         assert (int(test.labels[index]), int(said["E"][index])) in asked
     common = torch.stack([each == test.labels for each in said.values()]).all(dim=0)
     after = summary(tour / "after")
     assert after["n_common"] == int(common.sum())
-    cells = [after["matrix"]["R"][name]["headline"]["n"] for name in ("E", "mended")]
+    cells = [after["matrix"]["R"][name]["headline"]["n"] for name in ("E", "repaired")]
     assert cells == [int(common.sum())] * 2
-    assert 0 <= after["mcnemar"]["R"]["E | mended"] <= 1
+    assert 0 <= after["mcnemar"]["R"]["E | repaired"] <= 1
     # E → R's adversarials are the same set in both evaluations: nothing is made twice.
     assert after["sets"]["keys"]["R"] == summary(tour / "attacked")["sets"]["keys"]["R"]
-    assert set(summary(tour / "robust")["models"]) == {"E", "mended"}
+    assert set(summary(tour / "robust")["models"]) == {"E", "repaired"}
 
 
 def test_the_detector_starts_from_these_weights(toured: tuple[Path, list[str]]) -> None:
@@ -190,9 +190,9 @@ def test_the_detector_starts_from_these_weights(toured: tuple[Path, list[str]]) 
         assert taken.keys() <= own.keys()
         assert len(taken) > 2
         assert all(torch.equal(each, own[name]) for name, each in taken.items()) == same
-    # What the repair moved is not in it: the mended net is the same backbone.
-    mended = models.load(tour / "mended" / "model.safetensors").net.state_dict()
-    assert all(torch.equal(mended[name], own[name]) for name in taken)
+    # What the repair moved is not in it: the repaired net is the same backbone.
+    repaired = models.load(tour / "repaired" / "model.safetensors").net.state_dict()
+    assert all(torch.equal(repaired[name], own[name]) for name in taken)
     # Its control has the same architecture, and other weights.
     other = detectors.load(tour / "detector-fresh" / "source-0.safetensors")
     assert other.card.architecture == trained.card.architecture
@@ -204,4 +204,4 @@ def test_the_detector_starts_from_these_weights(toured: tuple[Path, list[str]]) 
 def test_the_tour_as_it_is_written(tmp_path: Path) -> None:
     """Some minutes; the pairs named on the page are those that its own net confuses."""
     printed = walk(tmp_path, short=False)
-    assert printed[-1].split() == ["mended/model", "True", "detector/source-0", "True"]
+    assert printed[-1].split() == ["repaired/model", "True", "detector/source-0", "True"]

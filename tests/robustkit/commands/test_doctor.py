@@ -44,7 +44,7 @@ def test_a_torchvision_built_for_another_torch_is_recognised(
     assert main(["doctor"]) == 1
     printed = capsys.readouterr().out
     assert "WRONG  torch, torchvision" in printed
-    assert "To be mended: torch, torchvision." in printed
+    assert "To be fixed: torch, torchvision." in printed
     assert re.search(r"-m pip install --force-reinstall torch==\S+ torchvision==\S+\n", printed)
 
 
