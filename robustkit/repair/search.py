@@ -76,8 +76,8 @@ def search(
     """Run swarms over the values of `selection`; return their results and the scorer's name.
 
     `runs` are those of the `config.runs` that are wanted, None for all. The same seed gives the
-    same finds, one run at a time or all together, and after a `resume` from what `on_iteration`
-    was last given.
+    same results, one run at a time or all together, and after a `resume` from the last state that
+    `on_iteration` was given.
     """
     runs = range(config.runs) if runs is None else runs
     current = selection.values(model)
@@ -87,13 +87,9 @@ def search(
     seeds = [run_seed(config, run) for run in runs]
     state = resume or Search(start_swarms(current, siblings, swarm, seeds), [[] for _ in runs])
 
-    def evaluate(places: Tensor, which: Sequence[int]) -> Tensor:
-        return torch.stack(
-            [
-                fitness_of(_tally(objectives[number], place))
-                for number, place in zip(which, places, strict=True)
-            ]
-        )
+    def evaluate(positions: Tensor, live: Sequence[int]) -> Tensor:
+        pairs = zip(live, positions, strict=True)
+        return torch.stack([fitness_of(_tally(objectives[run], values)) for run, values in pairs])
 
     began = time.perf_counter() - state.seconds
     while not bool(state.swarms.done.all()):
@@ -104,20 +100,23 @@ def search(
             state.traces[number].append(float(fitness[number]))
         state.seconds = time.perf_counter() - began
         on_iteration(state)
-    places, fitness = state.swarms.leaders()
-    found = [
+    return _results(state, objectives), objectives[0].scorer.way
+
+
+def _results(state: Search, objectives: Sequence[Objective]) -> list[SearchResult]:
+    positions, fitness = state.swarms.leaders()
+    return [
         SearchResult(
-            values=place if float(best) > objective.original else None,
+            values=position if float(best) > objective.original else None,
             fitness=float(best),
             original=objective.original,
             iterations=int(count),
             trace=tuple(trace),
         )
-        for place, best, objective, count, trace in zip(
-            places, fitness, objectives, state.swarms.iteration, state.traces, strict=True
+        for position, best, objective, count, trace in zip(
+            positions, fitness, objectives, state.swarms.iteration, state.traces, strict=True
         )
     ]
-    return found, objectives[0].scorer.way
 
 
 def run_seed(config: RepairConfig, run: int) -> int:
@@ -138,8 +137,8 @@ def siblings_of(model: nn.Module, selection: Selection) -> Siblings:
     return Siblings(mean, std, extent)
 
 
-def _tally(objective: Objective, places: Tensor) -> Tally:
-    right, loss = objective.scorer.score(places)
+def _tally(objective: Objective, positions: Tensor) -> Tally:
+    right, loss = objective.scorer.score(positions)
     return tally(right, loss, objective.neg, objective.pos, objective.before, objective.budget)
 
 

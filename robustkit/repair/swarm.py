@@ -151,8 +151,8 @@ def step(
 ) -> Swarms:
     """Return the swarms after one iteration of all that are not done: evaluate and move.
 
-    `evaluate(places, which)` gives the fitness float64 (A,P) of the places (A,P,D) of swarms
-    `which`; what is not a number counts as -inf.
+    `evaluate(positions, live)` gives the fitness float64 (A,P) of positions (A,P,D) of the swarms
+    `live`; NaN counts as -inf.
     """
     live = torch.nonzero(~swarms.done).squeeze(1)
     fitness = evaluate(swarms.position[live], live.tolist()).nan_to_num(nan=-math.inf)

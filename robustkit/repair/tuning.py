@@ -131,9 +131,7 @@ def tune_run(
     view = _TrainedView(net, images, config.scope)
     parameters = view.parameters
     optimizer = torch.optim.Adam(parameters, lr=config.lr)
-    neg, pos = (torch.nonzero(mask).squeeze(1) for mask in (sets.neg, sets.pos))
     generator = torch_generator("batches", seed)
-    labels = images.labels.to(device_of(net))
     best = _score(sets.predicted, images, sets, config)
     kept = [each.detach().clone() for each in parameters]
     before = predict(model, images.images).softmax(dim=1) if config.anchor else None
@@ -143,21 +141,7 @@ def tune_run(
     checked = step = 0
     with isolated_rng(seed):
         while step < config.steps and time.perf_counter() - began < seconds:
-            half = max(config.batch_size // 2, 1)
-            parts = [
-                part[torch.randint(len(part), (half,), generator=generator)]
-                for part in (neg, pos)
-                if len(part)
-            ]
-            chosen = torch.cat(parts)
-            logits = view.logits(chosen)
-            loss = F.cross_entropy(logits, labels[chosen.to(labels.device)])
-            if before is not None and len(parts) == 2:
-                loss = loss + config.anchor * F.kl_div(
-                    logits[half:].log_softmax(dim=1),
-                    before[chosen[half:]].to(logits),
-                    reduction="batchmean",
-                )
+            loss = _batch_loss(view, config, sets, before, generator)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss, inputs=parameters)
             optimizer.step()
@@ -174,6 +158,32 @@ def tune_run(
         for parameter, value in zip(parameters, kept, strict=True):
             parameter.copy_(value)
     return Tuned(difference(model, net), step, best)
+
+
+def _batch_loss(
+    view: _TrainedView,
+    config: TuneConfig,
+    sets: RepairSets,
+    before: Tensor | None,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return the loss of a batch; `before` (N,K) are probabilities that successes are to keep."""
+    half = max(config.batch_size // 2, 1)
+    indices = (torch.nonzero(mask).squeeze(1) for mask in (sets.neg, sets.pos))
+    parts = [
+        part[torch.randint(len(part), (half,), generator=generator)]
+        for part in indices
+        if len(part)
+    ]
+    chosen = torch.cat(parts)
+    logits = view.logits(chosen)
+    loss = F.cross_entropy(logits, view.labels[chosen.to(view.labels.device)])
+    if before is None or len(parts) < 2:
+        return loss
+    divergence = F.kl_div(
+        logits[half:].log_softmax(dim=1), before[chosen[half:]].to(logits), reduction="batchmean"
+    )
+    return loss + config.anchor * divergence
 
 
 def _score(predicted: Tensor, images: ImageSet, sets: RepairSets, config: TuneConfig) -> float:
@@ -193,6 +203,7 @@ class _TrainedView:
     def __init__(self, net: Classifier, images: ImageSet, scope: str) -> None:
         self.net, self.images = net, images
         self.device = device_of(net)
+        self.labels = images.labels.to(self.device)
         if scope == "all":
             net.train()
             for module in net.modules():
