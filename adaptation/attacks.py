@@ -74,7 +74,7 @@ class DetectionAttack:
             if self.loss != "mtd":
                 return self._ascend(model, images, starts, truths, self.loss, seed)
             pair = [
-                self._ascend(model, images, starts, truths, half, seed) for half in ("cls", "loc")
+                self._ascend(model, images, starts, truths, part, seed) for part in ("cls", "loc")
             ]
             return _worse(model, pair[0], pair[1], truths, seed)
 
@@ -90,32 +90,34 @@ class DetectionAttack:
         images: Sequence[Tensor],
         starts: Sequence[Tensor],
         truths: Sequence[Truth],
-        half: str,
+        part: str,
         seed: int,
     ) -> list[Tensor]:
         now = list(starts)
         for _ in range(self.steps):
-            leaves = [each.detach().requires_grad_(True) for each in now]
+            leaves = [image.detach().requires_grad_(True) for image in now]
             with torch.enable_grad(), isolated_rng(seed):
-                loss = _half(model.losses(leaves, truths), half)
+                loss = _half(model.losses(leaves, truths), part)
                 slopes = torch.autograd.grad(loss, leaves, allow_unused=True)
             now = [
-                self.project(each + self.step * slope.sign(), image) if slope is not None else each
-                for each, slope, image in zip(now, slopes, images, strict=True)
+                self.project(current + self.step * slope.sign(), image)
+                if slope is not None
+                else current
+                for current, slope, image in zip(now, slopes, images, strict=True)
             ]
-        return [each.detach() for each in now]
+        return [image.detach() for image in now]
 
     def project(self, moved: Tensor, image: Tensor) -> Tensor:
         """Return `moved`, projected into the ball around `image` and into [0,1]."""
         return moved.clamp(image - self.eps, image + self.eps).clamp(0, 1)
 
 
-def _half(loss: DetectionLoss, half: str) -> Tensor:
+def _half(loss: DetectionLoss, part: str) -> Tensor:
     return {
         "cls": loss.classification,
         "loc": loss.localisation,
         "all": loss.total,
-    }[half]
+    }[part]
 
 
 def _worse(
@@ -130,8 +132,8 @@ def _worse(
     for a, b, truth in zip(first, second, truths, strict=True):
         with torch.no_grad():
             sizes = []
-            for each in (a, b):
+            for loss in (a, b):
                 with isolated_rng(seed):
-                    sizes.append(float(model.losses([each], [truth]).total))
+                    sizes.append(float(model.losses([loss], [truth]).total))
         chosen.append(b if sizes[1] > sizes[0] else a)
     return chosen

@@ -86,13 +86,13 @@ def recipe(name: str, base: DetectionConfig | None = None) -> DetectionConfig:
     parts = name.split("+")
     changed: dict[str, Any] = {}
     for part in parts:
-        found = PARTS.find(part)
-        if len(parts) > 1 and found.alone:
+        unknown = PARTS.find(part)
+        if len(parts) > 1 and unknown.alone:
             raise ConfigError(f"recipe '{name}': '{part}' goes with no other")
-        clash = [key for key in found.changes if key != "start" and key in changed]
+        clash = [key for key in unknown.changes if key != "start" and key in changed]
         if clash or parts.count(part) > 1:
             raise ConfigError(f"recipe '{name}': its parts exclude each other")
-        changed |= found.changes
+        changed |= unknown.changes
     if parts == ["adabn"]:
         changed["steps"] = 0
     return replace(base or DetectionConfig(), **changed)

@@ -129,21 +129,21 @@ def check(settings: Mapping[str, Any]) -> list[str]:
             f"ones; crop them or, in a folder of images, add '?size={min(height, width)}' to its "
             "path"
         )
-    leave = {"download": bool(settings["download"]), "trust": settings["trust"]}
-    resolve_net(config.surrogate, splits, seed=0, **leave)
-    found = find_reference(config.reference, splits, **leave)
-    macs = models.cost(found.net, splits.train.shape).macs
+    permissions = {"download": bool(settings["download"]), "trust": settings["trust"]}
+    resolve_net(config.surrogate, splits, seed=0, **permissions)
+    loaded = find_reference(config.reference, splits, **permissions)
+    macs = models.cost(loaded.net, splits.train.shape).macs
     # A space in which no network fits is found out here, not after R has been trained.
     open_strategy("random", search_settings(config, splits, baseline=0.0, macs=macs)).ask()
-    if not found.reference.given:
-        return [f"R: {note}" for note in found.reference.notes]
-    return introduced(found, measured(found.net.to(device), splits), splits)
+    if not loaded.reference.given:
+        return [f"R: {note}" for note in loaded.reference.notes]
+    return introduced(loaded, measured(loaded.net.to(device), splits), splits)
 
 
 def headline(summary: Summary) -> list[str]:
     """Return the result in a few lines, warnings first."""
     nets = summary.nets
-    lines = [f"warning: {each}" for each in summary.warnings]
+    lines = [f"warning: {warning}" for warning in summary.warnings]
     lines += [f"{'net':4} {'clean':>7} {'white-box':>10} {'transfer from R':>34}"]
     for name in nets.roles:
         net, shown = nets.of(name), ""

@@ -112,8 +112,8 @@ def gene_effects(
             if _varied(x) >= _FEWEST_VARIED:
                 correlations = (_unit_ranks(x[rows]) * y_ranks).sum(axis=1)
                 effects.append(_effect(feature, metric, len(pairs), correlations, confidence))
-    place = {metric: index for index, metric in enumerate(metrics)}
-    return sorted(effects, key=lambda each: (place[each.metric], -abs(each.effect)))
+    order = {metric: index for index, metric in enumerate(metrics)}
+    return sorted(effects, key=lambda effect: (order[effect.metric], -abs(effect.effect)))
 
 
 def _effect(

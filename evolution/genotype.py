@@ -48,10 +48,11 @@ class Genotype:
         live = _live_nodes(self.blocks)
         if len(live) == len(self.blocks):
             return self
-        place = {0: 0} | {node: new for new, node in enumerate(live, start=1)}
-        kept = (self.blocks[node - 1] for node in live)
+        new_node = {0: 0} | {node: new for new, node in enumerate(live, start=1)}
+        live_blocks = (self.blocks[node - 1] for node in live)
         blocks = tuple(
-            replace(block, inputs=tuple(place[source] for source in block.inputs)) for block in kept
+            replace(block, inputs=tuple(new_node[source] for source in block.inputs))
+            for block in live_blocks
         )
         return Genotype(blocks, self.head)
 
@@ -121,14 +122,14 @@ def _bypass(blocks: tuple[Block, ...], node: int) -> tuple[Block, ...] | None:
     with the inputs of a concatenation in another order.
     """
     source = blocks[node - 1].inputs[0]
-    kept = []
+    remaining = []
     for block in (*blocks[: node - 1], *blocks[node:]):
-        inputs = [source if each == node else each - (each > node) for each in block.inputs]
+        inputs = [source if index == node else index - (index > node) for index in block.inputs]
         ordered = sorted(set(inputs))
         if len(ordered) < len(inputs) or (ordered != inputs and block.merge == "concat"):
             return None
-        kept.append(replace(block, inputs=tuple(ordered)))
-    return tuple(kept)
+        remaining.append(replace(block, inputs=tuple(ordered)))
+    return tuple(remaining)
 
 
 @dataclass(frozen=True)
@@ -186,4 +187,4 @@ def pedigree(candidates: Iterable[Candidate], number: int) -> list[Candidate]:
         if member.number not in family:
             family[member.number] = member
             waiting.extend(member.parents)
-    return [family[each] for each in sorted(family)]
+    return [family[number] for number in sorted(family)]

@@ -46,7 +46,7 @@ class Halving:
     """
 
     def __init__(self, objectives: Sequence[Sequence[Objective]], rate: int) -> None:
-        self._rungs = [_Rung(tuple(each)) for each in objectives]
+        self._rungs = [_Rung(tuple(rung_objectives)) for rung_objectives in objectives]
         self._rate = rate
 
     def tell(self, trial: Trial) -> None:
@@ -73,7 +73,7 @@ class _Rung:
         self._objectives = objectives
         self._ended = self._promoted = 0
         self._candidates: list[Candidate] = []
-        self._merits = np.empty((0, len(objectives)))  # larger is better
+        self._scores = np.empty((0, len(objectives)))  # larger is better
         self._violations = np.empty(0)
         self._dominators = np.empty(0, dtype=np.int64)
         self._waiting = np.empty(0, dtype=bool)
@@ -84,12 +84,12 @@ class _Rung:
         if values is None:
             return
         pairs = list(zip(self._objectives, values, strict=True))
-        merit = np.array([objective.sign * value for objective, value in pairs])
+        score = np.array([objective.sign * value for objective, value in pairs])
         violation = sum(objective.violation(value) for objective, value in pairs)
-        over = _dominates(self._merits, self._violations, merit, violation)
-        under = _dominates(-self._merits, -self._violations, -merit, -violation)
+        over = _dominates(self._scores, self._violations, score, violation)
+        under = _dominates(-self._scores, -self._violations, -score, -violation)
         self._dominators = np.append(self._dominators + under, int(over.sum()))
-        self._merits = np.vstack([self._merits, merit])
+        self._scores = np.vstack([self._scores, score])
         self._violations = np.append(self._violations, violation)
         self._waiting = np.append(self._waiting, True)
         self._candidates.append(trial.candidate)
@@ -100,7 +100,7 @@ class _Rung:
             return None
         fewest = self._dominators[waiting].min()
         equals = np.flatnonzero(self._dominators == fewest)
-        isolation = _crowding_distance(self._merits[equals])
+        isolation = _crowding_distance(self._scores[equals])
         isolation[~self._waiting[equals]] = -1
         best = int(equals[int(isolation.argmax())])  # of equals again, the first to end
         self._waiting[best] = False
@@ -108,10 +108,10 @@ class _Rung:
         return self._candidates[best]
 
 
-def _crowding_distance(merits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the crowding distance (Deb et al. 2002) of each of `merits` (N,M) among them, (N,)."""
-    distance = np.zeros(len(merits))
-    for column in merits.T:
+def _crowding_distance(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the crowding distance (Deb et al. 2002) of each of `scores` (N,M) among them, (N,)."""
+    distance = np.zeros(len(scores))
+    for column in scores.T:
         order = np.argsort(column, kind="stable")
         ascending = column[order]
         if (span := ascending[-1] - ascending[0]) > 0:
@@ -121,15 +121,15 @@ def _crowding_distance(merits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _dominates(
-    merits: NDArray[np.float64],
+    scores: NDArray[np.float64],
     violations: NDArray[np.float64],
-    merit: NDArray[np.float64],
+    score: NDArray[np.float64],
     violation: float,
 ) -> NDArray[np.bool_]:
-    """Return which of `merits` (N,M) dominate `merit` (M,) by Deb's constrained domination, (N,).
+    """Return which of `scores` (N,M) dominate `score` (M,) by Deb's constrained domination, (N,).
 
     With all arguments negated, return which of them it dominates.
     """
-    better = (merits >= merit).all(axis=1) & (merits > merit).any(axis=1)
+    better = (scores >= score).all(axis=1) & (scores > score).any(axis=1)
     dominating: NDArray[np.bool_] = (violations < violation) | ((violations == violation) & better)
     return dominating

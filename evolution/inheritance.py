@@ -29,11 +29,11 @@ def inherit(child: Classifier, parents: Sequence[Classifier]) -> float:
         return 0.0
     net = _blueprint_net(child)
     plans = [_plan(net, _blueprint_net(parent)) for parent in parents]
-    taken = [sum(_common(own, other) for own, other in plan) for plan in plans]
+    shares = [sum(_common(mine, theirs) for mine, theirs in plan) for plan in plans]
     with torch.no_grad():
-        for own, other in plans[taken.index(max(taken))]:
-            _take_over(own, other)
-    return max(taken) / sum(each.numel() for each in _tensors(net).values())
+        for mine, theirs in plans[shares.index(max(shares))]:
+            _take_over(mine, theirs)
+    return max(shares) / sum(tensor.numel() for tensor in _tensors(net).values())
 
 
 def _blueprint_net(model: Classifier) -> BlueprintNet:
@@ -46,8 +46,8 @@ def _plan(child: BlueprintNet, parent: BlueprintNet) -> list[tuple[Tensor, Tenso
     """Return pairs of corresponding tensors, the child's and the parent's."""
     pairs = [
         pair
-        for own, other in _aligned(child, parent)
-        for pair in _same_names(_node(child, own), _node(parent, other))
+        for mine, theirs in _aligned(child, parent)
+        for pair in _same_names(_node(child, mine), _node(parent, theirs))
     ]
     return pairs + _same_names(_head(child), _head(parent))
 
@@ -55,72 +55,74 @@ def _plan(child: BlueprintNet, parent: BlueprintNet) -> list[tuple[Tensor, Tenso
 def _aligned(child: BlueprintNet, parent: BlueprintNet) -> list[tuple[Wiring, Wiring]]:
     """Return pairs of blocks in order: the longest common subsequence by shared weights."""
     rows, columns = child.wirings, parent.wirings
-    worth = [[_worth(child, own, parent, other) for other in columns] for own in rows]
+    worth = [[_worth(child, row, parent, column) for column in columns] for row in rows]
     best = [[0] * (len(columns) + 1) for _ in range(len(rows) + 1)]
     for i in reversed(range(len(rows))):
         for j in reversed(range(len(columns))):
             best[i][j] = max(best[i + 1][j], best[i][j + 1], best[i + 1][j + 1] + worth[i][j])
-    found, i, j = [], 0, 0
+    pairs, i, j = [], 0, 0
     while i < len(rows) and j < len(columns):
         if best[i][j] == best[i + 1][j + 1] + worth[i][j] and worth[i][j]:
-            found.append((rows[i], columns[j]))
+            pairs.append((rows[i], columns[j]))
             i, j = i + 1, j + 1
         elif best[i][j] == best[i + 1][j]:
             i += 1
         else:
             j += 1
-    return found
+    return pairs
 
 
-def _worth(child: BlueprintNet, own: Wiring, parent: BlueprintNet, other: Wiring) -> int:
-    if own.block.kind != other.block.kind:
+def _worth(child: BlueprintNet, mine: Wiring, parent: BlueprintNet, theirs: Wiring) -> int:
+    if mine.block.kind != theirs.block.kind:
         return 0
-    return sum(_common(*pair) for pair in _same_names(_node(child, own), _node(parent, other)))
+    return sum(_common(*pair) for pair in _same_names(_node(child, mine), _node(parent, theirs)))
 
 
 def _node(net: BlueprintNet, wiring: Wiring) -> dict[str, Tensor]:
     """Return a block's tensors and those of the join before it."""
     name = str(wiring.node)
-    found = _tensors(net.nodes[name])
+    tensors = _tensors(net.nodes[name])
     if name in net.joins:
-        found |= {f"join.{key}": value for key, value in _tensors(net.joins[name]).items()}
-    return found
+        tensors |= {f"join.{key}": value for key, value in _tensors(net.joins[name]).items()}
+    return tensors
 
 
 def _head(net: BlueprintNet) -> dict[str, Tensor]:
     """Return the head's tensors by module, so that heads of other kinds share no name."""
-    make = "-".join(type(each).__name__ for each in net.head)
+    make = "-".join(type(layer).__name__ for layer in net.head)
     side = net.wirings[-1].out.side if isinstance(net.head[0], nn.Flatten) else 1
     return {f"{make}.{side}.{key}": value for key, value in _tensors(net.head).items()}
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     """Return weights and running statistics; counters of batches are not inherited."""
-    return {key: each for key, each in module.state_dict().items() if each.is_floating_point()}
+    return {
+        key: tensor for key, tensor in module.state_dict().items() if tensor.is_floating_point()
+    }
 
 
-def _same_names(own: dict[str, Tensor], other: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+def _same_names(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     return [
-        (tensor, other[key])
-        for key, tensor in own.items()
-        if key in other and other[key].dim() == tensor.dim()
+        (tensor, theirs[key])
+        for key, tensor in mine.items()
+        if key in theirs and theirs[key].dim() == tensor.dim()
     ]
 
 
-def _common(own: Tensor, other: Tensor) -> int:
+def _common(mine: Tensor, theirs: Tensor) -> int:
     """Return how many entries two tensors have in common."""
-    return math.prod(map(min, own.shape, other.shape))
+    return math.prod(map(min, mine.shape, theirs.shape))
 
 
-def _take_over(own: Tensor, other: Tensor) -> None:
-    own[_part(own, other)] = other[_part(other, own)]
+def _take_over(mine: Tensor, theirs: Tensor) -> None:
+    mine[_part(mine, theirs)] = theirs[_part(theirs, mine)]
 
 
 def _part(tensor: Tensor, beside: Tensor) -> tuple[slice, ...]:
     """Return the part of `tensor` that `beside` has too: leading channels, a kernel's middle."""
-    found = []
-    for place, (size, other) in enumerate(zip(tensor.shape, beside.shape, strict=True)):
-        common = min(size, other)
-        first = (size - common) // 2 if tensor.dim() == 4 and place >= 2 else 0
-        found.append(slice(first, first + common))
-    return tuple(found)
+    slices = []
+    for axis, (size, other_size) in enumerate(zip(tensor.shape, beside.shape, strict=True)):
+        common = min(size, other_size)
+        first = (size - common) // 2 if tensor.dim() == 4 and axis >= 2 else 0
+        slices.append(slice(first, first + common))
+    return tuple(slices)

@@ -72,11 +72,12 @@ class Objective:
         return max(0.0, self.sign * (self.bound - value)) / (abs(self.bound) or 1.0)
 
 
-def parse_objectives(text: str, known: Collection[str] | None = None) -> tuple[Objective, ...]:
+def parse_objectives(text: str, measures: Collection[str] | None = None) -> tuple[Objective, ...]:
     """Return objectives read from `name:direction[:weight][>=bound | <=bound]`, comma-separated.
 
     For example "accuracy:max:2>=0.6,transfer:min,macs:min<=2e7". Raises `ConfigError` for what
-    cannot be read, for a name given twice, and, where `known` names are given, for any other.
+    cannot be read, for a name given twice, and, where `measures` are given, for any name beyond
+    them.
 
     >>> [each.name for each in parse_objectives("accuracy:max:2>=0.6,macs:min")]
     ['accuracy', 'macs']
@@ -87,8 +88,8 @@ def parse_objectives(text: str, known: Collection[str] | None = None) -> tuple[O
     objectives = tuple(_parse(part.strip()) for part in text.split(","))
     names = [objective.name for objective in objectives]
     for name in names:
-        if known is not None and name not in known:
-            raise ConfigError(f"objectives: unknown name '{name}'{did_you_mean(name, known)}")
+        if measures is not None and name not in measures:
+            raise ConfigError(f"objectives: unknown name '{name}'{did_you_mean(name, measures)}")
         if names.count(name) > 1:
             raise ConfigError(f"objectives: '{name}' is given twice")
     return objectives
@@ -96,7 +97,7 @@ def parse_objectives(text: str, known: Collection[str] | None = None) -> tuple[O
 
 def own_measures(objectives: Sequence[Objective]) -> dict[str, Measure]:
     """Return the measures of those objectives that the user registered, ordered by name."""
-    named = {each.name: MEASURES.get(each.name) for each in objectives}
+    named = {objective.name: MEASURES.get(objective.name) for objective in objectives}
     return {name: measure for name, measure in sorted(named.items()) if measure is not None}
 
 
@@ -199,4 +200,4 @@ def front(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Tria
     if not known:
         return []
     best = tools.sortNondominated(known, len(known), first_front_only=True)[0]
-    return sorted((each.trial for each in best), key=lambda trial: trial.number)
+    return sorted((individual.trial for individual in best), key=lambda trial: trial.number)

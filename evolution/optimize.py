@@ -208,13 +208,13 @@ def optimize(
         )
 
     with ExitStack() as stack:
-        kept = None if ledger is None else stack.enter_context(_open_ledger(Path(ledger)))
-        recorded = [] if kept is None else kept.in_order()
+        trial_ledger = None if ledger is None else stack.enter_context(_open_ledger(Path(ledger)))
+        recorded = [] if trial_ledger is None else trial_ledger.in_order()
         _check_recorded(recorded, search, ledger)
-        known = {entry.id for entry in recorded}
+        known_ids = {entry.id for entry in recorded}
 
         def report(entry: Entry) -> None:
-            if entry.id not in known:
+            if entry.id not in known_ids:
                 on_trial(trial_of(candidates[entry.id], entry))
 
         if executor is None:
@@ -224,7 +224,7 @@ def optimize(
                 if inline
                 else open_executor("processes", workers=workers, timeout=timeout)
             )
-        scheduler = Scheduler(executor, kept, report)
+        scheduler = Scheduler(executor, trial_ledger, report)
         if mode == "steady":
             running = steady(proposing, scheduler, task_of, in_flight=parallel, recorded=recorded)
         else:
@@ -269,7 +269,7 @@ class _Evaluation:
 
 def _numbers(returned: object, objectives: Sequence[Objective]) -> dict[str, float]:
     """Return the numbers by name, without those beside the objectives that are not finite."""
-    names = [each.name for each in objectives]
+    names = [objective.name for objective in objectives]
     if not isinstance(returned, Mapping):
         if len(names) > 1:
             raise ConfigError(
@@ -306,7 +306,7 @@ def _check(
             raise ConfigError(f"optimize: {name} must be at least 1, not {number}")
     if timeout is not None and not timeout > 0:
         raise ConfigError(f"optimize: timeout must be above 0 seconds, not {timeout:g}")
-    names = [each.name for each in objectives]
+    names = [objective.name for objective in objectives]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"optimize: objectives must be distinct and at least one, not {names}")
 
@@ -342,10 +342,10 @@ def _runs_here(evaluate: Evaluate, workers: int, timeout: float | None) -> bool:
         reason = first_line(error)
     if not reason:
         return False
-    said = f"evaluate cannot be given to worker processes ({reason}): define it in a module"
+    problem = f"evaluate cannot be given to worker processes ({reason}): define it in a module"
     if timeout is not None:
-        raise ConfigError(f"optimize: {said}, or leave out timeout")
-    warnings.warn(f"{said}; trials run one by one here", RuntimeWarning, stacklevel=3)
+        raise ConfigError(f"optimize: {problem}, or leave out timeout")
+    warnings.warn(f"{problem}; trials run one by one here", RuntimeWarning, stacklevel=3)
     return True
 
 

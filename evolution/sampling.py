@@ -111,7 +111,7 @@ def _theme(rng: random.Random, space: SearchSpace) -> _Theme:
 def _kernel(rng: random.Random, space: SearchSpace, kind: str) -> int:
     """Draw a kernel; large ones are cheap in depthwise convolutions only."""
     rank = range(1, len(space.kernels) + 1)
-    weights = rank if kind == "separable" else [1 / each**2 for each in rank]
+    weights = rank if kind == "separable" else [1 / value**2 for value in rank]
     return rng.choices(space.kernels, list(weights))[0]
 
 

@@ -31,8 +31,8 @@ class Surrogate:
 
     def __init__(self, known: Sequence[Individual], objectives: Sequence[Objective]) -> None:
         self._objectives = objectives
-        features = _features([each.trial.candidate.genotype for each in known])
-        numbers = np.array([each.fitness.values for each in known], dtype=np.float64)
+        features = _features([individual.trial.candidate.genotype for individual in known])
+        numbers = np.array([individual.fitness.values for individual in known], dtype=np.float64)
         self._centre, self._scale = features.mean(axis=0), _spread(features)
         self._mean, self._spread = numbers.mean(axis=0), _spread(numbers)
         x = (features - self._centre) / self._scale
@@ -81,7 +81,9 @@ def ridge(x: Floats, y: Floats) -> Floats:
 
 
 def _features(genotypes: Sequence[Genotype]) -> Floats:
-    return np.array([list(gene_features(each).values()) for each in genotypes], dtype=np.float64)
+    return np.array(
+        [list(gene_features(genotype).values()) for genotype in genotypes], dtype=np.float64
+    )
 
 
 def _spread(values: Floats) -> Floats:

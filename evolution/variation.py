@@ -148,8 +148,8 @@ def _insert(genotype: Genotype, rng: random.Random, space: SearchSpace) -> Genot
     if source > 0 and rng.random() < 0.5:
         block = replace(genotype.blocks[source - 1], stride=1, inputs=(source,))
     later = [
-        replace(each, inputs=tuple(node + (node >= at) for node in each.inputs))
-        for each in genotype.blocks[at - 1 :]
+        replace(block, inputs=tuple(node + (node >= at) for node in block.inputs))
+        for block in genotype.blocks[at - 1 :]
     ]
     if later:
         edge = {at if node == source else node for node in later[0].inputs}

@@ -49,10 +49,10 @@ def run(options: Options) -> int:
     if options.resume is None:
         # Mistakes in what is named show before there is a folder.
         source, _ = load_domains(chosen)
-        made = make_detector(chosen, source.train.classes, 0)
+        detector = make_detector(chosen, source.train.classes, 0)
         if any(recipe(name).adabn for name in chosen.recipes):
-            batch_norms(made)
-        for note in made.notes:
+            batch_norms(detector)
+        for note in detector.notes:
             log(note)
     else:
         check_named(chosen, options.given, options.resume)
@@ -62,13 +62,13 @@ def run(options: Options) -> int:
             folder.write_summary(run_adapt(folder, log).to_json())
         path = write_report(folder, trust=chosen.trusted)
     summary = summary_of(folder)
-    for name, found in summary.recipes.items():
-        own = {"source": found.source.ap50_area, "target": found.target.ap50_area}
-        told = ", ".join(
+    for name, result in summary.recipes.items():
+        precisions = {"source": result.source.ap50_area, "target": result.target.ap50_area}
+        text = ", ".join(
             f"{domain} –" if ap is None else f"{domain} {100 * ap:.1f} %"
-            for domain, ap in own.items()
+            for domain, ap in precisions.items()
         )
-        log(f"{name}: AP50 {told} ({found.seeds} trainings)")
+        log(f"{name}: AP50 {text} ({result.seeds} trainings)")
     measured = summary.measured
     ratio = "" if measured is None else f" (ratio {measured.ratio:.1f})"
     log(summary.advice + ratio)

@@ -35,13 +35,13 @@ def load_backbone(
     itself names is run. Raises `ModelError` for what cannot be loaded.
     """
     if names_untrained(spec):
-        made = models.resolve(spec, num_classes=CLASSES, in_channels=3, image_size=SIDE, seed=0)
+        model = models.resolve(spec, num_classes=CLASSES, in_channels=3, image_size=SIDE, seed=0)
         note = f"backbone: {spec} has fresh weights, not trained"
-        return made.eval(), (*made.notes, note)
-    made = models.load(spec, download=download, trust=tuple(trust))
+        return model.eval(), (*model.notes, note)
+    model = models.load(spec, download=download, trust=tuple(trust))
     if factory_of(spec) is None:
-        return made, made.notes
-    return made, (*made.notes, f"backbone: {spec}, with the weights that its function gives it")
+        return model, model.notes
+    return model, (*model.notes, f"backbone: {spec}, with the weights that its function gives it")
 
 
 SET_BY_RECIPES = ("start", "domain", "adversary", "align", "teacher", "adabn")
@@ -135,13 +135,15 @@ def check_recipes(options: AdaptOptions, base: DetectionConfig) -> None:
     for name in options.recipes:
         recipe(name, base)
     for option, used in USED.items():
-        asked = getattr(base, option) != getattr(DetectionConfig(), option)
+        changed = getattr(base, option) != getattr(DetectionConfig(), option)
         users = [
             name
             for name, part in PARTS.items()
             if option not in part.changes and used(recipe(name))
         ]
-        if asked and not any(user in name.split("+") for name in options.recipes for user in users):
+        if changed and not any(
+            user in name.split("+") for name in options.recipes for user in users
+        ):
             flag = option.replace("_", "-")
             raise ConfigError(f"--{flag} is of the recipe {' or '.join(users)}, which is not asked")
     if options.taps and options.backbone is None:

@@ -103,7 +103,7 @@ class MeasureShift:
         space = open_workspace(self.path)
         model = space.trained("source", 0)
         features = [
-            shift.detector_features(model, each.test) for each in (space.source, space.target)
+            shift.detector_features(model, domain.test) for domain in (space.source, space.target)
         ]
         try:
             measured = shift.measure_shift(*features, threshold=space.options.threshold)
@@ -212,8 +212,8 @@ def _gain(name: str, recipes: Mapping[str, Recipe]) -> Gain:
     pairs = list(zip(recipes[name].by_seed, recipes[over].by_seed, strict=True))
     return Gain(
         over=over,
-        source=_mean_difference([(own.source, plain.source) for own, plain in pairs]),
-        target=_mean_difference([(own.target, plain.target) for own, plain in pairs]),
+        source=_mean_difference([(trained.source, plain.source) for trained, plain in pairs]),
+        target=_mean_difference([(trained.target, plain.target) for trained, plain in pairs]),
     )
 
 
@@ -221,9 +221,9 @@ def _mean_difference(pairs: Sequence[tuple[Scores, Scores]]) -> Mean:
     return mean_over_trainings(
         [
             None
-            if own.ap50_area is None or plain.ap50_area is None
-            else own.ap50_area - plain.ap50_area
-            for own, plain in pairs
+            if trained.ap50_area is None or plain.ap50_area is None
+            else trained.ap50_area - plain.ap50_area
+            for trained, plain in pairs
         ]
     )
 
@@ -244,5 +244,5 @@ def run_adapt(folder: RunFolder, log: Log) -> Summary:
         for name in others
     ]
     trials = run_phases([sources, rest], folder, stage="adapt", log=log)
-    made = models.read_card(open_workspace(path).file(first, 0))
-    return summarise(trials, config, made.provenance.get("notes", []))
+    card = models.read_card(open_workspace(path).file(first, 0))
+    return summarise(trials, config, card.provenance.get("notes", []))

@@ -43,8 +43,8 @@ def curves_figure(recipes: Mapping[str, Recipe]) -> Markup:
 
     with chart(7.6, 3.2) as drawing:
         axis = drawing.subplots()
-        for number, (name, found) in enumerate(recipes.items()):
-            for run, curve in enumerate(found.curves):
+        for number, (name, recipe) in enumerate(recipes.items()):
+            for run, curve in enumerate(recipe.curves):
                 if curve:
                     steps, losses = zip(*curve, strict=True)
                     colour = PALETTE[number % len(PALETTE)]
@@ -62,14 +62,14 @@ def classes_figure(recipes: Mapping[str, Recipe]) -> Markup:
     width = 0.8 / len(recipes)
     with chart(max(7.6, 0.5 * len(names)), 3.2) as drawing:
         axis = drawing.subplots()
-        for number, (name, found) in enumerate(recipes.items()):
-            known = [found.target.classes[each].ap50_area for each in names]
-            heights = [100 * (each.value or 0) for each in known]
+        for number, (name, recipe) in enumerate(recipes.items()):
+            precisions = [recipe.target.classes[name].ap50_area for name in names]
+            heights = [100 * (precision.value or 0) for precision in precisions]
             across = np.arange(len(names)) + (number - (len(recipes) - 1) / 2) * width
             colour = PALETTE[number % len(PALETTE)]
             axis.bar(across, heights, width, label=name, color=colour)
         axis.set_xticks(
-            range(len(names)), [label(each) for each in names], rotation=45 if len(names) > 8 else 0
+            range(len(names)), [label(name) for name in names], rotation=45 if len(names) > 8 else 0
         )
         axis.set(ylabel="AP50 on the target, %", ylim=(0, 100))
         axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -116,18 +116,18 @@ def write_report(folder: RunFolder, *, trust: Collection[str] = ()) -> Path:
 
 def _precision(summary: Adapted, options: AdaptOptions) -> Section:
     rows = []
-    for name, found in summary.recipes.items():
-        gain = None if found.gain is UNSET else found.gain.target
+    for name, recipe in summary.recipes.items():
+        gain = None if recipe.gain is UNSET else recipe.gain.target
         rows.append(
             [
                 name,
-                format_percent(found.target.intervals.ap50_area),
+                format_percent(recipe.target.intervals.ap50_area),
                 "–" if gain is None else format_percent(gain, sign=True),
-                format_percent(found.target.intervals.coco_ap),
-                format_percent(found.source.intervals.ap50_area),
-                format_percent(found.robust_source_interval),
-                format_percent(found.robust_target_interval),
-                f"{found.seconds:.0f}",
+                format_percent(recipe.target.intervals.coco_ap),
+                format_percent(recipe.source.intervals.ap50_area),
+                format_percent(recipe.robust_source_interval),
+                format_percent(recipe.robust_target_interval),
+                f"{recipe.seconds:.0f}",
             ]
         )
     headers = [
@@ -135,7 +135,7 @@ def _precision(summary: Adapted, options: AdaptOptions) -> Section:
         *("source, attacked", "target, attacked", "seconds"),
     ]
     first = next(iter(summary.recipes.values()))
-    said = "; ".join(
+    parts = "; ".join(
         f"{name}: {' + '.join(PARTS[part].says for part in name.split('+'))}"
         for name in summary.recipes
     )
@@ -145,7 +145,7 @@ def _precision(summary: Adapted, options: AdaptOptions) -> Section:
         f"{first.source.images} of the source. Gain: points over `longer` where "
         f"that was asked, else over `source`, training by "
         f"training. Attacked: PGD-{options.judge_steps} within {eps_text(options.judge_eps)}, "
-        f"{options.judge_images} images. {said}."
+        f"{options.judge_images} images. {parts}."
     )
     return Section("precision", "Precision", table(headers, rows), note + _texture(options))
 
@@ -160,40 +160,40 @@ def _notes(summary: Adapted) -> list[Section]:
 
 def _texture(options: AdaptOptions) -> str:
     """Return a sentence on the strength of the classes' texture where images are rendered."""
-    told = []
+    amplitudes = []
     for name, spec in (("source", options.source), ("target", options.target)):
         if spec.startswith("shapes:"):
-            asked = shapes_config(spec)
-            told.append(f"{name} {eps_text(asked.texture * STYLES[asked.style].kept)}")
-    if not told:
+            shapes = shapes_config(spec)
+            amplitudes.append(f"{name} {eps_text(shapes.texture * STYLES[shapes.style].kept)}")
+    if not amplitudes:
         return ""
     return (
-        f" Amplitude of the texture that tells classes apart: {', '.join(told)} (0 in both: only "
-        "shapes do, and adversarial training has nothing to take away)."
+        f" Amplitude of the texture that tells classes apart: {', '.join(amplitudes)} (0 in both: "
+        "only shapes do, and adversarial training has nothing to take away)."
     )
 
 
 def _shift(summary: Adapted) -> Section:
-    found = summary.measured
-    if found is None:
+    shift = summary.measured
+    if shift is None:
         return Section("shift", "How far the target is", Markup(), summary.advice)
     rows = [
-        ["Fréchet distance", f"{found.frechet:.4g}"],
-        ["between halves of the source", f"{found.within_source:.4g}"],
-        ["ratio", f"{found.ratio:.1f} [{found.low:.1f}, {found.high:.1f}]"],
-        ["threshold", f"{found.threshold:g}"],
-        ["advice", found.advice],
+        ["Fréchet distance", f"{shift.frechet:.4g}"],
+        ["between halves of the source", f"{shift.within_source:.4g}"],
+        ["ratio", f"{shift.ratio:.1f} [{shift.low:.1f}, {shift.high:.1f}]"],
+        ["threshold", f"{shift.threshold:g}"],
+        ["advice", shift.advice],
     ]
     note = (
         "Of the backbone's coarsest maps, as the first source detector sees "
-        f"{found.images[0]} and {found.images[1]} test images, in clouds of "
-        f"{found.cloud}; the interval is over random halves."
+        f"{shift.images[0]} and {shift.images[1]} test images, in clouds of "
+        f"{shift.cloud}; the interval is over random halves."
     )
     html = table(["", ""], rows)
-    points = _points(summary.recipes, found.ratio)
+    points = _points(summary.recipes, shift.ratio)
     if points:
-        told = "What each training gains on the target; dotted: the threshold of the advice."
-        html += figure(Markup(gains_figure(points, found.threshold)), told)
+        caption = "What each training gains on the target; dotted: the threshold of the advice."
+        html += figure(Markup(gains_figure(points, shift.threshold)), caption)
     return Section("shift", "How far the target is", html, note)
 
 
@@ -202,12 +202,12 @@ def _points(
 ) -> dict[str, list[tuple[str, float, float]]]:
     """Return, by recipe and for every training, the target, its distance, and the gain there."""
     points: dict[str, list[tuple[str, float, float]]] = {}
-    for name, found in recipes.items():
-        if found.gain is UNSET:
+    for name, recipe in recipes.items():
+        if recipe.gain is UNSET:
             continue
-        base = recipes[found.gain.over].by_seed
-        for own, plain in zip(found.by_seed, base, strict=True):
-            now, before = own.target.ap50_area, plain.target.ap50_area
+        base = recipes[recipe.gain.over].by_seed
+        for trained, plain in zip(recipe.by_seed, base, strict=True):
+            now, before = trained.target.ap50_area, plain.target.ap50_area
             if now is not None and before is not None:
                 points.setdefault(name, []).append(("target", ratio, now - before))
     return points
@@ -221,27 +221,27 @@ def _pictures(folder: RunFolder, names: list[str], trust: Collection[str]) -> Se
         check_regular(file, error=RunError, follow=False)
     unnamed = {code for file in files.values() for code in detectors.runs_code(file)} - set(trust)
     if unnamed:
-        told = (
+        reason = (
             f"Not drawn: the backbone is made by {', '.join(sorted(unnamed))}, which is run only "
             "where it is named, as by adapt --resume."
         )
-        return Section("detections", "Detections", html, told)
+        return Section("detections", "Detections", html, reason)
     models = {name: detectors.load(file, trust=trust) for name, file in files.items()}
     for name, model in models.items():
         if model.classes != space.source.test.classes:
             raise RunError(f"{files[name]}: a detector of other classes than those of the images")
     for called, domain in (("source", space.source), ("target", space.target)):
         chosen = domain.test.subset(range(min(PICTURED, len(domain.test))))
-        found = {name: detect(model, chosen) for name, model in models.items()}
-        drawn = detections_figure(chosen, found, range(len(chosen)))
+        detections = {name: detect(model, chosen) for name, model in models.items()}
+        drawn = detections_figure(chosen, detections, range(len(chosen)))
         html += _picture(
             drawn,
             f"The first test images of the {called}: what is there, and what each recipe's first "
             "training finds.",
         )
     chosen = space.target.test.subset(range(min(PICTURED, len(space.target.test))))
-    found = {name: detect(model, chosen) for name, model in models.items()}
-    maps = draw_explained(models, chosen, found, range(len(chosen)), 0.0)
+    detections = {name: detect(model, chosen) for name, model in models.items()}
+    maps = draw_explained(models, chosen, detections, range(len(chosen)), 0.0)
     html += _picture(
         maps,
         "The same target images: the gradient of each detector's loss, and, for detectors of one "
@@ -250,8 +250,8 @@ def _pictures(folder: RunFolder, names: list[str], trust: Collection[str]) -> Se
     return Section("detections", "Detections", html, f"Drawn with a score of {SURE:g} or more.")
 
 
-def _picture(drawn: bytes, told: str) -> Markup:
+def _picture(drawn: bytes, caption: str) -> Markup:
     return Markup(
         "<figure><img src='data:image/png;base64,{}' alt='{}' style='max-width:100%'>"
         "<figcaption>{}</figcaption></figure>"
-    ).format(base64.b64encode(drawn).decode(), told, told)
+    ).format(base64.b64encode(drawn).decode(), caption, caption)

@@ -147,20 +147,20 @@ def summary_of(folder: RunFolder) -> Adapted:
     classes = list(next(iter(recipes.values())).target.classes)
     if not classes:
         raise RunError(f"{where}: recipes: no class on the target")
-    for name, found in recipes.items():
-        place = f"{where}: recipes.{printable(name)}"
+    for name, trained in recipes.items():
+        entry = f"{where}: recipes.{printable(name)}"
         try:
             recipe(name)
         except ConfigError as error:
             raise RunError(f"{where}: recipes: {error}") from error
-        if list(found.target.classes) != classes:
-            raise RunError(f"{place}.target.classes: not those of the first recipe")
-        if found.gain is not UNSET:
-            over = found.gain.over
+        if list(trained.target.classes) != classes:
+            raise RunError(f"{entry}.target.classes: not those of the first recipe")
+        if trained.gain is not UNSET:
+            over = trained.gain.over
             if over not in recipes:
-                raise RunError(f"{place}.gain.over: {shown(over)} is none of the recipes")
-            both = (found.by_seed, recipes[over].by_seed)
-            check_alike(*both, f"{place}.by_seed", f"trainings of it and of '{over}'")
+                raise RunError(f"{entry}.gain.over: {shown(over)} is none of the recipes")
+            pair = (trained.by_seed, recipes[over].by_seed)
+            check_alike(*pair, f"{entry}.by_seed", f"trainings of it and of '{over}'")
     measured = None
     if summary.shift.ratio is not None:
         measured = Shift.from_json(summary.shift.to_json(), f"{where}: shift")

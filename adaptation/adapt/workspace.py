@@ -78,7 +78,7 @@ def make_detector(options: AdaptOptions, classes: tuple[str, ...], seed: int) ->
         body, notes = load_backbone(
             options.backbone, download=options.download, trust=options.trusted
         )
-    made = detectors.build(
+    detector = detectors.build(
         options.detector,
         classes,
         backbone=body,
@@ -88,12 +88,15 @@ def make_detector(options: AdaptOptions, classes: tuple[str, ...], seed: int) ->
     )
     if body is not None:
         # The file that is saved tells whose weights it started from.
-        told = {"backbone": options.backbone, "notes": [*notes, *made.notes]}
-        provenance = {**made.card.provenance, **told}
-        made.card = replace(made.card, parent=models.digest(body), provenance=provenance)
+        provenance = {
+            **detector.card.provenance,
+            "backbone": options.backbone,
+            "notes": [*notes, *detector.notes],
+        }
+        detector.card = replace(detector.card, parent=models.digest(body), provenance=provenance)
     if options.weights is not None:
-        fit_weights(made.net, read_weights(options.weights), options.weights)
-    return made
+        fit_weights(detector.net, read_weights(options.weights), options.weights)
+    return detector
 
 
 def load_domains(options: AdaptOptions) -> tuple[Domain, Domain]:
@@ -103,7 +106,7 @@ def load_domains(options: AdaptOptions) -> tuple[Domain, Domain]:
     target = _domain(options.target, options.target_test, labelled=oracle)
     trained = {"--source": source.train, **({"--target": target.train} if oracle else {})}
     for name, train in trained.items():
-        if not any(len(each.trained_on()) for each in train.truths):
+        if not any(len(truth.trained_on()) for truth in train.truths):
             raise DataError(f"{name} {train.name}: no object in any image: nothing to learn from")
         _check_apart(name, train, "--source-test", source.test)
         _check_apart(name, train, "--target-test", target.test)
@@ -127,7 +130,7 @@ def open_workspace(path: str) -> Workspace:
 def _check_apart(name: str, train: DetectionSet, other: str, test: DetectionSet) -> None:
     """Raise `DataError` where test images are among those whose labels are trained on."""
     tested = set(test.paths)
-    shared = [each for each, path in zip(train.ids, train.paths, strict=True) if path in tested]
+    shared = [image for image, path in zip(train.ids, train.paths, strict=True) if path in tested]
     if shared:
         raise DataError(
             f"{len(shared)} images, such as {min(shared)}, are trained on with their labels and "

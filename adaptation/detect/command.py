@@ -43,28 +43,34 @@ def run(options: Options) -> int:
     images = load_detection(chosen.data, "test")
     resolve = partial(resolve_detector, download=chosen.download, trust=chosen.trust)
     model = resolve(chosen.model, chosen.weights, images.classes, device)
-    other = None
+    contrast = None
     if chosen.contrast is not None:
-        other = resolve(chosen.contrast, None, images.classes, device)
+        contrast = resolve(chosen.contrast, None, images.classes, device)
     known = images.with_classes(model.classes)
     left_out = [name for name in images.classes if name not in model.classes]
     for note in model.notes:
         log(note)
     if left_out:
         log(f"not evaluated, as the detector does not know them: {', '.join(left_out)}")
-    if other is not None and other.classes != model.classes:
+    if contrast is not None and contrast.classes != model.classes:
         raise ConfigError(
-            f"--contrast {chosen.contrast}: its classes are {', '.join(other.classes)}, the "
+            f"--contrast {chosen.contrast}: its classes are {', '.join(contrast.classes)}, the "
             f"detector's {', '.join(model.classes)}: they must be the same, in the same order"
         )
     with run_folder("detect", options, config, keep_failed=False) as folder:
-        models = {"detector": model} if other is None else {"detector": model, "contrast": other}
+        models = (
+            {"detector": model} if contrast is None else {"detector": model, "contrast": contrast}
+        )
         summary = run_detect(models, known, chosen, folder, left_out, log)
         folder.write_summary(summary.to_json())
         path = write_report(folder)
-    found = summary.detector
-    scores = {"ap50_11pt": found.ap50_11pt, "ap50_area": found.ap50_area, "coco_ap": found.coco_ap}
-    for name, score in scores.items():
+    scores = summary.detector
+    headline = {
+        "ap50_11pt": scores.ap50_11pt,
+        "ap50_area": scores.ap50_area,
+        "coco_ap": scores.coco_ap,
+    }
+    for name, score in headline.items():
         log(f"{name} –" if score is None else f"{name} {100 * score:.1f} %")
     log(f"report: {path}")
     return 0

@@ -61,7 +61,7 @@ class DetectOptions:
                 raise ConfigError(f"--{flag} must be at least 1, not {getattr(self, name)}")
         if self.pictures < 0:
             raise ConfigError(f"--pictures must not be negative: {self.pictures}")
-        if not all(0 <= each <= 1 for each in (*self.eps, self.sure)):
+        if not all(0 <= value <= 1 for value in (*self.eps, self.sure)):
             raise ConfigError("--eps and --sure must be in [0,1]")
 
     def attacks(self) -> dict[float, DetectionAttack]:

@@ -55,8 +55,8 @@ def write_report(folder: RunFolder) -> Path:
 
 def _precision(summary: Summary, models: Models, options: DetectOptions) -> Section:
     rows: list[list[str]] = []
-    for figure, told in FIGURES.items():
-        rows.append([told, *(_percent(getattr(each, figure)) for each in models.values())])
+    for figure, title in FIGURES.items():
+        rows.append([title, *(_percent(getattr(model, figure)) for model in models.values())])
     first = summary.detector
     low, high = first.sizes.edges
     sides: dict[Literal["small", "medium", "large"], str] = {
@@ -64,12 +64,12 @@ def _precision(summary: Summary, models: Models, options: DetectOptions) -> Sect
         "medium": f"{low:.0f} to {high:.0f} px",
         "large": f"{high:.0f} px and more",
     }
-    for size, told in sides.items():
-        values = [getattr(each.sizes.ap50_area, size) for each in models.values()]
-        rows.append([f"VOC AP50, {told}", *map(_percent, values)])
+    for size, title in sides.items():
+        values = [getattr(model.sizes.ap50_area, size) for model in models.values()]
+        rows.append([f"VOC AP50, {title}", *map(_percent, values)])
     for eps in first.robust_ap50:
-        told = f"VOC AP50 under PGD-{options.attack_steps} within {eps_text(float(eps))}"
-        rows.append([told, *(_percent(each.robust_ap50[eps]) for each in models.values())])
+        title = f"VOC AP50 under PGD-{options.attack_steps} within {eps_text(float(eps))}"
+        rows.append([title, *(_percent(model.robust_ap50[eps]) for model in models.values())])
     note = (
         f"{summary.images} images, {first.objects} objects that count. Means over classes "
         f"with objects. Attacked: the first {first.attacked_images} images."
@@ -79,7 +79,7 @@ def _precision(summary: Summary, models: Models, options: DetectOptions) -> Sect
 
 def _notes(summary: Summary, models: Models) -> list[Section]:
     """Return the section on the detectors' weights and on classes that they do not know."""
-    lines = [f"{name}: {note}" for name, each in models.items() for note in each.notes]
+    lines = [f"{name}: {note}" for name, model in models.items() for note in model.notes]
     if summary.left_out:
         lines.append(f"classes that the detector does not know: {', '.join(summary.left_out)}")
     html = Markup("").join(Markup("<p>{}</p>").format(line) for line in lines)
@@ -89,10 +89,10 @@ def _notes(summary: Summary, models: Models) -> list[Section]:
 def _classes(models: Models) -> Section:
     rows = []
     for name, first in models["detector"].classes.items():
-        own = [each.classes[name] for each in models.values()]
+        scores = [model.classes[name] for model in models.values()]
         cells = [str(first.objects)]
-        for each in own:
-            cells += [_percent(each.ap50_area), _percent(each.coco_ap)]
+        for score in scores:
+            cells += [_percent(score.ap50_area), _percent(score.coco_ap)]
         rows.append([name, *cells])
     headers = ["class", "objects"]
     for model in models:
@@ -102,7 +102,7 @@ def _classes(models: Models) -> Section:
 
 def _pictures(folder: RunFolder) -> list[Section]:
     html = Markup()
-    for file, told in (
+    for file, caption in (
         ("detections.png", "What is there, and what is found."),
         (
             "maps.png",
@@ -117,7 +117,7 @@ def _pictures(folder: RunFolder) -> list[Section]:
             html += Markup(
                 "<figure><img src='data:image/png;base64,{}' alt='{}' style='max-width:100%'>"
                 "<figcaption>{}</figcaption></figure>"
-            ).format(packed, told, told)
+            ).format(packed, caption, caption)
     return [Section("pictures", "Detections", html, "")] if html else []
 
 

@@ -44,13 +44,13 @@ def summary_of(folder: RunFolder) -> Summary:
     where, first = str(folder.file("summary.json")), summary.detector
     for eps in first.robust_ap50:
         try:
-            known = 0 <= float(eps) <= 1
+            valid = 0 <= float(eps) <= 1
         except ValueError:
-            known = False
-        if not known:
+            valid = False
+        if not valid:
             raise RunError(f"{where}: detector.robust_ap50: {shown(eps)} is no radius in [0,1]")
     if summary.contrast is not UNSET:
-        other = summary.contrast
-        check_has(other.robust_ap50, first.robust_ap50, f"{where}: contrast.robust_ap50")
-        check_has(other.classes, first.classes, f"{where}: contrast.classes")
+        contrast = summary.contrast
+        check_has(contrast.robust_ap50, first.robust_ap50, f"{where}: contrast.robust_ap50")
+        check_has(contrast.classes, first.classes, f"{where}: contrast.classes")
     return summary

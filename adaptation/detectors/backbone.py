@@ -46,18 +46,18 @@ class Tapped(nn.Module):
         hooked: bool = False,
     ) -> None:
         super().__init__()
-        wanted = {name: str(number) for number, name in enumerate(taps)}
-        self.hooked = wanted if hooked else None
-        self.net = net if hooked else create_feature_extractor(net, wanted)
+        keys = {name: str(number) for number, name in enumerate(taps)}
+        self.hooked = keys if hooked else None
+        self.net = net if hooked else create_feature_extractor(net, keys)
         self.grey = channels == 1
         if not hooked:
             _keep_out_of_files(self.net, net)
         with torch.no_grad():
             maps = self._maps(torch.zeros(1, channels, side, side))
-        for name, key in wanted.items():
+        for name, key in keys.items():
             if maps[key].dim() != 4:
                 raise ValueError(f"block '{name}' gives {tuple(maps[key].shape)}, not (N,C,h,w)")
-        self.out_channels = [each.shape[1] for each in maps.values()]
+        self.out_channels = [features.shape[1] for features in maps.values()]
         extra = []
         while len(self.out_channels) < levels:
             channels = self.out_channels[-1]
@@ -89,20 +89,20 @@ class _AllReadError(Exception):
     """All taps have been read: the rest of the net need not run."""
 
 
-def _read(net: nn.Module, wanted: Mapping[str, str], x: Tensor) -> OrderedDict[str, Tensor]:
+def _read(net: nn.Module, keys: Mapping[str, str], x: Tensor) -> OrderedDict[str, Tensor]:
     """Return the outputs of the modules `wanted`, under their keys, of their first call each."""
-    kept: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
     def keeping(key: str) -> Any:
         def keep(_: nn.Module, __: object, output: Tensor) -> None:
-            kept.setdefault(key, output)
-            if len(kept) == len(wanted):
+            outputs.setdefault(key, output)
+            if len(outputs) == len(keys):
                 raise _AllReadError
 
         return keep
 
     handles = [
-        net.get_submodule(name).register_forward_hook(keeping(key)) for name, key in wanted.items()
+        net.get_submodule(name).register_forward_hook(keeping(key)) for name, key in keys.items()
     ]
     try:
         net(x)
@@ -111,10 +111,10 @@ def _read(net: nn.Module, wanted: Mapping[str, str], x: Tensor) -> OrderedDict[s
     finally:
         for handle in handles:
             handle.remove()
-    unread = [name for name, key in wanted.items() if not isinstance(kept.get(key), Tensor)]
+    unread = [name for name, key in keys.items() if not isinstance(outputs.get(key), Tensor)]
     if unread:
         raise ValueError(f"block '{unread[0]}' gives no tensor, or is not run")
-    return OrderedDict((key, kept[key]) for key in wanted.values())
+    return OrderedDict((key, outputs[key]) for key in keys.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +132,10 @@ class Cut:
     def described(self) -> Json:
         """Return what a card holds to build the backbone again."""
         card = self.model.card
-        made: Json = {"classes": len(card.classes), "size": list(card.input_shape[1:])}
+        entry: Json = {"classes": len(card.classes), "size": list(card.input_shape[1:])}
         if self.hooked:
-            made["read"] = HOOKS
-        return {"backbone": dict(card.architecture), "taps": list(self.taps), "made": made}
+            entry["read"] = HOOKS
+        return {"backbone": dict(card.architecture), "taps": list(self.taps), "made": entry}
 
     def body(self, side: int, levels: int) -> Tapped:
         """Return the backbone on a copy of the classifier's net, its extra levels freshly drawn."""
@@ -181,12 +181,12 @@ def cut_again(entry: Mapping[str, Any], card: Card, side: int, levels: int) -> T
 
     Raises `ModelError` for what cannot be built again.
     """
-    made, channels = entry["made"], entry.get("channels", 3)
+    classifier, channels = entry["made"], entry.get("channels", 3)
     net = models.rebuild(
         _card(
             entry["backbone"],
-            tuple(map(str, range(made["classes"]))),
-            (channels, *made["size"]),
+            tuple(map(str, range(classifier["classes"]))),
+            (channels, *classifier["size"]),
             card.mean[:channels],
             card.std[:channels],
         ),
@@ -194,7 +194,7 @@ def cut_again(entry: Mapping[str, Any], card: Card, side: int, levels: int) -> T
     ).net
     _check_taps(net, entry["taps"])
     try:
-        return Tapped(net, entry["taps"], side, levels, channels, made.get("read") == HOOKS)
+        return Tapped(net, entry["taps"], side, levels, channels, classifier.get("read") == HOOKS)
     except _REFUSALS as error:
         raise ModelError(f"its backbone cannot be built again: {_first_line(error)}") from None
 
@@ -209,7 +209,7 @@ def check_made(made: object) -> None:
         and made.get("read", HOOKS) == HOOKS
         and isinstance(size, list | tuple)
         and len(size) == 2
-        and all(type(each) is int and 1 <= each <= LARGEST for each in size)
+        and all(type(side) is int and 1 <= side <= LARGEST for side in size)
         and type(classes) is int
         and 1 <= classes <= MOST
     )
@@ -247,7 +247,7 @@ def _last_blocks(model: Classifier, side: int, levels: int) -> list[str]:
 
     A block may begin with a stride, so that the stage before it would end in the middle of it.
     """
-    found = _automatic(model, side, levels)
+    stages = _automatic(model, side, levels)
     sizes = _outputs(model.net, torch.zeros(1, *model.card.input_shape))
     last = {
         height: name
@@ -255,13 +255,13 @@ def _last_blocks(model: Classifier, side: int, levels: int) -> list[str]:
         if COARSEST <= height <= FINEST and _is_block(model.net.get_submodule(name))
     }
     blocks = [last[height] for height in sorted(last, reverse=True)][-levels:]
-    return blocks if len(blocks) >= len(found) else found
+    return blocks if len(blocks) >= len(stages) else stages
 
 
 def _is_block(module: nn.Module) -> bool:
     """Return whether two or more parts of the module have weights of their own."""
-    parts = [each for each in module.modules() if each is not module]
-    return sum(any(True for _ in each.parameters(recurse=False)) for each in parts) >= 2
+    parts = [part for part in module.modules() if part is not module]
+    return sum(any(True for _ in part.parameters(recurse=False)) for part in parts) >= 2
 
 
 def _outputs(net: nn.Module, x: Tensor) -> dict[str, int]:
@@ -289,10 +289,10 @@ def _outputs(net: nn.Module, x: Tensor) -> dict[str, int]:
 
 def _moved(model: Classifier, side: int) -> Classifier:
     """Return a copy of `model` that takes images of `side` pixels as they are."""
-    own = model.card
-    shape = (own.input_shape[0], side, side)
-    card = _card(own.architecture, own.classes, shape, own.mean, own.std)
-    return Classifier(copy.deepcopy(model.net), card)
+    card = model.card
+    shape = (card.input_shape[0], side, side)
+    moved = _card(card.architecture, card.classes, shape, card.mean, card.std)
+    return Classifier(copy.deepcopy(model.net), moved)
 
 
 def _check_channels(channels: int) -> None:
@@ -317,7 +317,7 @@ def _near(name: str, known: Sequence[str]) -> str:
     if len(known) <= 60:
         return did_you_mean(name, known)
     hint = did_you_mean(name, known).partition(" (known:")[0]
-    return f"{hint} (known: {', '.join(each for each in known if each.count('.') < 2)})"
+    return f"{hint} (known: {', '.join(module for module in known if module.count('.') < 2)})"
 
 
 def _first_line(error: Exception) -> str:
@@ -332,8 +332,8 @@ def _keep_out_of_files(cut: nn.Module, net: nn.Module) -> None:
     state, buffers = net.state_dict(), dict(net.named_buffers())
     for name, buffer in list(cut.named_buffers()):
         if name in buffers and name not in state:
-            owner, _, own = name.rpartition(".")
-            cut.get_submodule(owner).register_buffer(own, buffer, persistent=False)
+            owner, _, attribute = name.rpartition(".")
+            cut.get_submodule(owner).register_buffer(attribute, buffer, persistent=False)
 
 
 def tapped(card: Card, taps: Sequence[str], side: int, levels: int) -> tuple[Tapped, list[str]]:
@@ -364,22 +364,22 @@ def _automatic(model: Classifier, side: int, levels: int) -> list[str]:
     black = torch.zeros(1, *model.card.input_shape)
     try:
         with explain.trace(model.eval(), black) as trace:
-            maps = {name.removeprefix("net."): each for name, each in trace.layers.items()}
+            maps = {name.removeprefix("net."): output for name, output in trace.layers.items()}
     except ExplainError as error:
         raise ModelError(
             f"this classifier's blocks cannot be found ({error}); name some with --taps"
         ) from None
-    found = [
+    usable = [
         name
-        for name, each in maps.items()
-        if name in known and each.dim() == 4 and COARSEST <= each.shape[2] <= FINEST
+        for name, output in maps.items()
+        if name in known and output.dim() == 4 and COARSEST <= output.shape[2] <= FINEST
     ]
-    if not found:
+    if not usable:
         raise ModelError(
             f"this classifier has no blocks with maps of {COARSEST} to {FINEST} pixels on images "
             f"of {side}; name some: --taps block,block"
         )
-    return found[-levels:]
+    return usable[-levels:]
 
 
 def channels_of(card: Card) -> int:
@@ -398,7 +398,9 @@ def at_side(card: Card, side: int) -> Classifier:
 
 def take_weights(body: Tapped, model: Classifier) -> None:
     """Copy the trained classifier's weights into the backbone `body`, in place."""
-    own, given = body.net.state_dict(), model.net.state_dict()
+    state, trained = body.net.state_dict(), model.net.state_dict()
     # Constants of the architecture are no weights of the classifier.
-    constant = {name: own[name] for name in own if name.startswith("_tensor_constant")}
-    body.net.load_state_dict({name: given[name] for name in own if name not in constant} | constant)
+    constant = {name: state[name] for name in state if name.startswith("_tensor_constant")}
+    body.net.load_state_dict(
+        {name: trained[name] for name in state if name not in constant} | constant
+    )

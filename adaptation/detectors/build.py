@@ -76,11 +76,11 @@ def build(
         return _on_cut(spec, classes, backbone, taps, seed)
     card = backbone.card if isinstance(backbone, Classifier) else backbone
     architecture = _described(spec, card, taps)
-    made = _card(architecture, classes, card)
-    detector = rebuild(made, seed=seed, trust=code_of(architecture))
+    detector_card = _card(architecture, classes, card)
+    detector = rebuild(detector_card, seed=seed, trust=code_of(architecture))
     if isinstance(backbone, Classifier):
-        found: Any = detector.net.get_submodule("backbone")
-        take_weights(getattr(found, "body", found), backbone)
+        backbone_net: Any = detector.net.get_submodule("backbone")
+        take_weights(getattr(backbone_net, "body", backbone_net), backbone)
     return detector
 
 
@@ -100,9 +100,9 @@ def _started(
         raise ModelError(
             f"'{spec}': {WEIGHTS} and {BACKBONE} exclude each other: the former have a backbone"
         )
-    ((source, asked),) = options.items()
+    ((source, weights),) = options.items()
     started = start_from(
-        name.removeprefix(TORCHVISION), classes, source, asked, seed=seed, download=download
+        name.removeprefix(TORCHVISION), classes, source, weights, seed=seed, download=download
     )
     mean, std = statistics_of(started.net)
     architecture = {**_described(name), "start": started.start.to_dict()}
@@ -117,16 +117,16 @@ def _on_cut(
     """Return a tiny detector on a copy of the classifier's own net."""
     described = _described(spec)
     _check_tiny(spec, described["options"])
-    found = cut(backbone, taps, described["options"].get("side", 128), LEVELS)
-    architecture = described | found.described()
+    backbone_cut = cut(backbone, taps, described["options"].get("side", 128), LEVELS)
+    architecture = described | backbone_cut.described()
     if backbone.card.input_shape[0] != 3:
         architecture["channels"] = backbone.card.input_shape[0]
     card = _card(architecture, classes, backbone.card)
-    if found.notes:
-        card = replace(card, provenance={"notes": list(found.notes)})
+    if backbone_cut.notes:
+        card = replace(card, provenance={"notes": list(backbone_cut.notes)})
     _check_card(card)
     with isolated_rng(seed):
-        return Detector(_net(architecture, card, found), card)
+        return Detector(_net(architecture, card, backbone_cut), card)
 
 
 def _card(
@@ -218,7 +218,7 @@ def _of_three(statistics: Sequence[float]) -> tuple[float, ...]:
     return tuple(statistics) * (3 if len(statistics) == 1 else 1)
 
 
-def _net(entry: Mapping[str, Any], card: Card, found: Cut | None = None) -> nn.Module:
+def _net(entry: Mapping[str, Any], card: Card, backbone_cut: Cut | None = None) -> nn.Module:
     name, options = entry["name"], entry["options"]
     if name.startswith(TORCHVISION):
         called, classes = name.removeprefix(TORCHVISION), len(card.classes)
@@ -227,22 +227,22 @@ def _net(entry: Mapping[str, Any], card: Card, found: Cut | None = None) -> nn.M
         return published(called, classes, Start.from_dict(entry["start"]), (card.mean, card.std))
     side = card.input_shape[1]
     body: nn.Module
-    if found is not None:
-        body = found.body(side, LEVELS)
+    if backbone_cut is not None:
+        body = backbone_cut.body(side, LEVELS)
     elif entry.get("backbone") is None:
         body = TinyBackbone(options.get("width", 32), options.get("norm", "group"))
     elif "made" in entry:
         body = cut_again(entry, card, side, LEVELS)
     else:
         channels = entry.get("channels", 3)
-        told = Card.trained_on(
+        backbone_card = Card.trained_on(
             architecture=entry["backbone"],
             classes=("0", "1"),
             input_shape=(channels, side, side),
             mean=card.mean[:channels],
             std=card.std[:channels],
         )
-        body, _ = tapped(told, entry["taps"], side, LEVELS)
+        body, _ = tapped(backbone_card, entry["taps"], side, LEVELS)
     return TINY[name](body, len(card.classes), side, list(card.mean), list(card.std))
 
 
@@ -254,7 +254,7 @@ def _described(spec: str, backbone: Card | None = None, taps: Sequence[str] = ()
         check_published(name.removeprefix(TORCHVISION))
         return {"family": FAMILY, "name": name, "options": {}}
     if name not in TINY:
-        known = [*TINY, *(TORCHVISION + each for each in PUBLISHED)]
+        known = [*TINY, *(TORCHVISION + published_name for published_name in PUBLISHED)]
         raise ModelError(f"unknown detector '{name}'{did_you_mean(name, known)}")
     described: Json = {"family": FAMILY, "name": name, "options": options}
     if backbone is not None:

@@ -68,8 +68,8 @@ class Detector(nn.Module):
     @property
     def notes(self) -> tuple[str, ...]:
         """Return lines for the user on how it was made; its file keeps them."""
-        found = self.card.provenance.get("notes", ())
-        return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
+        notes = self.card.provenance.get("notes", ())
+        return tuple(map(str, notes)) if isinstance(notes, list | tuple) else ()
 
     def forward(self, images: Sequence[Tensor] | Tensor) -> list[Detections]:
         """Return detections in each image; in evaluation mode only.
@@ -78,13 +78,15 @@ class Detector(nn.Module):
         """
         if self.training:
             raise ModelError("a detector in training mode gives losses; call eval() first")
-        found = []
-        for each in self.net(self._listed(images)):
+        detections = []
+        for output in self.net(self._listed(images)):
             # Detectors without a background class keep a place for it all the same.
-            kept = each["labels"] > 0
-            labels = each["labels"][kept] - 1
-            found.append(Detections(each["boxes"][kept], each["scores"][kept], labels))
-        return found
+            foreground = output["labels"] > 0
+            labels = output["labels"][foreground] - 1
+            detections.append(
+                Detections(output["boxes"][foreground], output["scores"][foreground], labels)
+            )
+        return detections
 
     def losses(self, images: Sequence[Tensor] | Tensor, truths: Sequence[Truth]) -> DetectionLoss:
         """Return the loss on `images`, with a graph, in either mode.
@@ -92,7 +94,7 @@ class Detector(nn.Module):
         Batch norm and dropout keep the mode they are in; everything else computes as in training.
         Regions of many objects are no examples and are left out.
         """
-        targets = [_target(each, images[0].device) for each in truths]
+        targets = [_target(truth, images[0].device) for truth in truths]
         with _computing_losses(self.net):
             parts = self.net(self._listed(images), targets)
         unknown = parts.keys() - CLASSIFICATION - LOCALISATION
@@ -108,15 +110,15 @@ class Detector(nn.Module):
         self, images: Sequence[Tensor] | Tensor, truths: Sequence[Truth]
     ) -> tuple[DetectionLoss, dict[str, Tensor]]:
         """Return the loss, and the backbone's maps that it was computed from, by level."""
-        kept: dict[str, Tensor] = {}
+        features: dict[str, Tensor] = {}
 
         def keep(_: nn.Module, __: object, output: dict[str, Tensor]) -> None:
-            kept.update(output)
+            features.update(output)
 
         backbone: nn.Module = self.net.get_submodule("backbone")
         handle = backbone.register_forward_hook(keep)
         try:
-            return self.losses(images, truths), kept
+            return self.losses(images, truths), features
         finally:
             handle.remove()
 
@@ -153,5 +155,5 @@ def _computing_losses(net: nn.Module) -> Iterator[None]:
 
 
 def _target(truth: Truth, device: torch.device) -> dict[str, Tensor]:
-    own = truth.trained_on()
-    return {"boxes": own.boxes.to(device), "labels": own.labels.to(device) + 1}
+    examples = truth.trained_on()
+    return {"boxes": examples.boxes.to(device), "labels": examples.labels.to(device) + 1}

@@ -95,7 +95,7 @@ def find_weights(architecture: str, asked: str, where: str, *, download: bool) -
         hint = did_you_mean(asked, enum.__members__)
         raise ModelError(f"{where}={asked}: no such weights{hint}, nor a file of that name")
     called = Path(asked).name
-    entry = next((each for each in enum if _basename(each.url) == called), None)
+    entry = next((weights for weights in enum if _basename(weights.url) == called), None)
     return WeightsFile(typed_path(asked, error=ModelError), asked, entry)
 
 
@@ -110,15 +110,15 @@ def _on_coco(
     file = find_weights(name, asked, where, download=download)
     tensors = read_weights(file.path)
     # Norms that counted their batches were trained as such, and go on so.
-    counted = any(each.startswith("backbone.body") and each.endswith(COUNTS) for each in tensors)
+    counted = any(name.startswith("backbone.body") and name.endswith(COUNTS) for name in tensors)
     frozen = name in FROZEN_NORMS and (file.entry is not None or not counted)
     start = Start(WEIGHTS, FROZEN if frozen else BATCH)
     known = in_words_of(coco_classes(), classes)
     with torch.device("meta"):
         described = published(name, len(known), start)
     if frozen:
-        own = described.state_dict().keys()
-        tensors = {k: v for k, v in tensors.items() if k in own or not k.endswith(COUNTS)}
+        names = described.state_dict().keys()
+        tensors = {k: v for k, v in tensors.items() if k in names or not k.endswith(COUNTS)}
     check_weights(described, tensors, file.path)
     notes = [f"weights: {file.name}, trained on COCO"]
     with isolated_rng(seed):
@@ -139,23 +139,23 @@ def exchange_head(
     Of its last layers the rows of background and of classes that both know are copied, the rest
     stays as it is; all other tensors are copied whole. Returns the classes whose rows were kept.
     """
-    kept = tuple(each for each in classes if each in known)
+    kept = tuple(name for name in classes if name in known)
     # Label 0 is the background of every detector here.
-    rows = [0, *(1 + list(classes).index(each) for each in kept)]
-    given = [0, *(1 + list(known).index(each) for each in kept)]
+    rows = [0, *(1 + list(classes).index(name) for name in kept)]
+    known_rows = [0, *(1 + list(known).index(name) for name in kept)]
     counts = (1 + len(classes), 1 + len(known))
     merged = {}
-    for called, own in net.state_dict().items():
+    for called, target in net.state_dict().items():
         tensor = state[called]
         if not is_head(called):
             merged[called] = tensor
             continue
-        own = own.clone()
+        target = target.clone()
         if ".bbox_pred." in called:  # four numbers for each class
-            _by_class(own, counts[0])[rows] = _by_class(tensor, counts[1])[given]
+            _by_class(target, counts[0])[rows] = _by_class(tensor, counts[1])[known_rows]
         else:  # all classes for each anchor
-            _by_anchor(own, counts[0])[:, rows] = _by_anchor(tensor, counts[1])[:, given]
-        merged[called] = own
+            _by_anchor(target, counts[0])[:, rows] = _by_anchor(tensor, counts[1])[:, known_rows]
+        merged[called] = target
     net.load_state_dict(merged)
     return kept
 
@@ -180,27 +180,31 @@ def _by_anchor(tensor: Tensor, classes: int) -> Tensor:
 
 
 def _head_note(kept: Sequence[str], classes: Sequence[str]) -> str:
-    fresh = [each for each in classes if each not in kept]
-    told = f"; fresh: {', '.join(fresh)}" if fresh else ""
+    fresh = [name for name in classes if name not in kept]
+    text = f"; fresh: {', '.join(fresh)}" if fresh else ""
     return (
         f"head exchanged: {1 + len(coco_classes())} COCO classes -> {len(classes)} classes of the "
-        f"data; {len(kept)} of {len(classes)} classes keep their COCO rows{told}"
+        f"data; {len(kept)} of {len(classes)} classes keep their COCO rows{text}"
     )
 
 
 def _frozen_note(net: nn.Module) -> list[str]:
-    fixed = sum(each.numel() for each in net.parameters() if not each.requires_grad)
-    norms = any(type(each).__name__ == "FrozenBatchNorm2d" for each in net.modules())
+    fixed = sum(parameter.numel() for parameter in net.parameters() if not parameter.requires_grad)
+    norms = any(type(module).__name__ == "FrozenBatchNorm2d" for module in net.modules())
     if not fixed and not norms:
         return []
-    told = [f"{fixed:,} parameters of the first stages"] if fixed else []
-    told += ["the batch norms"] if norms else []
-    return [f"not trained any further, as published: in the backbone {' and '.join(told)}"]
+    parts = [f"{fixed:,} parameters of the first stages"] if fixed else []
+    parts += ["the batch norms"] if norms else []
+    return [f"not trained any further, as published: in the backbone {' and '.join(parts)}"]
 
 
 def _classifier_of(name: str) -> str:
     """Return the name of torchvision's classifier that is the backbone of the detector `name`."""
-    return next(each for each in ("resnet50", "mobilenet_v3_large", "vgg16") if each in name)
+    return next(
+        architecture
+        for architecture in ("resnet50", "mobilenet_v3_large", "vgg16")
+        if architecture in name
+    )
 
 
 def _on_classifier(
@@ -220,15 +224,17 @@ def _on_classifier(
         net = published(name, classes, start, (prepared.mean, prepared.std))
     _check_classifier(architecture, tensors, file.path)
     called = from_classifier(name)
-    moved = {called(own): tensor for own, tensor in tensors.items()}
-    placed = {place: each for place, each in moved.items() if place is not None}
+    moved = {called(name_in_file): tensor for name_in_file, tensor in tensors.items()}
+    placed = {target: tensor for target, tensor in moved.items() if target is not None}
     if start.norms == FROZEN:
-        placed = {place: each for place, each in placed.items() if not place.endswith(COUNTS)}
+        placed = {
+            target: tensor for target, tensor in placed.items() if not target.endswith(COUNTS)
+        }
     net.load_state_dict({**net.state_dict(), **placed})
-    taken = sum(each.numel() for each in placed.values() if each.is_floating_point())
+    copied = sum(tensor.numel() for tensor in placed.values() if tensor.is_floating_point())
     mean, std = statistics_of(net)
     notes = [
-        f"backbone: {architecture} with {file.name}, {taken:,} weights; images normalised as it "
+        f"backbone: {architecture} with {file.name}, {copied:,} weights; images normalised as it "
         f"was trained, mean {_listed(mean)}, std {_listed(std)}",
         *_frozen_note(net),
     ]
@@ -239,11 +245,11 @@ def _check_classifier(architecture: str, tensors: Mapping[str, Tensor], path: Pa
     """Raise `ModelError` unless these are the classifier's weights; its head may have any size."""
     with torch.device("meta"):
         net = torchvision_models.get_model(architecture, weights=None)
-    wanted = net.state_dict()
-    head = [each for each in wanted if each.startswith(("fc.", "classifier."))]
-    fit = {**{each: wanted[each] for each in head}, **tensors}
-    fit |= {each: wanted[each] for each in head}
-    fit |= {each: wanted[each] for each in wanted if each.endswith(COUNTS)}
+    state = net.state_dict()
+    head = [name for name in state if name.startswith(("fc.", "classifier."))]
+    fit = {**{name: state[name] for name in head}, **tensors}
+    fit |= {name: state[name] for name in head}
+    fit |= {name: state[name] for name in state if name.endswith(COUNTS)}
     check_weights(net, fit, path)
 
 

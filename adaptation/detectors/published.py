@@ -92,7 +92,7 @@ class Start:
         if not (
             isinstance(plain, Mapping)
             and plain.keys() == {"from", "norms"}
-            and all(isinstance(each, str) for each in plain.values())
+            and all(isinstance(value, str) for value in plain.values())
         ):
             raise ModelError(f"a detector's card with a start of no use: {plain!r}")
         return cls(plain["from"], plain["norms"])
@@ -120,14 +120,20 @@ def published(
     check_published(name)
     if start is not None and start.norms == FROZEN and name not in FROZEN_NORMS:
         raise ModelError(f"torchvision:{name} has no frozen batch norms")
-    given: dict[str, Any] = {"weights": None, "weights_backbone": None, "num_classes": classes + 1}
+    options: dict[str, Any] = {
+        "weights": None,
+        "weights_backbone": None,
+        "num_classes": classes + 1,
+    }
     if statistics is not None:
-        given |= {"image_mean": list(statistics[0]), "image_std": list(statistics[1])}
+        options |= {"image_mean": list(statistics[0]), "image_std": list(statistics[1])}
     if name == SSDLITE and (start is not None or statistics is not None):
         # torchvision's function would give the statistics to the backbone, too.
-        own = {key: value for key, value in given.items() if not key.startswith(WEIGHTS)}
-        return _ssdlite(**own, reduced_tail=start is None or start.source == WEIGHTS)
-    net = PUBLISHED[name](**given)
+        backbone_options = {
+            key: value for key, value in options.items() if not key.startswith(WEIGHTS)
+        }
+        return _ssdlite(**backbone_options, reduced_tail=start is None or start.source == WEIGHTS)
+    net = PUBLISHED[name](**options)
     if start is None:
         return net
     if start.norms == FROZEN:
@@ -158,23 +164,26 @@ def coco_classes() -> tuple[str, ...]:
     )
 
 
-def in_words_of(known: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+def in_words_of(known: Sequence[str], spelling: Sequence[str]) -> tuple[str, ...]:
     """Return the classes `known`, spelt as in `wanted` where the two differ in spelling only.
 
     >>> in_words_of(["airplane", "cat"], ["aeroplane", "dog"])
     ('aeroplane', 'cat')
     """
-    other = {**SAME, **{voc: coco for coco, voc in SAME.items()}}
+    synonyms = {**SAME, **{voc: coco for coco, voc in SAME.items()}}
     return tuple(
-        name if name in wanted or other.get(name) not in wanted else other[name] for name in known
+        name if name in spelling or synonyms.get(name) not in spelling else synonyms[name]
+        for name in known
     )
 
 
 def _freeze_norms(body: nn.Module, eps: float) -> None:
     for name, module in list(body.named_modules()):
         if isinstance(module, nn.BatchNorm2d):
-            owner, _, own = name.rpartition(".")
-            setattr(body.get_submodule(owner), own, FrozenBatchNorm2d(module.num_features, eps))
+            owner, _, attribute = name.rpartition(".")
+            setattr(
+                body.get_submodule(owner), attribute, FrozenBatchNorm2d(module.num_features, eps)
+            )
 
 
 def _ssdlite(
@@ -231,37 +240,37 @@ def from_classifier(name: str) -> Callable[[str], str | None]:
     if name == SSDLITE:
         return _of_ssdlite
     if "mobilenet" in name:
-        return lambda own: _moved(own, "features.", "backbone.body.")
-    return lambda own: None if own.startswith("fc.") else f"backbone.body.{own}"
+        return lambda tensor: _moved(tensor, "features.", "backbone.body.")
+    return lambda tensor: None if tensor.startswith("fc.") else f"backbone.body.{tensor}"
 
 
-def _moved(own: str, old: str, new: str) -> str | None:
-    return new + own.removeprefix(old) if own.startswith(old) else None
+def _moved(name: str, old: str, new: str) -> str | None:
+    return new + name.removeprefix(old) if name.startswith(old) else None
 
 
 _CONV4 = 23  # where SSD takes vgg16's features apart: behind conv4_3
 _C4 = 13  # and SSDlite those of mobilenet_v3_large: within this block
 
 
-def _of_vgg(own: str) -> str | None:
-    if not own.startswith("features."):
+def _of_vgg(name: str) -> str | None:
+    if not name.startswith("features."):
         return None
-    _, number, rest = own.split(".", 2)
-    place = int(number)
-    if place < _CONV4:
-        return f"backbone.features.{place}.{rest}"
-    return f"backbone.extra.0.{place - _CONV4}.{rest}"
+    _, number, rest = name.split(".", 2)
+    index = int(number)
+    if index < _CONV4:
+        return f"backbone.features.{index}.{rest}"
+    return f"backbone.extra.0.{index - _CONV4}.{rest}"
 
 
-def _of_ssdlite(own: str) -> str | None:
-    if not own.startswith("features."):
+def _of_ssdlite(name: str) -> str | None:
+    if not name.startswith("features."):
         return None
-    _, number, rest = own.split(".", 2)
-    place = int(number)
-    if place < _C4:
-        return f"backbone.features.0.{place}.{rest}"
-    if place > _C4:
-        return f"backbone.features.1.{place - _C4}.{rest}"
+    _, number, rest = name.split(".", 2)
+    index = int(number)
+    if index < _C4:
+        return f"backbone.features.0.{index}.{rest}"
+    if index > _C4:
+        return f"backbone.features.1.{index - _C4}.{rest}"
     _, inner, rest = rest.split(".", 2)  # block.N.…
     if inner == "0":
         return f"backbone.features.0.{_C4}.{rest}"

@@ -40,12 +40,12 @@ def resolve_detector(
     if named and weights is not None:
         raise ConfigError(f"{spec}: names its weights; leave out --weights {weights}")
     if named:
-        made = detectors.build(
+        detector = detectors.build(
             spec, in_words_of(coco_classes(), classes), seed=0, download=download
         )
     else:
-        made = _on_file(spec, str(weights), classes)
-    return made.to(device).eval()
+        detector = _on_file(spec, str(weights), classes)
+    return detector.to(device).eval()
 
 
 def _on_file(spec: str, weights: str, classes: Sequence[str]) -> Detector:
@@ -55,10 +55,10 @@ def _on_file(spec: str, weights: str, classes: Sequence[str]) -> Detector:
         return detectors.build(f"{spec}?weights={weights}", words, seed=0)
     except ModelError as error:
         failed = str(error)
-    made = detectors.build(spec, classes, seed=0)
+    detector = detectors.build(spec, classes, seed=0)
     try:
-        fit_weights(made.net, tensors, weights)
+        fit_weights(detector.net, tensors, weights)
     except ModelError:
-        told = f"(neither for COCO's 91 classes nor for the data's {len(classes)})"
-        raise ModelError(f"{failed} {told}") from None
-    return made
+        hint = f"(neither for COCO's 91 classes nor for the data's {len(classes)})"
+        raise ModelError(f"{failed} {hint}") from None
+    return detector

@@ -33,7 +33,7 @@ class CocoPrecision:
 
 
 def coco_precision(
-    found: Sequence[Detections], truths: Sequence[Truth], classes: int
+    detections: Sequence[Detections], truths: Sequence[Truth], classes: int
 ) -> CocoPrecision:
     """Return COCO's precisions over images whose detections and truths go together.
 
@@ -41,13 +41,13 @@ def coco_precision(
     `iscrowd`.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools talks
-        known = COCO()
-        known.dataset = coco_dataset(truths, classes)
-        known.createIndex()
+        truth_set = COCO()
+        truth_set.dataset = coco_dataset(truths, classes)
+        truth_set.createIndex()
         results = COCO()
-        results.dataset = {**known.dataset, "annotations": coco_results(found)}
+        results.dataset = {**truth_set.dataset, "annotations": coco_results(detections)}
         results.createIndex()
-        evaluation = COCOeval(known, results, "bbox")
+        evaluation = COCOeval(truth_set, results, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
     # Axes: IoU, recall, class, area, most detections.
@@ -62,8 +62,8 @@ def coco_precision(
 
 
 def _mean(values: Any) -> float | None:
-    known = values[values > -1]  # -1: no object
-    return float(np.mean(known)) if known.size else None
+    measured = values[values > -1]  # -1: no object
+    return float(np.mean(measured)) if measured.size else None
 
 
 def coco_dataset(truths: Sequence[Truth], classes: int) -> Json:
@@ -91,12 +91,12 @@ def coco_dataset(truths: Sequence[Truth], classes: int) -> Json:
     }
 
 
-def coco_results(found: Sequence[Detections]) -> list[Json]:
+def coco_results(detections: Sequence[Detections]) -> list[Json]:
     """Return the detections in images 1, 2, … as results in COCO's format."""
     results: list[Json] = []
-    for image, each in enumerate(found, start=1):
+    for image, detected in enumerate(detections, start=1):
         for box, score, label in zip(
-            each.boxes.tolist(), each.scores.tolist(), each.labels.tolist(), strict=True
+            detected.boxes.tolist(), detected.scores.tolist(), detected.labels.tolist(), strict=True
         ):
             sides = _sides(box)
             results.append(

@@ -1,4 +1,4 @@
-"""From a detector and a set of images to every measure of precision, also under attack."""
+"""Detections of a detector on images, as they are or attacked, and their precision."""
 
 from __future__ import annotations
 
@@ -90,21 +90,21 @@ def evaluate(
     edges = size_edges(truths)
     small, medium, large = coco.sizes
     return Evaluation(
-        ap50_11pt=_mean([of_class.ap_11pt for of_class in voc]),
-        ap50_area=_mean([of_class.ap_area for of_class in voc]),
+        ap50_11pt=_mean([precision.ap_11pt for precision in voc]),
+        ap50_area=_mean([precision.ap_area for precision in voc]),
         coco_ap=coco.ap,
         coco_ap50=coco.ap50,
         coco_ap75=coco.ap75,
         images=len(truths),
-        objects=sum(of_class.objects for of_class in voc),
+        objects=sum(precision.objects for precision in voc),
         classes={
             name: ClassScores(
-                ap50_11pt=of_class.ap_11pt,
-                ap50_area=of_class.ap_area,
+                ap50_11pt=precision.ap_11pt,
+                ap50_area=precision.ap_area,
                 coco_ap=ap,
-                objects=of_class.objects,
+                objects=precision.objects,
             )
-            for name, of_class, ap in zip(classes, voc, coco.by_class, strict=True)
+            for name, precision, ap in zip(classes, voc, coco.by_class, strict=True)
         },
         sizes=SizePrecision(
             edges=edges,
@@ -113,11 +113,6 @@ def evaluate(
         ),
         with_difficult=with_difficult(detections, truths, len(classes)),
     )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def attacked(
@@ -145,6 +140,11 @@ def robust_ap50(
 def _detected(model: Detector, pixels: Sequence[Tensor]) -> list[Detections]:
     with state_preserved(model), torch.no_grad():
         return [
-            Detections(each.boxes.cpu(), each.scores.cpu(), each.labels.cpu())
-            for each in model(list(pixels))
+            Detections(output.boxes.cpu(), output.scores.cpu(), output.labels.cpu())
+            for output in model(list(pixels))
         ]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

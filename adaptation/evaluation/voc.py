@@ -35,7 +35,7 @@ class ClassPrecision:
 
 
 def voc_precision(
-    found: Sequence[Detections], truths: Sequence[Truth], classes: int, iou: float = IOU
+    detections: Sequence[Detections], truths: Sequence[Truth], classes: int, iou: float = IOU
 ) -> tuple[ClassPrecision, ...]:
     """Return the precision of every class, over images whose detections and truths go together.
 
@@ -49,19 +49,19 @@ def voc_precision(
     >>> one[0].ap_area, round(one[0].ap_11pt, 4)  # half of the objects, without a mistake before
     (0.5, 0.5455)
     """
-    boxes = [each.boxes.double().numpy() for each in found]
-    scores = [each.scores.double().numpy() for each in found]
-    labels = [each.labels.numpy() for each in found]
+    boxes = [detected.boxes.double().numpy() for detected in detections]
+    scores = [detected.scores.double().numpy() for detected in detections]
+    labels = [detected.labels.numpy() for detected in detections]
     result = []
     for number in range(classes):
-        own = [_own(truth, number) for truth in truths]
-        chosen = [np.nonzero(each == number)[0] for each in labels]
-        image = np.repeat(np.arange(len(found)), [len(each) for each in chosen])
+        class_truths = [_own(truth, number) for truth in truths]
+        chosen = [np.nonzero(image_labels == number)[0] for image_labels in labels]
+        image = np.repeat(np.arange(len(detections)), [len(rows) for rows in chosen])
         sure = np.concatenate([s[c] for s, c in zip(scores, chosen, strict=True)] or [np.empty(0)])
-        place = np.concatenate([b[c] for b, c in zip(boxes, chosen, strict=True)])
+        box = np.concatenate([b[c] for b, c in zip(boxes, chosen, strict=True)])
         # The surest first, ties in the order of images and of detections in them.
         order = np.argsort(-sure, kind="stable")
-        result.append(_precision(place[order], image[order], own, iou))
+        result.append(_precision(box[order], image[order], class_truths, iou))
     return tuple(result)
 
 
@@ -96,17 +96,17 @@ def _precision(
     objects = int(sum((~ignored).sum() for _, ignored in truths))
     if not objects:
         return ClassPrecision(None, None, 0)
-    taken = [np.zeros(len(each), dtype=bool) for each, _ in truths]
+    matched = [np.zeros(len(image_boxes), dtype=bool) for image_boxes, _ in truths]
     right, wrong = np.zeros(len(boxes)), np.zeros(len(boxes))
     for rank, (box, number) in enumerate(zip(boxes, image, strict=True)):
-        own, ignored = truths[number]
-        overlaps = overlap(box, own)
-        best = int(overlaps.argmax()) if len(own) else -1
+        image_boxes, ignored = truths[number]
+        overlaps = overlap(box, image_boxes)
+        best = int(overlaps.argmax()) if len(image_boxes) else -1
         if best < 0 or not overlaps[best] > iou:
             wrong[rank] = 1
         elif not ignored[best]:
-            right[rank], wrong[rank] = not taken[number][best], taken[number][best]
-            taken[number][best] = True
+            right[rank], wrong[rank] = not matched[number][best], matched[number][best]
+            matched[number][best] = True
     hits, misses = right.cumsum(), wrong.cumsum()
     recall = hits / objects
     precision = hits / np.maximum(hits + misses, 1e-300)
@@ -134,7 +134,10 @@ def size_edges(truths: Sequence[Truth]) -> tuple[float, float]:
 
 
 def by_size(
-    found: Sequence[Detections], truths: Sequence[Truth], classes: int, edges: tuple[float, float]
+    detections: Sequence[Detections],
+    truths: Sequence[Truth],
+    classes: int,
+    edges: tuple[float, float],
 ) -> dict[str, float | None]:
     """Return the mean AP50 by area of small, medium and large objects; other sizes do not count.
 
@@ -142,49 +145,54 @@ def by_size(
     """
     ranges = ((0.0, edges[0]), (edges[0], edges[1]), (edges[1], np.inf))
     return {
-        name: mean_ap50(*_of_size(found, truths, low, high), classes)
+        name: mean_ap50(*_of_size(detections, truths, low, high), classes)
         for name, (low, high) in zip(SIZES, ranges, strict=True)
     }
 
 
 def with_difficult(
-    found: Sequence[Detections], truths: Sequence[Truth], classes: int
+    detections: Sequence[Detections], truths: Sequence[Truth], classes: int
 ) -> float | None:
     """Return mean AP50 by area in [0,1], difficult objects counted as any other.
 
     None without any.
     """
     easy = [replace(truth, difficult=torch.zeros_like(truth.difficult)) for truth in truths]
-    return mean_ap50(found, easy, classes)
+    return mean_ap50(detections, easy, classes)
 
 
-def mean_ap50(found: Sequence[Detections], truths: Sequence[Truth], classes: int) -> float | None:
+def mean_ap50(
+    detections: Sequence[Detections], truths: Sequence[Truth], classes: int
+) -> float | None:
     """Return the mean over classes with objects of AP50 by area, None without any."""
-    known = [each.ap_area for each in voc_precision(found, truths, classes)]
+    known = [precision.ap_area for precision in voc_precision(detections, truths, classes)]
     values = [value for value in known if value is not None]
     return sum(values) / len(values) if values else None
 
 
 def _of_size(
-    found: Sequence[Detections], truths: Sequence[Truth], low: float, high: float
+    detections: Sequence[Detections], truths: Sequence[Truth], low: float, high: float
 ) -> tuple[list[Detections], list[Truth]]:
     chosen, marked = [], []
-    for each, truth in zip(found, truths, strict=True):
-        sides = torch.from_numpy(_sides(truth.boxes))
-        marked.append(replace(truth, difficult=truth.difficult | (sides < low) | (sides >= high)))
-        own = torch.from_numpy(_sides(each.boxes))
-        kept = ((own >= low) & (own < high)) | _hits(each, truth)
-        chosen.append(Detections(each.boxes[kept], each.scores[kept], each.labels[kept]))
+    for detected, truth in zip(detections, truths, strict=True):
+        true_sides = torch.from_numpy(_sides(truth.boxes))
+        other_size = (true_sides < low) | (true_sides >= high)
+        marked.append(replace(truth, difficult=truth.difficult | other_size))
+        sides = torch.from_numpy(_sides(detected.boxes))
+        kept = ((sides >= low) & (sides < high)) | _hits(detected, truth)
+        chosen.append(
+            Detections(detected.boxes[kept], detected.scores[kept], detected.labels[kept])
+        )
     return chosen, marked
 
 
-def _hits(found: Detections, truth: Truth) -> torch.Tensor:
+def _hits(detected: Detections, truth: Truth) -> torch.Tensor:
     from torchvision.ops import box_iou
 
-    if not len(found) or not len(truth):
-        return torch.zeros(len(found), dtype=torch.bool)
-    same = found.labels[:, None] == truth.labels[None]
-    hits: torch.Tensor = ((box_iou(found.boxes, truth.boxes) > 0.5) & same).any(dim=1)
+    if not len(detected) or not len(truth):
+        return torch.zeros(len(detected), dtype=torch.bool)
+    same = detected.labels[:, None] == truth.labels[None]
+    hits: torch.Tensor = ((box_iou(detected.boxes, truth.boxes) > 0.5) & same).any(dim=1)
     return hits
 
 

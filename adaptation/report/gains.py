@@ -23,10 +23,10 @@ def gains_figure(points: Gain, threshold: float) -> str:
 
     with chart(7.0, 3.8) as drawing:
         axis: Any = drawing.subplots()
-        targets = list(dict.fromkeys(target for found in points.values() for target, _, _ in found))
-        for colour, (recipe, found) in zip(PALETTE, points.items(), strict=False):
+        targets = list(dict.fromkeys(target for gains in points.values() for target, _, _ in gains))
+        for colour, (recipe, gains) in zip(PALETTE, points.items(), strict=False):
             axis.plot([], [], "o", color=colour, markersize=4, label=recipe)
-            for target, distance, gain in found:
+            for target, distance, gain in gains:
                 mark = MARKS[targets.index(target) % len(MARKS)]
                 axis.plot(distance, 100 * gain, mark, color=colour, markersize=5, alpha=0.8)
         for target, mark in zip(targets, MARKS, strict=False):
@@ -37,7 +37,7 @@ def gains_figure(points: Gain, threshold: float) -> str:
         axis.set_xticks([1, 2, 3, 5, 7, 10, 15, 20, 30])
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())
-        distances = [distance for found in points.values() for _, distance, _ in found]
+        distances = [distance for gains in points.values() for _, distance, _ in gains]
         axis.set_xlim(min(*distances, threshold) / 1.2, max(*distances, threshold) * 1.2)
         axis.set(xlabel="Fréchet distance, in that of halves of the source (dotted: threshold)")
         axis.set_ylabel("gain in AP50, points")

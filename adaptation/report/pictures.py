@@ -29,17 +29,17 @@ class BoxScore(nn.Module):
     stage, and where no anchor has that score.
     """
 
-    def __init__(self, model: Detector, image: Tensor, found: Detections, number: int) -> None:
+    def __init__(self, model: Detector, image: Tensor, detected: Detections, number: int) -> None:
         super().__init__()
         net: Any = model.net
         if not hasattr(net, "head") or hasattr(net, "roi_heads"):
             raise ExplainError("maps of a box need a detector of one stage (ssd, fcos, retinanet)")
         self.normalise = Normalise(*statistics_of(net)).to(image.device)
         self.backbone, self.head = net.backbone, net.head
-        label, score = int(found.labels[number]), float(found.scores[number].detach())
+        label, score = int(detected.labels[number]), float(detected.scores[number].detach())
         with torch.no_grad():
-            given = self._outputs(image[None])
-            scores = _scores(given)[0, :, label + 1]
+            outputs = self._outputs(image[None])
+            scores = _scores(outputs)[0, :, label + 1]
         self.anchor = int((scores - score).abs().argmin())
         if abs(float(scores[self.anchor]) - score) > 1e-4:
             raise ExplainError(f"no anchor of the detector has the score {score:.4f}")
@@ -55,11 +55,11 @@ class BoxScore(nn.Module):
         return outputs
 
 
-def _scores(given: dict[str, Tensor]) -> Tensor:
+def _scores(outputs: dict[str, Tensor]) -> Tensor:
     """Return the scores that the kind of detector makes of its logits (N,A,K+1)."""
-    if "bbox_ctrness" in given:
-        return (given["cls_logits"].sigmoid() * given["bbox_ctrness"].sigmoid()).sqrt()
-    return given["cls_logits"].softmax(dim=-1)
+    if "bbox_ctrness" in outputs:
+        return (outputs["cls_logits"].sigmoid() * outputs["bbox_ctrness"].sigmoid()).sqrt()
+    return outputs["cls_logits"].softmax(dim=-1)
 
 
 SURE = 0.4  # detections below are not drawn
@@ -67,14 +67,14 @@ SURE = 0.4  # detections below are not drawn
 
 def detections_figure(
     images: DetectionSet,
-    found: Mapping[str, Sequence[Detections]],
+    detections: Mapping[str, Sequence[Detections]],
     rows: Sequence[int],
     sure: float = SURE,
 ) -> bytes:
     """Return a PNG: an image a row; the truth and each model's detections in columns."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    columns = 1 + len(found)
+    columns = 1 + len(detections)
     with chart(1.9 * columns, 1.9 * len(rows) + 0.3) as drawing:
         axes: Any = drawing.subplots(len(rows), columns, squeeze=False)
         for line, row in zip(axes, rows, strict=True):
@@ -83,9 +83,9 @@ def detections_figure(
                 axis.imshow(pixels)
                 axis.set_axis_off()
             _draw(line[0], images.truths[row], None, images.classes, sure)
-            for axis, each in zip(line[1:], found.values(), strict=True):
-                _draw(axis, each[row], each[row].scores.tolist(), images.classes, sure)
-        for axis, name in zip(axes[0], ("truth", *found), strict=True):
+            for axis, detected in zip(line[1:], detections.values(), strict=True):
+                _draw(axis, detected[row], detected[row].scores.tolist(), images.classes, sure)
+        for axis, name in zip(axes[0], ("truth", *detections), strict=True):
             axis.set_title(label(name), fontsize=8)
         packed = io.BytesIO()
         FigureCanvasAgg(drawing).print_png(packed)  # type: ignore[no-untyped-call]
@@ -107,8 +107,8 @@ def _draw(
         x1, y1, x2, y2 = box
         colour = PALETTE[kind % len(PALETTE)]
         axis.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=1)
-        told = classes[kind] if scores is None else f"{classes[kind]} {scores[number]:.2f}"
-        axis.text(x1, y1 - 1, label(told), fontsize=5, color=colour)
+        text = classes[kind] if scores is None else f"{classes[kind]} {scores[number]:.2f}"
+        axis.text(x1, y1 - 1, label(text), fontsize=5, color=colour)
 
 
 SPREAD = 3.0  # standard deviations from grey to the end of the scale
@@ -122,18 +122,18 @@ def input_gradient(model: Detector, image: Tensor, truth: Truth) -> Tensor:
     return slope.cpu()
 
 
-def box_maps(model: Detector, image: Tensor, found: Detections) -> dict[str, Tensor] | None:
+def box_maps(model: Detector, image: Tensor, detected: Detections) -> dict[str, Tensor] | None:
     """Return CAV at the pixels and Grad-CAM (H,W) of the surest box's class, or None.
 
     None where nothing is found, where the image is not of the detector's own size, and for
     detectors of which no single anchor tells a box's score.
     """
-    if not len(found) or tuple(image.shape) != model.card.input_shape:
+    if not len(detected) or tuple(image.shape) != model.card.input_shape:
         return None
     home = image.to(device_of(model))
     try:
-        score = BoxScore(model, home, found, 0).eval()
-        with explain.trace(score, home[None], int(found.labels[0])) as trace:
+        score = BoxScore(model, home, detected, 0).eval()
+        with explain.trace(score, home[None], int(detected.labels[0])) as trace:
             cams = explain.gradcam(trace)
             maps = {"cav": explain.cav(trace)["input"].map[0]}
     except ExplainError:
@@ -141,13 +141,13 @@ def box_maps(model: Detector, image: Tensor, found: Detections) -> dict[str, Ten
     if cams:
         last = list(cams.values())[-1]
         maps["gradcam"] = explain.enlarged(last, (image.shape[1], image.shape[2]))[0]
-    return {name: each.cpu() for name, each in maps.items()}
+    return {name: values.cpu() for name, values in maps.items()}
 
 
 def draw_explained(
     models: Mapping[str, Detector],
     images: DetectionSet,
-    found: Mapping[str, Sequence[Detections]],
+    detections: Mapping[str, Sequence[Detections]],
     rows: Sequence[int],
     sure: float,
 ) -> bytes:
@@ -164,22 +164,23 @@ def draw_explained(
             pixels = images.image(row)
             show_image(line[0], pixels)
             for number, (name, model) in enumerate(models.items()):
-                own = line[1 + len(kinds) * number :]
+                panels = line[1 + len(kinds) * number :]
                 gradient = input_gradient(model, to_unit(pixels), images.truths[row])
                 spread = float(gradient.std()) or 1.0
                 laid = (0.5 + gradient / spread / (2 * SPREAD)).clamp(0, 1)
-                own[0].imshow(laid.permute(1, 2, 0).numpy())
-                each = found[name][row]
-                maps = box_maps(model, to_unit(pixels), each) or {}
-                for axis, kind in zip(own[1:], kinds[1:], strict=False):
-                    if kind in maps and float(each.scores[0]) >= sure:
+                panels[0].imshow(laid.permute(1, 2, 0).numpy())
+                detected = detections[name][row]
+                maps = box_maps(model, to_unit(pixels), detected) or {}
+                for axis, kind in zip(panels[1:], kinds[1:], strict=False):
+                    if kind in maps and float(detected.scores[0]) >= sure:
                         largest = float(maps[kind].abs().max()) or 1.0
                         shown = maps[kind].numpy()
                         axis.imshow(shown, cmap="bwr", vmin=-largest, vmax=largest)
-                        told = f"{images.classes[int(each.labels[0])]} {float(each.scores[0]):.2f}"
-                        axis.set_title(label(told), fontsize=6)
+                        class_name = images.classes[int(detected.labels[0])]
+                        title = f"{class_name} {float(detected.scores[0]):.2f}"
+                        axis.set_title(label(title), fontsize=6)
                 if row == rows[0]:
-                    own[0].set_title(label(f"{name}: gradient"), fontsize=7)
+                    panels[0].set_title(label(f"{name}: gradient"), fontsize=7)
         packed = io.BytesIO()
         FigureCanvasAgg(drawing).print_png(packed)  # type: ignore[no-untyped-call]
     return packed.getvalue()

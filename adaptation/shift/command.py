@@ -64,18 +64,19 @@ def run(options: Options) -> int:
     device = resolve_device(config["device"])
     features = _features(chosen, device)
     with run_folder("shift", options, config, keep_failed=False) as folder:
-        found = shift.measure_shift(
+        result = shift.measure_shift(
             *features,
             threshold=chosen.threshold,
             draws=chosen.draws,
             seed=chosen.seed,
         )
-        folder.write_summary({"shift": found.to_json()})
+        folder.write_summary({"shift": result.to_json()})
     log(
-        f"Fréchet distance {found.frechet:.4g}, within the source {found.within_source:.4g}: ratio "
-        f"{found.ratio:.1f} [{found.low:.1f}, {found.high:.1f}], threshold {found.threshold:g}"
+        f"Fréchet distance {result.frechet:.4g}, within the source {result.within_source:.4g}: "
+        f"ratio {result.ratio:.1f} [{result.low:.1f}, {result.high:.1f}], "
+        f"threshold {result.threshold:g}"
     )
-    log(found.advice)
+    log(result.advice)
     return 0
 
 
@@ -86,23 +87,25 @@ def _features(options: ShiftOptions, device: Any) -> tuple[Any, Any]:
     card = models.read_card(file)
     if card.architecture["family"] == DETECTOR:
         model = detectors.load(file, trust=options.trust).to(device)
-        loaded = [load_detection(each, "test") for each in domains]
-        few = [each.subset(_chosen(len(each), options).tolist()) for each in loaded]
-        for each, least in zip(few, (8, 4), strict=True):
-            if len(each) < least:
-                raise DataError(f"{each.name}: {len(each)} images; a distance needs {least} of it")
-        first, second = (shift.detector_features(model, each) for each in few)
+        loaded = [load_detection(domain, "test") for domain in domains]
+        subsets = [tests.subset(_chosen(len(tests), options).tolist()) for tests in loaded]
+        for subset, least in zip(subsets, (8, 4), strict=True):
+            if len(subset) < least:
+                raise DataError(
+                    f"{subset.name}: {len(subset)} images; a distance needs {least} of it"
+                )
+        first, second = (shift.detector_features(model, subset) for subset in subsets)
         return first, second
     classifier = models.load(file).to(device)
-    found = []
+    features = []
     for domain in domains:
         images = data.load(domain).test
         expected = classifier.card.input_shape
         if images.shape != expected:
             raise DataError(f"{domain}: images are {images.shape}, the model takes {expected}")
         chosen = images.subset(_chosen(len(images), options))
-        found.append(shift.classifier_features(classifier, chosen))
-    return found[0], found[1]
+        features.append(shift.classifier_features(classifier, chosen))
+    return features[0], features[1]
 
 
 def _chosen(count: int, options: ShiftOptions) -> torch.Tensor:

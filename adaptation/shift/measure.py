@@ -88,10 +88,10 @@ def classifier_features(model: Classifier, images: ImageSet) -> NDArray[np.float
     if not linear:
         raise ModelError("a classifier without a linear layer: no telling what its features are")
     last = linear[-1]
-    kept: list[torch.Tensor] = []
+    features: list[torch.Tensor] = []
 
-    def keep(_: nn.Module, given: tuple[torch.Tensor, ...], __: torch.Tensor) -> None:
-        kept.append(given[0].flatten(1).double().cpu())
+    def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...], __: torch.Tensor) -> None:
+        features.append(inputs[0].flatten(1).double().cpu())
 
     handle = last.register_forward_hook(keep)
     try:
@@ -100,7 +100,7 @@ def classifier_features(model: Classifier, images: ImageSet) -> NDArray[np.float
                 model(images.floats(rows).to(device_of(model)))
     finally:
         handle.remove()
-    return torch.cat(kept).numpy()
+    return torch.cat(features).numpy()
 
 
 DRAWS = 100
@@ -157,9 +157,9 @@ def measure_shift(
         raise DataError("the source's features do not vary: there is nothing to compare with")
     ratios = []
     for _ in range(draws):
-        half = source[rng.permutation(len(source))[: len(source) // 2]]
-        other = target[rng.permutation(len(target))[: len(target) // 2]]
-        a, w = _means(half, other, size, PARTITIONS, rng)
+        source_half = source[rng.permutation(len(source))[: len(source) // 2]]
+        target_half = target[rng.permutation(len(target))[: len(target) // 2]]
+        a, w = _means(source_half, target_half, size, PARTITIONS, rng)
         if not w > 0:
             raise DataError("half of the source's images look alike: too little to compare with")
         ratios.append(a / w)
@@ -188,7 +188,7 @@ def _means(
     for _ in range(partitions):
         order = rng.permutation(len(source))
         first, second = source[order[:size]], source[order[size : 2 * size]]
-        other = target[rng.permutation(len(target))[:size]]
-        pairs.append((frechet(first, other), frechet(first, second)))
-    across, within = (float(np.mean(each)) for each in zip(*pairs, strict=True))
+        target_part = target[rng.permutation(len(target))[:size]]
+        pairs.append((frechet(first, target_part), frechet(first, second)))
+    across, within = (float(np.mean(values)) for values in zip(*pairs, strict=True))
     return across, within

@@ -43,9 +43,9 @@ def draw_batch(
     images than a batch is gone round.
     """
     per_epoch = max(1, len(images) // size)
-    epoch, place = divmod(step, per_epoch)
+    epoch, batch = divmod(step, per_epoch)
     order = torch.randperm(len(images), generator=torch_generator("order", domain, seed, epoch))
-    rows = [int(order[(place * size + each) % len(order)]) for each in range(size)]
+    rows = [int(order[(batch * size + row) % len(order)]) for row in range(size)]
     drawn = torch.rand(size, generator=torch_generator("flip", domain, seed, step))
     pixels, truths = [], []
     for row, chance in zip(rows, drawn.tolist(), strict=True):

@@ -37,8 +37,8 @@ def save_state(
     for number, state in optimizer.state_dict()["state"].items():
         packed |= {f"optimizer/{number}/{name}": value for name, value in state.items()}
     packed |= {f"tensor/{name}": value for name, value in tensors.items()}
-    kept = {name: each.detach().cpu().clone().contiguous() for name, each in packed.items()}
-    write_tensors(path, kept, {NOTES: json.dumps(notes)})
+    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in packed.items()}
+    write_tensors(path, copies, {NOTES: json.dumps(notes)})
 
 
 def load_state(
@@ -81,7 +81,7 @@ def _check_state(
     state: Mapping[int, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer
 ) -> None:
     """Raise `ValueError` where a state is not that of the optimiser's parameters."""
-    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     names = {"momentum_buffer"} if isinstance(optimizer, torch.optim.SGD) else _ADAM
     for number, entries in state.items():
         if not 0 <= number < len(parameters) or entries.keys() != names:
@@ -102,4 +102,4 @@ def unusable(path: Path, reason: str) -> RunError:
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     start = f"{prefix}/"
-    return {n.removeprefix(start): each for n, each in tensors.items() if n.startswith(start)}
+    return {n.removeprefix(start): tensor for n, tensor in tensors.items() if n.startswith(start)}

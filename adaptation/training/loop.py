@@ -127,8 +127,10 @@ class _Training:
         self.modules: dict[str, nn.Module] = {"model": model}
         if self.parts.classifiers is not None:
             self.modules["classifiers"] = self.parts.classifiers
-        trained = [each for module in self.modules.values() for each in module.parameters()]
-        self.parameters = [each for each in trained if each.requires_grad]
+        trained = [
+            parameter for module in self.modules.values() for parameter in module.parameters()
+        ]
+        self.parameters = [parameter for parameter in trained if parameter.requires_grad]
         if self.parts.teacher is not None:
             self.modules["teacher"] = self.parts.teacher
         self.optimizer = _optimizer(self.parameters, config)
@@ -143,12 +145,14 @@ class _Training:
         source, target = self._batches()
         totals: dict[str, Tensor] = {}
         for shard in processes.own_shards(config.shards):
-            own = source.part(shard, config.shards)
-            other = None if target is None else target.part(shard, config.shards)
-            losses = shard_loss(self.model, own, other, self.parts, config, self.step, shard)
-            wanted = [*self.parameters, *losses.leaves]
-            torch.autograd.backward(losses.total / config.shards, inputs=wanted)
-            self._move(losses.leaves, shard * len(own.ids))
+            source_part = source.part(shard, config.shards)
+            target_part = None if target is None else target.part(shard, config.shards)
+            losses = shard_loss(
+                self.model, source_part, target_part, self.parts, config, self.step, shard
+            )
+            inputs = [*self.parameters, *losses.leaves]
+            torch.autograd.backward(losses.total / config.shards, inputs=inputs)
+            self._move(losses.leaves, shard * len(source_part.ids))
             for name, value in losses.parts.items():
                 totals[name] = totals.get(name, torch.zeros_like(value)) + value / config.shards
         self._share(totals)
@@ -190,13 +194,15 @@ class _Training:
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        processes.add_up([each.grad for each in self.parameters if each.grad is not None])
+        processes.add_up(
+            [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        )
         processes.add_up(totals.values())
         if self.parts.delta:
-            own = processes.own_shards(self.config.shards)
+            shards = processes.own_shards(self.config.shards)
             size = len(self.parts.delta) // self.config.shards
             for number, delta in enumerate(self.parts.delta):
-                if number // size not in own:
+                if number // size not in shards:
                     delta.zero_()
             processes.add_up(self.parts.delta)
         processes.same_everywhere(self.model)
@@ -211,7 +217,7 @@ class _Training:
 
     def store(self, path: Path) -> None:
         """Write the state."""
-        tensors = {f"delta/{number}": each for number, each in enumerate(self.parts.delta)}
+        tensors = {f"delta/{number}": delta for number, delta in enumerate(self.parts.delta)}
         notes = {"step": self.step, "losses": self.losses, "of": self.of}
         save_state(path, self.modules, self.optimizer, tensors, notes)
 
@@ -223,8 +229,8 @@ class _Training:
                 f"{path}: the state of a training with other settings or data; delete it to train "
                 "this one anew"
             )
-        told = check_kind(notes, Progress, f"{path}: its notes", error=RunError)
-        step, losses = told["step"], told["losses"]
+        progress = check_kind(notes, Progress, f"{path}: its notes", error=RunError)
+        step, losses = progress["step"], progress["losses"]
         if len(losses) != step:
             raise unusable(path, f"{len(losses)} losses of {step} steps")
         tensors = load_state(path, self.modules, self.optimizer)
@@ -240,12 +246,12 @@ class _Training:
             number = (self.step - 1) // self.config.replays
             size, seed = self.config.batch_size, self.config.seed
             images = draw_batch(self.source, number, size, seed, flip=False).images
-        found = {f"delta/{number}": image for number, image in enumerate(images)}
-        if {name: each.shape for name, each in tensors.items()} != {
-            name: each.shape for name, each in found.items()
+        expected = {f"delta/{number}": image for number, image in enumerate(images)}
+        if {name: tensor.shape for name, tensor in tensors.items()} != {
+            name: image.shape for name, image in expected.items()
         }:
             raise unusable(path, "its perturbations are not those of a batch")
-        return [tensors[name].to(self.device, images[0].dtype) for name in found]
+        return [tensors[name].to(self.device, images[0].dtype) for name in expected]
 
 
 def learning_rate(config: DetectionConfig, step: int) -> float:

@@ -86,7 +86,9 @@ MOST = 1000  # images are more than enough for means and variances
 
 def batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     """Return the model's batch norms; raises `ModelError` where there are none to adapt."""
-    norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
     if not norms:
         raise ModelError(
             "adabn adapts batch norm, and this detector has none; a tiny one has with ?norm=batch"
@@ -150,22 +152,24 @@ def make_teacher(model: Detector) -> Detector:
 @torch.no_grad()
 def follow(teacher: Detector, model: Detector, ema: float) -> None:
     """Move the teacher's weights and statistics towards the model's."""
-    for own, new in zip(teacher.state_dict().values(), model.state_dict().values(), strict=True):
-        if own.is_floating_point():
-            own.lerp_(new.to(own), 1 - ema)
+    for average, new in zip(
+        teacher.state_dict().values(), model.state_dict().values(), strict=True
+    ):
+        if average.is_floating_point():
+            average.lerp_(new.to(average), 1 - ema)
         else:
-            own.copy_(new)
+            average.copy_(new)
 
 
 @torch.no_grad()
 def pseudo_truths(teacher: Detector, images: Sequence[Tensor], sure: float) -> list[Truth]:
     """Return the teacher's detections with a score above `sure` as truths."""
     truths = []
-    for found in teacher(images):
-        kept = found.scores > sure
-        sides = found.boxes[:, 2:] - found.boxes[:, :2]
-        kept &= (sides > 1).all(dim=1)
-        truths.append(truth(found.boxes[kept].cpu(), found.labels[kept].cpu()))
+    for detected in teacher(images):
+        sure_boxes = detected.scores > sure
+        sides = detected.boxes[:, 2:] - detected.boxes[:, :2]
+        sure_boxes &= (sides > 1).all(dim=1)
+        truths.append(truth(detected.boxes[sure_boxes].cpu(), detected.labels[sure_boxes].cpu()))
     return truths
 
 

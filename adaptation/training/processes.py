@@ -24,9 +24,11 @@ def process_group() -> Iterator[None]:
         yield
         return
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    place, among = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    local_rank, among = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if gpus:
-        torch.cuda.set_device(place % gpus)  # the device "cuda" is each process's own from here on
+        torch.cuda.set_device(
+            local_rank % gpus
+        )  # the device "cuda" is each process's own from here on
     dist.init_process_group(backend_for(gpus, among))
     try:
         yield
@@ -56,8 +58,8 @@ def own_shards(shards: int) -> range:
     """Return this process's shards; raises `ConfigError` where they cannot be divided."""
     if shards % count():
         raise ConfigError(f"{shards} shards on {count()} processes: shards must be a multiple")
-    each = shards // count()
-    return range(rank() * each, (rank() + 1) * each)
+    per_process = shards // count()
+    return range(rank() * per_process, (rank() + 1) * per_process)
 
 
 def add_up(values: Iterable[Tensor]) -> None:
@@ -65,12 +67,12 @@ def add_up(values: Iterable[Tensor]) -> None:
     if not dist.is_initialized():
         return
     listed = list(values)
-    joined = torch.cat([each.reshape(-1) for each in listed])
+    joined = torch.cat([tensor.reshape(-1) for tensor in listed])
     dist.all_reduce(joined)
-    place = 0
-    for each in listed:
-        each.copy_(joined[place : place + each.numel()].view_as(each))
-        place += each.numel()
+    start = 0
+    for tensor in listed:
+        tensor.copy_(joined[start : start + tensor.numel()].view_as(tensor))
+        start += tensor.numel()
 
 
 def same_everywhere(model: nn.Module) -> None:

@@ -74,7 +74,7 @@ def shard_loss(
                 model, target, parts.teacher, config, step, shard
             )
     total = torch.stack(list(named.values())).sum()
-    return StepLoss(total, {name: each.detach() for name, each in named.items()}, leaves)
+    return StepLoss(total, {name: loss.detach() for name, loss in named.items()}, leaves)
 
 
 def radius(config: DetectionConfig, step: int) -> float:
@@ -134,7 +134,7 @@ def _taught(
     Images in which the teacher is sure of nothing are left out: silence is no evidence of absence.
     """
     truths = pseudo_truths(teacher, target.images, config.sure)
-    chosen = [number for number, each in enumerate(truths) if len(each)]
+    chosen = [number for number, labels in enumerate(truths) if len(labels)]
     if not chosen:
         return torch.zeros((), device=target.images[0].device)
     changed = strongly_changed(target, config.seed, step, shard * len(target.images))

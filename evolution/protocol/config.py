@@ -190,15 +190,15 @@ class EvolveConfig:
         While one climbs, whoever else is under way spends as much on others. That is an estimate:
         where short trials end long after long ones, it may take more.
         """
-        last, others = len(epochs) - 1, (self.in_flight or 1) - 1
-        least = sum(each * rate ** (last - rung) for rung, each in enumerate(epochs))
-        least += others * sum(epochs)
+        last, others_in_flight = len(epochs) - 1, (self.in_flight or 1) - 1
+        least = sum(rung_epochs * rate ** (last - rung) for rung, rung_epochs in enumerate(epochs))
+        least += others_in_flight * sum(epochs)
         if self.search_epochs < least:
             raise ConfigError(
                 f"halving by {rate}: the last of {len(epochs)} rungs is reached after {least} "
-                f"epochs with {others + 1} under way, and {self.population} x {self.generations} "
-                f"candidates have {self.search_epochs}; raise generations, or lower epochs or "
-                "in_flight"
+                f"epochs with {others_in_flight + 1} under way, and {self.population} x "
+                f"{self.generations} candidates have {self.search_epochs}; raise generations, or "
+                "lower epochs or in_flight"
             )
 
     @property

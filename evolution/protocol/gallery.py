@@ -85,8 +85,8 @@ def _most_telling(
     reference: NetEvaluation, control: NetEvaluation, evolved: NetEvaluation
 ) -> Tensor:
     common = reference.correct & control.correct & evolved.correct & ~reference.under_own
-    wanted = 2 * (evolved.under_R & ~control.under_R).int() + (~control.under_R).int()
-    rank = torch.where(common, wanted, -1)
+    priority = 2 * (evolved.under_R & ~control.under_R).int() + (~control.under_R).int()
+    rank = torch.where(common, priority, -1)
     return torch.argsort(rank, descending=True, stable=True)[:SHOWN].sort().values
 
 

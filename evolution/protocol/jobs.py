@@ -62,7 +62,7 @@ class NetEvaluation:
 def evaluate_on_test(name: str, space: Workspace) -> dict[str, object]:
     """Evaluate the net `name` on test, keep the metrics; return its cost and accuracies."""
     net, reference, test = space.net(name), space.net("R"), space.splits.test
-    own = space.adversarials(name, "test", flipped=False)
+    own_adversarials = space.adversarials(name, "test", flipped=False)
 
     def right(model: models.Classifier, images: Tensor) -> Tensor:
         return attacks.predicted_classes(model, images) == test.labels
@@ -71,12 +71,12 @@ def evaluate_on_test(name: str, space: Workspace) -> dict[str, object]:
     gradients = evaluation.input_gradients(net, test, loss)
     aligned = evaluation.alignment(gradients, evaluation.input_gradients(reference, test, loss))
     metrics = NetEvaluation(
-        correct=own.correct,
+        correct=own_adversarials.correct,
         under_R=right(net, space.adversarials("R", "test", flipped=False).images),
         under_flipped=right(net, space.adversarials("R", "test", flipped=True).images),
         under_surrogate=right(net, space.adversarials(SURROGATE, "test", flipped=False).images),
-        under_own=~own.fooled,
-        R_under_own=right(reference, own.images),
+        under_own=~own_adversarials.fooled,
+        R_under_own=right(reference, own_adversarials.images),
         cosine=aligned.cosine,
         norm=aligned.norm,
     )
@@ -111,8 +111,8 @@ def load_evaluation(path: Path, images: int | None = None) -> NetEvaluation:
     cosine = tensors.get("cosine")
     if cosine is not None and cosine.is_floating_point():  # NaN where there is none
         tensors["cosine"] = torch.where(cosine.isnan(), 0.0, cosine)
-    known = {} if images is None else {"n": images}
-    check_shapes(tensors, _SHAPES, str(path), error=RunError, known=known)
+    sizes = {} if images is None else {"n": images}
+    check_shapes(tensors, _SHAPES, str(path), error=RunError, known=sizes)
     if cosine is not None:
         tensors["cosine"] = cosine
     return NetEvaluation(**{field.name: tensors[field.name] for field in fields(NetEvaluation)})
@@ -120,8 +120,8 @@ def load_evaluation(path: Path, images: int | None = None) -> NetEvaluation:
 
 def mean_or_none(values: Tensor) -> float | None:
     """Return the mean of the entries that are numbers; None where there is none."""
-    kept = values[~torch.isnan(values)]
-    return float(kept.mean()) if len(kept) else None
+    measured = values[~torch.isnan(values)]
+    return float(measured.mean()) if len(measured) else None
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class TrainNet:
         """
         space = open_workspace(self.run_path, self.scratch)
         net = self._fresh_net(space)
-        inherited = inherit(net, [space.inherited(each) for each in self.parents])
+        inherited = inherit(net, [space.inherited(parent) for parent in self.parents])
         config = space.config.training(penalised=self.penalised, final=self.final, seed=self.seed)
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
@@ -219,9 +219,9 @@ def finite_gradients(net: models.Classifier, space: Workspace) -> Tensor:
     need gradients. Raises `DivergedError` unless all weights and gradients are finite.
     """
     gradients = evaluation.input_gradients(net, space.val_sample, space.config.grad_loss)
-    for what, tensors in (("weights", net.state_dict().values()), ("gradients", [gradients])):
-        if not all(bool(torch.isfinite(each).all()) for each in tensors):
-            raise DivergedError(f"training diverged in its last step: {what} are not finite")
+    for source, tensors in (("weights", net.state_dict().values()), ("gradients", [gradients])):
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+            raise DivergedError(f"training diverged in its last step: {source} are not finite")
     return gradients
 
 

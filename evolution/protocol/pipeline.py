@@ -55,8 +55,8 @@ class Protocol:
         )
         self._path, self._scratch = str(space.folder.path.resolve()), str(space.scratch)
         self._executor, self._ledger = executor, ledger
-        other = reusable(space.folder.config.get("reuse"))
-        self._scheduler = Scheduler(executor, ledger, on_entry, other)
+        reused = reusable(space.folder.config.get("reuse"))
+        self._scheduler = Scheduler(executor, ledger, on_entry, reused)
         self.reference = open_reference(space)
         self._roles = [role for role in PENALISED if role not in self.reference.left_out]
         self._recipe = recipe(REFERENCE, self.config.reference, space, given=self.reference.given)
@@ -89,8 +89,8 @@ class Protocol:
         measured, context = await baseline, context_of(self.space)
         for name, priority in (("evolve", SEARCH), ("random", CONTROL)):
             finals.append(start(self._search(name, measured, context, priority=priority)))
-        for each in (self._reference_tested, *finals):
-            await each
+        for final in (self._reference_tested, *finals):
+            await final
 
     # ------------------------------------------------------------------ R, surrogate, baselines
 
@@ -133,9 +133,11 @@ class Protocol:
             return dict.fromkeys(("R2", *(f"R2/{epochs}" for epochs in self._lower)), itself)
         needed = [self._scheduler.start(self._baseline_trial("R2"))]
         self._scheduler.start(self._baseline_trial("Rp"))
-        needed += [self._scheduler.start(self._baseline_trial("R2", each)) for each in self._lower]
-        for each in needed:
-            await each
+        needed += [
+            self._scheduler.start(self._baseline_trial("R2", epochs)) for epochs in self._lower
+        ]
+        for handle in needed:
+            await handle
         return self.baseline
 
     async def _baseline_trial(self, role: str, epochs: int | None = None) -> None:
@@ -194,8 +196,8 @@ class Protocol:
             self.selections[role] = selection
             final = self._final(role, built_of, genotype.key(), priority=SELECTED)
             finals.append(self._scheduler.start(final))
-        for each in finals:
-            await each
+        for pending in finals:
+            await pending
 
     def _select(self, name: str, trials: Sequence[Trial]) -> Selection:
         """Select among the trials of a search; raises `RunError` where none succeeded."""
@@ -209,8 +211,8 @@ class Protocol:
         if self.reference.left_out:
             threshold = self._reference_threshold()
         else:
-            what, accuracy = "R's architecture at trial budget", self.baseline["R2"]["accuracy"]
-            threshold = AccuracyThreshold(what, accuracy, self.config.tolerance)
+            control, accuracy = "R's architecture at trial budget", self.baseline["R2"]["accuracy"]
+            threshold = AccuracyThreshold(control, accuracy, self.config.tolerance)
         return Selection(ranked(trials, threshold.value)[0], threshold, len(trials))
 
     async def _promote(
@@ -272,11 +274,11 @@ class Protocol:
                 await self._reference_tested
                 await self._test(role, replicate)
 
-        for each in [
+        for final in [
             self._scheduler.start(train_and_test(replicate))
             for replicate in range(self.config.final_seeds)
         ]:
-            await each
+            await final
 
     async def _test_reference(self, prepared: Pending[None], surrogate: Pending[None]) -> None:
         await prepared

@@ -39,7 +39,7 @@ class Reference(Result, frozen=True, kw_only=True):
     published: Published | None
 
 
-class Found(NamedTuple):
+class LoadedReference(NamedTuple):
     """R, and what is known of it; where it is not given, R is one with fresh weights."""
 
     net: models.Classifier
@@ -58,7 +58,7 @@ def _reference(
 
 def find_reference(
     spec: str, splits: Splits, *, download: bool = False, trust: Sequence[str] = ()
-) -> Found:
+) -> LoadedReference:
     """Return the reference that `spec` names, for the images of `splits`.
 
     It is given where `spec` is a model file, names weights, or is a function whose net has the same
@@ -84,7 +84,7 @@ def find_reference(
         elif shared := _shared(built, again):
             notes = (f"{shared} of {spec} are the same under any seed: R, R2 and R′ start there",)
     if not trained:
-        return Found(built, _reference(given=False, notes=(*notes, *built.notes)))
+        return LoadedReference(built, _reference(given=False, notes=(*notes, *built.notes)))
     if parsed.scheme != ZOO_NAME:
         # Built to be trained it would have got a new head for the data's classes.
         train = splits.train
@@ -107,14 +107,14 @@ def own_preprocessing(
 
     R's own where R is `given`; else what was asked for beside normalising by the data.
     """
-    train, own = splits.train, card.preprocessing
+    train, preprocessing = splits.train, card.preprocessing
     mean, std = channel_stats(train)
     usual = models.new_card(card.architecture, train.classes, train.shape, mean, std)
-    if own == usual.preprocessing:
+    if preprocessing == usual.preprocessing:
         return None
-    if not given and (own == models.Preprocessing() or card.is_plain):
+    if not given and (preprocessing == models.Preprocessing() or card.is_plain):
         return None
-    return own
+    return preprocessing
 
 
 def measured(net: models.Classifier, splits: Splits) -> Rate:
@@ -128,11 +128,11 @@ def warnings_about(accuracy: Rate, classes: int, published: Published | None = N
 
     It may be at chance, or ten points below the one that was `published` with its weights.
     """
-    known = None if published is None else published.accuracy
+    published_accuracy = None if published is None else published.accuracy
     return [
-        f"R is not what it should be: {each.seen}; {each.means} Attacks on it, and what transfers "
-        "from it, mean nothing"
-        for each in check_clean(accuracy, num_classes=classes, published=known)
+        f"R is not what it should be: {check.seen}; {check.means} Attacks on it, and what "
+        "transfers from it, mean nothing"
+        for check in check_clean(accuracy, num_classes=classes, published=published_accuracy)
     ]
 
 
@@ -158,11 +158,11 @@ def missing_words(missing: Mapping[str, str]) -> str:
     )
 
 
-def introduced(found: Found, accuracy: Rate, splits: Splits) -> list[str]:
+def introduced(loaded: LoadedReference, accuracy: Rate, splits: Splits) -> list[str]:
     """Return lines about a given R, before anything is computed."""
-    reference = found.reference
+    reference = loaded.reference
     suspect = warnings_about(accuracy, splits.train.num_classes, reference.published)
-    lines = [f"warning: {each}" for each in suspect]
+    lines = [f"warning: {warning}" for warning in suspect]
     lines += [f"R: {note}" for note in reference.notes]
     published = published_words(reference.published)
     lines.append(f"R: given trained, right on {rate_words(accuracy)}, of validation{published}")
@@ -170,7 +170,9 @@ def introduced(found: Found, accuracy: Rate, splits: Splits) -> list[str]:
     return [*lines, missing] if missing else lines
 
 
-def _given(net: models.Classifier, spec: str, splits: Splits, notes: tuple[str, ...]) -> Found:
+def _given(
+    net: models.Classifier, spec: str, splits: Splits, notes: tuple[str, ...]
+) -> LoadedReference:
     net = fit_to_images(net.eval(), splits.train, spec, splits.name)
     _check_runs(net, spec, splits)
     reason, shared = _built_again(net)
@@ -178,7 +180,7 @@ def _given(net: models.Classifier, spec: str, splits: Splits, notes: tuple[str, 
     if shared:
         notes = (*notes, f"{shared} are the same under any seed: R2 and R′ start there")
     published = net.card.published
-    return Found(
+    return LoadedReference(
         net,
         _reference(given=True, notes=(*notes, *net.notes), left_out=missing, published=published),
     )
@@ -205,33 +207,44 @@ def _built_again(net: models.Classifier) -> tuple[str, str]:
         first, second = (models.rebuild(net.card, seed=seed) for seed in (0, 1))
     except ModelError as error:
         return f"R's architecture cannot be built again ({error})", ""
-    what = net.card.architecture.get("factory", "what builds R")
+    source = net.card.architecture.get("factory", "what builds R")
     if _same(first, second):  # R's own, or others that are no more by chance
-        return f"{what} gives the same weights under any seed, never R's untrained architecture", ""
+        return (
+            f"{source} gives the same weights under any seed, never R's untrained architecture",
+            "",
+        )
     return "", _shared(first, second)
 
 
 def _shared(first: models.Classifier, second: models.Classifier) -> str:
     """Return how many weight tensors are equal in both though not constant; empty if none."""
-    others = dict(second.net.named_parameters())
-    own = [(name, each) for name, each in first.net.named_parameters() if each.requires_grad]
-    equal = [
-        each
-        for name, each in own
-        if name in others and torch.equal(each, others[name]) and not _flat(each)
+    second_parameters = dict(second.net.named_parameters())
+    named = [
+        (name, parameter)
+        for name, parameter in first.net.named_parameters()
+        if parameter.requires_grad
     ]
-    return f"{len(equal)} of {len(own)} weight tensors" if equal else ""
+    equal = [
+        parameter
+        for name, parameter in named
+        if name in second_parameters
+        and torch.equal(parameter, second_parameters[name])
+        and not _flat(parameter)
+    ]
+    return f"{len(equal)} of {len(named)} weight tensors" if equal else ""
 
 
 def _same(first: models.Classifier, second: models.Classifier) -> bool:
     """Return whether two nets have equal state dicts."""
-    one, other = first.net.state_dict(), second.net.state_dict()
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    first_state, second_state = first.net.state_dict(), second.net.state_dict()
+    return first_state.keys() == second_state.keys() and all(
+        torch.equal(first_state[name], second_state[name]) for name in first_state
+    )
 
 
 def _constant(net: models.Classifier) -> bool:
     """Return whether every weight tensor is constant, as no training leaves them."""
-    return all(_flat(each) for each in net.net.parameters())
+    return all(_flat(parameter) for parameter in net.net.parameters())
 
 
 def _flat(tensor: torch.Tensor) -> bool:
@@ -263,22 +276,26 @@ def open_reference(space: Workspace) -> Reference:
 
     From then on the copy is R, whatever becomes of its source before the run is resumed.
     """
-    spec, noted, kept = space.config.reference, space.folder.file(NOTED), space.net_path(REFERENCE)
-    kept.parent.mkdir(exist_ok=True)
+    spec, noted, kept_file = (
+        space.config.reference,
+        space.folder.file(NOTED),
+        space.net_path(REFERENCE),
+    )
+    kept_file.parent.mkdir(exist_ok=True)
     if noted.is_file():
         reference = Reference.from_json(read_object(noted), str(noted))
-        if kept.is_file() or not reference.given:
+        if kept_file.is_file() or not reference.given:
             return reference
-    elif kept.is_file():  # of a run that began before there was such a note
+    elif kept_file.is_file():  # of a run that began before there was such a note
         given = is_file(spec)
         missing = left_out(space.net(REFERENCE)) if given else {}
         return _reference(given=given, left_out=missing)
-    found = find_reference(spec, space.splits, **_leave(space))
+    loaded = find_reference(spec, space.splits, **_leave(space))
     # The note first: R without it would be taken for one that the run has trained.
-    space.folder.write_json(NOTED, found.reference.to_json())
-    if found.reference.given:
-        models.save(found.net, kept)
-    return found.reference
+    space.folder.write_json(NOTED, loaded.reference.to_json())
+    if loaded.reference.given:
+        models.save(loaded.net, kept_file)
+    return loaded.reference
 
 
 def architecture(name: str, spec: str, space: Workspace) -> Json:
@@ -293,9 +310,9 @@ def recipe(name: str, spec: str, space: Workspace, *, given: bool = False) -> Re
 
 
 def _card(name: str, spec: str, space: Workspace) -> models.Card:
-    kept = space.net_path(name)
-    if kept.is_file():
-        return models.read_card(kept)
+    file = space.net_path(name)
+    if file.is_file():
+        return models.read_card(file)
     height, width = space.splits.train.shape[1:]
     net = resolve_net(spec, space.splits, seed=0, **_leave(space))
     return models.resizing(net, (height, width)).card

@@ -210,9 +210,11 @@ def read_summary(folder: RunFolder) -> Summary | None:
     where = str(folder.file("summary.json"))
     summary = check_summary(plain, Summary, where)
     _check_roles(summary, where)
-    wanted = ("validation_images", "published", "notes")
-    if summary.reference.given and not all(name in plain["reference"] for name in wanted):
-        raise RunError(f"{where}: reference: R is given, and {', '.join(wanted)} are not all there")
+    required = ("validation_images", "published", "notes")
+    if summary.reference.given and not all(name in plain["reference"] for name in required):
+        raise RunError(
+            f"{where}: reference: R is given, and {', '.join(required)} are not all there"
+        )
     if summary.common_images > summary.test_images:
         raise RunError(f"{where}: common_images: more than there are test_images")
     if "wall" not in summary.seconds:
@@ -223,9 +225,9 @@ def read_summary(folder: RunFolder) -> Summary | None:
 def _check_roles(summary: Summary, where: str) -> None:
     """Check that R2 and Rp are there or left out, and that the gaps fit that."""
     for role in CONTROLS:
-        there, missing = role in summary.nets.roles, role in summary.left_out
-        if there == missing:
-            state = "both there and left out" if there else "neither there nor left out"
+        present, missing = role in summary.nets.roles, role in summary.left_out
+        if present == missing:
+            state = "both there and left out" if present else "neither there nor left out"
             raise RunError(f"{where}: nets: {role} is {state}")
     if (summary.gap is None) == ("Rp" in summary.nets.roles):
         raise RunError(f"{where}: gap: it is there if and only if Rp is among the nets")
@@ -303,19 +305,19 @@ class NetEvaluated(Result, frozen=True, kw_only=True):
     whitebox_acc: Share
 
 
-def check_rows(entries: Iterable[Entry], path: Path, own: Sequence[str] = ()) -> None:
+def check_rows(entries: Iterable[Entry], path: Path, objectives: Sequence[str] = ()) -> None:
     """Check that the entries of the ledger at `path` are such as an evolution records.
 
-    `own` are the user's own objectives, which every candidate's result has. Raises `RunError`,
-    naming ledger and entry.
+    `objectives` are the user's own, which every candidate's result has. Raises `RunError`, naming
+    ledger and entry.
     """
     for entry in entries:
         where = f"{path}: trial '{printable(entry.id)}'"
         if entry.outcome not in OUTCOMES:
             raise RunError(f"{where}: unknown outcome '{printable(entry.outcome)}'")
         if (entry.outcome == "Ok") != (entry.result is not None):
-            there = "missing" if entry.result is None else "there"
-            raise RunError(f"{where}: {entry.outcome}, and its result is {there}")
+            state = "missing" if entry.result is None else "there"
+            raise RunError(f"{where}: {entry.outcome}, and its result is {state}")
         if entry.stage not in _ARMS:
             raise RunError(f"{where}: no evolution has a part '{printable(entry.stage)}'")
         fields = TrialId.parse(entry.id)
@@ -330,7 +332,7 @@ def check_rows(entries: Iterable[Entry], path: Path, own: Sequence[str] = ()) ->
         if entry.result is not None:
             check_kind(entry.result, _kind_of(fields), f"{where}: result", error=RunError)
             if fields.stage in (*_OF_CANDIDATES, "baseline"):
-                _check_own(entry.result, own, where)
+                _check_own(entry.result, objectives, where)
 
 
 def _check_candidate(entry: Entry, fields: TrialId, where: str) -> None:
@@ -358,7 +360,7 @@ def _kind_of(fields: TrialId) -> type[Result]:
     return NetEvaluated if fields.stage == "test" else Training
 
 
-def _check_own(result: Mapping[str, object], own: Sequence[str], where: str) -> None:
-    for name in own:
+def _check_own(result: Mapping[str, object], objectives: Sequence[str], where: str) -> None:
+    for name in objectives:
         if type(result.get(name)) not in (int, float):
             raise RunError(f"{where}: result: '{name}' is no number")

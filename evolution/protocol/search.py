@@ -40,19 +40,19 @@ def context_of(space: Workspace) -> str:
         "run": {name: getattr(config, name) for name in ("train_size", "grad_loss", "seed")},
         "device": space.device.type,
     }
-    own = sorted(config.own_measures())
-    if own:  # a trial that did not measure them is another one
-        context["objectives"] = own
+    measures = sorted(config.own_measures())
+    if measures:  # a trial that did not measure them is another one
+        context["objectives"] = measures
     return json.dumps(context, sort_keys=True)
 
 
 def trial_hash(job: TrainNet, context: str) -> str:
     """Return 32 hexadecimal digits of all that a trial's result depends on, in whichever run."""
     elsewhere = ("run_path", "kept_as", "scratch")  # where it is kept is no part of what it is
-    own = {name: value for name, value in asdict(job).items() if name not in elsewhere}
+    fields = {name: value for name, value in asdict(job).items() if name not in elsewhere}
     if job.preprocessing is None:  # hashes written before jobs had one
-        del own["preprocessing"]
-    text = json.dumps(own, sort_keys=True) + context
+        del fields["preprocessing"]
+    text = json.dumps(fields, sort_keys=True) + context
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -117,7 +117,7 @@ class CandidateTasks:
         """Return the trial of a candidate on a rung, the last one being that at trial budget."""
         epochs = self._epochs[rung]
         inherits = rung == 0 and self._inherits(candidate)
-        parents = tuple(self._weights[each] for each in candidate.parents) if inherits else ()
+        parents = tuple(self._weights[parent] for parent in candidate.parents) if inherits else ()
         lower = "" if epochs is None else f"/{epochs} epochs"
         descent = f"/heir of {' and '.join(parents)}" if parents else ""
         key = f"{candidate.genotype.key()}/0{lower}{descent}"
@@ -212,7 +212,7 @@ async def run_search(
     if config.halving is not None and not control:
         epochs = rungs(config.epochs, config.halving)
         objectives = [
-            config.objectives_above(baseline[f"R2/{each}"]["accuracy"]) for each in epochs[:-1]
+            config.objectives_above(baseline[f"R2/{lower}"]["accuracy"]) for lower in epochs[:-1]
         ]
         # As many as there would be without promotions: the epochs are what ends the search.
         most = -(-config.search_epochs // epochs[0] // config.population)
@@ -228,8 +228,8 @@ async def run_search(
     if config.mode == "generational":
         trials = await generational(strategy, scheduler, tasks.trial, priority=priority)
     else:
-        arms = (search.name, lower_rungs(search.name))
-        recorded = [entry for entry in ledger.in_order() if entry.stage in arms]
+        stages = (search.name, lower_rungs(search.name))
+        recorded = [entry for entry in ledger.in_order() if entry.stage in stages]
         in_flight = config.in_flight or 1
         if config.halving is None or control:
             trials = await steady(

@@ -86,7 +86,10 @@ def compare(
         )
 
     def gap(role: str) -> Gap:
-        wrong = [~_stack(evaluations[each], "under_R")[:, common] for each in (role, "E")]
+        wrong = [
+            ~_stack(evaluations[compared_role], "under_R")[:, common]
+            for compared_role in (role, "E")
+        ]
         return paired_gap(wrong[0], wrong[1], seed=seed)
 
     published = gap("Rp") if "Rp" in evaluations else None
@@ -188,7 +191,9 @@ def summarise(
         baseline={
             name: Measured.from_json(result, name) for name, result in protocol.baseline.items()
         },
-        selection=Selections(**{role: each.result() for role, each in protocol.selections.items()}),
+        selection=Selections(
+            **{role: selection.result() for role, selection in protocol.selections.items()}
+        ),
         failed_finalists=[
             entry.id
             for entry in entries

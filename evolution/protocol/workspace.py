@@ -69,11 +69,11 @@ class Workspace:
         executor.share(self._name("gradients"), self._gradients)
 
     def _gradients(self) -> tuple[Any, Any]:
-        found = self.reference_gradients
-        return found.directions.numpy(), found.norms.numpy()
+        gradients = self.reference_gradients
+        return gradients.directions.numpy(), gradients.norms.numpy()
 
-    def _name(self, what: str) -> str:
-        return f"{self.folder.path.resolve()}/{what}"
+    def _name(self, item: str) -> str:
+        return f"{self.folder.path.resolve()}/{item}"
 
     @cached_property
     def pool(self) -> ImageSet:
@@ -172,7 +172,7 @@ class Workspace:
         name = f"{source}/{split}/{flipped}"
         if name in self._adversarials:
             return self._adversarials[name]
-        made = attacks.craft(
+        adversarials = attacks.craft(
             self.net(source),
             self.splits.val if split == "val" else self.splits.test,
             self.config.make_attack(flipped=flipped),
@@ -180,8 +180,8 @@ class Workspace:
             store=attacks.Store(self.scratch / "adversarials"),
         )
         if source in (REFERENCE, SURROGATE):
-            self._adversarials[name] = made
-        return made
+            self._adversarials[name] = adversarials
+        return adversarials
 
     def clear_scratch(self) -> None:
         """Remove what a finished run does not need: gradients, views, adversarials, weights."""

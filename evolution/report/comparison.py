@@ -112,8 +112,8 @@ def _transfer_table(nets: Nets) -> Markup:
         (
             ARROWS[source].format(SHOWN[name]),
             *(
-                percent_of(nets.compared(name).rate(source, each), with_n=True)
-                for each in DENOMINATORS
+                percent_of(nets.compared(name).rate(source, denominator), with_n=True)
+                for denominator in DENOMINATORS
             ),
         )
         for source, name in pairs
@@ -153,11 +153,11 @@ def _decimal(value: float | None) -> str:
 
 def _chart(nets: Nets) -> Markup:
 
-    tips, others = {}, nets.roles[1:]
+    tips, other_roles = {}, nets.roles[1:]
     with chart(10, 3.3) as drawing:
         panels = drawing.subplots(1, len(SOURCES), sharey=True)
         for axes, (source, title) in zip(panels, SOURCES.items(), strict=True):
-            for row, name in enumerate(others):
+            for row, name in enumerate(other_roles):
                 for shift, kind in zip((-0.2, 0.06, 0.26), DENOMINATORS, strict=True):
                     rate = nets.compared(name).rate(source, kind)
                     gid = f"{source}-{name}-{kind}"
@@ -165,8 +165,8 @@ def _chart(nets: Nets) -> Markup:
                         tips[gid] = f"{SHOWN[name]}, {title}\n{kind}: {rate_text(rate)}"
             axes.set(title=title, xlim=(-4, 104), xlabel="transfer (%)")
             axes.grid(axis="y", visible=False)
-        panels[0].set_yticks(range(len(others)), [SHOWN[name] for name in others])
-        panels[0].set_ylim(len(others) - 0.4, -0.6)
+        panels[0].set_yticks(range(len(other_roles)), [SHOWN[name] for name in other_roles])
+        panels[0].set_ylim(len(other_roles) - 0.4, -0.6)
         alt = "Transfer to each net from R, the surrogate and R's flipped gradient, and to R"
         return svg(drawing, alt=alt, tips=tips)
 
@@ -227,9 +227,11 @@ def _black_box(nets: Nets) -> Row:
             nets.of(name).whitebox_acc,
             1.0 if transfer is None else 1 - transfer,
         )
-    masked = any(own > other for own, other in right.values())
-    each = [f"{SHOWN[n]} {share(own)} and {share(other)}" for n, (own, other) in right.items()]
-    measured = f"accuracy under its own and under R's: {'; '.join(each)}"
+    masked = any(white > black for white, black in right.values())
+    values = [
+        f"{SHOWN[n]} {share(white)} and {share(black)}" for n, (white, black) in right.items()
+    ]
+    measured = f"accuracy under its own and under R's: {'; '.join(values)}"
     return (
         "every net is hurt more by its own adversarials than by R's",
         _state(masked),
@@ -259,12 +261,12 @@ def _flipped(evolved: ComparedNet) -> Row:
 
 def _surrogate(nets: Nets) -> Row:
     """Adversarials of a net that took no part in the penalty should not transfer more to E."""
-    other = "Rp" if "Rp" in nets.roles else "E0"
-    rates = {name: nets.compared(name).rate("transfer_from_surrogate") for name in (other, "E")}
-    low, high = rates["E"].low, rates[other].high
+    control = "Rp" if "Rp" in nets.roles else "E0"
+    rates = {name: nets.compared(name).rate("transfer_from_surrogate") for name in (control, "E")}
+    low, high = rates["E"].low, rates[control].high
     worse = low is None or high is None or low > high
-    measured = f"E {rate_text(rates['E'])}; {SHOWN[other]} {rate_text(rates[other])}"
-    title = f"the surrogate's adversarials fool E no more than {SHOWN[other]}"
+    measured = f"E {rate_text(rates['E'])}; {SHOWN[control]} {rate_text(rates[control])}"
+    title = f"the surrogate's adversarials fool E no more than {SHOWN[control]}"
     return (title, _state(worse), measured)
 
 

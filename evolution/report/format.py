@@ -65,7 +65,7 @@ def architecture_lines(genotype: Genotype) -> list[str]:
     for node, block in enumerate(blueprint.blocks, start=1):
         parts = [f"{node}: {block_name(block)}", block_size(block), block_style(block)]
         if block.inputs != (node - 1,):
-            fed = ", ".join("the image" if each == 0 else str(each) for each in block.inputs)
+            fed = ", ".join("the image" if source == 0 else str(source) for source in block.inputs)
             how = f" ({block.merge})" if len(block.inputs) > 1 else ""
             parts.append(f"from {fed}{how}")
         lines.append(" · ".join(part for part in parts if part))

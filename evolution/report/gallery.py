@@ -40,7 +40,7 @@ def gallery_section(evidence: Evidence) -> Section:
     rows = Markup().join(_row(evidence, index, name) for index in range(count))
     headers = ["clean image", "adversarial of R", "difference"]
     headers += [f"gradient of {role}" for role in roles]
-    head = Markup().join(Markup('<th scope="col">{}</th>').format(each) for each in headers)
+    head = Markup().join(Markup('<th scope="col">{}</th>').format(header) for header in headers)
     caption = (
         f"Attack: {evidence.config.attack}, {evidence.config.norm}, ε = "
         f"{eps_text(evidence.config.eps)} in units of images in [0,1]. Below each map: the "
@@ -77,9 +77,13 @@ def _row(evidence: Evidence, index: int, name: Callable[[int], str]) -> Markup:
     for net, role in enumerate(_roles(evidence)):
         before = int(shown.predicted[net, index])
         after = int(shown.predicted_adversarial[net, index])
-        said = _said(name, truth, before, after)
+        predictions = _said(name, truth, before, after)
         cosine = _cosine(shown.gradients[net, index], shown.gradients[0, index]) if net else None
-        below = said if cosine is None else said + Markup("<br>cos {:+.2f}").format(cosine)
+        below = (
+            predictions
+            if cosine is None
+            else predictions + Markup("<br>cos {:+.2f}").format(cosine)
+        )
         picture_of = gradient_picture(shown.gradients[net, index])
         cells.append(_cell(picture_of, f"gradient of {role}", below))
     return Markup("<tr>") + Markup().join(cells) + Markup("</tr>")
@@ -97,7 +101,8 @@ def _said(name: Callable[[int], str], truth: int, before: int, after: int) -> Ma
     right = Markup("{} ✓")
     wrong = Markup(f'<span style="color:{RED}">{{}} ✗</span>')
     first, second = (
-        (right if each == truth else wrong).format(name(each)) for each in (before, after)
+        (right if prediction == truth else wrong).format(name(prediction))
+        for prediction in (before, after)
     )
     return Markup("{} → {}").format(first, second)
 

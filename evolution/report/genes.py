@@ -63,13 +63,13 @@ def _strongest(sample: Sample) -> list[Feature]:
     strength: dict[Feature, float] = {}
     for (_, feature), effect in sample.items():
         strength[feature] = max(strength.get(feature, 0.0), abs(effect.effect))
-    kept = sorted(strength, key=lambda feature: (-strength[feature], feature))[:SHOWN]
+    strongest = sorted(strength, key=lambda feature: (-strength[feature], feature))[:SHOWN]
 
     def transfer(feature: Feature) -> float:
         effect = sample.get(("transfer", feature))
         return effect.effect if effect else 0.0
 
-    return sorted(kept, key=lambda feature: (transfer(feature), feature))
+    return sorted(strongest, key=lambda feature: (transfer(feature), feature))
 
 
 def _drawn(samples: dict[str, Sample], features: Sequence[Feature]) -> Markup:
@@ -79,8 +79,8 @@ def _drawn(samples: dict[str, Sample], features: Sequence[Feature]) -> Markup:
         panels = drawing.subplots(1, len(METRICS), sharey=True)
         for axes, (metric, title) in zip(panels, METRICS.items(), strict=True):
             axes.axvline(0, color="#000000", linewidth=0.8, alpha=0.6)
-            for place, (name, sample) in enumerate(samples.items()):
-                _column(axes, sample, features, metric, place, name, tips)
+            for index, (name, sample) in enumerate(samples.items()):
+                _column(axes, sample, features, metric, index, name, tips)
             axes.set(title=title, xlim=(-1.05, 1.05), xlabel="rank correlation")
             axes.grid(axis="y", visible=False)
         panels[0].set_yticks(range(len(features)), [_named(feature) for feature in features])
@@ -95,30 +95,30 @@ def _column(
     sample: Sample,
     features: Sequence[Feature],
     metric: str,
-    place: int,
+    index: int,
     name: str,
     tips: dict[str, str],
 ) -> None:
     """Draw one sample's dots and intervals in one panel; the second sample is drawn below, open."""
-    colour = (BLUE, ORANGE)[place]
+    colour = (BLUE, ORANGE)[index]
     label: str | None = name
     for row, feature in enumerate(features):
         effect = sample.get((metric, feature))
         if effect is None:
             continue
-        y = row + (-0.14, 0.18)[place]
-        axes.plot([effect.low, effect.high], [y, y], color=colour, lw=1.6 - 0.5 * place)
+        y = row + (-0.14, 0.18)[index]
+        axes.plot([effect.low, effect.high], [y, y], color=colour, lw=1.6 - 0.5 * index)
         (dot,) = axes.plot(
             [effect.effect],
             [y],
-            "os"[place],
+            "os"[index],
             color=colour,
-            markersize=(6, 4)[place],
-            markerfacecolor=(colour, "#ffffff")[place],
+            markersize=(6, 4)[index],
+            markerfacecolor=(colour, "#ffffff")[index],
             label=f"{label}, n = {effect.n}" if label else None,
         )
         label = None
-        gid = f"gene-{place}-{metric}-{feature[0]}-{feature[1]}"
+        gid = f"gene-{index}-{metric}-{feature[0]}-{feature[1]}"
         dot.set_gid(gid)
         tips[gid] = f"{_named(feature)} and {METRICS[metric]}, {name}\n{_said(effect)}"
 

@@ -53,8 +53,8 @@ def box(
         text(x + width / 2, top + step * row, line, bold=row == 0, quiet=row > 0)
         for row, line in enumerate(lines)
     ]
-    said = str(escape(tip)).replace("\n", "&#10;")
-    opened = Markup(f'<g data-tip="{said}" tabindex="0">') if tip else Markup("<g>")
+    title = str(escape(tip)).replace("\n", "&#10;")
+    opened = Markup(f'<g data-tip="{title}" tabindex="0">') if tip else Markup("<g>")
     return opened + shape + Markup().join(texts) + Markup("</g>")
 
 
@@ -123,9 +123,9 @@ def graph_section(evidence: Evidence) -> Section:
         "label says how they are merged; curves on the right skip blocks."
     )
     html = figure(row.format(Markup().join(drawings)), caption)
-    found = "" if evolved.result is None else measures_text(evolved.result).replace("\n", ", ")
-    if found:
-        html += Markup("<p><small>E as a trial, on validation: {}.</small></p>").format(found)
+    measured = "" if evolved.result is None else measures_text(evolved.result).replace("\n", ", ")
+    if measured:
+        html += Markup("<p><small>E as a trial, on validation: {}.</small></p>").format(measured)
     return Section("graph", "The architecture of E", html, note)
 
 
@@ -137,7 +137,7 @@ def _labelled(genotype: Genotype, shape: Maps, title: str, colour: str) -> Marku
     width = LEFT + WIDE + (_bulge(longest) + 8 if longest > 1 else 8)
     height = _y(len(nodes) + 2) + 4
     parts = [text(LEFT + WIDE / 2, 16, title, bold=True)]
-    parts += [each for wiring in nodes for each in _edges(wiring, rows)]
+    parts += [edge for wiring in nodes for edge in _edges(wiring, rows)]
     parts.append(_down(len(nodes), _y(len(nodes) + 1)))
     parts.append(box(LEFT, _y(0), WIDE, IMAGE, ["image"]))
     parts.append(_shape(0, shape))
@@ -164,9 +164,9 @@ def _bulge(span: int) -> float:
 
 def _node(row: int, wiring: Wiring, colour: str) -> Markup:
     block = wiring.block
-    said = (block_name(block), block_size(block), block_style(block))
-    lines = [line for line in said if line]
-    fed = ", ".join("the image" if each == 0 else f"block {each}" for each in block.inputs)
+    texts = (block_name(block), block_size(block), block_style(block))
+    lines = [line for line in texts if line]
+    fed = ", ".join("the image" if source == 0 else f"block {source}" for source in block.inputs)
     tip = f"block {wiring.node}: {' · '.join(lines)}\nfed by {fed}"
     if len(block.inputs) > 1:
         tip += f", {'added' if block.merge == 'add' else 'concatenated'}"
@@ -196,7 +196,7 @@ def _edges(wiring: Wiring, rows: dict[int, int]) -> list[Markup]:
     merged = len(wiring.block.inputs) > 1
     trial = _y(target) - (PILL + 3 if merged else 0)
     parts = []
-    for source in (rows[each] for each in wiring.block.inputs):
+    for source in (rows[index] for index in wiring.block.inputs):
         straight = target - source == 1
         parts.append(_down(source, trial) if straight else _curve(source, target, merged))
     return parts

@@ -14,7 +14,7 @@ from robustkit.stats import Gap, Rate, wilson
 
 def headline_section(summary: Summary) -> Section:
     """Return the cards and, below them, the same in sentences."""
-    said = [
+    sentences = [
         reference_sentence(summary),
         gap_sentence(summary),
         accuracy_sentence(summary),
@@ -22,7 +22,7 @@ def headline_section(summary: Summary) -> Section:
         controls_sentence(summary),
         search_sentence(summary),
     ]
-    html = Markup().join(Markup("<p>{}</p>").format(sentence) for sentence in said if sentence)
+    html = Markup().join(Markup("<p>{}</p>").format(sentence) for sentence in sentences if sentence)
     return Section("result", "Result", _warnings(summary) + _cards(summary) + html)
 
 

@@ -28,7 +28,7 @@ TITLES = {
 
 def history_section(evidence: Evidence) -> Section:
     """Return accuracy and transfer by trial, of evolution and random search of equal budget."""
-    held = "R's own accuracy" if evidence.left_out else "R2 at trial budget"
+    threshold = "R's own accuracy" if evidence.left_out else "R2 at trial budget"
     level = (
         ""
         if evidence.left_out
@@ -38,7 +38,7 @@ def history_section(evidence: Evidence) -> Section:
     caption = (
         "Dots are trials, bars the medians of a generation, steps the best so far. The lowest "
         "transfer counts only trials as accurate as the selection asks for"
-        f" ({share(evidence.threshold)} here, {held} minus the tolerance): a net that "
+        f" ({share(evidence.threshold)} here, {threshold} minus the tolerance): a net that "
         f"has learnt nothing transfers little as well. {level}Crosses: trials that failed; "
         "triangles: less accurate than the axis shows."
     )
@@ -70,10 +70,10 @@ def _note(evidence: Evidence) -> str:
     parts = []
     for search, name in SEARCHES.items():
         lowest = best_so_far(evidence.trials_of(search), "transfer", evidence.threshold)[-1:]
-        said = share(lowest[0]) if lowest and lowest[0] == lowest[0] else "none accurate enough"
+        accuracy = share(lowest[0]) if lowest and lowest[0] == lowest[0] else "none accurate enough"
         lower = len(evidence.lower_of(search))
         also = f" and {lower} on lower rungs" if lower else ""
-        parts.append(f"{name}: {said} after {len(evidence.trials_of(search))} trials{also}")
+        parts.append(f"{name}: {accuracy} after {len(evidence.trials_of(search))} trials{also}")
     return f"Lowest transfer among accurate candidates. {'; '.join(parts).capitalize()}."
 
 
@@ -97,7 +97,7 @@ def _drawn(evidence: Evidence) -> Markup:
 
 def _course(axes: Any, evidence: Evidence, search: str, measure: str, tips: dict[str, str]) -> None:
     trials, colour = (
-        sorted(evidence.trials_of(search), key=lambda each: each.moment),
+        sorted(evidence.trials_of(search), key=lambda trial: trial.moment),
         SEARCH_COLOURS[search],
     )
     bottom = lowest_shown(evidence) if measure == "accuracy" else 0.0

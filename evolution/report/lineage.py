@@ -22,7 +22,7 @@ def family_section(evidence: Evidence) -> Section:
     winner = evidence.selected("E")
     number = winner.candidate.number
     line = pedigree([trial.candidate for trial in members.values()], number)
-    family = [members[each.number] for each in line]
+    family = [members[trial.number] for trial in line]
     if len(family) > 1:
         note = (
             f"E is candidate {number}, of generation {winner.candidate.generation + 1}: "
@@ -69,9 +69,9 @@ def _drawn(family: Sequence[CandidateTrial], winner: int) -> Markup:
     at: dict[int, tuple[float, float]] = {}
     for index, row in enumerate(rows):
         start = LEFT + (width - LEFT - len(row) * (WIDE + ACROSS) + ACROSS) / 2
-        for place, trial in enumerate(row):
+        for column, trial in enumerate(row):
             at[trial.candidate.number] = (
-                start + place * (WIDE + ACROSS),
+                start + column * (WIDE + ACROSS),
                 4 + index * (HIGH + DOWN),
             )
     parts = [
@@ -90,16 +90,21 @@ def _rows(family: Sequence[CandidateTrial]) -> list[list[CandidateTrial]]:
     generations: dict[int, list[CandidateTrial]] = {}
     for trial in family:
         generations.setdefault(trial.candidate.generation, []).append(trial)
-    place: dict[int, float] = {}
+    centres: dict[int, float] = {}
 
     def pull(trial: CandidateTrial) -> tuple[float, int]:
-        known = [place[parent] for parent in trial.candidate.parents if parent in place]
-        return (sum(known) / len(known) if known else 0.5, trial.candidate.number)
+        centres_of_parents = [
+            centres[parent] for parent in trial.candidate.parents if parent in centres
+        ]
+        return (
+            sum(centres_of_parents) / len(centres_of_parents) if centres_of_parents else 0.5,
+            trial.candidate.number,
+        )
 
     rows = []
     for _, members in sorted(generations.items()):
         row = sorted(members, key=pull)
-        place.update({e.candidate.number: (i + 0.5) / len(row) for i, e in enumerate(row)})
+        centres.update({e.candidate.number: (i + 0.5) / len(row) for i, e in enumerate(row)})
         rows.append(row)
     return rows
 

@@ -59,9 +59,9 @@ def outcomes_section(evidence: Evidence) -> Section:
 def _counts(entries: Sequence[Entry]) -> Markup:
     kinds = sorted({entry.outcome for entry in entries} - {"Ok"})
     counts = Counter((entry.stage, entry.outcome) for entry in entries)
-    present = [arm for arm in ARMS if any(entry.stage == arm for entry in entries)]
+    present = [stage for stage in ARMS if any(entry.stage == stage for entry in entries)]
     rows: list[tuple[str | int, ...]] = [
-        (ARMS[arm], *(counts[arm, kind] for kind in ("Ok", *kinds))) for arm in present
+        (ARMS[stage], *(counts[stage, kind] for kind in ("Ok", *kinds))) for stage in present
     ]
     return table(("part of the run", "Ok", *kinds), rows)
 

@@ -60,16 +60,16 @@ def selection_section(evidence: Evidence) -> Section:
     selections = evidence.summary.selection
     rows = []
     for role, selection in (("E", selections.E), ("RS", selections.RS)):
-        seen = selection.validation
+        validation = selection.validation
         rows.append(
             (
                 SHOWN[role],
                 f"candidate {selection.number}",
                 f"{selection.considered}",
-                share(seen.accuracy),
-                share(seen.transfer),
-                f"{seen.cos_abs:.3f}",
-                compact(seen.macs),
+                share(validation.accuracy),
+                share(validation.transfer),
+                f"{validation.cos_abs:.3f}",
+                compact(validation.macs),
                 selection.key,
             )
         )
@@ -106,7 +106,7 @@ def settings_section(config: Mapping[str, object]) -> Section:
 
 
 def _paragraphs(texts: Sequence[str]) -> list[Markup]:
-    return [Markup("<p>{}</p>").format(each) for each in texts]
+    return [Markup("<p>{}</p>").format(paragraph) for paragraph in texts]
 
 
 def _terms(terms: Iterable[tuple[str, str]]) -> Markup:

@@ -27,7 +27,9 @@ Group = Sequence[CandidateTrial]  # the trials of one network
 def pareto_section(evidence: Evidence) -> Section:
     """Return a chart of all networks, those on the front marked."""
     groups = [
-        ok for group in distinct(evidence.trials) if (ok := [each for each in group if each.result])
+        ok
+        for group in distinct(evidence.trials)
+        if (ok := [trial for trial in group if trial.result])
     ]
     if not groups:
         return Section("front", "Pareto front", Markup("<p>No trial succeeded.</p>"))
@@ -55,7 +57,7 @@ def _objectives(evidence: Evidence) -> str:
 
 def _drawn(evidence: Evidence, groups: Sequence[Group], best: set[str]) -> Markup:
 
-    left = lowest_shown(evidence)
+    lowest = lowest_shown(evidence)
     most = max(1.0, *(float(_result(group).macs) for group in groups))
     chosen = {evidence.selected(role).key: role for role in ("RS", "E")}
     tips = {}
@@ -64,20 +66,20 @@ def _drawn(evidence: Evidence, groups: Sequence[Group], best: set[str]) -> Marku
         # Large dots first, so that small ones lie on top and can be pointed at.
         for group in sorted(groups, key=lambda group: -_result(group).macs):
             gid = f"front-{group[0].key}"
-            _dot(axes, group, left, most, group[0].key in best).set_gid(gid)
+            _dot(axes, group, lowest, most, group[0].key in best).set_gid(gid)
             tips[gid] = _tip(group, group[0].key in best, chosen.get(group[0].key))
         for group in groups:
             if (role := chosen.get(group[0].key)) is not None:
-                _name(axes, group, role, left)
+                _name(axes, group, role, lowest)
         tips |= _references(axes, evidence)
         axes.margins(y=0.12)
-        axes.set_xlim(left - 0.02 * (axes.get_xlim()[1] - left), None)
+        axes.set_xlim(lowest - 0.02 * (axes.get_xlim()[1] - lowest), None)
         axes.set(xlabel="validation accuracy (%)", ylabel="transfer from R on validation (%)")
         _legend(axes)
         return svg(drawing, alt="Accuracy and transfer of every network evaluated", tips=tips)
 
 
-def _dot(axes: Any, group: Group, left: float, most: float, on_front: bool) -> Any:
+def _dot(axes: Any, group: Group, lowest: float, most: float, on_front: bool) -> Any:
     result = _result(group)
     accuracy = 100 * result.accuracy
     style: dict[str, object] = {
@@ -90,16 +92,16 @@ def _dot(axes: Any, group: Group, left: float, most: float, on_front: bool) -> A
         style |= {"edgecolors": "#000000", "linewidths": 1.6}
     else:
         style |= {"linewidths": 0}
-    if accuracy < left:
+    if accuracy < lowest:
         style |= {"marker": "<", "s": 45}
-    return axes.scatter([max(accuracy, left)], [100 * result.transfer], **style)
+    return axes.scatter([max(accuracy, lowest)], [100 * result.transfer], **style)
 
 
-def _name(axes: Any, group: Group, role: str, left: float) -> None:
+def _name(axes: Any, group: Group, role: str, lowest: float) -> None:
     result = _result(group)
-    at = (max(100 * result.accuracy, left), 100 * result.transfer)
+    at = (max(100 * result.accuracy, lowest), 100 * result.transfer)
     # Where the axis is near, the name goes to the other side.
-    near = at[0] < left + 0.1 * (axes.get_xlim()[1] - left)
+    near = at[0] < lowest + 0.1 * (axes.get_xlim()[1] - lowest)
     axes.annotate(
         SHOWN[role],
         at,
@@ -148,8 +150,10 @@ def _legend(axes: Any) -> None:
 
 
 def _tip(group: Group, on_front: bool, role: str | None) -> str:
-    who = [f"{SEARCHES[each.search]} {each.candidate.number}" for each in group]
-    title = ", ".join(who[:4]) + (f" and {len(who) - 4} more" if len(who) > 4 else "")
+    candidates = [f"{SEARCHES[trial.search]} {trial.candidate.number}" for trial in group]
+    title = ", ".join(candidates[:4]) + (
+        f" and {len(candidates) - 4} more" if len(candidates) > 4 else ""
+    )
     marks = [*([f"selected as {SHOWN[role]}"] if role else [])]
     marks += ["on the front"] if on_front else []
     lines = [title + (f" ({', '.join(marks)})" if marks else ""), measures_text(_result(group))]

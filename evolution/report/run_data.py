@@ -138,7 +138,7 @@ def read_evidence(folder: RunFolder) -> Evidence:
     config, path = read_settings(folder, EvolveConfig), folder.file(LEDGER)
     with Ledger.read(path) as ledger:
         entries, in_order = tuple(ledger.trials()), ledger.in_order()
-    names = [each.name for each in parse_objectives(config.objectives, MEASURES)]
+    names = [objective.name for objective in parse_objectives(config.objectives, MEASURES)]
     check_rows(entries, path, names)
     spent = _spent(in_order, config.epochs)
     trials = [_trial(entry, spent) for entry in entries if id_of(entry).stage == "search"]
@@ -202,11 +202,11 @@ def front_keys(evidence: Evidence) -> set[str]:
         bounded = evidence.config.objectives_above(accuracy)
     names = [objective.name for objective in bounded]
     trials = [
-        Trial(each.candidate, "Ok", {name: each.value(name) for name in names})
-        for each, *_ in distinct([trial for trial in evidence.trials if trial.result])
-        if each.result
+        Trial(trial.candidate, "Ok", {name: trial.value(name) for name in names})
+        for trial, *_ in distinct([trial for trial in evidence.trials if trial.result])
+        if trial.result
     ]
-    return {each.candidate.genotype.key() for each in front(trials, bounded)}
+    return {trial.candidate.genotype.key() for trial in front(trials, bounded)}
 
 
 def _spent(entries: Sequence[Entry], epochs: int) -> dict[str, float]:
@@ -214,14 +214,14 @@ def _spent(entries: Sequence[Entry], epochs: int) -> dict[str, float]:
     spent: dict[str, float] = {}
     ids = {entry.id: id_of(entry) for entry in entries}
     for search in SEARCHES:
-        own = {
+        trials = {
             name: fields
             for name, fields in ids.items()
             if fields.search == search and fields.stage in ("search", "rung")
         }
-        if any(fields.stage == "rung" for fields in own.values()):
-            costs = ((fields.epochs or epochs) / epochs for fields in own.values())
-            spent |= zip(own, accumulate(costs), strict=True)
+        if any(fields.stage == "rung" for fields in trials.values()):
+            costs = ((fields.epochs or epochs) / epochs for fields in trials.values())
+            spent |= zip(trials, accumulate(costs), strict=True)
     return spent
 
 

@@ -32,7 +32,9 @@ async def generational(
     """
     trials: list[Trial] = []
     while candidates := strategy.ask():
-        entries = [scheduler.submit(task_of(each), priority=priority) for each in candidates]
+        entries = [
+            scheduler.submit(task_of(candidate), priority=priority) for candidate in candidates
+        ]
         generation = [
             trial_of(candidate, await entry)
             for candidate, entry in zip(candidates, entries, strict=True)

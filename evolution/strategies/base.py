@@ -140,7 +140,7 @@ class Strategy(ABC):
         number = trial.number
         if number not in {candidate.number for candidate in self._pending}:
             raise ValueError(f"tell: candidate {number} is not among those asked for")
-        self._pending = [each for each in self._pending if each.number != number]
+        self._pending = [candidate for candidate in self._pending if candidate.number != number]
         self._told += 1
         self._learn([trial], self._told)
 
@@ -217,7 +217,7 @@ class Strategy(ABC):
                 parents = self._parents()
         if not parents:
             return Candidate(number, self.toolbox.sample(rng), (), "sample", generation)
-        genotypes = [each.trial.candidate.genotype for each in parents]
+        genotypes = [parent.trial.candidate.genotype for parent in parents]
         if len(parents) == 2 and rng.random() < self.settings.crossover:
             child, operators = self.toolbox.mate(*genotypes, rng), ("crossover",)
             if rng.random() < _MUTATED_CHILDREN:
@@ -226,7 +226,7 @@ class Strategy(ABC):
         else:
             parents = parents[:1]
             child, operators = self.toolbox.mutate(genotypes[0], rng)
-        numbers = tuple(each.trial.number for each in parents)
+        numbers = tuple(parent.trial.number for parent in parents)
         return Candidate(number, child, numbers, "+".join(operators), generation)
 
     def _exhausted(self) -> str:
@@ -254,7 +254,7 @@ def rate(individuals: Sequence[Individual], objectives: Sequence[Objective]) -> 
     """
     sums = [0.0] * len(individuals)
     for column, objective in enumerate(objectives):
-        signed = [objective.sign * each.fitness.values[column] for each in individuals]
+        signed = [objective.sign * individual.fitness.values[column] for individual in individuals]
         low, high = min(signed, default=0.0), max(signed, default=0.0)
         span = (high - low) or 1.0
         for index, value in enumerate(signed):
