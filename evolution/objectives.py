@@ -72,12 +72,11 @@ class Objective:
         return max(0.0, self.sign * (self.bound - value)) / (abs(self.bound) or 1.0)
 
 
-def parse_objectives(text: str, measures: Collection[str] | None = None) -> tuple[Objective, ...]:
+def parse_objectives(text: str, known: Collection[str] | None = None) -> tuple[Objective, ...]:
     """Return objectives read from `name:direction[:weight][>=bound | <=bound]`, comma-separated.
 
     For example "accuracy:max:2>=0.6,transfer:min,macs:min<=2e7". Raises `ConfigError` for what
-    cannot be read, for a name given twice, and, where `measures` are given, for any name beyond
-    them.
+    cannot be read, for a name given twice, and, where `known` names are given, for any other.
 
     >>> [each.name for each in parse_objectives("accuracy:max:2>=0.6,macs:min")]
     ['accuracy', 'macs']
@@ -88,8 +87,8 @@ def parse_objectives(text: str, measures: Collection[str] | None = None) -> tupl
     objectives = tuple(_parse(part.strip()) for part in text.split(","))
     names = [objective.name for objective in objectives]
     for name in names:
-        if measures is not None and name not in measures:
-            raise ConfigError(f"objectives: unknown name '{name}'{did_you_mean(name, measures)}")
+        if known is not None and name not in known:
+            raise ConfigError(f"objectives: unknown name '{name}'{did_you_mean(name, known)}")
         if names.count(name) > 1:
             raise ConfigError(f"objectives: '{name}' is given twice")
     return objectives

@@ -102,11 +102,11 @@ def beyond(estimate: Estimate, other: Estimate) -> bool | None:
     return False if estimate.high < other.low else None
 
 
-def everywhere(verdicts: Sequence[bool | None]) -> bool | None:
+def everywhere(holds: Sequence[bool | None]) -> bool | None:
     """Return True if all are True, False if any is False, None if none is given or any is open."""
-    if False in verdicts:
+    if False in holds:
         return False
-    return None if None in verdicts or not verdicts else True
+    return None if None in holds or not holds else True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,24 +178,24 @@ class Results:
 
         Raises `TypeError` where such a job has results of another kind.
         """
-        found: list[tuple[J, R]] = [
+        matching: list[tuple[J, R]] = [
             (job, result) for job, result in self._results if isinstance(job, source)
         ]
-        for job, _ in found:
+        for job, _ in matching:
             if job.kind != kind:
                 raise TypeError(f"{job.id}: its results are of {job.kind}, not of {kind}")
-        return found
+        return matching
 
     def by_id(self) -> Json:
         """Return results by the parts of their ids: that of `train/3/0` at `train`, `3`, `0`."""
-        found: Json = {}
+        tree: Json = {}
         for job, result in self._results:
             *parts, last = job.id.split("/")
-            inner = found
+            inner = tree
             for part in parts:
                 inner = inner.setdefault(part, {})
             inner[last] = result
-        return found
+        return tree
 
 
 class Header(TypedDict):

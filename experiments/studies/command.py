@@ -32,7 +32,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--evidence", metavar="DIR", help="print the page of all results in this folder and stop"
     )
-    scales = "; ".join(f"{name}: {said}" for name, said in SCALES.items())
+    scales = "; ".join(f"{name}: {meaning}" for name, meaning in SCALES.items())
     parser.add_argument("--scale", default="small", help=scales)
     parser.add_argument(
         "--weights", metavar="FILE", help="torchvision's VGG-16's, for contribution-maps"
@@ -88,18 +88,18 @@ def _check_alone(flag: str, options: Options) -> None:
     """Raise `ConfigError` for what is given beside an option that prints and stops."""
     beside = sorted(options.given.keys() - {flag, "extend"})
     if beside:
-        what = "NAME" if beside[0] == "name" else f"--{beside[0].replace('_', '-')}"
-        raise ConfigError(f"--{flag} prints and stops, so {what} does nothing beside it")
+        option = "NAME" if beside[0] == "name" else f"--{beside[0].replace('_', '-')}"
+        raise ConfigError(f"--{flag} prints and stops, so {option} does nothing beside it")
 
 
 def _check(study: Study, config: Mapping[str, Any]) -> None:
     check_scale(study, config["scale"])
     check_seed(config["seed"])
-    given = {name: config[name] for name in ("weights", "images")}
-    given["device"] = config["device"] if config["device"] not in ("auto", "cpu") else None
-    for name, value in given.items():
+    options = {name: config[name] for name in ("weights", "images")}
+    options["device"] = config["device"] if config["device"] not in ("auto", "cpu") else None
+    for name, value in options.items():
         if value is not None and name not in study.options:
-            able = [each.name for each in EXPERIMENTS.values() if name in each.options]
+            able = [study.name for study in EXPERIMENTS.values() if name in study.options]
             raise ConfigError(f"--{name}: '{study.name}' takes none, unlike {', '.join(able)}")
     if "weights" in study.options:
         _check_own(study, config)

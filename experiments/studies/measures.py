@@ -22,9 +22,9 @@ class KnownMean(Mean, frozen=True, kw_only=True):
 
 def known_mean(values: Tensor) -> KnownMean:
     """Return mean and interval over the images whose value (N,) is not NaN."""
-    known = values[~values.isnan()]
-    mean = mean_over_images(known.tolist())
-    missing = len(values) - len(known)
+    measured = values[~values.isnan()]
+    mean = mean_over_images(measured.tolist())
+    missing = len(values) - len(measured)
     return KnownMean(value=mean.value, n=mean.n, low=mean.low, high=mean.high, without=missing)
 
 
@@ -49,5 +49,10 @@ def enlarged_gradcam(trace: explain.Trace) -> Tensor:
 
 def spearman_by_image(first: Tensor, second: Tensor) -> Tensor:
     """Return Spearman's correlation (N,) of maps (N,H,W), image by image; NaN for constant maps."""
-    found = [explain.spearman(a[None], b[None]) for a, b in zip(first, second, strict=True)]
-    return torch.tensor([each.mean if each.values else torch.nan for each in found])
+    similarities = [explain.spearman(a[None], b[None]) for a, b in zip(first, second, strict=True)]
+    return torch.tensor(
+        [
+            similarity_of_image.mean if similarity_of_image.values else torch.nan
+            for similarity_of_image in similarities
+        ]
+    )

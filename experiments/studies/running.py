@@ -124,17 +124,17 @@ def _results(
     log: Log,
 ) -> Results:
     """Run what is needed of the commands and jobs of a study; return their typed results."""
-    found: list[tuple[StudyJob | CommandRun, Any]] = [
+    results: list[tuple[StudyJob | CommandRun, Any]] = [
         (run, _run(run, folder, log)) for run in study.commands(plan) if needs(run)
     ]
     phases = [[job for job in jobs if needs(job)] for jobs in study.jobs(plan)]
     if any(phases):
-        known = {job.id: job for jobs in phases for job in jobs}
+        jobs_by_id = {job.id: job for jobs in phases for job in jobs}
         for entry in run_phases(phases, folder, stage="study", log=log):
-            job = known[entry.id]
+            job = jobs_by_id[entry.id]
             where = f"{folder.file('ledger.sqlite')}: trial '{entry.id}'"
-            found.append((job, check_summary(entry.result, job.kind, where)))
-    return Results(found)
+            results.append((job, check_summary(entry.result, job.kind, where)))
+    return Results(results)
 
 
 def _summarised(study: Study, item: PaperItem | None, plan: Plan, results: Results) -> Json:

@@ -64,9 +64,9 @@ def summarise(results: Results, header: Header) -> Summary:
     ratios: dict[str, Cells] = {}
     for job, result in found:
         if job.mode == "steady":
-            other = generational[job.strategy, job.workers, job.seed]
+            generation_run = generational[job.strategy, job.workers, job.seed]
             cell = ratios.setdefault(job.strategy, {}).setdefault(str(job.workers), {})
-            cell[str(job.seed)] = math.log2(result.bred / other)
+            cell[str(job.seed)] = math.log2(result.bred / generation_run)
     spread = max(result.spread for _, result in found)
     return Summary(**header, log2_ratio=ratios, spread=spread)
 
@@ -105,11 +105,11 @@ def claims(summary: Summary) -> list[Claim]:
     """Decide that steady mode breeds cheaper nets: the interval of log₂ of the ratio lies
     below 0.
     """
-    found = []
+    claims = []
     for strategy, cells in summary.log2_ratio.items():
         for workers in WORKERS if strategy != "random" else ():
             log2 = mean_over_trainings(list(cells[str(workers)].values()))
-            found.append(
+            claims.append(
                 Claim(
                     item=ITEM,
                     what=f"{strategy}, {workers} workers: steady mode breeds cheaper nets",
@@ -118,7 +118,7 @@ def claims(summary: Summary) -> list[Claim]:
                     holds=below(log2),
                 )
             )
-    return found
+    return claims
 
 
 register(

@@ -92,13 +92,13 @@ def check(summary: Summary, where: str) -> None:
     check_masks(summary.masks, f"{where}: masks")
 
 
-def check_masks(found: Masks, where: str) -> None:
+def check_masks(masks: Masks, where: str) -> None:
     """Raise `RunError` where a layer has no masks, or no likeness to Grad-CAM."""
-    check_has(found.like_gradcam, found.layers, f"{where}.like_gradcam")
-    for layer, sign in product((*found.layers, "input"), SIGNS):
+    check_has(masks.like_gradcam, masks.layers, f"{where}.like_gradcam")
+    for layer, sign in product((*masks.layers, "input"), SIGNS):
         names = (f"{layer}/{sign}", f"{layer}/random, as {sign}")
-        check_has(found.masks, names, f"{where}.masks")
-        if found.masks[names[0]].beyond_random.value is None and found.n:
+        check_has(masks.masks, names, f"{where}.masks")
+        if masks.masks[names[0]].beyond_random.value is None and masks.n:
             raise RunError(f"{where}.masks.{names[0]}: 'beyond' is missing")
 
 
@@ -177,12 +177,18 @@ class MaskMaps(StudyJob):
         for number, rows in enumerate(data.batches(len(images), batch_of(images))):
             x = images.floats(rows)
             with explain.trace(model, x, images.labels[rows], layers) as trace:
-                found, cams = explain.cav(trace), explain.gradcam(trace)
-            residual = max(residual, *(float(each.residual.abs().max()) for each in found.values()))
-            for layer, each in found.items():
-                for kind, region in _regions(each, self.seed, number):
-                    masked = explain.disable(model, x, trace.targets, each, region, layer)
-                    kept = scores.setdefault((layer, kind), {})
+                contributions, cams = explain.cav(trace), explain.gradcam(trace)
+            residual = max(
+                residual,
+                *(
+                    float(contribution.residual.abs().max())
+                    for contribution in contributions.values()
+                ),
+            )
+            for layer, contribution in contributions.items():
+                for kind, region in _regions(contribution, self.seed, number):
+                    masked = explain.disable(model, x, trace.targets, contribution, region, layer)
+                    effects = scores.setdefault((layer, kind), {})
                     before, after = masked.scores()
                     assert masked.predicted is not None
                     for name, values in (
@@ -191,16 +197,16 @@ class MaskMaps(StudyJob):
                         ("share", masked.share),
                         ("lost", (masked.after.argmax(1) != trace.targets).double()),
                     ):
-                        kept.setdefault(name, []).append(values)
+                        effects.setdefault(name, []).append(values)
                 if layer in cams:
-                    same = explain.spearman(each.map.clamp_min(0), cams[layer])
+                    same = explain.spearman(contribution.map.clamp_min(0), cams[layer])
                     alike.setdefault(layer, []).extend(same.values)
-        for (layer, kind), kept in scores.items():
+        for (layer, kind), effects in scores.items():
             control = scores.get((layer, f"random, as {kind}"))
             if control is not None:  # image by image
-                kept["beyond"] = [
+                effects["beyond"] = [
                     ours - theirs
-                    for ours, theirs in zip(kept["drop"], control["drop"], strict=True)
+                    for ours, theirs in zip(effects["drop"], control["drop"], strict=True)
                 ]
         self._draw(model, images, layers)
         return Masks(
@@ -211,10 +217,10 @@ class MaskMaps(StudyJob):
                 f"{layer}/{kind}": Mask(
                     **{
                         effect: mean_over_images(torch.cat(parts).tolist())
-                        for effect, parts in kept.items()
+                        for effect, parts in effects.items()
                     }
                 )
-                for (layer, kind), kept in scores.items()
+                for (layer, kind), effects in scores.items()
             },
             like_gradcam={layer: mean_over_images(values) for layer, values in alike.items()},
         )
@@ -259,20 +265,22 @@ class CoverObjects(StudyJob):
         if not len(pictures):
             return Objects(pairs=0, n=0, own=mean_over_images([]))
         top = predict(model, pictures).topk(2).indices.sort(dim=1).values
-        both = (top == torch.stack([a, b], dim=1).sort(dim=1).values).all(dim=1) & (a != b)
-        pictures, a, b = pictures[both], a[both], b[both]
+        on_top = (top == torch.stack([a, b], dim=1).sort(dim=1).values).all(dim=1) & (a != b)
+        pictures, a, b = pictures[on_top], a[on_top], b[on_top]
         if not len(pictures):
-            return Objects(pairs=len(both), n=0, own=mean_over_images([]))
+            return Objects(pairs=len(on_top), n=0, own=mean_over_images([]))
         halves = []
         plain = predict(model, pictures)
-        for mine, other, part in ((a, b, slice(0, half)), (b, a, slice(half, 2 * half))):
+        for own_class, other_class, part in ((a, b, slice(0, half)), (b, a, slice(half, 2 * half))):
             covered = pictures.clone()
             covered[:, :, :, part] = 0.5
             fall = plain - predict(model, covered)
-            lost, kept = (fall.gather(1, each[:, None])[:, 0] for each in (mine, other))
-            halves.append((lost > kept).double())
-        own = torch.stack(halves).mean(dim=0)  # the two halves of a picture are no two samples
-        return Objects(pairs=len(both), n=len(pictures), own=mean_over_images(own.tolist()))
+            own_fall, other_fall = (
+                fall.gather(1, classes[:, None])[:, 0] for classes in (own_class, other_class)
+            )
+            halves.append((own_fall > other_fall).double())
+        shares = torch.stack(halves).mean(dim=0)  # the two halves of a picture are no two samples
+        return Objects(pairs=len(on_top), n=len(pictures), own=mean_over_images(shares.tolist()))
 
 
 def own_pictures(model: Classifier, folder: Path, count: int) -> ImageSet:
@@ -304,12 +312,12 @@ def recognised(model: Classifier, source: str, count: int) -> ImageSet:
 
 def taps(model: Classifier) -> list[str]:
     """Return the ReLU before the pool of each stage, first stage first."""
-    found, before = [], ""
+    chosen, before = [], ""
     for name, module in model.named_modules():
         if isinstance(module, nn.MaxPool2d) and before:
-            found.append(before)
+            chosen.append(before)
         before = name if isinstance(module, nn.ReLU) else ""
-    return found
+    return chosen
 
 
 def batch_of(images: ImageSet) -> int:
@@ -318,11 +326,11 @@ def batch_of(images: ImageSet) -> int:
     return max(1, PLACES // (height * width))
 
 
-def _regions(found: Contribution, seed: int, batch: int) -> Iterator[tuple[str, Tensor]]:
+def _regions(contribution: Contribution, seed: int, batch: int) -> Iterator[tuple[str, Tensor]]:
     """Yield where the map is positive, where negative, and as many random places of each."""
     generator = torch_generator("regions", seed, batch)
     for sign in explain.MASK_SIGNS:
-        region = explain.signed_region(found, sign)
+        region = explain.signed_region(contribution, sign)
         yield sign, region
         rank = torch.rand(region.shape, generator=generator).flatten(1).argsort(1).argsort(1)
         size = region.flatten(1).sum(dim=1, keepdim=True)

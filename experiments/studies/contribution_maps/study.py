@@ -40,12 +40,12 @@ def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     """Return a training, then the two checks of its maps."""
     chosen = REHEARSAL if plan.smoke else SMALL
     path = str(plan.folder / "vgg.safetensors")
-    made: StudyJob = TrainVgg("train", path, seed=plan.seed, **chosen)  # type: ignore[arg-type]
+    training: StudyJob = TrainVgg("train", path, seed=plan.seed, **chosen)  # type: ignore[arg-type]
     source, count = str(chosen["data"]), 20 if plan.smoke else 1000
     if plan.scale == "paper" and plan.weights is not None:
-        made, source = TakeVgg("train", path, plan.weights), f"{PICTURES}{plan.images}"
+        training, source = TakeVgg("train", path, plan.weights), f"{PICTURES}{plan.images}"
     return [
-        [made],
+        [training],
         [
             MaskMaps("masks", path, source, count, plan.seed),
             CoverObjects("objects", path, source, count, plan.seed),
@@ -94,13 +94,13 @@ def _masks(masks: Masks) -> str:
     rows = []
     for layer, mark in marked(masks).items():
         for kind in ("positive", "random, as positive", "negative", "random, as negative"):
-            each = masks.masks[f"{layer}/{kind}"]
-            expected = "" if "random" in kind else f"{each.expected.value:.2f}"
+            mask = masks.masks[f"{layer}/{kind}"]
+            expected = "" if "random" in kind else f"{mask.expected.value:.2f}"
             share, changed = (
-                f"{100 * (each.share.value or 0):.0f} %",
-                format_percent(each.lost, unit=" %"),
+                f"{100 * (mask.share.value or 0):.0f} %",
+                format_percent(mask.lost, unit=" %"),
             )
-            rows.append([mark, kind, share, format_estimate(each.drop), expected, changed])
+            rows.append([mark, kind, share, format_estimate(mask.drop), expected, changed])
     head = ["layer", "masked", "share", "fall", "if linear", "answer changes"]
     return markdown_table(head, rows)
 
@@ -127,7 +127,7 @@ def claims(summary: Summary) -> list[Claim]:
     }
     rises = {mark: masks.masks[f"{layer}/negative"].drop for layer, mark in layers.items()}
     alike = [masks.like_gradcam[layer].value for layer in reversed(masks.layers)]
-    known = [value for value in alike if value is not None]
+    values = [value for value in alike if value is not None]
     several = objects.n >= FEW
     return [
         Claim(
@@ -135,7 +135,7 @@ def claims(summary: Summary) -> list[Claim]:
             what="at ① CAV is most like Grad-CAM",
             published="the same tendency (Figure 6, two classes)",
             ours=f"Spearman ① to ⑤: {', '.join(map(_rounded, alike))}; {n}",
-            holds=None if len(known) < len(alike) else known[0] == max(known),
+            holds=None if len(values) < len(alike) else values[0] == max(values),
         ),
         Claim(
             item=VIEWS,
@@ -150,21 +150,21 @@ def claims(summary: Summary) -> list[Claim]:
             "at random",
             published="tiger cat 11.07 → 8.34 (Figure 8 b)",
             ours=f"beyond random: {_listed(beyond['positive'])}; {n}",
-            holds=everywhere([clear_of(each, 0.0) for each in beyond["positive"].values()]),
+            holds=everywhere([clear_of(mean, 0.0) for mean in beyond["positive"].values()]),
         ),
         Claim(
             item=MASKS,
             what="without the negative ones it falls less than without as much at random",
             published="tiger cat 11.07 → 13.81 (Figure 8 a)",
             ours=f"beyond random: {_listed(beyond['negative'])}; {n}",
-            holds=everywhere([below(each) for each in beyond["negative"].values()]),
+            holds=everywhere([below(mean) for mean in beyond["negative"].values()]),
         ),
         Claim(
             item=MASKS,
             what="without the negative ones it rises",
             published="tiger cat 11.07 → 13.81 (Figure 8 a)",
             ours=f"fall: {_listed(rises)}; {n}",
-            holds=everywhere([below(each) for each in rises.values()]),
+            holds=everywhere([below(mean) for mean in rises.values()]),
         ),
         Claim(
             item=MASKS,
@@ -176,8 +176,8 @@ def claims(summary: Summary) -> list[Claim]:
     ]
 
 
-def _listed(found: Mapping[str, Mean]) -> str:
-    return ", ".join(f"{mark} {format_estimate(each)}" for mark, each in found.items())
+def _listed(means: Mapping[str, Mean]) -> str:
+    return ", ".join(f"{mark} {format_estimate(mean)}" for mark, mean in means.items())
 
 
 def _rounded(value: float | None) -> str:

@@ -57,10 +57,10 @@ class Summary(StudySummary, frozen=True, kw_only=True):
 
 def check(summary: Summary, where: str, needed: tuple[str, ...]) -> None:
     """Raise `RunError` where a radius, or plain training of a seed, is missing."""
-    for source, of in summary.sources.items():
-        check_has(of, needed, f"{where}: sources.{source}")
-        for eps, runs in of.items():
-            lacking = [seed for seed in runs if seed not in of["0"]]
+    for source, radii in summary.sources.items():
+        check_has(radii, needed, f"{where}: sources.{source}")
+        for eps, runs in radii.items():
+            lacking = [seed for seed in runs if seed not in radii["0"]]
             if lacking:
                 raise RunError(
                     f"{where}: sources.{source}.0: the seed {shown(lacking[0])} of {shown(eps)} "
@@ -84,9 +84,9 @@ class TrainNumerals(StudyJob):
     def run(self) -> Trained:
         """Return accuracies, also with AdaBN and under attack, and the measured shift."""
         target = next(name for name in COLLECTIONS if name != self.source)
-        own, other = collection(self.source, self.count), collection(target, self.count)
+        source, target_domain = collection(self.source, self.count), collection(target, self.count)
         seed = derive_seed("numerals", self.source, self.number)
-        net = resolve_net(MODEL, own, seed=seed)
+        net = resolve_net(MODEL, source, seed=seed)
         config = training.TrainConfig(
             epochs=self.epochs,
             batch_size=64,
@@ -95,19 +95,21 @@ class TrainNumerals(StudyJob):
             attack_steps=5,
             seed=seed,
         )
-        training.fit(net, own, config)
+        training.fit(net, source, config)
         name = f"{self.source}-{self.eps:g}-{self.number}.safetensors"
         models.save(net, Path(self.path) / name)
-        features = [shift.classifier_features(net, each.test) for each in (own, other)]
+        features = [
+            shift.classifier_features(net, domain.test) for domain in (source, target_domain)
+        ]
         before = Trained(
-            source=accuracy(net, own.test),
-            target=accuracy(net, other.test),
-            robust=robust(net, own.test),
+            source=accuracy(net, source.test),
+            target=accuracy(net, target_domain.test),
+            robust=robust(net, source.test),
             shift=shift.measure_shift(*features, draws=50),
             target_adabn=0.0,  # not known yet
         )
-        adapt_classifier(net, other.train)
-        return replace(before, target_adabn=accuracy(net, other.test))
+        adapt_classifier(net, target_domain.train)
+        return replace(before, target_adabn=accuracy(net, target_domain.test))
 
 
 @cached_per_process(2)

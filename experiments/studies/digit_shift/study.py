@@ -55,18 +55,18 @@ def jobs(plan: Plan) -> Sequence[Sequence[TrainNumerals]]:
 
 def summarise(results: Results, header: Header) -> Summary:
     """Return the trainings by source, radius and seed."""
-    found = results.of(TrainNumerals, Trained)
+    pairs = results.of(TrainNumerals, Trained)
     sources: dict[Collection, Radii] = {}
-    for job, trained in sorted(found, key=lambda each: (each[0].source, each[0].eps)):
+    for job, trained in sorted(pairs, key=lambda pair: (pair[0].source, pair[0].eps)):
         radii = sources.setdefault(job.source, {})
         radii.setdefault(f"{job.eps:g}", {})[str(job.number)] = trained
     return Summary(**header, sources=sources)
 
 
-def gain(of: Radii, eps: str, accuracy: Accuracy = "target") -> Mean:
+def gain(radii: Radii, eps: str, accuracy: Accuracy = "target") -> Mean:
     """Return the gain of a radius over plain training on the target, seed by seed."""
     return mean_over_trainings(
-        [getattr(of[eps][seed], accuracy) - of["0"][seed].target for seed in of[eps]]
+        [getattr(radii[eps][seed], accuracy) - radii["0"][seed].target for seed in radii[eps]]
     )
 
 
@@ -78,18 +78,18 @@ def render(summary: Summary) -> str:
         "intervals. Gains are points on the target over plain training, seed by seed. The ratio is "
         "`robustkit shift`'s, as the plain net sees it.",
     ]
-    for source, of in summary.sources.items():
-        parts += [f"## {source} to {_other(source)}", _table(of), _advice(of)]
+    for source, radii in summary.sources.items():
+        parts += [f"## {source} to {_other(source)}", _table(radii), _advice(radii)]
     return "\n\n".join(parts)
 
 
 def claims(summary: Summary) -> list[Claim]:
     """Decide at the radius `CLAIMED`, by intervals over seeds clear of 0."""
-    found = []
-    for source, of in summary.sources.items():
+    decided = []
+    for source, radii in summary.sources.items():
         way = f"{source} to {_other(source)}"
-        gained, adapted = gain(of, CLAIMED), gain(of, "0", "target_adabn")
-        advised = {run.shift.advice.startswith("adversarial") for run in of["0"].values()}
+        gained, adapted = gain(radii, CLAIMED), gain(radii, "0", "target_adabn")
+        advised = {run.shift.advice.startswith("adversarial") for run in radii["0"].values()}
         # Right where what it advises shows; an interval around 0 decides nothing, and trainings
         # that are advised this and that do not either.
         pays = clear_of(gained, 0.0)
@@ -99,31 +99,31 @@ def claims(summary: Summary) -> list[Claim]:
             ("the advice is right", gained, right),
             ("AdaBN pays", adapted, clear_of(adapted, 0.0)),
         )
-        found += [
+        decided += [
             Claim(
                 item=ITEM,
-                what=f"{way}: {what}",
+                what=f"{way}: {effect}",
                 published="ours",
                 ours=f"{format_percent(points, sign=True)} points, {points.n} trainings",
                 holds=holds,
             )
-            for what, points, holds in rows
+            for effect, points, holds in rows
         ]
-    return found
+    return decided
 
 
 def _other(source: str) -> str:
     return next(name for name in COLLECTIONS if name != source)
 
 
-def _table(of: Radii) -> str:
+def _table(radii: Radii) -> str:
     rows = []
-    for eps, runs in of.items():
+    for eps, runs in radii.items():
         cells = [
             format_percent(mean_over_trainings([getattr(run, score) for run in runs.values()]))
             for score in SHOWN
         ]
-        cells.append("–" if eps == "0" else format_percent(gain(of, eps), sign=True))
+        cells.append("–" if eps == "0" else format_percent(gain(radii, eps), sign=True))
         cells.append(
             format_percent(mean_over_trainings([run.target_adabn for run in runs.values()]))
         )
@@ -132,8 +132,8 @@ def _table(of: Radii) -> str:
     return markdown_table(head, rows)
 
 
-def _advice(of: Radii) -> str:
-    runs = list(of["0"].values())
+def _advice(radii: Radii) -> str:
+    runs = list(radii["0"].values())
     ratio = mean_over_trainings([run.shift.ratio for run in runs]).value
     advices = sorted({run.shift.advice for run in runs})
     return f"Ratio {ratio:.1f} (threshold {runs[0].shift.threshold:g}): {'; '.join(advices)}."

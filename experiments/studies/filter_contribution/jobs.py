@@ -72,15 +72,15 @@ def check(summary: Summary, where: str, chosen: int) -> None:
     """Raise `RunError` without the net of `chosen` filters, and where tables do not fit."""
     if str(chosen) not in summary.train:
         raise RunError(f"{where}: train: '{chosen}' is missing")
-    for seed, found in summary.paths.items():
-        check_paths(found, f"{where}: paths.{seed}")
+    for seed, paths in summary.paths.items():
+        check_paths(paths, f"{where}: paths.{seed}")
 
 
-def check_paths(found: Paths, where: str) -> None:
+def check_paths(paths: Paths, where: str) -> None:
     """Raise `RunError` where the tables of a training are not all of one size."""
-    winners, seconds = found.winners, found.seconds
+    winners, seconds = paths.winners, paths.seconds
     check_alike(winners, seconds, where, "classes in winners and seconds")
-    check_alike(winners, found.share_of_first, where, "classes in winners and share_of_first")
+    check_alike(winners, paths.share_of_first, where, "classes in winners and share_of_first")
     tables: list[list[list[int]]] = [*winners, *seconds]
     sizes = {len(table) for table in tables} | {len(row) for table in tables for row in table}
     if len(sizes) > 1:
@@ -116,7 +116,7 @@ class TrainNet(StudyJob):
         models.save(net, Path(self.path))
         return Trained(
             filters=self.filters,
-            parameters=sum(each.numel() for each in net.parameters()),
+            parameters=sum(parameter.numel() for parameter in net.parameters()),
             test_acc=accuracy(net, splits.test),
             n=len(splits.test),
         )
@@ -142,7 +142,7 @@ class CountPaths(StudyJob):
         for number in range(splits.train.num_classes):
             images = of_class(splits.train, number, self.per_class)
             values, residual = _paths(model, images, number)
-            first, second = (_counts(values, place) for place in (0, 1))
+            first, second = (_counts(values, rank) for rank in (0, 1))
             winners.append(first.tolist())
             seconds.append(second.tolist())
             shares.append(float(first.max()) / len(values))
@@ -166,17 +166,17 @@ def _paths(model: Classifier, images: ImageSet, target: int) -> tuple[Tensor, fl
     values, missed = [], 0.0
     for rows in data.batches(len(images), BATCH):
         with explain.trace(model, images.floats(rows), target, (FIRST, SECOND)) as trace:
-            found = explain.filter_paths(trace, FIRST, SECOND)
-        values.append(found.values)
-        off = trace.score - found.values.flatten(1).sum(dim=1) - found.biases
+            contributions = explain.filter_paths(trace, FIRST, SECOND)
+        values.append(contributions.values)
+        off = trace.score - contributions.values.flatten(1).sum(dim=1) - contributions.biases
         missed = max(missed, float(off.abs().max()))
     return torch.cat(values), missed
 
 
-def _counts(values: Tensor, place: int) -> Tensor:
+def _counts(values: Tensor, rank: int) -> Tensor:
     """Return how often each pair of filters is in this place: int64 (I,J) of values (N,I,J)."""
     order = torch.sort(values.flatten(1), dim=1, descending=True, stable=True).indices
-    return torch.bincount(order[:, place], minlength=values[0].numel()).view(values.shape[1:])
+    return torch.bincount(order[:, rank], minlength=values[0].numel()).view(values.shape[1:])
 
 
 def trainings_of(plan: Plan, filters: int) -> list[TrainNet]:
@@ -203,8 +203,8 @@ def draw_paths(
     Framed red and blue: the two paths that win most often for the class.
     """
     first, second = (_conv(model, name) for name in ("net.stage1.0", "net.stage2.0"))
-    count, other = first.weight.shape[0], second.weight.shape[0]
-    rows, columns = len(winners), 1 + count + count * other
+    count, second_count = first.weight.shape[0], second.weight.shape[0]
+    rows, columns = len(winners), 1 + count + count * second_count
     with chart(0.8 * columns, 0.85 * rows) as drawing:
         axes: Any = drawing.subplots(rows, columns)
         for number in range(rows):
@@ -214,11 +214,11 @@ def draw_paths(
             _show(axes[number, 0], images.images[chosen, 0].float())
             for i in range(count):
                 _show(axes[number, 1 + i], a1[i])
-                for j in range(other):
-                    axis = axes[number, 1 + count + i * other + j]
+                for j in range(second_count):
+                    axis = axes[number, 1 + count + i * second_count + j]
                     _show(axis, maps[i, j], signed=True)
                     for colour, best in ((RED, order[0]), (BLUE, order[1])):
-                        if best == i * other + j:
+                        if best == i * second_count + j:
                             _frame(axis, colour)
                     if number == 0:
                         axis.set_title(f"{i + 1}→{j + 1}", fontsize=8)

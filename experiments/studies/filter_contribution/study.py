@@ -37,7 +37,7 @@ SWEEP, PATHS = "filter-count", "filter-paths"
 def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     """Return nets with 1 to 4 filters a layer, three trainings each; then paths with 3."""
     filters = (CHOSEN,) if plan.smoke else FILTERS
-    trainings = [each for count in filters for each in trainings_of(plan, count)]
+    trainings = [training for count in filters for training in trainings_of(plan, count)]
     per_class = 20 if plan.smoke else 1000
     readings = [
         CountPaths(f"paths/{net.seed}", net.path, net.data, per_class, net.seed)
@@ -58,7 +58,7 @@ def render(summary: Summary) -> str:
         "## Which path wins",
         "Over the first training images of each class, the pair (filter of conv1 → filter of "
         "conv2) that contributes most to the class's score: the two that win most often.",
-        *(_paths(seed, found) for seed, found in summary.paths.items()),
+        *(_paths(seed, paths) for seed, paths in summary.paths.items()),
     ]
     return "\n\n".join(parts)
 
@@ -72,40 +72,40 @@ def _sweep(trainings: Mapping[str, Seeds]) -> str:
     return markdown_table(["filters", "parameters", "test accuracy of each training"], rows)
 
 
-def ranked(found: Paths) -> list[list[tuple[int, int]]]:
+def ranked(paths: Paths) -> list[list[tuple[int, int]]]:
     """Return, for each class, its pairs (i,j) from 1, the most frequent winners first."""
     order = []
-    for counts in found.winners:
+    for counts in paths.winners:
         pairs = [(-n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row)]
         order.append([(i + 1, j + 1) for _, i, j in sorted(pairs)])
     return order
 
 
-def places(found: Paths) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def places(paths: Paths) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Return, for each class, the most frequent winner and the most frequent second of the
     others.
     """
     chosen = []
-    for order, counts in zip(ranked(found), found.seconds, strict=True):
+    for order, counts in zip(ranked(paths), paths.seconds, strict=True):
         rest = [(-counts[i - 1][j - 1], (i, j)) for i, j in order[1:]]
         chosen.append((order[0], min(rest)[1]))
     return chosen
 
 
-def _paths(seed: str, found: Paths) -> str:
+def _paths(seed: str, paths: Paths) -> str:
     rows = []
-    for number, pairs in enumerate(ranked(found)):
+    for number, pairs in enumerate(ranked(paths)):
         cells = []
         for i, j in pairs[:2]:
-            wins = found.winners[number][i - 1][j - 1]
+            wins = paths.winners[number][i - 1][j - 1]
             cells += [f"{i}→{j}", f"{wins:,}"]
         rows.append([str(number), *cells])
-    firsts = len({pairs[0] for pairs in ranked(found)})
+    firsts = len({pairs[0] for pairs in ranked(paths)})
     parts = [
-        f"Training {seed}, {found.per_class:,} images a class:",
+        f"Training {seed}, {paths.per_class:,} images a class:",
         markdown_table(["class", "first", "wins", "second", "wins"], rows),
-        f"{firsts} of {len(found.winners[0]) ** 2} paths come first for some class.",
-        f"Paths and biases miss the score by at most {found.residual_max:.1e}.",
+        f"{firsts} of {len(paths.winners[0]) ** 2} paths come first for some class.",
+        f"Paths and biases miss the score by at most {paths.residual_max:.1e}.",
     ]
     return "\n\n".join(parts)
 
@@ -123,23 +123,30 @@ def claims(summary: Summary) -> list[Claim]:
 
 def _filters(sweep: Mapping[str, Seeds]) -> Iterator[Claim]:
     claimed = f"{100 * LEAST:g} % or more, with the fewest filters that do"
-    known = {int(count): [run.test_acc for run in runs.values()] for count, runs in sweep.items()}
+    accuracies = {
+        int(count): [run.test_acc for run in runs.values()] for count, runs in sweep.items()
+    }
     n = max(run.n for runs in sweep.values() for run in runs.values())
-    chosen = known.get(CHOSEN, [])
+    chosen = accuracies.get(CHOSEN, [])
     yield Claim(
         item=SWEEP,
         what="three filters a layer reach 98 % on MNIST",
         published=claimed,
         ours=_range(chosen, n),
-        holds=everywhere([each >= LEAST for each in chosen]),
+        holds=everywhere([accuracy >= LEAST for accuracy in chosen]),
     )
-    fewer = [each for count, of in known.items() if count < CHOSEN for each in of]
+    fewer = [
+        accuracy
+        for count, accuracies_of_count in accuracies.items()
+        if count < CHOSEN
+        for accuracy in accuracies_of_count
+    ]
     yield Claim(
         item=SWEEP,
         what="fewer do not",
         published=claimed,
         ours=_range(fewer, n) if fewer else "not trained",
-        holds=everywhere([each < LEAST for each in fewer]),
+        holds=everywhere([accuracy < LEAST for accuracy in fewer]),
     )
 
 
@@ -148,28 +155,28 @@ def _range(accuracies: Sequence[float], n: int) -> str:
     return f"{low} to {high} %, {len(accuracies)} trainings, n = {n:,}"
 
 
-def _ways(found: Sequence[Paths]) -> Iterator[Claim]:
-    if not found:
+def _ways(trainings: Sequence[Paths]) -> Iterator[Claim]:
+    if not trainings:
         return
-    shares = [min(each.share_of_first) for each in found]
-    per_class = f"{found[0].per_class:,} images a class"
+    shares = [min(paths.share_of_first) for paths in trainings]
+    per_class = f"{trainings[0].per_class:,} images a class"
     yield Claim(
         item=PATHS,
         what="contributions are biased: in every class one path wins more than a third",
         published="a large bias (section 3.2)",
-        ours=f"at least {100 * min(shares):.0f} % in {len(found)} trainings, {per_class}",
+        ours=f"at least {100 * min(shares):.0f} % in {len(trainings)} trainings, {per_class}",
         holds=everywhere([share > 1 / 3 for share in shares]),
     )
-    wins = [[frozenset(order[:2]) for order in ranked(each)] for each in found]
-    seconds = [[frozenset(pair) for pair in places(each)] for each in found]
-    for what, sets in (
+    wins = [[frozenset(order[:2]) for order in ranked(paths)] for paths in trainings]
+    seconds = [[frozenset(pair) for pair in places(paths)] for paths in trainings]
+    for text, sets in (
         ("the sets of the two paths that win most often differ between all classes", wins),
         ("they do where the second is what comes second most often", seconds),
     ):
-        different = [len(set(each)) for each in sets]
+        different = [len(set(class_set)) for class_set in sets]
         yield Claim(
             item=PATHS,
-            what=what,
+            what=text,
             published="all ten differ (section 3.2, Figure 4)",
             ours=f"{', '.join(map(str, different))} different of {len(sets[0])}, {per_class}",
             holds=everywhere([count == len(sets[0]) for count in different]),

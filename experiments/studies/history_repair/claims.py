@@ -31,7 +31,7 @@ FACTOR, LEAST, BOUND = 10, 0.01, 0.02
 def claims(summary: Summary) -> list[Claim]:
     """Return all claims of which any score is there."""
     models = summary.models
-    paper = {name: of for name, of in models.items() if name in MODELS}
+    paper = {name: folds for name, folds in models.items() if name in MODELS}
     return [
         *_against_arachne(models),
         *_impacts(paper),
@@ -47,23 +47,23 @@ def _against_arachne(models: Models) -> Iterator[Claim]:
         history, arachne = _cell(folds, "history"), _cell(folds, "arachne")
         if history is None or arachne is None:
             continue
-        ours, theirs = (_triple(each) for each in (history, arachne))
+        ours, theirs = (_triple(cell) for cell in (history, arachne))
         rows = (
             (f"BR is at most 1/{FACTOR} of Arachne's", "br", ours[2] <= theirs[2] / FACTOR),
             ("ACC is not below that before", "acc", ours[0] >= history.before),
             ("ACC is above Arachne's", "acc", ours[0] > theirs[0]),
             (f"RR is at least {100 * LEAST:g} %", "rr", ours[1] >= LEAST),
         )
-        for what, score, holds in rows:
-            place = {"acc": 0, "rr": 1, "br": 2}[score]
-            values = f"{score.upper()} {_percent(ours[place])}, Arachne {_percent(theirs[place])}"
-            published = _published(name, ("history", "arachne"), place)
-            if "before" in what:
+        for claim, score, holds in rows:
+            index = {"acc": 0, "rr": 1, "br": 2}[score]
+            values = f"{score.upper()} {_percent(ours[index])}, Arachne {_percent(theirs[index])}"
+            published = _published(name, ("history", "arachne"), index)
+            if "before" in claim:
                 values = f"{_percent(history.before)} → {_percent(ours[0])}"
                 published = _course(name)
             yield Claim(
                 item=RQ[1] if name in MODELS else BEYOND,
-                what=f"{name}: {what}",
+                what=f"{name}: {claim}",
                 published=published,
                 ours=f"{values} ({_counted(history)})",
                 holds=bool(holds),
@@ -97,8 +97,8 @@ def _data(models: Models) -> Iterator[Claim]:
     rows = ("history", "deg - imp", "deg & diff")
     least = _winners(models, rows, "br", min)
     if least:
-        verdicts = [_alone(each, "history") for each in least.values()]
-        count, possible = verdicts.count(True), len(verdicts) - verdicts.count(False)
+        holds = [_alone(rows, "history") for rows in least.values()]
+        count, possible = holds.count(True), len(holds) - holds.count(False)
         decided = len(least) == len(MODELS) and (count >= 3 or possible < 3)
         yield Claim(
             item=RQ[3],
@@ -132,25 +132,25 @@ def _layers(models: Models) -> Iterator[Claim]:
 
 
 def _extremes(
-    models: Models, number: int, rows: Sequence[str], what: str, rule: tuple[Score, Any, str]
+    models: Models, number: int, rows: Sequence[str], text: str, rule: tuple[Score, Any, str]
 ) -> Iterator[Claim]:
     """Yield a claim over all models: which of `rows` has the extreme mean of a score."""
     score, extreme, expected = rule
-    found = _winners(models, rows, score, extreme)
-    if not found:
+    winners = _winners(models, rows, score, extreme)
+    if not winners:
         return
-    verdicts = [_alone(each, expected) for each in found.values()]
-    place = SCORES.index(score)
+    holds = [_alone(winning, expected) for winning in winners.values()]
+    index = SCORES.index(score)
     theirs = {
-        name: extreme(rows, key=lambda row: PUBLISHED_ROWS[row][column][place])
+        name: extreme(rows, key=lambda row: PUBLISHED_ROWS[row][column][index])
         for column, name in enumerate(MODELS)
     }
     yield Claim(
         item=RQ[number],
-        what=f"{what}, on every model",
+        what=f"{text}, on every model",
         published=f"{sum(row == expected for row in theirs.values())} of {len(theirs)}",
-        ours=f"{verdicts.count(True)} of {len(verdicts)}: {_listed(found)}",
-        holds=everywhere(verdicts) if len(found) == len(MODELS) else None,
+        ours=f"{holds.count(True)} of {len(holds)}: {_listed(winners)}",
+        holds=everywhere(holds) if len(winners) == len(MODELS) else None,
     )
 
 
@@ -165,14 +165,14 @@ def _winners(
     models: Models, rows: Sequence[str], score: Score, extreme: Any
 ) -> dict[str, tuple[str, ...]]:
     """Return, by model, the rows with the extreme mean; models that lack a row are left out."""
-    found = {}
+    winners = {}
     for name, folds in models.items():
         cells = {row: _cell(folds, row) for row in rows}
-        known = {row: mean_of(cell, score) for row, cell in cells.items() if cell is not None}
-        if len(known) == len(rows) and not any(map(math.isnan, known.values())):
-            end = extreme(known.values())
-            found[name] = tuple(row for row, value in known.items() if value == end)
-    return found
+        means = {row: mean_of(cell, score) for row, cell in cells.items() if cell is not None}
+        if len(means) == len(rows) and not any(map(math.isnan, means.values())):
+            end = extreme(means.values())
+            winners[name] = tuple(row for row, value in means.items() if value == end)
+    return winners
 
 
 def _folds(models: Models) -> Iterator[Claim]:
@@ -181,35 +181,35 @@ def _folds(models: Models) -> Iterator[Claim]:
     cases = [
         (name, pair, folds.get(fold, {}).get("history"))
         for name, folds in models.items()
-        for pair, fold, other in across
-        if fold != other
+        for pair, fold, other_fold in across
+        if fold != other_fold
     ]
     if all(cell is None for _, _, cell in cases):
         return
-    known = {
+    repaired = {
         f"{name} {pair}": cell
         for name, pair, cell in cases
         if cell is not None and cell.failed is None
     }
-    missing = len(cases) - len(known)
+    missing = len(cases) - len(repaired)
     rows: tuple[tuple[Score, str], ...] = (
         ("br", "at most 2 % (1.8 % in its table)"),
         ("rr", "at least 1 % (0.9 % in its table)"),
     )
     for score, published in rows:
-        means = {case: mean_of(cell, score, "held_out") for case, cell in known.items()}
-        verdicts: list[bool | None] = [
+        means = {case: mean_of(cell, score, "held_out") for case, cell in repaired.items()}
+        holds: list[bool | None] = [
             value <= BOUND if score == "br" else value >= LEAST for value in means.values()
         ]
         ends = [_percent(end(means.values())) for end in (min, max)] if means else ["–", "–"]
-        right = sum(each is True for each in verdicts)
+        right = sum(answer is True for answer in holds)
         without = f", {missing} without a repair" if missing else ""
         yield Claim(
             item=RQ[5],
             what=f"{score.upper()} on the other half is {published.split(' (')[0]}, in every case",
             published=published,
             ours=f"{right} of {len(means)}, {ends[0]} to {ends[1]}{without}",
-            holds=everywhere([*verdicts, *[None] * missing]),
+            holds=everywhere([*holds, *[None] * missing]),
         )
 
 
@@ -222,11 +222,11 @@ def _triple(cell: Cell) -> tuple[float, ...]:
     return tuple(mean_of(cell, score) for score in SCORES)
 
 
-def _published(model: str, rows: Sequence[str], place: int) -> str:
+def _published(model: str, rows: Sequence[str], index: int) -> str:
     if model not in MODELS:
         return NOT_GIVEN
     column = MODELS.index(model)
-    ours, theirs = (PUBLISHED_ROWS[row][column][place] for row in rows)
+    ours, theirs = (PUBLISHED_ROWS[row][column][index] for row in rows)
     return f"{ours:g} %, Arachne {theirs:g} %"
 
 
@@ -245,5 +245,5 @@ def _counted(cell: Cell) -> str:
     return f"n = {cell.n:,}, {len(cell.runs)} runs"
 
 
-def _listed(found: Mapping[str, Sequence[str]]) -> str:
-    return ", ".join(f"{name} {' = '.join(rows)}" for name, rows in found.items())
+def _listed(winners: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(f"{name} {' = '.join(rows)}" for name, rows in winners.items())

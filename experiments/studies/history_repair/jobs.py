@@ -257,12 +257,12 @@ def folded(splits: Splits, fold: str, seed: int) -> tuple[ImageSet, ImageSet]:
     if fold == "all":
         return splits.test, splits.val
     halves = data.stratified_split(splits.test.labels, 0.5, derive_seed("folds", seed))
-    first, second = (splits.test.subset(half) for half in halves)
+    first, second = (splits.test.subset(indices) for indices in halves)
     return (first, second) if fold == "1" else (second, first)
 
 
-def _result(found: Repair) -> Cell:
-    result, located = found.result, found.localisation
+def _result(repair: Repair) -> Cell:
+    result, located = repair.result, repair.localisation
     held_out = result.held_out
     return Cell(
         before=result.acc_before,
@@ -272,9 +272,9 @@ def _result(found: Repair) -> Cell:
         held_out_before=_MISSING if held_out is None else held_out.acc_before,
         localised=result.localised,
         top=None if located is None else located.top,
-        scored_by=found.scored_by,
-        seconds=found.seconds / len(found.runs),
-        runs=[_run(run) for run in found.runs],
+        scored_by=repair.scored_by,
+        seconds=repair.seconds / len(repair.runs),
+        runs=[_run(run) for run in repair.runs],
     )
 
 
@@ -283,7 +283,7 @@ def _run(run: repair.Run) -> Run:
     if run.held_out is not None:
         effects["held_out"] = run.held_out
     scores = {
-        part: Scores(**{name: getattr(found.metrics(), name) for name in Scores.__struct_fields__})
-        for part, found in effects.items()
+        part: Scores(**{name: getattr(effect.metrics(), name) for name in Scores.__struct_fields__})
+        for part, effect in effects.items()
     }
     return Run(**scores, changed=len(run.patch), iterations=run.iterations)

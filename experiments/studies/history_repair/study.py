@@ -65,17 +65,17 @@ def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     """Return trainings first, then every cell."""
     trainings: list[TrainHistory] = []
     cells: list[RepairCell] = []
-    for name, of in SUBJECTS[plan.scale].items():
+    for name, subject in SUBJECTS[plan.scale].items():
         path = str(plan.folder / f"history-{name}")
-        training = (path, of.data, of.net, of.epochs, plan.seed, name)
+        training = (path, subject.data, subject.net, subject.epochs, plan.seed, name)
         trainings.append(TrainHistory(f"train/{name}", *training))
-        for model, epoch in of.checkpoints.items():
-            for row, fold, runs in _cells(plan, folds=of.folds):
+        for model, epoch in subject.checkpoints.items():
+            for row, fold, runs in _cells(plan, folds=subject.folds):
                 cells.append(
                     RepairCell(
                         id=f"{model}/{fold}/{row}",
                         path=path,
-                        data=of.data,
+                        data=subject.data,
                         model=model,
                         epoch=epoch,
                         row=row,
@@ -109,8 +109,8 @@ def summarise(results: Results, header: Header) -> Summary:
     """Return all cells by model, fold and row, in the publication's order of models."""
     trainings = {job.name: trained for job, trained in results.of(TrainHistory, Trained)}
     cells = results.of(RepairCell, Cell)
-    known = {job.model for job, _ in cells}
-    models: Models = {name: {} for name in MODELS if name in known}
+    repaired = {job.model for job, _ in cells}
+    models: Models = {name: {} for name in MODELS if name in repaired}
     for job, cell in cells:
         models.setdefault(job.model, {}).setdefault(job.fold, {})[job.row] = cell
     return Summary(**header, trainings=trainings, models=models)

@@ -140,12 +140,14 @@ def render(summary: Summary) -> str:
 def _subjects(models: Models) -> str:
     rows: list[list[str]] = []
     for name, folds in models.items():
-        cells = [each for each in _whole(folds).values() if each.failed is None]
+        cells = [cell for cell in _whole(folds).values() if cell.failed is None]
         if not cells:
             rows.append([name, *["–"] * 6])
             continue
         # Gradient descent does not look at the previous checkpoint, and knows of no such sets.
-        cell = max(cells, key=lambda each: (each.sets.deg or 0) + (each.sets.imp or 0))
+        cell = max(
+            cells, key=lambda candidate: (candidate.sets.deg or 0) + (candidate.sets.imp or 0)
+        )
         counts = (cell.sets.pos, cell.sets.neg, cell.sets.deg, cell.sets.imp)
         sets = [f"{count or 0:,}" for count in counts]
         rows.append([name, f"{cell.n:,}", f"{100 * cell.before:.2f}", *sets])
@@ -188,7 +190,7 @@ def _present(models: Models, rows: Iterable[str]) -> list[str]:
 
 
 def _before(models: Models, name: str, where: Part) -> str:
-    cells = (each for each in _whole(models[name]).values() if each.failed is None)
+    cells = (cell for cell in _whole(models[name]).values() if cell.failed is None)
     cell = next(cells, None)
     if cell is None:
         return "–"
@@ -199,8 +201,8 @@ def _before(models: Models, name: str, where: Part) -> str:
 def _folds(models: Models) -> str:
     rows = []
     for pair, values in FOLDS.items():
-        fold, other = pair.split(" -> ")
-        where: Part = "repaired" if fold == other else "held_out"
+        fold, other_fold = pair.split(" -> ")
+        where: Part = "repaired" if fold == other_fold else "held_out"
         ours = [_with_before(models[name].get(fold, {}).get("history"), where) for name in models]
         rows += [[f"**{pair}**", *ours], *_theirs(models, values)]
     return _by_model("repaired on -> scored on", models, rows)
@@ -235,7 +237,7 @@ def _mean(cell: Cell, where: Part, score: Score) -> str:
 
 
 def _triple(values: Sequence[float]) -> str:
-    return " / ".join(f"{each:.3f}" for each in values)
+    return " / ".join(f"{value:.3f}" for value in values)
 
 
 def mean_of(cell: Cell, score: Score, where: Part = "repaired") -> float:
@@ -279,11 +281,11 @@ def _where_reached(rows: Mapping[str, Cell], row: str) -> str:
     cell, history, arachne = (
         rows.get(name, Cell(failed="")) for name in (row, "history", "arachne")
     )
-    if any(each.failed is not None for each in (cell, history, arachne)):
+    if any(cell_of_three.failed is not None for cell_of_three in (cell, history, arachne)):
         return "–"
     parts: dict[Part, str] = {"repaired": "repaired on", "held_out": "held out"}
-    found = [words for where, words in parts.items() if reaches(cell, history, arachne, where)]
-    return ", ".join(found) or "no"
+    reached = [words for where, words in parts.items() if reaches(cell, history, arachne, where)]
+    return ", ".join(reached) or "no"
 
 
 def reaches(cell: Cell, history: Cell, arachne: Cell, where: Part) -> bool:

@@ -37,26 +37,26 @@ def claims(summary: Summary) -> list[Claim]:
 
 
 def _gaps(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
-    verdicts = []
-    for name, each in evolutions.items():
-        gap = each.gap
-        known = gap.value is not None
-        verdicts.append(clear_of(gap, POINTS) if known else None)
+    holds = []
+    for name, evolution in evolutions.items():
+        gap = evolution.gap
+        measured = gap.value is not None
+        holds.append(clear_of(gap, POINTS) if measured else None)
         yield Claim(
             item=GAP,
             what=f"{name}: T(R→R′) − T(R→E) is more than {POINTS:g} points",
             published="more than 10 points",
-            ours=gap_text(each) if known else NOTHING,
-            holds=verdicts[-1],
+            ours=gap_text(evolution) if measured else NOTHING,
+            holds=holds[-1],
         )
     if evolutions:
-        right = sum(each is True for each in verdicts)
+        right = sum(answer is True for answer in holds)
         yield Claim(
             item=GAP,
             what="so it is for every reference",
             published="four references, ResNet and VGG among them (abstract)",
-            ours=f"{right} of {len(verdicts)}",
-            holds=everywhere(verdicts),
+            ours=f"{right} of {len(holds)}",
+            holds=everywhere(holds),
         )
 
 

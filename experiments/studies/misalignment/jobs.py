@@ -98,20 +98,20 @@ class Summary(StudySummary, frozen=True, kw_only=True):
 
 def check(summary: Summary, where: str) -> None:
     """Raise `RunError` where a rate or a gap has no interval around it."""
-    for name, each in summary.evolutions.items():
-        check_evolution(each, f"{where}: evolutions.{name}")
+    for name, evolution in summary.evolutions.items():
+        check_evolution(evolution, f"{where}: evolutions.{name}")
     for name, looks in summary.attention.items():
         for kind, nets in looks.by_kind().items():
             check_has(nets, ("R2", "Rp", "E"), f"{where}: attention.{name}.{kind}")
 
 
-def check_evolution(found: Evolution, where: str) -> None:
+def check_evolution(evolution: Evolution, where: str) -> None:
     """Raise `RunError` where a rate or a gap of one run of `evolve` has no interval around it."""
-    gap = found.gap
+    gap = evolution.gap
     if gap.value is not None and (gap.low is None or gap.p_value is None):
         raise RunError(f"{where}.gap: points without an interval and a p-value")
-    check_has(found.nets, ("R", "R2", "E", "E0"), f"{where}.nets")
-    for role, net in found.nets.items():
+    check_has(evolution.nets, ("R", "R2", "E", "E0"), f"{where}.nets")
+    for role, net in evolution.nets.items():
         if role == "R":
             continue
         if isinstance(net.transfer_from_R, UnsetType):
@@ -141,15 +141,17 @@ class CompareAttention(StudyJob):
         nets = {name: models.load(folder / f"{file}.safetensors") for name, file in NETS.items()}
         test = data.load(self.data).test
         chosen = jointly_correct((net.eval() for net in nets.values()), test, self.count)
-        others = [name for name in nets if name != "R"]
+        other_nets = [name for name in nets if name != "R"]
         if not len(chosen):
-            nothing = {name: _alike(torch.empty(0), torch.empty(0)) for name in others}
+            nothing = {name: _alike(torch.empty(0), torch.empty(0)) for name in other_nets}
             return Attention(n=0, gradient=nothing, gradcam=nothing)
         images = test.subset(chosen)
         maps = {name: _maps(net, images) for name, net in nets.items()}
         looks: dict[Kind, Looks] = {}
         for kind in KINDS:
-            ranks = {name: spearman_by_image(maps["R"][kind], maps[name][kind]) for name in others}
+            ranks = {
+                name: spearman_by_image(maps["R"][kind], maps[name][kind]) for name in other_nets
+            }
             looks[kind] = {name: _alike(values, ranks["R2"]) for name, values in ranks.items()}
         return Attention(n=len(images), **looks)
 

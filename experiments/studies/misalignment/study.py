@@ -106,8 +106,10 @@ def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
 
 def summarise(results: Results, header: Header) -> Summary:
     """Return what is kept of each evolution, and the comparisons of maps."""
-    evolutions = {run.name: found for run, found in results.of(CommandRun, Evolution)}
-    looks = {Path(job.path).name: found for job, found in results.of(CompareAttention, Attention)}
+    evolutions = {run.name: evolution for run, evolution in results.of(CommandRun, Evolution)}
+    looks = {
+        Path(job.path).name: attention for job, attention in results.of(CompareAttention, Attention)
+    }
     # In the order of the references, whatever order the ledger has.
     attention = {name: looks[name] for name in evolutions if name in looks}
     return Summary(**header, evolutions=evolutions, attention=attention)
@@ -122,14 +124,14 @@ def render(summary: Summary) -> str:
         "evolved with it; E0: E without the penalty; RS: best of as many random architectures. The "
         "p of a gap is the largest of McNemar's over pairs of trainings.",
     ]
-    for name, each in summary.evolutions.items():
+    for name, evolution in summary.evolutions.items():
         parts += [
             f"## Away from {name}",
-            f"`{each.data}`, {each.test_images:,} test images, {each.common_images:,} "
-            f"right in all nets; {each.trials} trials. Gap {gap_text(each)}."
-            if each.gap.value is not None
+            f"`{evolution.data}`, {evolution.test_images:,} test images, "
+            f"{evolution.common_images:,} right in all nets; {evolution.trials} trials. Gap {gap_text(evolution)}."
+            if evolution.gap.value is not None
             else "No image is classified correctly by every net.",
-            _nets(each),
+            _nets(evolution),
         ]
     if summary.attention:
         parts += [
@@ -161,13 +163,13 @@ def _looks(attention: Mapping[str, Attention]) -> str:
     kinds: dict[Kind, str] = {"gradient": "input gradient", "gradcam": "Grad-CAM"}
     heads = [f"{word}: {net}" for word in kinds.values() for net in ("R2", "R′", "E")]
     rows = []
-    for name, each in attention.items():
+    for name, looks in attention.items():
         cells = [
-            format_estimate(each.by_kind()[kind][net].to_r)
+            format_estimate(looks.by_kind()[kind][net].to_r)
             for kind in kinds
             for net in ("R2", "Rp", "E")
         ]
-        rows.append([name, f"{each.n:,}", *cells])
+        rows.append([name, f"{looks.n:,}", *cells])
     return markdown_table(["away from", "n", *heads], rows)
 
 

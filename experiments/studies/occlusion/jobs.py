@@ -40,8 +40,8 @@ class Summary(StudySummary, frozen=True, kw_only=True):
 
 def check(summary: Summary, where: str) -> None:
     """Raise `RunError` where no image of a training was right."""
-    for seed, found in summary.regions.items():
-        if all(share is None for share in found.flipped_by_one):
+    for seed, regions in summary.regions.items():
+        if all(share is None for share in regions.flipped_by_one):
             raise RunError(f"{where}: regions.{seed}.flipped_by_one: no share of any class")
 
 
@@ -76,14 +76,14 @@ class CoverRegions(StudyJob):
                 covered.append([])
                 never.append(0)
                 continue
-            found = explain.occlusion(model, pixels, number, region=self.region)
-            flips.append(float(found.flipped.any(dim=1).double().mean()))
-            maps.append(found.important.double().mean(dim=0))
+            steps_by_image = explain.occlusion(model, pixels, number, region=self.region)
+            flips.append(float(steps_by_image.flipped.any(dim=1).double().mean()))
+            maps.append(steps_by_image.important.double().mean(dim=0))
             steps = explain.greedy_occlusion(
                 model, pixels[: self.greedy], number, region=self.region
             )
-            covered.append([len(each.regions) for each in steps if each.flipped])
-            never.append(sum(not each.flipped for each in steps))
+            covered.append([len(step.regions) for step in steps if step.flipped])
+            never.append(sum(not step.flipped for step in steps))
         draw_regions(torch.stack(maps), splits, Path(self.path).with_suffix(".regions.png"))
         return Regions(
             regions=int(maps[0].numel()),
@@ -91,7 +91,7 @@ class CoverRegions(StudyJob):
             flipped_by_one=flips,
             covered_to_flip=covered,
             never_flipped=never,
-            flip_rate=[each.tolist() for each in maps],
+            flip_rate=[flips.tolist() for flips in maps],
         )
 
 

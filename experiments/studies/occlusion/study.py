@@ -47,20 +47,20 @@ def render(summary: Summary) -> str:
 
 def _regions(regions: Mapping[str, Regions]) -> str:
     rows = []
-    for seed, each in regions.items():
-        flips = 100 * _flipped(each)
-        counts = [count for of_class in each.covered_to_flip for count in of_class]
-        never = sum(each.never_flipped)
-        middle = f"median {statistics.median(counts):g} of {each.regions}" if counts else "–"
+    for seed, result in regions.items():
+        flips = 100 * _flipped(result)
+        counts = [count for of_class in result.covered_to_flip for count in of_class]
+        never = sum(result.never_flipped)
+        middle = f"median {statistics.median(counts):g} of {result.regions}" if counts else "–"
         n = f"n = {len(counts)}, {never} never flip" if never else f"n = {len(counts)}"
         rows.append([seed, f"{flips:.1f} % of images", f"{middle} ({n})"])
     head = ["training", "flipped by one region", "regions covered, greedily, to a flip"]
     return markdown_table(head, rows)
 
 
-def _flipped(each: Regions) -> float:
+def _flipped(regions: Regions) -> float:
     """Return the mean over classes, those with an image that the net gets right."""
-    return statistics.mean([float(share) for share in each.flipped_by_one if share is not None])
+    return statistics.mean([float(share) for share in regions.flipped_by_one if share is not None])
 
 
 def claims(summary: Summary) -> list[Claim]:
@@ -68,18 +68,20 @@ def claims(summary: Summary) -> list[Claim]:
 
     "Important regions exist" where in every training some image of every class flips by one region.
     """
-    found = list(summary.regions.values())
-    shares = [_flipped(each) for each in found]
-    some = [all(share is None or share > 0 for share in each.flipped_by_one) for each in found]
-    told = ", ".join(f"{100 * share:.1f} %" for share in shares)
-    n = f"{found[0].per_class} images a class, {len(found)} trainings"
+    results = list(summary.regions.values())
+    shares = [_flipped(result) for result in results]
+    some = [
+        all(share is None or share > 0 for share in result.flipped_by_one) for result in results
+    ]
+    text = ", ".join(f"{100 * share:.1f} %" for share in shares)
+    n = f"{results[0].per_class} images a class, {len(results)} trainings"
     return [
         Claim(
             item=ITEM,
             what="covering one of the regions changes the answer of some images of every class",
             published="such a region is important (section 4)",
-            ours=f"{told} of images; {n}",
-            holds=all(some) if found[0].per_class >= 100 else None,
+            ours=f"{text} of images; {n}",
+            holds=all(some) if results[0].per_class >= 100 else None,
         ),
         Claim(
             item=ITEM,

@@ -17,52 +17,52 @@ STEADY, SURE = 0.9, 0.9
 def claims(summary: Summary) -> list[Claim]:
     """Decide the claims, on group A where the source names none."""
     arms = summary.arms
-    found = list(_errors(arms["augmented"]))
-    for arm, of in arms.items():
-        if of.maps:
-            found += [*_answers(arm, of), *_maps(arm, of)]
-    return found
+    decided = list(_errors(arms["augmented"]))
+    for setting, result in arms.items():
+        if result.maps:
+            decided += [*_answers(setting, result), *_maps(setting, result)]
+    return decided
 
 
-def _errors(of: Arm) -> Iterator[Claim]:
-    reference, last = of.choice.reference, len(of.train)
-    then, now = (of.train[str(number)].test for number in (reference, last))
-    known = last > reference
+def _errors(result: Arm) -> Iterator[Claim]:
+    reference, last = result.choice.reference, len(result.train)
+    then, now = (result.train[str(number)].test for number in (reference, last))
+    comparable = last > reference
     rows = (
         ("error goes on falling", then.error, now.error, now.error < then.error, ".1%"),
         ("loss rises", then.loss, now.loss, now.loss > then.loss, ".3f"),
     )
-    for what, before, after, holds, form in rows:
+    for change, before, after, holds, form in rows:
         yield Claim(
             item=ERRORS,
-            what=f"augmented: past the reference epoch the test {what}",
+            what=f"augmented: past the reference epoch the test {change}",
             published="so it does (Figure 2, curves)",
             ours=f"{before:{form}} at {reference}, {after:{form}} at {last}, one run",
-            holds=holds if known else None,
+            holds=holds if comparable else None,
         )
 
 
-def _answers(arm: str, of: Arm) -> Iterator[Claim]:
-    last = of.maps[max(of.maps, key=int)]
+def _answers(setting: str, result: Arm) -> Iterator[Claim]:
+    last = result.maps[max(result.maps, key=int)]
     groups = {group: last[group] for group in ("A", "C") if group in last}
-    known = len(groups) == 2
-    told = "a group is empty"
-    if known:
-        told = ", ".join(f"{g} {each.p_class:.2f} (n = {each.n})" for g, each in groups.items())
+    complete = len(groups) == 2
+    text = "a group is empty"
+    if complete:
+        text = ", ".join(f"{g} {group.p_class:.2f} (n = {group.n})" for g, group in groups.items())
     yield Claim(
         item=ANSWERS,
-        what=f"{arm}: A stays confident (p above {SURE}), C does not",
+        what=f"{setting}: A stays confident (p above {SURE}), C does not",
         published="A near 1 throughout, C swings (Figure 4)",
-        ours=f"p at the last checkpoint: {told}",
-        holds=groups["A"].p_class > SURE > groups["C"].p_class if known else None,
+        ours=f"p at the last checkpoint: {text}",
+        holds=groups["A"].p_class > SURE > groups["C"].p_class if complete else None,
     )
 
 
-def _maps(arm: str, of: Arm) -> Iterator[Claim]:
+def _maps(setting: str, result: Arm) -> Iterator[Claim]:
     kinds = ("gradcam", "saliency", "deconvnet", "guided", "guided-minus")
-    rank = {kind: late(of, "A", kind, "spearman") for kind in kinds}
-    like = {kind: late(of, "A", kind, "ssim") for kind in kinds}
-    n = of.maps[max(of.maps, key=int)]["A"].n
+    rank = {kind: late(result, "A", kind, "spearman") for kind in kinds}
+    like = {kind: late(result, "A", kind, "ssim") for kind in kinds}
+    n = result.maps[max(result.maps, key=int)]["A"].n
     simple = ("deconvnet", "guided", "guided-minus")
     rows = (
         (
@@ -101,32 +101,32 @@ def _maps(arm: str, of: Arm) -> Iterator[Claim]:
             min(rank[kind] for kind in simple) > STEADY,
         ),
     )
-    for what, published, named, figures, holds in rows:
-        values = [figures[kind] for kind in named]
-        told = ", ".join(f"{k} {_text(v)}" for k, v in zip(named, values, strict=True))
+    for text, published, named, values_by_kind, holds in rows:
+        values = [values_by_kind[kind] for kind in named]
+        shown = ", ".join(f"{k} {_text(v)}" for k, v in zip(named, values, strict=True))
         yield Claim(
             item=MAPS,
-            what=f"{arm}: {what}",
+            what=f"{setting}: {text}",
             published=published,
-            ours=f"{told}; group A, n = {n}",
+            ours=f"{shown}; group A, n = {n}",
             holds=None if any(map(math.isnan, values)) else bool(holds),
         )
 
 
-def late(of: Arm, name: str, kind: str, figure: Literal["spearman", "ssim"]) -> float:
+def late(result: Arm, name: str, kind: str, figure: Literal["spearman", "ssim"]) -> float:
     """Return the mean of a likeness in the group `name` over the last tenth of the checkpoints.
 
     Checkpoints up to the reference are left out. NaN without any value.
     """
-    numbers = sorted(of.maps, key=int)
+    numbers = sorted(result.maps, key=int)
     count = max(1, round(LATE * len(numbers)))
-    after = [number for number in numbers[-count:] if int(number) > of.choice.reference]
-    groups = [of.maps[number].get(name) for number in after]
+    after = [number for number in numbers[-count:] if int(number) > result.choice.reference]
+    groups = [result.maps[number].get(name) for number in after]
     values: list[float | None] = [
         getattr(group.maps[kind], figure) for group in groups if group is not None
     ]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else math.nan
+    measured = [value for value in values if value is not None]
+    return sum(measured) / len(measured) if measured else math.nan
 
 
 def _text(value: float) -> str:

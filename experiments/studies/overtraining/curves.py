@@ -50,18 +50,18 @@ def _drawn(arms: Mapping[str, Arm], rows: Sequence[Row], alt: str) -> str:
     with chart(4.4 * len(arms), 2.2 * len(rows) + 0.4) as drawing:
         axes: Any = drawing.subplots(len(rows), len(arms), squeeze=False, sharex=True)
         for line, row in zip(axes, rows, strict=True):
-            for axis, of in zip(line, arms.values(), strict=True):
-                entries: Mapping[str, Any] = getattr(of, row.kind)
+            for axis, result in zip(line, arms.values(), strict=True):
+                entries: Mapping[str, Any] = getattr(result, row.kind)
                 numbers = sorted(entries, key=int)
                 for colour, (name, path) in zip(PALETTE, row.curves.items(), strict=False):
                     heights = [_at(entries[number], path) for number in numbers]
                     axis.plot(list(map(int, numbers)), heights, label=name, color=colour, lw=1)
-                axis.axvline(of.choice.reference, color="0.6", linestyle=":", lw=1)
+                axis.axvline(result.choice.reference, color="0.6", linestyle=":", lw=1)
             line[0].set_ylabel(row.unit)
             if len(row.curves) > 1:
                 line[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-        for axis, arm in zip(axes[0], arms, strict=True):
-            axis.set_title(label(arm))
+        for axis, name in zip(axes[0], arms, strict=True):
+            axis.set_title(label(name))
         for axis in axes[-1]:
             axis.set_xlabel("checkpoint; dotted: the reference")
         return str(svg(drawing, alt=alt))

@@ -125,23 +125,23 @@ class Summary(StudySummary, frozen=True, kw_only=True):
 def check(summary: Summary, where: str) -> None:
     """Raise `RunError` where checkpoints or maps are missing that others are set beside."""
     check_has(summary.arms, ("augmented",), f"{where}: arms")
-    for name, of in summary.arms.items():
-        _check_arm(of, f"{where}: arms.{name}")
+    for name, result in summary.arms.items():
+        _check_arm(result, f"{where}: arms.{name}")
 
 
-def _check_arm(of: Arm, where: str) -> None:
-    count = len(of.train)
-    if {int(number) for number in of.train} != set(range(1, count + 1)):
+def _check_arm(result: Arm, where: str) -> None:
+    count = len(result.train)
+    if {int(number) for number in result.train} != set(range(1, count + 1)):
         raise RunError(f"{where}.train: checkpoints are not numbered from 1 to {count}")
-    if of.choice.reference > count:
-        reference = of.choice.reference
+    if result.choice.reference > count:
+        reference = result.choice.reference
         raise RunError(f"{where}.choice.reference: {reference}, of {count} checkpoints")
     kinds: list[str] = []
-    for number, groups in of.maps.items():
+    for number, groups in result.maps.items():
         check_has(groups, ("A",), f"{where}.maps.{number}")
         kinds = kinds or [*groups["A"].maps, *KINDS]
-        for group, each in groups.items():
-            check_has(each.maps, kinds, f"{where}.maps.{number}.{group}.maps")
+        for group, look in groups.items():
+            check_has(look.maps, kinds, f"{where}.maps.{number}.{group}.maps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,13 +176,13 @@ class Setting:
         images.
         """
         path = self.choice()
-        found = check_kind(
+        content = check_kind(
             read_json(path, error=RunError, follow=False), Chosen, str(path), error=RunError
         )
-        check_has(found.groups, GROUPS, f"{path}: groups")
-        if any(index >= count for group in GROUPS for index in found.groups[group]):
+        check_has(content.groups, GROUPS, f"{path}: groups")
+        if any(index >= count for group in GROUPS for index in content.groups[group]):
             raise RunError(f"{path}: groups: images beyond the {count} of the test set")
-        return found
+        return content
 
     def splits(self) -> Splits:
         """Return the data, its training part cut to `count` images, classes kept even."""
@@ -204,22 +204,22 @@ class Segment(StudyJob):
 
     def run(self) -> Trained:
         """Return losses and errors on all three parts of the data, and the last layer's norm."""
-        of, splits = self.setting, self.setting.splits()
+        setting, splits = self.setting, self.setting.splits()
         if self.number == 1:
-            net = resolve_net(of.model, splits, seed=of.seed)
+            net = resolve_net(setting.model, splits, seed=setting.seed)
         else:
-            net = of.load(self.number - 1)
+            net = setting.load(self.number - 1)
         config = training.TrainConfig(
-            epochs=of.epochs,
-            lr=of.lr,
+            epochs=setting.epochs,
+            lr=setting.lr,
             schedule="constant",
             warmup=0.0,
             weight_decay=0.0,
-            augment=of.augment,
-            seed=derive_seed("segment", of.seed, self.number),
+            augment=setting.augment,
+            seed=derive_seed("segment", setting.seed, self.number),
         )
-        training.fit(net, splits, config, device=resolve_device(of.device))
-        models.save(net, of.file(self.number))
+        training.fit(net, splits, config, device=resolve_device(setting.device))
+        models.save(net, setting.file(self.number))
         parts = {"train": splits.train, "val": splits.val, "test": splits.test}
         errors = {name: _loss_and_error(net, part) for name, part in parts.items()}
         norm = float(_last_layer(net).weight.detach().norm())
@@ -243,17 +243,17 @@ class Choose(StudyJob):
 
     def run(self) -> Chosen:
         """Return the reference and the indices of test images by group; also written to a file."""
-        of, splits = self.setting, self.setting.splits()
+        setting, splits = self.setting, self.setting.splits()
         losses = [
-            _loss_and_error(of.load(number), splits.val).loss
+            _loss_and_error(setting.load(number), splits.val).loss
             for number in range(1, self.segments + 1)
         ]
         reference = 1 + min(range(len(losses)), key=losses.__getitem__)
-        groups = choose_images(of.load(reference), splits.test, self.each, self.few)
-        found = Chosen(reference=reference, groups=groups)
-        with atomic_path(of.choice()) as temporary:
-            temporary.write_text(json.dumps(found.to_json()))
-        return found
+        groups = choose_images(setting.load(reference), splits.test, self.each, self.few)
+        chosen = Chosen(reference=reference, groups=groups)
+        with atomic_path(setting.choice()) as temporary:
+            temporary.write_text(json.dumps(chosen.to_json()))
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -269,20 +269,20 @@ class Look(StudyJob):
         """Return, by group, the likeness of every kind of map, entropy and the class's
         probability.
         """
-        of, splits = self.setting, self.setting.splits()
-        choice = of.chosen(len(splits.test))
-        now, then = of.load(self.number), of.load(choice.reference)
+        setting, splits = self.setting, self.setting.splits()
+        choice = setting.chosen(len(splits.test))
+        now, then = setting.load(self.number), setting.load(choice.reference)
         groups = {}
         for group, indices in choice.groups.items():
             if not indices:  # a net may be right about everything
                 continue
             images = splits.test.subset(torch.tensor(indices))
-            said = predict(now, images.images).softmax(dim=1)
+            probabilities = predict(now, images.images).softmax(dim=1)
             maps, before = (heat_maps(net, images) for net in (now, then))
             groups[group] = Seen(
                 n=len(images),
-                entropy=float(torch.special.entr(said).sum(dim=1).mean()),
-                p_class=float(said.gather(1, images.labels[:, None]).mean()),
+                entropy=float(torch.special.entr(probabilities).sum(dim=1).mean()),
+                p_class=float(probabilities.gather(1, images.labels[:, None]).mean()),
                 maps={name: likeness(maps[name], before[name]) for name in maps},
             )
         return groups
@@ -300,29 +300,29 @@ class Strips(StudyJob):
 
     def run(self) -> Shown:
         """Draw a strip for each kind of map of one image of each group; return its checkpoints."""
-        of, splits = self.setting, self.setting.splits()
-        choice = of.chosen(len(splits.test))
+        setting, splits = self.setting, self.setting.splits()
+        choice = setting.chosen(len(splits.test))
         chosen = [indices[0] for indices in choice.groups.values() if indices]
         names = [group for group, indices in choice.groups.items() if indices]
         images = splits.test.subset(torch.tensor(chosen))
         shown = _spaced(self.segments, self.columns, choice.reference)
-        maps = {number: heat_maps(of.load(number), images) for number in shown}
-        file = Path(of.path) / f"{of.arm}_strips.png"
-        draw_strips(images, names, maps, choice.reference, of.epochs, file)
+        maps = {number: heat_maps(setting.load(number), images) for number in shown}
+        file = Path(setting.path) / f"{setting.arm}_strips.png"
+        draw_strips(images, names, maps, choice.reference, setting.epochs, file)
         return Shown(shown=shown)
 
 
 def choose_images(model: Classifier, images: ImageSet, each: int, few: int) -> dict[str, list[int]]:
     """Return indices of A, B and C: see `Choose`. Sureness is the highest probability."""
-    said = predict(model, images.images).softmax(dim=1)
-    sure, answer = said.max(dim=1)
+    probabilities = predict(model, images.images).softmax(dim=1)
+    sure, answer = probabilities.max(dim=1)
     right = answer == images.labels
     groups: dict[str, list[int]] = {group: [] for group in GROUPS}
     for number in range(images.num_classes):
-        own = images.labels == number
-        for group, mask in (("A", own & right), ("B", own & ~right)):
+        of_class = images.labels == number
+        for group, mask in (("A", of_class & right), ("B", of_class & ~right)):
             groups[group] += _most(sure, mask, each)
-        for mask in (own & right, own & ~right):
+        for mask in (of_class & right, of_class & ~right):
             groups["C"] += _most(-sure, mask, few)
     return groups
 
@@ -368,8 +368,8 @@ def _most(values: Tensor, mask: Tensor, count: int) -> list[int]:
     """Return indices of the `count` largest values where `mask` is True, ties by index."""
     among = torch.nonzero(mask).squeeze(1)
     order = torch.sort(values[among], descending=True, stable=True).indices
-    found: list[int] = among[order[:count]].tolist()
-    return found
+    chosen: list[int] = among[order[:count]].tolist()
+    return chosen
 
 
 def _loss_and_error(net: Classifier, images: ImageSet) -> Errors:
@@ -409,8 +409,8 @@ def draw_strips(
                 row = number * len(SHOWN) + offset
                 show_image(axes[row, 0], images.images[number])
                 axes[row, 0].set_title(f"{names[number]}: {kind}", fontsize=7)
-                for column, (segment, made) in enumerate(maps.items(), start=1):
-                    values = made[kind][number]
+                for column, (segment, segment_maps) in enumerate(maps.items(), start=1):
+                    values = segment_maps[kind][number]
                     size = float(values.abs().max()) or 1.0
                     axis = axes[row, column]
                     axis.imshow(values.numpy(), cmap="bwr", vmin=-size, vmax=size)

@@ -68,19 +68,19 @@ def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     numbers = range(1, segments + 1)
     each, few = (2, 1) if plan.smoke else (5, 3)
     trainings: list[list[StudyJob]] = [
-        [Segment(f"train/{arm}/{number:04}", of, number) for arm, of in settings.items()]
+        [Segment(f"train/{arm}/{number:04}", setting, number) for arm, setting in settings.items()]
         for number in numbers
     ]
     choices: list[StudyJob] = [
-        Choose(f"choice/{arm}", of, segments, each, few) for arm, of in settings.items()
+        Choose(f"choice/{arm}", setting, segments, each, few) for arm, setting in settings.items()
     ]
     looks: list[StudyJob] = [
-        Look(f"maps/{arm}/{number:04}", of, number)
-        for arm, of in settings.items()
+        Look(f"maps/{arm}/{number:04}", setting, number)
+        for arm, setting in settings.items()
         for number in numbers
     ]
     strips: list[StudyJob] = [
-        Strips(f"strips/{arm}", of, segments, 10) for arm, of in settings.items()
+        Strips(f"strips/{arm}", setting, segments, 10) for arm, setting in settings.items()
     ]
     return [*trainings, choices, looks, strips]
 
@@ -98,15 +98,15 @@ def summarise(results: Results, header: Header) -> Summary:
     arms = {}
     for choose, choice in results.of(Choose, Chosen):
         arm = choose.setting.arm
-        of_arm = {str(job.number): seen for job, seen in looks if job.setting.arm == arm}
+        of_arm = {str(job.number): look for job, look in looks if job.setting.arm == arm}
         arms[arm] = Arm(
             train=trained[arm],
             choice=choice,
-            maps={number: _groups(seen) for number, seen in of_arm.items()},
+            maps={number: _groups(look) for number, look in of_arm.items()},
             windows={
                 name: measured.window
-                for seen in of_arm.values()
-                for group in seen.values()
+                for look in of_arm.values()
+                for group in look.values()
                 for name, measured in group.maps.items()
             },
             strips=strips.get(arm, UNSET),
@@ -114,9 +114,9 @@ def summarise(results: Results, header: Header) -> Summary:
     return Summary(**header, arms=arms)
 
 
-def _groups(seen: Mapping[str, Seen]) -> Groups:
+def _groups(looks: Mapping[str, Seen]) -> Groups:
     """Return groups with six digits, SSIM's windows left out."""
-    return {name: _rounded(Group.from_json(group.to_json(), name)) for name, group in seen.items()}
+    return {name: _rounded(Group.from_json(group.to_json(), name)) for name, group in looks.items()}
 
 
 R = TypeVar("R", bound=Result)
@@ -131,8 +131,8 @@ def _six_digits(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, Mapping):
-        return {name: _six_digits(each) for name, each in value.items()}
-    return [_six_digits(each) for each in value] if isinstance(value, list) else value
+        return {name: _six_digits(item) for name, item in value.items()}
+    return [_six_digits(item) for item in value] if isinstance(value, list) else value
 
 
 def render(summary: Summary) -> str:
@@ -145,30 +145,36 @@ def render(summary: Summary) -> str:
         "starts anew at every checkpoint.",
         "## Training",
         _training(arms),
-        *(part for arm, of in arms.items() if of.maps for part in (f"## Maps, {arm}", _maps(of))),
+        *(
+            part
+            for arm, result in arms.items()
+            if result.maps
+            for part in (f"## Maps, {arm}", _maps(result))
+        ),
     ]
     return "\n\n".join(parts)
 
 
 def _training(arms: Mapping[str, Arm]) -> str:
     rows = []
-    for arm, of in arms.items():
-        last = str(len(of.train))
-        for name, number in (("reference", str(of.choice.reference)), ("last", last)):
-            seen = of.train[number]
-            errors = [f"{100 * part.error:.1f} %" for part in (seen.train, seen.test)]
-            values = [f"{seen.test.loss:.3f}", f"{seen.last_layer_norm:.2f}"]
+    for arm, result in arms.items():
+        last = str(len(result.train))
+        for name, number in (("reference", str(result.choice.reference)), ("last", last)):
+            trained = result.train[number]
+            errors = [f"{100 * part.error:.1f} %" for part in (trained.train, trained.test)]
+            values = [f"{trained.test.loss:.3f}", f"{trained.last_layer_norm:.2f}"]
             rows.append([arm, f"{number} ({name})", *errors, *values])
     head = ["arm", "checkpoint", "train error", "test error", "test loss", "last layer's norm"]
     return markdown_table(head, rows)
 
 
-def _maps(of: Arm) -> str:
-    kinds = next(iter(of.maps.values()))["A"].maps
+def _maps(result: Arm) -> str:
+    kinds = next(iter(result.maps.values()))["A"].maps
     rows = []
     for kind in kinds:
         cells = [
-            f"{_text(late(of, group, kind, 'spearman'))}, {_text(late(of, group, kind, 'ssim'))}"
+            f"{_text(late(result, group, kind, 'spearman'))}, "
+            f"{_text(late(result, group, kind, 'ssim'))}"
             for group in GROUPS
         ]
         rows.append([kind, *cells])

@@ -156,15 +156,15 @@ def check(
 ) -> None:
     """Raise `RunError` where a net, a radius or one of `pairs` of nets is missing."""
     others = [net for net in nets if net != "R"]
-    for repeat, of in summary.repeats.items():
-        place, seen = f"{where}: repeats.{repeat}", of.compare
-        check_has(of.train, nets, f"{place}.train")
-        check_has(seen.alone, nets, f"{place}.compare.alone")
-        check_has(seen.beyond, others, f"{place}.compare.beyond")
-        check_has(seen.robust, nets, f"{place}.compare.robust")
+    for repeat, repetition in summary.repeats.items():
+        entry, compared = f"{where}: repeats.{repeat}", repetition.compare
+        check_has(repetition.train, nets, f"{entry}.train")
+        check_has(compared.alone, nets, f"{entry}.compare.alone")
+        check_has(compared.beyond, others, f"{entry}.compare.beyond")
+        check_has(compared.robust, nets, f"{entry}.compare.robust")
         for net in nets:
-            check_has(seen.robust[net], radii, f"{place}.compare.robust.{net}")
-        check_has(seen.pairs, pairs, f"{place}.compare.pairs")
+            check_has(compared.robust[net], radii, f"{entry}.compare.robust.{net}")
+        check_has(compared.pairs, pairs, f"{entry}.compare.pairs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,12 +193,12 @@ class TrainRole(StudyJob):
 
     def run(self) -> Trained:
         """Train by SGD 0.05 with momentum, cosine to 0, batches of 128, flipped images."""
-        of, role, splits = self.setting, ROLES[self.role], data.load(self.setting.data)
-        weights = derive_seed("features", of.seed, role.evolved, role.start)
-        net = _fresh(of.model, role, splits, weights)
+        setting, role, splits = self.setting, ROLES[self.role], data.load(self.setting.data)
+        weights = derive_seed("features", setting.seed, role.evolved, role.start)
+        net = _fresh(setting.model, role, splits, weights)
         flip = "flip" if splits.train.shape[0] == 3 else "none"
         config = training.TrainConfig(
-            epochs=of.epochs,
+            epochs=setting.epochs,
             augment=flip,
             views=0 if not role.against else 1 if flip == "none" else 2,
             lam=LAM if role.against else 0.0,
@@ -210,10 +210,10 @@ class TrainRole(StudyJob):
         references = []
         if role.against:
             views = data.fixed_views(splits.train.images, config.views, flip, config.seed)
-            against = models.load(of.file("R")).eval()
+            against = models.load(setting.file("R")).eval()
             references = [training.compute_reference(against, views, splits.train.labels)]
         training.fit(net, splits, config, references=references)
-        models.save(net, of.file(self.role))
+        models.save(net, setting.file(self.role))
         return Trained(test_acc=accuracy(net, splits.test), n=len(splits.test))
 
 
@@ -228,16 +228,16 @@ class Compare(StudyJob):
 
     def run(self) -> Compared:
         """Return values by net and by pair of nets: see `_alone` and `_together`."""
-        of, splits = self.setting, data.load(self.setting.data)
-        nets = {role: models.load(of.file(role)).eval() for role in ROLES}
+        setting, splits = self.setting, data.load(self.setting.data)
+        nets = {role: models.load(setting.file(role)).eval() for role in ROLES}
         attacked = splits.test.subset(torch.arange(min(self.count, len(splits.test))))
-        robust = {role: _robust(net, attacked, of.seed) for role, net in nets.items()}
+        robust = {role: _robust(net, attacked, setting.seed) for role, net in nets.items()}
         images = splits.test.subset(jointly_correct(nets.values(), splits.test, self.count))
         gradients = {role: input_gradients(net, images) for role, net in nets.items()}
         maps = {role: _maps(net, images) for role, net in nets.items()}
         x = images.floats()
         edges = explain.edges(x)
-        noise = low_frequency_share(_noise(x, of.seed))
+        noise = low_frequency_share(_noise(x, setting.seed))
         alone = {role: _alone(gradients[role], maps[role]["gradcam"], x, edges) for role in nets}
         pairs = {
             f"{a}/{b}": _together(gradients[a], gradients[b], maps[a], maps[b])
@@ -248,19 +248,24 @@ class Compare(StudyJob):
         for name, drawn in draw_nets(
             chosen,
             {role: gradient[few] for role, gradient in gradients.items()},
-            {role: {name: of[few] for name, of in each.items()} for role, each in maps.items()},
+            {
+                role: {name: values[few] for name, values in net_maps.items()}
+                for role, net_maps in maps.items()
+            },
         ):
-            with atomic_path(Path(of.path) / f"{name}-{of.seed}.png") as temporary:
+            with atomic_path(Path(setting.path) / f"{name}-{setting.seed}.png") as temporary:
                 temporary.write_bytes(drawn)
         return Compared(
             n=len(images),
             judged=len(attacked),
             noise_low=float(noise.mean()),
             robust=robust,
-            alone={role: _means(each) for role, each in alone.items()},
+            alone={role: _means(properties) for role, properties in alone.items()},
             beyond={
-                role: _means({name: values - alone["R"][name] for name, values in each.items()})
-                for role, each in alone.items()
+                role: _means(
+                    {name: values - alone["R"][name] for name, values in properties.items()}
+                )
+                for role, properties in alone.items()
                 if role != "R"
             },
             pairs=pairs,
@@ -286,11 +291,11 @@ def _fresh(model: str, role: Role, splits: Splits, seed: int) -> Classifier:
 
 def _robust(net: Classifier, images: ImageSet, seed: int) -> dict[str, float]:
     """Return accuracy on the images as they are, and under PGD of each radius."""
-    found = {"0": accuracy(net, images)}
+    accuracies = {"0": accuracy(net, images)}
     for radius in RADII:
         stands = survivors(net, images, make("pgd", eps=radius / 255, steps=10), seed=seed)
-        found[str(radius)] = float(stands.double().mean())
-    return found
+        accuracies[str(radius)] = float(stands.double().mean())
+    return accuracies
 
 
 def _maps(net: Classifier, images: ImageSet) -> dict[str, Tensor]:
@@ -315,7 +320,7 @@ def _alone(gradients: Tensor, cams: Tensor, images: Tensor, edges: Tensor) -> di
 
 
 def _means(values: Mapping[str, Tensor]) -> Alone:
-    return Alone(**{name: known_mean(each) for name, each in values.items()})
+    return Alone(**{name: known_mean(value) for name, value in values.items()})
 
 
 def _together(a: Tensor, b: Tensor, first: dict[str, Tensor], second: dict[str, Tensor]) -> Pair:
@@ -356,9 +361,15 @@ def draw_nets(
     maps: Mapping[str, Mapping[str, Tensor]],
 ) -> Iterator[tuple[str, bytes]]:
     """Yield names and PNGs: "gradients", and one for each kind of map."""
-    yield "gradients", _drawn(images, {role: _colours(each) for role, each in gradients.items()})
+    yield (
+        "gradients",
+        _drawn(images, {role: _colours(gradient) for role, gradient in gradients.items()}),
+    )
     for kind in next(iter(maps.values())):
-        yield kind, _drawn(images, {role: _signed(each[kind]) for role, each in maps.items()})
+        yield (
+            kind,
+            _drawn(images, {role: _signed(net_maps[kind]) for role, net_maps in maps.items()}),
+        )
 
 
 def _colours(gradients: Tensor) -> list[Tile]:
@@ -369,14 +380,14 @@ def _colours(gradients: Tensor) -> list[Tile]:
     size = gradients.flatten(1).std(dim=1).view(-1, 1, 1, 1).clamp_min(1e-30)
     laid = (0.5 + gradients / size / (2 * SPREAD)).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     grey = {"cmap": "gray", "vmin": 0, "vmax": 1}
-    return [(each[..., 0] if each.shape[2] == 1 else each, grey) for each in laid]
+    return [(image[..., 0] if image.shape[2] == 1 else image, grey) for image in laid]
 
 
 def _signed(maps: Tensor) -> list[Tile]:
     tiles: list[Tile] = []
-    for each in maps:
-        size = float(each.abs().max()) or 1.0
-        tiles.append((each.numpy(), {"cmap": "bwr", "vmin": -size, "vmax": size}))
+    for image in maps:
+        size = float(image.abs().max()) or 1.0
+        tiles.append((image.numpy(), {"cmap": "bwr", "vmin": -size, "vmax": size}))
     return tiles
 
 

@@ -43,10 +43,10 @@ ITEM = "robust-features"
 Property = Literal["low", "image", "edges", "norm", "gradcam_edges"]
 PROPERTIES: tuple[Property, ...] = ("low", "image", "edges")
 SHOWN: tuple[Property, ...] = (*PROPERTIES, "norm", "gradcam_edges")
-ADVERSARIAL = [role for role, each in ROLES.items() if each.eps]
+ADVERSARIAL = [role for role, properties in ROLES.items() if properties.eps]
 # The pairs of nets that are compared.
 ROBUST, PLAIN = "/".join(ADVERSARIAL), "R/R2"
-APART = [role for role, each in ROLES.items() if each.against]
+APART = [role for role, properties in ROLES.items() if properties.against]
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
@@ -57,14 +57,14 @@ def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
         for number in range(1 if plan.smoke else REPEATS)
     ]
     return [
-        [TrainRole(f"train/R/{of.seed}", of, "R") for of in settings],
+        [TrainRole(f"train/R/{setting.seed}", setting, "R") for setting in settings],
         [
-            TrainRole(f"train/{role}/{of.seed}", of, role)
-            for of in settings
+            TrainRole(f"train/{role}/{setting.seed}", setting, role)
+            for setting in settings
             for role in ROLES
             if role != "R"
         ],
-        [Compare(f"compare/all/{of.seed}", of, count) for of in settings],
+        [Compare(f"compare/all/{setting.seed}", setting, count) for setting in settings],
     ]
 
 
@@ -90,14 +90,14 @@ def render(summary: Summary) -> str:
         "its mean; `edges`: Spearman's correlation of magnitudes with the image's edges. Means "
         "with 95 % bootstrap intervals over images; accuracies under PGD-10.",
     ]
-    for repeat, of in repeats.items():
-        seen = of.compare
+    for repeat, repetition in repeats.items():
+        compared = repetition.compare
         parts += [
             f"## Seed {repeat}",
-            f"n = {seen.n:,} images that all nets get right; robust accuracy on the first "
-            f"{seen.judged:,}. White noise: low {seen.noise_low:.3f}.",
-            _nets(of),
-            _alike(seen),
+            f"n = {compared.n:,} images that all nets get right; robust accuracy on the first "
+            f"{compared.judged:,}. White noise: low {compared.noise_low:.3f}.",
+            _nets(repetition),
+            _alike(compared),
         ]
     return "\n\n".join(parts)
 
@@ -107,55 +107,59 @@ def claims(summary: Summary) -> list[Claim]:
 
     Nothing can be told where fewer than two images are right in all nets.
     """
-    seen = [of.compare for of in summary.repeats.values()]
-    n = f"n = {' and '.join(str(each.n) for each in seen)} images"
-    said: dict[Property, str] = {
+    comparisons = [repetition.compare for repetition in summary.repeats.values()]
+    n = f"n = {' and '.join(str(comparison.n) for comparison in comparisons)} images"
+    adjectives: dict[Property, str] = {
         "low": "smoother",
         "image": "more like the image",
         "edges": "more along edges",
     }
-    found = []
+    decided = []
     for role in (*ADVERSARIAL, *APART):
-        for name, words in said.items():
-            further = [getattr(each.beyond[role], name) for each in seen]
-            found.append(
+        for name, words in adjectives.items():
+            further = [getattr(comparison.beyond[role], name) for comparison in comparisons]
+            decided.append(
                 Claim(
                     item=ITEM,
                     what=f"{role}'s gradients are {words} than R's",
                     published="Figure 2: one image of each" if role in ADVERSARIAL else NOT_GIVEN,
                     ours=f"beyond R: {'; '.join(map(_fine, further))}; {n}",
-                    holds=everywhere([clear_of(each, 0.0) for each in further]),
+                    holds=everywhere([clear_of(mean, 0.0) for mean in further]),
                 )
             )
     for role in APART:
-        shares = [wilson(each.robust[role]["2"], each.judged) for each in seen]
-        plain = ", ".join(f"{100 * each.robust['R']['2']:.1f} %" for each in seen)
-        among = f"{seen[0].judged:,} images, of R itself {plain}"
-        found.append(
+        shares = [
+            wilson(comparison.robust[role]["2"], comparison.judged) for comparison in comparisons
+        ]
+        plain = ", ".join(
+            f"{100 * comparison.robust['R']['2']:.1f} %" for comparison in comparisons
+        )
+        among = f"{comparisons[0].judged:,} images, of R itself {plain}"
+        decided.append(
             Claim(
                 item=ITEM,
                 what=f"{role}, trained away from R, is robust itself (above 10 % at ε = 2/255)",
                 published=NOT_GIVEN,
                 ours=f"{', '.join(map(_share, shares))} of {among}",
-                holds=everywhere([clear_of(each, 0.1) for each in shares]),
+                holds=everywhere([clear_of(rate, 0.1) for rate in shares]),
             )
         )
-    pairs = [(each.pairs[ROBUST], each.pairs[PLAIN]) for each in seen]
+    pairs = [(comparison.pairs[ROBUST], comparison.pairs[PLAIN]) for comparison in comparisons]
     apart = [beyond(robust.cosine, plain.cosine) for robust, plain in pairs]
-    told = [
+    cosines = [
         f"{format_estimate(robust.cosine)}, plain {format_estimate(plain.cosine)}"
         for robust, plain in pairs
     ]
-    found.append(
+    decided.append(
         Claim(
             item=ITEM,
             what="adversarially trained nets agree more with one another than plain ones",
             published="robust features do not depend on the domain (section 4)",
-            ours=f"cosines {'; '.join(told)}; {n}",
+            ours=f"cosines {'; '.join(cosines)}; {n}",
             holds=everywhere(apart),
         )
     )
-    return found
+    return decided
 
 
 def _share(rate: Rate) -> str:
@@ -169,17 +173,17 @@ def _fine(mean: Mean) -> str:
     return format_estimate(mean, "+.3f")
 
 
-def _nets(of: Repeat) -> str:
-    seen = of.compare
+def _nets(repetition: Repeat) -> str:
+    compared = repetition.compare
     radii = [f"{radius}/255" for radius in RADII]
     head = ["net", "trained", "accuracy", *radii, *PROPERTIES, "length", "Grad-CAM on edges"]
     rows = []
-    for role, each in ROLES.items():
-        alone, robust = seen.alone[role], seen.robust[role]
+    for role, training in ROLES.items():
+        alone, robust = compared.alone[role], compared.robust[role]
         cells = [
             role,
-            each.says,
-            f"{100 * of.train[role].test_acc:.1f} %",
+            training.says,
+            f"{100 * repetition.train[role].test_acc:.1f} %",
             *(f"{100 * robust[str(radius)]:.1f} %" for radius in RADII),
             *(format_estimate(getattr(alone, name)) for name in SHOWN),
         ]
@@ -187,15 +191,15 @@ def _nets(of: Repeat) -> str:
     return markdown_table(head, rows)
 
 
-def _alike(seen: Compared) -> str:
+def _alike(compared: Compared) -> str:
     head = ["pair", "cosine of gradients", "CAV: |Spearman|", "Grad-CAM: Spearman, SSIM"]
     rows = []
-    for pair, each in seen.pairs.items():
-        cam = each.gradcam
+    for pair, pair_result in compared.pairs.items():
+        cam = pair_result.gradcam
         cells = [
             pair,
-            format_estimate(each.cosine),
-            format_estimate(each.cav.absolute),
+            format_estimate(pair_result.cosine),
+            format_estimate(pair_result.cav.absolute),
             f"{format_estimate(cam.signed)}, {format_estimate(cam.ssim)}",
         ]
         rows.append(cells)

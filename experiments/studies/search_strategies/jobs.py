@@ -142,15 +142,17 @@ class Summary(StudySummary, frozen=True, kw_only=True):
 def check(summary: Summary, where: str, rivals: tuple[str, ...], moments: tuple[str, ...]) -> None:
     """Raise `RunError` where a rival lacks a seed of a search, and a search one of `moments`."""
     searches = summary.searches
-    for search, of in searches.items():
-        for seed, each in of.items():
-            place = f"{where}: searches.{search}.{seed}.hypervolume"
-            check_has(each.hypervolume, moments, place)
-            if len(each.hypervolume) > len(moments):
-                raise RunError(f"{place}: has more than {', '.join(moments)}")
+    for search, seeds in searches.items():
+        for seed, searched in seeds.items():
+            entry = f"{where}: searches.{search}.{seed}.hypervolume"
+            check_has(searched.hypervolume, moments, entry)
+            if len(searched.hypervolume) > len(moments):
+                raise RunError(f"{entry}: has more than {', '.join(moments)}")
     for rival in rivals:
-        for search, of in searches.items():
-            lacking = [] if rival not in searches else [s for s in of if s not in searches[rival]]
+        for search, seeds in searches.items():
+            lacking = (
+                [] if rival not in searches else [s for s in seeds if s not in searches[rival]]
+            )
             if lacking:
                 raise RunError(
                     f"{where}: searches.{rival}: the seed {shown(lacking[0])} of {shown(search)} "
@@ -197,18 +199,20 @@ def common(seed: int, *, smoke: bool) -> EvolveConfig:
 
 def config_of(search: str, base: EvolveConfig) -> EvolveConfig:
     """Return the settings of one search; fewer epochs a trial make for as many more generations."""
-    own = replace(base, **SEARCHES[search])  # type: ignore[arg-type]
-    return replace(own, generations=base.search_epochs // (own.population * own.epochs))
+    settings = replace(base, **SEARCHES[search])  # type: ignore[arg-type]
+    return replace(
+        settings, generations=base.search_epochs // (settings.population * settings.epochs)
+    )
 
 
 def lowest_epochs(base: EvolveConfig) -> tuple[int, ...]:
     """Return every number of epochs for which some search wants to know how R's
     architecture does.
     """
-    found = [base.epochs]
-    while found[-1] > 1:
-        found.append(found[-1] // 2)
-    return tuple(reversed(found))
+    counts = [base.epochs]
+    while counts[-1] > 1:
+        counts.append(counts[-1] // 2)
+    return tuple(reversed(counts))
 
 
 def small_images(path: Path) -> str:
@@ -217,8 +221,8 @@ def small_images(path: Path) -> str:
         splits = data.load("cifar10", seed=0)
         train = [splits.train, splits.val]
         arrays = {
-            "x_train": np.concatenate([_halved(each) for each in train]),
-            "y_train": np.concatenate([each.labels.numpy() for each in train]),
+            "x_train": np.concatenate([_halved(images) for images in train]),
+            "y_train": np.concatenate([images.labels.numpy() for images in train]),
             "x_test": _halved(splits.test),
             "y_test": splits.test.labels.numpy(),
         }
@@ -257,10 +261,10 @@ def baseline_of(prepared: Path, epochs: Sequence[int]) -> dict[int, Measures]:
     lacks one.
     """
     path = prepared / BASELINE
-    told = read_json(path, error=RunError, follow=False)
-    found = check_kind(told, dict[str, Baseline], str(path), error=RunError)
-    check_has(found, map(str, epochs), str(path))
-    return {each: told[str(each)] for each in epochs}
+    content = read_json(path, error=RunError, follow=False)
+    trials = check_kind(content, dict[str, Baseline], str(path), error=RunError)
+    check_has(trials, map(str, epochs), str(path))
+    return {count: content[str(count)] for count in epochs}
 
 
 def test_moments(
@@ -277,22 +281,22 @@ def test_moments(
     scratch for the epochs of `base`, from a seed that no search knows, and tested: so no net
     profits from having been lucky in its trial, or from inherited weights.
     """
-    known: dict[str, Evaluated] = {}
+    tested: dict[str, Evaluated] = {}
     moments: Moments = {}
     total = config.search_epochs
-    for share, moment in zip(get_args(Share), MOMENTS, strict=True):
-        spent, seen = 0, []
+    for share, fraction in zip(get_args(Share), MOMENTS, strict=True):
+        spent, ended = 0, []
         for trial in trials:
             spent += trial.payload.get("epochs", config.epochs)
-            if spent > moment * total:
+            if spent > fraction * total:
                 break
-            seen.append(trial)
-        named = _best(seen, config, baseline)
+            ended.append(trial)
+        named = _best(ended, config, baseline)
         for trial in named:
             key = trial.payload["genotype_key"]
-            if key not in known:
-                known[key] = _tested(Genotype.from_dict(trial.payload["genotype"]), base, space)
-        moments[share] = [known[trial.payload["genotype_key"]] for trial in named]
+            if key not in tested:
+                tested[key] = _tested(Genotype.from_dict(trial.payload["genotype"]), base, space)
+        moments[share] = [tested[trial.payload["genotype_key"]] for trial in named]
     return moments
 
 
@@ -316,7 +320,7 @@ def _best(
         for number, trial in by_number.items()
     ]
     chosen = tools.selNSGA2(individuals(scored, objectives), TESTED)
-    return [by_number[each.trial.number] for each in chosen]
+    return [by_number[best.trial.number] for best in chosen]
 
 
 def _epochs(trial: Entry, config: EvolveConfig) -> int:
@@ -348,10 +352,10 @@ def _tested(genotype: Genotype, base: EvolveConfig, space: Workspace) -> Evaluat
 
 def measured(net: models.Classifier, space: Workspace) -> Measured:
     """Return accuracy on test, and the share of R's adversarials that fool the net."""
-    made, labels = space.adversarials("R", "test", flipped=False), space.splits.test.labels
+    adversarials, labels = space.adversarials("R", "test", flipped=False), space.splits.test.labels
     right = attacks.predicted_classes(net, space.splits.test.images) == labels
-    fooled = attacks.predicted_classes(net, made.images) != labels
-    common = right & made.correct
+    fooled = attacks.predicted_classes(net, adversarials.images) != labels
+    common = right & adversarials.correct
     return Measured(
         accuracy=float(right.double().mean()),
         transfer=float(fooled[common].double().mean()) if bool(common.any()) else 1.0,
@@ -377,21 +381,23 @@ class Prepare(StudyJob):
         source = "digits" if self.smoke else small_images(root / f"cifar10-{self.seed}.npz")
         config = common(self.seed, smoke=self.smoke)
         space = prepare_place(root / f"R-{self.seed}", config, source)
-        own, run_path = architecture("R", config.reference, space), str(space.folder.path)
+        built_of, run_path = architecture("R", config.reference, space), str(space.folder.path)
 
-        def train(part: str, **of: Any) -> Any:
+        def train(part: str, **options: Any) -> Any:
             seed = derive_seed(self.seed, "reference", part)
-            return TrainNet(run_path, own, seed, part, penalised=False, **of).run()
+            return TrainNet(run_path, built_of, seed, part, penalised=False, **options).run()
 
         train("train", final=True, name="R")
         PrepareReference(run_path).run()
-        found = {
+        trials = {
             str(epochs): train("trial", final=False, scored=True, epochs=epochs)
             for epochs in lowest_epochs(config)
         }
-        space.folder.write_json(BASELINE, found)
+        space.folder.write_json(BASELINE, trials)
         train("trial", final=False, name="R2", epochs=config.epochs)
-        validation = {epochs: Validation.from_json(of, epochs) for epochs, of in found.items()}
+        validation = {
+            epochs: Validation.from_json(trial, epochs) for epochs, trial in trials.items()
+        }
         return Reference(validation=validation, judged=measured(space.net("R2"), space))
 
 
@@ -415,12 +421,15 @@ class SearchAndTest(StudyJob):
         space = place_beside(prepared, path, config)
         lower = [] if config.halving is None else rungs(config.epochs, config.halving)[:-1]
         tried = baseline_of(prepared, [config.epochs, *lower])
-        baseline = {"R2": tried[config.epochs], **{f"R2/{each}": tried[each] for each in lower}}
+        baseline = {
+            "R2": tried[config.epochs],
+            **{f"R2/{epochs}": tried[epochs] for epochs in lower},
+        }
         with Ledger.create(space.folder.file("ledger.sqlite")) as ledger:
             time = self._search(config, space, baseline, ledger)
             trials = ledger.in_order()
         spent = sum(trial.payload.get("epochs", config.epochs) for trial in trials)
-        found = Spent(
+        result = Spent(
             trials=len(trials),
             failed=sum(trial.outcome != "Ok" for trial in trials),
             epochs=spent,
@@ -428,7 +437,7 @@ class SearchAndTest(StudyJob):
             moments=test_moments(trials, config, base, baseline, space),
         )
         space.clear_scratch()
-        return found
+        return result
 
     def _search(
         self,

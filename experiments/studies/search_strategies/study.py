@@ -68,7 +68,9 @@ def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
 
 def summarise(results: Results, header: Header) -> Summary:
     """Return, by search and seed, the hypervolume at every moment and what was spent for it."""
-    reference = {str(job.seed): found for job, found in results.of(Prepare, Reference)}
+    reference = {
+        str(job.seed): reference_result for job, reference_result in results.of(Prepare, Reference)
+    }
     searches: dict[str, Seeds] = {}
     for job, spent in results.of(SearchAndTest, Spent):
         seed = str(job.seed)
@@ -100,10 +102,10 @@ def hypervolume(nets: Iterable[Evaluated], accuracy: float) -> float:
         reverse=True,
     )
     area, highest = 0.0, 0.0
-    for gained, kept in points:
-        if kept > highest:
-            area += gained * (kept - highest)
-            highest = kept
+    for gained, resisted in points:
+        if resisted > highest:
+            area += gained * (resisted - highest)
+            highest = resisted
     return 100 * area
 
 
@@ -142,7 +144,7 @@ def claims(summary: Summary) -> list[Claim]:
 def render(summary: Summary) -> str:
     """Return hypervolumes over cost, gains over both rivals, what was spent; in Markdown."""
     searches = summary.searches
-    references = [of.judged for of in summary.reference.values()]
+    references = [reference.judged for reference in summary.reference.values()]
     parts = [
         "# Search strategies at equal cost",
         f"The {TESTED} nets that each search would have named after a share of its epochs, trained "
@@ -158,8 +160,8 @@ def render(summary: Summary) -> str:
     return "\n\n".join(parts)
 
 
-def _percent(references: Sequence[Measured], what: Literal["accuracy", "transfer"]) -> str:
-    mean = mean_over_trainings([getattr(net, what) for net in references])
+def _percent(references: Sequence[Measured], measure: Literal["accuracy", "transfer"]) -> str:
+    mean = mean_over_trainings([getattr(net, measure) for net in references])
     return f"{100 * (mean.value or 0):.1f} %"
 
 
@@ -168,16 +170,18 @@ def _table(searches: Mapping[str, Seeds]) -> str:
     gains = [f"over {rival}" for rival in RIVALS]
     head = ["search", *shares, *gains, "trials", "epochs", "time"]
     rows = []
-    for search, of in searches.items():
+    for search, seeds in searches.items():
         cells = []
         for moment in MOMENTS:
-            volumes = [each.hypervolume[f"{moment:g}"] for each in of.values()]
+            volumes = [searched.hypervolume[f"{moment:g}"] for searched in seeds.values()]
             cells.append(_points(mean_over_trainings(volumes), only_mean=moment != MOMENTS[-1]))
         for rival in RIVALS:
-            other = search != rival and rival in searches
-            cells.append(_points(gain(searches, search, rival), sign=True) if other else "–")
-        for what, digits in SPENT:
-            mean = mean_over_trainings([getattr(each, what) for each in of.values()]).value
+            comparable = search != rival and rival in searches
+            cells.append(_points(gain(searches, search, rival), sign=True) if comparable else "–")
+        for cost, digits in SPENT:
+            mean = mean_over_trainings(
+                [getattr(searched, cost) for searched in seeds.values()]
+            ).value
             cells.append(f"{mean:.{digits}f}")
         rows.append([search, *cells])
     return markdown_table(head, rows)
@@ -193,17 +197,21 @@ def courses(searches: Mapping[str, Seeds]) -> str:
     with chart(7.5, 4.2) as drawing:
         axis: Any = drawing.subplots()
         count = len(searches)
-        for number, (search, of) in enumerate(searches.items()):
+        for number, (search, seeds) in enumerate(searches.items()):
             colour = PALETTE[number % len(PALETTE)]
-            moments = list(next(iter(of.values())).hypervolume)
-            values = [[each.hypervolume[moment] for each in of.values()] for moment in moments]
+            moments = list(next(iter(seeds.values())).hypervolume)
+            values = [
+                [searched.hypervolume[moment] for searched in seeds.values()] for moment in moments
+            ]
             aside = 1.2 * (number - (count - 1) / 2)
             at = [100 * float(moment) + aside for moment in moments]
             line = LINES[number // len(PALETTE) % len(LINES)]
             style = {"color": colour, "linestyle": line, "lw": 1.6, "label": label(search)}
-            axis.plot(at, [mean_over_trainings(each).value for each in values], **style)
-            for where, each in zip(at, values, strict=True):
-                axis.plot([where] * len(each), each, "o", color=colour, markersize=3, alpha=0.6)
+            axis.plot(at, [mean_over_trainings(volumes).value for volumes in values], **style)
+            for position, volumes in zip(at, values, strict=True):
+                axis.plot(
+                    [position] * len(volumes), volumes, "o", color=colour, markersize=3, alpha=0.6
+                )
         # Searches stand side by side at each moment, so that their seeds can be told apart.
         axis.set_xticks([100 * float(moment) for moment in moments])
         axis.set(xlabel="share of the epochs spent (%)", ylabel="hypervolume, points")

@@ -32,7 +32,7 @@ def fitted(points: Points) -> tuple[float, int]:
     ratios = sorted({ratio for ratio, _ in points})
     between = [(a * b) ** 0.5 for a, b in pairwise(ratios)]
     tried = [ratios[0] / 2, *between, 2 * ratios[-1]]
-    right = [predicted(points, each) for each in tried]
+    right = [predicted(points, threshold) for threshold in tried]
     best = max(range(len(tried)), key=right.__getitem__)
     return tried[best], right[best]
 
@@ -51,7 +51,12 @@ def left_out(by_seed: Mapping[str, Points]) -> int | None:
         return None
     right = 0
     for seed, points in by_seed.items():
-        others = [each for name, own in by_seed.items() if name != seed for each in own]
+        others = [
+            point
+            for name, points_of_seed in by_seed.items()
+            if name != seed
+            for point in points_of_seed
+        ]
         right += predicted(points, fitted(others)[0])
     return right
 
@@ -68,41 +73,41 @@ CLAIMED = "adversarial"  # the recipe that the claims are about
 TARGETS = ("fog", "watercolor", "comic", "clipart")
 
 
-def values(of: World, recipe: str, domain: str) -> dict[str, float]:
+def values(world: World, recipe: str, domain: str) -> dict[str, float]:
     """Return AP50 by area of each seed."""
-    if recipe not in of.recipes:
+    if recipe not in world.recipes:
         return {}
-    return {seed: scores.ap50_area for seed, scores in of.recipes[recipe].on(domain).items()}
+    return {seed: scores.ap50_area for seed, scores in world.recipes[recipe].on(domain).items()}
 
 
-def gain(of: World, recipe: str, domain: str, base: str = "longer") -> Mean:
+def gain(world: World, recipe: str, domain: str, base: str = "longer") -> Mean:
     """Return the gain of a recipe over `base` on a domain, seed by seed."""
-    own, plain = values(of, recipe, domain), values(of, base, domain)
-    return mean_over_trainings([own[seed] - plain[seed] for seed in own if seed in plain])
+    adapted, plain = values(world, recipe, domain), values(world, base, domain)
+    return mean_over_trainings([adapted[seed] - plain[seed] for seed in adapted if seed in plain])
 
 
 def gains_by_seed(worlds: Mapping[str, World]) -> dict[str, list[tuple[float, float]]]:
     """Return, by seed, the distance and the gain over `longer` of every world and target."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for of in worlds.values():
+    points: dict[str, list[tuple[float, float]]] = {}
+    for world in worlds.values():
         for target in TARGETS:
-            own, plain = values(of, CLAIMED, target), values(of, "longer", target)
-            for seed in sorted(own.keys() & plain.keys() & of.distances.keys()):
-                distance = of.distances[seed][target].ratio
-                found.setdefault(seed, []).append((distance, own[seed] - plain[seed]))
-    return found
+            adapted, plain = values(world, CLAIMED, target), values(world, "longer", target)
+            for seed in sorted(adapted.keys() & plain.keys() & world.distances.keys()):
+                distance = world.distances[seed][target].ratio
+                points.setdefault(seed, []).append((distance, adapted[seed] - plain[seed]))
+    return points
 
 
-def ratio(of: World, target: str) -> float | None:
+def ratio(world: World, target: str) -> float | None:
     """Return the mean distance of a target over seeds, None without any."""
-    ratios = [each[target].ratio for each in of.distances.values()]
+    ratios = [distances[target].ratio for distances in world.distances.values()]
     return sum(ratios) / len(ratios) if ratios else None
 
 
-def advised(of: World, target: str) -> bool:
+def advised(world: World, target: str) -> bool:
     """Return whether the mean distance lies above the threshold that the run advised by."""
-    distance = ratio(of, target)
-    threshold = next(iter(of.distances.values()))[target].threshold
+    distance = ratio(world, target)
+    threshold = next(iter(world.distances.values()))[target].threshold
     return distance is not None and distance > threshold
 
 
@@ -158,13 +163,13 @@ def _rendered(worlds: Worlds) -> Iterator[Claim]:
             above,
         ),
     ]
-    for item, what, published, found, rule in rows:
+    for item, text, published, gained, rule in rows:
         yield Claim(
             item=item,
-            what=what,
+            what=text,
             published=published,
-            ours=_points(found),
-            holds=rule(found),
+            ours=_points(gained),
+            holds=rule(gained),
         )
     yield from _distances(marked)
 
@@ -172,13 +177,13 @@ def _rendered(worlds: Worlds) -> Iterator[Claim]:
 def _distances(marked: World) -> Iterator[Claim]:
     gains = {target: gain(marked, CLAIMED, target).value for target in TARGETS}
     ratios = {target: ratio(marked, target) for target in TARGETS}
-    known = None not in (*gains.values(), *ratios.values())
-    told = "not all trained"
+    complete = None not in (*gains.values(), *ratios.values())
+    text = "not all trained"
     by_distance: list[float] = []
-    if known:
+    if complete:
         ordered = sorted(TARGETS, key=lambda target: ratios[target] or 0.0)
         by_distance = [gains[target] or 0.0 for target in ordered]
-        told = "; ".join(
+        text = "; ".join(
             f"{target} {ratios[target]:.1f}: {100 * value:+.1f}"
             for target, value in zip(ordered, by_distance, strict=True)
         )
@@ -186,16 +191,16 @@ def _distances(marked: World) -> Iterator[Claim]:
         item=DISTANCE,
         what="the gain grows with the distance over the four targets",
         published=f"the farther the domains, the larger the gain ({REPORT})",
-        ours=told,
-        holds=all(b > a for a, b in pairwise(by_distance)) if known else None,
+        ours=text,
+        holds=all(b > a for a, b in pairwise(by_distance)) if complete else None,
     )
     yield Claim(
         item=DISTANCE,
         what="the advice predicts the sign of the gain on every target",
         published="a threshold on Fréchet's distance, not given (abstract)",
-        ours=told,
+        ours=text,
         holds=all(((gains[target] or 0.0) > 0) == advised(marked, target) for target in TARGETS)
-        if known
+        if complete
         else None,
     )
 
@@ -211,13 +216,13 @@ def _published(pair: Pair) -> Iterator[Claim]:
         (ALIGNED, f"{CLAIMED}+aligned", 12.0),
     ):
         gains = recipes[recipe].gain if recipe in recipes else UNSET
-        found = Mean(value=None, low=None, high=None) if gains is UNSET else gains.target
+        gained = Mean(value=None, low=None, high=None) if gains is UNSET else gains.target
         yield Claim(
             item=item,
             what=f"`{recipe}` gains about {points:g} mAP over `{plain}`, VOC to Clipart1k",
             published=f"about +{points:g} mAP ({REPORT})",
-            ours=_points(found),
-            holds=meets(found, points / 100),
+            ours=_points(gained),
+            holds=meets(gained, points / 100),
         )
 
 

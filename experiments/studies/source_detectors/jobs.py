@@ -103,26 +103,26 @@ def check(
     if not summary.worlds:
         raise RunError(f"{where}: 'worlds' is missing")
     check_has(summary.worlds, (worlds[0], worlds[-1]), f"{where}: worlds")
-    for name, each in summary.worlds.items():
+    for name, world in summary.worlds.items():
         if name not in worlds:
             raise RunError(f"{where}: worlds: {shown(name)} is none of {', '.join(worlds)}")
-        for seed, distances in each.distances.items():
-            place = f"{where}: worlds.{name}.distances.{seed}"
-            check_has(distances, ("photo", *targets), place)
-    of = summary.worlds["texture"]
+        for seed, distances in world.distances.items():
+            entry = f"{where}: worlds.{name}.distances.{seed}"
+            check_has(distances, ("photo", *targets), entry)
+    textured = summary.worlds["texture"]
     for name in recipes:
         for target in targets:
-            own, base = _seeds(of, name, target), _seeds(of, "longer", target)
-            for seed in own:
-                if seed not in base or seed not in of.distances:
+            adapted, base = _seeds(textured, name, target), _seeds(textured, "longer", target)
+            for seed in adapted:
+                if seed not in base or seed not in textured.distances:
                     raise RunError(
                         f"{where}: worlds.texture: the seed {shown(seed)} of {name} on {target} "
                         "has no training 'longer', or no distance"
                     )
 
 
-def _seeds(of: World, recipe: str, target: str) -> Seeds:
-    return of.recipes[recipe].on(target) if recipe in of.recipes else {}
+def _seeds(world: World, recipe: str, target: str) -> Seeds:
+    return world.recipes[recipe].on(target) if recipe in world.recipes else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,34 +173,34 @@ class TrainOn(StudyJob):
 
     def run(self) -> TrainedOn:
         """Return, by domain, the means and AP50 by class, and AP50 on the attacked source."""
-        of, config = self.world, self.world.config(self.recipe, self.number)
-        photo = of.data("photo", "train")
-        other = None if self.target == "all" else of.data(self.target, "train")
+        setting, config = self.world, self.world.config(self.recipe, self.number)
+        photo = setting.data("photo", "train")
+        target_images = None if self.target == "all" else setting.data(self.target, "train")
         if config.start == "source":
-            model = detectors.load(of.file("source", "all", self.number))
+            model = detectors.load(setting.file("source", "all", self.number))
         else:
-            model = detectors.build(of.detector, photo.classes, seed=config.seed)
-        labelled = photo if config.domain == "source" or other is None else other
-        file = of.file(self.recipe, self.target, self.number)
+            model = detectors.build(setting.detector, photo.classes, seed=config.seed)
+        labelled = photo if config.domain == "source" or target_images is None else target_images
+        file = setting.file(self.recipe, self.target, self.number)
         state = file.with_suffix(".state")
-        train_detector(model, labelled, config, target=other, checkpoint=state)
+        train_detector(model, labelled, config, target=target_images, checkpoint=state)
         detectors.save(model, file, recipe=self.recipe)
         state.unlink(missing_ok=True)
-        styles = ("photo", *(of.targets if self.target == "all" else (self.target,)))
-        found: dict[str, Precisions] = {}
+        styles = ("photo", *(setting.targets if self.target == "all" else (self.target,)))
+        domains: dict[str, Precisions] = {}
         for style in styles:
-            test = of.data(style, "test")
+            test = setting.data(style, "test")
             evaluation = evaluate(detect(model, test), test.truths, test.classes)
             assert evaluation.ap50_area is not None  # every style has objects
-            found[style] = Precisions(
+            domains[style] = Precisions(
                 ap50_area=evaluation.ap50_area,
                 coco_ap=evaluation.coco_ap,
                 coco_ap50=evaluation.coco_ap50,
-                classes={name: each.ap50_area for name, each in evaluation.classes.items()},
+                classes={name: scores.ap50_area for name, scores in evaluation.classes.items()},
             )
-        few = of.data("photo", "test").subset(range(min(ATTACKED, of.count)))
-        attack = DetectionAttack(eps=of.eps, steps=ATTACK_STEPS)
-        return TrainedOn(domains=found, robust=robust_ap50(model, few, attack, of.seed))
+        few = setting.data("photo", "test").subset(range(min(ATTACKED, setting.count)))
+        attack = DetectionAttack(eps=setting.eps, steps=ATTACK_STEPS)
+        return TrainedOn(domains=domains, robust=robust_ap50(model, few, attack, setting.seed))
 
 
 @dataclass(frozen=True)
@@ -214,14 +214,14 @@ class MeasureDistances(StudyJob):
 
     def run(self) -> Distances:
         """Return what `robustkit shift` measures of every target, and of `photo` itself."""
-        of = self.world
-        model = detectors.load(of.file("source", "all", self.number))
-        source = shift.detector_features(model, of.data("photo", "test"))
-        found = {}
-        for style in ("photo", *of.targets):
-            target = shift.detector_features(model, of.data(style, "test"))
-            found[style] = shift.measure_shift(source, target, seed=of.seed)
-        return found
+        setting = self.world
+        model = detectors.load(setting.file("source", "all", self.number))
+        source = shift.detector_features(model, setting.data("photo", "test"))
+        distances = {}
+        for style in ("photo", *setting.targets):
+            target = shift.detector_features(model, setting.data(style, "test"))
+            distances[style] = shift.measure_shift(source, target, seed=setting.seed)
+        return distances
 
 
 @cached_per_process(12)

@@ -159,9 +159,9 @@ def summarise(results: Results, header: Header) -> Summary:
     for job, trained in results.of(TrainOn, TrainedOn):
         world, seed = names[job.world.name], str(job.number)
         runs = precisions.setdefault(world, {}).setdefault(job.recipe, {})
-        for domain, each in trained.domains.items():
+        for domain, scores in trained.domains.items():
             if domain != "photo" or job.target == "all":
-                runs.setdefault(domain, {})[seed] = each
+                runs.setdefault(domain, {})[seed] = scores
         if job.target == "all":
             robust.setdefault(world, {}).setdefault(job.recipe, {})[seed] = trained.robust
     distances: dict[str, dict[str, Distances]] = {}
@@ -190,17 +190,17 @@ def render(summary: Summary) -> str:
         "VOC AP50 by area in %, on rendered test images; means over trainings with Student's "
         "95 % intervals. Gains are points over `longer`, as many plain steps more, seed by seed.",
     ]
-    for name, of in worlds.items():
+    for name, world in worlds.items():
         detector, texture = WORLDS[name]
         parts += [
             f"## {name.capitalize()}",
             f"`{detector}`, texture {round(255 * texture)}/255.",
-            _precisions(of),
+            _precisions(world),
         ]
-        if "longer" in of.recipes:
-            parts.append(_gains(of))
-        if of.distances:
-            parts.append(_distances(of))
+        if "longer" in world.recipes:
+            parts.append(_gains(world))
+        if world.distances:
+            parts.append(_distances(world))
     parts += [
         "## Threshold",
         "Above which distance does `adversarial` beat `longer`? Over targets and seeds; beside it "
@@ -218,44 +218,48 @@ def _threshold(worlds: Worlds) -> str:
     head += ["a constant answer", "correlation"]
     rows = []
     for name, by_seed in points.items():
-        each = [point for seed in by_seed.values() for point in seed]
-        if each:
-            threshold, right = fitted(each)
-            gains = sum(gained > 0 for _, gained in each)
-            counts = (right, left_out(by_seed), max(gains, len(each) - gains))
-            signs = ["–" if count is None else f"{count} of {len(each)}" for count in counts]
-            rows.append([name, f"{threshold:.1f}", *signs, f"{correlated(each):.2f}"])
+        points_of_all = [point for seed in by_seed.values() for point in seed]
+        if points_of_all:
+            threshold, right = fitted(points_of_all)
+            gains = sum(gained > 0 for _, gained in points_of_all)
+            counts = (right, left_out(by_seed), max(gains, len(points_of_all) - gains))
+            signs = [
+                "–" if count is None else f"{count} of {len(points_of_all)}" for count in counts
+            ]
+            rows.append([name, f"{threshold:.1f}", *signs, f"{correlated(points_of_all):.2f}"])
     return markdown_table(head, rows)
 
 
-def _precisions(of: World) -> str:
+def _precisions(world: World) -> str:
     domains = ("photo", *TARGETS)
     rows = []
     for recipe in ("source", *BLIND, *SEEING, "adabn", "oracle"):
-        if recipe in of.recipes:
+        if recipe in world.recipes:
             cells = [
-                format_percent(mean_over_trainings(list(values(of, recipe, each).values())))
-                for each in domains
+                format_percent(mean_over_trainings(list(values(world, recipe, domain).values())))
+                for domain in domains
             ]
-            robust = mean_over_trainings(list(of.recipes[recipe].robust.values()))
+            robust = mean_over_trainings(list(world.recipes[recipe].robust.values()))
             rows.append([recipe, *cells, format_percent(robust)])
     return markdown_table(["recipe", *domains, "photo, attacked"], rows)
 
 
-def _gains(of: World) -> str:
+def _gains(world: World) -> str:
     rows = []
     for recipe in (*BLIND[1:], *SEEING):
-        if recipe in of.recipes:
-            cells = [format_percent(gain(of, recipe, each), sign=True) for each in TARGETS]
+        if recipe in world.recipes:
+            cells = [format_percent(gain(world, recipe, target), sign=True) for target in TARGETS]
             rows.append([recipe, *cells])
     return markdown_table(["gain of", *TARGETS], rows)
 
 
-def _distances(of: World) -> str:
+def _distances(world: World) -> str:
     cells = []
     for target in ("photo", *TARGETS):
-        found = mean_over_trainings([each[target].ratio for each in of.distances.values()])
-        cells.append(f"{found.value:.1f}")
+        ratio_mean = mean_over_trainings(
+            [distances[target].ratio for distances in world.distances.values()]
+        )
+        cells.append(f"{ratio_mean.value:.1f}")
     rows = [["Fréchet distance, in that of halves of photo", *cells]]
     return markdown_table(["", "photo", *TARGETS], rows).replace("|  |", "| |", 1)
 
@@ -266,17 +270,23 @@ def figures(summary: Summary) -> Iterator[tuple[str, str]]:
     """
     if summary.pair is not UNSET:
         return
-    of = summary.worlds["texture"]
+    world = summary.worlds["texture"]
     points: dict[str, list[tuple[str, float, float]]] = {}
     for recipe in (*BLIND[1:], *SEEING):
         for target in TARGETS:
-            own, plain = values(of, recipe, target), values(of, "longer", target)
-            for seed in own:
-                distance = of.distances[seed][target].ratio
-                points.setdefault(recipe, []).append((target, distance, own[seed] - plain[seed]))
-    known = [each for own in gains_by_seed(summary.worlds).values() for each in own]
-    if points and known:
-        yield "gains.svg", gains_figure(points, fitted(known)[0])
+            adapted, plain = values(world, recipe, target), values(world, "longer", target)
+            for seed in adapted:
+                distance = world.distances[seed][target].ratio
+                points.setdefault(recipe, []).append(
+                    (target, distance, adapted[seed] - plain[seed])
+                )
+    points_of_all = [
+        point
+        for points_of_seed in gains_by_seed(summary.worlds).values()
+        for point in points_of_seed
+    ]
+    if points and points_of_all:
+        yield "gains.svg", gains_figure(points, fitted(points_of_all)[0])
 
 
 register(
