@@ -76,7 +76,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(options: Options) -> int:
-    """Evolve, compare, and leave nets, ledger, summary and report in the run folder."""
+    """Evolve and compare; write nets, ledger, summary and report into the run folder."""
     config, scratch = settled(settings("evolve", options)), check_scratch(options.scratch)
     if options.resume is None:
         for line in check(config):

@@ -38,7 +38,7 @@ class Feature(NamedTuple):
 
 @dataclass(frozen=True)
 class GeneEffect:
-    """How a feature goes with `metric` over `n` trials.
+    """The rank correlation of a feature with `metric` over `n` trials.
 
     `effect` is Spearman's rank correlation in [-1, 1], `low` and `high` its bootstrap interval.
     """
@@ -119,7 +119,7 @@ def gene_effects(
 def _effect(
     feature: Feature, metric: str, n: int, correlations: Floats, confidence: float
 ) -> GeneEffect:
-    """A resample in which all values are equal has no correlation (NaN) and does not count."""
+    """Return the effect of a feature; resamples of equal values (NaN) do not count."""
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(correlations[1:], [tail, 1 - tail])
     effect = float(correlations[0])

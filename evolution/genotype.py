@@ -165,12 +165,12 @@ class Trial:
 
     @property
     def number(self) -> int:
-        """The candidate's number in the order asked, from 0."""
+        """Return the candidate's number in the order of proposal, from 0."""
         return self.candidate.number
 
     @property
     def blueprint(self) -> Blueprint:
-        """The network."""
+        """Return the network."""
         return self.candidate.genotype.blueprint()
 
 

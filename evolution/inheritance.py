@@ -1,4 +1,4 @@
-"""What a child network can take over of a parent's trained weights.
+"""Inheritance of a parent network's trained weights.
 
 For screening alone: inherited weights make a short training tell more about a child, and they also
 favour whoever descends from long lines. Whatever is to be reported is trained from scratch.

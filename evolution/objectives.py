@@ -62,7 +62,7 @@ class Objective:
 
     @property
     def sign(self) -> int:
-        """+1 where larger is better, -1 where smaller is."""
+        """Return +1 where larger is better, -1 where smaller is."""
         return 1 if self.direction == "max" else -1
 
     def violation(self, value: float) -> float:

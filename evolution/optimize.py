@@ -52,7 +52,7 @@ class Study:
 
     @cached_property
     def front(self) -> tuple[Trial, ...]:
-        """The trials that no other one dominates, by number; failed ones are never among them."""
+        """Return the trials that no other one dominates, by number; never a failed one."""
         return tuple(front(self.trials, self.objectives))
 
     def to_json(self) -> str:

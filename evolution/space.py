@@ -1,4 +1,4 @@
-"""Which networks a search may propose: the choices for every gene, and limits on size and cost."""
+"""The networks that a search may propose: choices for every gene, limits on size and cost."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ class SearchSpace:
 
     @property
     def learned_kinds(self) -> tuple[str, ...]:
-        """The kinds of this space that have weights."""
+        """Return the kinds of this space that have weights."""
         return tuple(kind for kind in self.kinds if BLOCKS[kind].learned)
 
     @property
     def choices(self) -> dict[str, tuple[str, ...] | tuple[int, ...]]:
-        """What every gene of a block but its inputs may be, by the gene's name."""
+        """Return the choices for every gene of a block but its inputs, by the gene's name."""
         return {
             "kind": self.kinds,
             "channels": self.channels,

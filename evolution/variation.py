@@ -1,4 +1,4 @@
-"""How genotypes are varied: small steps of one network, and sub-graphs of two put together.
+"""Variation of genotypes: small steps of one network, and sub-graphs of two put together.
 
 Both are pure, return genotypes the space contains, and leave cost to the caller. Dead blocks are
 pruned from every child, so that no mutation is spent on them.

@@ -1,4 +1,4 @@
-"""Everything that is launched to find something out.
+"""Studies, benchmarks and ready configurations.
 
 `studies` reproduces published results (`robustkit reproduce`), one folder each; `benchmarks`
 measures what is claimed about speed (`robustkit bench`, in a checkout); `configs` has settings of

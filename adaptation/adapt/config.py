@@ -59,7 +59,7 @@ USED: Mapping[str, Uses] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptOptions:
-    """From which domain to which, and by which recipes; see `HELPS` for each field."""
+    """The two domains and the recipes of an adaptation; see `HELPS` for each field."""
 
     source: str = setting(
         "shapes:photo",

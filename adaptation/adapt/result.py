@@ -107,7 +107,7 @@ class ShiftResult(Result, frozen=True, kw_only=True):
 
 
 class Summary(Result, frozen=True, kw_only=True):
-    """What `summary.json` holds."""
+    """The content of `summary.json`."""
 
     recipes: Annotated[dict[str, Recipe], Meta(min_length=1)]
     shift: ShiftResult

@@ -1,4 +1,4 @@
-"""What the jobs of an adaptation share: data, detectors and files, found again from the folder."""
+"""Data, detectors and files that the jobs of an adaptation share, found again from the folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from robustkit.runs.summaries import read_settings
 
 
 class Device(TypedDict):
-    """Where a run is carried out."""
+    """The device that a run computes on."""
 
     device: str
 

@@ -1,4 +1,4 @@
-"""What a detector is worth on images with boxes: what `robustkit detect` does."""
+"""Evaluation of a detector on images with boxes: the command `robustkit detect`."""
 
 from adaptation.detect.pipeline import DetectOptions, run_detect
 from adaptation.detect.report import write_report

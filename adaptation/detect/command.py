@@ -36,7 +36,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(options: Options) -> int:
-    """Evaluate; leave pictures, summary and report in the run folder."""
+    """Evaluate a detector; write pictures, summary and report in the run folder."""
     config = settings("detect", options)
     chosen = config_from(DetectOptions, config)
     device = resolve_device(config["device"])

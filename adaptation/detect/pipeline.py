@@ -21,7 +21,7 @@ from robustkit.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class DetectOptions:
-    """Which detector on which images."""
+    """The detector, the images, and the attack of an evaluation."""
 
     model: str = setting(
         "",

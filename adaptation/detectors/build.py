@@ -1,4 +1,4 @@
-"""From a name to a detector, fresh or on trained weights, and from a card to the same one again."""
+"""Detectors built from a name, fresh or on trained weights, and built again from their card."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ SAME = {
 
 @dataclass(frozen=True)
 class Start:
-    """How a published detector is built that starts from trained weights.
+    """The construction of a published detector that starts from trained weights.
 
     `source` is "weights" or "weights_backbone", `norms` "frozen" or "batch": whether the batch
     norms of the backbone are constants. Raises `ModelError` for other words.

@@ -1,4 +1,4 @@
-"""What a detector is worth: VOC's and COCO's average precision, and breakdowns."""
+"""Evaluation of detectors: VOC's and COCO's average precision, and breakdowns."""
 
 from adaptation.evaluation.coco import CocoPrecision, coco_precision
 from adaptation.evaluation.evaluate import Evaluation, attacked, detect, evaluate, robust_ap50

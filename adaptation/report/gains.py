@@ -1,4 +1,4 @@
-"""What a recipe gains against the distance of the target: a point for each seed and target."""
+"""A chart of recipes' gains over the distance of the target, a point for each seed and target."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from robustkit.report.pictures import show_image
 
 
 class BoxScore(nn.Module):
-    """From images of the detector's own size to the class logits of one of its anchors.
+    """A module that maps images of the detector's size to the class logits of one of its anchors.
 
     The anchor is the one whose score for the class is the detection's: logits (N,K), the detector's
     classes without background. Raises `ExplainError` for a detector without anchors in a single

@@ -1,4 +1,4 @@
-"""How far two domains are apart, and what to do about it."""
+"""The distance of two domains, and the training that it advises."""
 
 from adaptation.shift.measure import (
     DRAWS,

@@ -1,4 +1,4 @@
-"""How far a target is from a source, in units of how far the source is from itself."""
+"""The distance of a target from a source, relative to that between halves of the source."""
 
 from __future__ import annotations
 

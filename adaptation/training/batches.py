@@ -1,4 +1,4 @@
-"""Which images a step sees: a function of the seed and the step's number, and of nothing else.
+"""The images of each training step, a function of the seed and the step's number alone.
 
 So a training goes on in the middle of an epoch without any state of a generator.
 """

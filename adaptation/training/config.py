@@ -18,7 +18,7 @@ OPTIMIZERS = ("adamw", "sgd")
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionConfig:
-    """How a detector is trained, whatever the recipe.
+    """The settings of a detector's training, whatever the recipe.
 
     `steps` of `batch_size` images; `lr` is the peak after `warmup` steps, then a cosine to 0.
     `clip` bounds the norm of the gradient. `flip` mirrors half of the images. A batch is worked on

@@ -24,7 +24,7 @@ from robustkit.compute import derive_seed, isolated_rng, torch_generator
 
 @dataclass(eq=False)
 class Parts:
-    """What takes part in a training beside the detector, as far as the recipe uses it."""
+    """The parts of a training beside the detector, as far as the recipe uses them."""
 
     classifiers: DomainClassifiers | None = None
     teacher: Detector | None = None

@@ -203,7 +203,7 @@ class EvolveConfig:
 
     @property
     def search_epochs(self) -> int:
-        """What a search may spend on its trials, in epochs."""
+        """Return the epochs that a search may spend on its trials."""
         return self.population * self.generations * self.epochs
 
     def space(self, *, reference_macs: int) -> SearchSpace:

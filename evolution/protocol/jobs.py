@@ -151,7 +151,7 @@ class TrainNet:
     scratch: str | None = None
 
     def run(self) -> dict[str, object]:
-        """Train; return plain, finite numbers.
+        """Train the net; return plain, finite numbers.
 
         Raises `DivergedError` where the net or its gradients are not finite, and
         `InvalidCandidateError` where there is no such net for this data.

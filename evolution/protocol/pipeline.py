@@ -63,7 +63,7 @@ class Protocol:
         self._tested: set[str] = set()
 
     def run(self) -> None:
-        """Carry out everything, from wherever the ledger says that the run has come to."""
+        """Run the whole protocol, from where the ledger ends."""
         make_scratch(self.space.scratch)
         self.space.share_images(self._executor)  # views are written once, before workers map them
         self._scheduler.run(self._script())
@@ -168,7 +168,7 @@ class Protocol:
         *,
         priority: int,
     ) -> None:
-        """Search, select, and carry the selected architecture through to the test evaluation."""
+        """Search and select; train the selected architecture in full and evaluate it on test."""
         search = Search(
             name=name,
             run_path=self._path,

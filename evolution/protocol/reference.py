@@ -26,7 +26,7 @@ from robustkit.stats import Rate, wilson
 
 
 class Reference(Result, frozen=True, kw_only=True):
-    """What is known of R before the run; the file `reference.json`.
+    """The reference R as known before the run; the content of `reference.json`.
 
     `given`: it is trained already, and taken as it is. `left_out` says of R2 and Rp why they cannot
     be trained, where they cannot. `published` is the accuracy published with R's weights. `notes`
@@ -40,7 +40,7 @@ class Reference(Result, frozen=True, kw_only=True):
 
 
 class LoadedReference(NamedTuple):
-    """R, and what is known of it; where it is not given, R is one with fresh weights."""
+    """The net R and its description; where it is not given, R has fresh weights."""
 
     net: models.Classifier
     reference: Reference
@@ -255,14 +255,14 @@ NOTED = "reference.json"
 
 
 class Permissions(TypedDict):
-    """Whether weights may be fetched, and which functions that files name may be run."""
+    """The permissions to fetch weights and to run functions that files name."""
 
     download: bool
     trust: Any
 
 
 class Recipe(NamedTuple):
-    """What a net is built of: its architecture as on a card, and its own preprocessing.
+    """The architecture of a net, as on a card, and its own preprocessing.
 
     None: it normalises by the statistics of the run's data.
     """

@@ -82,7 +82,7 @@ class Nets(Result, frozen=True, kw_only=True):
 
     @property
     def roles(self) -> list[str]:
-        """The roles that there are, in their usual order."""
+        """Return the roles that are present, in their usual order."""
         return [role for role in ROLES if getattr(self, role) is not UNSET]
 
     def of(self, role: str) -> NetResult:
@@ -101,7 +101,7 @@ class Nets(Result, frozen=True, kw_only=True):
 
 
 class ReferenceResult(Result, frozen=True, kw_only=True):
-    """What is known of R; older runs knew nothing of given ones.
+    """The reference R in the summary; older runs have no given ones.
 
     `gradients` counts those computed, `masked` those without a direction.
     """
@@ -181,12 +181,12 @@ class Summary(Result, frozen=True, kw_only=True):
 
     @property
     def control(self) -> str:
-        """The role that E is compared with: Rp, or E0 where Rp was left out."""
+        """Return the role that E is compared with: Rp, or E0 where Rp was left out."""
         return "E0" if self.gap is None else "Rp"
 
     @property
     def control_gap(self) -> Gap:
-        """The gap T(R→control) - T(R→E)."""
+        """Return the gap T(R→control) - T(R→E)."""
         gap = self.penalty_gap if self.gap is None else self.gap
         if gap is None:
             raise ValueError("a summary has gap or penalty_gap")
@@ -265,7 +265,7 @@ Loss = Annotated[float, Meta(ge=0, le=1e100)]
 
 
 class Curves(Result, frozen=True, kw_only=True):
-    """By epoch; None where nothing was measured."""
+    """The curves of a training by epoch; None where nothing was measured."""
 
     train_loss: list[Loss | None] = msgspec.field(default_factory=list)
     val_acc: list[Share | None] = msgspec.field(default_factory=list)

@@ -39,7 +39,7 @@ class TrialId:
 
     @property
     def arm(self) -> str:
-        """The ledger's column of this name."""
+        """Return the stage of the trial as recorded in the ledger."""
         of_search = {"search": "", "rung": "rungs-", "promotion": "promote-"}
         if self.stage in of_search:
             return f"{of_search[self.stage]}{self.search}"
@@ -47,7 +47,7 @@ class TrialId:
 
     @property
     def net(self) -> str:
-        """The name under which the net is kept: its role and, if it has several, the replicate."""
+        """Return the name of the net's file: its role and, if it has several, the replicate."""
         return self.role if self.replicate is None else f"{self.role}-{self.replicate}"
 
     def __str__(self) -> str:

@@ -198,7 +198,7 @@ async def run_search(
     *,
     priority: int = 0,
 ) -> list[Trial]:
-    """Carry out a search; return its successful trials at trial budget, by candidate number.
+    """Run a search; return its successful trials at trial budget, by candidate number.
 
     "random" is the control, which has as many epochs and no halving. `baseline` has the accuracies
     and MACs of R's architecture: "R2", and with halving "R2/EPOCHS" of each rung below the last

@@ -1,4 +1,4 @@
-"""Which candidate of a search is selected: a fixed rule over validation results alone."""
+"""The selection of a search's candidate by a fixed rule over validation results alone."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class AccuracyThreshold:
 
     @property
     def value(self) -> float:
-        """The least accuracy that is good enough."""
+        """Return the least accuracy that is good enough."""
         return self.accuracy - self.tolerance
 
     @property
     def rule(self) -> str:
-        """The rule of `ranked`, in words."""
+        """Return the rule of `ranked`, in words."""
         return (
             "the least transfer from R on validation among candidates whose validation accuracy "
             f"is at least {self.value:.4f} ({self.name}, {self.accuracy:.4f}, minus "

@@ -55,7 +55,7 @@ class Workspace:
 
     @cached_property
     def splits(self) -> Splits:
-        """Train, val and test; test cut to `test_size` images, classes kept even."""
+        """Return train, val and test; test is cut to `test_size` images, classes kept even."""
         sent = shared(self._name("splits"))
         return unpacked(sent) if sent else load_splits(self.folder.config, self.config)
 
@@ -87,12 +87,12 @@ class Workspace:
 
     @cached_property
     def stats(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of the training split's channels, in [0,1] units."""
+        """Return mean and standard deviation of the training split's channels, in [0,1] units."""
         return channel_stats(self.splits.train)
 
     @cached_property
     def views(self) -> Tensor:
-        """Fixed views of the pool, uint8 (K,N,C,H,W)."""
+        """Return fixed views of the pool, uint8 (K,N,C,H,W)."""
         path = self.scratch / "views.npy"
         if not path.is_file() and shared(str(path)) is None:
             config = self.config
@@ -107,7 +107,7 @@ class Workspace:
 
     @cached_property
     def reference_gradients(self) -> training.ReferenceGradients:
-        """Unit gradients of R on all views; computed the first time, mapped from then on."""
+        """Return unit gradients of R on all views; computed the first time, mapped from then on."""
         sent = shared(self._name("gradients"))
         if sent is not None:
             return training.ReferenceGradients(*map(read_only, sent))
@@ -191,12 +191,12 @@ class Workspace:
 
     @cached_property
     def reference_val_gradients(self) -> Tensor:
-        """R's input gradients on the first images of val, float32 (n,C,H,W)."""
+        """Return R's input gradients on the first images of val, float32 (n,C,H,W)."""
         return evaluation.input_gradients(self.net("R"), self.val_sample, self.config.grad_loss)
 
     @cached_property
     def val_sample(self) -> ImageSet:
-        """The images of val on which trials measure cosines: enough for a mean."""
+        """Return the images of val on which trials measure cosines: enough for a mean."""
         return self.splits.val.subset(torch.arange(min(500, len(self.splits.val))))
 
 

@@ -219,7 +219,7 @@ def _attack(summary: Summary) -> Row:
 
 
 def _black_box(nets: Nets) -> Row:
-    """No net may be less accurate on R's adversarials than on its own."""
+    """Return the check that no net is less accurate on R's adversarials than on its own."""
     right = {}
     for name in nets.roles[1:]:
         transfer = nets.compared(name).rate("transfer_from_R", "all").value
@@ -250,7 +250,7 @@ def _zero_gradients(nets: Nets) -> Row:
 
 
 def _flipped(evolved: ComparedNet) -> Row:
-    """A net with a cosine of -1 is fooled by the opposite step."""
+    """Return the check of the opposite step, which fools a net with a cosine of -1."""
     flipped = evolved.transfer_from_R_flipped.headline
     turned, plain = flipped.value, evolved.transfer_from_R.headline.value
     bad = turned is None or plain is None or turned > max(plain, 0.05)
@@ -260,7 +260,7 @@ def _flipped(evolved: ComparedNet) -> Row:
 
 
 def _surrogate(nets: Nets) -> Row:
-    """Adversarials of a net that took no part in the penalty should not transfer more to E."""
+    """Return the check that the surrogate's adversarials do not transfer more to E."""
     control = "Rp" if "Rp" in nets.roles else "E0"
     rates = {name: nets.compared(name).rate("transfer_from_surrogate") for name in (control, "E")}
     low, high = rates["E"].low, rates[control].high

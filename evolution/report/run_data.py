@@ -49,12 +49,12 @@ class CandidateTrial:
 
     @property
     def search(self) -> str:
-        """The search that it belongs to: "evolve" or "random"."""
+        """Return the search that it belongs to: "evolve" or "random"."""
         return self.id.search
 
     @property
     def epochs(self) -> int | None:
-        """The epochs of its lower rung; None at trial budget."""
+        """Return the epochs of its lower rung; None at trial budget."""
         return self.id.epochs
 
     def value(self, name: str) -> float:
@@ -109,12 +109,12 @@ class Evidence:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Which of R2 and Rp there is not, and why."""
+        """Return why R2 or Rp is left out, by role."""
         return self.summary.left_out
 
     @property
     def wanted_accuracy(self) -> float | None:
-        """The accuracy that sets the threshold: R2's at trial budget, without R2 that of R."""
+        """Return the accuracy that sets the threshold: R2's at trial budget, else R's."""
         if self.left_out:
             return self.summary.reference.accuracy
         baseline = self.baseline("R2")
@@ -122,7 +122,7 @@ class Evidence:
 
     @property
     def threshold(self) -> float | None:
-        """The validation accuracy that a trial needed to be promoted before less accurate ones."""
+        """Return the validation accuracy of a trial that is promoted before less accurate ones."""
         accuracy = self.wanted_accuracy
         return None if accuracy is None else accuracy - self.config.tolerance
 

@@ -61,7 +61,7 @@ class SearchSettings:
 
     @property
     def budget(self) -> int:
-        """How many candidates are asked for in all."""
+        """Return the number of candidates that are asked for in all."""
         return self.population * self.generations
 
 

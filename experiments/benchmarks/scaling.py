@@ -185,11 +185,11 @@ class _Timed:
             yield self._real.pop(id(wait)), outcome
 
     def share(self, name: str, make: Any) -> None:
-        """Share as the executor does."""
+        """Share values as the executor does."""
         self._executor.share(name, make)
 
     def idle(self) -> tuple[float, float]:
-        """See `_idle`."""
+        """Return the value of `_idle`."""
         start, end = self._handed[0], self._handed[-1]
         busy = sum(max(0.0, min(b, end) - max(a, start)) for a, b in self._busy)
         whole = WORKERS * (end - start)

@@ -1,4 +1,4 @@
-"""What a study is: its jobs, its summary, and claims that a rule fixed beforehand decides."""
+"""The parts of a study: jobs, a summary, and claims that a rule fixed beforehand decides."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def everywhere(holds: Sequence[bool | None]) -> bool | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a study is run: its folder, one of `SCALES`, a seed and a device.
+    """The settings of a study's run: its folder, one of `SCALES`, a seed and a device.
 
     `weights` and `images` are the user's own: a file of weights and a folder of pictures.
     """
@@ -199,7 +199,7 @@ class Results:
 
 
 class Header(TypedDict):
-    """What every summary of a study begins with: see `StudySummary`."""
+    """The first entries of every study's summary: see `StudySummary`."""
 
     scale: str
     exhibit: str | None

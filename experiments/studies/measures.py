@@ -1,4 +1,4 @@
-"""What several studies measure of nets on images: accuracy, maps, and means of known values."""
+"""Measures of several studies: accuracy, likeness of maps, and means of known values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a search without generations is drawn to nets that are trained fast."""
+"""The bias of a search without generations towards nets that train fast."""
 
 from __future__ import annotations
 

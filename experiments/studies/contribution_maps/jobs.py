@@ -47,7 +47,7 @@ class Trained(Result, frozen=True, kw_only=True):
 
 
 class Mask(Result, frozen=True, kw_only=True):
-    """What a mask does to the score: to how much of a layer, how far, beyond a random one."""
+    """The effect of a mask on the score: to how much of a layer, how far, beyond a random one."""
 
     drop: Mean
     expected: Mean

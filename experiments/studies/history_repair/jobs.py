@@ -133,7 +133,7 @@ class Cell(Result, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Trained(Result, frozen=True, kw_only=True):
-    """What a training of the subject gives."""
+    """The result of a subject's training."""
 
     val_acc: list[MeanShare | None]
 
@@ -224,7 +224,7 @@ class RepairCell(StudyJob):
     kind = Cell
 
     def run(self) -> Cell:
-        """Repair; a localisation that finds no weight is a result, too: nothing changes."""
+        """Repair the net; a localisation that finds no weight is a result, too: nothing changes."""
         splits = data.load(self.data)
         images, held_out = folded(splits, self.fold, self.seed)
         model, previous = (

@@ -50,7 +50,7 @@ Nets = dict[Annotated[str, Meta(pattern=r"^(R|R2|Rp|E|E0|RS|S)\Z")], Net]
 
 
 class Evolution(Result, frozen=True, kw_only=True):
-    """What a run of `evolve` found, as far as the study keeps it."""
+    """The result of a run of `evolve`, as far as the study keeps it."""
 
     nets: Nets
     gap: Gap
@@ -78,7 +78,7 @@ Looks = dict[str, Alike]
 
 
 class Attention(Result, frozen=True, kw_only=True):
-    """By kind of map, over n images."""
+    """Likeness to R's maps, by kind of map, over n images."""
 
     n: Count
     gradient: Looks

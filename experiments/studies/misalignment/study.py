@@ -128,7 +128,8 @@ def render(summary: Summary) -> str:
         parts += [
             f"## Away from {name}",
             f"`{evolution.data}`, {evolution.test_images:,} test images, "
-            f"{evolution.common_images:,} right in all nets; {evolution.trials} trials. Gap {gap_text(evolution)}."
+            f"{evolution.common_images:,} right in all nets; {evolution.trials} trials. "
+            f"Gap {gap_text(evolution)}."
             if evolution.gap.value is not None
             else "No image is classified correctly by every net.",
             _nets(evolution),

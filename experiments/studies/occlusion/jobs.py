@@ -21,7 +21,7 @@ from robustkit.runs.summaries import Count, Digits, MeanShare, Result
 
 
 class Regions(Result, frozen=True, kw_only=True):
-    """By class the share that a region flips, and regions covered to a flip."""
+    """The share that a region flips, by class, and the regions covered until a flip."""
 
     regions: Count
     per_class: Count

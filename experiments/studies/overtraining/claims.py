@@ -1,4 +1,4 @@
-"""What the source says of over-training, by rules; which are younger than the run, it is told."""
+"""The source's claims on over-training, decided by rules that are younger than the run."""
 
 from __future__ import annotations
 

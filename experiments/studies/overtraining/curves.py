@@ -1,4 +1,4 @@
-"""What changed over the training, as curves: one SVG of what was trained, one of its maps."""
+"""Curves over the training: one SVG of losses and errors, one of the maps."""
 
 from __future__ import annotations
 

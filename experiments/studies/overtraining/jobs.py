@@ -117,7 +117,7 @@ class Arm(Result, frozen=True, kw_only=True):
 
 
 class Summary(StudySummary, frozen=True, kw_only=True):
-    """By arm: with and without augmentation."""
+    """Results by arm: with and without augmentation."""
 
     arms: Annotated[dict[str, Arm], Meta(max_length=50)]  # a panel each
 

@@ -1,4 +1,4 @@
-"""What over-training does to heat maps, with and without augmentation."""
+"""Heat maps under over-training, with and without augmentation."""
 
 from __future__ import annotations
 

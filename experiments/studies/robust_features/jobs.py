@@ -105,7 +105,7 @@ class Trained(Result, frozen=True, kw_only=True):
 
 
 class Alone(Result, frozen=True, kw_only=True):
-    """What a net's gradients look like."""
+    """Properties of a net's gradients."""
 
     low: KnownMean
     image: KnownMean

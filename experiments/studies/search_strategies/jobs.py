@@ -95,7 +95,7 @@ class Searched(Result, frozen=True, kw_only=True):
 
 
 class Baseline(Result, frozen=True, kw_only=True):
-    """What a search asks of a trial of R's architecture."""
+    """The values of a trial of R's architecture that a search needs."""
 
     accuracy: MeanShare
     macs: Annotated[int, Meta(ge=1)]
@@ -123,7 +123,7 @@ Moments = Annotated[dict[Share, list[Evaluated]], Meta(min_length=4)]
 
 
 class Spent(Result, frozen=True, kw_only=True):
-    """What a search gives."""
+    """The result of a search."""
 
     trials: Count
     failed: Count
@@ -133,7 +133,7 @@ class Spent(Result, frozen=True, kw_only=True):
 
 
 class Summary(StudySummary, frozen=True, kw_only=True):
-    """By search and seed; the reference by seed."""
+    """Results by search and seed; the reference by seed."""
 
     searches: Annotated[dict[str, Seeds], Meta(min_length=1, max_length=500)]
     reference: Annotated[dict[str, Reference], Meta(min_length=1)]

@@ -83,7 +83,7 @@ class Summary(StudySummary, frozen=True, kw_only=True):
 
 
 class TrainedOn(Result, frozen=True, kw_only=True):
-    """What a training gives."""
+    """The result of a training."""
 
     domains: dict[str, Precisions]
     robust: MeanShare | None
@@ -205,7 +205,7 @@ class TrainOn(StudyJob):
 
 @dataclass(frozen=True)
 class MeasureDistances(StudyJob):
-    """How far every target is from the photographs, as the source detector sees them."""
+    """Measure the distance of every target from the photographs, by the source detector's maps."""
 
     world: Setting
     number: int
