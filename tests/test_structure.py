@@ -73,7 +73,7 @@ def name_of(file: Path) -> str:
 
 
 def package_of(module: str) -> str:
-    """Return the package that a dotted module name lies in: `robustkit.data.loading` -> `robustkit.data`."""
+    """Return the package of a dotted module name: `robustkit.data` of `robustkit.data.loading`."""
     parts = module.split(".")
     return ".".join(parts[: 2 if parts[0] == "robustkit" else 1])
 
