@@ -1,4 +1,4 @@
-"""The house's own rules, read from the source: imports go down only, and nothing is evaluated."""
+"""The rules of the tree, read from the source: imports go down only, and nothing is evaluated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("robustkit", "evolution", "adaptation", "experiments")
 LONGEST_FILE = 600
 
 # What each package, and each package of robustkit, may import beside itself.
-_GROUND = {
+_BASE = {
     "robustkit.errors",
     "robustkit.registry",
     "robustkit.settings",
@@ -27,8 +27,8 @@ _GROUND = {
     "robustkit.usercode",
     "robustkit.extensions",
 }
-_MACHINE = _GROUND | {"robustkit.compute", "robustkit.runs", "robustkit.jobs"}
-_ATTACKS = _MACHINE | {"robustkit.data", "robustkit.models"}
+_RUNNING = _BASE | {"robustkit.compute", "robustkit.runs", "robustkit.jobs"}
+_ATTACKS = _RUNNING | {"robustkit.data", "robustkit.models"}
 _EVALUATION = _ATTACKS | {"robustkit.attacks"}
 _TRAINING = _EVALUATION | {"robustkit.evaluation"}
 _CORE = _TRAINING | {"robustkit.training"}
@@ -46,17 +46,17 @@ MAY_IMPORT = {
     "robustkit.reading": {"robustkit.errors"},
     "robustkit.usercode": {"robustkit.errors"},
     "robustkit.extensions": {"robustkit.errors", "robustkit.usercode"},
-    "robustkit.compute": _GROUND | {"robustkit.runs"},
-    "robustkit.runs": _GROUND,
-    "robustkit.jobs": _GROUND | {"robustkit.compute", "robustkit.runs"},
-    "robustkit.data": _MACHINE,
-    "robustkit.models": _MACHINE,
+    "robustkit.compute": _BASE | {"robustkit.runs"},
+    "robustkit.runs": _BASE,
+    "robustkit.jobs": _BASE | {"robustkit.compute", "robustkit.runs"},
+    "robustkit.data": _RUNNING,
+    "robustkit.models": _RUNNING,
     "robustkit.attacks": _ATTACKS,
     "robustkit.evaluation": _EVALUATION,
     "robustkit.training": _TRAINING,
     "robustkit.repair": _CORE,
     "robustkit.explain": _CORE,
-    "robustkit.report": _GROUND | {"robustkit.runs"},
+    "robustkit.report": _BASE | {"robustkit.runs"},
     "robustkit.cli": _CLI | {"robustkit"},
     "robustkit.commands": _CLI | {"robustkit.cli"},
     "robustkit.__main__": {"robustkit.cli"},
@@ -72,14 +72,14 @@ def name_of(file: Path) -> str:
     return str(file.relative_to(ROOT))
 
 
-def room(module: str) -> str:
-    """The room a dotted module name lies in: `robustkit.data.loading` -> `robustkit.data`."""
+def package_of(module: str) -> str:
+    """Return the package of a dotted module name: `robustkit.data` of `robustkit.data.loading`."""
     parts = module.split(".")
     return ".".join(parts[: 2 if parts[0] == "robustkit" else 1])
 
 
 def imported(file: Path) -> Iterator[str]:
-    """The rooms of this house that `file` imports, at whatever depth of the code."""
+    """Yield the packages of this project that `file` imports, at whatever depth of the code."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
@@ -90,12 +90,14 @@ def imported(file: Path) -> Iterator[str]:
                 modules = [f"robustkit.{alias.name}" for alias in node.names]
         else:
             continue
-        yield from (room(module) for module in modules if module.split(".")[0] in PACKAGES)
+        yield from (package_of(module) for module in modules if module.split(".")[0] in PACKAGES)
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=name_of)
 def test_imports_go_down_only(file: Path) -> None:
-    here = room(".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+    here = package_of(
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    )
     allowed = MAY_IMPORT[here] | {here}
     wrong = set(imported(file)) - allowed
     assert not wrong or "*" in allowed, f"{name_of(file)} imports {sorted(wrong)}"

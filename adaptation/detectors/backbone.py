@@ -363,7 +363,16 @@ def _automatic(model: Classifier, side: int, levels: int) -> list[str]:
     known = {name for name, _ in model.net.named_modules()}
     black = torch.zeros(1, *model.card.input_shape)
     try:
-        with explain.trace(model.eval(), black) as trace:
+        # Untraced first: a net made for one size fails here, by its own fault.
+        with torch.no_grad():
+            model.eval()(black)
+    except _REFUSALS as error:
+        raise ModelError(
+            f"this classifier cannot be a backbone for images of {side} pixels: "
+            f"{_first_line(error)}"
+        ) from None
+    try:
+        with explain.trace(model, black) as trace:
             maps = {name.removeprefix("net."): output for name, output in trace.layers.items()}
     except ExplainError as error:
         raise ModelError(

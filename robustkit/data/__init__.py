@@ -5,6 +5,7 @@ Images in memory are uint8 (N,C,H,W), or float32 in [0,1] where they lie between
 `to_unit` is the only conversion from the first to the second.
 """
 
+from robustkit.compute.tensorfiles import read_only
 from robustkit.data.arrays import map_array, write_array
 from robustkit.data.augment import AUGMENTATIONS, crop_flip, fixed_views
 from robustkit.data.conversion import as_image_set

@@ -4,6 +4,7 @@ Stands on attacks; below training. Takes any module from images in [0,1] to logi
 `data.as_image_set` takes.
 """
 
+from robustkit.attacks.predictions import correct, predict, predicted_classes
 from robustkit.evaluation.accuracy import RobustAccuracy, accuracy, check_clean, robust_accuracy
 from robustkit.evaluation.diagnosis import diagnose
 from robustkit.evaluation.gradient_similarity import (
@@ -16,8 +17,10 @@ from robustkit.evaluation.gradient_similarity import (
 from robustkit.evaluation.robustness import Robustness, survivors, worst_case
 from robustkit.evaluation.transferability import TransferMatrix, transfer_matrix
 from robustkit.evaluation.transferability import transfer_matrix as transfer
+from robustkit.runs.summaries import Finding
 
 __all__ = [
+    "Finding",
     "GradientAlignment",
     "GradientPairs",
     "RobustAccuracy",
@@ -26,9 +29,12 @@ __all__ = [
     "accuracy",
     "alignment",
     "check_clean",
+    "correct",
     "diagnose",
     "gradient_pairs",
     "input_gradients",
+    "predict",
+    "predicted_classes",
     "robust_accuracy",
     "survivors",
     "transfer",

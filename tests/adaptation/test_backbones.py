@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
 from adaptation import detectors
 from robustkit import models
@@ -198,6 +198,14 @@ def test_a_net_that_cannot_be_traced_is_read_by_hooks(tmp_path: Path) -> None:
 def test_taps_that_are_no_maps(taps: list[str], said: str) -> None:
     with pytest.raises(ModelError, match=said):
         detectors.build("tiny_ssd?side=64", CLASSES, backbone=made_by(BRANCHING, 5), taps=taps)
+
+
+def test_a_net_for_one_size_of_images_is_no_backbone_for_another() -> None:
+    layers = [nn.Conv2d(3, 4, 3, 4, 1), nn.Flatten(), nn.Linear(4 * 56 * 56, 5)]
+    card = replace(models.wrap(nn.Identity()).card, input_shape=(3, 224, 224))
+    body = Classifier(nn.Sequential(*layers), card)
+    with pytest.raises(ModelError, match=r"be a backbone for images of 64 pixels: mat1 and"):
+        detectors.build("tiny_ssd?side=64", CLASSES, backbone=body)
 
 
 def test_many_blocks_are_not_all_listed(lite0: Classifier) -> None:

@@ -63,9 +63,9 @@ def test_the_summary_has_every_documented_key(finished: Path) -> None:
     assert found["trials"] == 8
     assert sum(found["outcomes"].values()) == 8
     assert set(found["nets"]) == {"R", *FINALISTS}
-    for player, net in found["nets"].items():
+    for role, net in found["nets"].items():
         assert set(net) >= OF_A_NET
-        assert set(net) & TRANSFERS == (set() if player == "R" else TRANSFERS)
+        assert set(net) & TRANSFERS == (set() if role == "R" else TRANSFERS)
         for transfer in set(net) & TRANSFERS:
             assert set(net[transfer]) == {"headline", "fooling", "all"}
             for rate in net[transfer].values():
@@ -84,11 +84,11 @@ def test_the_ledger_has_every_trial(finished: Path) -> None:
     assert {each for each in names if each.split("/")[0] in ("evolve", "random")} == set(searched)
     assert {each for each in names if each.startswith("promote")} != set()
     assert {each for each in names if each.startswith("final")} == {
-        f"final/{player}-0" for player in FINALISTS
+        f"final/{role}-0" for role in FINALISTS
     }
     assert {each for each in names if each.startswith("judge")} == {
         "judge/R",
-        *(f"judge/{player}-0" for player in FINALISTS),
+        *(f"judge/{role}-0" for role in FINALISTS),
     }
     assert names >= {"reference/R", "reference/S", "prepare", "baseline/R2", "baseline/Rp"}
     # Both searches start from the same networks: the second one is answered.
@@ -103,7 +103,7 @@ def test_a_run_leaves_its_nets_and_report_and_no_scratch(finished: Path) -> None
     assert {"config.yaml", "env.json", "ledger.sqlite", "summary.json", "report.html"} <= files
     assert "scratch" not in files
     nets = {path.stem for path in (finished / "nets").glob("*.safetensors")}
-    assert nets == {"R", "S", *(f"{player}-0" for player in FINALISTS)}
+    assert nets == {"R", "S", *(f"{role}-0" for role in FINALISTS)}
     for name in nets:
         models.load(finished / "nets" / f"{name}.safetensors", num_classes=10)
 

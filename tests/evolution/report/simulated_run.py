@@ -182,11 +182,11 @@ def _trial(
 
 def _trainings(seeds: int) -> list[Entry]:
     names = ["reference/R", "reference/S"]
-    names += [f"final/{player}-{each}" for player in RATES for each in range(seeds)]
+    names += [f"final/{role}-{each}" for role in RATES for each in range(seeds)]
     names += ["judge/R"]
     trials = []
     for place, name in enumerate(names):
-        penalised = any(player in name for player in ("Rp", "E-", "RS"))
+        penalised = any(role in name for role in ("Rp", "E-", "RS"))
         steps = [1 / (epoch + 1 + 0.1 * place) for epoch in range(6)]
         curves = {
             "train_loss": steps,
