@@ -201,7 +201,7 @@ BACKBONES = {
     "one map": ("return nn.Sequential(nn.Conv2d(3, 8, 64), nn.Flatten(), nn.Linear(8, 10))", ""),
     "grey": ("return nn.Sequential(nn.Conv2d(2, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())", ""),
     "meta weights": ("return Net().to('meta')", "meta"),
-    "float64": ("return Net().double()", "float64"),
+    "float64": ("return Net().double()", "double"),
     "weights that are no numbers": (
         "n = Net(); nn.init.constant_(n.first.weight, float('nan')); return n",
         "finite",
