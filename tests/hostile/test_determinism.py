@@ -103,7 +103,8 @@ def _moved(run: Path, count: int) -> Path:
     """Another name in another folder, as if copied to another disk."""
     if not run.exists():
         return run
-    place = run.parents[count > 0] / f"disk {count}"
+    # A run killed before it had a folder has not been moved yet.
+    place = run.parents[run.parent.name.startswith("disk")] / f"disk {count}"
     place.mkdir()
     return run.rename(place / f"renamed-{count}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -299,6 +300,8 @@ def enter_as_nobody(place: Place) -> None:
 
     # From files that may be of this user alone.
     warm(*find_commands())
+    for encoding in ("cp437", "utf-16-be", "mac-roman"):  # of archives and fonts
+        codecs.lookup(encoding)
     for folder in (place.here, place.runs):
         for each in (folder, *folder.parents[:-2]):
             each.chmod(each.stat().st_mode | 0o111)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from tests.evolution.protocol.runs import INLINE, ONE_WORKER, TINY
-from tests.hostile.case import Case, Ending, Place
+from tests.hostile.case import EITHER, Case, Ending, Place
 
 RAISED = {
     "error": "raise ValueError('of its own')",
@@ -176,6 +176,37 @@ OTHERS = {
         "KeyError",
     ),
 }
+BACKBONE = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, 4, 1), nn.Conv2d(8, 8, 3, 2, 1)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x):
+        {what}
+        x = self.second(self.first(x))
+        return self.head(x.mean((2, 3)))
+
+"""
+# What a function returns for `adapt --backbone`, and what is said of it.
+BACKBONES = {
+    "nothing": ("return None", "NoneType"),
+    "a number": ("return 3", "int"),
+    "a class": ("return nn.Linear", "type"),
+    "a list": ("return [Net()]", "list"),
+    "a state dict": ("return Net().state_dict()", "OrderedDict"),
+    "no blocks": ("return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))", ""),
+    "no maps": ("return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 10))", ""),
+    "one map": ("return nn.Sequential(nn.Conv2d(3, 8, 64), nn.Flatten(), nn.Linear(8, 10))", ""),
+    "grey": ("return nn.Sequential(nn.Conv2d(2, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())", ""),
+    "meta weights": ("return Net().to('meta')", "meta"),
+    "float64": ("return Net().double()", "double"),
+    "weights that are no numbers": (
+        "n = Net(); nn.init.constant_(n.first.weight, float('nan')); return n",
+        "finite",
+    ),
+}
 ATTACK = """
 from dataclasses import dataclass
 from robustkit.attacks import ATTACKS, Attack
@@ -238,7 +269,9 @@ def cases() -> Iterator[Case]:
         imported = _with_attack(f"{HEAD}{what}\n")
         yield _refused(f"extend/import/{name}", imported, "--extend own: ")
         used = _with_attack(HEAD + ATTACK.format(what=what))
-        yield _refused(f"extend/attack/{name}", used, "own.py")
+        # Smaller batches are tried until not even one image fits: the line is the device's.
+        says = "" if name == "memory" else "own.py"
+        yield _refused(f"extend/attack/{name}", used, says)
         used = _with_map(HEAD + MAP.format(what=what))
         yield _refused(f"extend/map/{name}", used, "own.py")
         if name in ("error", "exit", "base"):
@@ -248,6 +281,7 @@ def cases() -> Iterator[Case]:
             yield _refused(f"extend/block/{name}", used, "own.py")
     used = _evolved(HEAD + OBJECTIVE.format(what=RAISED["base"]), *OWN_OBJECTIVE, *ONE_WORKER)
     yield _refused("extend/objective beside a worker/base", used, "own.py", seconds=200)
+    yield from _backbones()
     for name, (what, says) in RETURNED.items():
         text = HEAD + NET + _function(what)
         yield _refused(f"factory/returns/{name}", _attacked(text), "net.py:make", says)
@@ -260,6 +294,27 @@ def cases() -> Iterator[Case]:
         yield _allowed(f"factory/import changes/{name}", _attacked(text))
         text = f"{HEAD}{what}\n" + ATTACK.format(what="pass")
         yield _allowed(f"extend/import changes/{name}", _with_attack(text))
+
+
+def _backbones() -> Iterator[Case]:
+    """Functions that make the backbone of a detector, or a part of one."""
+    for name, what in RAISED.items():
+        net = BACKBONE.format(what="pass")
+        yield _refused(f"backbone/call/{name}", _adapted(HEAD + net + _function(what)), "net.py")
+        yield _refused(f"backbone/import/{name}", _adapted(f"{HEAD}{what}\n"), "net.py")
+        if name != "memory":
+            net = BACKBONE.format(what=what) + _function("return Net()")
+            yield _refused(f"backbone/forward/{name}", _adapted(HEAD + net), "net.py")
+    for name, (what, says) in BACKBONES.items():
+        net = BACKBONE.format(what="pass") + _function(what)
+        yield _refused(f"backbone/returns/{name}", _adapted(HEAD + net), "net.py", says)
+    for name, (text, _) in OTHERS.items():
+        # Some that are no classifier of digits may still be a backbone.
+        used = _adapted(HEAD + text)
+        yield Case(f"backbone/other/{name}", used, ends=EITHER, seconds=120)
+    for name, what in CHANGED.items():
+        net = BACKBONE.format(what="pass") + _function(f"{what}\n    return Net()")
+        yield _allowed(f"backbone/call changes/{name}", _adapted(HEAD + net))
 
 
 def _function(body: str) -> str:
@@ -292,6 +347,18 @@ def _attacked(text: str) -> Callable[[Place], Sequence[str]]:
     def prepare(place: Place) -> Sequence[str]:
         place.write("net.py", text)
         return ["attack", "--model", "net.py:make", *ATTACKED]
+
+    return prepare
+
+
+def _adapted(text: str) -> Callable[[Place], Sequence[str]]:
+    def prepare(place: Place) -> Sequence[str]:
+        place.write("net.py", text)
+        data = ["--source", "shapes:photo:8?side=64", "--target", "shapes:clipart:8?side=64"]
+        flags = ["--backbone", "net.py:make", "--recipe", "source", "--steps", "2"]
+        flags += ["--batch-size", "2", "--judge-images", "2", "--judge-steps", "1"]
+        flags += ["--executor", "inline", "--workers", "1", "--detector", "tiny_ssd?side=64"]
+        return ["adapt", *data, *flags, "--out", "run"]
 
     return prepare
 

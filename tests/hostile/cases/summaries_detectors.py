@@ -175,6 +175,55 @@ def _measured(edit: Edit, *flags: str) -> Prepare:
     return prepare
 
 
+def _bench_arguments() -> Iterator[Case]:
+    """Arguments of `bench` that name nothing, or something that is not theirs."""
+
+    def given(*flags: str) -> Prepare:
+        def prepare(place: Place) -> Sequence[str]:
+            warm("bench")
+            place.write("b.json", spelt(_bench()))
+            place.write("taken.md", "mine\n")
+            place.write("taken.json", "{}")
+            (place.here / "folder").mkdir()
+            (place.here / "link.json").symlink_to(place.outside / "precious.txt")
+            (place.here / "nowhere.json").symlink_to("nothing")
+            return ["bench", *flags]
+
+        return prepare
+
+    for name, flags in {
+        "no such suite": ("speed",),
+        "two suites": ("penalty", "robust"),
+        "an empty suite": ("",),
+        "a suite of controls": ("\x1b[31m",),
+        "a long suite": ("x" * 100_000,),
+        "a GPU that is none": ("gpu", "--device", "gpu"),
+        "a GPU of nobody": ("gpu", "--device", "cuda:99"),
+        "out is a folder": ("penalty", "--out", "folder"),
+        "out in no folder": ("penalty", "--out", "missing/b.json"),
+        "out is no results": ("penalty", "--out", "taken.json"),
+        "out is a link": ("penalty", "--out", "link.json"),
+        "out is a broken link": ("penalty", "--out", "nowhere.json"),
+        "out is empty": ("penalty", "--out", ""),
+        "out is a null byte": ("penalty", "--out", "\0"),
+        "out is a device": ("penalty", "--out", "/dev/null"),
+        "measured is a folder": ("--measured", "folder"),
+        "measured is missing": ("--measured", "missing.json"),
+        "measured is a device": ("--measured", "/dev/zero"),
+        "measured is a link to text": ("--measured", "link.json"),
+        "measured is no results": ("--measured", "taken.json"),
+        "compared is missing": ("--measured", "b.json", "--compare", "missing.json"),
+        "compared is no results": ("--measured", "b.json", "--compare", "taken.json"),
+        "compared is a device": ("--measured", "b.json", "--compare", "/dev/zero"),
+        "page is a folder": ("--measured", "b.json", "--page", "folder"),
+        "page in no folder": ("--measured", "b.json", "--page", "missing/p.md"),
+        "measured and a suite": ("penalty", "--measured", "b.json"),
+        "no such option": ("--mesured", "b.json"),
+    }.items():
+        ends = (0, 1, 2) if name in ("measured and a suite",) else (2,)
+        yield Case(f"bench/arguments/{name}", given(*flags), ends=ends)
+
+
 def _bench_text(content: str | bytes) -> Prepare:
     def prepare(place: Place) -> Sequence[str]:
         place.write("b.json", content)
@@ -212,6 +261,7 @@ def cases() -> Iterator[Case]:
     for number, (name, edit) in enumerate(edits({**_bench(), "suites": few}, 120)):
         flags = ("--compare", "old.json") if number % 2 else ("--page", "page.md")
         yield Case(f"bench/edit/{name}", _measured(edit, *flags), ends=(0, 1, 2))
+    yield from _bench_arguments()
     yield Case("bench/an unknown key", _measured(EDITS["extra"]), ends=(0, 1))
     files = {
         **BROKEN,
