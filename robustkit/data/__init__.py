@@ -38,6 +38,7 @@ __all__ = [
     "packed",
     "read_image_file",
     "read_images",
+    "read_only",
     "sample",
     "stratified_sample",
     "stratified_split",

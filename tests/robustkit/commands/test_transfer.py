@@ -216,7 +216,7 @@ def mistakes(nets: Nets) -> list[tuple[list[str], str]]:  # noqa: F811
             "which the control and targets need: say --no-control",
         ),
         (["--sources", f"x={first}", "--targets", f"x={second}"], "to tell them apart"),
-        ([*pair, "--attack", "mifgsm?targeted=true"], "say targeted by"),
+        ([*pair, "--attack", "mifgsm?targeted=true"], "set targeted by"),
         ([*pair, "--gradients", "-3"], "gradients must not be negative, not -3"),
         ([*pair, "--cache", first], "cannot be a folder"),
         (["--sources", first, second, "--targets", first, *loss], "takes its own loss"),
