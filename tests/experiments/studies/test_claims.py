@@ -132,7 +132,7 @@ def test_over_training_is_judged_past_the_reference_alone() -> None:
     assert [each.holds for each in found] == [None, None]
 
 
-def test_every_committed_study_is_on_the_page_of_evidence() -> None:
+def test_every_registered_study_is_on_the_page_of_evidence() -> None:
     page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
     for study in EXPERIMENTS.values():
         for item in study.items:
