@@ -1,0 +1,252 @@
+"""Choose the networks of the benchmark, measure them, and go on where a stopped run left off.
+
+    python -m evolution.benchmark.collect runs/benchmark --workers 2
+
+Networks come in waves of a hundred: sampled ones, random walks from these, and offspring of the
+best so far, so that good regions are covered and bad ones are not empty. Every tenth network is
+trained three times. A wave depends on the results of the waves before it and on nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from evolution.benchmark.measure import (
+    ARCHITECTURES,
+    CLASSES,
+    INPUT_SHAPE,
+    LAMBDA_LOSS,
+    LAMBDAS,
+    REFERENCES,
+    SEED,
+    SPACE,
+    Measure,
+    Measurement,
+    Rung,
+    Sets,
+    vgg5_genotype,
+)
+from evolution.genotype import Candidate, Genotype, Trial
+from evolution.objectives import front, parse_objectives
+from evolution.runner import Scheduler, Task
+from evolution.runner.scheduler import Pending
+from evolution.sampling import sample
+from evolution.variation import crossover, mutate
+from robustkit.compute import derive_seed
+from robustkit.errors import RunError
+from robustkit.jobs import open_executor
+from robustkit.runs import Entry, Ledger
+
+SEED_WIDTHS = (16, 8)  # of the first networks, the reference's architecture
+FIRST_WAVE, WAVE, NETWORKS = 200, 100, 2_000
+REPLICATED = 10  # one network of so many is trained three times
+REPLICATES = 3
+WALK = (4, 12)  # mutations of a random walk
+BRED, SAMPLED = 60, 25  # of a wave; the others are random walks
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of the benchmark and how it was chosen: "seed", "sample", "walk" or "bred"."""
+
+    number: int
+    genotype: Genotype
+    origin: str
+
+
+def architecture_of(genotype: Genotype) -> dict[str, object]:
+    """Return the genotype's network as an architecture on a card."""
+    return {"family": "blueprint", "blueprint": genotype.blueprint().to_dict()}
+
+
+def _wave(count: int, known: Sequence[tuple[Network, Measurement]]) -> Iterator[Network]:
+    """Yield the networks of the wave that follows `count` networks, of which `known` succeeded."""
+    keys = {network.genotype.key() for network, _ in known}
+    size = FIRST_WAVE if count == 0 else WAVE
+    fronts = _fronts(known) if count else []
+    for number in range(count, min(count + size, NETWORKS)):
+        for attempt in range(10_000):
+            rng = random.Random(derive_seed(SEED, "benchmark network", number, attempt))
+            genotype, origin = _proposal(number, number - count, rng, fronts)
+            key = genotype.key()
+            if key not in keys and SPACE.fits(genotype, INPUT_SHAPE, CLASSES):
+                keys.add(key)
+                yield Network(number, genotype, origin)
+                break
+        else:
+            raise RunError(f"no further network was found after {len(keys)}")
+
+
+def _proposal(
+    number: int, place: int, rng: random.Random, fronts: Sequence[Sequence[Genotype]]
+) -> tuple[Genotype, str]:
+    if number < len(SEED_WIDTHS):
+        return vgg5_genotype(SEED_WIDTHS[number]), "seed"
+    if fronts and place < BRED:
+        best = rng.choice(fronts)
+        if len(best) > 1 and rng.random() < 0.4:
+            first, second = rng.sample(best, 2)
+            child = crossover(first, second, rng, SPACE)
+            if rng.random() < 0.5:
+                child, _ = mutate(child, rng, SPACE)
+        else:
+            child, _ = mutate(rng.choice(best), rng, SPACE)
+        return child, "bred"
+    genotype = sample(rng, SPACE)
+    if not fronts or place < BRED + SAMPLED:
+        return genotype, "sample"
+    for _ in range(rng.randint(*WALK)):
+        genotype, _ = mutate(genotype, rng, SPACE)
+    return genotype, "walk"
+
+
+def _fronts(known: Sequence[tuple[Network, Measurement]]) -> list[list[Genotype]]:
+    """Return the Pareto fronts of accuracy, transfer and MACs: one per reference, and the mean's.
+
+    Candidates whose accuracy is below the median are left out: they cost little and transfer
+    little, and there are enough of them.
+    """
+    objectives = parse_objectives("accuracy:max,transfer:min,macs:min")
+    median = statistics.median(measured.rungs[-1].accuracy for _, measured in known)
+    fronts = []
+    for reference in (*range(len(REFERENCES)), None):
+        trials = []
+        for network, measured in known:
+            last = measured.rungs[-1]
+            if last.accuracy < median:
+                continue
+            transfer = (
+                statistics.mean(last.transfer) if reference is None else last.transfer[reference]
+            )
+            values = {
+                "accuracy": last.accuracy,
+                "transfer": transfer,
+                "macs": float(measured.macs),
+            }
+            candidate = Candidate(network.number, network.genotype, (), network.origin, 0)
+            trials.append(Trial(candidate, "Ok", values))
+        fronts.append([each.candidate.genotype for each in front(trials, objectives)])
+    return fronts
+
+
+class Collection:
+    """The collection in `folder`: prepared sets, and a ledger of what was measured."""
+
+    def __init__(self, folder: Path, scheduler: Scheduler) -> None:
+        self.folder, self.scheduler = folder, scheduler
+
+    def _task(
+        self,
+        name: str,
+        stage: str,
+        architecture: Mapping[str, object],
+        lam: float,
+        replicate: int,
+        **about: object,
+    ) -> Task:
+        identity = f"{name}/{replicate}"
+        sets = str(self.folder / "sets")
+        job = Measure(
+            id=name, folder=sets, architecture=dict(architecture), lam=lam, replicate=replicate
+        )
+        payload = {"architecture": dict(architecture), "lam": lam, "replicate": replicate, **about}
+        return Task(id=identity, stage=stage, key=identity, job=job, payload=payload)
+
+    async def collect(self) -> None:
+        """Choose the penalty's weight, then measure wave after wave."""
+        lam = await self._choose_lambda()
+        known: list[tuple[Network, Measurement]] = []
+        count = 0
+        while count < NETWORKS:
+            wave = list(_wave(count, known))
+            pending = [(network, self._submit(network, lam)) for network in wave]
+            for network, entries in pending:
+                results = [(await entry).result for entry in entries]
+                if results[0] is not None:
+                    known.append((network, msgspec.convert(results[0], Measurement)))
+            count += len(wave)
+
+    def _submit(self, network: Network, lam: float) -> list[Pending[Entry]]:
+        replicates = REPLICATES if network.number % REPLICATED == 0 else 1
+        architecture = architecture_of(network.genotype)
+        return [
+            self.scheduler.submit(
+                self._task(
+                    f"net/{network.number:04d}",
+                    "network",
+                    architecture,
+                    lam,
+                    replicate,
+                    origin=network.origin,
+                    genotype=network.genotype.to_dict(),
+                ),
+                priority=replicate > 0,
+            )
+            for replicate in range(replicates)
+        ]
+
+    async def _choose_lambda(self) -> float:
+        """Return the largest weight that costs the references' architectures a point at most.
+
+        Each is trained three times per weight; the smallest weight is taken if all cost more.
+        """
+        accuracy: dict[float, float] = {}
+        entries: dict[float, list[Pending[Entry]]] = {
+            lam: [
+                self.scheduler.submit(
+                    self._task(f"lambda/{lam:g}/{name}", "lambda", ARCHITECTURES[name], lam, each)
+                )
+                for name in REFERENCES
+                for each in range(REPLICATES)
+            ]
+            for lam in (0.0, *LAMBDAS)
+        }
+        for lam, pending in entries.items():
+            measured = [_last(await entry) for entry in pending]
+            accuracy[lam] = statistics.mean(each.accuracy for each in measured)
+        fit = [lam for lam in LAMBDAS if accuracy[lam] >= accuracy[0.0] - LAMBDA_LOSS]
+        return max(fit, default=LAMBDAS[0])
+
+
+def _last(entry: Entry) -> Rung:
+    if entry.result is None:
+        raise RunError(f"{entry.id}: {entry.outcome} ({entry.reason})")
+    return msgspec.convert(entry.result, Measurement).rungs[-1]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Collect into the folder named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m evolution.benchmark.collect")
+    parser.add_argument("folder", type=Path, help="where measurements are kept and resumed")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    options = parser.parse_args(arguments)
+    folder = options.folder.resolve()
+    (folder / "sets").mkdir(parents=True, exist_ok=True)
+    Sets(folder / "sets").prepare()
+    path = folder / "ledger.sqlite"
+    with (
+        open_executor("processes", workers=options.workers) as executor,
+        Ledger.open(path) if path.exists() else Ledger.create(path) as ledger,
+    ):
+        scheduler = Scheduler(executor, ledger, _log)
+        scheduler.run(Collection(folder, scheduler).collect())
+    return 0
+
+
+def _log(entry: Entry) -> None:
+    if entry.seconds:
+        last = json.dumps(entry.result and entry.result["rungs"][-1])
+        print(f"{entry.id} {entry.outcome} {entry.seconds:.0f} s {last}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
