@@ -2,6 +2,10 @@
 
     python -m evolution.benchmark.collect runs/benchmark --workers 2
 
+    python -m evolution.benchmark.collect runs/benchmark --table evolution/benchmark/table.jsonl
+
+The second command writes the table of what has been measured so far.
+
 Networks come in waves of a hundred: sampled ones, random walks from these, and offspring of the
 best so far, so that good regions are covered and bad ones are not empty. Every tenth network is
 trained three times. A wave depends on the results of the waves before it and on nothing else.
@@ -35,6 +39,7 @@ from evolution.benchmark.measure import (
     Sets,
     vgg5_genotype,
 )
+from evolution.benchmark.table import Table, record_of, save_table, setting_of
 from evolution.genotype import Candidate, Genotype, Trial
 from evolution.objectives import front, parse_objectives
 from evolution.runner import Scheduler, Task
@@ -217,6 +222,33 @@ class Collection:
         return max(fit, default=LAMBDAS[0])
 
 
+def table_of(entries: Sequence[Entry]) -> Table:
+    """Return the table of a collection's networks, without those of which no training succeeded."""
+    trainings: dict[int, list[Measurement | None]] = {}
+    about: dict[int, Entry] = {}
+    for entry in sorted(entries, key=lambda each: each.id):
+        if entry.stage != "network":
+            continue
+        number = int(entry.id.split("/")[1])
+        about.setdefault(number, entry)
+        measured = entry.result and msgspec.convert(entry.result, Measurement)
+        trainings.setdefault(number, []).append(measured or None)
+    if not about:
+        raise RunError("no network has been measured yet")
+    records = [
+        record_of(
+            number,
+            str(about[number].payload["origin"]),
+            Genotype.from_dict(about[number].payload["genotype"]),
+            trainings[number],
+        )
+        for number in sorted(about)
+        if any(trainings[number])
+    ]
+    lam = float(next(iter(about.values())).payload["lam"])
+    return Table(setting_of(lam), tuple(records))
+
+
 def _last(entry: Entry) -> Rung:
     if entry.result is None:
         raise RunError(f"{entry.id}: {entry.outcome} ({entry.reason})")
@@ -228,11 +260,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m evolution.benchmark.collect")
     parser.add_argument("folder", type=Path, help="where measurements are kept and resumed")
     parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--table", type=Path, help="write the table so far to this file and stop")
     options = parser.parse_args(arguments)
     folder = options.folder.resolve()
+    path = folder / "ledger.sqlite"
+    if options.table is not None:
+        with Ledger.read(path) as ledger:
+            save_table(table_of(ledger.trials()), options.table)
+        return 0
     (folder / "sets").mkdir(parents=True, exist_ok=True)
     Sets(folder / "sets").prepare()
-    path = folder / "ledger.sqlite"
     with (
         open_executor("processes", workers=options.workers) as executor,
         Ledger.open(path) if path.exists() else Ledger.create(path) as ledger,

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import torch
+from msgspec import Meta
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -26,6 +28,11 @@ from robustkit.errors import ModelError
 from robustkit.jobs import DivergedError, InvalidCandidateError, cached_per_process
 from robustkit.models.blueprint import Block, Head
 from robustkit.training.penalty_views import penalty_views
+
+Count = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Cosine = Annotated[float, Meta(ge=-1.001, le=1.001)]
+Positive = Annotated[float, Meta(ge=0)]
 
 INPUT_SHAPE = (3, 16, 16)
 CLASSES = 10
@@ -80,23 +87,23 @@ class Rung(msgspec.Struct, frozen=True):
     gradients', `loss` is the last epoch's training loss, `seconds` CPU time since the start.
     """
 
-    epochs: int
-    accuracy: float
-    loss: float
-    transfer: list[float]
-    transfer_n: list[int]
-    unseen: list[float]
-    cosine: list[float]
-    cosine_abs: list[float]
-    norm: float
-    seconds: float
+    epochs: Count
+    accuracy: Share
+    loss: Positive
+    transfer: list[Share]
+    transfer_n: list[Count]
+    unseen: list[Share]
+    cosine: list[Cosine]
+    cosine_abs: list[Share]
+    norm: Positive
+    seconds: Positive
 
 
 class Measurement(msgspec.Struct, frozen=True):
     """Everything that is kept of a network: its cost, and a row for each number of epochs."""
 
-    params: int
-    macs: int
+    params: Count
+    macs: Count
     rungs: list[Rung]
 
 
