@@ -73,7 +73,7 @@ def architecture_of(genotype: Genotype) -> dict[str, object]:
     return {"family": "blueprint", "blueprint": genotype.blueprint().to_dict()}
 
 
-def _wave(count: int, known: Sequence[tuple[Network, Measurement]]) -> Iterator[Network]:
+def wave(count: int, known: Sequence[tuple[Network, Measurement]]) -> Iterator[Network]:
     """Yield the networks of the wave that follows `count` networks, of which `known` succeeded."""
     keys = {network.genotype.key() for network, _ in known}
     size = FIRST_WAVE if count == 0 else WAVE
@@ -172,13 +172,13 @@ class Collection:
         known: list[tuple[Network, Measurement]] = []
         count = 0
         while count < NETWORKS:
-            wave = list(_wave(count, known))
-            pending = [(network, self._submit(network, lam)) for network in wave]
+            networks = list(wave(count, known))
+            pending = [(network, self._submit(network, lam)) for network in networks]
             for network, entries in pending:
                 results = [(await entry).result for entry in entries]
                 if results[0] is not None:
                     known.append((network, msgspec.convert(results[0], Measurement)))
-            count += len(wave)
+            count += len(networks)
 
     def _submit(self, network: Network, lam: float) -> list[Pending[Entry]]:
         replicates = REPLICATES if network.number % REPLICATED == 0 else 1

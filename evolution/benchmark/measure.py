@@ -262,14 +262,14 @@ def _rung(net: models.Classifier, sets: Sets, record: training.EpochRecord, seco
     labels = sets.val.labels
     was_training = net.training
     net.eval()
-    right = attacks.predict(net, sets.val.images).argmax(dim=1) == labels
+    right = attacks.predicted_classes(net, sets.val.images) == labels
     transfer: dict[int, list[float]] = {0: [], 1: []}
     counts: list[int] = []
     for replicate in (0, 1) if record.epoch == RUNGS[-1] else (0,):
         for name in REFERENCES:
             made = sets.adversarials(name, replicate)
             common = right & made.correct
-            fooled = attacks.predict(net, made.images).argmax(dim=1) != labels
+            fooled = attacks.predicted_classes(net, made.images) != labels
             # A net right on nothing that R is right on has no transferability: the worst.
             share = float(fooled[common].double().mean()) if bool(common.any()) else 1.0
             transfer[replicate].append(share)
