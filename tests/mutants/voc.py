@@ -19,15 +19,15 @@ VOC = (
     Mutant(
         "a second detection takes the next best object, as in COCO",
         PRECISION,
-        "best = int(overlaps.argmax()) if len(own) else -1",
-        "best = int((overlaps * ~taken[number]).argmax()) if len(own) else -1",
+        "best = int(overlaps.argmax()) if len(image_boxes) else -1",
+        "best = int((overlaps * ~matched[number]).argmax()) if len(image_boxes) else -1",
         TESTS,
     ),
     Mutant(
         "a second detection is passed over",
         PRECISION,
-        "right[rank], wrong[rank] = not taken[number][best], taken[number][best]",
-        "right[rank], wrong[rank] = not taken[number][best], 0",
+        "right[rank], wrong[rank] = not matched[number][best], matched[number][best]",
+        "right[rank], wrong[rank] = not matched[number][best], 0",
         TESTS,
     ),
     Mutant(
