@@ -68,9 +68,9 @@ def add_arguments(parser: CommandParser) -> None:
     parser.arrange(
         first="data reference population generations epochs final_epochs lam eps workers out",
         advanced="reuse trust scratch in_flight halving inherit screen floor tolerance promote "
-        "phi grad_loss penalty_stats norm attack_steps bf16 channels_last optimizer lr "
-        "weight_decay augment views min_blocks max_blocks max_params kinds norms "
-        "activations channels kernels memory_gib ray_address cpus_per_trial "
+        "lam_ramp penalty_views penalty_every phi grad_loss penalty_stats norm attack_steps bf16 "
+        "channels_last optimizer lr weight_decay augment views min_blocks max_blocks max_params "
+        "kinds norms activations channels kernels memory_gib ray_address cpus_per_trial "
         "gpus_per_trial",
     )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from evolution.halving import rungs
 from evolution.objectives import MEASURES, Measure, Objective, own_measures, parse_objectives
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES
 from robustkit.attacks import Attack, make
+from robustkit.data import check_views
 from robustkit.errors import ConfigError
 from robustkit.settings import check_choice, setting
 from robustkit.training import TrainConfig
@@ -23,8 +25,9 @@ class EvolveConfig:
     Budgets are in epochs and images, never seconds. Trials train on `train_size` images of the
     training split (None: all of it) for `epochs`; the reference trains on all of it, the
     nets compared on training and validation split together, for `final_epochs`. `eps` is in units
-    of images in [0,1]; `lam`, `phi`, `grad_loss` and `penalty_stats` are the penalty's, `bf16` and
-    `channels_last` for speed (see `TrainConfig`).
+    of images in [0,1]; `lam`, `lam_ramp`, `phi`, `grad_loss`, `penalty_views`, `penalty_every` and
+    `penalty_stats` are the penalty's, `bf16` and `channels_last` for speed (see `TrainConfig`).
+    Noise in views, of radius `eps`, is for penalised nets; others train on the views without it.
 
     The evolved net E is the one with the least transfer among those whose validation accuracy is
     at least that of R's architecture trained alike, without the penalty, minus `tolerance`. With
@@ -103,6 +106,15 @@ class EvolveConfig:
         None, "test images of the final comparison, classes kept even; null: all"
     )
     lam: float = setting(1.0, "weight of the misalignment penalty")
+    lam_ramp: float = setting(0.0, "epochs of a training over which that weight grows from 0")
+    penalty_views: str = setting(
+        "clean",
+        "noise of radius eps in the views that penalised nets train on: clean (none), uniform, "
+        "corner (plus or minus eps), or mixed of all three",
+    )
+    penalty_every: int = setting(
+        1, "steps of which one has the penalty, with so many times its weight"
+    )
     phi: str = setting("square", "square, abs, relu or logsumexp of the cosine")
     grad_loss: str = setting("ce", "loss whose gradients are compared: ce or margin")
     penalty_stats: str = setting(
@@ -182,7 +194,20 @@ class EvolveConfig:
         parse_objectives(self.objectives, MEASURES)
         self.space(reference_macs=1)
         self.make_attack()
-        self.training(penalised=True, final=True, seed=0)
+        self._check_penalty()
+        check_views(self.views, self.augment)
+
+    def _check_penalty(self) -> None:
+        """Raise `ConfigError` for settings of the penalty that do not fit every training."""
+        if self.penalty_views != "clean" and self.norm != "linf":
+            raise ConfigError(
+                f"penalty_views {self.penalty_views}: its noise is of the linf ball; norm is "
+                f"'{self.norm}'"
+            )
+        shortest = self.epochs if self.halving is None else rungs(self.epochs, self.halving)[0]
+        for final in (False, True):
+            made = self.training(penalised=True, final=final, seed=0)
+            replace(made, epochs=made.epochs if final else shortest)  # as on the lowest rung
 
     def _check_budget(self, epochs: tuple[int, ...], rate: int) -> None:
         """Raise `ConfigError` where the epochs are too few for anybody to get to the last rung.
@@ -243,6 +268,13 @@ class EvolveConfig:
 
     def training(self, *, penalised: bool, final: bool, seed: int) -> TrainConfig:
         """Return how a net of this run is trained."""
+        noise = {"penalty_views": self.penalty_views, "eps": self.eps}
+        penalty: dict[str, Any] = {
+            "lam": self.lam,
+            "lam_ramp": self.lam_ramp,
+            "penalty_every": self.penalty_every,
+            **(noise if self.penalty_views != "clean" else {}),
+        }
         return TrainConfig(
             epochs=self.final_epochs if final else self.epochs,
             batch_size=self.batch_size,
@@ -253,9 +285,9 @@ class EvolveConfig:
             weight_decay=self.weight_decay,
             augment=self.augment,
             views=self.views,
-            lam=self.lam if penalised else 0.0,
             phi=self.phi,
             grad_loss=self.grad_loss,
             penalty_stats=self.penalty_stats,
             seed=seed,
+            **(penalty if penalised else {}),
         )

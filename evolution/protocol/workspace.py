@@ -39,6 +39,7 @@ from robustkit.jobs import Executor, cached_per_process, shared
 from robustkit.models.classifier import matched
 from robustkit.reading import check_plain_folder, typed_path
 from robustkit.runs import RunFolder
+from robustkit.training.penalty_views import NOISES, noisy_views
 
 SCRATCH = "scratch"  # needed until the run has ended, then removed
 
@@ -63,6 +64,8 @@ class Workspace:
         """Give the workers the images and their views, so that none has to load them."""
         executor.share(self._name("splits"), lambda: packed(self.splits))
         executor.share(str(self.scratch / "views.npy"), self.views.numpy)
+        if self.config.penalty_views != "clean":
+            executor.share(str(self.scratch / "penalty-views.npy"), self.penalty_views.numpy)
 
     def share_gradients(self, executor: Executor) -> None:
         """Give the workers R's gradients, once they have been computed."""
@@ -93,32 +96,43 @@ class Workspace:
     @cached_property
     def views(self) -> Tensor:
         """Return fixed views of the pool, uint8 (K,N,C,H,W)."""
-        path = self.scratch / "views.npy"
+        path, config = self.scratch / "views.npy", self.config
         if not path.is_file() and shared(str(path)) is None:
-            config = self.config
             seed = derive_seed(config.seed, "views")
             return fixed_views(self.pool.images, config.views, config.augment, seed, out=path)
-        views, shape = map_array(path), (self.config.views, *self.pool.images.shape)
-        if views.shape != shape or views.dtype != torch.uint8:
-            raise RunError(
-                f"{path} holds {views.dtype} {tuple(views.shape)}, not uint8 {shape}; delete it"
-            )
-        return views
+        return _map_views(path, (config.views, *self.pool.images.shape))
+
+    @cached_property
+    def penalty_views(self) -> Tensor:
+        """Return the views with the penalty's noise, uint8 (K,N,C,H,W): `views` where clean."""
+        path, kind = self.scratch / "penalty-views.npy", self.config.penalty_views
+        if kind == "clean":
+            return self.views
+        if not path.is_file() and shared(str(path)) is None:
+            seed = derive_seed(self.config.seed, "penalty views")
+            return noisy_views(self.views, kind, eps=self.config.eps, seed=seed, out=path)
+        count = len(NOISES[kind]) * self.config.views
+        return _map_views(path, (count, *self.pool.images.shape))
 
     @cached_property
     def reference_gradients(self) -> training.ReferenceGradients:
-        """Return unit gradients of R on all views; computed the first time, mapped from then on."""
+        """Return unit gradients of R on `penalty_views`; computed once, mapped from then on."""
         sent = shared(self._name("gradients"))
         if sent is not None:
             return training.ReferenceGradients(*map(read_only, sent))
         return training.cached_reference(
-            self.net("R"), self.views, self.pool.labels, self.scratch, self.config.grad_loss
+            self.net("R"),
+            self.penalty_views,
+            self.pool.labels,
+            self.scratch,
+            self.config.grad_loss,
         )
 
     def examples(self, part: str, *, penalised: bool) -> training.Examples:
         """Return what a net trains on: `part` "trial", "train" (the split) or "all" (with val)."""
         references = (self.reference_gradients,) if penalised else ()
-        everything = training.Examples(self.views, self.pool.labels, references)
+        views = self.penalty_views if penalised else self.views
+        everything = training.Examples(views, self.pool.labels, references)
         if part == "all":
             return everything
         count = len(self.splits.train)
@@ -198,6 +212,16 @@ class Workspace:
     def val_sample(self) -> ImageSet:
         """Return the images of val on which trials measure cosines: enough for a mean."""
         return self.splits.val.subset(torch.arange(min(500, len(self.splits.val))))
+
+
+def _map_views(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """Map kept views; raises `RunError` unless they are uint8 of this shape (K,N,C,H,W)."""
+    views = map_array(path)
+    if views.shape != shape or views.dtype != torch.uint8:
+        raise RunError(
+            f"{path} holds {views.dtype} {tuple(views.shape)}, not uint8 {shape}; delete it"
+        )
+    return views
 
 
 def scratch_of(run: Path, below: Path | None = None) -> Path:

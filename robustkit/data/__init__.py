@@ -7,7 +7,7 @@ Images in memory are uint8 (N,C,H,W), or float32 in [0,1] where they lie between
 
 from robustkit.compute.tensorfiles import read_only
 from robustkit.data.arrays import map_array, write_array
-from robustkit.data.augment import AUGMENTATIONS, crop_flip, fixed_views
+from robustkit.data.augment import AUGMENTATIONS, check_views, crop_flip, fixed_views
 from robustkit.data.conversion import as_image_set
 from robustkit.data.evaluation_sets import EvaluationSet, open_evaluation, open_files
 from robustkit.data.imageset import ImageSet, channel_stats, to_unit
@@ -27,6 +27,7 @@ __all__ = [
     "as_image_set",
     "batches",
     "channel_stats",
+    "check_views",
     "crop_flip",
     "find_images",
     "fixed_views",

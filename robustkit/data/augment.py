@@ -57,7 +57,8 @@ def fixed_views(
     Raises ConfigError for an unknown `augment` or more views than it can make differ, DataError
     if there are no images or they are not uint8 (N,C,H,W).
     """
-    _check_views(images, count, augment)
+    check_views(count, augment)
+    _check_images(images)
     shape = (count, *images.shape)
     if out is None:
         views = np.empty(shape, dtype=np.uint8)
@@ -67,17 +68,21 @@ def fixed_views(
     return map_array(out)
 
 
-def _check_views(images: Tensor, count: int, augment: str) -> None:
+def check_views(count: int, augment: str) -> None:
+    """Raise `ConfigError` for an unknown `augment` or more views than it can make differ."""
     if augment not in AUGMENTATIONS:
         raise ConfigError(f"unknown augmentation '{augment}'; known: {', '.join(AUGMENTATIONS)}")
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.numel() == 0:
-        raise DataError(
-            f"views need images, uint8 (N,C,H,W), not {images.dtype} {tuple(images.shape)}"
-        )
     most = {"none": 1, "flip": 2}.get(augment, count)
     if not 1 <= count <= most:
         limit = {"none": "1 view", "flip": "1 or 2 views"}.get(augment, "at least 1 view")
         raise ConfigError(f"augmentation '{augment}' makes {limit}, not {count}")
+
+
+def _check_images(images: Tensor) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.numel() == 0:
+        raise DataError(
+            f"views need images, uint8 (N,C,H,W), not {images.dtype} {tuple(images.shape)}"
+        )
 
 
 def _fill(views: Pixels, images: Tensor, augment: str, seed: int) -> None:

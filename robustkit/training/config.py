@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from robustkit.attacks import LOSSES
 from robustkit.compute.seeds import check_seed
@@ -10,11 +10,15 @@ from robustkit.data import AUGMENTATIONS
 from robustkit.errors import ConfigError
 from robustkit.settings import check_at_least, check_choice, setting
 from robustkit.training.misalignment import PHI
+from robustkit.training.penalty_views import check_penalty_views
 
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "step", "constant")
 PENALTY_STATS = ("batch", "running")
 ADVERSARIES = ("fgsm", "pgd", "mifgsm")
+
+LATER = ("penalty_views", "penalty_every", "lam_ramp")
+"""Settings younger than hashes of trials that have a training's text in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,12 @@ class TrainConfig:
     on, where batch norm couples the images of a batch; running takes a second pass with the
     running statistics, in which image i's gradient depends on image i alone, at the price of that
     pass. Networks without batch norm need no second pass and never get one.
+
+    `penalty_views` other than clean stores each view with noise of radius `eps` (see
+    `noisy_views`), so that the penalty acts where attacks lie; cross-entropy is of these views,
+    too. With `penalty_every` k only each k-th step has the penalty, with weight k·λ (lazy
+    regularisation, Karras et al. 2020, section 3.1). λ grows linearly from 0 over the first
+    `lam_ramp` epochs.
 
     `adversarial` trains on adversarials of that attack at radius `eps` (units of images in [0,1])
     in place of the images.
@@ -62,14 +72,26 @@ class TrainConfig:
     views: int = setting(
         0, "stored views per image, as the penalty needs for augmentation; 0: drawn anew"
     )
+    penalty_views: str = setting(
+        "clean",
+        "noise of radius eps in the stored views, for the penalty: clean (none), uniform, corner "
+        "(plus or minus eps), or mixed of all three",
+    )
     lam: float = setting(0.0, "weight of the misalignment penalty")
+    lam_ramp: float = setting(0.0, "epochs over which that weight grows from 0")
+    penalty_every: int = setting(
+        1, "steps of which one has the penalty, with so many times its weight"
+    )
     phi: str = setting("square", "of the cosines in the penalty: square, abs, relu or logsumexp")
     grad_loss: str = setting("ce", "loss whose input gradients the penalty compares: ce or margin")
     penalty_stats: str = setting(
         "batch", "batch norm statistics under the penalty: batch or running"
     )
     adversarial: str | None = setting(None, "train on adversarials of fgsm, pgd or mifgsm")
-    eps: float = setting(8 / 255, "their radius, in units of images in [0,1], such as 8/255")
+    eps: float = setting(
+        8 / 255,
+        "radius of adversarials and of noise in views, in units of images in [0,1], such as 8/255",
+    )
     attack_steps: int = setting(7, "steps of pgd and mifgsm")
     bf16: bool = setting(False, "forward passes in bfloat16")
     channels_last: bool = setting(
@@ -87,15 +109,39 @@ class TrainConfig:
             check_choice("adversarial", self.adversarial, ADVERSARIES)
         PHI.find(self.phi)
         check_seed(self.seed)
-        for name in ("epochs", "batch_size", "attack_steps"):
+        for name in ("epochs", "batch_size", "attack_steps", "penalty_every"):
             check_at_least(name, getattr(self, name), 1)
         if self.patience is not None:
             check_at_least("patience", self.patience, 1)
-        for name in ("momentum", "weight_decay", "warmup", "views", "lam"):
+        for name in ("momentum", "weight_decay", "warmup", "views", "lam", "lam_ramp"):
             check_at_least(name, getattr(self, name), 0)
+        if self.lam_ramp > self.epochs:
+            raise ConfigError(
+                f"lam_ramp must be at most the {self.epochs} epochs of the training, not "
+                f"{self.lam_ramp:g}"
+            )
         if not 0 < self.lr < float("inf"):
             raise ConfigError(f"lr must be positive, not {self.lr:g}")
         if not 0 <= self.eps <= 1:
             raise ConfigError(f"eps must be in [0,1], in units of images, not {self.eps:g}")
         if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
             raise ConfigError("nesterov needs a momentum above 0")
+        check_penalty_views(self.penalty_views, self.eps)
+        if self.penalty_views != "clean" and self.augment != "none" and self.views == 0:
+            raise ConfigError(
+                f"penalty_views {self.penalty_views} are stored, and augment {self.augment} is "
+                "drawn anew while views is 0: set views above 0"
+            )
+
+    def __repr__(self) -> str:
+        """Return the settings as Python; of those in `LATER` only what is not the default.
+
+        Hashes of trials and notes on models have this text in them: a training that older versions
+        had keeps theirs.
+        """
+        shown = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if field.name not in LATER or getattr(self, field.name) != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"

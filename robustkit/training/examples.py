@@ -13,6 +13,7 @@ from robustkit.data import ImageSet, crop_flip, fixed_views, to_unit
 from robustkit.errors import ConfigError, DataError
 from robustkit.training.config import TrainConfig
 from robustkit.training.misalignment import MIN_NORM
+from robustkit.training.penalty_views import noisy_views
 from robustkit.training.references import ReferenceGradients
 
 CPU = torch.device("cpu")
@@ -87,14 +88,24 @@ class Examples:
         """Return one view of each image for an epoch, (N,)."""
         return torch.randint(len(self.views), (len(self),), generator=generator)
 
-    def batch(self, indices: Tensor, view: Tensor, generator: torch.Generator) -> Batch:
-        """Return the images at `indices` (n,), each in its `view` (n,)."""
+    def batch(
+        self,
+        indices: Tensor,
+        view: Tensor,
+        generator: torch.Generator,
+        *,
+        penalised: bool = True,
+    ) -> Batch:
+        """Return the images at `indices` (n,), each in its `view` (n,).
+
+        Unless `penalised` the references' gradients stay where they are.
+        """
         pixels = self._rows(self.views, view, indices)
         if self.augment != "none":
             pad = max(1, pixels.shape[-1] // 8) if "crop" in self.augment else 0
             pixels = crop_flip(pixels, pad=pad, flip="flip" in self.augment, generator=generator)
         directions = usable = None
-        if self.references:
+        if self.references and penalised:
             taken = [
                 self._rows(reference.directions, view, indices) for reference in self.references
             ]
@@ -111,9 +122,15 @@ class Examples:
 def make_examples(
     images: ImageSet, config: TrainConfig, references: Sequence[ReferenceGradients] = ()
 ) -> Examples:
-    """Return the examples that `config` asks for: stored views if `views` is set, else one view."""
+    """Return the examples that `config` asks for: stored views if it sets any, else one view.
+
+    The references' gradients are on those views.
+    """
     pixels = images.levels("training")
-    if config.views:
-        views = fixed_views(pixels, config.views, config.augment, config.seed)
+    noisy = config.penalty_views != "clean"
+    if config.views or noisy:
+        views = fixed_views(pixels, config.views or 1, config.augment, config.seed)
+        if noisy:
+            views = noisy_views(views, config.penalty_views, eps=config.eps, seed=config.seed)
         return Examples(views, images.labels, tuple(references))
     return Examples(pixels[None], images.labels, tuple(references), config.augment)

@@ -30,8 +30,8 @@ class EpochRecord:
     """One epoch, counted from 1.
 
     Accuracies are fractions in [0,1]; losses are cross-entropies in nats; `penalty` is the mean
-    misalignment (None without references), `masked` counts the rows it had to leave out; `val_…`
-    are None where nothing was watched; `lr` is the last step's.
+    misalignment in the steps that had a penalty (None where none had), `masked` counts the rows it
+    had to leave out; `val_…` are None where nothing was watched; `lr` is the last step's.
     """
 
     epoch: int
@@ -100,6 +100,19 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
     if config.schedule == "step":
         return config.lr * 0.1 ** ((done >= 0.5) + (done >= 0.75))
     return config.lr
+
+
+def penalty_weight(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """Return the penalty's weight in step `step` (from 0), 0 where the step goes without it.
+
+    λ grows linearly from 0 over `lam_ramp` epochs; of every k = `penalty_every` steps the first
+    has k times its λ (lazy regularisation, Karras et al. 2020, section 3.1).
+    """
+    if step % config.penalty_every:
+        return 0.0
+    ramp = config.lam_ramp * steps_per_epoch
+    share = min(1.0, step / ramp) if ramp else 1.0
+    return config.lam * share * config.penalty_every
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -285,8 +298,9 @@ class _Training:
     def _step(self, indices: Tensor, view: Tensor, totals: _Totals) -> None:
         rate = learning_rate(self.config, self.step, self.steps_per_epoch)
         set_learning_rate(self.optimizer, rate)
-        batch = self.examples.batch(indices, view, self.generator)
-        losses = step_loss(self.model, batch, self.config, self.attack, self.generator)
+        lam = penalty_weight(self.config, self.step, self.steps_per_epoch)
+        batch = self.examples.batch(indices, view, self.generator, penalised=lam > 0)
+        losses = step_loss(self.model, batch, self.config, self.attack, self.generator, lam=lam)
         self.optimizer.zero_grad(set_to_none=True)
         # Of the parameters only: the images' own second derivatives are nobody's concern.
         torch.autograd.backward(losses.total, inputs=self.parameters)

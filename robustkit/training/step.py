@@ -63,8 +63,10 @@ def step_loss(
     config: TrainConfig,
     attack: Attack | None,
     generator: torch.Generator,
+    *,
+    lam: float | None = None,
 ) -> StepLoss:
-    """Return CE + λ·penalty of one batch.
+    """Return CE + λ·penalty of one batch, with λ = `lam`, else the config's.
 
     One forward pass serves both terms, unless the cross-entropy is taken on adversarials or the
     penalty with running statistics.
@@ -74,7 +76,8 @@ def step_loss(
     images = batch.images
     if attack is not None:
         images = attack(model, images, batch.labels, generator=generator)
-    penalised = batch.directions is not None and config.lam > 0
+    weight = config.lam if lam is None else lam
+    penalised = batch.directions is not None and weight > 0
     shared = penalised and attack is None and not _needs_own_pass(model, config)
     if shared:
         images = images.requires_grad_(True)
@@ -92,7 +95,7 @@ def step_loss(
     assert batch.directions is not None
     assert batch.usable is not None
     measured = misalignment(gradient, batch.directions, batch.usable, config.phi)
-    return StepLoss(loss + config.lam * measured.penalty, loss, logits, measured)
+    return StepLoss(loss + weight * measured.penalty, loss, logits, measured)
 
 
 def _needs_own_pass(model: nn.Module, config: TrainConfig) -> bool:

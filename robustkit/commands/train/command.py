@@ -46,7 +46,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.arrange(
         first="data model epochs adversarial eps penalty_against lam out",
         advanced="weights trust train_size tensorboard momentum nesterov schedule warmup views "
-        "phi grad_loss penalty_stats bf16 channels_last",
+        "penalty_views lam_ramp penalty_every phi grad_loss penalty_stats bf16 channels_last",
     )
 
 

@@ -54,6 +54,15 @@ def check(settings: Mapping[str, Any]) -> TrainConfig:
         raise ConfigError(
             "--penalty-against does nothing at --lam 0: give a weight, such as --lam 1"
         )
+    for name, option in (
+        ("penalty_every", config.penalty_every > 1),
+        ("lam_ramp", config.lam_ramp),
+    ):
+        if option and config.lam == 0:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} does nothing without a penalty: --penalty-against "
+                "MODEL --lam 1"
+            )
     if against and config.augment != "none" and config.views == 0:
         raise ConfigError("--penalty-against needs the same views in every epoch: give --views N")
     for spec in against:

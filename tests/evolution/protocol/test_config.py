@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from evolution.protocol.config import EvolveConfig
+from robustkit.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", ["bf16", "channels_last"])
@@ -16,3 +19,42 @@ def test_what_is_for_speed_reaches_every_training(name: str, final: bool, wanted
     assert getattr(made, name) is wanted
     other = {"bf16", "channels_last"} - {name}
     assert not getattr(made, other.pop())
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_the_penaltys_options_reach_penalised_trainings_alone(final: bool) -> None:
+    config = EvolveConfig(penalty_views="mixed", penalty_every=2, lam_ramp=1.0, eps=0.1)
+    made = config.training(penalised=True, final=final, seed=0)
+    assert (made.penalty_views, made.penalty_every, made.lam_ramp) == ("mixed", 2, 1.0)
+    assert made.eps == 0.1
+    plain = config.training(penalised=False, final=final, seed=0)
+    assert plain == EvolveConfig(eps=0.1).training(penalised=False, final=final, seed=0)
+
+
+def test_the_attacks_radius_is_no_part_of_a_training_without_noise() -> None:
+    """Hashes of trials from before there was noise have to stay."""
+    made = EvolveConfig(eps=0.1).training(penalised=True, final=False, seed=0)
+    assert made == EvolveConfig().training(penalised=True, final=False, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"penalty_views": "mixed", "eps": 0.003}, "mixed: eps must be at least 1/255, not 0.003"),
+        ({"penalty_views": "mixed", "norm": "l2"}, "mixed: its noise .* linf ball; norm is 'l2'"),
+        ({"penalty_views": "mxed"}, "unknown penalty_views 'mxed'; did you mean 'mixed'"),
+        ({"penalty_every": 0}, "penalty_every must be at least 1, not 0"),
+        ({"lam_ramp": -1.0}, "lam_ramp must be at least 0, not -1"),
+        ({"lam_ramp": 4.0}, "lam_ramp must be at most the 3 epochs of the training, not 4"),
+        ({"lam_ramp": 2.0, "final_epochs": 1}, "lam_ramp must be at most the 1 epochs"),
+        (
+            {"lam_ramp": 2.0, "epochs": 4, "mode": "steady", "halving": 2, "generations": 20},
+            "lam_ramp must be at most the 1 epochs",
+        ),
+        ({"penalty_views": "mixed", "views": 2}, "augmentation 'none' makes 1 view, not 2"),
+        ({"views": 3, "augment": "flip"}, "augmentation 'flip' makes 1 or 2 views, not 3"),
+    ],
+)
+def test_a_penalty_that_fits_no_training_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EvolveConfig(**settings)

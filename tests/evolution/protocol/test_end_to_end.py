@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from robustkit import models
-from robustkit.runs import RunFolder
+from robustkit.runs import Entry, RunFolder
 from tests.evolution.protocol.runs import (
     INLINE,
     ONE_WORKER,
@@ -177,6 +177,53 @@ def test_what_a_stopped_run_lacks_is_made_again(
     assert rows(folder) == rows(finished)
     assert summary(folder) == summary(finished)
     assert (folder / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "executor",
+    [pytest.param(INLINE, id="inline"), pytest.param(TWO_WORKERS, id="2", marks=pytest.mark.slow)],
+)
+def test_a_penalty_where_attacks_live_runs_and_resumes(
+    finished: Path, tmp_path: Path, executor: Sequence[str]
+) -> None:
+    folder = tmp_path / "run"
+    penalty = ["--penalty-views", "mixed", "--penalty-every", "2", "--lam-ramp", "1"]
+    augment = ["--augment", "flip", "--views", "2"] if executor == TWO_WORKERS else []
+    assert evolve(*TINY, *penalty, *augment, *executor, "--out", str(folder)) == 0
+    before_rows, before_summary = rows(folder), summary(folder)
+    plain = {trial.id: trial for trial in trials(finished)}
+    here = {trial.id: trial for trial in trials(folder)}
+    gradients = [value(each["prepare"], "gradients") for each in (here, plain)]
+    assert gradients[0] == (6 if augment else 3) * gradients[1]
+    if not augment:  # nets without the penalty are those of a run without noise
+        for same in ("reference/R", "baseline/R2", "final/R2-0"):
+            assert here[same].result == plain[same].result
+    first = "evolve/0000"
+    assert here[first].key == plain[first].key
+    assert here[first].payload["identity"] != plain[first].payload["identity"]
+    assert value(here[first], "curves") != value(plain[first], "curves")
+    forget(folder, "judge", "final")
+    assert evolve("--resume", str(folder)) == 0
+    assert (rows(folder), summary(folder)) == (before_rows, before_summary)
+
+
+def value(trial: Entry, name: str) -> Any:
+    assert trial.result is not None
+    return trial.result[name]
+
+
+def test_a_run_from_before_there_was_noise_goes_on(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    forget(folder, "judge")
+    config = folder / "config.yaml"
+    lines = config.read_text().splitlines(keepends=True)
+    younger = ("penalty_views:", "penalty_every:", "lam_ramp:")
+    older = [line for line in lines if not line.strip().startswith(younger)]
+    assert len(older) == len(lines) - 3
+    config.write_text("".join(older))
+    assert evolve("--resume", str(folder)) == 0
+    assert rows(folder) == rows(finished)
 
 
 def test_a_trained_reference_is_copied_and_the_copy_resumed_from(

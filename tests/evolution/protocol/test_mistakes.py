@@ -61,6 +61,11 @@ def refused(capsys: pytest.CaptureFixture[str], message: str, *arguments: str) -
         (["--executor", "process"], "did you mean 'processes'?"),
         (["--strategy", "nsga"], "nsga2"),
         (["--data", "npz:nowhere.npz"], "nowhere.npz"),
+        (["--penalty-views", "uniform", "--eps", "0.003"], "eps must be at least 1/255"),
+        (["--penalty-views", "mixed", "--views", "2"], "'none' makes 1 view, not 2"),
+        (["--penalty-every", "0"], "penalty_every must be at least 1, not 0"),
+        (["--lam-ramp", "9"], "lam_ramp must be at most the 3 epochs"),
+        (["--lam-ramp", "-1"], "lam_ramp must be at least 0"),
     ],
 )
 def test_a_mistake_leaves_nothing_behind(

@@ -90,6 +90,29 @@ def test_penalty_and_adversarial_training_are_recorded(images: Images, tmp_path:
     assert "softmax outputs" not in doubts
 
 
+def test_a_penalty_on_noisy_views_is_trained_with(images: Images, tmp_path: Path) -> None:
+    data = images()
+    assert train(tmp_path / "ref", "--data", data) == 0
+    against = ["--penalty-against", str(tmp_path / "ref" / "model.safetensors"), "--lam", "3"]
+    digests = set()
+    for number, options in enumerate(
+        (
+            [],
+            ["--penalty-views", "mixed"],
+            ["--penalty-views", "mixed", "--augment", "crop_flip", "--views", "2"],
+            ["--penalty-every", "2"],
+            ["--lam-ramp", "1"],
+            ["--grad-loss", "margin"],
+        )
+    ):
+        out = tmp_path / f"run{number}"
+        assert train(out, "--data", data, *against, *options) == 0
+        (epoch,) = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        assert 0 <= epoch["penalty"] <= 1
+        digests.add(models.digest(models.load(out / "model.safetensors")))
+    assert len(digests) == 6
+
+
 def refused(capsys: pytest.CaptureFixture[str], out: Path, message: str, *arguments: str) -> None:
     """Exit code 2, one line on stderr with `message` in it, and nothing left behind."""
     assert train(out, *arguments) == 2
@@ -123,6 +146,13 @@ def refused(capsys: pytest.CaptureFixture[str], out: Path, message: str, *argume
             "give --views N",
         ),
         (["--weights", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--penalty-every", "2"], "--penalty-every does nothing without a penalty"),
+        (["--lam-ramp", "1"], "--lam-ramp does nothing without a penalty"),
+        (["--penalty-every", "0"], "penalty_every must be at least 1, not 0"),
+        (["--penalty-views", "nois"], "unknown penalty_views 'nois'"),
+        (["--penalty-views", "corner", "--eps", "0.003"], "eps must be at least 1/255"),
+        (["--penalty-views", "corner", "--augment", "crop"], "set views above 0"),
+        (["--lam-ramp", "3", "--epochs", "2"], "lam_ramp must be at most the 2 epochs"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(

@@ -60,6 +60,31 @@ def test_stored_views_are_those_of_the_data_room() -> None:
     assert made.augment == "none"
 
 
+@pytest.mark.parametrize(("augment", "views"), [("none", 0), ("none", 1), ("crop_flip", 3)])
+def test_noise_is_stored_around_the_views_that_would_be_there_without(
+    augment: str, views: int
+) -> None:
+    images, settings = striped(COUNT), {"augment": augment, "views": views, "seed": 4}
+    config = TrainConfig(penalty_views="mixed", eps=0.1, **settings)  # type: ignore[arg-type]
+    made = make_examples(images, config)
+    plain = make_examples(images, TrainConfig(**settings)).views  # type: ignore[arg-type]
+    assert len(made.views) == 3 * len(plain)
+    assert made.augment == "none"
+    assert torch.equal(made.views[: len(plain)], plain)
+    distance = (made.views[len(plain) :].int() - plain.repeat(2, 1, 1, 1, 1).int()).abs()
+    assert int(distance.max()) == 25  # whole levels below 0.1
+
+
+def test_a_step_without_penalty_takes_no_directions() -> None:
+    indices, view = torch.tensor([5, 0, 5]), torch.tensor([2, 1, 0])
+    penalised = marked().batch(indices, view, torch.Generator())
+    plain = marked().batch(indices, view, torch.Generator(), penalised=False)
+    assert plain.directions is None
+    assert plain.usable is None
+    assert torch.equal(plain.images, penalised.images)
+    assert torch.equal(plain.labels, penalised.labels)
+
+
 def test_without_stored_views_each_batch_is_augmented_anew() -> None:
     examples = make_examples(striped(COUNT), TrainConfig(augment="crop_flip"))
     generator = torch.Generator().manual_seed(0)

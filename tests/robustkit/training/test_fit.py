@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import importlib
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ from robustkit.training import (
     fit_examples,
     make_examples,
 )
+from robustkit.training.step import step_loss
 from tests.robustkit.attacks.nets import classifier, striped
 
+fit_module = importlib.import_module(
+    "robustkit.training.fit"
+)  # the package has a function so called
 VAL = striped(15, seed=1)
 TRAIN = striped(48)
 
@@ -126,6 +131,58 @@ def test_the_penalty_falls_when_it_is_all_that_counts() -> None:
     assert first is not None
     assert last is not None
     assert last < 0.5 * first
+
+
+def test_steps_without_penalty_are_plain_steps_to_the_bit() -> None:
+    """All of these: the only one that is not skipped, the first, is at the foot of the ramp."""
+    examples, wanted = penalised(penalty_every=100, lam_ramp=1.0)
+    net, plain = classifier(), classifier()
+    history = fit_examples(net, examples, VAL, wanted)
+    alone = Examples(examples.views, examples.labels)
+    assert untimed(history) == untimed(fit_examples(plain, alone, VAL, replace(wanted, lam=0.0)))
+    assert torch.equal(weights(net), weights(plain))
+    assert [record.penalty for record in history.records] == [None, None]
+
+
+def test_each_step_has_the_weight_of_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float | None, bool]] = []
+
+    def watched(*arguments: Any, lam: float) -> Any:
+        seen.append((lam, arguments[1].directions is not None))
+        return step_loss(*arguments, lam=lam)
+
+    monkeypatch.setattr(fit_module, "step_loss", watched)
+    examples, wanted = penalised(penalty_every=2, lam_ramp=1.5, epochs=3)
+    fit_examples(classifier(), examples, None, wanted)
+    # 48 images in batches of 16: three steps an epoch, a ramp of 4.5 steps.
+    places = [2 * min(1.0, step / 4.5) if step % 2 == 0 else 0.0 for step in range(9)]
+    assert [lam for lam, _ in seen] == pytest.approx(places)
+    assert [taken for _, taken in seen] == [place > 0 for place in places]
+
+
+@pytest.mark.parametrize("kind", ["uniform", "mixed"])
+def test_the_penalty_falls_on_noisy_views_of_every_augmentation(kind: str) -> None:
+    for augment, views in (("flip", 2), ("crop_flip", 3)):
+        wanted = config(
+            views=views,
+            augment=augment,
+            penalty_views=kind,
+            eps=0.1,
+            lam=100.0,
+            epochs=6,
+            lr=0.002,
+            warmup=0.0,
+            schedule="constant",
+            grad_loss="margin",
+        )
+        made = make_examples(TRAIN, wanted)
+        reference = compute_reference(classifier(), made.views, TRAIN.labels, "margin")
+        examples = make_examples(TRAIN, wanted, [reference])
+        history = fit_examples(classifier(), examples, None, wanted)
+        first, last = history.records[0].penalty, history.records[-1].penalty
+        assert first is not None
+        assert last is not None
+        assert last < 0.7 * first
 
 
 def test_rows_without_direction_are_counted() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robustkit.attacks import FGSM, Attack
 from robustkit.training import TrainConfig, misalignment
 from robustkit.training.examples import Batch
+from robustkit.training.fit import penalty_weight
 from robustkit.training.references import unit_rows
 from robustkit.training.step import StepLoss, step_loss
 from tests.robustkit.attacks.nets import batch, smooth_net
@@ -69,6 +70,42 @@ def test_without_references_or_lam_there_is_no_penalty() -> None:
         made = take(net, on, lam=lam)
         assert made.misalignment is None
         assert torch.equal(made.total, made.cross_entropy)
+
+
+@pytest.mark.parametrize("loss", ["ce", "margin"])
+def test_a_lazy_steps_penalty_has_k_times_the_gradient(loss: str) -> None:
+    """Of all weights, in float64 by the definition: the penalty's own gradient, k times."""
+    images, labels = batch(6)
+    on, lam, every = examples(images, labels, smooth_net(seed=9)), 3.0, 4
+    net = smooth_net().train()
+    fresh = Batch(images.clone(), labels, on.directions, on.usable)
+    config = TrainConfig(lam=lam, penalty_every=every, grad_loss=loss)
+    weight = penalty_weight(config, 0, 10)
+    made = step_loss(net, fresh, config, None, torch.Generator(), lam=weight)
+    got = torch.autograd.grad(made.total, list(net.parameters()))
+
+    slow = smooth_net().double().train()
+    leaf = images.double().requires_grad_(True)
+    logits = slow(leaf)
+    entropy = nn.functional.cross_entropy(logits, labels, reduction="sum")
+    others = logits.masked_fill(nn.functional.one_hot(labels, logits.shape[1]) > 0, -torch.inf)
+    margin = (others.amax(dim=1) - logits.gather(1, labels[:, None])[:, 0]).sum()
+    (own,) = torch.autograd.grad({"ce": entropy, "margin": margin}[loss], leaf, create_graph=True)
+    assert on.directions is not None
+    towards = on.directions[0].double()
+    cosines = [
+        (a * b).sum() / (a.square().sum() * b.square().sum()).sqrt()
+        for a, b in zip(own, towards, strict=True)
+    ]
+    penalty = torch.stack(cosines).square().mean()
+    parts = [
+        torch.autograd.grad(part, list(slow.parameters()), retain_graph=True, allow_unused=True)
+        for part in (entropy / len(images), lam * penalty)
+    ]
+    for mine, plain, pull in zip(got, *parts, strict=True):
+        expected = plain + every * (torch.zeros_like(plain) if pull is None else pull)
+        assert torch.allclose(mine.double(), expected, atol=1e-5, rtol=1e-4)
+    assert any(pull is not None and float(pull.abs().max()) > 1e-3 for pull in parts[1])
 
 
 def penalty_slope_on_others(stats: str) -> tuple[float, Tensor]:
