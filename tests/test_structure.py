@@ -148,7 +148,6 @@ MAY_READ = {
     "robustkit/runs/ledger.py": "sqlite3.connect opens a file that was looked at",
     "robustkit/runs/folder.py": "json.loads is given what json.dumps has just made",
     "robustkit/compute/tensorfiles.py": "json.loads is given the header that was just packed",
-    "robustkit/models/blueprint/spec.py": "json.loads is given what json.dumps has just made",
     "robustkit/usercode.py": "os.open keeps the folder that a call of somebody's begins in",
     "robustkit/jobs/run.py": "json.loads is given what json.dumps has just made",
     "robustkit/commands/repair/search.py": "json.loads is given notes whose values are checked",

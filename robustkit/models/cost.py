@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from robustkit.models.blueprint import Blueprint, BlueprintNet
+from robustkit.models.blueprint import BLOCKS, Blueprint, BlueprintNet, Head
+from robustkit.models.blueprint.modules import Join, head_module
+from robustkit.models.blueprint.spec import Kind, Maps, Wiring, wire
 from robustkit.models.classifier import Classifier
 from robustkit.models.fitting import dry_run
 
@@ -40,13 +43,43 @@ def cost(
     if isinstance(model, Blueprint):
         if num_classes is None:
             raise ValueError("the cost of a blueprint depends on num_classes")
-        with torch.device("meta"):
-            model = BlueprintNet(model, num_classes, input_shape[0], input_shape[1])
+        return _blueprint_cost(model, input_shape, num_classes)
     net = model.net if isinstance(model, Classifier) else model
-    params = sum(parameter.numel() for parameter in model.parameters())
+    params = _parameters(model)
     if isinstance(net, BlueprintNet):
         return Cost(params, _blueprint_macs(net))
     return Cost(params, _counted_macs(model, input_shape))
+
+
+def _blueprint_cost(blueprint: Blueprint, input_shape: Sequence[int], num_classes: int) -> Cost:
+    """Return the sum over nodes, each built once: a search asks for thousands of their like."""
+    wirings = wire(blueprint, input_shape[0], input_shape[1])
+    parts = [_node_cost(_anywhere(each), BLOCKS[each.block.kind]) for each in wirings]
+    parts.append(_head_cost(blueprint.head, wirings[-1].out, num_classes))
+    return Cost(sum(part.params for part in parts), sum(part.macs for part in parts))
+
+
+def _anywhere(wiring: Wiring) -> Wiring:
+    """Return the same node without its place in the graph, which costs nothing."""
+    inputs = tuple(range(len(wiring.sources)))
+    return replace(wiring, node=0, block=replace(wiring.block, inputs=inputs))
+
+
+@lru_cache(maxsize=16_384)
+def _node_cost(wiring: Wiring, kind: Kind) -> Cost:
+    """Return the cost of a node; `kind` is its block's, which another of its name may replace."""
+    with torch.device("meta"):
+        module = kind.make(wiring)
+        join = Join(wiring) if len(wiring.sources) > 1 else nn.Identity()
+    macs = _weights(module) * wiring.out.side**2 + _weights(join) * wiring.joined.side**2
+    return Cost(_parameters(module) + _parameters(join), macs)
+
+
+@lru_cache(maxsize=1024)
+def _head_cost(head: Head, maps: Maps, num_classes: int) -> Cost:
+    with torch.device("meta"):
+        module = head_module(head, maps, num_classes)
+    return Cost(_parameters(module), _weights(module))
 
 
 def _blueprint_macs(net: BlueprintNet) -> int:
@@ -58,6 +91,10 @@ def _blueprint_macs(net: BlueprintNet) -> int:
         if name in net.joins:
             macs += _weights(net.joins[name]) * wiring.joined.side**2
     return macs
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _weights(module: nn.Module) -> int:

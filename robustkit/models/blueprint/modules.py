@@ -202,7 +202,7 @@ class BlueprintNet(nn.Module):
             if len(wiring.sources) > 1:
                 self.joins[str(wiring.node)] = Join(wiring)
             self.nodes[str(wiring.node)] = block_module(wiring)
-        self.head = _head(blueprint.head, self.wirings[-1].out, num_classes)
+        self.head = head_module(blueprint.head, self.wirings[-1].out, num_classes)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -251,7 +251,8 @@ def _fit(source: Maps, joined: Maps, concat: bool) -> list[nn.Module]:
     return steps
 
 
-def _head(head: Head, maps: Maps, num_classes: int) -> nn.Sequential:
+def head_module(head: Head, maps: Maps, num_classes: int) -> nn.Sequential:
+    """Return the module that takes the last block's maps to logits (N, num_classes)."""
     flat = head.pool == "flatten"
     steps: list[nn.Module] = [nn.Flatten() if flat else GlobalAverage()]
     width = maps.channels * (maps.side**2 if flat else 1)

@@ -7,9 +7,8 @@ Every block names the earlier nodes that feed it, so a blueprint is acyclic by c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from torch import nn
@@ -105,7 +104,7 @@ class Blueprint:
 
     def to_dict(self) -> Json:
         """Return plain lists, strings and integers, ready for `json.dumps`."""
-        return dict(json.loads(json.dumps(asdict(self))))
+        return {"blocks": [_plain(block) for block in self.blocks], "head": _plain(self.head)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Blueprint:
@@ -115,6 +114,14 @@ class Blueprint:
             raise ModelError(f"blueprint: blocks must be a list, not {entries['blocks']!r}")
         head = Head(**_entries("head", entries["head"], tuple(item.name for item in fields(Head))))
         return cls(blocks=tuple(_block(entry) for entry in entries["blocks"]), head=head)
+
+
+def _plain(genes: Block | Head) -> Json:
+    # A frozen dataclass without slots keeps its fields, in their order, in its dictionary.
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in vars(genes).items()
+    }
 
 
 def _block(plain: object) -> Block:
