@@ -102,8 +102,12 @@ def _neutral(block: Block) -> Block:
     if block.kind == "pool" and block.kernel == 1 and block.stride == 1:
         block = replace(block, kind="identity")
     effective = effective_genes(block)
-    idle = {gene: value for gene, value in _DEFAULTS.items() if gene not in effective}
-    return replace(block, **idle)
+    idle = {
+        gene: value
+        for gene, value in _DEFAULTS.items()
+        if gene not in effective and getattr(block, gene) != value
+    }
+    return replace(block, **idle) if idle else block
 
 
 def _without_an_idle_identity(blocks: tuple[Block, ...]) -> tuple[Block, ...] | None:

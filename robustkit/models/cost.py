@@ -61,8 +61,10 @@ def _blueprint_cost(blueprint: Blueprint, input_shape: Sequence[int], num_classe
 
 def _anywhere(wiring: Wiring) -> Wiring:
     """Return the same node without its place in the graph, which costs nothing."""
-    inputs = tuple(range(len(wiring.sources)))
-    return replace(wiring, node=0, block=replace(wiring.block, inputs=inputs))
+    inputs, block = tuple(range(len(wiring.sources))), wiring.block
+    if block.inputs != inputs:
+        block = replace(block, inputs=inputs)
+    return replace(wiring, node=0, block=block)
 
 
 @lru_cache(maxsize=16_384)
