@@ -124,7 +124,7 @@ class Cell(Result, frozen=True, kw_only=True, omit_defaults=True):
     n: Count = _MISSING
     held_out_before: MeanShare = _MISSING
     held_out_n: Count = _MISSING
-    sets: Sets = Sets(pos=None, neg=None, deg=None, imp=None)
+    sets: Sets | UnsetType = UNSET
     localised: dict[str, Count] | UnsetType = UNSET
     top: Count | UnsetType | None = UNSET
     scored_by: str | UnsetType = UNSET

@@ -6,6 +6,8 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec import UnsetType
+
 from experiments.studies.history_repair.jobs import BEYOND, Cell, Models, Part, Score, Summary
 from robustkit.report import markdown_table
 
@@ -144,14 +146,21 @@ def _subjects(models: Models) -> str:
         if not cells:
             rows.append([name, *["–"] * 6])
             continue
-        # Gradient descent does not look at the previous checkpoint, and knows of no such sets.
-        cell = max(
-            cells, key=lambda candidate: (candidate.sets.deg or 0) + (candidate.sets.imp or 0)
-        )
+        cell = max(cells, key=_compared)
+        assert not isinstance(cell.sets, UnsetType)  # checked when the summary was read
         counts = (cell.sets.pos, cell.sets.neg, cell.sets.deg, cell.sets.imp)
         sets = [f"{count or 0:,}" for count in counts]
         rows.append([name, f"{cell.n:,}", f"{100 * cell.before:.2f}", *sets])
     return markdown_table(["model", "images", "ACC before", "pos", "neg", "deg", "imp"], rows)
+
+
+def _compared(cell: Cell) -> int:
+    """Return the number of images that the previous checkpoint classified otherwise.
+
+    Gradient descent does not look at the previous checkpoint, and knows of no such sets.
+    """
+    assert not isinstance(cell.sets, UnsetType)  # checked when the summary was read
+    return (cell.sets.deg or 0) + (cell.sets.imp or 0)
 
 
 def _table(models: Models, rows: Iterable[str], where: Part, *, published: bool = True) -> str:

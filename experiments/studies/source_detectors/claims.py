@@ -121,7 +121,7 @@ def claims(summary: Summary) -> list[Claim]:
     """Decide the claims on the published pair of domains, else on the rendered ones."""
     if summary.pair is not UNSET:
         return list(_published(summary.pair))
-    return list(_rendered(summary.worlds))
+    return list(_rendered(summary.rendered))
 
 
 def _rendered(worlds: Worlds) -> Iterator[Claim]:

@@ -78,8 +78,13 @@ class Pair(Adaptation, frozen=True, kw_only=True):
 class Summary(StudySummary, frozen=True, kw_only=True):
     """Rendered worlds, or the published pair."""
 
-    worlds: Worlds = field(default_factory=dict)
+    worlds: Worlds | UnsetType = UNSET
     pair: Pair | UnsetType = UNSET
+
+    @property
+    def rendered(self) -> Worlds:
+        """The rendered worlds, none where the published pair was run."""
+        return {} if isinstance(self.worlds, UnsetType) else self.worlds
 
 
 class TrainedOn(Result, frozen=True, kw_only=True):
@@ -100,16 +105,16 @@ def check(
     and the last are needed, and where the base or the distance of a training is missing."""
     if summary.pair is not UNSET:
         return
-    if not summary.worlds:
+    if not summary.rendered:
         raise RunError(f"{where}: 'worlds' is missing")
-    check_has(summary.worlds, (worlds[0], worlds[-1]), f"{where}: worlds")
-    for name, world in summary.worlds.items():
+    check_has(summary.rendered, (worlds[0], worlds[-1]), f"{where}: worlds")
+    for name, world in summary.rendered.items():
         if name not in worlds:
             raise RunError(f"{where}: worlds: {shown(name)} is none of {', '.join(worlds)}")
         for seed, distances in world.distances.items():
             entry = f"{where}: worlds.{name}.distances.{seed}"
             check_has(distances, ("photo", *targets), entry)
-    textured = summary.worlds["texture"]
+    textured = summary.rendered["texture"]
     for name in recipes:
         for target in targets:
             adapted, base = _seeds(textured, name, target), _seeds(textured, "longer", target)

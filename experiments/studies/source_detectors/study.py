@@ -184,7 +184,7 @@ def render(summary: Summary) -> str:
     """Return the precisions, the gains over as many plain steps, the distances and the claims."""
     if summary.pair is not UNSET:
         return "# Source detectors, VOC to Clipart1k\n\nTables: the report in `voc-clipart/`."
-    worlds = summary.worlds
+    worlds = summary.rendered
     parts = [
         "# Source detectors for domains at graded distance",
         "VOC AP50 by area in %, on rendered test images; means over trainings with Student's "
@@ -270,7 +270,7 @@ def figures(summary: Summary) -> Iterator[tuple[str, str]]:
     """
     if summary.pair is not UNSET:
         return
-    world = summary.worlds["texture"]
+    world = summary.rendered["texture"]
     points: dict[str, list[tuple[str, float, float]]] = {}
     for recipe in (*BLIND[1:], *SEEING):
         for target in TARGETS:
@@ -282,7 +282,7 @@ def figures(summary: Summary) -> Iterator[tuple[str, str]]:
                 )
     points_of_all = [
         point
-        for points_of_seed in gains_by_seed(summary.worlds).values()
+        for points_of_seed in gains_by_seed(summary.rendered).values()
         for point in points_of_seed
     ]
     if points and points_of_all:

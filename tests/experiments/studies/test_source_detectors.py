@@ -17,9 +17,10 @@ from experiments.studies.source_detectors.claims import (
     gains_by_seed,
     left_out,
 )
-from experiments.studies.source_detectors.jobs import Summary, World
+from experiments.studies.source_detectors.jobs import Summary, World, check
 from experiments.studies.source_detectors.study import BLIND, FULL, SEEING, WORLDS, figures, render
 from robustkit.cli.main import main
+from robustkit.errors import RunError
 from tests.experiments.studies.completing import completed
 
 SEEDS = ("0", "1", "2")
@@ -77,6 +78,22 @@ def test_a_published_gain_is_met_by_a_gain(low: float, high: float, holds: bool 
     assert trained.holds is holds
     assert aligned.holds is None
     assert aligned.ours == "not trained"
+
+
+@pytest.mark.parametrize("empty", [{}, {"worlds": {}}])
+def test_the_published_pair_needs_no_worlds(empty: dict[str, Any]) -> None:
+    saved = {"pair": {"recipes": {"longer": {}}}, **empty}
+    summary = completed(Summary, saved)
+    check(summary, "summary.json", tuple(WORLDS), (), TARGETS)
+    assert summary.rendered == {}
+    assert summary.to_json().get("worlds", ...) == empty.get("worlds", ...)
+    assert "the report in `voc-clipart/`" in render(summary)
+    assert not list(figures(summary))
+
+
+def test_a_summary_of_neither_pair_nor_worlds_is_refused() -> None:
+    with pytest.raises(RunError, match=r"summary\.json: 'worlds' is missing"):
+        check(Summary(study="source-detectors"), "summary.json", tuple(WORLDS), (), TARGETS)
 
 
 def test_the_threshold_is_the_one_that_predicts_most_signs() -> None:
