@@ -41,7 +41,7 @@ Fault = Callable[[Tensors], str | None]  # what is wrong with tensors, None for 
 class Rows:
     """A tensor to be made row by row: its whole `shape`, its `dtype`, and what makes it.
 
-    `make` yields consecutive parts (n,...) on the CPU, N rows in all.
+    `make` yields consecutive batches (n,...) on the CPU, N rows in all.
     """
 
     shape: tuple[int, ...]
@@ -88,10 +88,10 @@ class Store:
             self.hits += 1
             return self._remember(name, kept)
         self.misses += 1
-        made = make()
+        tensors = make()
         if (path := self._writable(path)) is not None:
-            write(path, made, origin)
-        return self._remember(name, made)
+            write(path, tensors, origin)
+        return self._remember(name, tensors)
 
     def fetch_rows(
         self,
@@ -103,7 +103,7 @@ class Store:
     ) -> Tensor:
         """As `fetch`, for one tensor `name` that may be larger than memory.
 
-        It is written part by part, and mapped from its file: whoever writes into it is stopped by
+        It is written batch by batch, and mapped from its file: whoever writes into it is stopped by
         the system. Without a folder it is in memory.
         """
 
@@ -203,9 +203,9 @@ def _stream(path: Path, name: str, rows: Rows, origin: Origin) -> None:
 def _collect(rows: Rows) -> Tensor:
     whole = torch.empty(rows.shape, dtype=rows.dtype)
     start = 0
-    for part in rows.make():
-        whole[start : start + len(part)] = part
-        start += len(part)
+    for batch in rows.make():
+        whole[start : start + len(batch)] = batch
+        start += len(batch)
     return whole
 
 

@@ -45,8 +45,8 @@ def resized_and_padded(images: Tensor, drawn: Tensor, rate: float, probability: 
     columns, column_inside = _sources(width, sides[:, 1], offsets[:, 1])
     size = (len(images), height, width)
     grid = torch.stack([columns[:, None].expand(size), rows[:, :, None].expand(size)], dim=3)
-    seen = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    return seen * (row_inside[:, :, None] & column_inside[:, None, :])[:, None]
+    images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return images * (row_inside[:, :, None] & column_inside[:, None, :])[:, None]
 
 
 def _sources(length: int, side: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,22 +217,22 @@ def gaussian(side: int) -> Tensor:
 class Combination:
     """Components as one: views and smoothings follow each other in their order, copies multiply."""
 
-    parts: tuple[tuple[str, Component], ...] = ()
+    components: tuple[tuple[str, Component], ...] = ()
 
     @property
     def elsewhere(self) -> bool:
         """Whether the first copy's gradient is not taken at the images themselves."""
-        return any(part.elsewhere for _, part in self.parts)
+        return any(component.elsewhere for _, component in self.components)
 
     @property
     def copies(self) -> list[tuple[int, ...]]:
         """Every copy by its number within each component."""
-        return list(product(*(range(part.copies) for _, part in self.parts)))
+        return list(product(*(range(component.copies) for _, component in self.components)))
 
     @property
     def draws(self) -> int:
         """How many random numbers one copy of an image needs in one step."""
-        return sum(part.draws for _, part in self.parts)
+        return sum(component.draws for _, component in self.components)
 
     def draw(self, count: int, steps: int, generator: torch.Generator) -> Tensor | None:
         """Return the random numbers float64 (count,steps,copies,draws), None where views need none.
@@ -246,40 +246,40 @@ class Combination:
 
     def view(self, drawn: Tensor | None, index: int) -> View | None:
         """Return what the model is shown of copy `index`, from its rows (n,copies,draws)."""
-        if not self.parts:
+        if not self.components:
             return None
         copy = self.copies[index]
 
-        def seen(images: Tensor) -> Tensor:
-            sizes = [part.draws for _, part in self.parts]
-            rows = images.new_empty(len(images), 0) if drawn is None else drawn[:, index]
-            for (_, part), item, number in zip(
-                self.parts, torch.split(rows, sizes, dim=1), copy, strict=True
+        def view(images: Tensor) -> Tensor:
+            sizes = [component.draws for _, component in self.components]
+            numbers = images.new_empty(len(images), 0) if drawn is None else drawn[:, index]
+            for (_, component), own, number in zip(
+                self.components, torch.split(numbers, sizes, dim=1), copy, strict=True
             ):
-                images = part.view(images, item, number)
+                images = component.view(images, own, number)
             return images
 
-        return seen
+        return view
 
     def ahead(self, images: Tensor, velocity: Tensor | None, reach: float) -> Tensor:
         """Return where the gradient is taken: (n,C,H,W) from the images and their velocity."""
         if velocity is not None:
-            for _, part in self.parts:
-                images = part.ahead(images, velocity, reach)
+            for _, component in self.components:
+                images = component.ahead(images, velocity, reach)
         return images
 
     def smooth(self, gradient: Tensor) -> Tensor:
         """Return the gradient (n,C,H,W) as it is to be accumulated."""
-        for _, part in self.parts:
-            gradient = part.smooth(gradient)
+        for _, component in self.components:
+            gradient = component.smooth(gradient)
         return gradient
 
     def parameters(self) -> Json:
         """Return every parameter of the components, defaults included."""
         return {
-            field.name: getattr(part, field.name)
-            for _, part in self.parts
-            for field in fields(part)
+            field.name: getattr(component, field.name)
+            for _, component in self.components
+            for field in fields(component)
         }
 
 
@@ -305,14 +305,14 @@ def combine(settings: ComponentSettings, names: Sequence[str], attack: str) -> C
                 f"{attack}: {parameter} is a parameter of the component '{owners[parameter]}', "
                 f"which is not used: components={','.join([*names, owners[parameter]])}"
             )
-    parts = []
+    components = []
     for name in names:
         kind = COMPONENTS[name]
         parameters = {
             field.name: given[field.name] for field in fields(kind) if field.name in given
         }
         try:
-            parts.append((name, kind(**parameters)))
+            components.append((name, kind(**parameters)))
         except AttackError as error:
             raise AttackError(f"{attack}: {error}") from None
-    return Combination(tuple(parts))
+    return Combination(tuple(components))

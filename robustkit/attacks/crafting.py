@@ -56,8 +56,8 @@ def rounded(adversarials: Tensor, images: Tensor, attack: Attack) -> Tensor:
     """
     return torch.cat(
         [
-            _rounded(adversarials[part], images[part], attack)
-            for part in (slice(start, start + _ROWS) for start in range(0, len(images), _ROWS))
+            _rounded(adversarials[rows], images[rows], attack)
+            for rows in (slice(start, start + _ROWS) for start in range(0, len(images), _ROWS))
         ]
     )
 
@@ -110,23 +110,23 @@ def check_targets(targets: Tensor, images: ImageSet) -> None:
 class Recipe:
     """The settings of a crafted set beside its source: the arguments of `craft`.
 
-    `targets` int64 (N,) or None are the labels that a targeted attack steers to; with `round` the
+    `target_labels` int64 (N,) or None are those that a targeted attack steers to; with `round` the
     adversarials are uint8 levels. `batch_size` and `on_note` are as in `craft`.
     """
 
     images: ImageSet
     attack: Attack
     seed: int = 0
-    targets: Tensor | None = None
+    target_labels: Tensor | None = None
     round: bool = False
     batch_size: int | None = None
     on_note: Note = warn
 
     def __post_init__(self) -> None:
-        if self.targets is not None and not self.attack.targeted:
+        if self.target_labels is not None and not self.attack.targeted:
             raise AttackError(f"{self.attack.name}: target labels, but the attack is not targeted")
-        if self.targets is not None:
-            check_targets(self.targets, self.images)
+        if self.target_labels is not None:
+            check_targets(self.target_labels, self.images)
         if self.round:
             check_levels(self.images)
 
@@ -138,20 +138,20 @@ class Recipe:
             "attack": self.attack.to_dict(),
             "seed": self.seed,
         }
-        if self.targets is not None:
-            origin = {**origin, "targets": checksum({"labels": self.targets})}
+        if self.target_labels is not None:
+            origin = {**origin, "targets": checksum({"labels": self.target_labels})}
         return {**origin, "round": True} if self.round else origin
 
     def fetch(self, source: nn.Module, origin: Origin, store: Store) -> Tensor:
         """Return the adversarials (N,C,H,W), float32 in [0,1] or uint8, from `store` or crafted."""
         return store.fetch_rows("set", origin, "images", self._rows(source), self._fault)
 
-    def _fault(self, kept: Tensor) -> str | None:
+    def _fault(self, adversarials: Tensor) -> str | None:
         """Return what is wrong with a kept set, in the words of `verify`; None for nothing."""
-        for part in chunks(kept):
-            made, clean = kept[part], self.images.images[part]
+        for rows in chunks(adversarials):
+            batch = self.images.images[rows]
             try:
-                verify(_unit(made), _unit(clean), self.attack)
+                verify(_unit(adversarials[rows]), _unit(batch), self.attack)
             except AttackError as error:
                 return str(error)
         return None
@@ -163,9 +163,9 @@ class Recipe:
 
     def _rows(self, source: nn.Module) -> Rows:
         dtype = torch.uint8 if self.round else torch.float32
-        return Rows(tuple(self.images.images.shape), dtype, lambda: self._made(source))
+        return Rows(tuple(self.images.images.shape), dtype, lambda: self._crafted(source))
 
-    def _made(self, source: nn.Module) -> Iterator[Tensor]:
+    def _crafted(self, source: nn.Module) -> Iterator[Tensor]:
         """Yield the adversarials of `source`, batch by batch."""
         generator = torch_generator("craft", self.seed)
         with state_preserved(source):
@@ -178,31 +178,31 @@ class Recipe:
                 on_note=self.on_note,
             )
 
-        def work(part: slice) -> Tensor:
+        def crafted(rows: slice) -> Tensor:
             return self._batch(
-                source, torch.arange(part.start, part.stop), generator, batches.device
+                source, torch.arange(rows.start, rows.stop), generator, batches.device
             )
 
-        for _, made in batches.over(len(self.images), work, generator=generator):
-            yield made
+        for _, adversarials in batches.over(len(self.images), crafted, generator=generator):
+            yield adversarials
 
     def _batch(
-        self, source: nn.Module, part: Tensor, generator: torch.Generator, device: torch.device
+        self, source: nn.Module, rows: Tensor, generator: torch.Generator, device: torch.device
     ) -> Tensor:
-        labels = self.images.labels if self.targets is None else self.targets
-        clean = self.images.floats(part).to(device)
-        made = self.attack(source, clean, labels[part].to(device), generator=generator)
-        verify(made, clean, self.attack)
+        labels = self.images.labels if self.target_labels is None else self.target_labels
+        batch = self.images.floats(rows).to(device)
+        adversarials = self.attack(source, batch, labels[rows].to(device), generator=generator)
+        verify(adversarials, batch, self.attack)
         if not self.round:
-            return made.cpu()
-        levels = self.images.images[part]
-        whole = rounded(made.cpu(), levels, self.attack)
-        verify(to_unit(whole), to_unit(levels), self.attack)
-        return whole
+            return adversarials.cpu()
+        batch = self.images.images[rows]
+        adversarials = rounded(adversarials.cpu(), batch, self.attack)
+        verify(to_unit(adversarials), to_unit(batch), self.attack)
+        return adversarials
 
 
-def _unit(pixels: Tensor) -> Tensor:
-    return to_unit(pixels) if pixels.dtype == torch.uint8 else pixels
+def _unit(images: Tensor) -> Tensor:
+    return to_unit(images) if images.dtype == torch.uint8 else images
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +261,7 @@ def craft(
         images=images,
         attack=attack,
         seed=seed,
-        targets=targets,
+        target_labels=targets,
         round=round,
         batch_size=batch_size,
         on_note=note,
@@ -271,10 +271,10 @@ def craft(
         # First, as it refuses a source that gives no logits.
         correct = predictions.clean() == images.labels
         origin = recipe.origin(predictions.digest)
-        made = recipe.fetch(source, origin, store)
+        adversarials = recipe.fetch(source, origin, store)
         return AdversarialSet(
-            images=made,
+            images=adversarials,
             correct=correct,
-            fooled=predictions.classes(origin, lambda: made) != images.labels,
+            fooled=predictions.classes(origin, lambda: adversarials) != images.labels,
             origin=origin,
         )

@@ -32,9 +32,9 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.fuse = fuse
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Mean logits (N,K) of images (N,C,H,W)."""
-        return torch.stack([member(x) for member in self.members]).mean(dim=0)
+        return torch.stack([member(images) for member in self.members]).mean(dim=0)
 
 
 def heads_of(model: nn.Module, images: Tensor) -> list[Tensor]:

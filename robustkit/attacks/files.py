@@ -1,6 +1,6 @@
 """Adversarial sets to and from other tools: `.npz` with their provenance, and PNG to look at.
 
-Sets may be larger than memory: they are written and read part by part.
+Sets may be larger than memory: they are written and read batch by batch.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ExternalSet:
     provenance: Json
 
 
-def export_npz(made: AdversarialSet, images: ImageSet, path: Path) -> None:
+def export_npz(adversarials: AdversarialSet, images: ImageSet, path: Path) -> None:
     """Write `images` (N,C,H,W), float32 or uint8 where they were rounded, `labels`, `correct`,
     `fooled` and `provenance` (JSON).
 
@@ -54,11 +54,11 @@ def export_npz(made: AdversarialSet, images: ImageSet, path: Path) -> None:
     cannot be written.
     """
     arrays = {
-        "images": made.images.numpy(),
+        "images": adversarials.images.numpy(),
         "labels": images.labels.numpy(),
-        "correct": made.correct.numpy(),
-        "fooled": made.fooled.numpy(),
-        "provenance": np.array(json.dumps(made.origin)),
+        "correct": adversarials.correct.numpy(),
+        "fooled": adversarials.fooled.numpy(),
+        "provenance": np.array(json.dumps(adversarials.origin)),
     }
     with (
         atomic_path(path) as temporary,
@@ -70,7 +70,7 @@ def export_npz(made: AdversarialSet, images: ImageSet, path: Path) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def export_png(made: AdversarialSet, images: ImageSet, folder: Path) -> None:
+def export_png(adversarials: AdversarialSet, images: ImageSet, folder: Path) -> None:
     """Write one PNG an image into a new `folder`, pixels rounded to the nearest of 256 levels.
 
     `index.csv` says of each its label and whether the source is right and fooled;
@@ -82,16 +82,16 @@ def export_png(made: AdversarialSet, images: ImageSet, folder: Path) -> None:
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["file", "label", "class", "correct", "fooled"])
-    for index, whole in enumerate(made.images):
-        image = to_levels(whole)
+    for index, image in enumerate(adversarials.images):
+        levels = to_levels(image)
         name = f"{index:05}.png"
-        shown = image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()
-        Image.fromarray(shown).save(folder / name)
+        pixels = levels[0].numpy() if len(levels) == 1 else levels.permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / name)
         label = int(images.labels[index])
-        outcomes = (bool(made.correct[index]), bool(made.fooled[index]))
+        outcomes = (bool(adversarials.correct[index]), bool(adversarials.fooled[index]))
         rows.writerow([name, label, images.classes[label], *outcomes])
     write_text(folder / "index.csv", table.getvalue())
-    write_text(folder / "provenance.json", json.dumps(made.origin, indent=2) + "\n")
+    write_text(folder / "provenance.json", json.dumps(adversarials.origin, indent=2) + "\n")
 
 
 def import_npz(path: Path, images: ImageSet) -> ExternalSet:
@@ -104,17 +104,17 @@ def import_npz(path: Path, images: ImageSet) -> ExternalSet:
     most = 16 * images.images.numel() + CHUNK  # of whatever kind of float
     with opened_npz(path, error=AttackError) as arrays:
         names = list(arrays.files)
-        kept = {name: _array(arrays, name, most) for name in _READ if name in names}
+        read = {name: _array(arrays, name, most) for name in _READ if name in names}
     # All of a file is hashed, so it holds no more than a few sets of this size.
     with open_bounded(path, error=AttackError, limit=4 * most) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if "images" not in kept:
+    if "images" not in read:
         held = shortened(printable(", ".join(names))) or "none"
         raise AttackError(f"{path}: no array 'images'; it has {held}")
-    adversarials = _pixels(kept["images"], images, path)
-    if "labels" in kept and not np.array_equal(kept["labels"], images.labels.numpy()):
+    adversarials = _adversarials(read["images"], images, path)
+    if "labels" in read and not np.array_equal(read["labels"], images.labels.numpy()):
         raise AttackError(f"{path}: its labels are not those of the images it is evaluated on")
-    provenance = _provenance(kept.get("provenance"), path)
+    provenance = _provenance(read.get("provenance"), path)
     return ExternalSet(adversarials, {**provenance, "sha256": digest})
 
 
@@ -150,42 +150,43 @@ def _unpacked(packed: IO[bytes], file: IO[bytes]) -> np.ndarray[Any, Any]:
     return np.memmap(file, dtype, "r", 0, shape, "F" if by_columns else "C")
 
 
-def _pixels(pixels: np.ndarray[Any, Any], images: ImageSet, path: Path) -> Tensor:
+def _adversarials(array: np.ndarray[Any, Any], images: ImageSet, path: Path) -> Tensor:
+    """Return the adversarials of `images` in `array`: uint8 or float32 in [0,1], (N,C,H,W)."""
     wanted = tuple(images.images.shape)
-    if pixels.ndim == 4 and pixels.shape != wanted and pixels.transpose(0, 3, 1, 2).shape == wanted:
-        pixels = pixels.transpose(0, 3, 1, 2)
-    if pixels.shape != wanted:
-        raise AttackError(f"{path}: images of shape {pixels.shape}, not {wanted} of the images")
-    if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
-        raise AttackError(f"{path}: images of {pixels.dtype}; they are uint8 or float in [0,1]")
-    if pixels.dtype != np.uint8:
-        ends = np.array([[part.min(), part.max()] for part in _parts(pixels)], dtype=np.float64)
+    if array.ndim == 4 and array.shape != wanted and array.transpose(0, 3, 1, 2).shape == wanted:
+        array = array.transpose(0, 3, 1, 2)
+    if array.shape != wanted:
+        raise AttackError(f"{path}: images of shape {array.shape}, not {wanted} of the images")
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise AttackError(f"{path}: images of {array.dtype}; they are uint8 or float in [0,1]")
+    if array.dtype != np.uint8:
+        ends = np.array([[batch.min(), batch.max()] for batch in _batches(array)], dtype=np.float64)
         low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
         if not (low >= 0 and high <= 1):
             raise AttackError(f"{path}: images over [{low:g}, {high:g}], not in [0,1]")
-    if pixels.dtype in (np.uint8, np.float32):
+    if array.dtype in (np.uint8, np.float32):
         # A large one stays where it lies, also with its channels last.
-        return read_only(pixels if isinstance(pixels, np.memmap) else np.ascontiguousarray(pixels))
-    return _as_float32(pixels)
+        return read_only(array if isinstance(array, np.memmap) else np.ascontiguousarray(array))
+    return _as_float32(array)
 
 
-def _parts(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+def _batches(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
     step = max(1, CHUNK // max(1, array[0].nbytes))
     for start in range(0, len(array), step):
         yield array[start : start + step]
 
 
-def _as_float32(pixels: np.ndarray[Any, Any]) -> Tensor:
+def _as_float32(array: np.ndarray[Any, Any]) -> Tensor:
     """Return a copy in float32: of a small array in memory, of a large one in an unnamed file."""
-    if not isinstance(pixels, np.memmap):
-        return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
+    if not isinstance(array, np.memmap):
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     with TemporaryFile(prefix="robustkit-") as file:
-        copied = np.memmap(file, np.float32, "w+", 0, pixels.shape)
+        copy = np.memmap(file, np.float32, "w+", 0, array.shape)
     start = 0
-    for part in _parts(pixels):
-        copied[start : start + len(part)] = part
-        start += len(part)
-    return read_only(copied)
+    for batch in _batches(array):
+        copy[start : start + len(batch)] = batch
+        start += len(batch)
+    return read_only(copy)
 
 
 def _provenance(written: np.ndarray[Any, Any] | None, path: Path) -> Json:

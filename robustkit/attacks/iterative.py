@@ -52,8 +52,8 @@ class Iterative(ComponentSettings, Attack):
                 f"{self.name}: components are several names, such as ('di', 'ti'), not {given!r}"
             )
         object.__setattr__(self, "components", tuple(given))
-        for name, part in self.combination.parts:
-            if part.needs_momentum and not decay and name in self.components:
+        for name, component in self.combination.components:
+            if component.needs_momentum and not decay and name in self.components:
                 raise AttackError(
                     f"{self.name}: component '{name}' needs momentum: mifgsm with a decay above 0"
                 )
@@ -91,27 +91,27 @@ class Iterative(ComponentSettings, Attack):
         if noise is not None:
             adversarials = self._inside(images, adversarials + noise.to(images))
         velocity = torch.zeros_like(images) if decay else None
-        live = torch.arange(len(images), device=images.device)
+        rows = torch.arange(len(images), device=images.device)  # those still attacked
         for step in range(steps):
-            at = combination.ahead(
-                adversarials[live], None if velocity is None else velocity[live], alpha * decay
+            batch = combination.ahead(
+                adversarials[rows], None if velocity is None else velocity[rows], alpha * decay
             )
-            rows = None if drawn is None else drawn[live.cpu(), step].to(images)
-            gradient, logits = self._gradient(model, combination, at, labels[live], rows)
+            numbers = None if drawn is None else drawn[rows.cpu(), step].to(images)
+            gradient, logits = self._gradient(model, combination, batch, labels[rows], numbers)
             if stop_when_fooled:
                 if combination.elsewhere:
                     with torch.no_grad():
-                        logits = model(adversarials[live])
-                unfooled = (logits.argmax(dim=1) == labels[live]) != self.targeted
-                live, gradient = live[unfooled], gradient[unfooled]
-                if not len(live):
+                        logits = model(adversarials[rows])
+                unfooled = (logits.argmax(dim=1) == labels[rows]) != self.targeted
+                rows, gradient = rows[unfooled], gradient[unfooled]
+                if not len(rows):
                     break
             gradient = combination.smooth(gradient)
             direction = -gradient if self.targeted else gradient
             if velocity is not None:
-                direction = _accumulate(velocity, live, direction, decay)
-            moved = adversarials[live] + alpha * self.geometry.steepest(direction)
-            adversarials[live] = self._inside(images[live], moved)
+                direction = _accumulate(velocity, rows, direction, decay)
+            batch = adversarials[rows] + alpha * self.geometry.steepest(direction)
+            adversarials[rows] = self._inside(images[rows], batch)
         return adversarials
 
     def _random_numbers(
@@ -137,31 +137,32 @@ class Iterative(ComponentSettings, Attack):
         self,
         model: nn.Module,
         combination: Combination,
-        at: Tensor,
+        images: Tensor,
         labels: Tensor,
         drawn: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Return the mean gradient over all copies, and the first copy's logits."""
         copies = len(combination.copies)
         total, first = loss_gradient(
-            model, at, labels, self.loss, view=combination.view(drawn, 0), bf16=self.bf16
+            model, images, labels, self.loss, view=combination.view(drawn, 0), bf16=self.bf16
         )
         for index in range(1, copies):
             view = combination.view(drawn, index)
-            gradient, _ = loss_gradient(model, at, labels, self.loss, view=view, bf16=self.bf16)
+            gradient, _ = loss_gradient(model, images, labels, self.loss, view=view, bf16=self.bf16)
             total = total + gradient
         return (total / copies if copies > 1 else total), first
 
-    def _inside(self, images: Tensor, moved: Tensor) -> Tensor:
+    def _inside(self, images: Tensor, adversarials: Tensor) -> Tensor:
         """Project onto the ball, then onto the range: clipping to [0,1] never leaves the ball."""
-        return (images + self.geometry.project(moved - images, self.eps)).clamp_(0.0, 1.0)
+        delta = self.geometry.project(adversarials - images, self.eps)
+        return (images + delta).clamp_(0.0, 1.0)
 
 
-def _accumulate(velocity: Tensor, live: Tensor, gradient: Tensor, decay: float) -> Tensor:
+def _accumulate(velocity: Tensor, rows: Tensor, gradient: Tensor, decay: float) -> Tensor:
     """Update `velocity` by g_t = μ g_{t-1} + ∇/‖∇‖₁ (Dong et al. 2018, equation 6)."""
     size = gradient.flatten(1).abs().sum(dim=1).clamp_min(TINY)
-    velocity[live] = decay * velocity[live] + gradient / per_image(size)
-    return velocity[live]
+    velocity[rows] = decay * velocity[rows] + gradient / per_image(size)
+    return velocity[rows]
 
 
 @dataclass(frozen=True, kw_only=True)

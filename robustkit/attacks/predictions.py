@@ -58,19 +58,19 @@ def predict(
             on_note=on_note,
         )
 
-        def logits(part: slice) -> Tensor:
-            some = images[part]
+        def logits_of(rows: slice) -> Tensor:
+            batch = images[rows]
             # Copied: the images may lie on a file, and a model may write into what it is given.
-            pixels = (
-                to_unit(some.to(target))
-                if some.dtype == torch.uint8
-                else some.to(target, copy=True)
+            batch = (
+                to_unit(batch.to(target))
+                if batch.dtype == torch.uint8
+                else batch.to(target, copy=True)
             )
-            made: Tensor = model(pixels)
-            check_logits(made, model, len(some))
-            return made.float().cpu()
+            logits: Tensor = model(batch)
+            check_logits(logits, model, len(batch))
+            return logits.float().cpu()
 
-        return torch.cat([made for _, made in batches.over(len(images), logits)])
+        return torch.cat([logits for _, logits in batches.over(len(images), logits_of)])
 
 
 def predicted_classes(
@@ -178,19 +178,19 @@ class PredictionCache:
         """Return the classes int64 (N,) that the net predicts for the clean images."""
         return self.classes({"data": self._images.digest()}, lambda: self._images.images)
 
-    def classes(self, origin: Origin, images: Callable[[], Tensor]) -> Tensor:
+    def classes(self, origin: Origin, load: Callable[[], Tensor]) -> Tensor:
         """Return the classes int64 (N,) that the net predicts for the images that `origin` names.
 
-        `images` returns them, uint8 or float in [0,1] (N,C,H,W), and is called only where the
+        `load` returns them, uint8 or float in [0,1] (N,C,H,W), and is called only where the
         predictions are not in the store. Raises `ModelError` for a net that gives no logits or
         NaN, `DataError` where a label has no logit.
         """
         about = {"net": self.digest, "images": origin}
-        kept = self._store.fetch("answers", about, lambda: self._predict(images()), self._fault)
-        return kept["classes"]
+        predicted = self._store.fetch("answers", about, lambda: self._predict(load()), self._fault)
+        return predicted["classes"]
 
-    def _fault(self, kept: dict[str, Tensor]) -> str | None:
-        classes, count = kept.get("classes"), len(self._images)
+    def _fault(self, predicted: dict[str, Tensor]) -> str | None:
+        classes, count = predicted.get("classes"), len(self._images)
         if classes is None or classes.dtype != torch.int64 or classes.shape != (count,):
             return f"not a class for each of {count:,} images"
         return "a negative class" if bool((classes < 0).any()) else None
@@ -229,6 +229,6 @@ def _probe_digest(net: nn.Module, shape: tuple[int, ...]) -> str:
     Computed on one thread, so that it is the same everywhere, and with random states of its own for
     a net that draws.
     """
-    probe = torch.rand((4, *shape), generator=torch_generator("probe of a factory's network"))
+    images = torch.rand((4, *shape), generator=torch_generator("probe of a factory's network"))
     with isolated_rng(0), single_thread():
-        return checksum({"": predict(net, probe, batch_size=4)})
+        return checksum({"": predict(net, images, batch_size=4)})

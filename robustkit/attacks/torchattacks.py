@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.base import Attack
-from robustkit.attacks.norms import NORMS
+from robustkit.attacks.norms import NORMS, per_image
 from robustkit.attacks.parameters import check_parameters
 from robustkit.compute import device_of, is_out_of_memory
 from robustkit.compute.seeds import isolated_rng
@@ -170,10 +170,11 @@ class TorchAttack(Attack):
             attack = self._open(model, _classes(model, images), seed)
             if self.targeted:
                 _aim(attack, self.name)
-            made = _call(attack, images, labels, self.name)
+            adversarials = _call(attack, images, labels, self.name)
         # Some divide by a gradient that is zero: where nothing was found, the image stays.
-        made = torch.where(made.isfinite().flatten(1).all(dim=1)[:, None, None, None], made, images)
-        return made if self.bounded else self._within(made, images)
+        found = adversarials.isfinite().flatten(1).all(dim=1)
+        adversarials = torch.where(per_image(found), adversarials, images)
+        return adversarials if self.bounded else self._within(adversarials, images)
 
     def _open(self, model: nn.Module, classes: int, seed: int) -> torchattacks.attack.Attack:
         kind, parameters = find(self.library_name), dict(self.parameters)
@@ -201,9 +202,9 @@ class TorchAttack(Attack):
         except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
             raise AttackError(f"{self.name}: {_line(error)}") from error
 
-    def _within(self, made: Tensor, images: Tensor) -> Tensor:
-        inside = self.geometry.size(made - images) <= self.eps
-        return torch.where(inside[:, None, None, None], made, images)
+    def _within(self, adversarials: Tensor, images: Tensor) -> Tensor:
+        inside = self.geometry.size(adversarials - images) <= self.eps
+        return torch.where(per_image(inside), adversarials, images)
 
 
 def find(name: str) -> type[torchattacks.attack.Attack]:
@@ -312,13 +313,13 @@ def _aim(attack: torchattacks.attack.Attack, name: str) -> None:
 def _call(attack: torchattacks.attack.Attack, images: Tensor, labels: Tensor, name: str) -> Tensor:
     try:
         with torch.enable_grad():
-            made: Tensor = attack(images, labels)
+            adversarials: Tensor = attack(images, labels)
     except _LIBRARY_ERRORS as error:
         if is_out_of_memory(error):
             raise  # a smaller batch may do
         shape = "x".join(map(str, images.shape[1:]))
         raise AttackError(f"{name} failed on images of {shape}: {_line(error)}") from error
-    return made.detach().to(images)
+    return adversarials.detach().to(images)
 
 
 def _classes(model: nn.Module, images: Tensor) -> int:

@@ -112,29 +112,29 @@ class Batches:
         """
         start = 0
         while start < count:
-            part = slice(start, min(start + self.size, count))
+            rows = slice(start, min(start + self.size, count))
             state = None if generator is None else generator.get_state()
-            made: list[T] = []
-            reason = self._try(work, part, made)
+            results: list[T] = []
+            reason = self._try(work, rows, results)
             if reason is None:
-                yield part, made.pop()
-                start = part.stop
+                yield rows, results.pop()
+                start = rows.stop
                 continue
             if generator is not None and state is not None:
                 generator.set_state(state)
-            self._halve(part.stop - part.start, reason)
+            self._halve(rows.stop - rows.start, reason)
 
-    def _try(self, work: Callable[[slice], T], part: slice, made: list[T]) -> str | None:
-        """Append what `work` makes of `part`, or return what the allocator said.
+    def _try(self, work: Callable[[slice], T], rows: slice, results: list[T]) -> str | None:
+        """Append what `work` makes of `rows`, or return what the allocator said.
 
         In a function of its own, as an exception keeps the frames alive that hold the memory.
         """
         try:
-            made.append(work(part))
+            results.append(work(rows))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if part.stop - part.start == 1:
+            if rows.stop - rows.start == 1:
                 raise DeviceError(_too_large(self.device, error)) from error
             return first_line(error)
         return None

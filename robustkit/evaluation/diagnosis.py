@@ -191,17 +191,17 @@ def _forward_varies(model: nn.Module, images: ImageSet, sizes: _Sizes) -> bool:
             on_note=sizes["on_note"],
         )
 
-        def differ(part: slice) -> bool:
-            some = images.floats(torch.arange(part.start, part.stop)).to(device)
-            first, second = model(some.clone()), model(some)
+        def differ(rows: slice) -> bool:
+            batch = images.floats(torch.arange(rows.start, rows.stop)).to(device)
+            first, second = model(batch.clone()), model(batch)
             return not torch.allclose(first, second, rtol=1e-4, atol=1e-5)
 
         return any(differs for _, differs in batches.over(min(16, len(images)), differ))
 
 
 def _gradients(model: nn.Module, images: ImageSet, sizes: _Sizes) -> list[Finding]:
-    parts = gradient_batches(model, images, **sizes)
-    zero = torch.cat([~gradients.flatten(1).any(dim=1) for _, gradients in parts])
+    batches = gradient_batches(model, images, **sizes)
+    zero = torch.cat([~gradients.flatten(1).any(dim=1) for _, gradients in batches])
     if float(zero.double().mean()) <= SLACK:
         return []
     return [

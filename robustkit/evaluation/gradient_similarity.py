@@ -59,10 +59,10 @@ def input_gradients(
     that gives no logits, `DataError` where a label has no logit.
     """
     images = as_image_set(images)
-    parts = gradient_batches(
+    batches = gradient_batches(
         model, images, loss, batch_size=batch_size, device=device, on_note=on_note
     )
-    return torch.cat([gradients for _, gradients in parts])
+    return torch.cat([gradients for _, gradients in batches])
 
 
 def gradient_batches(
@@ -86,13 +86,13 @@ def gradient_batches(
                 model, images.shape, chosen=batch_size, most=most, backward=True, on_note=on_note
             )
 
-        def gradients(part: slice) -> Tensor:
-            chosen = torch.arange(part.start, part.stop)
-            pixels, labels = images.floats(chosen).to(target), images.labels[chosen].to(target)
+        def gradients_of(rows: slice) -> Tensor:
+            indices = torch.arange(rows.start, rows.stop)
+            batch, labels = images.floats(indices).to(target), images.labels[indices].to(target)
             with state_preserved(model):
-                return loss_gradient(model, pixels, labels, loss)[0].cpu()
+                return loss_gradient(model, batch, labels, loss)[0].cpu()
 
-        yield from batches.over(len(images), gradients)
+        yield from batches.over(len(images), gradients_of)
 
 
 def alignment(gradients: Tensor, others: Tensor) -> GradientAlignment:
@@ -198,15 +198,16 @@ def gradient_pairs(
         return _compare(nets, images, loss, batch_size, device, note)
 
     if store is None:
-        made = compare()
+        compared = compare()
     else:
         origin = {
             "nets": [source_digest(nets[name], images.shape) for name in names],
             "data": images.digest(),
             "loss": loss,
         }
-        made = store.fetch("gradients", origin, compare, partial(_fault, len(names), len(images)))
-    return GradientPairs(names, made["cosine"], made["norm"])
+        fault = partial(_fault, len(names), len(images))
+        compared = store.fetch("gradients", origin, compare, fault)
+    return GradientPairs(names, compared["cosine"], compared["norm"])
 
 
 def _fault(nets: int, count: int, kept: Mapping[str, Tensor]) -> str | None:
@@ -232,8 +233,8 @@ def _compare(
     names, count = tuple(nets), len(images)
     norm = torch.empty(len(names), count, dtype=torch.float64)
     with _scratch((len(names), count, images.images[0].numel())) as directions:
-        for row, name in enumerate(names):
-            for part, gradients in gradient_batches(
+        for index, name in enumerate(names):
+            for rows, gradients in gradient_batches(
                 nets[name],
                 images,
                 loss,
@@ -242,9 +243,9 @@ def _compare(
                 device=device,
                 on_note=on_note,
             ):
-                unit, norm[row, part] = unit_rows(gradients)
-                directions[row, part] = unit.numpy()
-            if lost := int(norm[row].isnan().sum()):
+                unit, norm[index, rows] = unit_rows(gradients)
+                directions[index, rows] = unit.numpy()
+            if lost := int(norm[index].isnan().sum()):
                 raise ModelError(f"{name}: NaN in the gradients of {lost} of {count} images")
         cosine = _products(directions)
     # A gradient without a direction has no cosine with anything.
@@ -259,10 +260,10 @@ def _products(directions: NDArray[np.float32]) -> Tensor:
     products = torch.empty(nets, nets, count, dtype=torch.float64)
     step = max(1, CHUNK // (nets * pixels * 8))
     for start in range(0, count, step):
-        part = slice(start, start + step)
-        rows = torch.from_numpy(directions[:, part].astype(np.float64))
-        rows /= rows.norm(dim=2, keepdim=True).clamp_min(LEAST)  # they were rounded
-        products[:, :, part] = torch.einsum("and,bnd->abn", rows, rows)
+        rows = slice(start, start + step)
+        units = torch.from_numpy(directions[:, rows].astype(np.float64))
+        units /= units.norm(dim=2, keepdim=True).clamp_min(LEAST)  # they were rounded
+        products[:, :, rows] = torch.einsum("and,bnd->abn", units, units)
     return products.clamp_(-1, 1)
 
 

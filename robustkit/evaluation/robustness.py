@@ -121,19 +121,19 @@ def _attacked(
 ) -> tuple[Tensor, int, int]:
     """Return the updated robust mask and the numbers of violations and of unmoved images."""
     robust, outside, unmoved = robust.clone(), 0, 0
-    attacked = torch.nonzero(robust).squeeze(1)
+    survivors = torch.nonzero(robust).squeeze(1)
 
-    def work(rows: slice) -> tuple[Tensor, int, int]:
-        part = attacked[rows]
-        clean, labels = images.floats(part).to(sizes.device), images.labels[part].to(sizes.device)
-        made = attack(model, clean, labels, generator=generator, stop_when_fooled=True)
-        broken = violations(made, clean, attack)
-        same = (made == clean).flatten(1).all(dim=1)
-        right = predicted_classes(model, made, on_note=on_note).to(labels.device) == labels
+    def attacked(part: slice) -> tuple[Tensor, int, int]:
+        rows = survivors[part]
+        batch, labels = images.floats(rows).to(sizes.device), images.labels[rows].to(sizes.device)
+        adversarials = attack(model, batch, labels, generator=generator, stop_when_fooled=True)
+        broken = violations(adversarials, batch, attack)
+        same = (adversarials == batch).flatten(1).all(dim=1)
+        right = predicted_classes(model, adversarials, on_note=on_note).to(labels.device) == labels
         return (right | broken).cpu(), int(broken.sum()), int((same & right).sum())
 
-    for rows, (left, broken, still) in sizes.over(len(attacked), work, generator=generator):
-        robust[attacked[rows]] = left
+    for part, (left, broken, still) in sizes.over(len(survivors), attacked, generator=generator):
+        robust[survivors[part]] = left
         outside += broken
         unmoved += still
     return robust, outside, unmoved

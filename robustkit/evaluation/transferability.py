@@ -119,24 +119,24 @@ def transfer_matrix(
         images=images,
         attack=attack,
         seed=seed,
-        targets=target_labels,
+        target_labels=target_labels,
         round=round,
         batch_size=batch_size,
         on_note=note,
     )
     with store.with_space_for(len(sources) * recipe.nbytes) as sets:
-        evaluation = _Evaluation(recipe, sources, store, sets, device)
+        matrix = _MatrixBuilder(recipe, sources, store, sets, device)
         for name in sources:
             on_source(name)
-            evaluation.craft_on(name)
-        for name, external in (imported or {}).items():
-            evaluation.add(name, external)
+            matrix.craft_on(name)
+        for name, adversarials in (imported or {}).items():
+            matrix.add(name, adversarials)
         for name in targets:
-            evaluation.evaluate(name, targets, on_cell)
-    return evaluation.matrix(tuple(targets))
+            matrix.evaluate(name, targets, on_cell)
+    return matrix.build(tuple(targets))
 
 
-class _Evaluation:
+class _MatrixBuilder:
     """The sets crafted and the predictions made so far; one net at a time is in use."""
 
     def __init__(
@@ -153,7 +153,7 @@ class _Evaluation:
         self._sets = sets
         self._device = device
         self._labels = recipe.images.labels.numpy()
-        self._adversarials: dict[str, _Adversarials] = {}
+        self._adversarials: dict[str, _LazySet] = {}
         self._correct: dict[str, Bools] = {}
         self._fooled: dict[str, Bools] = {}
         self._predicted: dict[tuple[str, str], NDArray[np.int64]] = {}
@@ -162,23 +162,23 @@ class _Evaluation:
         """Craft on one source, unless all predictions on its set are known."""
         with self._predictions_of(self._sources, name) as (net, predictions):
             origin = self._recipe.origin(predictions.digest)
-            made = _Adversarials(origin, lambda: self._recipe.fetch(net, origin, self._sets))
-            self._fooled[name] = made.predicted_by(predictions) != self._labels
+            adversarials = _LazySet(origin, lambda: self._recipe.fetch(net, origin, self._sets))
+            self._fooled[name] = adversarials.predicted_by(predictions) != self._labels
             # The net is released; a target without predictions yet looks it up by its name.
-            made.make = lambda: self._craft_later(name, origin)
-            self._adversarials[name] = made
+            adversarials.load = lambda: self._craft_later(name, origin)
+            self._adversarials[name] = adversarials
 
     def _craft_later(self, name: str, origin: Origin) -> Tensor:
         source = self._sources[name]
         with on_device(source, self._device):
             return self._recipe.fetch(source, origin, self._sets)
 
-    def add(self, name: str, external: ExternalSet) -> None:
+    def add(self, name: str, adversarials: ExternalSet) -> None:
         """Add a set that was made elsewhere."""
-        provenance = dict(external.provenance)
+        provenance = dict(adversarials.provenance)
         if "sha256" not in provenance:  # made in Python: only the images tell it from others
-            provenance["images"] = checksum({"images": external.images})
-        self._adversarials[name] = _Adversarials({"imported": provenance}, lambda: external.images)
+            provenance["images"] = checksum({"images": adversarials.images})
+        self._adversarials[name] = _LazySet({"imported": provenance}, lambda: adversarials.images)
 
     def evaluate(self, target: str, targets: Nets, on_cell: Callable[[str, str], None]) -> None:
         """Predict all sets with one target."""
@@ -204,10 +204,10 @@ class _Evaluation:
                 self._correct[name] = predictions.clean().numpy() == self._labels
             yield net, predictions
 
-    def matrix(self, targets: tuple[str, ...]) -> TransferMatrix:
+    def build(self, targets: tuple[str, ...]) -> TransferMatrix:
         """Return the matrix of all predictions."""
         cells = [(source, target) for source in self._adversarials for target in targets]
-        labels = self._recipe.targets
+        target_labels = self._recipe.target_labels
         return TransferMatrix(
             sources=tuple(self._adversarials),
             targets=targets,
@@ -215,24 +215,26 @@ class _Evaluation:
             source_fooled=self._fooled,
             target_fooled={cell: self._predicted[cell] != self._labels for cell in cells},
             target_hit={}
-            if labels is None
-            else {cell: self._predicted[cell] == labels.numpy() for cell in cells},
-            keys={name: key(made.origin) for name, made in self._adversarials.items()},
+            if target_labels is None
+            else {cell: self._predicted[cell] == target_labels.numpy() for cell in cells},
+            keys={
+                name: key(adversarials.origin) for name, adversarials in self._adversarials.items()
+            },
         )
 
 
-class _Adversarials:
-    """Adversarials that are made, or read, on first use."""
+class _LazySet:
+    """Adversarials that are crafted, or read, on first use."""
 
-    def __init__(self, origin: Origin, make: Callable[[], Tensor]) -> None:
+    def __init__(self, origin: Origin, load: Callable[[], Tensor]) -> None:
         self.origin = origin
-        self.make = make
+        self.load = load
         self._images: Tensor | None = None
 
     def images(self) -> Tensor:
         """Return the adversarials (N,C,H,W): mapped from a file, or small."""
         if self._images is None:
-            self._images = self.make()
+            self._images = self.load()
         return self._images
 
     def predicted_by(self, predictions: PredictionCache) -> NDArray[np.int64]:

@@ -82,8 +82,8 @@ DENOMINATORS = (
     Mutant(
         "a source is fooled by what it gets right",
         MATRIX,
-        "self._fooled[name] = made.predicted_by(predictions) != self._labels",
-        "self._fooled[name] = made.predicted_by(predictions) == self._labels",
+        "self._fooled[name] = adversarials.predicted_by(predictions) != self._labels",
+        "self._fooled[name] = adversarials.predicted_by(predictions) == self._labels",
         NET_TESTS,
     ),
     Mutant(
@@ -96,7 +96,7 @@ DENOMINATORS = (
     Mutant(
         "a target label is hit where the target errs",
         MATRIX,
-        "{cell: self._predicted[cell] == labels.numpy() for cell in cells}",
+        "{cell: self._predicted[cell] == target_labels.numpy() for cell in cells}",
         "{cell: self._predicted[cell] != self._labels for cell in cells}",
         NET_TESTS,
     ),

@@ -20,8 +20,8 @@ from robustkit.cli.inputs import LoadedModels, load_models, open_images
 from robustkit.cli.models import check_code, name_models
 from robustkit.cli.parser import CommandParser
 from robustkit.commands.explain.result import TransferOrigin
-from robustkit.commands.transfer.export import crafted
-from robustkit.commands.transfer.pipeline import PLAIN, evaluate, prepare
+from robustkit.commands.transfer.pipeline import PLAIN, evaluate
+from robustkit.commands.transfer.preparation import crafted, prepare
 from robustkit.compute import resolve_device
 from robustkit.data import open_files, to_unit
 from robustkit.errors import ConfigError, DataError, ModelError, did_you_mean

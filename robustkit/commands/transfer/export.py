@@ -12,9 +12,8 @@ from safetensors.torch import load as unpack
 from torch import Tensor
 
 from robustkit import attacks
-from robustkit.attacks import AdversarialSet
-from robustkit.commands.transfer.pipeline import Evaluation, Prepared
-from robustkit.compute import derive_seed
+from robustkit.commands.transfer.pipeline import TransferResult
+from robustkit.commands.transfer.preparation import Prepared, crafted
 from robustkit.compute.tensorfiles import write_tensors
 from robustkit.errors import RunError
 from robustkit.evaluation.transferability import TransferMatrix
@@ -28,71 +27,56 @@ _FILE = "examples.safetensors"
 _LARGEST = 1024 * 2**20  # bytes of such a file
 
 
-def crafted(prepared: Prepared, name: str) -> AdversarialSet:
-    """Return the untargeted set of the source `name`, from the cache where it is there."""
-    config = prepared.config
-    return attacks.craft(
-        prepared.sources[name],
-        prepared.images,
-        prepared.attack(),
-        seed=derive_seed(config.seed, "transfer"),
-        store=prepared.store,
-        round=prepared.round,
-        batch_size=prepared.batch_size,
-        device=prepared.device,
-    )
-
-
 def export(prepared: Prepared, form: str, folder: RunFolder) -> None:
     """Write every source's set as `sets/NAME.npz`, or as PNG images in `sets/NAME/`."""
     if form == "none":
         return
     for number, name in enumerate(prepared.sources):
-        made = crafted(prepared, name)
+        adversarials = crafted(prepared, name)
         path = folder.file("sets") / _file_name(name, number)
         path.parent.mkdir(exist_ok=True)
         if form == "npz":
-            attacks.export_npz(made, prepared.images, path.with_name(path.name + ".npz"))
+            attacks.export_npz(adversarials, prepared.images, path.with_name(path.name + ".npz"))
         else:
-            attacks.export_png(made, prepared.images, path)
+            attacks.export_png(adversarials, prepared.images, path)
 
 
-def keep_examples(prepared: Prepared, result: Evaluation, folder: RunFolder) -> None:
+def keep_examples(prepared: Prepared, result: TransferResult, folder: RunFolder) -> None:
     """Write a few images of every source for the report, with their adversarials.
 
     They are correct for all models, fool the source, and mislead some targets and not others.
     """
     images, matrix = prepared.images, result.matrix
-    kept: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for number, source in enumerate(prepared.sources):
-        chosen = torch.from_numpy(_most_disputed(matrix, source))
-        if not len(chosen):
+        rows = torch.from_numpy(_most_disputed(matrix, source))
+        if not len(rows):
             continue
-        some = images.subset(chosen)
-        made = crafted(prepared, source).images[chosen]
-        kept[f"{number}.index"] = chosen
-        kept[f"{number}.clean"] = some.images
-        kept[f"{number}.made"] = attacks.to_levels(made)
-        kept[f"{number}.label"] = some.labels
-        kept[f"{number}.misled"] = torch.from_numpy(
+        batch = images.subset(rows)
+        adversarials = crafted(prepared, source).images[rows]
+        tensors[f"{number}.index"] = rows
+        tensors[f"{number}.clean"] = batch.images
+        tensors[f"{number}.made"] = attacks.to_levels(adversarials)
+        tensors[f"{number}.label"] = batch.labels
+        tensors[f"{number}.misled"] = torch.from_numpy(
             np.stack(
-                [matrix.target_fooled[source, target][chosen.numpy()] for target in matrix.targets]
+                [matrix.target_fooled[source, target][rows.numpy()] for target in matrix.targets]
             )
         )
-    write_tensors(folder.file(_FILE), kept, {"classes": "\n".join(images.classes)})
+    write_tensors(folder.file(_FILE), tensors, {"classes": "\n".join(images.classes)})
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """K images of one source: `clean` and `made` uint8 (K,C,H,W), `label` and `index` int64 (K,).
+    """K images of one source, with their adversarials: both uint8 (K,C,H,W).
 
-    `misled` is bool (T,K), for each of T targets.
+    `labels` and `indices` are int64 (K,), `misled` is bool (T,K), for each of T targets.
     """
 
-    clean: Tensor
-    made: Tensor
-    label: Tensor
-    index: Tensor
+    images: Tensor
+    adversarials: Tensor
+    labels: Tensor
+    indices: Tensor
     misled: Tensor
 
 
@@ -150,7 +134,13 @@ def _examples_of(
     labels = checked["label"]
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise RunError(f"{where}: {number}.label: not all are of the {classes} classes")
-    return Examples(**checked)
+    return Examples(
+        images=checked["clean"],
+        adversarials=checked["made"],
+        labels=checked["label"],
+        indices=checked["index"],
+        misled=checked["misled"],
+    )
 
 
 def _most_disputed(matrix: TransferMatrix, source: str) -> NDArray[np.int64]:

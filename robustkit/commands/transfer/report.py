@@ -130,15 +130,15 @@ def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Mark
 
 def examples_section(folder: RunFolder, sources: list[str], targets: list[str]) -> Section:
     """Return a few images of every source: clean, adversarial, difference, targets misled."""
-    kept, classes = load_examples(folder, len(sources), len(targets))
+    examples, classes = load_examples(folder, len(sources), len(targets))
     note = (
         "Common images whose adversarial fools its source, first those on which targets disagree: "
         "chosen to show differences, so no fair sample."
     )
     parts = [
-        _source_examples(kept[number], source, targets, classes)
+        _source_examples(examples[number], source, targets, classes)
         for number, source in enumerate(sources)
-        if number in kept
+        if number in examples
     ]
     html = Markup().join(parts) if parts else Markup("<p>There are none.</p>")
     return Section("examples", "Examples", html, note)
@@ -259,22 +259,24 @@ def _sets(summary: Summary) -> Section:
     return Section("sets", "Adversarial sets", html, note)
 
 
-def _source_examples(kept: Examples, source: str, targets: list[str], classes: list[str]) -> Markup:
+def _source_examples(
+    examples: Examples, source: str, targets: list[str], classes: list[str]
+) -> Markup:
     headers = ["clean", "adversarial", "difference", "mislead"]
     head = Markup().join(Markup('<th scope="col">{}</th>').format(text) for text in headers)
     rows = Markup()
-    for index in range(len(kept.label)):
-        clean, made = to_unit(kept.clean[index]), to_unit(kept.made[index])
-        factor = magnification(made - clean)
-        truth = classes[int(kept.label[index])]
-        position = int(kept.index[index])
-        wrong = dict(zip(targets, kept.misled[:, index].tolist(), strict=True))
+    for index in range(len(examples.labels)):
+        image, adversarial = to_unit(examples.images[index]), to_unit(examples.adversarials[index])
+        factor = magnification(adversarial - image)
+        truth = classes[int(examples.labels[index])]
+        position = int(examples.indices[index])
+        wrong = dict(zip(targets, examples.misled[:, index].tolist(), strict=True))
         misled = [target for target in targets if wrong[target]]
         spared = [target for target in targets if not wrong[target]]
         rows += Markup("<tr>{}{}{}<td>{}</td></tr>").format(
-            _picture_cell(picture(clean), f"{truth}, image {position}"),
-            _picture_cell(picture(made), ""),
-            _picture_cell(perturbation_picture(made - clean, factor), f"× {factor}"),
+            _picture_cell(picture(image), f"{truth}, image {position}"),
+            _picture_cell(picture(adversarial), ""),
+            _picture_cell(perturbation_picture(adversarial - image, factor), f"× {factor}"),
             Markup("{}<br><small>not: {}</small>").format(
                 ", ".join(misled) or "nobody", ", ".join(spared) or "–"
             ),
@@ -285,12 +287,12 @@ def _source_examples(kept: Examples, source: str, targets: list[str], classes: l
     ).format(source, head, rows)
 
 
-def _picture_cell(pixels: Picture, below: str | Markup) -> Markup:
-    scale = max(1, round(2 * _SIDE / max(pixels.shape[:2])))
+def _picture_cell(drawn: Picture, below: str | Markup) -> Markup:
+    scale = max(1, round(2 * _SIDE / max(drawn.shape[:2])))
     return Markup(
         '<td style="vertical-align:top"><img src="{}" alt="" width="{}" height="{}">'
         "<small>{}</small></td>"
-    ).format(image_uri(pixels, scale), _SIDE, _SIDE, below)
+    ).format(image_uri(drawn, scale), _SIDE, _SIDE, below)
 
 
 def _tip(source: str, target: str, rate: Rate) -> str:
