@@ -12,7 +12,7 @@ from adaptation.training import DetectionConfig
 from robustkit import models
 from robustkit.errors import ConfigError
 from robustkit.models import Classifier
-from robustkit.models.resolve import names_untrained, parse
+from robustkit.models.resolve import is_untrained, parse
 from robustkit.models.sources.factory import FACTORY
 from robustkit.settings import setting
 
@@ -34,7 +34,7 @@ def load_backbone(
     net a user's function makes is refused unless `trust` names the function; a function that `spec`
     itself names is run. Raises `ModelError` for what cannot be loaded.
     """
-    if names_untrained(spec):
+    if is_untrained(spec):
         model = models.resolve(spec, num_classes=CLASSES, in_channels=3, image_size=SIDE, seed=0)
         note = f"backbone: {spec} has fresh weights, not trained"
         return model.eval(), (*model.notes, note)

@@ -24,7 +24,7 @@ from adaptation.adapt.result import (
 from adaptation.adapt.workspace import Workspace, open_workspace
 from adaptation.attacks import DetectionAttack
 from adaptation.detectors import Detector
-from adaptation.evaluation import Evaluation, detect, evaluate, robust_ap50
+from adaptation.evaluation import DetectorEvaluation, detect, evaluate, robust_ap50
 from adaptation.evaluation.evaluate import Scores
 from adaptation.recipes import recipe
 from adaptation.training import train_detector
@@ -118,7 +118,7 @@ def evaluated(
     """Evaluate a trained detector on the test images of both domains, plainly and under attack."""
     options, classes = space.options, space.source.train.classes
     attack = DetectionAttack(eps=options.judge_eps, steps=options.judge_steps)
-    evaluations: list[Evaluation] = []
+    evaluations: list[DetectorEvaluation] = []
     robust: list[float | None] = []
     for domain in (space.source, space.target):
         evaluations.append(evaluate(detect(model, domain.test), domain.test.truths, classes))
@@ -179,7 +179,7 @@ def _recipe(entries: Sequence[Entry]) -> Recipe:
     )
 
 
-def _on_domain(runs: Sequence[Evaluation]) -> OnDomain:
+def _on_domain(runs: Sequence[DetectorEvaluation]) -> OnDomain:
     means = {
         name: mean_over_trainings([getattr(run, name) for run in runs])
         for name in Scores.__struct_fields__
@@ -200,7 +200,7 @@ def _on_domain(runs: Sequence[Evaluation]) -> OnDomain:
     )
 
 
-def _scores(run: Evaluation) -> Scores:
+def _scores(run: DetectorEvaluation) -> Scores:
     return Scores(**{name: getattr(run, name) for name in Scores.__struct_fields__})
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType, field
 
-from adaptation.evaluation.evaluate import Evaluation, Scores, SizePrecision
+from adaptation.evaluation.evaluate import DetectorEvaluation, Scores, SizePrecision
 from adaptation.recipes import recipe
 from adaptation.shift import Shift
 from robustkit.errors import ConfigError, RunError
@@ -120,9 +120,9 @@ class Trained(Result, frozen=True, kw_only=True):
 
     curve: list[tuple[Count, Real]]
     steps: Count
-    source: Evaluation
+    source: DetectorEvaluation
     robust_source_ap50: MeanShare | None
-    target: Evaluation
+    target: DetectorEvaluation
     robust_target_ap50: MeanShare | None
 
 

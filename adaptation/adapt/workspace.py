@@ -120,7 +120,7 @@ def load_domains(options: AdaptOptions) -> tuple[Domain, Domain]:
 @cached_per_process()
 def open_workspace(path: str) -> Workspace:
     """Return the workspace of a run folder, kept for the next job of this process."""
-    folder = RunFolder.open(path, verb="adapt")
+    folder = RunFolder.open(path, command="adapt")
     options, base = read_settings(folder, AdaptOptions), read_settings(folder, DetectionConfig)
     source, target = load_domains(options)
     device = read_settings(folder, Device)["device"]

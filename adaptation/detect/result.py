@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType, field
 
-from adaptation.evaluation.evaluate import Evaluation
+from adaptation.evaluation.evaluate import DetectorEvaluation
 from robustkit.errors import RunError
 from robustkit.runs import RunFolder
 from robustkit.runs.summaries import Count, MeanShare, Result, check_has, read_summary, shown
 
 
-class Evaluated(Evaluation, frozen=True, kw_only=True):
+class Evaluated(DetectorEvaluation, frozen=True, kw_only=True):
     """One detector: its precisions, and AP50 by area under attack, by the radius as text."""
 
     robust_ap50: dict[str, MeanShare | None]

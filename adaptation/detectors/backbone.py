@@ -199,14 +199,14 @@ def cut_again(entry: Mapping[str, Any], card: Card, side: int, levels: int) -> T
         raise ModelError(f"its backbone cannot be built again: {_first_line(error)}") from None
 
 
-def check_made(made: object) -> None:
-    """Raise `ModelError` unless `made` is what `Cut.described` writes."""
-    if not isinstance(made, Mapping):
-        raise ModelError(f"a detector's card with a backbone made of {made!r}")
-    size, classes = made.get("size"), made.get("classes")
+def check_made(described: object) -> None:
+    """Raise `ModelError` unless `described` is what `Cut.described` writes."""
+    if not isinstance(described, Mapping):
+        raise ModelError(f"a detector's card with a backbone made of {described!r}")
+    size, classes = described.get("size"), described.get("classes")
     fits = (
-        made.keys() - {"read"} == {"classes", "size"}
-        and made.get("read", HOOKS) == HOOKS
+        described.keys() - {"read"} == {"classes", "size"}
+        and described.get("read", HOOKS) == HOOKS
         and isinstance(size, list | tuple)
         and len(size) == 2
         and all(type(side) is int and 1 <= side <= LARGEST for side in size)
@@ -214,7 +214,7 @@ def check_made(made: object) -> None:
         and 1 <= classes <= MOST
     )
     if not fits:
-        raise ModelError(f"a detector's card with a backbone made of {dict(made)}")
+        raise ModelError(f"a detector's card with a backbone made of {dict(described)}")
 
 
 def check_order(card: Card) -> None:

@@ -1,7 +1,13 @@
 """Evaluation of detectors: VOC's and COCO's average precision, and breakdowns."""
 
 from adaptation.evaluation.coco import CocoPrecision, coco_precision
-from adaptation.evaluation.evaluate import Evaluation, attacked, detect, evaluate, robust_ap50
+from adaptation.evaluation.evaluate import (
+    DetectorEvaluation,
+    attacked,
+    detect,
+    evaluate,
+    robust_ap50,
+)
 from adaptation.evaluation.voc import (
     ClassPrecision,
     by_size,
@@ -13,7 +19,7 @@ from adaptation.evaluation.voc import (
 __all__ = [
     "ClassPrecision",
     "CocoPrecision",
-    "Evaluation",
+    "DetectorEvaluation",
     "attacked",
     "by_size",
     "coco_precision",

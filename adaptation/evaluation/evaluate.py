@@ -59,7 +59,7 @@ class Scores(Result, frozen=True, kw_only=True):
     coco_ap75: MeanShare | None
 
 
-class Evaluation(Scores, frozen=True, kw_only=True):
+class DetectorEvaluation(Scores, frozen=True, kw_only=True):
     """The same with each class, each size, and `ap50_area` with difficult objects counted."""
 
     images: Count
@@ -83,13 +83,13 @@ def detect(model: Detector, images: DetectionSet, batch: int = BATCH) -> list[De
 
 def evaluate(
     detections: Sequence[Detections], truths: Sequence[Truth], classes: Sequence[str]
-) -> Evaluation:
+) -> DetectorEvaluation:
     """Return every precision over images whose detections and truths go together."""
     voc = voc_precision(detections, truths, len(classes))
     coco = coco_precision(detections, truths, len(classes))
     edges = size_edges(truths)
     small, medium, large = coco.sizes
-    return Evaluation(
+    return DetectorEvaluation(
         ap50_11pt=_mean([precision.ap_11pt for precision in voc]),
         ap50_area=_mean([precision.ap_area for precision in voc]),
         coco_ap=coco.ap,

@@ -64,7 +64,7 @@ def reusable(path: str | None) -> Mapping[str, Entry]:
     """
     if path is None:
         return {}
-    folder = RunFolder.open(path, verb="evolve")
+    folder = RunFolder.open(path, command="evolve")
     file = folder.file("ledger.sqlite")
     if not Path(file).is_file():
         raise RunError(f"{path}: an evolution without a ledger: nothing to reuse")

@@ -173,8 +173,8 @@ def _torchattacks(
     attack = getattr(torchattacks, name)(net, **settings)
 
     def craft() -> Tensor:
-        made: Tensor = attack(images, labels)
-        return made
+        adversarials: Tensor = attack(images, labels)
+        return adversarials
 
     return craft
 
@@ -191,8 +191,8 @@ def _foolbox(
 
     def craft() -> Tensor:
         _, clipped, _ = attack(wrapped, images, labels, epsilons=EPS)
-        made: Tensor = clipped
-        return made
+        adversarials: Tensor = clipped
+        return adversarials
 
     return craft
 
@@ -224,7 +224,7 @@ PICTURES = 300
 def matrix_records() -> Iterator[Record]:
     """Yield matrices of four untrained zoo nets on digits with MI-FGSM, 10 steps."""
     test = data.load("digits").test
-    some = test.subset(data.stratified_sample(test.labels, PICTURES, 0))
+    images = test.subset(data.stratified_sample(test.labels, PICTURES, 0))
     nets = {
         f"{name}-{seed}": models.build(
             name, num_classes=10, in_channels=1, image_size=16, seed=seed
@@ -235,11 +235,11 @@ def matrix_records() -> Iterator[Record]:
     attack = attacks.MIFGSM(eps=EPS)
 
     def once() -> None:
-        evaluation.transfer_matrix(nets, nets, some, attack)
+        evaluation.transfer_matrix(nets, nets, images, attack)
 
     def pair_by_pair() -> None:
         for source, target in itertools.product(nets.items(), repeat=2):
-            evaluation.transfer_matrix(dict([source]), dict([target]), some, attack)
+            evaluation.transfer_matrix(dict([source]), dict([target]), images, attack)
 
     whole, pairs = timed({"once a source": once, "once a pair": pair_by_pair}, rounds=5)
     what = f"4 x 4 matrix, {PICTURES} images"
@@ -247,7 +247,9 @@ def matrix_records() -> Iterator[Record]:
     with tempfile.TemporaryDirectory() as folder:
 
         def kept() -> None:
-            evaluation.transfer_matrix(nets, nets, some, attack, store=attacks.Store(Path(folder)))
+            evaluation.transfer_matrix(
+                nets, nets, images, attack, store=attacks.Store(Path(folder))
+            )
 
         kept()
         fresh, again = timed({"computed": once, "from the cache": kept}, rounds=5)

@@ -22,7 +22,7 @@ from adaptation.evaluation.coco import coco_dataset, coco_results
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig, StepRecord, train_detector
 from experiments.benchmarks.peers import Agreement, Peer, versus
-from experiments.benchmarks.record import Figure, Record, alone, cost
+from experiments.benchmarks.record import Record, Value, alone, cost
 from experiments.benchmarks.timing import timed
 from robustkit.data.detection import DetectionSet, Truth, load_detection, truth
 
@@ -92,9 +92,9 @@ def _training() -> Iterator[Record]:
     for _ in range(ROUNDS):  # interleaved: machine noise affects all alike
         for name, known in seconds.items():
             known += _steps(images, replace(recipe(name, base), start="fresh"))
-    plain = Figure("plain step", "s", tuple(seconds["source"]))
+    plain = Value("plain step", "s", tuple(seconds["source"]))
     for name, (told, most) in RECIPES.items():
-        step = Figure(f"{told} step", "s", tuple(seconds[name]))
+        step = Value(f"{told} step", "s", tuple(seconds[name]))
         yield cost(f"tiny_ssd, {told} step, in plain steps", step, plain, at_most=most)
 
 
@@ -135,8 +135,8 @@ def _voc(found: list[Detections], truths: list[Truth]) -> list[float]:
 
 
 def _coco(found: list[Detections], truths: list[Truth]) -> list[float]:
-    made = coco_precision(found, truths, CLASSES)
-    values: list[Any] = [made.ap, made.ap50, made.ap75]
+    precision = coco_precision(found, truths, CLASSES)
+    values: list[Any] = [precision.ap, precision.ap50, precision.ap75]
     return values
 
 

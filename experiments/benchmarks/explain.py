@@ -68,9 +68,9 @@ def saliency_and_cams(setting: Setting) -> list[Tensor]:
 def gradcam_enlarged(setting: Setting) -> Tensor:
     """Return our Grad-CAM at the last layer, in [0,1] and of the images' size, as grad-cam does."""
     with setting.trace(setting.layers[-1:]) as trace:
-        (made,) = explain.gradcam(trace).values()
+        (gradcam,) = explain.gradcam(trace).values()
     height, width = setting.images.shape[2:]
-    return _unit(explain.enlarged(_unit(made), (height, width)))
+    return _unit(explain.enlarged(_unit(gradcam), (height, width)))
 
 
 def _unit(maps: Tensor) -> Tensor:
@@ -81,8 +81,8 @@ def _unit(maps: Tensor) -> Tensor:
 def cavs(setting: Setting) -> list[Tensor]:
     """Return our CAV, R = activation times slope, at every layer."""
     with setting.trace(setting.layers) as trace:
-        made = explain.cav(trace)
-        return [made[name].raw for name in setting.layers]
+        maps = explain.cav(trace)
+        return [maps[name].raw for name in setting.layers]
 
 
 def integrated(setting: Setting, steps: int) -> Tensor:
@@ -137,8 +137,8 @@ def captum_contributions(setting: Setting) -> Callable[[], list[Tensor]]:
     method = LayerGradientXActivation(setting.net, setting.modules)
 
     def work() -> list[Tensor]:
-        made = method.attribute(setting.images, target=setting.targets)
-        return [each.detach() for each in made]
+        attributions = method.attribute(setting.images, target=setting.targets)
+        return [each.detach() for each in attributions]
 
     return work
 
@@ -230,8 +230,8 @@ def zennit_rectified(setting: Setting, name: str) -> Work:
 
     def work() -> Tensor:
         with Gradient(setting.net, composite=composite) as attributor:
-            made: Tensor = attributor(setting.images.clone(), setting.wanted)[1]
-            return made.detach()
+            attribution: Tensor = attributor(setting.images.clone(), setting.wanted)[1]
+            return attribution.detach()
 
     return work
 

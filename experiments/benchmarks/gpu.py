@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from experiments.benchmarks.record import Figure, Record, alone, cost, per_second
+from experiments.benchmarks.record import Record, Value, alone, cost, per_second
 from experiments.benchmarks.timing import CLASSES, noise, stepper, timed, timings
 from robustkit import attacks, explain, models, training
 from robustkit.compute import free_memory, resolve_device
@@ -140,11 +140,11 @@ def images_records(sizes: Sizes, device: torch.device) -> Iterator[Record]:
         seconds = timings(*works, maps, rounds=sizes.rounds // 3, device=device)
         kinds = ("PGD", "PGD, bf16", "MI-FGSM")
         for kind, values in zip(kinds, seconds, strict=False):
-            made = per_second("attacked", "images", len(images), values)
+            speed = per_second("attacked", "images", len(images), values)
             what = f"{name}: {kind}, {sizes.attack_steps} steps"
-            yield Record(what=what, ours=made, higher=True)
-        made = per_second("explained", "images", count, seconds[-1])
-        yield Record(what=f"{name}: CAV maps of every stage", ours=made, higher=True)
+            yield Record(what=what, ours=speed, higher=True)
+        speed = per_second("explained", "images", count, seconds[-1])
+        yield Record(what=f"{name}: CAV maps of every stage", ours=speed, higher=True)
 
 
 def _noise_images(sizes: Sizes) -> ImageSet:
@@ -165,8 +165,8 @@ def gradients_records(sizes: Sizes, device: torch.device) -> Iterator[Record]:
     (seconds,) = timings(
         lambda: training.compute_reference(net, views, labels), rounds=3, device=device
     )
-    made = per_second("computed", "images", sizes.images, seconds)
-    yield Record(what=f"{name}: reference gradients", ours=made, higher=True)
+    speed = per_second("computed", "images", sizes.images, seconds)
+    yield Record(what=f"{name}: reference gradients", ours=speed, higher=True)
     yield _placement(sizes, device)
 
 
@@ -192,8 +192,8 @@ def _placement(sizes: Sizes, device: torch.device) -> Record:
     )
     return cost(
         f"reference gradients of {sizes.stored:,} images: memory",
-        Figure("gradients", "bytes", (float(reference.directions.nbytes),)),
-        Figure("images", "bytes", (float(views.nbytes),)),
+        Value("gradients", "bytes", (float(reference.directions.nbytes),)),
+        Value("images", "bytes", (float(views.nbytes),)),
         note=f"{kept}; free there: {free:,} bytes, of which 1/{1 / SHARE:g} may be taken",
     )
 

@@ -63,7 +63,7 @@ def versus(
         works = {peer.name: peer.prepare() for peer in present}
         agreements = {name: agree(found, work()) for name, work in works.items()}
         mine, *theirs = timed({"ours": ours, **works}, rounds=rounds, warm_ups=0)
-        figures = dict(zip(works, theirs, strict=True))
+        values = dict(zip(works, theirs, strict=True))
     for peer in peers:
         if reasons[peer.name]:
             yield skipped(told[peer.name], reasons[peer.name])
@@ -73,7 +73,7 @@ def versus(
         yield speedup(
             told[peer.name],
             mine,
-            figures[peer.name],
+            values[peer.name],
             at_least=peer.at_least,
             note="; ".join(remarks),
             differs="" if agreement.same else agreement.said,

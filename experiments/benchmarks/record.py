@@ -1,4 +1,4 @@
-"""What was compared: two figures, the ratio that follows from them, and what is claimed of it."""
+"""What was compared: two values, the ratio that follows from them, and what is claimed of it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 _BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
-class FigureFile(TypedDict):
-    """A figure as it lies in a file; what else is there is for readers other than us."""
+class ValueFile(TypedDict):
+    """A value as it lies in a file; what else is there is for readers other than us."""
 
     name: str
     unit: str
@@ -29,7 +29,7 @@ class FigureFile(TypedDict):
 
 
 @dataclass(frozen=True)
-class Figure:
+class Value:
     """`values` of the quantity `name` in `unit`, one of each round.
 
     Units are "s", "bytes" or whatever is counted ("images/s"). Raises `ValueError` without values
@@ -85,15 +85,15 @@ class Figure:
         }
 
     @classmethod
-    def from_dict(cls, found: Any) -> Figure:
+    def from_dict(cls, found: Any) -> Value:
         """Return the inverse of `to_dict`; raises `RunError` for anything else."""
-        told = check_kind(found, FigureFile, "a figure", error=RunError)
+        told = check_kind(found, ValueFile, "a value", error=RunError)
         return cls(told["name"], told["unit"], tuple(map(float, told["values"])))
 
 
-def per_second(name: str, unit: str, count: int, seconds: Sequence[float]) -> Figure:
+def per_second(name: str, unit: str, count: int, seconds: Sequence[float]) -> Value:
     """Return a rate: `count` of something in each of these times."""
-    return Figure(name, f"{unit}/s", tuple(count / each for each in seconds))
+    return Value(name, f"{unit}/s", tuple(count / each for each in seconds))
 
 
 def amount(value: float, unit: str) -> str:
@@ -127,8 +127,8 @@ class RecordFile(TypedDict):
     """A record as it lies in a file; what else is there is for readers other than us."""
 
     what: str
-    ours: FigureFile | None
-    peer: FigureFile | None
+    ours: ValueFile | None
+    peer: ValueFile | None
     ratio_of: str
     higher_is_better: bool
     bound: Annotated[int, Meta(ge=-(2**53), le=2**53)] | Real | None
@@ -142,18 +142,18 @@ class Record:
     """`ours` beside `peer`, or alone; there is no ratio but the one of their medians.
 
     The peer is another library, or the usual way of doing the same thing. `ratio_of` says which
-    figure is divided by which, `higher` whether more of it is better. `bound` is what we claim:
-    the ratio, or the figure where it is alone, is at most that, with `higher` at least.
+    value is divided by which, `higher` whether more of it is better. `bound` is what we claim:
+    the ratio, or the value where it is alone, is at most that, with `higher` at least.
 
     Where the two did not come to the same result `differs` says how, and there is no ratio: it
     would compare different things. Where nothing could be measured `skipped` says why, and there
-    are no figures. `note` is for whoever reads the table. Raises `ValueError` for records that
+    are no values. `note` is for whoever reads the table. Raises `ValueError` for records that
     say neither one thing nor the other.
     """
 
     what: str
-    ours: Figure | None = None
-    peer: Figure | None = None
+    ours: Value | None = None
+    peer: Value | None = None
     ratio_of: str = OURS_BY_PEER
     higher: bool = False
     bound: float | None = None
@@ -165,7 +165,7 @@ class Record:
         if self.ratio_of not in (OURS_BY_PEER, PEER_BY_OURS):
             raise ValueError(f"{self.what}: no ratio '{self.ratio_of}'")
         if (self.ours is None) != bool(self.skipped) or (self.peer and not self.ours):
-            raise ValueError(f"{self.what}: either our figure, or a reason why there is none")
+            raise ValueError(f"{self.what}: either our value, or a reason why there is none")
         if self.ours and self.peer:
             if self.ours.unit != self.peer.unit:
                 raise ValueError(f"{self.what}: {self.ours.unit} beside {self.peer.unit}")
@@ -252,15 +252,15 @@ class Record:
     def from_dict(cls, found: Any, where: str = "a record") -> Record:
         """Return the inverse of `to_dict`; raises `RunError`, which begins with `where`."""
         told = check_kind(found, RecordFile, where, error=RunError)
-        figures = {
-            name: None if each is None else Figure.from_dict(each)
+        values = {
+            name: None if each is None else Value.from_dict(each)
             for name, each in (("ours", told["ours"]), ("peer", told["peer"]))
         }
         try:
             return cls(
                 what=told["what"],
-                ours=figures["ours"],
-                peer=figures["peer"],
+                ours=values["ours"],
+                peer=values["peer"],
                 ratio_of=told["ratio_of"],
                 higher=told["higher_is_better"],
                 bound=told["bound"],
@@ -273,7 +273,7 @@ class Record:
 
 
 def cost(
-    what: str, ours: Figure, peer: Figure, *, at_most: float | None = None, note: str = ""
+    what: str, ours: Value, peer: Value, *, at_most: float | None = None, note: str = ""
 ) -> Record:
     """Return our value in units of the peer's: less is better."""
     return Record(what=what, ours=ours, peer=peer, bound=at_most, note=note)
@@ -281,8 +281,8 @@ def cost(
 
 def speedup(
     what: str,
-    ours: Figure,
-    peer: Figure,
+    ours: Value,
+    peer: Value,
     *,
     at_least: float | None = None,
     note: str = "",
@@ -301,7 +301,7 @@ def speedup(
     )
 
 
-def alone(what: str, ours: Figure, *, at_most: float | None = None, note: str = "") -> Record:
+def alone(what: str, ours: Value, *, at_most: float | None = None, note: str = "") -> Record:
     """Return our value with nothing beside it: no ratio; less is better."""
     return Record(what=what, ours=ours, bound=at_most, note=note)
 

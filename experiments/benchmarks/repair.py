@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import torch
 import torch.nn.functional as F
 
-from experiments.benchmarks.record import Figure, Record, alone, amount, speedup
+from experiments.benchmarks.record import Record, Value, alone, amount, speedup
 from experiments.benchmarks.timing import in_fresh_process, timed
 from robustkit import data, models, training
 from robustkit.attacks import predict
@@ -56,7 +56,7 @@ def records() -> Iterator[Record]:
     before, added = in_fresh_process(memory_of_repair)
     yield alone(
         f"memory that a history repair on {MANY:,} images adds to predicting them",
-        Figure("added to the peak", "bytes", (float(added),)),
+        Value("added to the peak", "bytes", (float(added),)),
         at_most=MEBIBYTES * 2**20,
         note=f"the peak of predicting them is {amount(before, 'bytes')}",
     )
@@ -94,7 +94,7 @@ def _iteration(
             predict(changed, images.images)
 
     fast, few = timed({f"ours, by {scorer.way}": lambda: scorer.score(places), "": naive}, rounds=5)
-    slow = Figure(
+    slow = Value(
         f"plain forwards, {NAIVE} taken times {PARTICLES}/{NAIVE}",
         "s",
         tuple(PARTICLES / NAIVE * seconds for seconds in few.values),

@@ -244,7 +244,7 @@ def _change(suite: str, what: str, old: Record | None, new: Record) -> Change:
 
 
 def _units(record: Record) -> tuple[str | None, str | None]:
-    ours, peer = (figure.unit if figure else None for figure in (record.ours, record.peer))
+    ours, peer = (value.unit if value else None for value in (record.ours, record.peer))
     return ours, peer
 
 

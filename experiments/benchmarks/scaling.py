@@ -16,7 +16,7 @@ from evolution.runner import Scheduler, generational, steady
 from evolution.space import SearchSpace
 from evolution.strategies import SearchSettings, open_strategy
 from experiments.benchmarks.peers import absent
-from experiments.benchmarks.record import Figure, Record, alone, amount, cost, skipped
+from experiments.benchmarks.record import Record, Value, alone, amount, cost, skipped
 from experiments.benchmarks.timing import in_fresh_process, resident
 from robustkit.jobs import Executor, open_executor
 from robustkit.runs import Entry, Ledger
@@ -55,7 +55,7 @@ class Wait:
     longest: float
 
     def run(self) -> dict[str, float]:
-        """Return figures of a trial."""
+        """Return values of a trial."""
         rng = random.Random(self.seed)
         share = rng.random()
         if self.longest:
@@ -74,8 +74,8 @@ def records() -> Iterator[Record]:
         idle, whole = _idle(mode)
         yield cost(
             f"idle share of {WORKERS} workers, {mode}, trials 1:10",
-            Figure("worker-seconds without a trial", "s", (idle,)),
-            Figure("of all", "s", (whole,)),
+            Value("worker-seconds without a trial", "s", (idle,)),
+            Value("of all", "s", (whole,)),
             at_most=most,
             note=f"{SETTINGS.budget} trials that sleep",
         )
@@ -83,7 +83,7 @@ def records() -> Iterator[Record]:
     yield from _ledger()
 
 
-def _per_job(name: str, workers: int) -> Figure:
+def _per_job(name: str, workers: int) -> Value:
     with open_executor(name, workers=workers) as executor:
         list(executor.run(iter([Nothing(0), Nothing(1)])))  # workers start
         values = []
@@ -91,7 +91,7 @@ def _per_job(name: str, workers: int) -> Figure:
             start = time.perf_counter()
             list(executor.run(iter([Nothing(number) for number in range(NOTHINGS)])))
             values.append((time.perf_counter() - start) / NOTHINGS)
-    return Figure(f"a job, of {NOTHINGS:,}", "s", tuple(values))
+    return Value(f"a job, of {NOTHINGS:,}", "s", tuple(values))
 
 
 def _idle(mode: str) -> tuple[float, float]:
@@ -124,10 +124,10 @@ def _driver() -> Iterator[Record]:
     """Yield a steady search whose trials take no time: what is left is the driver's own work."""
     seconds, grown = in_fresh_process(cost_of_trials)
     trials = f"{TRIALS:,} trials of a steady search, ledger included"
-    yield alone("driver's time of a trial", Figure("a trial", "s", (seconds,)), note=trials)
+    yield alone("driver's time of a trial", Value("a trial", "s", (seconds,)), note=trials)
     yield alone(
         "driver's memory of a trial",
-        Figure("a trial", "bytes", (grown,)),
+        Value("a trial", "bytes", (grown,)),
         note=f"{amount(grown * TRIALS, 'bytes')} for {trials}",
     )
 
@@ -206,13 +206,13 @@ def _ledger() -> Iterator[Record]:
     small, large, grown, size, opened = in_fresh_process(cost_of_ledger)
     yield cost(
         "ledger: to look up and record a trial",
-        Figure(f"among {LARGE:,}", "s", tuple(large)),
-        Figure(f"among {SMALL:,}", "s", tuple(small)),
+        Value(f"among {LARGE:,}", "s", tuple(large)),
+        Value(f"among {SMALL:,}", "s", tuple(small)),
         at_most=2.0,
     )
     yield alone(
         f"ledger: memory that {LARGE:,} trials on the disk add",
-        Figure("added", "bytes", (float(grown),)),
+        Value("added", "bytes", (float(grown),)),
         at_most=64.0 * 2**20,
         note=f"the file has {amount(size, 'bytes')}; opened and checked in {amount(opened, 's')}",
     )

@@ -22,7 +22,7 @@ from evolution.protocol.workspace import Workspace
 from evolution.runner import Scheduler, generational
 from evolution.strategies import open_strategy
 from experiments.benchmarks.peers import Agreement, Peer, versus
-from experiments.benchmarks.record import Figure, Record, cost
+from experiments.benchmarks.record import Record, Value, cost
 from robustkit import models
 from robustkit.cli.parser import plain
 from robustkit.compute import derive_seed
@@ -109,10 +109,10 @@ def _tried(genotype: Genotype, space: Workspace, *, kept: bool) -> tuple[float, 
     config = space.config.training(penalised=True, final=False, seed=seed)
     net = _fresh(genotype, space, seed)
     _train(net, space, config, kept=kept)
-    val, made = space.splits.val, space.adversarials("R", "val", flipped=False)
+    val, adversarials = space.splits.val, space.adversarials("R", "val", flipped=False)
     right = _predicted(net, val.floats()) == val.labels
-    misled = _predicted(net, made.images) != val.labels
-    common = right & made.correct
+    misled = _predicted(net, adversarials.images) != val.labels
+    common = right & adversarials.correct
     transfer = float(misled[common].double().mean()) if bool(common.any()) else 1.0
     return float(right.double().mean()), transfer, models.cost(net, space.splits.train.shape).macs
 
@@ -193,7 +193,7 @@ def records() -> Iterator[Record]:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = RunFolder.create(
-            Path(name) / "run", verb="evolve", config=OPTIONS | plain(CONFIG), command=[]
+            Path(name) / "run", command="evolve", config=OPTIONS | plain(CONFIG), argv=[]
         )
         space = _prepared(folder)
         searching = _Searching(space, Path(name))
@@ -219,8 +219,8 @@ def records() -> Iterator[Record]:
         )
         yield cost(
             f"a search of {shown}: wall time outside training and scoring",
-            Figure("outside", "s", tuple(searching.outside)),
-            Figure("in all", "s", tuple(searching.walls)),
+            Value("outside", "s", tuple(searching.outside)),
+            Value("in all", "s", tuple(searching.walls)),
             at_most=0.10,
         )
 

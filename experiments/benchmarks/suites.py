@@ -66,10 +66,10 @@ def measure(name: str, device: torch.device, found: Mapping[str, Any]) -> Measur
     begun, start = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     with single_thread():
         records, setting = _open(name, device)
-        made = tuple(records)
+        measured = tuple(records)
         threads = torch.get_num_threads()
     return Measured(
-        records=made,
+        records=measured,
         time=begun,
         commit=found["commit"],
         command=tuple(found["command"]),

@@ -15,7 +15,7 @@ import psutil
 import torch
 from torch import nn
 
-from experiments.benchmarks.record import Figure
+from experiments.benchmarks.record import Value
 from robustkit.compute import synchronize
 from robustkit.training import TrainConfig
 from robustkit.training.examples import Batch
@@ -31,13 +31,13 @@ def timed(
     rounds: int = 9,
     device: torch.device = CPU,
     warm_ups: int = 1,
-) -> list[Figure]:
+) -> list[Value]:
     """Return seconds of each of `works`, by their names and in their order.
 
     They are run in turns, `rounds` times after the `warm_ups`, and waited for on the `device`.
     """
     seconds = timings(*works.values(), rounds=rounds, device=device, warm_ups=warm_ups)
-    return [Figure(name, "s", tuple(own)) for name, own in zip(works, seconds, strict=True)]
+    return [Value(name, "s", tuple(own)) for name, own in zip(works, seconds, strict=True)]
 
 
 def timings(

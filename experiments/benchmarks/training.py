@@ -92,8 +92,8 @@ class _Images(Dataset[Tensor]):
         return len(self._images)
 
     def __getitem__(self, index: int) -> Tensor:
-        made: Tensor = self._transform(self._images[index])
-        return made
+        view: Tensor = self._transform(self._images[index])
+        return view
 
 
 def batches_records() -> Iterator[Record]:

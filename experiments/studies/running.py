@@ -160,14 +160,14 @@ def _run(run: CommandRun, folder: RunFolder, log: Log) -> Any:
     if not path.exists():
         new = [*run.arguments, f"--out={path}", f"--seed={folder.config['seed']}"]
         code = run_command(run.command, [*new, f"--device={folder.config['device']}", *options])
-    elif RunFolder.open(path, verb=run.command).summary() is None:
+    elif RunFolder.open(path, command=run.command).summary() is None:
         code = run_command(run.command, [f"--resume={path}", *options])
     else:
         code = 0
         log(f"{run.id}: there already")
     if code != 0:
         raise RunError(f"{run.id}: `robustkit {run.command}` ended with exit code {code}")
-    inner = RunFolder.open(path, verb=run.command)
+    inner = RunFolder.open(path, command=run.command)
     file = str(inner.file("summary.json"))
     summary = check_summary(finished(inner), run.kind, file)
     run.check(summary, file)

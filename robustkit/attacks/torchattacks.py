@@ -74,9 +74,9 @@ class _Loader:
         return -(-len(self.images) // BATCH)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for part in torch.split(torch.randperm(len(self.images)), BATCH):
-            labels = self.images.labels[part].to(self.device)
-            yield self.images.floats(part).to(self.device), labels
+        for rows in torch.split(torch.randperm(len(self.images)), BATCH):
+            labels = self.images.labels[rows].to(self.device)
+            yield self.images.floats(rows).to(self.device), labels
 
 
 PREFIX = "torchattacks:"

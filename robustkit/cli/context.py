@@ -99,7 +99,7 @@ def settings(command: str, options: Options) -> Json:
         raise ConfigError(
             "--out and --resume exclude each other: a resumed run stays in its folder"
         )
-    saved = RunFolder.open(resume, verb=command).config
+    saved = RunFolder.open(resume, command=command).config
     for name in chosen:
         if name not in saved and name not in LATER:
             raise RunError(
@@ -155,9 +155,9 @@ def next_free(command: str, runs: Path = RUNS) -> Path:
 
 def _folder(command: str, options: Options, config: Mapping[str, Any]) -> RunFolder:
     if options.values.get("resume") is not None:
-        return replace(RunFolder.open(options.resume, verb=command), config=dict(config))
+        return replace(RunFolder.open(options.resume, command=command), config=dict(config))
     path = next_free(command) if options.out is None else typed_path(options.out, error=ConfigError)
-    return RunFolder.create(path, verb=command, config=dict(config), command=list(options.command))
+    return RunFolder.create(path, command=command, config=dict(config), argv=list(options.command))
 
 
 def _is_empty(path: Path) -> bool:
@@ -178,10 +178,12 @@ def _same_modules(saved: Mapping[str, Any], options: Options, resume: str) -> No
     """Raise `RunError` unless the user names the modules again that extended the run."""
     before, now = (",".join(map(str, each.get("extend", []))) for each in (saved, options.given))
     if before != now:
-        made, given = (f"--extend {text}" if text else "no --extend" for text in (before, now))
+        made_with, now_given = (
+            f"--extend {text}" if text else "no --extend" for text in (before, now)
+        )
         raise RunError(
-            f"{resume} was made with {made}, and {given} is given; a run goes on with the same "
-            "modules, which are imported only where you name them"
+            f"{resume} was made with {made_with}, and {now_given} is given; a run goes on with the "
+            "same modules, which are imported only where you name them"
         )
 
 

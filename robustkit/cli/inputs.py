@@ -22,7 +22,7 @@ from robustkit.geometry import Geometry
 from robustkit.jobs import Log
 from robustkit.models import ZOO, Classifier
 from robustkit.models.classifier import plain
-from robustkit.models.resolve import parse, untrained
+from robustkit.models.resolve import is_untrained, parse
 from robustkit.report import format_estimate
 from robustkit.runs.summaries import Finding, ModelDescription, PixelSpace, Published, SavedGeometry
 from robustkit.stats import KnownRate, wilson
@@ -240,7 +240,7 @@ def _loaders(settings: Mapping[str, Any], specs: Mapping[str, str]) -> dict[str,
     for name, spec in specs.items():
         parsed = parse(spec)
         weights = None
-        if untrained(parsed) or (parsed.scheme == "factory" and "weights" not in parsed.options):
+        if is_untrained(parsed) or (parsed.scheme == "factory" and "weights" not in parsed.options):
             weights = next(files, None)
             weights = None if weights == "none" else weights
         loaders[name] = partial(_load, spec, weights, settings)

@@ -166,8 +166,8 @@ def _was_overwritten(file: importlib.metadata.PackagePath) -> bool:
     """Whether an installed file is not the one that its package recorded."""
     if file.hash is None or not Path(file.locate()).is_file():
         return False
-    made = hashlib.new(file.hash.mode, file.read_binary()).digest()
-    return file.hash.value != base64.urlsafe_b64encode(made).rstrip(b"=").decode()
+    digest = hashlib.new(file.hash.mode, file.read_binary()).digest()
+    return file.hash.value != base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _suppress_a_box(torch: ModuleType) -> None:

@@ -25,12 +25,12 @@ def run(options: Options) -> int:
     """Leave the report to the verb that made the run, and say where it is."""
     folder = RunFolder.open(Path(options.run))
     report = (
-        getattr(load_command(folder.verb), "report", None)
-        if folder.verb in find_commands()
+        getattr(load_command(folder.command), "report", None)
+        if folder.command in find_commands()
         else None
     )
     if report is None:
-        raise RunError(f"{folder.path}: runs of '{folder.verb}' have no report")
+        raise RunError(f"{folder.path}: runs of '{folder.command}' have no report")
     figures = None if options.figures is None else Path(options.figures)
     if figures is not None and figures.exists():
         raise RunError(f"{figures} exists already and is never overwritten; choose another folder")

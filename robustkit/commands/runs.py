@@ -88,7 +88,7 @@ def _row(info: RunInfo) -> tuple[str, ...]:
     result = _headline(info.headline)
     if info.problem:
         state, result = "damaged", info.problem
-    return str(info.path), info.verb, _told(info.created), state, result
+    return str(info.path), info.command, _told(info.created), state, result
 
 
 def _headline(headline: Mapping[str, Any]) -> str:

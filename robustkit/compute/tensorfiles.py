@@ -64,11 +64,11 @@ def packed(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> bytes:
 
     The library's own header lists notes in another order each time.
     """
-    made = pack(dict(tensors), metadata=dict(notes))
-    size = int.from_bytes(made[:_LENGTH], "little")
-    header = json.loads(made[_LENGTH : _LENGTH + size])
+    content = pack(dict(tensors), metadata=dict(notes))
+    size = int.from_bytes(content[:_LENGTH], "little")
+    header = json.loads(content[_LENGTH : _LENGTH + size])
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    return _with_length(text) + made[_LENGTH + size :]
+    return _with_length(text) + content[_LENGTH + size :]
 
 
 def write_tensors(
@@ -107,10 +107,10 @@ def write_rows(
     written = 0
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(header("0" * len(digest.hexdigest())))
-        for part in rows:
-            if part.dtype != dtype or part.shape[1:] != shape[1:]:
-                raise ValueError(f"rows of {part.dtype} {tuple(part.shape)} in {dtype} {shape}")
-            content = part.contiguous().flatten().view(torch.uint8).numpy().data
+        for batch in rows:
+            if batch.dtype != dtype or batch.shape[1:] != shape[1:]:
+                raise ValueError(f"rows of {batch.dtype} {tuple(batch.shape)} in {dtype} {shape}")
+            content = batch.contiguous().flatten().view(torch.uint8).numpy().data
             digest.update(content)
             file.write(content)
             written += len(content)

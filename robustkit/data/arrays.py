@@ -327,8 +327,8 @@ class Spool:
             if self._file is None:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 — outlives this
-            for part in self._parts:
-                self._file.write(np.ascontiguousarray(part).data)
+            for array in self._parts:
+                self._file.write(np.ascontiguousarray(array).data)
         except OSError as error:
             raise DataError(f"no room for {self._bytes:,} bytes in {folder}: {error}") from error
         self._parts.clear()

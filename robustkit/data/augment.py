@@ -95,8 +95,8 @@ def _fill(views: Pixels, images: Tensor, augment: str, seed: int) -> None:
         mirrored = {"flip": torch.ones_like(coins), "crop_flip": coins}.get(
             augment, torch.zeros_like(coins)
         )
-        for part in chunks(images):
-            seen = images[part]
+        for rows in chunks(images):
+            batch = images[rows]
             if view > 0:
-                seen = _shift_and_mirror(seen, pad, shifts[part], mirrored[part])
-            views[view, part] = seen.cpu().numpy()
+                batch = _shift_and_mirror(batch, pad, shifts[rows], mirrored[rows])
+            views[view, rows] = batch.cpu().numpy()

@@ -115,8 +115,8 @@ def _items(dataset: Dataset[Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _chunked(items: Iterator[tuple[Any, Any]]) -> Iterator[list[tuple[Any, Any]]]:
-    while part := list(itertools.islice(items, _AT_ONCE)):
-        yield part
+    while batch := list(itertools.islice(items, _AT_ONCE)):
+        yield batch
 
 
 def _two(value: object, what: str) -> tuple[Any, Any]:
@@ -174,8 +174,8 @@ def _pixels(images: object) -> Tensor:
         return images
     if not images.is_floating_point():
         raise DataError(f"images must be uint8 in 0..255 or float in [0,1], not {images.dtype}")
-    for part in chunks(images):
-        check_unit(images[part])
+    for rows in chunks(images):
+        check_unit(images[rows])
     return images.float()
 
 
@@ -203,23 +203,23 @@ def _gathered(batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]
 
 def _floats(spool: Spool) -> Spool:
     """Return a spool of the same pictures as float32 in [0,1]."""
-    made = Spool(IN_MEMORY)
+    floats = Spool(IN_MEMORY)
     if len(spool):
         images = torch.from_numpy(spool.array())
-        for part in chunks(images):
-            made.append(to_unit(images[part]).numpy())
-    return made
+        for rows in chunks(images):
+            floats.append(to_unit(images[rows]).numpy())
+    return floats
 
 
 def _whole(images: Tensor) -> Tensor:
     """Return `images` as levels where all of them lie on levels, else as they are."""
     if images.dtype == torch.uint8 or not all(
-        _levels(images[part]) is not None for part in chunks(images)
+        _levels(images[rows]) is not None for rows in chunks(images)
     ):
         return images
     levels = torch.empty(images.shape, dtype=torch.uint8)
-    for part in chunks(images):
-        levels[part] = (images[part] * 255).round().byte()
+    for rows in chunks(images):
+        levels[rows] = (images[rows] * 255).round().byte()
     return levels
 
 

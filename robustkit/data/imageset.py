@@ -119,8 +119,8 @@ class ImageSet:
         if self.images.dtype != torch.uint8:
             header.append([str(self.images.dtype)])
         sha = hashlib.sha256(json.dumps(header).encode())
-        for part in chunks(self.images):
-            sha.update(_bytes(self.images[part]))
+        for rows in chunks(self.images):
+            sha.update(_bytes(self.images[rows]))
         sha.update(_bytes(self.labels))
         return sha.hexdigest()
 
@@ -155,9 +155,9 @@ def channel_stats(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...
         return _float_stats(images.images)
     channels = images.shape[0]
     counts = torch.zeros(channels, 256, dtype=torch.int64)
-    for part in chunks(images.images):
+    for rows in chunks(images.images):
         for channel in range(channels):
-            values = images.images[part, channel].flatten()
+            values = images.images[rows, channel].flatten()
             counts[channel] += torch.bincount(values, minlength=256)
     share = counts.double() / counts.sum(dim=1, keepdim=True)
     levels = torch.arange(256, dtype=torch.float64) / 255
@@ -170,8 +170,8 @@ def channel_stats(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...
 def _float_stats(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return `channel_stats` of float32 (N,C,H,W), in two passes by one thread."""
     count = images[:, 0].numel()
-    mean = sum(_channel_sums(images[part]) for part in chunks(images)) / count
-    spread = sum(_channel_sums(images[part], mean) for part in chunks(images)) / count
+    mean = sum(_channel_sums(images[rows]) for rows in chunks(images)) / count
+    spread = sum(_channel_sums(images[rows], mean) for rows in chunks(images)) / count
     return tuple(mean.tolist()), tuple(np.sqrt(spread).clip(1 / 255).tolist())
 
 
@@ -199,8 +199,8 @@ def _check_images(images: Tensor) -> None:
     if images.numel() == 0:
         raise DataError(f"no images: the shape is {tuple(images.shape)}")
     if images.dtype == torch.float32:
-        for part in chunks(images):
-            check_unit(images[part])
+        for rows in chunks(images):
+            check_unit(images[rows])
 
 
 def check_unit(images: Tensor) -> None:

@@ -149,8 +149,8 @@ class StoredPictures(Pictures):
             return self._pick(indices)
 
         def fill(pixels: Pixels) -> None:
-            for part in slices(len(indices)):
-                pixels[part] = self._formed(self._pick(indices[part]), form)
+            for rows in slices(len(indices)):
+                pixels[rows] = self._formed(self._pick(indices[rows]), form)
 
         return spooled((len(indices), *form.shape), fill, limit)
 
@@ -313,9 +313,9 @@ def survey(
     """
     channels, first = 1, None
     with ThreadPoolExecutor() as pool:
-        for part in slices(len(paths)):
+        for rows in slices(len(paths)):
             for path, (mode, found) in zip(
-                paths[part], pool.map(_header, paths[part]), strict=True
+                paths[rows], pool.map(_header, paths[rows]), strict=True
             ):
                 channels = channels if mode in _GREY else 3
                 first = first or found
@@ -346,8 +346,8 @@ def read_images(paths: Sequence[Path], form: Format, limit: int | None = None) -
         def decode(index: int) -> None:
             pixels[index] = _decode(paths[index], form)
 
-        for part in slices(len(paths)):
-            in_threads(decode, range(part.start, part.stop))
+        for rows in slices(len(paths)):
+            in_threads(decode, range(rows.start, rows.stop))
 
     shape = (len(paths), *form.shape)
     return in_memory_or_mapped(shape, _key(paths, form), fill, limit)

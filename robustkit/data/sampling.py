@@ -30,14 +30,14 @@ def stratified_split(
     rng = np.random.default_rng(seed)
     classes = labels.numpy()
     groups = np.arange(len(classes)) if tracks is None else tracks.numpy()
-    part = np.zeros(len(classes), dtype=bool)
+    in_second = np.zeros(len(classes), dtype=bool)
     for label in np.unique(classes):
         members = np.flatnonzero(classes == label)
-        part[members] = _chosen_groups(groups[members], fraction, rng)
-    if not part.any():
+        in_second[members] = _chosen_groups(groups[members], fraction, rng)
+    if not in_second.any():
         units = "images" if tracks is None else "tracks"
         raise DataError(f"an empty split: no class has two {units} to divide")
-    return torch.from_numpy(np.flatnonzero(~part)), torch.from_numpy(np.flatnonzero(part))
+    return torch.from_numpy(np.flatnonzero(~in_second)), torch.from_numpy(np.flatnonzero(in_second))
 
 
 def _chosen_groups(groups: Indices, fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:

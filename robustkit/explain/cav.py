@@ -94,18 +94,18 @@ def cav(trace: Trace, *, paper: bool = False) -> Mapping[str, Contribution]:
             f"through it would be arbitrary{_way_out(what)}"
         )
     found = trace.backward(SECANT, paper=paper)
-    made = {}
+    contributions = {}
     for name, activation in trace.layers.items():
         behind = [term for place, term in found.terms.items() if place > trace.places[name]]
-        made[name] = Contribution(
+        contributions[name] = Contribution(
             score=trace.score,
             activation=activation,
             slope=found.slopes[name],
             biases=torch.stack(behind).sum(dim=0) if behind else torch.zeros_like(trace.score),
             cut=name in trace.cut,
         )
-        _check_conserved(name, made[name], behind)
-    return made
+        _check_conserved(name, contributions[name], behind)
+    return contributions
 
 
 def _refuse_external(trace: Trace) -> None:
@@ -123,14 +123,14 @@ def _way_out(what: str) -> str:
     return ""
 
 
-def _check_conserved(name: str, made: Contribution, behind: list[Tensor]) -> None:
+def _check_conserved(name: str, contribution: Contribution, behind: list[Tensor]) -> None:
     """Raise unless contributions and biases add up to the score at a cut, as they must."""
-    if not made.cut:
+    if not contribution.cut:
         return
-    sizes = made.raw.flatten(1).abs().sum(dim=1) + sum(term.abs() for term in behind)
-    allowed = CONSERVED[made.raw.dtype] * (sizes + made.score.abs())
-    if not bool((made.residual.abs() <= allowed).all()):  # NaN is no agreement
-        worst = float(made.residual.abs().max())
+    sizes = contribution.raw.flatten(1).abs().sum(dim=1) + sum(term.abs() for term in behind)
+    allowed = CONSERVED[contribution.raw.dtype] * (sizes + contribution.score.abs())
+    if not bool((contribution.residual.abs() <= allowed).all()):  # NaN is no agreement
+        worst = float(contribution.residual.abs().max())
         raise ExplainError(
             f"CAV misses the score by {worst:.3g} at '{name}': the model does something that is "
             "not seen, or has no convention"

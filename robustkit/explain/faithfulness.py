@@ -144,9 +144,9 @@ def signed_region(contribution: Contribution, sign: str, quantile: float = 0.0) 
     chosen = maps > 0
     if quantile:
         for row, each in enumerate(maps):
-            part = each[chosen[row]]
-            if len(part):
-                chosen[row] &= each > torch.quantile(part, quantile)
+            signed = each[chosen[row]]
+            if len(signed):
+                chosen[row] &= each > torch.quantile(signed, quantile)
     return chosen
 
 

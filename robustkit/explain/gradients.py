@@ -87,8 +87,8 @@ def gradcam(trace: Trace, *, relu: bool = True) -> Mapping[str, Tensor]:
     for name, activation in trace.layers.items():
         if name != INPUT and activation.dim() == 4:
             weights = slopes[name].mean(dim=(2, 3), keepdim=True)
-            made = (weights * activation).sum(dim=1)
-            maps[name] = made.clamp_min(0) if relu else made
+            weighted = (weights * activation).sum(dim=1)
+            maps[name] = weighted.clamp_min(0) if relu else weighted
     if not maps:
         raise ExplainError("Grad-CAM needs a layer whose output is (N,C,H,W)")
     return maps

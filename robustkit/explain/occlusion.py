@@ -71,7 +71,7 @@ def occlusion(
     flipped = torch.empty(covered.shape, dtype=torch.bool, device=logits.device)
     predicted = logits.argmax(dim=1)
     for number, image in enumerate(images):
-        said = torch.cat([predict(model, part) for part in _covering(image, masks, fill)])
+        said = torch.cat([predict(model, batch) for batch in _covering(image, masks, fill)])
         covered[number] = said[:, targets[number]]
         flipped[number] = said.argmax(dim=1) != predicted[number]
     height, width = (-(-side // region) for side in images.shape[2:])
@@ -115,8 +115,8 @@ def _greedy(
     scores: list[float] = []
     flipped = False
     while left and len(chosen) < most and not flipped:
-        parts = _covering(image, masks[left], fill)
-        said = torch.cat([predict(model, part) for part in parts])
+        batches = _covering(image, masks[left], fill)
+        said = torch.cat([predict(model, batch) for batch in batches])
         best = int(said[:, target].argmin())
         chosen.append(left.pop(best))
         scores.append(float(said[best, target]))

@@ -172,7 +172,7 @@ class Record:
         Both are identities of tensors. Where the way back meets a tensor that no step has made,
         something was not seen, and all that is doubtful counts.
         """
-        made = {each for step in self.steps for each in step.outputs} | {image}
+        recorded = {each for step in self.steps for each in step.outputs} | {image}
         alive, places = {logits}, set()
         for place in range(len(self.steps) - 1, -1, -1):
             step = self.steps[place]
@@ -180,7 +180,7 @@ class Record:
                 places.add(place)
                 alive.update(each for each in step.inputs if each not in step.gates)
         for place, (module, name) in sorted(self.doubtful.items()):
-            if place in places or not alive <= made:
+            if place in places or not alive <= recorded:
                 self.unknown.setdefault(module, name)
 
 
@@ -213,13 +213,13 @@ class Recording(TorchFunctionMode):
             return func(*args, **kwargs)
         self._check_stale(given)
         self.gates = ()
-        made = self._carried_out(func, args, kwargs)
-        if made is None:  # it wrote somewhere
+        result = self._carried_out(func, args, kwargs)
+        if result is None:  # it wrote somewhere
             self._refuse(func)
         # What gives back what it was given, as dropout does here, was no operation.
         here = {id(each) for each in given}
-        made_here = [each for each in tree_leaves(made) if _depends(each)]
-        outputs = [each for each in made_here if id(each) not in here]
+        results = [each for each in tree_leaves(result) if _depends(each)]
+        outputs = [each for each in results if id(each) not in here]
         if outputs:
             self.record.axis |= channel_axes(self.record.axis, func, args, kwargs, given, outputs)
             if not self._images_apart(func, args, kwargs, given, outputs):
@@ -241,8 +241,8 @@ class Recording(TorchFunctionMode):
         self._settle(False)
         # Functions of torch.nn.functional hand their options on by name.
         if func in known.IN_PLACE or kwargs.get("inplace", False):
-            self._rename(args[0] if args else kwargs["input"], made)
-        return made
+            self._rename(args[0] if args else kwargs["input"], result)
+        return result
 
     def _images_apart(
         self,
@@ -326,18 +326,18 @@ class Recording(TorchFunctionMode):
             if gate is not None:
                 product = functools.partial(_product, func, gate)
                 return self._gate(product, args[1 - gate], (args[gate],))
-        made = func(*args, **kwargs)
+        result = func(*args, **kwargs)
         parts = [*args[1:], *(value for key, value in kwargs.items() if key != "input")]
         if func in known.BIASED and not any(_depends(part) for part in parts):
             bias = args[2] if len(args) > 2 else kwargs.get("bias")
             if bias is not None:
-                self._bias(made, bias, channels=-1 if func is F.linear else 1)
-        elif not self._has_convention(func, args, kwargs, made):
+                self._bias(result, bias, channels=-1 if func is F.linear else 1)
+        elif not self._has_convention(func, args, kwargs, result):
             self._refuse(func)
-        return made
+        return result
 
     def _has_convention(
-        self, func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], made: Any
+        self, func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any
     ) -> bool:
         """Return whether CAV has a convention for a function; count what it adds as a bias."""
         if func in known.PASSIVE:
@@ -347,7 +347,7 @@ class Recording(TorchFunctionMode):
             ):
                 # What is learnt and put beside, as a class token is, speaks for itself: a bias.
                 empty, options = tree_map_only(Tensor, _without_the_image, (args, kwargs))
-                self._constant(made, func(*empty, **options))
+                self._constant(result, func(*empty, **options))
             beside = [*args[1:], *(value for key, value in kwargs.items() if key != "input")]
             moving = func is F.grid_sample and any(_depends(each) for each in beside)
             dropping = "dropout" in getattr(func, "__name__", "") and kwargs.get("training")
@@ -355,7 +355,7 @@ class Recording(TorchFunctionMode):
                 # What the border is filled with speaks for itself: a bias.
                 x = args[0] if args else kwargs["input"]
                 rest = {key: value for key, value in kwargs.items() if key != "input"}
-                self._constant(made, func(torch.zeros_like(x.detach()), *args[1:], **rest))
+                self._constant(result, func(torch.zeros_like(x.detach()), *args[1:], **rest))
             return not (moving or dropping)
         depends = [_depends(each) for each in args[:2]]
         if func in known.ADDING or func in known.SUBTRACTING or func in known.REVERSED:
@@ -368,14 +368,14 @@ class Recording(TorchFunctionMode):
                 # a - c, and c - a the other way round: rsub(c, a).
                 if depends[0] == (func in known.SUBTRACTING) and func not in known.ADDING:
                     constant = -constant
-                self._constant(made, constant)
+                self._constant(result, constant)
             return True
         if func in known.SCALING:
             return len(args) > 1 and not all(depends)
         if func in known.DIVIDING:
             return len(args) > 1 and depends == [True, False] and not kwargs.get("rounding_mode")
         # What tells sizes and such, and gives no tensor that depends on the image.
-        return not any(_depends(each) for each in tree_leaves(made))
+        return not any(_depends(each) for each in tree_leaves(result))
 
     def _smooth(
         self, plain: Call, func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -385,41 +385,41 @@ class Recording(TorchFunctionMode):
         plain = known.ONE_SIDED.get(func, plain)
         f = functools.partial(_applied, plain, args[1:], rest)
         self.record.smooth = True
-        made: Tensor = Smooth.apply(z, f, known.at_zero(f, z), self._place(), self.record.now)
-        return made
+        result: Tensor = Smooth.apply(z, f, known.at_zero(f, z), self._place(), self.record.now)
+        return result
 
     def _gate(self, f: Callable[..., Tensor], signal: Tensor, gates: tuple[Tensor, ...]) -> Tensor:
         self.record.smooth = True  # the derivative goes through the gates, too
         self.gates = tuple(id(each) for each in gates if each is not signal)
-        made: Tensor = Gate.apply(f, self.record.now, signal, *gates)
-        return made
+        result: Tensor = Gate.apply(f, self.record.now, signal, *gates)
+        return result
 
     def _attention(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """Return attention with its projections, positions first (L,N,E): affine in its values."""
         query, key, value, *rest = args
         attend = functools.partial(_projected, tuple(rest), kwargs)
-        made = self._gate(attend, value, (query, key))
+        result = self._gate(attend, value, (query, key))
         nothing = torch.zeros_like(value.detach())
         constant = attend(nothing, query.detach(), key.detach())
-        self._constant(made, constant, rows=1)
-        return made
+        self._constant(result, constant, rows=1)
+        return result
 
     def _batch_norm(self, func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         names = ["input", "running_mean", "running_var", "weight", "bias"]
         names.append("training" if func is F.batch_norm else "use_input_stats")
         of = {**dict(zip((*names, "momentum", "eps"), args, strict=False)), **kwargs}
-        made: Tensor = func(*args, **kwargs)
+        result: Tensor = func(*args, **kwargs)
         if of.get("training", False):
             self._refuse(func, "with batch statistics")
-            return made
+            return result
         scale = (of["running_var"] + of.get("eps", 1e-5)).rsqrt()
         if of.get("weight") is not None:
             scale = scale * of["weight"]
         shift = -of["running_mean"] * scale
         if of.get("bias") is not None:
             shift = shift + of["bias"]
-        self._bias(made, shift, channels=1)
-        return made
+        self._bias(result, shift, channels=1)
+        return result
 
     def _frozen(self, func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         x = args[0] if args else kwargs["input"]
@@ -432,7 +432,7 @@ class Recording(TorchFunctionMode):
     def _place(self) -> int:
         return len(self.record.steps)
 
-    def _bias(self, made: Tensor, bias: Tensor, channels: int) -> None:
+    def _bias(self, result: Tensor, bias: Tensor, channels: int) -> None:
         """Count Σ bias·g of an operation that adds `bias` (C,) along the axis `channels`."""
         place, now, flat = self._place(), self.record.now, bias.detach()
 
@@ -444,9 +444,9 @@ class Recording(TorchFunctionMode):
                     spread = g.flatten(2).sum(dim=2) if g.dim() > 2 else g
                 now.add(place, spread @ flat.to(g.dtype))
 
-        made.register_hook(hook)  # type: ignore[no-untyped-call]
+        result.register_hook(hook)  # type: ignore[no-untyped-call]
 
-    def _constant(self, made: Tensor, constant: Any, rows: int = 0) -> None:
+    def _constant(self, result: Tensor, constant: Any, rows: int = 0) -> None:
         """Count Σ constant·g of an operation that adds `constant`, a number or a tensor.
 
         `rows` is the axis of the images.
@@ -458,7 +458,7 @@ class Recording(TorchFunctionMode):
                 added = (g * constant).movedim(rows, 0)
                 now.add(place, added.reshape(len(added), -1).sum(dim=1))
 
-        made.register_hook(hook)  # type: ignore[no-untyped-call]
+        result.register_hook(hook)  # type: ignore[no-untyped-call]
 
 
 def _fixed(func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -478,13 +478,13 @@ def _depends(value: Any) -> bool:
 
 
 def _applied(func: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], z: Tensor) -> Tensor:
-    made: Tensor = func(z, *args, **kwargs)
-    return made
+    result: Tensor = func(z, *args, **kwargs)
+    return result
 
 
 def _product(func: Call, gate: int, signal: Tensor, by: Tensor) -> Tensor:
-    made: Tensor = func(by, signal) if gate == 0 else func(signal, by)
-    return made
+    result: Tensor = func(by, signal) if gate == 0 else func(signal, by)
+    return result
 
 
 def _attended(
@@ -496,8 +496,8 @@ def _attended(
 def _projected(
     args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Tensor, query: Tensor, key: Tensor
 ) -> Tensor:
-    made: Tensor = F.multi_head_attention_forward(query, key, value, *args, **kwargs)[0]
-    return made
+    result: Tensor = F.multi_head_attention_forward(query, key, value, *args, **kwargs)[0]
+    return result
 
 
 def _without_the_image(tensor: Tensor) -> Tensor:

@@ -105,11 +105,11 @@ def automatic(record: Record, tensors: Mapping[int, Tensor], image: int) -> dict
     """
     chosen: list[tuple[int, int]] = []  # (place, height) of the last cut of each stage so far
     for place in cuts(record, image):
-        made = record.steps[place].outputs[0]
-        tensor = tensors[made]
-        if tensor.dim() != 4 or min(tensor.shape[2:]) < 2 or record.axis.get(made, 1) != 1:
+        output = record.steps[place].outputs[0]
+        tensor = tensors[output]
+        if tensor.dim() != 4 or min(tensor.shape[2:]) < 2 or record.axis.get(output, 1) != 1:
             continue
-        if made in record.rows:
+        if output in record.rows:
             continue
         height = tensor.shape[2]
         before, above = chosen[-1] if chosen else (-1, math.inf)
@@ -295,7 +295,7 @@ def trace(
     score = logits.gather(1, targets[:, None])[:, 0]
     at_cut = {record.steps[place].outputs[0] for place in cuts(record, id(leaf))}
     at_cut |= {id(leaf), id(logits)}
-    made = Trace(
+    traced = Trace(
         images=images,
         logits=logits.detach(),
         targets=targets,
@@ -309,9 +309,9 @@ def trace(
     )
     try:
         with exact_products():  # maps are made of gradients, as long as they last
-            yield made
+            yield traced
     finally:
-        made.end()
+        traced.end()
 
 
 def of_model_or_trace(function: Callable[Concatenate[Trace, P], R]) -> Callable[..., R]:

@@ -123,17 +123,17 @@ def like(
 
     The modes of the net's modules stay as they are, and buffers are where the net is.
     """
-    made = Classifier(
+    classifier = Classifier(
         model.net,
         model.card if card is None else card,
         order=model.order if order is None else order,
         notes=model.notes if notes is None else notes,
     )
-    made.training = made.preprocess.training = model.training
-    made.preprocess.to(device_of(model.net))
-    if made.order is not None:
-        made.order = made.order.to(device_of(model.net))
-    return made
+    classifier.training = classifier.preprocess.training = model.training
+    classifier.preprocess.to(device_of(model.net))
+    if classifier.order is not None:
+        classifier.order = classifier.order.to(device_of(model.net))
+    return classifier
 
 
 def wrap(
@@ -182,10 +182,12 @@ def wrap(
         input_shape=(len(preprocessing.mean), *(size or (0, 0))),
         preprocessing=preprocessing,
     )
-    made = Classifier(module, card)
-    made.training = made.preprocess.training = module.training  # not of the module's own parts
-    made.preprocess.to(device_of(module))
-    return made
+    classifier = Classifier(module, card)
+    classifier.training = classifier.preprocess.training = (
+        module.training
+    )  # not of the module's own parts
+    classifier.preprocess.to(device_of(module))
+    return classifier
 
 
 _SHOWN = 4

@@ -54,16 +54,13 @@ def parse(text: str) -> Spec:
     return Spec(text, scheme, name, options)
 
 
-def names_untrained(text: str) -> bool:
-    """Return whether the text of a spec names an architecture without weights."""
-    return untrained(parse(text))
-
-
-def untrained(spec: Spec) -> bool:
+def is_untrained(spec: str | Spec) -> bool:
     """Return whether a spec names an architecture without weights: zoo, torchvision or timm.
 
-    For a user's function this is unknown before it is called.
+    For a user's function this is unknown before it is called. Raises `ModelError` as `parse` does.
     """
+    if isinstance(spec, str):
+        spec = parse(spec)
     if spec.options.get("weights", "none") != "none":
         return False
     if spec.scheme == "timm":
@@ -168,7 +165,7 @@ def load(
             f"{spec}: a net of the zoo normalises by its data's statistics, which its weights do "
             "not tell: models.resolve(…, mean=…, std=…), or load a model file"
         )
-    if untrained(parsed):
+    if is_untrained(parsed):
         example = "pretrained=true" if parsed.scheme == "timm" else "weights=DEFAULT"
         raise ModelError(
             f"{spec}: untrained; give a trained model's file, or weights: {parsed.scheme}:"
@@ -224,8 +221,8 @@ def _classifier(
     count = opened.num_classes or request.num_classes
     classes = opened.classes or names or (numbered(count) if count else ())
     # Pictures may show some of a model's classes alone: those are found by their names.
-    some = names is not None and set(names) <= set(opened.classes or ())
-    if count is not None and names is not None and len(names) != count and not some:
+    is_subset = names is not None and set(names) <= set(opened.classes or ())
+    if count is not None and names is not None and len(names) != count and not is_subset:
         raise ModelError(f"{request.spec.text}: has {count} classes, the data {len(names)}")
     preprocessing = opened.preprocessing
     shape = request.shape

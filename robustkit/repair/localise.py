@@ -61,8 +61,8 @@ def impacts(model: nn.Module, images: ImageSet, layers: Mapping[str, Layer]) -> 
             f"{name}.weight": layer.weight.detach().requires_grad_(True)
             for name, layer in layers.items()
         }
-        for part in batches(len(images), BATCH):
-            pixels, labels = images.floats(part).to(device), images.labels[part].to(device)
+        for rows in batches(len(images), BATCH):
+            pixels, labels = images.floats(rows).to(device), images.labels[rows].to(device)
             logits = functional_call(net_of(model), leaves, (seen_by_net(model, pixels),))
             loss = F.cross_entropy(logits, labels, reduction="sum") / len(images)
             found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)

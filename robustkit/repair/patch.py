@@ -154,7 +154,10 @@ def make_patch(
     """Return the patch to these `values` (D,) of the selected weights; None: no change."""
     if values is None:
         return Patch({}, identity(model), identity(model), provenance)
-    new = {f"{name}.weight": part for name, part in selection.split(values).items()}
+    new = {
+        f"{name}.weight": values_of_layer
+        for name, values_of_layer in selection.split(values).items()
+    }
     old = selection.split(selection.values(model))
     changes = {}
     for name, indices in selection.indices.items():

@@ -94,11 +94,11 @@ def _head(
     traced: fx.GraphModule, nodes: Sequence[fx.Node], after: set[fx.Node], frontier: list[fx.Node]
 ) -> fx.GraphModule:
     graph = fx.Graph()
-    made: dict[fx.Node, fx.Node] = {}
+    copies: dict[fx.Node, fx.Node] = {}
     for node in nodes:
         if node not in after:
-            made[node] = graph.node_copy(node, lambda old: made[old])
-    graph.output(tuple(made[node] for node in frontier))
+            copies[node] = graph.node_copy(node, lambda old: copies[old])
+    graph.output(tuple(copies[node] for node in frontier))
     return _module(traced, graph)
 
 
@@ -106,10 +106,10 @@ def _tail(
     traced: fx.GraphModule, nodes: Sequence[fx.Node], after: set[fx.Node], frontier: list[fx.Node]
 ) -> fx.GraphModule:
     graph = fx.Graph()
-    made = {node: graph.placeholder(f"held_{place}") for place, node in enumerate(frontier)}
+    copies = {node: graph.placeholder(f"held_{place}") for place, node in enumerate(frontier)}
     for node in nodes:
-        if node in after or (node.op == "get_attr" and node not in made):
-            made[node] = graph.node_copy(node, lambda old: made[old])
+        if node in after or (node.op == "get_attr" and node not in copies):
+            copies[node] = graph.node_copy(node, lambda old: copies[old])
     return _module(traced, graph)
 
 
@@ -131,21 +131,24 @@ def cached_activations(
     start = 0
     with torch.no_grad():
         for images in normalised:
-            parts = divided.head(images)
-            if not all(_per_image(part, len(images)) for part in parts):
+            activations = divided.head(images)
+            if not all(_per_image(activation, len(images)) for activation in activations):
                 return None
             if cached is None:
-                if sum(part[0].nbytes for part in parts) * count > memory:
+                if sum(activation[0].nbytes for activation in activations) * count > memory:
                     return None
-                cached = [part.new_empty((count, *part.shape[1:])) for part in parts]
-            for kept, part in zip(cached, parts, strict=True):
-                kept[start : start + len(images)] = part
+                cached = [
+                    activation.new_empty((count, *activation.shape[1:]))
+                    for activation in activations
+                ]
+            for kept, activation in zip(cached, activations, strict=True):
+                kept[start : start + len(images)] = activation
             start += len(images)
     return cached
 
 
-def _per_image(part: object, count: int) -> bool:
-    return isinstance(part, Tensor) and part.dim() > 0 and len(part) == count
+def _per_image(activation: object, count: int) -> bool:
+    return isinstance(activation, Tensor) and activation.dim() > 0 and len(activation) == count
 
 
 BATCH = 250
@@ -218,10 +221,10 @@ class ProductScorer(Scorer):
         delta = values - self.current
         particles, images = self.products.chunks(len(values))
         for first in range(0, len(self.images), images):
-            some = slice(first, min(first + images, len(self.images)))
+            rows = slice(first, min(first + images, len(self.images)))
             for start in range(0, len(values), particles):
                 candidates = slice(start, min(start + particles, len(values)))
-                yield candidates, some, self.products.logits(delta[candidates], some)
+                yield candidates, rows, self.products.logits(delta[candidates], rows)
 
 
 class TailScorer(Scorer):
@@ -246,9 +249,9 @@ class TailScorer(Scorer):
             weights = _substituted(self.model, self.selection, candidate)
             with state_preserved(self.model):
                 for start in range(0, len(self.images), BATCH):
-                    some = slice(start, min(start + BATCH, len(self.images)))
-                    logits = self.divided.logits([each[some] for each in self.cached], weights)
-                    yield slice(number, number + 1), some, logits.T[:, None].contiguous()
+                    rows = slice(start, min(start + BATCH, len(self.images)))
+                    logits = self.divided.logits([each[rows] for each in self.cached], weights)
+                    yield slice(number, number + 1), rows, logits.T[:, None].contiguous()
 
 
 class WholeScorer(Scorer):
@@ -262,11 +265,11 @@ class WholeScorer(Scorer):
             weights = _substituted(self.model, self.selection, candidate)
             with state_preserved(self.model):
                 for start in range(0, len(self.images), BATCH):
-                    some = slice(start, min(start + BATCH, len(self.images)))
-                    pixels = self.images.floats(torch.arange(some.start, some.stop))
+                    rows = slice(start, min(start + BATCH, len(self.images)))
+                    pixels = self.images.floats(torch.arange(rows.start, rows.stop))
                     shown = seen_by_net(self.model, pixels.to(self.device))
                     logits = functional_call(net_of(self.model), weights, (shown,))
-                    yield slice(number, number + 1), some, logits.T[:, None].contiguous()
+                    yield slice(number, number + 1), rows, logits.T[:, None].contiguous()
 
 
 def make_scorer(
@@ -306,8 +309,8 @@ def _checked_activations(
     device = device_of(model)
 
     def shown() -> Iterator[Tensor]:
-        for part in batches(len(images), BATCH):
-            yield seen_by_net(model, images.floats(part).to(device))
+        for rows in batches(len(images), BATCH):
+            yield seen_by_net(model, images.floats(rows).to(device))
 
     with state_preserved(model):
         cached = cached_activations(divided, shown(), len(images), memory)
@@ -324,10 +327,10 @@ def _gives_own_logits(
     start = 0
     for shown in normalised:
         expected = net_of(model)(shown)
-        parts = [each[start : start + len(shown)] for each in cached]
+        activations = [each[start : start + len(shown)] for each in cached]
         # Twice: a tail that writes into what it is given differs the second time.
         for _ in range(2):
-            logits = divided.logits(parts, {})
+            logits = divided.logits(activations, {})
             if logits.shape != expected.shape or not torch.allclose(logits, expected, AGREE, AGREE):
                 return False
         start += len(shown)
@@ -337,9 +340,9 @@ def _gives_own_logits(
 def _substituted(model: nn.Module, selection: Selection, values: Tensor) -> dict[str, Tensor]:
     """Return the weights of the selected layers with `values` (D,) in place, by parameter name."""
     weights = {}
-    for name, part in selection.split(values).items():
+    for name, changes in selection.split(values).items():
         weight = weight_of(model, name)
         changed = weight.detach().clone().flatten()
-        changed[selection.indices[name].to(changed.device)] = part
+        changed[selection.indices[name].to(changed.device)] = changes
         weights[f"{name}.weight"] = changed.view_as(weight)
     return weights

@@ -154,11 +154,11 @@ def _objectives(
     watched = [choose_positives(model, images, sets, config, run) for run in runs]
     keys = [positives.numpy().tobytes() for positives in watched]
     memory = MEMORY // len(set(keys))
-    made: dict[bytes, Objective] = {}
+    objectives: dict[bytes, Objective] = {}
     for key, positives in zip(keys, watched, strict=True):
-        if key not in made:
-            made[key] = _objective(model, images, sets, selection, config, positives, memory)
-    return [made[key] for key in keys]
+        if key not in objectives:
+            objectives[key] = _objective(model, images, sets, selection, config, positives, memory)
+    return [objectives[key] for key in keys]
 
 
 def _objective(

@@ -171,9 +171,9 @@ def _batch_loss(
     half = max(config.batch_size // 2, 1)
     indices = (torch.nonzero(mask).squeeze(1) for mask in (sets.neg, sets.pos))
     parts = [
-        part[torch.randint(len(part), (half,), generator=generator)]
-        for part in indices
-        if len(part)
+        group[torch.randint(len(group), (half,), generator=generator)]
+        for group in indices
+        if len(group)
     ]
     chosen = torch.cat(parts)
     logits = view.logits(chosen)

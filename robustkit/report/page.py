@@ -43,7 +43,7 @@ def write_page(
     `facts` are shown beside the run's environment. Raises `RunError` for a damaged `env.json`.
     """
     env = folder.env | dict(facts or {})
-    page = render_report(title, sections, subtitle=subtitle, env=env, command=folder.command)
+    page = render_report(title, sections, subtitle=subtitle, env=env, command=folder.argv)
     path = folder.file("report.html")
     write_text(path, page)
     return path

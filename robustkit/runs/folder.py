@@ -38,20 +38,20 @@ EDITED = "it was edited, or written by another version of robustkit"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder with `config.yaml`, `env.json`, and the files that the command adds.
+    """A folder with `config.yaml`, `env.json`, and the files that its `command` adds.
 
     `config` is the resolved configuration as plain values (what YAML and JSON can say), `env` is
     `robustkit.runs.environment` at the run's start.
     """
 
     path: Path
-    verb: str
+    command: str
     config: Json
     env: Json
 
     @classmethod
     def create(
-        cls, path: Path | str, *, verb: str, config: Mapping[str, Any], command: list[str]
+        cls, path: Path | str, *, command: str, config: Mapping[str, Any], argv: list[str]
     ) -> RunFolder:
         """Create a run folder at `path`, which must not exist or be an empty folder.
 
@@ -60,7 +60,7 @@ class RunFolder:
         config that is not plain.
         """
         path = Path(path)
-        run = cls(path, verb, _plain(config), environment(command))
+        run = cls(path, command, _plain(config), environment(argv))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _claimed(path) as target:
@@ -71,29 +71,29 @@ class RunFolder:
 
     def _describe(self) -> None:
         self.write_json("env.json", self.env)
-        saved = {"format": FORMAT, "verb": self.verb, "config": self.config}
+        saved = {"format": FORMAT, "verb": self.command, "config": self.config}
         text = yaml.safe_dump(saved, sort_keys=False, allow_unicode=True)
         atomic.write_text(self.file("config.yaml"), text)
 
     @classmethod
-    def open(cls, path: Path | str, *, verb: str | None = None) -> RunFolder:
-        """Open the run folder at `path`, of this `verb` if one is given.
+    def open(cls, path: Path | str, *, command: str | None = None) -> RunFolder:
+        """Open the run folder at `path`, of this `command` if one is given.
 
         Raises `RunError` for a folder that is missing, is no run folder, is damaged, belongs to
-        another verb, or has a newer format.
+        another command, or has a newer format.
         """
         path = Path(path)
         if not os.path.lexists(path / "config.yaml"):
             missing = "it has no config.yaml" if path.is_dir() else "there is no such folder"
             raise RunError(f"{path} is not a run folder: {missing}")
         saved = read_config(path / "config.yaml")
-        if verb is not None and saved["verb"] != verb:
-            raise RunError(f"{path} is a run of '{saved['verb']}', not of '{verb}'")
+        if command is not None and saved["verb"] != command:
+            raise RunError(f"{path} is a run of '{saved['verb']}', not of '{command}'")
         return cls(path, saved["verb"], saved["config"], read_object(path / "env.json"))
 
     @property
-    def command(self) -> list[str]:
-        """The command that started the run; raises `RunError` where `env.json` does not tell it."""
+    def argv(self) -> list[str]:
+        """The command line of the run; raises `RunError` where `env.json` does not tell it."""
         where = f"{self.file('env.json')}: command"
         return check_kind(self.env.get("command"), list[str], where, error=RunError)
 
@@ -107,7 +107,7 @@ class RunFolder:
 
     def write_summary(self, values: Mapping[str, Any]) -> None:
         """Write `summary.json`: the run has finished. Adds the format and the verb."""
-        self.write_json("summary.json", {"format": FORMAT, "verb": self.verb, **values})
+        self.write_json("summary.json", {"format": FORMAT, "verb": self.command, **values})
 
     def summary(self) -> Json | None:
         """Return the values of `summary.json`, or None while the run has not finished."""

@@ -25,7 +25,7 @@ class RunInfo:
     """
 
     path: Path
-    verb: str = ""
+    command: str = ""
     created: str = ""
     finished: bool = False
     headline: Mapping[str, Plain] = field(default_factory=dict)
@@ -78,7 +78,7 @@ def _describe(path: Path) -> RunInfo:
         if isinstance(value, int | float | str) and key not in ("format", "verb")
     }
     created = str(run.env.get("time", ""))
-    return RunInfo(path, run.verb, created, summary is not None, single)
+    return RunInfo(path, run.command, created, summary is not None, single)
 
 
 Plain = str | int | float | bool | None
@@ -88,7 +88,7 @@ LISTED = 12  # longer lists are no single values
 
 def as_row(run: RunFolder) -> dict[str, Plain]:
     """Return `config.NAME` and `summary.NAME`, nested names dotted, without long lists."""
-    row: dict[str, Plain] = {"run": str(run.path), "verb": run.verb}
+    row: dict[str, Plain] = {"run": str(run.path), "verb": run.command}
     row["commit"] = str(run.env.get("commit") or "")
     _flatten(run.config, "config", row)
     summary = {k: v for k, v in (run.summary() or {}).items() if k not in ("format", "verb")}

@@ -135,10 +135,12 @@ def read_summary(folder: RunFolder, kind: type[Kind]) -> Kind:
     another command or a newer format, and one that is not of this kind.
     """
     summary, where = finished(folder), where_of(folder)
-    verb, version = summary.get("verb", folder.verb), summary.get("format", FORMAT)
-    if verb != folder.verb:
-        shown_value = printable(repr(verb))
-        raise RunError(f"{where}: verb: the summary of {shown_value}, in a run of '{folder.verb}'")
+    command, version = summary.get("verb", folder.command), summary.get("format", FORMAT)
+    if command != folder.command:
+        shown_value = printable(repr(command))
+        raise RunError(
+            f"{where}: verb: the summary of {shown_value}, in a run of '{folder.command}'"
+        )
     if type(version) is not int or version > FORMAT:
         shown_value = printable(repr(version))
         raise RunError(f"{where}: format: {shown_value}, and this robustkit reads up to {FORMAT}")

@@ -174,7 +174,7 @@ def test_the_repair_is_judged_on_one_common_set(toured: tuple[Path, list[str]]) 
 def test_the_detector_starts_from_these_weights(toured: tuple[Path, list[str]]) -> None:
     tour, _ = toured
     net = models.load(tour / "evolved" / "nets" / "E-0.safetensors")
-    config = dict(RunFolder.open(tour / "detector", verb="adapt").config)
+    config = dict(RunFolder.open(tour / "detector", command="adapt").config)
     config["backbone"] = str(tour.parents[1] / config["backbone"])
     options = config_from(AdaptOptions, config)
     trained = detectors.load(tour / "detector" / "source-0.safetensors")

@@ -89,7 +89,7 @@ def search(path: Path, executor: str = "inline", workers: int = 1) -> int:
         folder = (
             RunFolder.open(path)
             if begun
-            else RunFolder.create(path, verb="evolve", config={"seed": 0}, command=[])
+            else RunFolder.create(path, command="evolve", config={"seed": 0}, argv=[])
         )
         with ExitStack() as stack:
             stack.enter_context(folder.lock())

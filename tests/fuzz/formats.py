@@ -122,7 +122,7 @@ def _configs(folder: Path) -> Format:
 
     def read(path: Path) -> object:
         (run / "config.yaml").write_bytes(path.read_bytes())
-        RunFolder.open(run, verb="evolve")
+        RunFolder.open(run, command="evolve")
         given = parser.parse(["--resume", str(run)])
         assert given is not None
         found = settings("evolve", given)

@@ -271,9 +271,12 @@ class CoverObjects(StudyJob):
             return Objects(pairs=len(on_top), n=0, own=mean_over_images([]))
         halves = []
         plain = predict(model, pictures)
-        for own_class, other_class, part in ((a, b, slice(0, half)), (b, a, slice(half, 2 * half))):
+        for own_class, other_class, columns in (
+            (a, b, slice(0, half)),
+            (b, a, slice(half, 2 * half)),
+        ):
             covered = pictures.clone()
-            covered[:, :, :, part] = 0.5
+            covered[:, :, :, columns] = 0.5
             fall = plain - predict(model, covered)
             own_fall, other_fall = (
                 fall.gather(1, classes[:, None])[:, 0] for classes in (own_class, other_class)

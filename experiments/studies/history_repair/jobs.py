@@ -283,7 +283,9 @@ def _run(run: repair.Run) -> Run:
     if run.held_out is not None:
         effects["held_out"] = run.held_out
     scores = {
-        part: Scores(**{name: getattr(effect.metrics(), name) for name in Scores.__struct_fields__})
-        for part, effect in effects.items()
+        images: Scores(
+            **{name: getattr(effect.metrics(), name) for name in Scores.__struct_fields__}
+        )
+        for images, effect in effects.items()
     }
     return Run(**scores, changed=len(run.patch), iterations=run.iterations)

@@ -70,7 +70,7 @@ def claims(summary: Summary) -> list[Claim]:
     """
     results = list(summary.regions.values())
     shares = [_flipped(result) for result in results]
-    some = [
+    everywhere = [
         all(share is None or share > 0 for share in result.flipped_by_one) for result in results
     ]
     text = ", ".join(f"{100 * share:.1f} %" for share in shares)
@@ -81,7 +81,7 @@ def claims(summary: Summary) -> list[Claim]:
             what="covering one of the regions changes the answer of some images of every class",
             published="such a region is important (section 4)",
             ours=f"{text} of images; {n}",
-            holds=all(some) if results[0].per_class >= 100 else None,
+            holds=all(everywhere) if results[0].per_class >= 100 else None,
         ),
         Claim(
             item=ITEM,

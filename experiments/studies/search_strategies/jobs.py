@@ -41,7 +41,7 @@ from robustkit.runs.summaries import Amount, Count, MeanShare, Result, check_has
 SIDE = 16
 BASELINE = "baseline.json"
 WORKERS = 4
-MOMENTS = (0.25, 0.5, 0.75, 1.0)  # shares of the cost at which the nets found so far are tested
+COST_SHARES = (0.25, 0.5, 0.75, 1.0)  # shares of the cost at which the nets found so far are tested
 TESTED = 4  # nets tested at each
 
 _STEADY = {"mode": "steady", "in_flight": WORKERS}
@@ -240,7 +240,7 @@ def prepare_place(path: Path, config: EvolveConfig, source: str) -> Workspace:
     """Return a fresh run folder at `path`; what an earlier attempt left is removed."""
     shutil.rmtree(path, ignore_errors=True)
     options = {"data": source, "root": None, "download": False, "device": "cpu"}
-    folder = RunFolder.create(path, verb="evolve", config=options | plain(config), command=[])
+    folder = RunFolder.create(path, command="evolve", config=options | plain(config), argv=[])
     space = Workspace(folder)
     space.scratch.mkdir()
     space.net_path("R").parent.mkdir()
@@ -284,7 +284,7 @@ def test_moments(
     tested: dict[str, Evaluated] = {}
     moments: Moments = {}
     total = config.search_epochs
-    for share, fraction in zip(get_args(Share), MOMENTS, strict=True):
+    for share, fraction in zip(get_args(Share), COST_SHARES, strict=True):
         spent, ended = 0, []
         for trial in trials:
             spent += trial.payload.get("epochs", config.epochs)

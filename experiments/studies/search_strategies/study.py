@@ -18,7 +18,7 @@ from experiments.studies.base import (
     register,
 )
 from experiments.studies.search_strategies.jobs import (
-    MOMENTS,
+    COST_SHARES,
     SEARCHES,
     SMOKE,
     TESTED,
@@ -39,7 +39,7 @@ from robustkit.stats import Mean, mean_over_trainings
 
 SEEDS = 3
 LOST = 0.05  # accuracy below R's architecture at which a net is worth nothing
-SHARES = tuple(f"{moment:g}" for moment in MOMENTS)
+SHARES = tuple(f"{share:g}" for share in COST_SHARES)
 END = SHARES[-1]
 ITEM = "search-strategies"
 SPENT: tuple[tuple[Literal["trials", "epochs", "time"], int], ...] = (
@@ -67,7 +67,7 @@ def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
 
 
 def summarise(results: Results, header: Header) -> Summary:
-    """Return, by search and seed, the hypervolume at every moment and what was spent for it."""
+    """Return, by search and seed, the hypervolume at every share of the cost and what was spent."""
     reference = {
         str(job.seed): reference_result for job, reference_result in results.of(Prepare, Reference)
     }
@@ -166,15 +166,15 @@ def _percent(references: Sequence[Measured], measure: Literal["accuracy", "trans
 
 
 def _table(searches: Mapping[str, Seeds]) -> str:
-    shares = [f"{100 * moment:g} %" for moment in MOMENTS]
+    shares = [f"{100 * share:g} %" for share in COST_SHARES]
     gains = [f"over {rival}" for rival in RIVALS]
     head = ["search", *shares, *gains, "trials", "epochs", "time"]
     rows = []
     for search, seeds in searches.items():
         cells = []
-        for moment in MOMENTS:
-            volumes = [searched.hypervolume[f"{moment:g}"] for searched in seeds.values()]
-            cells.append(_points(mean_over_trainings(volumes), only_mean=moment != MOMENTS[-1]))
+        for share in COST_SHARES:
+            volumes = [searched.hypervolume[f"{share:g}"] for searched in seeds.values()]
+            cells.append(_points(mean_over_trainings(volumes), only_mean=share != COST_SHARES[-1]))
         for rival in RIVALS:
             comparable = search != rival and rival in searches
             cells.append(_points(gain(searches, search, rival), sign=True) if comparable else "–")
@@ -199,12 +199,12 @@ def courses(searches: Mapping[str, Seeds]) -> str:
         count = len(searches)
         for number, (search, seeds) in enumerate(searches.items()):
             colour = PALETTE[number % len(PALETTE)]
-            moments = list(next(iter(seeds.values())).hypervolume)
+            shares = list(next(iter(seeds.values())).hypervolume)
             values = [
-                [searched.hypervolume[moment] for searched in seeds.values()] for moment in moments
+                [searched.hypervolume[share] for searched in seeds.values()] for share in shares
             ]
             aside = 1.2 * (number - (count - 1) / 2)
-            at = [100 * float(moment) + aside for moment in moments]
+            at = [100 * float(share) + aside for share in shares]
             line = LINES[number // len(PALETTE) % len(LINES)]
             style = {"color": colour, "linestyle": line, "lw": 1.6, "label": label(search)}
             axis.plot(at, [mean_over_trainings(volumes).value for volumes in values], **style)
@@ -212,8 +212,8 @@ def courses(searches: Mapping[str, Seeds]) -> str:
                 axis.plot(
                     [position] * len(volumes), volumes, "o", color=colour, markersize=3, alpha=0.6
                 )
-        # Searches stand side by side at each moment, so that their seeds can be told apart.
-        axis.set_xticks([100 * float(moment) for moment in moments])
+        # Searches stand side by side at each share, so that their seeds can be told apart.
+        axis.set_xticks([100 * float(share) for share in shares])
         axis.set(xlabel="share of the epochs spent (%)", ylabel="hypervolume, points")
         axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         return str(svg(drawing, alt="Hypervolume of every search over what it has spent"))

@@ -62,7 +62,7 @@ def resolve_run(settings: Settings, given: Collection[str]) -> Settings:
             )
     if settings["mask"] is not None:
         raise ConfigError("--mask is for one model: with --run there is no masking check")
-    folder = RunFolder.open(settings["run"], verb="train")
+    folder = RunFolder.open(settings["run"], command="train")
     chosen = _chosen_epochs(folder, settings["epochs"])
     taken = {name: value for name, value in source_of(folder).items() if name not in given}
     # The rest is as for the last model alone.
@@ -89,7 +89,7 @@ def without_run(settings: Settings, options: Options) -> Settings:
 
 def check_resumable(path: str) -> None:
     """Raise `ConfigError` for the folder of one model's explanation, which is made in one go."""
-    folder = RunFolder.open(path, verb="explain")
+    folder = RunFolder.open(path, command="explain")
     if folder.config.get("run") is None:
         raise ConfigError(
             f"{path}: explains one model, and only explanations with --run can be resumed; "
@@ -154,7 +154,7 @@ def prepare(settings: Settings) -> Prepared:
 
     So mistakes show before there is a folder; raises `RobustkitError` for them.
     """
-    folder = RunFolder.open(settings["run"], verb="train")
+    folder = RunFolder.open(settings["run"], command="train")
     kept = kept_checkpoints(folder)
     files = {epoch: kept[epoch] for epoch in _chosen_epochs(folder, settings["epochs"])}
     for file in files.values():

@@ -226,8 +226,8 @@ def _arrays(
 ) -> dict[str, NDArray[Any]]:
     """Return METHOD (N,H,W), METHOD/LAYER (N,h,w) at the layer's own size, and contrast/…."""
     arrays: dict[str, NDArray[Any]] = {"images": images.numpy()}
-    for prefix, made in (("", maps), ("contrast/", others or {})):
-        for name, method in made.items():
+    for prefix, maps_by_method in (("", maps), ("contrast/", others or {})):
+        for name, method in maps_by_method.items():
             arrays[f"{prefix}{name}"] = method.pixels.cpu().numpy()
             for layer, values in method.layers.items():
                 arrays[f"{prefix}{name}/{layer}"] = values.cpu().numpy()

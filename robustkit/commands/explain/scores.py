@@ -118,9 +118,11 @@ def _sanity(
             model, cascading=similarities is cascading, seed=options.seed, order=order
         )
         for layer, changed in copies:
-            made = make_maps(changed, subject.pixels, targets, methods, options.map_settings())
+            changed_maps = make_maps(
+                changed, subject.pixels, targets, methods, options.map_settings()
+            )
             for name in methods:
-                similarities[name][layer] = similarity(maps[name].pixels, made[name].pixels)
+                similarities[name][layer] = similarity(maps[name].pixels, changed_maps[name].pixels)
     return {
         name: take_fields(
             Sanity,
@@ -140,8 +142,8 @@ def _stability(
     generator = torch_generator("stability", options.seed)
     noise = 2 * torch.rand(images.shape, generator=generator) - 1
     noisy = (images + options.noise * noise.to(images)).clamp(0, 1)
-    made = make_maps(subject.model, noisy, targets, list(maps), options.map_settings())
-    return {name: similarity(maps[name].pixels, made[name].pixels) for name in maps}
+    noisy_maps = make_maps(subject.model, noisy, targets, list(maps), options.map_settings())
+    return {name: similarity(maps[name].pixels, noisy_maps[name].pixels) for name in maps}
 
 
 def _completeness_gaps(

@@ -132,7 +132,7 @@ def load_subject(settings: Settings) -> Subject:
     model = loaded.nets["model"].to(device)
     other = loaded.nets["contrast"].to(device) if "contrast" in specs else None
     if settings["repair"] is not None:
-        folder = RunFolder.open(settings["repair"], verb="repair")
+        folder = RunFolder.open(settings["repair"], command="repair")
         other = apply_file(folder.file("patch.safetensors"), model)
     files = settings["image"]
     return Subject(
@@ -365,7 +365,7 @@ def _pair(folder: RunFolder, transfer: _TransferSettings, named: str | None) -> 
 
 def _finished(path: str, command: str) -> RunFolder:
     """Return the folder of a finished run of `command`."""
-    folder = RunFolder.open(path, verb=command)
+    folder = RunFolder.open(path, command=command)
     if folder.summary() is None:
         raise ConfigError(f"{folder.path}: not finished, there is nothing to explain yet")
     return folder

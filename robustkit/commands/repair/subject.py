@@ -52,7 +52,7 @@ def with_run(
         if settings["model"] is None:
             raise ConfigError("--model: name the model to repair, or a training run with --run")
         return filled
-    folder = RunFolder.open(settings["run"], verb="train")
+    folder = RunFolder.open(settings["run"], command="train")
     found = {epoch: str(path) for epoch, path in kept_checkpoints(folder).items()}
     epoch = settings["epoch"] if settings["epoch"] is not None else _delivered(folder, found)
     if epoch not in found:

@@ -20,7 +20,7 @@ from robustkit.data.sources.base import geometry_of, parse_spec
 from robustkit.errors import ConfigError
 from robustkit.evaluation import diagnosis
 from robustkit.jobs import DivergedError
-from robustkit.models.resolve import names_untrained, parse
+from robustkit.models.resolve import is_untrained, parse
 from robustkit.runs import RunFolder
 from robustkit.stats import KnownRate
 from robustkit.training import EpochRecord, Examples, TrainConfig
@@ -66,7 +66,7 @@ def check(settings: Mapping[str, Any]) -> TrainConfig:
     if against and config.augment != "none" and config.views == 0:
         raise ConfigError("--penalty-against needs the same views in every epoch: give --views N")
     for spec in against:
-        if names_untrained(spec):
+        if is_untrained(spec):
             raise ConfigError(f"--penalty-against {spec}: untrained; give a trained model's file")
     return config
 
@@ -208,13 +208,13 @@ def _robust(prepared: Prepared) -> RobustRate | None:
     attack = attacks.PGD(eps=config.eps, steps=ROBUST_STEPS)
     result = evaluation.worst_case(prepared.model, test, [attack], seed=config.seed)
     rate = KnownRate.from_rate(stats.wilson(float(result.survivors.double().mean()), len(test)))
-    some = test
+    probed = test
     if len(test) > PROBE >= test.num_classes:
-        some = test.subset(data.stratified_sample(test.labels, PROBE, config.seed))
+        probed = test.subset(data.stratified_sample(test.labels, PROBE, config.seed))
     doubts = dict.fromkeys(
         [
             *diagnosis.read(result),
-            *evaluation.diagnose(prepared.model, some, eps=config.eps, seed=config.seed),
+            *evaluation.diagnose(prepared.model, probed, eps=config.eps, seed=config.seed),
         ]
     )
     return RobustRate(

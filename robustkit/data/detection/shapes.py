@@ -141,14 +141,14 @@ def rendered(config: ShapesConfig) -> Path:
             ) from None
         # Whole or not at all, also where two processes draw the same set.
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".shapes-") as temporary:
-            made = Path(temporary) / name
-            write_shapes(config, made)
+            unfinished = Path(temporary) / name
+            write_shapes(config, unfinished)
             try:
-                made.rename(folder)
+                unfinished.rename(folder)
             except OSError:
                 if not folder.is_dir():
                     raise
-                shutil.rmtree(made)
+                shutil.rmtree(unfinished)
     return folder
 
 

@@ -47,18 +47,18 @@ def open_factory(request: Request) -> SourceNet:
         entry["options"] = options
     # A factory may well know its classes and sizes by itself.
     shape = request.shape or (3, 224, 224)
-    made = call_factory(spec.name, options, request.num_classes, shape[0], size_of(shape))
+    net = call_factory(spec.name, options, request.num_classes, shape[0], size_of(shape))
     preprocessing, classes = Preprocessing(), None
-    if isinstance(made, Classifier):
-        preprocessing, classes = made.card.preprocessing, made.card.classes or None
-        made = made.net
+    if isinstance(net, Classifier):
+        preprocessing, classes = net.card.preprocessing, net.card.classes or None
+        net = net.net
     wanted = request.num_classes if classes is None else len(classes)
     bare = preprocessing == Preprocessing()
-    count = check_net(made, spec.text, wanted, *seen(preprocessing, shape), bare=bare)
+    count = check_net(net, spec.text, wanted, *seen(preprocessing, shape), bare=bare)
     file = spec.options.get("weights")
     if file is not None:
-        fit_weights(made, read_weights(file), file)
-    return SourceNet(made, entry, preprocessing, classes, count, trained=True)
+        fit_weights(net, read_weights(file), file)
+    return SourceNet(net, entry, preprocessing, classes, count, trained=True)
 
 
 def make_factory(card: Card) -> nn.Module:
@@ -67,8 +67,8 @@ def make_factory(card: Card) -> nn.Module:
     name, options = str(entry["factory"]), entry.get("options", {})
     if not isinstance(options, Mapping) or not all(isinstance(v, str) for v in options.values()):
         raise ModelError(f"model card: options of {name} must be texts by name, not {options!r}")
-    made = call_factory(name, options, count, shape[0], size_of(shape))
-    net = made.net if isinstance(made, Classifier) else made
+    returned = call_factory(name, options, count, shape[0], size_of(shape))
+    net = returned.net if isinstance(returned, Classifier) else returned
     bare = card.preprocessing == Preprocessing()
     check_net(net, name, count, *seen(card.preprocessing, shape), bare=bare)
     return net

@@ -429,13 +429,13 @@ def _preprocessing(entry: Entry, where: str) -> Preprocessing:
     library = _library(where)
     enums = library["robustbench.model_zoo.enums"]
     with _silence():
-        made = library["robustbench.data"].get_preprocessing(
+        preprocess = library["robustbench.data"].get_preprocessing(
             enums.BenchmarkDataset(entry.dataset),
             enums.ThreatModel(entry.threat_model),
             entry.name,
             None,
         )
-    geometry = _geometry(made.transforms, where)
+    geometry = _geometry(preprocess.transforms, where)
     return Preprocessing(
         input_size=geometry.size, interpolation=geometry.interpolation, geometry=geometry
     )

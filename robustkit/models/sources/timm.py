@@ -170,8 +170,8 @@ def _variant(request: Request) -> Variant:
     config = get_pretrained_cfg(name)
     if config is None:  # an old name, which timm maps to another
         with torch.device("meta"):
-            made: Any = Variant(name, None, {}).make(1, where)
-        config = PretrainedCfg(**made.pretrained_cfg)
+            net: Any = Variant(name, None, {}).make(1, where)
+        config = PretrainedCfg(**net.pretrained_cfg)
     return Variant(name, config, {})
 
 

@@ -45,7 +45,7 @@ def make_run(
         "eps": 8 / 255,
     }
     command = ["robustkit", "evolve", "--data", "cifar10", "--out", "a folder"]
-    folder = RunFolder.create(path, verb="evolve", config=config, command=command)
+    folder = RunFolder.create(path, command="evolve", config=config, argv=command)
     total = population * generations
     winner = total - 1 if winner is None else winner
     rng = random.Random(seed)

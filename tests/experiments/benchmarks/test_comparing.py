@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from experiments.benchmarks.record import Figure, Record, alone, cost, skipped, speedup
+from experiments.benchmarks.record import Record, Value, alone, cost, skipped, speedup
 from experiments.benchmarks.results import (
     BETTER,
     SAME,
@@ -19,11 +19,11 @@ from experiments.benchmarks.results import (
     unmatched,
 )
 
-BASE = Figure("peer", "s", (1.0, 1.0, 1.0))
+BASE = Value("peer", "s", (1.0, 1.0, 1.0))
 
 
-def ours(*values: float) -> Figure:
-    return Figure("ours", "s", values)
+def ours(*values: float) -> Value:
+    return Value("ours", "s", values)
 
 
 def results(*records: Record, suite: str = "suite", cpu: str = "one") -> Results:

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from experiments.benchmarks.record import Figure, Record, alone, cost, per_second, skipped, speedup
+from experiments.benchmarks.record import Record, Value, alone, cost, per_second, skipped, speedup
 from robustkit.errors import RunError
 
-SLOW = Figure("slow", "s", (4.0, 2.0, 3.0))
-FAST = Figure("fast", "s", (1.0, 1.5, 2.0, 1.4, 1.6))
+SLOW = Value("slow", "s", (4.0, 2.0, 3.0))
+FAST = Value("fast", "s", (1.0, 1.5, 2.0, 1.4, 1.6))
 
 
 def test_a_figure_is_a_median_with_its_spread() -> None:
     assert (SLOW.median, SLOW.spread) == (3.0, (2.0, 4.0))  # few values: the ends
     assert (FAST.median, FAST.spread) == (1.5, (1.4, 1.6))  # quartiles
-    assert Figure("once", "s", (1.0,)).spread is None
+    assert Value("once", "s", (1.0,)).spread is None
     assert per_second("made", "images", 10, [2.0, 5.0]).values == (5.0, 2.0)
 
 
@@ -25,21 +25,21 @@ def test_a_figure_is_a_median_with_its_spread() -> None:
     ("figure", "text"),
     [
         (SLOW, "slow 3 s (2–4, n 3)"),
-        (Figure("step", "s", (0.0123,)), "step 12.3 ms (n 1)"),
-        (Figure("tick", "s", (2e-7,)), "tick 0.2 µs (n 1)"),
-        (Figure("held", "bytes", (3.0 * 2**20,)), "held 3 MiB (n 1)"),
-        (Figure("held", "bytes", (12.0,)), "held 12 bytes (n 1)"),
-        (Figure("made", "images/s", (1234.6,)), "made 1,235 images/s (n 1)"),
+        (Value("step", "s", (0.0123,)), "step 12.3 ms (n 1)"),
+        (Value("tick", "s", (2e-7,)), "tick 0.2 µs (n 1)"),
+        (Value("held", "bytes", (3.0 * 2**20,)), "held 3 MiB (n 1)"),
+        (Value("held", "bytes", (12.0,)), "held 12 bytes (n 1)"),
+        (Value("made", "images/s", (1234.6,)), "made 1,235 images/s (n 1)"),
     ],
 )
-def test_a_figure_reads_in_units_of_its_size(figure: Figure, text: str) -> None:
+def test_a_figure_reads_in_units_of_its_size(figure: Value, text: str) -> None:
     assert str(figure) == text
 
 
 @pytest.mark.parametrize("values", [(), (1.0, float("nan")), (float("inf"),)])
 def test_a_figure_without_numbers_is_none(values: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="no finite values"):
-        Figure("nothing", "s", values)
+        Value("nothing", "s", values)
 
 
 def test_a_ratio_is_of_the_medians_and_of_two_figures_only() -> None:
@@ -56,7 +56,7 @@ def test_the_span_of_a_ratio_covers_what_the_spreads_allow() -> None:
     assert cost("c", SLOW, FAST).span == pytest.approx((low, high))
     assert speedup("s", FAST, SLOW).span == pytest.approx((low, high))
     assert alone("a", SLOW).span == (2.0, 4.0)
-    assert cost("c", SLOW, Figure("once", "s", (1.0,))).span is None
+    assert cost("c", SLOW, Value("once", "s", (1.0,))).span is None
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_no_ratio_is_written_without_both_figures() -> None:
         (lambda: Record(what="x"), "either our figure, or a reason"),
         (lambda: Record(what="x", ours=SLOW, skipped="no peer"), "either our figure, or a reason"),
         (lambda: Record(what="x", ours=SLOW, ratio_of="peer"), "no ratio 'peer'"),
-        (lambda: cost("x", SLOW, Figure("held", "bytes", (1.0,))), "s beside bytes"),
-        (lambda: cost("x", SLOW, Figure("zero", "s", (0.0,))), "nothing to divide by in 'zero'"),
+        (lambda: cost("x", SLOW, Value("held", "bytes", (1.0,))), "s beside bytes"),
+        (lambda: cost("x", SLOW, Value("zero", "s", (0.0,))), "nothing to divide by in 'zero'"),
     ],
 )
 def test_records_that_say_nothing_are_refused(make: Any, match: str) -> None:

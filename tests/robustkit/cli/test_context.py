@@ -34,7 +34,7 @@ def test_settings_are_the_options_without_housekeeping() -> None:
 def test_a_new_folder_keeps_settings_and_command(tmp_path: Path) -> None:
     folder = start("--out", str(tmp_path / "run"), "--population", "4")
     assert folder.config == {"population": 4, "seed": 0, "device": "auto"}
-    assert RunFolder.open(tmp_path / "run", verb="evolve").config == folder.config
+    assert RunFolder.open(tmp_path / "run", command="evolve").config == folder.config
     assert folder.env["command"][:3] == ["robustkit", "evolve", "--out"]
 
 

@@ -122,7 +122,7 @@ def test_two_models_and_what_a_repair_broke(trained: Path, tmp_path: Path) -> No
     assert all(image["predicted"] != image["true"] for image in summary["images"])
     assert summary["contrast"]["saliency"]["signed"]["mean"] < 1
     # What the repair named is what the run's settings say, and they do for another run.
-    config = RunFolder.open(out, verb="explain").config
+    config = RunFolder.open(out, command="explain").config
     assert config["split"] == "val"
     assert config["index"] == [str(each) for each in indices]
     saved = ["--config", str(out / "config.yaml"), "--out", str(tmp_path / "again")]

@@ -92,7 +92,7 @@ def test_the_same_images_before_the_attack_and_a_saved_configuration(
     assert main(["explain", *saved_one]) == 0
     again = json.loads((tmp_path / "again" / "summary.json").read_text())
     assert again["images"] == clean["images"]
-    assert RunFolder.open(out, verb="explain").config["pair"] == "first:second"
+    assert RunFolder.open(out, command="explain").config["pair"] == "first:second"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from robustkit.runs import RunFolder
 
 
 def make(path: Path, verb: str = "train", *, finished: bool = True) -> RunFolder:
-    folder = RunFolder.create(path, verb=verb, config={"seed": 0}, command=["robustkit", verb])
+    folder = RunFolder.create(path, command=verb, config={"seed": 0}, argv=["robustkit", verb])
     if finished:
         folder.write_summary({"clean_acc": 0.5})
     return folder
@@ -47,7 +47,7 @@ def test_two_runs_are_compared_where_they_differ(
 ) -> None:
     for name, seed, accuracy in (("a", 0, 0.5), ("b", 1, 0.75)):
         config = {"seed": seed, "lr": 0.1, "nested": {"deep": [1, 2]}, "long": list(range(99))}
-        folder = RunFolder.create(tmp_path / name, verb="train", config=config, command=[])
+        folder = RunFolder.create(tmp_path / name, command="train", config=config, argv=[])
         folder.write_summary({"clean_acc": accuracy, "same": 1, "nets": {"R": {"acc": seed}}})
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
     assert main(["runs", "--compare", a, b]) == 0

@@ -181,13 +181,13 @@ def test_without_a_cache_nothing_is_kept_and_nothing_made_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = []
-    original = crafting.Recipe._made
+    original = crafting.Recipe._crafted
 
     def count(*arguments: Any) -> Any:
         made.append(1)
         return original(*arguments)
 
-    monkeypatch.setattr(crafting.Recipe, "_made", count)
+    monkeypatch.setattr(crafting.Recipe, "_crafted", count)
     monkeypatch.setattr("robustkit.attacks.cache.SMALL", 0)
     few = ["--no-control", "--export", "npz", "--cache", "none"]
     assert transfer(tmp_path / "run", *both(nets), *few) == 0

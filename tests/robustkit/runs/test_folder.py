@@ -16,13 +16,13 @@ CONFIG: dict[str, Any] = {"lr": 1e-05, "shape": [1, 2], "search": {"population":
 
 
 def make(path: Path, **changes: Any) -> RunFolder:
-    arguments: dict[str, Any] = {"verb": "train", "config": CONFIG, "command": ["robustkit", "x"]}
+    arguments: dict[str, Any] = {"command": "train", "config": CONFIG, "argv": ["robustkit", "x"]}
     return RunFolder.create(path, **(arguments | changes))
 
 
 def test_a_created_run_is_read_back(tmp_path: Path) -> None:
     created = make(tmp_path / "deep" / "run")
-    assert RunFolder.open(tmp_path / "deep" / "run", verb="train") == created
+    assert RunFolder.open(tmp_path / "deep" / "run", command="train") == created
     assert created.config == CONFIG
 
 
@@ -42,7 +42,7 @@ def test_the_environment_is_noted(tmp_path: Path) -> None:
 
 def test_an_existing_empty_folder_is_fine(tmp_path: Path) -> None:
     make(tmp_path)
-    assert RunFolder.open(tmp_path).verb == "train"
+    assert RunFolder.open(tmp_path).command == "train"
 
 
 @pytest.mark.parametrize("name", ["config.yaml", ".hidden"])
@@ -86,7 +86,7 @@ def test_what_is_wrong_with_a_config_is_said_in_one_line(
     make(tmp_path)
     (tmp_path / "config.yaml").write_text(content)
     with pytest.raises(RunError, match=message) as caught:
-        RunFolder.open(tmp_path, verb="train")
+        RunFolder.open(tmp_path, command="train")
     assert "\n" not in str(caught.value)
 
 

@@ -9,10 +9,10 @@ from robustkit.runs.listing import find_runs
 
 def test_runs_are_found_with_their_headlines(tmp_path: Path) -> None:
     for name in ("b", "deep/a", ".hidden/c"):
-        RunFolder.create(tmp_path / name, verb="train", config={}, command=[])
+        RunFolder.create(tmp_path / name, command="train", config={}, argv=[])
     run = RunFolder.open(tmp_path / "b")
     run.write_summary({"clean_acc": 0.5, "data": "digits", "nested": {"x": 1}})
-    RunFolder.create(tmp_path / "b" / "inside", verb="train", config={}, command=[])
+    RunFolder.create(tmp_path / "b" / "inside", command="train", config={}, argv=[])
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.yaml").write_text("someone: else's")
 
@@ -26,7 +26,7 @@ def test_runs_are_found_with_their_headlines(tmp_path: Path) -> None:
 
 
 def test_a_damaged_run_is_listed_with_its_problem(tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path / "a", verb="train", config={}, command=[])
+    run = RunFolder.create(tmp_path / "a", command="train", config={}, argv=[])
     run.file("summary.json").write_text("{")
     (info,) = find_runs(tmp_path)
     assert "summary.json: not JSON" in info.problem
@@ -35,7 +35,7 @@ def test_a_damaged_run_is_listed_with_its_problem(tmp_path: Path) -> None:
 
 def test_the_oldest_comes_first(tmp_path: Path) -> None:
     for name, year in (("a", 2002), ("b", 2001), ("c", 2003)):
-        run = RunFolder.create(tmp_path / name, verb="train", config={}, command=[])
+        run = RunFolder.create(tmp_path / name, command="train", config={}, argv=[])
         run.write_json("env.json", run.env | {"time": f"{year}-01-01T00:00:00+00:00"})
     assert [info.path.name for info in find_runs(tmp_path)] == ["b", "a", "c"]
 
