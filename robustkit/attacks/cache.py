@@ -201,12 +201,12 @@ def _stream(path: Path, name: str, rows: Rows, origin: Origin) -> None:
 
 
 def _collect(rows: Rows) -> Tensor:
-    whole = torch.empty(rows.shape, dtype=rows.dtype)
+    tensor = torch.empty(rows.shape, dtype=rows.dtype)
     start = 0
     for batch in rows.make():
-        whole[start : start + len(batch)] = batch
+        tensor[start : start + len(batch)] = batch
         start += len(batch)
-    return whole
+    return tensor
 
 
 def read(path: Path) -> tuple[Tensors, Origin]:

@@ -181,12 +181,12 @@ def _as_float32(array: np.ndarray[Any, Any]) -> Tensor:
     if not isinstance(array, np.memmap):
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     with TemporaryFile(prefix="robustkit-") as file:
-        copy = np.memmap(file, np.float32, "w+", 0, array.shape)
+        adversarials = np.memmap(file, np.float32, "w+", 0, array.shape)
     start = 0
     for batch in _batches(array):
-        copy[start : start + len(batch)] = batch
+        adversarials[start : start + len(batch)] = batch
         start += len(batch)
-    return read_only(copy)
+    return read_only(adversarials)
 
 
 def _provenance(written: np.ndarray[Any, Any] | None, path: Path) -> Json:
