@@ -52,15 +52,7 @@ def read_label_table(
     lines: dict[str, int] = {}
     for line, row in rows:
         for index in (files, labels):
-            if index >= len(row) or not row[index]:
-                raise DataError(
-                    f"{path}, line {line}: nothing in the column '{_short(header[index])}'"
-                )
-            if not is_printable(row[index]):
-                raise DataError(
-                    f"{path}, line {line}: '{_short(row[index])}' holds control characters, which "
-                    "no name of a picture or class has"
-                )
+            _check_cell(row, index, header[index], f"{path}, line {line}")
         before = lines.setdefault(inside(row[files], f"{path}, line {line}"), line)
         if before != line:
             raise DataError(
@@ -72,17 +64,34 @@ def read_label_table(
         classes = tuple(sorted({label for _, label in cells}))
         index_of = {name: index for index, name in enumerate(classes)}
         return LabelTable(tuple(lines), tuple(index_of[label] for _, label in cells), classes, {})
-    hints: dict[int, str] = {}
-    if names is not None and names != labels:
-        for number, (line, row) in zip(numbers, rows, strict=True):
-            if names < len(row) and row[names]:
-                if not is_printable(row[names]):
-                    raise DataError(
-                        f"{path}, line {line}: the name '{_short(row[names])}' holds control "
-                        "characters"
-                    )
-                hints.setdefault(number, row[names])
+    hints = {} if names is None or names == labels else _hints(path, numbers, rows, names)
     return LabelTable(tuple(lines), tuple(numbers), None, hints)
+
+
+def _check_cell(row: list[str], index: int, column: str, where: str) -> None:
+    """Raise DataError, which begins with `where`, for a cell that is empty or no name."""
+    if index >= len(row) or not row[index]:
+        raise DataError(f"{where}: nothing in the column '{_short(column)}'")
+    if not is_printable(row[index]):
+        raise DataError(
+            f"{where}: '{_short(row[index])}' holds control characters, which "
+            "no name of a picture or class has"
+        )
+
+
+def _hints(
+    path: Path, numbers: Sequence[int], rows: Sequence[tuple[int, list[str]]], names: int
+) -> dict[int, str]:
+    """Return the first name that the column `names` has for each number, where it has any."""
+    hints: dict[int, str] = {}
+    for number, (line, row) in zip(numbers, rows, strict=True):
+        if names < len(row) and row[names]:
+            if not is_printable(row[names]):
+                raise DataError(
+                    f"{path}, line {line}: the name '{_short(row[names])}' holds control characters"
+                )
+            hints.setdefault(number, row[names])
+    return hints
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -258,39 +258,19 @@ def trace(
         raise ExplainError(
             f"images must be float (N,C,H,W) in [0,1], not {kind} {tuple(images.shape)}"
         )
-    names = wanted_modules(model, layers)
     record = Record()
-    with state_preserved(model), torch.enable_grad():
-        leaf = images.detach().to(device_of(model)).requires_grad_(True)
-        recording = Recording(record, leaf)
-        captured: dict[str, Tensor] = {}
-        with ExitStack() as hooks, _exactly(leaf), exact_products(), recording:
-            for name, module in model.named_modules():
-                if isinstance(module, torch.jit.ScriptModule):
-                    record.unknown.setdefault(name, "what is compiled")
-                    continue
-                hooks.enter_context(_watched(name, module, recording, names, captured))
-            logits = model(leaf)
-            if isinstance(logits, Tensor):
-                logits = recording._current(logits)
-    _check_logits(logits, len(images))
-    record.settle(id(leaf), id(logits))
-    tensors = {id(each): each for each in record.kept}
-    live = {INPUT: leaf}
+    leaf, logits, captured = _recorded(model, images, wanted_modules(model, layers), record)
     if AUTO in layers:
+        tensors = {id(each): each for each in record.kept}
         found = {name: tensors[key] for name, key in automatic(record, tensors, id(leaf)).items()}
         captured = {**found, **{k: v for k, v in captured.items() if k not in found}}
     order = {key: place for place, step in enumerate(record.steps) for key in step.outputs}
     order[id(leaf)] = -1
+    live = {INPUT: leaf}
     for name in sorted(captured, key=lambda each: order.get(id(captured[each]), -1)):
         # A module may be called "input", too.
         called = name if name != INPUT else f"{INPUT} (a module)"
         live[called] = _checked(name, captured[name], len(images), record)
-        if record.axis.get(id(captured[name]), 1) != 1:
-            raise ExplainError(
-                f"layer '{name}' has its channels last, (N,H,W,C): maps need (N,C,H,W); name a "
-                "layer before or behind it"
-            )
     targets = class_targets(target, logits)
     score = logits.gather(1, targets[:, None])[:, 0]
     at_cut = {record.steps[place].outputs[0] for place in cuts(record, id(leaf))}
@@ -312,6 +292,31 @@ def trace(
             yield traced
     finally:
         traced.end()
+
+
+def _recorded(
+    model: nn.Module, images: Tensor, names: Sequence[str], record: Record
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Run the model and fill `record`; return images, logits and the outputs of modules by name.
+
+    All have their graph.
+    """
+    captured: dict[str, Tensor] = {}
+    with state_preserved(model), torch.enable_grad():
+        leaf = images.detach().to(device_of(model)).requires_grad_(True)
+        recording = Recording(record, leaf)
+        with ExitStack() as hooks, _exactly(leaf), exact_products(), recording:
+            for name, module in model.named_modules():
+                if isinstance(module, torch.jit.ScriptModule):
+                    record.unknown.setdefault(name, "what is compiled")
+                    continue
+                hooks.enter_context(_watched(name, module, recording, names, captured))
+            logits = model(leaf)
+            if isinstance(logits, Tensor):
+                logits = recording._current(logits)
+    _check_logits(logits, len(images))
+    record.settle(id(leaf), id(logits))
+    return leaf, logits, captured
 
 
 def of_model_or_trace(function: Callable[Concatenate[Trace, P], R]) -> Callable[..., R]:
@@ -441,5 +446,10 @@ def _checked(name: str, tensor: Tensor, count: int, record: Record) -> Tensor:
     if tensor.dim() < 2 or len(tensor) != count or id(tensor) in record.rows:
         raise ExplainError(
             f"layer '{name}' gives {tuple(tensor.shape)}, not one row for each of {count} images"
+        )
+    if record.axis.get(id(tensor), 1) != 1:
+        raise ExplainError(
+            f"layer '{name}' has its channels last, (N,H,W,C): maps need (N,C,H,W); name a "
+            "layer before or behind it"
         )
     return tensor

@@ -155,8 +155,16 @@ def load(
     if classes is not None:
         num_classes = len(classes)
     names = tuple(classes) if classes is not None else None
+    _refuse_untrained(spec, parsed, data_known=num_classes is not None and shape is not None)
+    request = Request(parsed, None, num_classes, shape, download)
+    opened = _open(request, 0)
+    return _classifier(request, opened, names, None).eval()
+
+
+def _refuse_untrained(spec: Path | str, parsed: Spec, *, data_known: bool) -> None:
+    """Raise `ModelError` for a name without weights, and for a zoo net, whatever its weights."""
     if parsed.scheme == ZOO_NAME:
-        if "weights" not in parsed.options or num_classes is None or shape is None:
+        if "weights" not in parsed.options or not data_known:
             raise ModelError(
                 f"{spec}: untrained; give a trained model's file, or weights and the data they are "
                 "for: NAME?weights=FILE"
@@ -171,9 +179,6 @@ def load(
             f"{spec}: untrained; give a trained model's file, or weights: {parsed.scheme}:"
             f"{parsed.name}?{example}"
         )
-    request = Request(parsed, None, num_classes, shape, download)
-    opened = _open(request, 0)
-    return _classifier(request, opened, names, None).eval()
 
 
 def _weighted(spec: Spec, weights: Path | str | None) -> Spec:

@@ -253,15 +253,7 @@ class CoverObjects(StudyJob):
         """
         model = models.load(Path(self.path)).eval()
         images = recognised(model, self.data, 2 * self.count)
-        order = torch.randperm(len(images), generator=torch_generator("pairs", self.seed))
-        left, right = order[: len(order) // 2], order[len(order) // 2 :][: len(order) // 2]
-        half = images.shape[2] // 2
-        # Each image shrunk to half its width, so that all of both is in the picture.
-        shrunk = nn.functional.interpolate(
-            images.floats(), size=(images.shape[1], half), mode="bilinear", antialias=True
-        )
-        pictures = torch.cat([shrunk[left], shrunk[right]], dim=3)
-        a, b = images.labels[left], images.labels[right]
+        pictures, a, b = self._paired(images)
         if not len(pictures):
             return Objects(pairs=0, n=0, own=mean_over_images([]))
         top = predict(model, pictures).topk(2).indices.sort(dim=1).values
@@ -270,6 +262,7 @@ class CoverObjects(StudyJob):
         if not len(pictures):
             return Objects(pairs=len(on_top), n=0, own=mean_over_images([]))
         halves = []
+        half = images.shape[2] // 2
         plain = predict(model, pictures)
         for own_class, other_class, columns in (
             (a, b, slice(0, half)),
@@ -284,6 +277,20 @@ class CoverObjects(StudyJob):
             halves.append((own_fall > other_fall).double())
         shares = torch.stack(halves).mean(dim=0)  # the two halves of a picture are no two samples
         return Objects(pairs=len(on_top), n=len(pictures), own=mean_over_images(shares.tolist()))
+
+    def _paired(self, images: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pairs of images side by side (N,C,H,W), and the labels (N,) left and right.
+
+        Each image is shrunk to half its width, so that all of both is in the picture.
+        """
+        order = torch.randperm(len(images), generator=torch_generator("pairs", self.seed))
+        left, right = order[: len(order) // 2], order[len(order) // 2 :][: len(order) // 2]
+        size = (images.shape[1], images.shape[2] // 2)
+        shrunk = nn.functional.interpolate(
+            images.floats(), size=size, mode="bilinear", antialias=True
+        )
+        pictures = torch.cat([shrunk[left], shrunk[right]], dim=3)
+        return pictures, images.labels[left], images.labels[right]
 
 
 def own_pictures(model: Classifier, folder: Path, count: int) -> ImageSet:

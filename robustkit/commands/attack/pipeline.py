@@ -147,17 +147,7 @@ def _attack(
         on_attack=lambda attack: log(f"{name}: {attack.name} at {eps_text(attack.eps)}"),
         on_note=lambda note: log(f"{name}: {note}"),
     )
-    curve = [
-        Point.of(
-            rate,
-            eps=eps,
-            per_attack={
-                spec: RobustRate.of(after) for spec, after in result.per_attack[eps].items()
-            },
-            seconds=result.seconds[eps],
-        )
-        for eps, rate in result.by_eps.items()
-    ]
+    curve = _curve(result)
     last = curve[-1]
     return ModelResult(
         value=last.value,
@@ -173,3 +163,18 @@ def _attack(
         published=checked.published,
         warnings=checked.warnings,
     )
+
+
+def _curve(result: evaluation.RobustAccuracy) -> list[Point]:
+    """Return the robust accuracy at every radius, ascending."""
+    return [
+        Point.of(
+            rate,
+            eps=eps,
+            per_attack={
+                spec: RobustRate.of(after) for spec, after in result.per_attack[eps].items()
+            },
+            seconds=result.seconds[eps],
+        )
+        for eps, rate in result.by_eps.items()
+    ]

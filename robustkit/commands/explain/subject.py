@@ -21,7 +21,7 @@ from robustkit.cli.models import check_code, name_models
 from robustkit.cli.parser import CommandParser
 from robustkit.commands.explain.result import TransferOrigin
 from robustkit.commands.transfer.pipeline import PLAIN, evaluate
-from robustkit.commands.transfer.preparation import crafted, prepare
+from robustkit.commands.transfer.preparation import Prepared, crafted, prepare
 from robustkit.compute import resolve_device
 from robustkit.data import open_files, to_unit
 from robustkit.errors import ConfigError, DataError, ModelError, did_you_mean
@@ -288,14 +288,7 @@ def _load_transferred(settings: Settings) -> Subject:
     Adversarials come from the evaluation's cache where they are there.
     """
     folder, transfer, keys = _open_transfer(settings["transfer"])
-    specs = [*name_models(transfer.sources).values(), *name_models(transfer.targets).values()]
-    check_code(specs, settings["trust"], folder.path)
-    # The folder decides neither where the work is done nor what it may do.
-    local = {name: settings[name] for name in ("device", "trust", "download")}
-    parser = CommandParser("transfer")
-    load_command("transfer").add_arguments(parser)
-    saved = parser.checked(folder.config, str(folder.file("config.yaml")))
-    prepared = prepare({**saved, **local}, keep=False)
+    prepared = _prepared_again(folder, transfer, settings)
     source, target = _pair(folder, transfer, settings["pair"])
     matrix = evaluate(prepared, PLAIN)
     if dict(matrix.keys) != keys:
@@ -336,6 +329,21 @@ def _load_transferred(settings: Settings) -> Subject:
         ),
         loaded=prepared.loaded,
     )
+
+
+def _prepared_again(folder: RunFolder, transfer: _TransferSettings, settings: Settings) -> Prepared:
+    """Return the evaluation in `folder`, loaded and checked, with its cache only read.
+
+    Raises `ConfigError` for code that the user does not name.
+    """
+    specs = [*name_models(transfer.sources).values(), *name_models(transfer.targets).values()]
+    check_code(specs, settings["trust"], folder.path)
+    # The folder decides neither where the work is done nor what it may do.
+    local = {name: settings[name] for name in ("device", "trust", "download")}
+    parser = CommandParser("transfer")
+    load_command("transfer").add_arguments(parser)
+    saved = parser.checked(folder.config, str(folder.file("config.yaml")))
+    return prepare({**saved, **local}, keep=False)
 
 
 def _open_transfer(path: str) -> tuple[RunFolder, _TransferSettings, Mapping[str, str]]:

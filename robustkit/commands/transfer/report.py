@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 from msgspec import UNSET
@@ -80,7 +81,6 @@ def write_report(folder: RunFolder) -> Path:
 def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Markup:
     """Draw the rates of one denominator as shaded cells with their values, in percent."""
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.patches import Rectangle
 
     sources, targets = list(matrix), list(next(iter(matrix.values())))
     shades = LinearSegmentedColormap.from_list("transfer", ["#f3f5f8", PALETTE[0], "#152f57"])
@@ -92,26 +92,8 @@ def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Mark
         for down, source in enumerate(sources):
             for across, target in enumerate(targets):
                 rate = getattr(matrix[source][target], kind)
-                value, gid = rate.value, f"{kind}-{down}-{across}"
-                is_source = source == target
-                cell = Rectangle(
-                    (across + 0.02, down + 0.03),
-                    0.96,
-                    0.94,
-                    facecolor=shades(value) if value is not None else "#d9dce1",
-                    edgecolor=PALETTE[1] if is_source else "none",
-                    linewidth=2 if is_source else 0,
-                )
-                cell.set_gid(gid)
-                axes.add_patch(cell)
-                axes.text(
-                    across + 0.5,
-                    down + 0.5,
-                    "n = 0" if value is None else f"{100 * value:.1f}",
-                    ha="center",
-                    va="center",
-                    color="#fefefe" if value is not None and value > _DARK else "#16202e",
-                )
+                gid = f"{kind}-{down}-{across}"
+                _draw_cell(axes, (across, down), rate.value, shades, gid, framed=source == target)
                 tips[gid] = _tip(source, target, rate)
         axes.set(xlim=(0, len(targets)), ylim=(len(sources), 0))
         axes.set_xticks([index + 0.5 for index in range(len(targets))], map(label, targets))
@@ -126,6 +108,39 @@ def heatmap(matrix: Mapping[str, Mapping[str, Cell]], kind: Denominator) -> Mark
         axes.xaxis.set_label_position("top")
         alt = f"transfer from {', '.join(sources)} to {', '.join(targets)}, {kind}, in percent"
         return svg(drawing, alt=alt, tips=tips)
+
+
+def _draw_cell(
+    axes: Any,
+    place: tuple[int, int],
+    value: float | None,
+    shades: Callable[[float], Any],
+    gid: str,
+    *,
+    framed: bool,
+) -> None:
+    """Draw a shaded cell with its value in percent; `place` counts columns and rows."""
+    from matplotlib.patches import Rectangle
+
+    across, down = place
+    cell = Rectangle(
+        (across + 0.02, down + 0.03),
+        0.96,
+        0.94,
+        facecolor=shades(value) if value is not None else "#d9dce1",
+        edgecolor=PALETTE[1] if framed else "none",
+        linewidth=2 if framed else 0,
+    )
+    cell.set_gid(gid)
+    axes.add_patch(cell)
+    axes.text(
+        across + 0.5,
+        down + 0.5,
+        "n = 0" if value is None else f"{100 * value:.1f}",
+        ha="center",
+        va="center",
+        color="#fefefe" if value is not None and value > _DARK else "#16202e",
+    )
 
 
 def examples_section(folder: RunFolder, sources: list[str], targets: list[str]) -> Section:
