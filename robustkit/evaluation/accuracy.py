@@ -19,7 +19,7 @@ from robustkit.data import ImageSet, as_image_set, stratified_sample
 from robustkit.errors import AttackError, ConfigError
 from robustkit.evaluation import diagnosis
 from robustkit.evaluation.diagnosis import diagnose
-from robustkit.evaluation.robustness import worst_case
+from robustkit.evaluation.robustness import Robustness, worst_case
 from robustkit.reading import check_kind, parse_json
 from robustkit.runs.summaries import Finding, Radius, Result, Seconds
 from robustkit.stats import Count, Rate, Share, wilson
@@ -224,16 +224,14 @@ def robust_accuracy(
         if on_note is not None:
             on_note(text)
 
-    findings: list[Finding] = []
-    by_eps: dict[float, Rate] = {}
-    per_attack: dict[float, dict[str, Rate]] = {}
+    results: dict[float, Robustness] = {}
     seconds: dict[float, float] = {}
     robust: Tensor | None = None
-    clean = Rate(value=None, n=0, low=None, high=None)
+    by_radius = _by_radius(named, eps)
     with on_device(model, device):
-        for radius, listed in _by_radius(named, eps).items():
+        for radius, listed in by_radius.items():
             began = time.perf_counter()
-            result = worst_case(
+            results[radius] = worst_case(
                 model,
                 images,
                 list(listed.values()),
@@ -244,13 +242,10 @@ def robust_accuracy(
                 batch_size=batch_size,
                 on_note=note,
             )
-            robust, clean = result.survivors, rate_of(result.correct)
-            by_eps[radius] = rate_of(robust)
-            per_attack[radius] = {
-                name: rate_of(left) for name, left in zip(listed, result.robust, strict=True)
-            }
+            robust = results[radius].survivors
             seconds[radius] = time.perf_counter() - began
-            findings += diagnosis.read(result)
+        by_eps = {radius: rate_of(result.survivors) for radius, result in results.items()}
+        findings = [finding for result in results.values() for finding in diagnosis.read(result)]
         accuracies = [rate.value or 0.0 for rate in by_eps.values()]
         findings += diagnosis.read_curve(tuple(by_eps), accuracies, norm)
         if probe > 0:
@@ -265,9 +260,12 @@ def robust_accuracy(
             )
     return RobustAccuracy(
         norm=norm,
-        clean=clean,
+        clean=rate_of(results[max(results)].correct),
         by_eps=by_eps,
-        per_attack=per_attack,
+        per_attack={
+            radius: dict(zip(by_radius[radius], map(rate_of, result.robust), strict=True))
+            for radius, result in results.items()
+        },
         diagnosis=tuple(dict.fromkeys(findings)),
         seconds=seconds,
         notes=tuple(notes),

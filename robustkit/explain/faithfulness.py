@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,21 +176,14 @@ def disable(
     modules = {name: module for name, module in model.named_modules() if name}
     if layer != INPUT and layer not in modules:
         raise ExplainError(f"'{layer}' is no module{did_you_mean(layer, [INPUT, *modules])}")
-    x = images.to(device_of(model))
+    images = images.to(device_of(model))
     with state_preserved(model), torch.no_grad():
-        before = model(x)
+        before = model(images)
         if layer == INPUT:
-            after = model(x.masked_fill(region[:, None].to(x.device), fill))
+            after = model(images.masked_fill(region[:, None].to(images.device), fill))
         else:
-
-            def hook(_: nn.Module, __: object, output: Tensor) -> Tensor:
-                return output.masked_fill(region[:, None].to(output.device), fill)
-
-            handle = modules[layer].register_forward_hook(hook)
-            try:
-                after = model(x)
-            finally:
-                handle.remove()
+            with _output_filled(modules[layer], region, fill):
+                after = model(images)
     predicted = None
     if contribution is not None:
         change = contribution.slope * (contribution.activation - fill)
@@ -202,6 +196,20 @@ def disable(
         predicted=predicted,
         share=region.cpu().double().flatten(1).mean(dim=1),
     )
+
+
+@contextmanager
+def _output_filled(module: nn.Module, region: Tensor, fill: float) -> Iterator[None]:
+    """Set the output of `module` to `fill` in `region`, bool (N,H,W), inside the block."""
+
+    def hook(_: nn.Module, __: object, output: Tensor) -> Tensor:
+        return output.masked_fill(region[:, None].to(output.device), fill)
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @dataclass(frozen=True, eq=False)

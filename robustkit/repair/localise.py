@@ -243,20 +243,7 @@ def _history(
     previous: nn.Module,
 ) -> Localisation:
     counts = sets.counts()
-    if counts["n_deg"] == 0:
-        raise RepairError(
-            f"no degraded images to localise by: {_listed(counts)}; repair on more images, another "
-            "checkpoint, or by a method without history"
-        )
-    notes: list[str] = []
-    if counts["n_imp"] == 0 and config.use_imp:
-        if config.on_empty != "drop-imp":
-            raise RepairError(
-                f"no improved images to localise by: {_listed(counts)}; on_empty 'drop-imp' goes "
-                "on without them"
-            )
-        config = replace(config, use_imp=False)
-        notes.append("no improved images: localised without them")
+    config, notes = _fitted_to(counts, config)
     _check_previous(previous, layers)
     evidence = _Evidence(
         impacts(model, images.subset(torch.nonzero(sets.deg).squeeze(1)), layers),
@@ -282,6 +269,26 @@ def _history(
         notes.append(note)
         found = _equation_5(evidence, count, config)
     return replace(found, notes=tuple(notes))
+
+
+def _fitted_to(counts: Mapping[str, int], config: RepairConfig) -> tuple[RepairConfig, list[str]]:
+    """Return settings that sets of these sizes allow, and notes on what they leave out.
+
+    Raises `RepairError` where there is nothing to localise by.
+    """
+    if counts["n_deg"] == 0:
+        raise RepairError(
+            f"no degraded images to localise by: {_listed(counts)}; repair on more images, another "
+            "checkpoint, or by a method without history"
+        )
+    if counts["n_imp"] or not config.use_imp:
+        return config, []
+    if config.on_empty != "drop-imp":
+        raise RepairError(
+            f"no improved images to localise by: {_listed(counts)}; on_empty 'drop-imp' goes "
+            "on without them"
+        )
+    return replace(config, use_imp=False), ["no improved images: localised without them"]
 
 
 def _check_previous(previous: nn.Module, layers: Mapping[str, Layer]) -> None:
