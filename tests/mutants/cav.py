@@ -126,8 +126,8 @@ CAV = (
     Mutant(
         "what does not add up is passed over",
         MAPS,
-        "    if not made.cut:\n        return\n",
-        "    if made.cut:\n        return\n",
+        "    if not contribution.cut:\n        return\n",
+        "    if contribution.cut:\n        return\n",
         REFUSALS,
     ),
 )
