@@ -87,7 +87,7 @@ class Value:
     @classmethod
     def from_dict(cls, found: Any) -> Value:
         """Return the inverse of `to_dict`; raises `RunError` for anything else."""
-        told = check_kind(found, ValueFile, "a value", error=RunError)
+        told = check_kind(found, ValueFile, "a figure", error=RunError)
         return cls(told["name"], told["unit"], tuple(map(float, told["values"])))
 
 
@@ -165,7 +165,7 @@ class Record:
         if self.ratio_of not in (OURS_BY_PEER, PEER_BY_OURS):
             raise ValueError(f"{self.what}: no ratio '{self.ratio_of}'")
         if (self.ours is None) != bool(self.skipped) or (self.peer and not self.ours):
-            raise ValueError(f"{self.what}: either our value, or a reason why there is none")
+            raise ValueError(f"{self.what}: either our figure, or a reason why there is none")
         if self.ours and self.peer:
             if self.ours.unit != self.peer.unit:
                 raise ValueError(f"{self.what}: {self.ours.unit} beside {self.peer.unit}")
