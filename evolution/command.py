@@ -14,6 +14,7 @@ from evolution.protocol.run import evolve
 from evolution.protocol.search import reusable, search_settings
 from evolution.protocol.workspace import check_scratch, load_splits
 from evolution.report import write_report
+from evolution.report.headline import questions
 from evolution.strategies import open_strategy
 from robustkit import models
 from robustkit.cli.context import (
@@ -25,7 +26,15 @@ from robustkit.cli.context import (
 )
 from robustkit.cli.models import resolve_net
 from robustkit.cli.output import log
-from robustkit.cli.parser import CommandParser, Options, add_config, config_from, real_or_none
+from robustkit.cli.parser import (
+    CommandParser,
+    Options,
+    add_config,
+    config_from,
+    names_or_none,
+    real_or_none,
+    weights,
+)
 from robustkit.compute import resolve_device
 from robustkit.errors import ConfigError, DataError
 from robustkit.jobs import executor_of
@@ -38,7 +47,14 @@ from robustkit.stats import Gap
 def add_arguments(parser: CommandParser) -> None:
     """Add options of the data, the experiment, and where it runs."""
     add_data_options(parser)
-    add_config(parser, EvolveConfig, title="experiment")
+    nets: Json = {"nargs": "+", "metavar": "MODEL"}
+    forms: dict[str, Json] = {
+        "reference": nets,
+        "surrogate": nets,
+        "lam": {"type": weights},
+        "baselines": {"type": names_or_none},
+    }
+    add_config(parser, EvolveConfig, title="experiment", forms=forms)
     parser.add_argument(
         "--reuse", metavar="DIR", help="take over the same trials from the evolution in this folder"
     )
@@ -130,14 +146,19 @@ def check(settings: Mapping[str, Any]) -> list[str]:
             "path"
         )
     permissions = {"download": bool(settings["download"]), "trust": settings["trust"]}
-    resolve_net(config.surrogate, splits, seed=0, **permissions)
-    loaded = find_reference(config.reference, splits, **permissions)
+    for spec in (*config.surrogate, *([config.family] if config.family else [])):
+        resolve_net(spec, splits, seed=0, **permissions)
+    loaded, *others = (find_reference(spec, splits, **permissions) for spec in config.reference)
     macs = models.cost(loaded.net, splits.train.shape).macs
     # A space in which no network fits is found out here, not after R has been trained.
     open_strategy("random", search_settings(config, splits, baseline=0.0, macs=macs)).ask()
-    if not loaded.reference.given:
-        return [f"R: {note}" for note in loaded.reference.notes]
-    return introduced(loaded, measured(loaded.net.to(device), splits), splits)
+    lines = []
+    for name, each in zip(config.references, (loaded, *others), strict=True):
+        if not each.reference.given:
+            lines += [f"{name}: {note}" for note in each.reference.notes]
+        else:
+            lines += introduced(each, measured(each.net.to(device), splits), splits, name)
+    return lines
 
 
 def headline(summary: Summary) -> list[str]:
@@ -157,6 +178,7 @@ def headline(summary: Summary) -> list[str]:
         lines.append(missing)
     elif summary.gap is not None:
         lines.append(_gap_line(summary.gap, "R'"))
+    lines += [f"{question} {text}" for question, _, text in questions(summary)]
     return [line for line in lines if line]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -177,6 +178,105 @@ def _mean(
     centre = float(rates.mean())
     drawn = float(rates[rng.integers(len(rates), size=len(rates))].mean())
     return centre + (drawn - centre) * math.sqrt(len(rates) / max(len(rates) - 1, 1))
+
+
+class MatchedGap(NamedTuple):
+    """Two groups' rates over the images that a training of each gets right, and their difference.
+
+    Means over pairs of trainings; n counts the images of a pair, on average.
+    """
+
+    gap: Gap
+    first: Rate
+    second: Rate
+
+
+class Outcomes(NamedTuple):
+    """A group of S trainings on N images: `right` on the clean image bool (S,N), and `wrong` (S,N)
+    on what is made of it: bool, or shares in [0,1] over several attacks."""
+
+    right: NDArray[np.bool_]
+    wrong: NDArray[Any]
+
+
+def matched_gap(
+    first: Outcomes,
+    second: Outcomes,
+    *,
+    among: NDArray[np.bool_],
+    seed: int,
+    draws: int = DRAWS,
+) -> MatchedGap:
+    """Return the gap between two groups, each pair of trainings over the images that both get right
+    `among` bool (N,); pairs without such an image are left out.
+
+    The interval is a percentile bootstrap over images and trainings together, as in `paired_gap`.
+    The p-value is the largest of McNemar's over pairs, None where `wrong` is not bool.
+    """
+    masks = among & first.right[:, None] & second.right[None]
+    whole = masks.any(axis=2)
+    if not whole.any():
+        nothing = wilson(0.0, 0)
+        gap = Gap(value=None, n=0, low=None, high=None, p_value=None)
+        return MatchedGap(gap, nothing, nothing)
+    shape, images = masks.shape[:2], masks.shape[2]
+    wrong = (
+        np.broadcast_to(first.wrong[:, None], masks.shape),
+        np.broadcast_to(second.wrong[None], masks.shape),
+    )
+    counted = masks.reshape(-1, images).astype(np.float64)
+    sums = [(counted * each.reshape(-1, images)) for each in wrong]
+    rng = np.random.default_rng(seed)
+
+    def rates(weights: NDArray[Any]) -> list[NDArray[np.float64]]:
+        """Return both rates of every pair (…,S,T), NaN for those without an image."""
+        size = weights @ counted.T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return [(weights @ each.T / size).reshape(*weights.shape[:-1], *shape) for each in sums]
+
+    seen = [np.nanmean(each) for each in rates(np.ones(images))]
+    gaps = np.empty(draws)
+    for start in range(0, draws, 100):
+        size = min(100, draws - start)
+        weights = rng.multinomial(images, np.full(images, 1 / images), size=size)
+        one, other = rates(weights.astype(np.float64))
+        gaps[start : start + size] = _redrawn(one - other, rng)
+    gaps = gaps[~np.isnan(gaps)].clip(-1.0, 1.0)
+    low, high = np.quantile(gaps, [0.025, 0.975])
+    n = max(1, round(float(counted.sum(axis=1)[whole.reshape(-1)].mean())))
+    gap = Gap(
+        value=100 * float(seen[0] - seen[1]),
+        n=n,
+        low=100 * float(low),
+        high=100 * float(high),
+        p_value=_largest_p(masks, wrong),
+    )
+    return MatchedGap(gap, wilson(float(seen[0]), n), wilson(float(seen[1]), n))
+
+
+def _redrawn(gaps: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the mean of each draw's gaps (draws,S,T) with both groups' trainings resampled.
+
+    The spread of either is scaled back as in `_mean`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a draw may have no image of a training
+        centre: NDArray[np.float64] = np.nanmean(gaps, axis=(1, 2))
+        moved = centre.copy()
+        for axis in (1, 2):
+            means = np.nanmean(gaps, axis=3 - axis)
+            count = means.shape[1]
+            chosen = rng.integers(count, size=means.shape)
+            drawn = np.nanmean(np.take_along_axis(means, chosen, axis=1), axis=1)
+            moved += (drawn - centre) * math.sqrt(count / max(count - 1, 1))
+    return moved
+
+
+def _largest_p(masks: NDArray[np.bool_], wrong: Sequence[NDArray[Any]]) -> float | None:
+    if any(each.dtype != np.bool_ for each in wrong):
+        return None
+    pairs = [pair for pair in np.ndindex(*masks.shape[:2]) if masks[pair].any()]
+    return max(mcnemar(wrong[0][p][masks[p]], wrong[1][p][masks[p]]) for p in pairs)
 
 
 def mean_over_images(values: Sequence[float], seed: int = 0) -> Mean:

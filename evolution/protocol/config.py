@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 from evolution.halving import rungs
 from evolution.objectives import MEASURES, Measure, Objective, own_measures, parse_objectives
+from evolution.protocol.roles import BASELINES, REFERENCE, SURROGATE, source_names
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES
 from robustkit.attacks import Attack, make
@@ -16,6 +18,7 @@ from robustkit.settings import check_choice, setting
 from robustkit.training import TrainConfig
 
 MODES = ("generational", "steady")
+MOST_NETS = 16  # references, or surrogates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +32,20 @@ class EvolveConfig:
     `penalty_stats` are the penalty's, `bf16` and `channels_last` for speed (see `TrainConfig`).
     Noise in views, of radius `eps`, is for penalised nets; others train on the views without it.
 
+    With several references the penalty is against all of them, transfer is the mean over them, and
+    R, whose architecture R2, R' and P have, is the first. `lam` is the penalty's weight or several,
+    of which one is chosen by a rule: the largest that costs R's architecture at most `tolerance` of
+    validation accuracy at trial budget.
+
     The evolved net E is the one with the least transfer among those whose validation accuracy is
     at least that of R's architecture trained alike, without the penalty, minus `tolerance`. With
     `promote` > 0 the best so many of the search are first trained again at `final_epochs` on the
-    whole training split, and compared with R itself.
+    whole training split, and compared with R. What R's architecture achieves is the mean of
+    `yardstick` trainings.
+
+    `baselines` are the cheap alternatives that E has to beat at equal accuracy: another `family` of
+    nets (F with the penalty, F0 without), R's architecture behind a 2x2 average pool (P, P0), and
+    random architectures without the penalty (M).
 
     `mode` "steady" has no generations: `in_flight` candidates are under way at any time, each bred
     from what is known when it is asked for. Faster with trials of different lengths, and no longer
@@ -43,13 +56,16 @@ class EvolveConfig:
     the search start from weights of their parents; whatever is compared is trained from scratch.
     """
 
-    reference: str = setting(
-        "small",
-        "R: a trained model, taken as it is (a .safetensors file, "
+    reference: tuple[str, ...] = setting(
+        ("small",),
+        "R, or several references: a trained model, taken as it is (a .safetensors file, "
         "torchvision:NAME?weights=DEFAULT or FILE, a factory that returns a trained net), or an "
         "architecture, to be trained (a name in the zoo, torchvision:NAME, package.module:factory)",
     )
-    surrogate: str = setting("vgg3", "net that takes no part in the penalty and attacks all others")
+    surrogate: tuple[str, ...] = setting(
+        ("vgg3",), "nets that take no part in the penalty and attack all others"
+    )
+    surrogate_trainings: int = setting(1, "trainings of each surrogate, each a source of attacks")
     population: int = setting(8, "candidates of a generation")
     generations: int = setting(3, "generations, the first, sampled one included")
     strategy: str = setting("nsga2", "nsga2, mu_plus_lambda, ageing or random")
@@ -68,6 +84,11 @@ class EvolveConfig:
         False,
         "trials of the search start from weights of their parents; promoted candidates and "
         "final trainings from scratch",
+    )
+    presets: bool = setting(
+        True,
+        "R's architecture and nets of known families, as far as the space has them, are in the "
+        "first generation of the evolution",
     )
     screen: int = setting(
         32,
@@ -89,8 +110,18 @@ class EvolveConfig:
         "accuracy that E may lie below R's when it is selected: R's architecture at trial budget "
         "or, with promote, R itself",
     )
+    yardstick: int = setting(
+        3, "trainings of R's architecture whose mean accuracy E is compared with when selected"
+    )
+    baselines: tuple[str, ...] = setting(
+        tuple(BASELINES),
+        "cheap alternatives to compare with: family, pool, random; or none of them",
+    )
+    family: str | None = setting(
+        None, "architecture of baseline family; null: small or, where that is R's, vgg3"
+    )
     promote: int = setting(
-        2,
+        6,
         "how many of each search are trained again for final_epochs before one is selected; "
         "0 selects from the trials",
     )
@@ -105,7 +136,11 @@ class EvolveConfig:
     test_size: int | None = setting(
         None, "test images of the final comparison, classes kept even; null: all"
     )
-    lam: float = setting(1.0, "weight of the misalignment penalty")
+    lam: float | tuple[float, ...] = setting(
+        (1.0, 3.0, 10.0, 30.0),
+        "weight of the misalignment penalty; of several between commas the largest that costs R's "
+        "architecture no more accuracy than the tolerance",
+    )
     lam_ramp: float = setting(0.0, "epochs of a training over which that weight grows from 0")
     penalty_views: str = setting(
         "clean",
@@ -157,11 +192,17 @@ class EvolveConfig:
     seed: int = setting(0, "seed of everything")
 
     def __post_init__(self) -> None:
+        for name in ("reference", "surrogate"):
+            if isinstance(getattr(self, name), str):  # of run folders that knew one alone
+                object.__setattr__(self, name, (getattr(self, name),))
+        self._check_nets()
         for name, least in (
             ("population", 2),
             ("generations", 1),
             ("screen", 1),
             ("final_seeds", 1),
+            ("yardstick", 1),
+            ("surrogate_trainings", 1),
         ):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
@@ -205,9 +246,42 @@ class EvolveConfig:
                 f"'{self.norm}'"
             )
         shortest = self.epochs if self.halving is None else rungs(self.epochs, self.halving)[0]
-        for final in (False, True):
-            made = self.training(penalised=True, final=final, seed=0)
+        for final, lam in product((False, True), self.lams):
+            made = self.training(penalised=True, final=final, seed=0, lam=lam)
             replace(made, epochs=made.epochs if final else shortest)  # as on the lowest rung
+
+    def _check_nets(self) -> None:
+        """Check how many nets there are, and the baselines' and weights' names."""
+        for name in ("reference", "surrogate"):
+            given = getattr(self, name)
+            if not 1 <= len(given) <= MOST_NETS:
+                raise ConfigError(f"{name}: 1 to {MOST_NETS} nets, not {len(given)}")
+            if len(set(given)) < len(given):
+                raise ConfigError(f"{name}: {given[0]} … are not distinct; name each once")
+        for baseline in self.baselines:
+            check_choice("baseline", baseline, tuple(BASELINES))
+        if len(set(self.baselines)) < len(self.baselines):
+            raise ConfigError(f"baselines: {', '.join(self.baselines)} are not distinct")
+        if not self.lams or len(set(self.lams)) < len(self.lams):
+            raise ConfigError("lam: give one weight, or several distinct ones between commas")
+        if len(self.lams) > 1 and not all(lam > 0 for lam in self.lams):
+            raise ConfigError("lam: the weights to choose from must be positive")
+
+    @property
+    def lams(self) -> tuple[float, ...]:
+        """Return the penalty's weight, or those to choose from, ascending."""
+        return tuple(sorted(self.lam)) if isinstance(self.lam, tuple) else (self.lam,)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Return the names of the references: R, R.2, …"""
+        return source_names(REFERENCE, len(self.reference))
+
+    @property
+    def surrogates(self) -> dict[str, str]:
+        """Return the surrogates' architectures by name, one for each training: S, S.2, …"""
+        specs = [spec for spec in self.surrogate for _ in range(self.surrogate_trainings)]
+        return dict(zip(source_names(SURROGATE, len(specs)), specs, strict=True))
 
     def _check_budget(self, epochs: tuple[int, ...], rate: int) -> None:
         """Raise `ConfigError` where the epochs are too few for anybody to get to the last rung.
@@ -266,11 +340,18 @@ class EvolveConfig:
         steps = {} if self.attack == "fgsm" else {"steps": self.attack_steps}
         return make(self.attack, eps=self.eps, norm=self.norm, targeted=flipped, **steps)
 
-    def training(self, *, penalised: bool, final: bool, seed: int) -> TrainConfig:
-        """Return how a net of this run is trained."""
+    def training(
+        self, *, penalised: bool, final: bool, seed: int, lam: float | None = None
+    ) -> TrainConfig:
+        """Return how a net of this run is trained; `lam` is the penalty's weight if it was chosen.
+
+        Raises `ValueError` for a penalised training where it was not and there are several.
+        """
+        if penalised and lam is None:
+            (lam,) = self.lams
         noise = {"penalty_views": self.penalty_views, "eps": self.eps}
         penalty: dict[str, Any] = {
-            "lam": self.lam,
+            "lam": lam,
             "lam_ramp": self.lam_ramp,
             "penalty_every": self.penalty_every,
             **(noise if self.penalty_views != "clean" else {}),

@@ -7,14 +7,16 @@ elsewhere; its result depends on the former alone.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
 from evolution.inheritance import inherit
-from evolution.protocol.roles import SURROGATE
+from evolution.protocol.roles import REFERENCE, SURROGATE, is_source
 from evolution.protocol.workspace import Workspace, open_workspace
 from robustkit import attacks, evaluation, models, training
 from robustkit.compute.tensorfiles import Shapes, check_shapes, read_tensors, write_tensors
@@ -22,16 +24,11 @@ from robustkit.errors import ModelError, RunError
 from robustkit.jobs import DivergedError, InvalidCandidateError
 from robustkit.reading import Json
 
+_SOURCE_NAMES = {REFERENCE: "under_R", SURROGATE: "under_surrogate"}  # of tensors in the file
+_UNDER = "under_"
 _SHAPES: Shapes = {
     **dict.fromkeys(
-        (
-            "correct",
-            "under_R",
-            "under_flipped",
-            "under_surrogate",
-            "under_own",
-            "R_under_own",
-        ),
+        ("correct", "under_R", "under_flipped", "under_surrogate", "under_own", "R_under_own"),
         (torch.bool, ("n",)),
     ),
     "cosine": (torch.float64, ("n",)),
@@ -43,25 +40,30 @@ _SHAPES: Shapes = {
 class NetEvaluation:
     """One net on the N test images; every entry (N,), bool but for the last two.
 
-    `correct`: right on the clean image. `under_R`, `under_flipped`, `under_surrogate`,
-    `under_own`: right on the adversarial of R, of R's sign-flipped gradient, of the surrogate, of
-    itself. `R_under_own`: R is right on the net's own adversarial. `cosine` (float64, NaN where a
-    gradient is zero) and `norm` are of the net's input gradient, the cosine against R's.
+    `correct`: right on the clean image. `under`: right on the adversarial of each reference and
+    surrogate, by its name (R, R.2, S, S.2, …). `under_flipped`, `under_own`: right on the
+    adversarial of R's sign-flipped gradient, of itself. `R_under_own`: R is right on the net's own
+    adversarial. `cosine` (float64, NaN where a gradient is zero) and `norm` are of the net's input
+    gradient, the cosine against R's.
     """
 
     correct: Tensor
-    under_R: Tensor  # noqa: N815 - R is the reference's name throughout
+    under: Mapping[str, Tensor]
     under_flipped: Tensor
-    under_surrogate: Tensor
     under_own: Tensor
     R_under_own: Tensor
     cosine: Tensor
     norm: Tensor
 
+    @property
+    def under_R(self) -> Tensor:  # noqa: N802
+        """Return whether the net is right on R's adversarials, bool (N,)."""
+        return self.under[REFERENCE]
+
 
 def evaluate_on_test(name: str, space: Workspace) -> dict[str, object]:
     """Evaluate the net `name` on test, keep the metrics; return its cost and accuracies."""
-    net, reference, test = space.net(name), space.net("R"), space.splits.test
+    net, reference, test = space.net(name), space.net(REFERENCE), space.splits.test
     own_adversarials = space.adversarials(name, "test", flipped=False)
 
     def right(model: models.Classifier, images: Tensor) -> Tensor:
@@ -70,11 +72,14 @@ def evaluate_on_test(name: str, space: Workspace) -> dict[str, object]:
     loss = space.config.grad_loss
     gradients = evaluation.input_gradients(net, test, loss)
     aligned = evaluation.alignment(gradients, evaluation.input_gradients(reference, test, loss))
+    sources = (*space.config.references, *space.config.surrogates)
     metrics = NetEvaluation(
         correct=own_adversarials.correct,
-        under_R=right(net, space.adversarials("R", "test", flipped=False).images),
-        under_flipped=right(net, space.adversarials("R", "test", flipped=True).images),
-        under_surrogate=right(net, space.adversarials(SURROGATE, "test", flipped=False).images),
+        under={
+            source: right(net, space.adversarials(source, "test", flipped=False).images)
+            for source in sources
+        },
+        under_flipped=right(net, space.adversarials(REFERENCE, "test", flipped=True).images),
         under_own=~own_adversarials.fooled,
         R_under_own=right(reference, own_adversarials.images),
         cosine=aligned.cosine,
@@ -98,8 +103,14 @@ def evaluation_path(run: Path, name: str) -> Path:
 def save_evaluation(metrics: NetEvaluation, path: Path) -> None:
     """Write the metrics of a net, whole or not at all."""
     path.parent.mkdir(exist_ok=True)
-    tensors = {name: value.contiguous() for name, value in asdict(metrics).items()}
-    write_tensors(path, tensors)
+    tensors = {
+        field.name: getattr(metrics, field.name)
+        for field in fields(metrics)
+        if field.name != "under"
+    }
+    for source, right in metrics.under.items():
+        tensors[_SOURCE_NAMES.get(source, _UNDER + source)] = right
+    write_tensors(path, {name: value.contiguous() for name, value in tensors.items()})
 
 
 def load_evaluation(path: Path, images: int | None = None) -> NetEvaluation:
@@ -112,10 +123,17 @@ def load_evaluation(path: Path, images: int | None = None) -> NetEvaluation:
     if cosine is not None and cosine.is_floating_point():  # NaN where there is none
         tensors["cosine"] = torch.where(cosine.isnan(), 0.0, cosine)
     sizes = {} if images is None else {"n": images}
-    check_shapes(tensors, _SHAPES, str(path), error=RunError, known=sizes)
+    further: Shapes = {
+        name: (torch.bool, ("n",))
+        for name in tensors
+        if name.startswith(_UNDER) and is_source(name.removeprefix(_UNDER))
+    }
+    check_shapes(tensors, {**_SHAPES, **further}, str(path), error=RunError, known=sizes)
     if cosine is not None:
         tensors["cosine"] = cosine
-    return NetEvaluation(**{field.name: tensors[field.name] for field in fields(NetEvaluation)})
+    under = {source: tensors.pop(name) for source, name in _SOURCE_NAMES.items()}
+    under |= {name.removeprefix(_UNDER): tensors.pop(name) for name in further if name in tensors}
+    return NetEvaluation(under=under, **tensors)
 
 
 def mean_or_none(values: Tensor) -> float | None:
@@ -131,9 +149,10 @@ class TrainNet:
     `part` is what it trains on (see `Workspace.examples`). With `scored`, the result has its
     accuracy, transfer and gradients on val. Without a `name` the net is not kept.
 
-    `epochs` are those of the config unless given. `parents` name the kept weights it starts from,
-    `kept_as` is the name under which its own are kept for its children. With a `preprocessing` it
-    applies that to images instead of normalising by the data's statistics.
+    `epochs` are those of the config unless given, and `lam` its weight of the penalty. `parents`
+    name the kept weights it starts from, `kept_as` is the name under which its own are kept for its
+    children. With a `preprocessing` it applies that to images instead of normalising by the data's
+    statistics.
     """
 
     run_path: str
@@ -149,6 +168,7 @@ class TrainNet:
     kept_as: str = ""
     preprocessing: models.Preprocessing | None = None
     scratch: str | None = None
+    lam: float | None = None
 
     def run(self) -> dict[str, object]:
         """Train the net; return plain, finite numbers.
@@ -159,7 +179,9 @@ class TrainNet:
         space = open_workspace(self.run_path, self.scratch)
         net = self._fresh_net(space)
         inherited = inherit(net, [space.inherited(parent) for parent in self.parents])
-        config = space.config.training(penalised=self.penalised, final=self.final, seed=self.seed)
+        config = space.config.training(
+            penalised=self.penalised, final=self.final, seed=self.seed, lam=self.lam
+        )
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
         examples = space.examples(self.part, penalised=self.penalised)
@@ -228,25 +250,35 @@ def finite_gradients(net: models.Classifier, space: Workspace) -> Tensor:
 def score(net: models.Classifier, space: Workspace, gradients: Tensor) -> dict[str, object]:
     """Return the measures of a net that a search sees: all on val, none on test.
 
-    `gradients` are the net's input gradients on `val_sample`.
-    `transfer` is the share of R's adversarials that the net gets wrong among the `transfer_n`
-    images that both classify correctly when clean.
+    `gradients` are the net's input gradients on `val_sample`. `transfer` is the share of R's
+    adversarials that the net gets wrong among the `transfer_n` images that both classify correctly
+    when clean. With several references, transfer and cosines are means over them, `transfer_n` the
+    fewest, and `transfer_worst` the highest transfer.
     """
-    adversarials = space.adversarials("R", "val", flipped=False)
     labels = space.splits.val.labels
     right = attacks.predicted_classes(net, space.splits.val.images) == labels
-    fooled = attacks.predicted_classes(net, adversarials.images) != labels
-    common = right & adversarials.correct
-    aligned = evaluation.alignment(gradients, space.reference_val_gradients)
-    cosine = aligned.cosine[~aligned.cosine.isnan()]
-    # A net right on nothing that R is right on has no transferability: it counts as the worst.
+    transfer: list[float] = []
+    counts: list[int] = []
+    for name in space.config.references:
+        adversarials = space.adversarials(name, "val", flipped=False)
+        fooled = attacks.predicted_classes(net, adversarials.images) != labels
+        common = right & adversarials.correct
+        # A net right on nothing that R is right on has no transferability: it counts as the worst.
+        transfer.append(float(fooled[common].double().mean()) if bool(common.any()) else 1.0)
+        counts.append(int(common.sum()))
+    aligned = [evaluation.alignment(gradients, each) for each in space.reference_val_gradients]
+    cosines = [each.cosine[~each.cosine.isnan()] for each in aligned]
+    several = {} if len(transfer) == 1 else {"transfer_worst": max(transfer)}
     return {
         "accuracy": float(right.double().mean()),
-        "transfer": float(fooled[common].double().mean()) if bool(common.any()) else 1.0,
-        "transfer_n": int(common.sum()),
-        "cos": float(cosine.mean()) if len(cosine) else 0.0,
-        "cos_abs": float(cosine.abs().mean()) if len(cosine) else 0.0,
-        "grad_norm": float(aligned.norm.mean()),
+        "transfer": fmean(transfer),
+        "transfer_n": min(counts),
+        **several,
+        "cos": fmean([float(cosine.mean()) if len(cosine) else 0.0 for cosine in cosines]),
+        "cos_abs": fmean(
+            [float(cosine.abs().mean()) if len(cosine) else 0.0 for cosine in cosines]
+        ),
+        "grad_norm": float(aligned[0].norm.mean()),
     }
 
 
@@ -264,28 +296,44 @@ def _own(net: models.Classifier, space: Workspace) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class PrepareReference:
-    """Compute R's gradients on all views and its adversarials on val, for every later job."""
+    """Compute the references' gradients on all views and adversarials on val, for later jobs."""
 
     run_path: str
     scratch: str | None = None
 
     def run(self) -> dict[str, object]:
         """Return the gradients without a direction, R's accuracy on val, and the share of the
-        images it gets right on which its own adversarials fool it."""
+        images it gets right on which its own adversarials fool it.
+
+        Under "others" there is the same of further references, by name.
+        """
         space = open_workspace(self.run_path, self.scratch)
-        gradients = space.reference_gradients
-        adversarials = space.adversarials("R", "val", flipped=False)
-        return {
-            "gradients": gradients.norms.numel(),
-            "masked": gradients.masked,
-            "accuracy": float(adversarials.correct.double().mean()),
-            "fooled": float(adversarials.fooled[adversarials.correct].double().mean()),
-        }
+        first, *others = (
+            _prepared(name, gradients, space)
+            for name, gradients in zip(
+                space.config.references, space.reference_gradients, strict=True
+            )
+        )
+        if not others:
+            return first
+        return {**first, "others": dict(zip(space.config.references[1:], others, strict=True))}
+
+
+def _prepared(
+    name: str, gradients: training.ReferenceGradients, space: Workspace
+) -> dict[str, object]:
+    adversarials = space.adversarials(name, "val", flipped=False)
+    return {
+        "gradients": gradients.norms.numel(),
+        "masked": gradients.masked,
+        "accuracy": float(adversarials.correct.double().mean()),
+        "fooled": float(adversarials.fooled[adversarials.correct].double().mean()),
+    }
 
 
 @dataclass(frozen=True)
 class EvaluateNet:
-    """Evaluate the net `name` on test, with adversarials of R, of the surrogate and its own."""
+    """Evaluate the net `name` on test, on adversarials of references, surrogates and its own."""
 
     run_path: str
     name: str

@@ -1,42 +1,64 @@
-"""The protocol: R → baselines → search → final training → test evaluation, in one script.
+"""The protocol: R → baselines → λ → search → final training → test evaluation, in one script.
 
-R, unless it is given, and the surrogate are trained; R's gradients and adversarials are prepared;
-R's architecture is trained at trial budget, which sets the searches' accuracy threshold (R itself
-does where its architecture cannot be built again); the search and its random control run; the
-selected nets and all controls are trained in full and evaluated on test. The parts are coroutines:
-nothing waits for a phase to end that it does not depend on.
+References, unless they are given, and surrogates are trained; the references' gradients and
+adversarials are prepared; R's architecture is trained again as R was, which says whether R's
+attacks transfer at all, and at trial budget, which sets the searches' accuracy threshold (R itself
+does where its architecture cannot be built again) and chooses the penalty's weight; the search and
+its random control run; the selected nets and all controls are trained in full and evaluated on
+test. The parts are coroutines: nothing waits for a phase to end that it does not depend on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
-from evolution.genotype import Trial
+from evolution.genotype import Genotype, Trial
 from evolution.halving import rungs
 from evolution.protocol.jobs import EvaluateNet, PrepareReference, TrainNet
-from evolution.protocol.reference import Recipe, open_reference, recipe
-from evolution.protocol.roles import PENALISED, REFERENCE, SEARCHES, SURROGATE, TrialId
-from evolution.protocol.search import CandidateTasks, Search, context_of, reusable, run_search
+from evolution.protocol.reference import Recipe, open_reference, other_family, pooled, recipe
+from evolution.protocol.result import Penalty, Qualification
+from evolution.protocol.roles import (
+    BASELINES,
+    CONTROLS,
+    PENALISED,
+    REFERENCE,
+    SEARCHES,
+    TrialId,
+)
+from evolution.protocol.search import (
+    CandidateTasks,
+    Search,
+    context_of,
+    reusable,
+    run_search,
+    sampled,
+)
 from evolution.protocol.selection import AccuracyThreshold, Selection, ranked
 from evolution.protocol.workspace import Workspace, make_scratch
 from evolution.runner import Pending, Scheduler, Task, trial_of
 from robustkit import models
 from robustkit.compute import derive_seed
-from robustkit.errors import RunError
+from robustkit.errors import ModelError, RunError
 from robustkit.jobs import Executor, Runnable
 from robustkit.reading import Json
 from robustkit.runs import Entry, Ledger
+from robustkit.stats import wilson
 
 # Smaller goes first: what others wait for, then the searches, then what merely has to be done.
 FIRST, SEARCH, SELECTED, CONTROL, FILLER = range(5)
+TESTABLE = 0.5  # T(R→R2) on validation below which R's attacks are not worth escaping
 
 
 class Protocol:
     """One run of the protocol.
 
     `reference` says what R is. After `run()`, `prepared` is R's result of `PrepareReference`;
-    `baseline` the trials of R's architecture without ("R2") and with the penalty ("Rp"), empty
-    where it cannot be built again; `selections` has the roles E, E0 and RS for keys.
+    `qualification` how R's architecture did when trained again as R was, None without that;
+    `penalty` the weight of the penalty and how it was chosen; `baseline` R's architecture at trial
+    budget, means over trainings, without ("R2") and with the penalty ("Rp"), empty where it cannot
+    be built again; `selections` has the roles E, E0 and RS for keys; `left_out` the roles that
+    there are not, with the reason.
     """
 
     def __init__(
@@ -48,6 +70,8 @@ class Protocol:
     ) -> None:
         self.space, self.config = space, space.config
         self.prepared: Json = {}
+        self.qualification: Qualification | None = None
+        self.penalty: Penalty | None = None
         self.baseline: dict[str, Json] = {}
         self.selections: dict[str, Selection] = {}
         self._lower = (
@@ -55,12 +79,34 @@ class Protocol:
         )
         self._path, self._scratch = str(space.folder.path.resolve()), str(space.scratch)
         self._executor, self._ledger = executor, ledger
-        reused = reusable(space.folder.config.get("reuse"))
-        self._scheduler = Scheduler(executor, ledger, on_entry, reused)
-        self.reference = open_reference(space)
-        self._roles = [role for role in PENALISED if role not in self.reference.left_out]
-        self._recipe = recipe(REFERENCE, self.config.reference, space, given=self.reference.given)
+        run = space.folder.config
+        self._scheduler = Scheduler(executor, ledger, on_entry, reusable(run.get("reuse")))
+        self.references = {name: open_reference(space, name) for name in self.config.references}
+        self.reference = self.references[REFERENCE]
+        self._recipe = recipe(
+            REFERENCE, self.config.reference[0], space, given=self.reference.given
+        )
+        self.left_out = dict(self.reference.left_out)
+        self._built_of = self._recipes()
         self._tested: set[str] = set()
+
+    def _recipes(self) -> dict[str, Recipe]:
+        """Return what the nets of known architecture are built of, by role; note what is not."""
+        built_of = dict.fromkeys(CONTROLS, self._recipe)
+        if "family" in self.config.baselines:
+            other = recipe("F", other_family(self.space), self.space)
+            built_of |= dict.fromkeys(BASELINES["family"], other)
+        if "pool" in self.config.baselines:
+            missing = next(iter(self.reference.left_out.values()), None)
+            try:
+                if missing is None:
+                    behind = pooled(self._recipe, self.space)
+                    built_of |= dict.fromkeys(BASELINES["pool"], behind)
+            except ModelError as error:
+                missing = f"R's architecture takes no images of half the size ({error})"
+            if missing is not None:
+                self.left_out |= dict.fromkeys(BASELINES["pool"], missing)
+        return {role: made for role, made in built_of.items() if role not in self.left_out}
 
     def run(self) -> None:
         """Run the whole protocol, from where the ledger ends."""
@@ -68,46 +114,88 @@ class Protocol:
         self.space.share_images(self._executor)  # views are written once, before workers map them
         self._scheduler.run(self._script())
         self._scheduler.check()
-        for role in self._roles:
-            if role not in self._tested:
+        cheap = [role for name in self.config.baselines for role in BASELINES[name]]
+        for role in PENALISED:
+            if role in self._tested or role in self.left_out:
+                continue
+            if role in cheap:
+                self.left_out[role] = "none of its trainings succeeded"
+            elif role not in (each for roles in BASELINES.values() for each in roles):
                 raise RunError(f"no training of {role} succeeded: see {self._path}'s ledger")
 
     async def _script(self) -> None:
         start = self._scheduler.start
-        prepared = start(self._prepare_reference())
-        surrogate = start(self._train_surrogate())
-        self._reference_tested = start(self._test_reference(prepared, surrogate))
-        finals: list[Pending[None]] = []
-        if "R2" in self._roles:
-            finals.append(start(self._final("R2", self._recipe, "reference", priority=FILLER)))
+        prepared = start(self._prepare_references())
+        surrogates = start(self._train_surrogates())
+        self._reference_tested = start(self._test_reference(prepared, surrogates))
+        finals = self._known_finals(penalised=False, lam=None)
 
         await prepared
-        baseline = start(self._baseline())
-        if "Rp" in self._roles:
-            finals.append(start(self._final("Rp", self._recipe, "reference", priority=FILLER)))
-
-        measured, context = await baseline, context_of(self.space)
+        self._qualified = start(self._qualify())
+        baseline = await start(self._baseline())
+        if "random" in self.config.baselines:
+            finals.append(start(self._random_architectures(int(baseline["R2"]["macs"]))))
+        lam = await start(self._choose_lambda())
+        context = context_of(self.space, lam)
+        finals += self._known_finals(penalised=True, lam=lam)
         for name, priority in (("evolve", SEARCH), ("random", CONTROL)):
-            finals.append(start(self._search(name, measured, context, priority=priority)))
-        for final in (self._reference_tested, *finals):
+            search = Search(
+                name=name,
+                run_path=self._path,
+                scratch=self._scratch,
+                seed=self.config.seed,
+                context=context,
+                lam=lam,
+                reference=self._recipe.architecture,
+            )
+            finals.append(start(self._search(search, baseline, priority=priority)))
+        for final in (self._reference_tested, self._qualified, *finals):
             await final
 
-    # ------------------------------------------------------------------ R, surrogate, baselines
+    def _known_finals(self, *, penalised: bool, lam: float | None) -> list[Pending[None]]:
+        """Start the final trainings of nets of known architecture, with or without penalty."""
+        return [
+            self._scheduler.start(
+                self._final(
+                    role,
+                    built_of,
+                    "reference" if role in CONTROLS else role.rstrip("0"),
+                    lam=lam,
+                    priority=FILLER,
+                )
+            )
+            for role, built_of in self._built_of.items()
+            if PENALISED[role] == penalised
+        ]
 
-    async def _prepare_reference(self) -> None:
-        """Train R unless it is given; compute its gradients, and its adversarials on val."""
-        if not self.reference.given:
-            await self._train(REFERENCE, self._recipe)
+    # -------------------------------------------------------- references, surrogates, baselines
+
+    async def _prepare_references(self) -> None:
+        """Train references unless given; compute their gradients, and their adversarials on val."""
+        untrained = {
+            name: recipe(name, spec, self.space)
+            for name, spec in zip(self.config.references, self.config.reference, strict=True)
+            if not self.references[name].given
+        }
+        if REFERENCE in untrained:
+            untrained[REFERENCE] = self._recipe
+        for training in [self._train(*item) for item in untrained.items()]:
+            await training
         job = PrepareReference(self._path, self._scratch)
         entry = await self._needed(TrialId(stage="prepare"), job, priority=FIRST)
         self.prepared = entry.result or {}
         self.space.share_gradients(self._executor)
 
-    async def _train_surrogate(self) -> None:
-        await self._train(SURROGATE, recipe(SURROGATE, self.config.surrogate, self.space))
+    async def _train_surrogates(self) -> None:
+        nets = self.config.surrogates
+        trainings = [
+            self._train(name, recipe(name, spec, self.space)) for name, spec in nets.items()
+        ]
+        for training in trainings:
+            await training
 
-    async def _train(self, role: str, recipe: Recipe) -> None:
-        """Train R or the surrogate on the training split."""
+    def _train(self, role: str, recipe: Recipe) -> Pending[Entry]:
+        """Train a reference or a surrogate on the training split."""
         job = TrainNet(
             run_path=self._path,
             architecture=recipe.architecture,
@@ -119,63 +207,135 @@ class Protocol:
             preprocessing=recipe.preprocessing,
             scratch=self._scratch,
         )
-        await self._needed(TrialId(stage="reference", role=role), job, priority=FIRST)
+        return self._needed(TrialId(stage="reference", role=role), job, priority=FIRST)
+
+    async def _qualify(self) -> None:
+        """Train R's architecture again as R was, and measure how R's attacks transfer to it."""
+        if self.reference.left_out:
+            return
+        entries = []
+        for replicate in range(1, self.config.yardstick):
+            job = TrainNet(
+                run_path=self._path,
+                architecture=self._recipe.architecture,
+                seed=derive_seed(self.config.seed, "net", REFERENCE, replicate),
+                part="train",
+                penalised=False,
+                final=True,
+                scored=True,
+                preprocessing=self._recipe.preprocessing,
+                scratch=self._scratch,
+            )
+            name = TrialId(stage="qualification", role="R2", replicate=replicate)
+            entries.append(self._scheduler.submit(_task(name, job), priority=FIRST))
+        results = [entry.result for entry in [await each for each in entries] if entry.result]
+        if results:
+            transfer = fmean(float(each["transfer"]) for each in results)
+            images = round(fmean(int(each["transfer_n"]) for each in results))
+            self.qualification = Qualification(
+                accuracy=[float(each["accuracy"]) for each in results],
+                transfer=wilson(transfer, images),
+                testable=transfer >= TESTABLE,
+            )
 
     async def _baseline(self) -> Mapping[str, Mapping[str, float]]:
         """Train R's architecture at trial budget; return what the searches need of it.
 
-        That are accuracy and MACs of "R2", and of "R2/EPOCHS" on each lower rung. The trial with
-        the penalty ("Rp") is needed by the report alone, and not waited for.
+        That are accuracy and MACs of "R2", and of "R2/EPOCHS" on each lower rung.
         """
         if self.reference.left_out:
             size = models.cost(self.space.net(REFERENCE), self.space.splits.train.shape)
             itself = {"accuracy": self.prepared["accuracy"], "macs": size.macs}
             return dict.fromkeys(("R2", *(f"R2/{epochs}" for epochs in self._lower)), itself)
-        needed = [self._scheduler.start(self._baseline_trial("R2"))]
-        self._scheduler.start(self._baseline_trial("Rp"))
-        needed += [
-            self._scheduler.start(self._baseline_trial("R2", epochs)) for epochs in self._lower
-        ]
-        for handle in needed:
-            await handle
+        trials = {
+            epochs: [
+                self._architecture_trial(
+                    TrialId(stage="baseline", role="R2", replicate=replicate or None, epochs=epochs)
+                )
+                for replicate in range(self.config.yardstick)
+            ]
+            for epochs in (None, *self._lower)
+        }
+        for epochs, pending in trials.items():
+            results = [(await each).result or {} for each in pending]
+            self.baseline["R2" if epochs is None else f"R2/{epochs}"] = _mean(results)
         return self.baseline
 
-    async def _baseline_trial(self, role: str, epochs: int | None = None) -> None:
+    def _architecture_trial(self, name: TrialId) -> Pending[Entry]:
         """Train R's architecture as a candidate, for the `epochs` of a lower rung if given."""
         job = TrainNet(
             run_path=self._path,
             architecture=self._recipe.architecture,
-            seed=derive_seed(self.config.seed, "reference", 0),
+            seed=derive_seed(self.config.seed, "reference", name.replicate or 0),
             part="trial",
-            penalised=PENALISED[role],
+            penalised=name.role != "R2",
             final=False,
             scored=True,
-            epochs=epochs,
+            epochs=name.epochs,
             preprocessing=self._recipe.preprocessing,
             scratch=self._scratch,
+            lam=name.lam,
         )
-        name = TrialId(stage="baseline", role=role, epochs=epochs)
-        entry = await self._needed(name, job, priority=FIRST)
-        self.baseline[role if epochs is None else f"{role}/{epochs}"] = entry.result or {}
+        return self._needed(name, job, priority=FIRST)
+
+    async def _choose_lambda(self) -> float | None:
+        """Choose the penalty's weight; return it, None where there is only one.
+
+        Of several it is the largest that costs R's architecture at most the tolerance of accuracy,
+        as a mean over trainings at trial budget; the smallest where each costs more or R's
+        architecture cannot be built again.
+        """
+        lams = self.config.lams
+        if len(lams) == 1:
+            self.penalty = Penalty(lam=lams[0])
+            if not self.reference.left_out:
+                self._scheduler.start(self._penalised_baseline())
+            return None
+        if self.reference.left_out:
+            self.penalty = Penalty(lam=lams[0], within=False)
+            return lams[0]
+        accuracy: dict[str, list[float]] = {}
+        transfer: dict[str, list[float]] = {}
+        enough = float(self.baseline["R2"]["accuracy"]) - self.config.tolerance
+        for lam in reversed(lams):
+            pending = [
+                self._architecture_trial(TrialId(stage="lambda", lam=lam, replicate=replicate))
+                for replicate in range(self.config.yardstick)
+            ]
+            results = [(await each).result or {} for each in pending]
+            accuracy[f"{lam:g}"] = [float(each["accuracy"]) for each in results]
+            transfer[f"{lam:g}"] = [float(each["transfer"]) for each in results]
+            self.baseline["Rp"] = _mean(results)
+            within = fmean(accuracy[f"{lam:g}"]) >= enough
+            if within:
+                break
+        self.penalty = Penalty(lam=lam, within=within, accuracy=accuracy, transfer=transfer)
+        return lam
+
+    async def _penalised_baseline(self) -> None:
+        """Train R's architecture with the penalty at trial budget, for the report alone."""
+        entry = await self._architecture_trial(TrialId(stage="baseline", role="Rp"))
+        self.baseline["Rp"] = entry.result or {}
+
+    async def _random_architectures(self, macs: int) -> None:
+        """Train random architectures of the search's space without the penalty (baseline M)."""
+        finals = []
+        for replicate, genotype in enumerate(sampled(self.config, self.space.splits, macs)):
+            built_of = Recipe(_architecture(genotype))
+            finals.append(
+                self._scheduler.start(
+                    self._train_and_test("M", built_of, genotype.key(), replicate, None, FILLER)
+                )
+            )
+        for final in finals:
+            await final
 
     # ------------------------------------------------------------------------ search, selection
 
     async def _search(
-        self,
-        name: str,
-        baseline: Mapping[str, Mapping[str, float]],
-        context: str,
-        *,
-        priority: int,
+        self, search: Search, baseline: Mapping[str, Mapping[str, float]], *, priority: int
     ) -> None:
         """Search and select; train the selected architecture in full and evaluate it on test."""
-        search = Search(
-            name=name,
-            run_path=self._path,
-            scratch=self._scratch,
-            seed=self.config.seed,
-            context=context,
-        )
         trials = await run_search(
             search,
             self.config,
@@ -185,16 +345,17 @@ class Protocol:
             self._ledger,
             priority=priority,
         )
-        selection = self._select(name, trials)
+        selection = self._select(search.name, trials)
         if self.config.promote:
             order = ranked(trials, selection.threshold.value)
             selection = await self._promote(search, order[: self.config.promote], selection)
         genotype = selection.trial.candidate.genotype
-        built_of = Recipe({"family": "blueprint", "blueprint": genotype.blueprint().to_dict()})
+        built_of = Recipe(_architecture(genotype))
         finals = []
-        for role in SEARCHES[name]:
+        for role in SEARCHES[search.name]:
             self.selections[role] = selection
-            final = self._final(role, built_of, genotype.key(), priority=SELECTED)
+            lam = search.lam if PENALISED[role] else None
+            final = self._final(role, built_of, genotype.key(), lam=lam, priority=SELECTED)
             finals.append(self._scheduler.start(final))
         for pending in finals:
             await pending
@@ -212,7 +373,9 @@ class Protocol:
             threshold = self._reference_threshold()
         else:
             control, accuracy = "R's architecture at trial budget", self.baseline["R2"]["accuracy"]
-            threshold = AccuracyThreshold(control, accuracy, self.config.tolerance)
+            count = self.config.yardstick
+            name_of = control if count == 1 else f"{control}, mean of {count} trainings"
+            threshold = AccuracyThreshold(name_of, accuracy, self.config.tolerance)
         return Selection(ranked(trials, threshold.value)[0], threshold, len(trials))
 
     async def _promote(
@@ -232,6 +395,7 @@ class Protocol:
             trial_of(trial.candidate, await entry)
             for trial, entry in zip(promoted, entries, strict=True)
         ]
+        await self._qualified
         threshold = self._reference_threshold()
         order = ranked([trial for trial in again if trial.values is not None], threshold.value)
         if order:
@@ -244,45 +408,58 @@ class Protocol:
         return otherwise
 
     def _reference_threshold(self) -> AccuracyThreshold:
-        accuracy, tolerance = self.prepared["accuracy"], self.config.tolerance
-        return AccuracyThreshold("R's validation accuracy", accuracy, tolerance)
+        """Return the threshold of nets that were trained as R's architecture was, in full.
+
+        A given R was trained otherwise: what counts is its architecture trained again.
+        """
+        name, accuracies = "R's validation accuracy", [float(self.prepared["accuracy"])]
+        if self.qualification is not None:
+            own = [] if self.reference.given else accuracies
+            accuracies = [*own, *self.qualification.accuracy]
+            again = "R's architecture trained again" if self.reference.given else "R's architecture"
+            name = f"{again}, mean of {len(accuracies)} trainings"
+        return AccuracyThreshold(name, fmean(accuracies), self.config.tolerance)
 
     # ------------------------------------------------------------- final training, test evaluation
 
-    async def _final(self, role: str, recipe: Recipe, key: str, *, priority: int) -> None:
+    async def _final(
+        self, role: str, recipe: Recipe, key: str, *, lam: float | None, priority: int
+    ) -> None:
         """Train a role's nets from scratch on train and val, and evaluate each on test.
 
         Nets of one `key` start from the same weights, with or without penalty. A training that
         fails is left out; R is evaluated first, which crafts the adversarials that all others meet.
         """
-
-        async def train_and_test(replicate: int) -> None:
-            name = TrialId(stage="final", role=role, replicate=replicate)
-            job = TrainNet(
-                run_path=self._path,
-                architecture=recipe.architecture,
-                seed=derive_seed(self.config.seed, key, "final", replicate),
-                part="all",
-                penalised=PENALISED[role],
-                final=True,
-                name=name.net,
-                preprocessing=recipe.preprocessing,
-                scratch=self._scratch,
-            )
-            trained = await self._scheduler.submit(_task(name, job), priority=priority)
-            if trained.outcome == "Ok":
-                await self._reference_tested
-                await self._test(role, replicate)
-
         for final in [
-            self._scheduler.start(train_and_test(replicate))
+            self._scheduler.start(self._train_and_test(role, recipe, key, replicate, lam, priority))
             for replicate in range(self.config.final_seeds)
         ]:
             await final
 
-    async def _test_reference(self, prepared: Pending[None], surrogate: Pending[None]) -> None:
+    async def _train_and_test(
+        self, role: str, recipe: Recipe, key: str, replicate: int, lam: float | None, priority: int
+    ) -> None:
+        name = TrialId(stage="final", role=role, replicate=replicate)
+        job = TrainNet(
+            run_path=self._path,
+            architecture=recipe.architecture,
+            seed=derive_seed(self.config.seed, key, "final", replicate),
+            part="all",
+            penalised=PENALISED[role],
+            final=True,
+            name=name.net,
+            preprocessing=recipe.preprocessing,
+            scratch=self._scratch,
+            lam=lam,
+        )
+        trained = await self._scheduler.submit(_task(name, job), priority=priority)
+        if trained.outcome == "Ok":
+            await self._reference_tested
+            await self._test(role, replicate)
+
+    async def _test_reference(self, prepared: Pending[None], surrogates: Pending[None]) -> None:
         await prepared
-        await surrogate
+        await surrogates
         await self._test(REFERENCE)
 
     async def _test(self, role: str, replicate: int | None = None) -> None:
@@ -297,3 +474,20 @@ class Protocol:
 
 def _task(name: TrialId, job: Runnable, *, needed: bool = False) -> Task:
     return Task(id=str(name), stage=name.arm, key=str(name), job=job, needed=needed)
+
+
+def _architecture(genotype: Genotype) -> Json:
+    return {"family": "blueprint", "blueprint": genotype.blueprint().to_dict()}
+
+
+def _mean(results: Sequence[Json]) -> Json:
+    """Return the measures of several trainings of one architecture: means, whole numbers' least."""
+    if len(results) == 1:
+        return results[0]
+    return {
+        name: min(each[name] for each in results)
+        if isinstance(value, int)
+        else fmean(float(each[name]) for each in results)
+        for name, value in results[0].items()
+        if isinstance(value, int | float)
+    }

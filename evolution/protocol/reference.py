@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypedDict
 
@@ -123,14 +124,16 @@ def measured(net: models.Classifier, splits: Splits) -> Rate:
     return wilson(float(right.double().mean()), len(splits.val))
 
 
-def warnings_about(accuracy: Rate, classes: int, published: Published | None = None) -> list[str]:
-    """Return warnings about the whole run from R's `accuracy` on validation.
+def warnings_about(
+    accuracy: Rate, classes: int, published: Published | None = None, name: str = REFERENCE
+) -> list[str]:
+    """Return warnings about the whole run from a reference's `accuracy` on validation.
 
     It may be at chance, or ten points below the one that was `published` with its weights.
     """
     published_accuracy = None if published is None else published.accuracy
     return [
-        f"R is not what it should be: {check.seen}; {check.means} Attacks on it, and what "
+        f"{name} is not what it should be: {check.seen}; {check.means} Attacks on it, and what "
         "transfers from it, mean nothing"
         for check in check_clean(accuracy, num_classes=classes, published=published_accuracy)
     ]
@@ -158,15 +161,19 @@ def missing_words(missing: Mapping[str, str]) -> str:
     )
 
 
-def introduced(loaded: LoadedReference, accuracy: Rate, splits: Splits) -> list[str]:
-    """Return lines about a given R, before anything is computed."""
+def introduced(
+    loaded: LoadedReference, accuracy: Rate, splits: Splits, name: str = REFERENCE
+) -> list[str]:
+    """Return lines about a given reference, before anything is computed."""
     reference = loaded.reference
-    suspect = warnings_about(accuracy, splits.train.num_classes, reference.published)
+    suspect = warnings_about(accuracy, splits.train.num_classes, reference.published, name)
     lines = [f"warning: {warning}" for warning in suspect]
-    lines += [f"R: {note}" for note in reference.notes]
+    lines += [f"{name}: {note}" for note in reference.notes]
     published = published_words(reference.published)
-    lines.append(f"R: given trained, right on {rate_words(accuracy)}, of validation{published}")
-    missing = missing_words(reference.left_out)
+    lines.append(
+        f"{name}: given trained, right on {rate_words(accuracy)}, of validation{published}"
+    )
+    missing = missing_words(reference.left_out) if name == REFERENCE else ""
     return [*lines, missing] if missing else lines
 
 
@@ -271,16 +278,16 @@ class Recipe(NamedTuple):
     preprocessing: models.Preprocessing | None = None
 
 
-def open_reference(space: Workspace) -> Reference:
-    """Return what is known of R; copy a given one into the run the first time.
+def open_reference(space: Workspace, name: str = REFERENCE) -> Reference:
+    """Return what is known of the reference `name`; copy a given one into the run the first time.
 
-    From then on the copy is R, whatever becomes of its source before the run is resumed.
+    From then on the copy is the reference, whatever becomes of its source before the run is
+    resumed.
     """
-    spec, noted, kept_file = (
-        space.config.reference,
-        space.folder.file(NOTED),
-        space.net_path(REFERENCE),
-    )
+    config = space.config
+    spec = dict(zip(config.references, config.reference, strict=True))[name]
+    noted = space.folder.file(NOTED if name == REFERENCE else f"reference-{name}.json")
+    kept_file = space.net_path(name)
     kept_file.parent.mkdir(exist_ok=True)
     if noted.is_file():
         reference = Reference.from_json(read_object(noted), str(noted))
@@ -288,11 +295,11 @@ def open_reference(space: Workspace) -> Reference:
             return reference
     elif kept_file.is_file():  # of a run that began before there was such a note
         given = is_file(spec)
-        missing = left_out(space.net(REFERENCE)) if given else {}
+        missing = left_out(space.net(name)) if given else {}
         return _reference(given=given, left_out=missing)
     loaded = find_reference(spec, space.splits, **_leave(space))
     # The note first: R without it would be taken for one that the run has trained.
-    space.folder.write_json(NOTED, loaded.reference.to_json())
+    space.folder.write_json(noted.name, loaded.reference.to_json())
     if loaded.reference.given:
         models.save(loaded.net, kept_file)
     return loaded.reference
@@ -307,6 +314,39 @@ def recipe(name: str, spec: str, space: Workspace, *, given: bool = False) -> Re
     """Return what the kept net `name`, else the net `spec`, is built of; `given` as of R."""
     card = _card(name, spec, space)
     return Recipe(dict(card.architecture), own_preprocessing(card, space.splits, given=given))
+
+
+def pooled(built_of: Recipe, space: Workspace) -> Recipe:
+    """Return the architecture of `built_of` behind a 2x2 average pool (baseline P).
+
+    Raises `ModelError` where it takes no images of half the size.
+    """
+    train, (mean, std) = space.splits.train, space.stats
+    _, height, width = train.shape
+    if min(height, width) < 2:
+        raise ModelError(f"images of {height}x{width} have no half")
+    before = built_of.preprocessing or models.Preprocessing(mean=mean, std=std)
+    behind = replace(before, input_size=(height // 2, width // 2), interpolation="box")
+    card = models.Card(
+        architecture=built_of.architecture,
+        classes=train.classes,
+        input_shape=train.shape,
+        preprocessing=behind,
+    )
+    net = models.rebuild(card, seed=0)
+    try:
+        predict(net, space.splits.val.images[:2])
+    except (ModelError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0].removeprefix("model: ")
+        raise ModelError(reason) from error
+    return Recipe(built_of.architecture, behind)
+
+
+def other_family(space: Workspace) -> str:
+    """Return the architecture of baseline F: the one asked for, else small or, beside it, vgg3."""
+    if space.config.family is not None:
+        return space.config.family
+    return "vgg3" if parse(space.config.reference[0]).name == "small" else "small"
 
 
 def _card(name: str, spec: str, space: Workspace) -> models.Card:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -57,12 +57,20 @@ class NetResult(Result, frozen=True, kw_only=True):
 
 
 class ComparedNet(NetResult, frozen=True, kw_only=True):
-    """The same of a role other than R, and how attacks transfer to it."""
+    """The same of a role other than R, and how attacks transfer to it.
+
+    `transfer_from` has further references and surrogates by name, where there are several.
+    `paired` is the transfer from R over the images that R, a training of this net and one of E get
+    right, the mean over pairs of trainings; `paired_E` E's over the same images.
+    """
 
     transfer_from_R: TransferRates  # noqa: N815 - R is the reference's name throughout
     transfer_from_R_flipped: TransferRates  # noqa: N815
     transfer_from_surrogate: TransferRates
     transfer_to_R: TransferRates  # noqa: N815
+    transfer_from: dict[str, TransferRates] | UnsetType = UNSET
+    paired: Rate | UnsetType = UNSET
+    paired_E: Rate | UnsetType = UNSET  # noqa: N815
 
     def rate(self, transfer: str, denominator: str = "headline") -> Rate:
         """Return one of the transfer rates by the names of their fields."""
@@ -71,7 +79,7 @@ class ComparedNet(NetResult, frozen=True, kw_only=True):
 
 
 class Nets(Result, frozen=True, kw_only=True):
-    """The results of all roles; R2 and Rp may have been left out."""
+    """The results of all roles; those that may have been left out are unset then."""
 
     R: NetResult
     R2: ComparedNet | UnsetType = UNSET
@@ -79,6 +87,11 @@ class Nets(Result, frozen=True, kw_only=True):
     E: ComparedNet
     E0: ComparedNet
     RS: ComparedNet
+    F: ComparedNet | UnsetType = UNSET
+    F0: ComparedNet | UnsetType = UNSET
+    P: ComparedNet | UnsetType = UNSET
+    P0: ComparedNet | UnsetType = UNSET
+    M: ComparedNet | UnsetType = UNSET
 
     @property
     def roles(self) -> list[str]:
@@ -100,6 +113,15 @@ class Nets(Result, frozen=True, kw_only=True):
         return net
 
 
+class Prepared(Result, frozen=True, kw_only=True):
+    """The result of preparing a reference: its gradients, its accuracy and attacks on val."""
+
+    gradients: Count
+    masked: Count
+    accuracy: Share
+    fooled: Share
+
+
 class ReferenceResult(Result, frozen=True, kw_only=True):
     """The reference R in the summary; older runs have no given ones.
 
@@ -110,10 +132,70 @@ class ReferenceResult(Result, frozen=True, kw_only=True):
     fooled: Share | None = None
     gradients: Count | UnsetType = UNSET
     masked: Count | UnsetType = UNSET
+    others: dict[str, Prepared] | UnsetType = UNSET
     given: bool = False
     validation_images: Count = 0
     published: Published | None = None
     notes: list[str] = msgspec.field(default_factory=list)
+
+
+Verdict = Literal["better", "worse", "undecided", "costs accuracy", "less accurate"]
+"""Of E against another net. "better", "worse", "undecided": by the interval of the difference in
+transfer, at equal accuracy (within the tolerance, or E is the more accurate one). "costs accuracy":
+E is the less accurate one. "less accurate": the other is, and E's transfer is not lower."""
+
+
+class Comparison(Result, frozen=True, kw_only=True):
+    """E against the net of another role, X.
+
+    `transfer` is T(R→X) - T(R→E) over the images that both and R get right, the mean over pairs of
+    trainings; `unseen` the same as a mean over the surrogates; `accuracy` E's less X's, over all
+    test images.
+    """
+
+    transfer: Gap
+    unseen: Gap | UnsetType = UNSET
+    accuracy: Gap
+    verdict: Verdict
+
+
+class Unseen(Result, frozen=True, kw_only=True):
+    """Transfer from surrogates, which took no part in any penalty, by role.
+
+    Over the images that every training of every net compared gets right: the mean over surrogates,
+    and that of the surrogate with the highest.
+    """
+
+    mean: Share | None
+    worst: Rate
+    worst_source: str
+
+
+class Qualification(Result, frozen=True, kw_only=True):
+    """R's architecture trained again as R was, on validation.
+
+    `accuracy` of each training; `transfer` from R, the mean over them. Below a half of the images
+    R's attacks hardly transfer to R's own architecture: what escapes them shows nothing, and the
+    reference is not `testable`.
+    """
+
+    accuracy: list[Share]
+    transfer: Rate
+    testable: bool
+
+
+class Penalty(Result, frozen=True, kw_only=True):
+    """The weight of the penalty and how it was chosen.
+
+    `within`: it costs R's architecture no more accuracy than allowed; unset where only one was
+    given. `accuracy` and `transfer` of R's architecture on validation at trial budget, for each
+    training with each weight that was tried.
+    """
+
+    lam: Amount
+    within: bool | UnsetType = UNSET
+    accuracy: dict[str, list[Share]] = msgspec.field(default_factory=dict)
+    transfer: dict[str, list[Share]] = msgspec.field(default_factory=dict)
 
 
 class Validation(Result, frozen=True, kw_only=True):
@@ -130,6 +212,7 @@ class Measured(Validation, frozen=True, kw_only=True):
     """The measures of a trial on validation, and the number of images in its transfer."""
 
     transfer_n: Count
+    transfer_worst: Share | UnsetType = UNSET
 
 
 class Selected(Result, frozen=True, kw_only=True):
@@ -154,8 +237,10 @@ class Summary(Result, frozen=True, kw_only=True):
     """`summary.json`; `gap` is None without R'.
 
     `baseline` has R's architecture at trial budget, without ("R2") and with the penalty ("Rp"), and
-    "R2/EPOCHS" on lower rungs. `seconds` are those of each part of the run, "wall" from start to
-    end. `left_out` has the roles that there are not, with the reason.
+    "R2/EPOCHS" on lower rungs. `comparisons` of E with the other nets, `unseen` the transfer from
+    surrogates, both by role; `sources` the models of references and surrogates by name. `seconds`
+    are those of each part of the run, "wall" from start to end. `left_out` has the roles that there
+    are not, with the reason.
     """
 
     trials: Count
@@ -178,6 +263,11 @@ class Summary(Result, frozen=True, kw_only=True):
     selection: Selections
     failed_finalists: list[str] = msgspec.field(default_factory=list)
     seconds: dict[str, Seconds]
+    qualification: Qualification | UnsetType = UNSET
+    penalty: Penalty | UnsetType = UNSET
+    comparisons: dict[str, Comparison] = msgspec.field(default_factory=dict)
+    unseen: dict[str, Unseen] = msgspec.field(default_factory=dict)
+    sources: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def control(self) -> str:
@@ -238,10 +328,11 @@ def _check_roles(summary: Summary, where: str) -> None:
 # ------------------------------------------------------------------------------------- ledger
 
 OUTCOMES = {kind.__name__ for kind in get_args(Outcome)}
-_NEEDED = ("reference", "prepare", "baseline", "test")
+_NEEDED = ("reference", "prepare", "baseline", "lambda", "test")
 """The stages of which failures end a run and are never recorded."""
 _OF_CANDIDATES = ("search", "rung", "promotion")
-_ARMS = {"reference", "baseline", "final", "judge"} | {
+_OF_ARCHITECTURE = ("qualification", "baseline", "lambda")
+_ARMS = {"reference", *_OF_ARCHITECTURE, "final", "judge"} | {
     TrialId(stage=stage, search=search).arm for stage in _OF_CANDIDATES for search in SEARCHES
 }
 
@@ -287,13 +378,10 @@ class Training(Result, frozen=True, kw_only=True):
     macs: Count
 
 
-class Prepared(Result, frozen=True, kw_only=True):
-    """The result of preparing R."""
+class PreparedReferences(Prepared, frozen=True, kw_only=True):
+    """The result of preparing R and the `others`, by name."""
 
-    gradients: Count
-    masked: Count
-    accuracy: Share
-    fooled: Share
+    others: dict[str, Prepared] = msgspec.field(default_factory=dict)
 
 
 class NetEvaluated(Result, frozen=True, kw_only=True):
@@ -331,7 +419,7 @@ def check_rows(entries: Iterable[Entry], path: Path, objectives: Sequence[str] =
             raise RunError(f"{where}: not what a trial of '{entry.stage}' is called")
         if entry.result is not None:
             check_kind(entry.result, _kind_of(fields), f"{where}: result", error=RunError)
-            if fields.stage in (*_OF_CANDIDATES, "baseline"):
+            if fields.stage in (*_OF_CANDIDATES, *_OF_ARCHITECTURE):
                 _check_own(entry.result, objectives, where)
 
 
@@ -353,10 +441,10 @@ def _check_candidate(entry: Entry, fields: TrialId, where: str) -> None:
 
 
 def _kind_of(fields: TrialId) -> type[Result]:
-    if fields.stage in (*_OF_CANDIDATES, "baseline"):
+    if fields.stage in (*_OF_CANDIDATES, *_OF_ARCHITECTURE):
         return Scores
     if fields.stage == "prepare":
-        return Prepared
+        return PreparedReferences
     return NetEvaluated if fields.stage == "test" else Training
 
 

@@ -10,11 +10,27 @@ from typing import Self
 from robustkit.runs import Entry
 
 REFERENCE, SURROGATE = "R", "S"
-PENALISED = {"R2": False, "Rp": True, "E": True, "E0": False, "RS": True}
+PENALISED = {
+    "R2": False,
+    "Rp": True,
+    "E": True,
+    "E0": False,
+    "RS": True,
+    "F": True,
+    "F0": False,
+    "P": True,
+    "P0": False,
+    "M": False,
+}
 """The roles beside R, and whether their nets are trained with the penalty."""
 ROLES = (REFERENCE, *PENALISED)
+COMPARED = (REFERENCE, "R2", "Rp", "E", "E0", "RS")
+"""The roles whose trainings have to get an image right for it to be in the common set."""
 CONTROLS = ("R2", "Rp")
 """The roles of R's architecture, trained by the run."""
+BASELINES = {"family": ("F", "F0"), "pool": ("P", "P0"), "random": ("M",)}
+"""Cheap alternatives to a search and their roles: another family of nets, R's architecture behind a
+2x2 average pool, random architectures."""
 SEARCHES = {"evolve": ("E", "E0"), "random": ("RS",)}
 """The searches, and the roles whose architecture each of them finds."""
 
@@ -23,11 +39,13 @@ SEARCHES = {"evolve": ("E", "E0"), "random": ("RS",)}
 class TrialId:
     """The fields of an id in the ledger: `str` writes it, `parse` reads it.
 
-    `stage` is one of "reference" (R and the surrogate are trained), "prepare" (R's gradients and
-    adversarials), "baseline" (R's architecture at trial budget), "search", "rung" (a lower rung of
-    successive halving), "promotion", "final" (final training) and "test" (test evaluation). Which
-    other fields there are depends on it: the `role` of a net and, from final training on, its
-    `replicate`; the `search` and the candidate's `number` in it; the `epochs` of a lower rung.
+    `stage` is one of "reference" (references and surrogates are trained), "prepare" (the
+    references' gradients and adversarials), "qualification" (R's architecture trained again as R
+    was), "baseline" (R's architecture at trial budget), "lambda" (the same with a weight of the
+    penalty that may be chosen), "search", "rung" (a lower rung of successive halving),
+    "promotion", "final" (final training) and "test" (test evaluation). Which other fields there
+    are depends on it: the `role` of a net and its `replicate`; the `search` and the candidate's
+    `number` in it; the `epochs` of a lower rung; `lam`, a weight of the penalty.
     """
 
     stage: str
@@ -36,6 +54,7 @@ class TrialId:
     search: str = ""
     number: int = 0
     epochs: int | None = None
+    lam: float | None = None
 
     @property
     def arm(self) -> str:
@@ -47,12 +66,14 @@ class TrialId:
 
     @property
     def net(self) -> str:
-        """Return the name of the net's file: its role and, if it has several, the replicate."""
+        """Return the name of the net: its role and, if it has several, the replicate."""
         return self.role if self.replicate is None else f"{self.role}-{self.replicate}"
 
     def __str__(self) -> str:
         if self.stage == "prepare":
             return "prepare"
+        if self.lam is not None:
+            return f"{self.arm}/{self.lam:g}-{self.replicate}"
         name = self.net or f"{self.number:04d}"
         return f"{self.arm}/{name}" if self.epochs is None else f"{self.arm}/{name}/{self.epochs}"
 
@@ -62,8 +83,9 @@ class TrialId:
         for stage, pattern in _PATTERNS.items():
             if (match := pattern.fullmatch(text)) is not None:
                 texts = {name: value for name, value in match.groupdict().items() if value}
-                whole = {name: int(texts.pop(name)) for name in _NUMBERS if name in texts}
-                parsed = cls(stage=stage, **texts, **whole)  # type: ignore[arg-type]
+                numbers = {name: int(texts.pop(name)) for name in _NUMBERS if name in texts}
+                lam = float(texts.pop("lam")) if "lam" in texts else None
+                parsed = cls(stage=stage, lam=lam, **texts, **numbers)  # type: ignore[arg-type]
                 single = stage != "test" or (parsed.role == REFERENCE) == (parsed.replicate is None)
                 return parsed if single and str(parsed) == text else None
         return None
@@ -71,12 +93,16 @@ class TrialId:
 
 _NUMBERS = ("replicate", "number", "epochs")
 _ROLE, _SEARCH = rf"(?P<role>{'|'.join(PENALISED)})", rf"(?P<search>{'|'.join(SEARCHES)})"
+_SOURCE = rf"(?:{REFERENCE}|{SURROGATE})(?:\.[2-9]|\.[1-9]\d)?"
 _PATTERNS = {
     stage: re.compile(pattern)
     for stage, pattern in {
         "prepare": "prepare",
-        "reference": rf"reference/(?P<role>{REFERENCE}|{SURROGATE})",
-        "baseline": rf"baseline/(?P<role>{'|'.join(CONTROLS)})(/(?P<epochs>\d+))?",
+        "reference": rf"reference/(?P<role>{_SOURCE})",
+        "qualification": r"qualification/(?P<role>R2)-(?P<replicate>\d+)",
+        "baseline": rf"baseline/(?P<role>{'|'.join(CONTROLS)})"
+        r"(-(?P<replicate>\d+))?(/(?P<epochs>\d+))?",
+        "lambda": r"lambda/(?P<lam>[0-9.e+-]+)-(?P<replicate>\d+)",
         "search": rf"{_SEARCH}/(?P<number>\d+)",
         "rung": rf"rungs-{_SEARCH}/(?P<number>\d+)/(?P<epochs>\d+)",
         "promotion": rf"promote-{_SEARCH}/(?P<number>\d+)",
@@ -84,6 +110,20 @@ _PATTERNS = {
         "test": rf"judge/(?P<role>{'|'.join(ROLES)})(-(?P<replicate>\d+))?",
     }.items()
 }
+
+
+def source_names(role: str, count: int) -> tuple[str, ...]:
+    """Return the names of `count` references or surrogates: R, R.2, R.3, …
+
+    >>> source_names("S", 3)
+    ('S', 'S.2', 'S.3')
+    """
+    return (role, *(f"{role}.{number}" for number in range(2, count + 1)))
+
+
+def is_source(name: str) -> bool:
+    """Return whether `name` is that of a reference or surrogate: R, R.2, S, S.2, …"""
+    return re.fullmatch(_SOURCE, name) is not None
 
 
 def id_of(entry: Entry) -> TrialId:

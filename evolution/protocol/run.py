@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evolution.protocol.gallery import make_gallery, save_gallery
 from evolution.protocol.pipeline import Protocol
 from evolution.protocol.result import Event, Summary, check_rows, read_summary
-from evolution.protocol.roles import REFERENCE, SURROGATE, tested_nets
+from evolution.protocol.roles import REFERENCE, tested_nets
 from evolution.protocol.summary import summarise, summary_json
 from evolution.protocol.workspace import Workspace, scratch_of
 from robustkit.compute import single_thread
@@ -86,11 +86,13 @@ def check_data(space: Workspace) -> None:
 def fooled_by(space: Workspace) -> dict[str, NDArray[np.bool_]]:
     """Return for which test images the adversarial fools the net it was made on, bool (N,).
 
-    An image that this net gets wrong anyway was not needed to fool it.
+    By the name of that net, a reference or a surrogate, and "flipped" for R's flipped gradient. An
+    image that this net gets wrong anyway was not needed to fool it.
     """
-    surrogate = space.adversarials(SURROGATE, "test", flipped=False)
-    flipped = space.adversarials(REFERENCE, "test", flipped=True)
-    return {
-        "surrogate": (surrogate.correct & surrogate.fooled).numpy(),
-        "flipped": (flipped.correct & flipped.fooled).numpy(),
+    config = space.config
+    sets = {
+        name: space.adversarials(name, "test", flipped=False)
+        for name in (*config.references, *config.surrogates)
     }
+    sets["flipped"] = space.adversarials(REFERENCE, "test", flipped=True)
+    return {name: (made.correct & made.fooled).numpy() for name, made in sets.items()}

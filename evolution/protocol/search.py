@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from evolution.genotype import Candidate, Trial
+from evolution.genotype import Candidate, Genotype, Trial
 from evolution.halving import rungs
+from evolution.presets import preset_genotypes
 from evolution.protocol.config import EvolveConfig
 from evolution.protocol.jobs import TrainNet
 from evolution.protocol.result import check_rows
@@ -21,25 +22,33 @@ from robustkit import models
 from robustkit.compute import derive_seed
 from robustkit.data import Splits
 from robustkit.errors import RunError
+from robustkit.reading import Json
 from robustkit.runs import Entry, Ledger, RunFolder
 
 # Trials of these arms are of candidates, and may be reused; others belong to their run.
 _REUSABLE = ("evolve", "random", "rungs-evolve", "promote-evolve", "promote-random")
 
 
-def context_of(space: Workspace) -> str:
-    """Return what the results of a run's trials depend on: data, R, training and scoring."""
+def context_of(space: Workspace, lam: float | None = None) -> str:
+    """Return what the results of a run's trials depend on: data, R, training and scoring.
+
+    `lam` is the penalty's weight where it was chosen.
+    """
     config = space.config
     context: dict[str, object] = {
         "data": {name: getattr(space.splits, name).digest() for name in ("train", "val")},
         "reference": models.digest(space.net(REFERENCE)),
         "training": [
-            repr(config.training(penalised=True, final=final, seed=0)) for final in (False, True)
+            repr(config.training(penalised=True, final=final, seed=0, lam=lam))
+            for final in (False, True)
         ],
         "attack": repr(config.make_attack()),
         "run": {name: getattr(config, name) for name in ("train_size", "grad_loss", "seed")},
         "device": space.device.type,
     }
+    if len(config.references) > 1:
+        others = config.references[1:]
+        context["references"] = [models.digest(space.net(name)) for name in others]
     measures = sorted(config.own_measures())
     if measures:  # a trial that did not measure them is another one
         context["objectives"] = measures
@@ -50,8 +59,9 @@ def trial_hash(job: TrainNet, context: str) -> str:
     """Return 32 hexadecimal digits of all that a trial's result depends on, in whichever run."""
     elsewhere = ("run_path", "kept_as", "scratch")  # where it is kept is no part of what it is
     fields = {name: value for name, value in asdict(job).items() if name not in elsewhere}
-    if job.preprocessing is None:  # hashes written before jobs had one
-        del fields["preprocessing"]
+    for name in ("preprocessing", "lam"):  # hashes written before jobs had them
+        if fields[name] is None:
+            del fields[name]
     text = json.dumps(fields, sort_keys=True) + context
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -84,7 +94,8 @@ def reusable(path: str | None) -> Mapping[str, Entry]:
 class Search:
     """The fields that all trials of one search share.
 
-    `name` is "evolve" or "random", the control; `context` is that of `context_of`.
+    `name` is "evolve" or "random", the control; `context` is that of `context_of`; `lam` the
+    penalty's weight where it was chosen; `reference` R's architecture, from which a search starts.
     """
 
     name: str
@@ -92,6 +103,8 @@ class Search:
     seed: int
     scratch: str | None = None
     context: str = ""
+    lam: float | None = None
+    reference: Json | None = None
 
 
 class CandidateTasks:
@@ -161,6 +174,7 @@ class CandidateTasks:
             parents=parents,
             kept_as=kept_as,
             scratch=search.scratch,
+            lam=search.lam,
         )
         payload: dict[str, object] = {
             "genotype": genotype.to_dict(),
@@ -206,7 +220,12 @@ async def run_search(
     """
     control = search.name == "random"
     settings = search_settings(
-        config, splits, baseline=baseline["R2"]["accuracy"], macs=int(baseline["R2"]["macs"])
+        config,
+        splits,
+        baseline=baseline["R2"]["accuracy"],
+        macs=int(baseline["R2"]["macs"]),
+        reference=None if control else search.reference,
+        name=search.name,
     )
     epochs: tuple[int, ...] = ()
     if config.halving is not None and not control:
@@ -259,19 +278,41 @@ async def run_search(
 
 
 def search_settings(
-    config: EvolveConfig, splits: Splits, *, baseline: float, macs: int
+    config: EvolveConfig,
+    splits: Splits,
+    *,
+    baseline: float,
+    macs: int,
+    reference: Mapping[str, object] | None = None,
+    name: str = "evolve",
 ) -> SearchSettings:
-    """Return the settings that both searches start from.
+    """Return the settings that the search `name` starts from.
 
-    `baseline` is the accuracy that bounds feasibility, `macs` what R costs per image.
+    `baseline` is the accuracy that bounds feasibility, `macs` what R costs per image. The control
+    has a seed of its own. Where R's architecture is given as `reference` and the config asks for
+    it, the first generation has that and nets of known families.
     """
+    space, train = config.space(reference_macs=macs), splits.train
+    presets: tuple[Genotype, ...] = ()
+    if config.presets and reference is not None:
+        presets = tuple(preset_genotypes(space, train.shape, train.num_classes, reference))
     return SearchSettings(
-        space=config.space(reference_macs=macs),
-        input_shape=splits.train.shape,
-        num_classes=splits.train.num_classes,
+        space=space,
+        input_shape=train.shape,
+        num_classes=train.num_classes,
         objectives=config.objectives_above(baseline),
         population=config.population,
         generations=config.generations,
         screen=config.screen,
-        seed=derive_seed(config.seed, "search"),
+        seed=derive_seed(config.seed, "search" if name == "evolve" else "random search"),
+        presets=presets,
     )
+
+
+def sampled(config: EvolveConfig, splits: Splits, macs: int) -> list[Genotype]:
+    """Return `final_seeds` random networks of the space, `macs` being what R costs per image."""
+    settings = search_settings(config, splits, baseline=0.0, macs=macs, name="random")
+    count = max(config.final_seeds, 2)
+    seed = derive_seed(config.seed, "random architectures")
+    strategy = open_strategy("random", replace(settings, population=count, seed=seed))
+    return [candidate.genotype for candidate in strategy.ask()][: config.final_seeds]

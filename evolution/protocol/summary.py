@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from msgspec import structs
+from msgspec import UNSET, structs
 from numpy.typing import NDArray
 
 from evolution.protocol.jobs import NetEvaluation, evaluation_path, load_evaluation, mean_or_none
 from evolution.protocol.pipeline import Protocol
-from evolution.protocol.reference import warnings_about
+from evolution.protocol.reference import rate_words, warnings_about
 from evolution.protocol.result import (
     ComparedNet,
+    Comparison,
     Measured,
     NetResult,
     Nets,
@@ -23,92 +24,215 @@ from evolution.protocol.result import (
     Selections,
     Summary,
     TransferRates,
+    Unseen,
+    Verdict,
 )
-from evolution.protocol.roles import ROLES, TrialId, id_of, tested_nets
+from evolution.protocol.roles import (
+    COMPARED,
+    REFERENCE,
+    ROLES,
+    SURROGATE,
+    TrialId,
+    id_of,
+    tested_nets,
+)
 from robustkit.models.cost import Cost
 from robustkit.runs import Entry, Ledger
-from robustkit.stats import Gap, paired_gap, pooled_rate, wilson
+from robustkit.stats import (
+    Gap,
+    MatchedGap,
+    Outcomes,
+    matched_gap,
+    paired_gap,
+    pooled_rate,
+    wilson,
+)
 
 Mask = NDArray[np.bool_]
 
 
+Group = Sequence[NetEvaluation]
+
+
 @dataclass(frozen=True)
-class Comparison:
-    """The `nets` by role, paired gaps, and the common set.
+class Compared:
+    """The `nets` by role, gaps, E against every other net, and the common set.
 
     `gap` is T(R→R') - T(R→E), None without R'; `search_gap` is T(R→RS) - T(R→E): evolution against
     random search; `penalty_gap` is T(R→E0) - T(R→E): the penalty, on the evolved architecture.
-    `common` bool (N,): images that R and every training of every net compared classify correctly.
+    `common` bool (N,): images that R and every training of R2, R', E, E0 and RS classify correctly.
     """
 
     nets: dict[str, NetResult]
     gap: Gap | None
     search_gap: Gap
     penalty_gap: Gap
+    comparisons: dict[str, Comparison]
+    unseen: dict[str, Unseen]
     common: Mask
 
 
 def compare(
-    evaluations: Mapping[str, Sequence[NetEvaluation]],
-    surrogate_fooled: Mask,
-    flipped_fooled: Mask,
+    evaluations: Mapping[str, Group],
+    fooled: Mapping[str, Mask],
     *,
     sizes: Mapping[str, Cost],
     seed: int,
-) -> Comparison:
-    """Compare R with R2, R', E, E0 and RS; R2 and R' may be missing.
+    tolerance: float = 0.01,
+) -> Compared:
+    """Compare R with all other nets and E with each; E, E0 and RS alone must be there.
 
-    `evaluations` has one per training by role, "R" exactly one, and `sizes` their cost.
-    `surrogate_fooled`, `flipped_fooled` bool (N,) say which adversarials fool the net they were
-    made on. Rates are over three denominators (methods §1): `headline` over the common set,
-    `fooling` over those of it whose adversarial fools its source, `all` over all images.
+    `evaluations` has one per training by role, "R" exactly one, and `sizes` their cost. `fooled`
+    bool (N,) says which adversarials fool the net they were made on, by its name ("R", "S", …) and
+    for "flipped". Rates are over three denominators (methods §1): `headline` over the common set,
+    `fooling` over those of it whose adversarial fools its source, `all` over all images; those of
+    baselines over images of these sets that the baseline's training gets right as well.
+    `tolerance` is the difference in accuracy, in [0,1], that still counts as equal.
     """
     common = np.logical_and.reduce(
-        [_stack(group, "correct").all(axis=0) for group in evaluations.values()]
+        [
+            _stack(group, "correct").all(axis=0)
+            for role, group in evaluations.items()
+            if role in COMPARED
+        ]
     )
-    (reference,) = evaluations["R"]
-    source_fooled = ~reference.under_own.numpy()
+    (reference,) = evaluations[REFERENCE]
+    right = reference.correct.numpy()
     nets: dict[str, NetResult] = {}
+    comparisons: dict[str, Comparison] = {}
+    unseen: dict[str, Unseen] = {}
     for role, group in evaluations.items():
         measured = _measured(group, sizes[role])
-        if role == "R":
+        if role == REFERENCE:
             nets[role] = measured
             continue
-        own_fooled = ~_stack(group, "under_own")
-        nets[role] = ComparedNet(
-            **structs.asdict(measured),
-            transfer_from_R=_rates(group, "under_R", source_fooled[None], common),
-            transfer_from_R_flipped=_rates(group, "under_flipped", flipped_fooled[None], common),
-            transfer_from_surrogate=_rates(
-                group, "under_surrogate", surrogate_fooled[None], common
-            ),
-            transfer_to_R=_rates(group, "R_under_own", own_fooled, common),
-        )
+        nets[role] = _transfer(measured, group, fooled, common)
+        unseen[role] = _unseen(group, fooled, common)
+        if role != "E":
+            matched = _matched(group, evaluations["E"], [REFERENCE], right, seed)
+            nets[role] = structs.replace(nets[role], paired=matched.first, paired_E=matched.second)
+            comparisons[role] = _against(group, evaluations["E"], matched.gap, seed, tolerance)
 
     def gap(role: str) -> Gap:
         wrong = [
-            ~_stack(evaluations[compared_role], "under_R")[:, common]
+            ~_under(evaluations[compared_role], REFERENCE)[:, common]
             for compared_role in (role, "E")
         ]
         return paired_gap(wrong[0], wrong[1], seed=seed)
 
     published = gap("Rp") if "Rp" in evaluations else None
-    return Comparison(nets, published, gap("RS"), gap("E0"), common)
+    return Compared(nets, published, gap("RS"), gap("E0"), comparisons, unseen, common)
 
 
-def _stack(group: Sequence[NetEvaluation], field: str) -> Mask:
+def verdict(transfer: Gap, accuracy: Gap, tolerance: float) -> Verdict:
+    """Return the verdict on E from T(R→X) - T(R→E) and E's accuracy less X's, both in points.
+
+    >>> transfer = Gap(value=12.0, n=900, low=8.0, high=16.0, p_value=0.0)
+    >>> accuracy = Gap(value=-0.4, n=2000, low=-2.0, high=1.2, p_value=0.6)
+    >>> verdict(transfer, accuracy, 0.01)
+    'better'
+    """
+    difference = accuracy.value or 0.0
+    if difference < -100 * tolerance:
+        return "costs accuracy"
+    low, high = transfer.low, transfer.high
+    if low is not None and low > 0:
+        return "better"
+    if difference > 100 * tolerance:
+        return "less accurate"
+    return "worse" if high is not None and high < 0 else "undecided"
+
+
+def _against(
+    group: Group, evolved: Group, transfer: Gap, seed: int, tolerance: float
+) -> Comparison:
+    """Return E against the net of another role."""
+    accuracy = paired_gap(_stack(evolved, "correct"), _stack(group, "correct"), seed=seed)
+    surrogates = _surrogates(group)
+    everything = np.ones(accuracy.n, dtype=np.bool_)
+    return Comparison(
+        transfer=transfer,
+        unseen=_matched(group, evolved, surrogates, everything, seed).gap,
+        accuracy=accuracy,
+        verdict=verdict(transfer, accuracy, tolerance),
+    )
+
+
+def _matched(
+    first: Group, second: Group, sources: Sequence[str], among: Mask, seed: int
+) -> MatchedGap:
+    """Return the difference of transfer from `sources`, the mean over these."""
+
+    def outcomes(group: Group) -> Outcomes:
+        wrong = [~_under(group, source) for source in sources]
+        return Outcomes(
+            _stack(group, "correct"), wrong[0] if len(wrong) == 1 else np.mean(wrong, axis=0)
+        )
+
+    return matched_gap(outcomes(first), outcomes(second), among=among, seed=seed)
+
+
+def _surrogates(group: Group) -> list[str]:
+    return [source for source in group[0].under if source.startswith(SURROGATE)]
+
+
+def _unseen(group: Group, fooled: Mapping[str, Mask], common: Mask) -> Unseen:
+    """Return the transfer from surrogates to a role's nets."""
+    rates = {
+        source: _rates(
+            ~_under(group, source), fooled[source][None], common, _stack(group, "correct")
+        ).headline
+        for source in _surrogates(group)
+    }
+    known = [rate.value for rate in rates.values() if rate.value is not None]
+    worst = max(rates, key=lambda source: rates[source].value or 0.0)
+    mean = float(np.mean(known)) if known else None
+    return Unseen(mean=mean, worst=rates[worst], worst_source=worst)
+
+
+def _transfer(
+    measured: NetResult, group: Group, fooled: Mapping[str, Mask], common: Mask
+) -> ComparedNet:
+    """Return what was `measured` of a role's nets with how attacks transfer to them."""
+    right = _stack(group, "correct")
+
+    def rates(field: Mask, fooled: Mask) -> TransferRates:
+        return _rates(~field, fooled, common, right)
+
+    sources = {
+        source: rates(_under(group, source), fooled[source][None]) for source in group[0].under
+    }
+    first = {name: sources.pop(name) for name in (REFERENCE, SURROGATE)}
+    return ComparedNet(
+        **structs.asdict(measured),
+        transfer_from_R=first[REFERENCE],
+        transfer_from_surrogate=first[SURROGATE],
+        transfer_from=sources or UNSET,
+        transfer_from_R_flipped=rates(_stack(group, "under_flipped"), fooled["flipped"][None]),
+        transfer_to_R=rates(_stack(group, "R_under_own"), ~_stack(group, "under_own")),
+    )
+
+
+def _stack(group: Group, field: str) -> Mask:
     """Return one field of several evaluations, bool (S,N)."""
     return np.stack([getattr(evaluation, field).numpy() for evaluation in group])
 
 
-def _rates(group: Sequence[NetEvaluation], field: str, fooled: Mask, common: Mask) -> TransferRates:
-    """Return the share of images that are not right by `field`; `fooled` is (1,N) or (S,N)."""
-    wrong = ~_stack(group, field)
-    whole = np.ones_like(wrong)
+def _under(group: Group, source: str) -> Mask:
+    """Return whether the trainings are right on a source's adversarials, bool (S,N)."""
+    return np.stack([evaluation.under[source].numpy() for evaluation in group])
+
+
+def _rates(wrong: Mask, fooled: Mask, common: Mask, right: Mask) -> TransferRates:
+    """Return the share of `wrong` (S,N) images; `fooled` is (1,N) or (S,N).
+
+    Trainings are `right` (S,N) on the common set but for those of baselines.
+    """
+    counted = right & common
     return TransferRates(
-        headline=pooled_rate(wrong, whole & common),
-        fooling=pooled_rate(wrong, whole & common & fooled),
-        all=pooled_rate(wrong, whole),
+        headline=pooled_rate(wrong, counted),
+        fooling=pooled_rate(wrong, counted & fooled),
+        all=pooled_rate(wrong, np.ones_like(wrong)),
     )
 
 
@@ -144,7 +268,7 @@ def summarise(
     evaluations = {
         role: [load_evaluation(evaluation_path(run, name), images) for name in names[role]]
         for role in ROLES
-        if role not in protocol.reference.left_out
+        if role in names and role not in protocol.left_out
     }
     costs = {
         ids[entry.id].net: Cost(entry.result["params"], entry.result["macs"])
@@ -153,10 +277,10 @@ def summarise(
     }
     comparison = compare(
         evaluations,
-        fooled["surrogate"],
-        fooled["flipped"],
+        fooled,
         sizes={role: costs[names[role][0]] for role in evaluations},
         seed=protocol.config.seed,
+        tolerance=protocol.config.tolerance,
     )
     accuracy = wilson(protocol.prepared["accuracy"], len(space.splits.val))
     searched = [entry for entry in entries if ids[entry.id].stage == "search"]
@@ -170,10 +294,11 @@ def summarise(
         gap=comparison.gap,
         search_gap=comparison.search_gap,
         penalty_gap=comparison.penalty_gap,
-        left_out=dict(protocol.reference.left_out),
-        warnings=warnings_about(
-            accuracy, space.splits.train.num_classes, protocol.reference.published
-        ),
+        left_out=dict(protocol.left_out),
+        warnings=[
+            *warnings_about(accuracy, space.splits.train.num_classes, protocol.reference.published),
+            *_doubts(protocol),
+        ],
         common_images=int(comparison.common.sum()),
         test_images=len(comparison.common),
         data=space.splits.name,
@@ -200,7 +325,37 @@ def summarise(
             if ids[entry.id].stage == "final" and entry.outcome != "Ok"
         ],
         seconds=seconds_by_phase(entries) | {"wall": wall},
+        qualification=protocol.qualification or UNSET,
+        penalty=protocol.penalty or UNSET,
+        comparisons=comparison.comparisons,
+        unseen=comparison.unseen,
+        sources=dict(zip(protocol.config.references, protocol.config.reference, strict=True))
+        | protocol.config.surrogates,
     )
+
+
+def _doubts(protocol: Protocol) -> list[str]:
+    """Return what makes the comparison doubtful: a reference or a weight that does not qualify."""
+    doubts = []
+    qualification, penalty = protocol.qualification, protocol.penalty
+    if qualification is not None and not qualification.testable:
+        doubts.append(
+            "not testable: R's adversarials fool R's own architecture, trained again, on "
+            f"{rate_words(qualification.transfer)}, of validation; below 50 % there is too little "
+            "to escape from. Train R for longer (--final-epochs), or take another"
+        )
+    if penalty is not None and penalty.within is False:
+        tried = ", ".join(f"{lam:g}" for lam in protocol.config.lams)
+        reason = (
+            f"each costs R's architecture more than {100 * protocol.config.tolerance:g} points"
+            if penalty.accuracy
+            else "R's architecture, on which the rule chooses, cannot be trained"
+        )
+        doubts.append(
+            f"no weight of the penalty among {tried} is within the rule ({reason}): the "
+            f"smallest, {penalty.lam:g}, was taken"
+        )
+    return doubts
 
 
 def summary_json(summary: Summary, protocol: Protocol) -> dict[str, object]:

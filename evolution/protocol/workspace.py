@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import stat
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from evolution.protocol.config import EvolveConfig
-from evolution.protocol.roles import REFERENCE, SURROGATE
+from evolution.protocol.roles import REFERENCE
 from robustkit import attacks, evaluation, models, training
 from robustkit.cli.parser import config_from
 from robustkit.compute import derive_seed, resolve_device
@@ -68,12 +68,12 @@ class Workspace:
             executor.share(str(self.scratch / "penalty-views.npy"), self.penalty_views.numpy)
 
     def share_gradients(self, executor: Executor) -> None:
-        """Give the workers R's gradients, once they have been computed."""
-        executor.share(self._name("gradients"), self._gradients)
+        """Give the workers the references' gradients, once they have been computed."""
+        for name, gradients in zip(self.config.references, self.reference_gradients, strict=True):
+            executor.share(self._gradients_name(name), partial(_arrays, gradients))
 
-    def _gradients(self) -> tuple[Any, Any]:
-        gradients = self.reference_gradients
-        return gradients.directions.numpy(), gradients.norms.numpy()
+    def _gradients_name(self, name: str) -> str:
+        return self._name("gradients" if name == REFERENCE else f"gradients of {name}")
 
     def _name(self, item: str) -> str:
         return f"{self.folder.path.resolve()}/{item}"
@@ -115,13 +115,19 @@ class Workspace:
         return _map_views(path, (count, *self.pool.images.shape))
 
     @cached_property
-    def reference_gradients(self) -> training.ReferenceGradients:
-        """Return unit gradients of R on `penalty_views`; computed once, mapped from then on."""
-        sent = shared(self._name("gradients"))
+    def reference_gradients(self) -> tuple[training.ReferenceGradients, ...]:
+        """Return unit gradients of every reference on `penalty_views`, (K,N,C,H,W) each.
+
+        Computed the first time, mapped from then on.
+        """
+        return tuple(self._gradients_of(name) for name in self.config.references)
+
+    def _gradients_of(self, name: str) -> training.ReferenceGradients:
+        sent = shared(self._gradients_name(name))
         if sent is not None:
             return training.ReferenceGradients(*map(read_only, sent))
         return training.cached_reference(
-            self.net("R"),
+            self.net(name),
             self.penalty_views,
             self.pool.labels,
             self.scratch,
@@ -130,7 +136,7 @@ class Workspace:
 
     def examples(self, part: str, *, penalised: bool) -> training.Examples:
         """Return what a net trains on: `part` "trial", "train" (the split) or "all" (with val)."""
-        references = (self.reference_gradients,) if penalised else ()
+        references = self.reference_gradients if penalised else ()
         views = self.penalty_views if penalised else self.views
         everything = training.Examples(views, self.pool.labels, references)
         if part == "all":
@@ -181,7 +187,7 @@ class Workspace:
     def adversarials(self, source: str, split: str, *, flipped: bool) -> attacks.AdversarialSet:
         """Return adversarials of the net `source` on val or test, crafted once and kept on disk.
 
-        Those of R and of the surrogate, which every net is evaluated on, stay in memory as well.
+        Those of references and surrogates, which every net is evaluated on, stay in memory.
         """
         name = f"{source}/{split}/{flipped}"
         if name in self._adversarials:
@@ -193,7 +199,7 @@ class Workspace:
             seed=derive_seed(self.config.seed, "craft", split),
             store=attacks.Store(self.scratch / "adversarials"),
         )
-        if source in (REFERENCE, SURROGATE):
+        if source in (*self.config.references, *self.config.surrogates):
             self._adversarials[name] = adversarials
         return adversarials
 
@@ -204,9 +210,12 @@ class Workspace:
         shutil.rmtree(scratch_of(self.folder.path), ignore_errors=True)
 
     @cached_property
-    def reference_val_gradients(self) -> Tensor:
-        """Return R's input gradients on the first images of val, float32 (n,C,H,W)."""
-        return evaluation.input_gradients(self.net("R"), self.val_sample, self.config.grad_loss)
+    def reference_val_gradients(self) -> tuple[Tensor, ...]:
+        """Return every reference's input gradients on `val_sample`, float32 (n,C,H,W) each."""
+        return tuple(
+            evaluation.input_gradients(self.net(name), self.val_sample, self.config.grad_loss)
+            for name in self.config.references
+        )
 
     @cached_property
     def val_sample(self) -> ImageSet:
@@ -222,6 +231,10 @@ def _map_views(path: Path, shape: tuple[int, ...]) -> Tensor:
             f"{path} holds {views.dtype} {tuple(views.shape)}, not uint8 {shape}; delete it"
         )
     return views
+
+
+def _arrays(gradients: training.ReferenceGradients) -> tuple[Any, Any]:
+    return gradients.directions.numpy(), gradients.norms.numpy()
 
 
 def scratch_of(run: Path, below: Path | None = None) -> Path:

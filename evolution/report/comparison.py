@@ -7,14 +7,21 @@ from typing import Any
 from markupsafe import Markup
 
 from evolution.protocol.result import ComparedNet, Nets, Summary
+from evolution.protocol.roles import ROLES
 from evolution.report.format import compact, rate_text, share
 from robustkit.report import PALETTE, Section, chart, figure, percent, percent_of, svg, table
 from robustkit.stats import Rate, wilson
 
 BLUE, ORANGE, GREEN, RED, VIOLET, GREY = PALETTE
 
-SHOWN = {"R": "R", "R2": "R2", "Rp": "R′", "E": "E", "E0": "E0", "RS": "RS", "S": "S"}
-COLOURS = {"R": GREY, "R2": VIOLET, "Rp": RED, "E": BLUE, "E0": GREEN, "RS": ORANGE, "S": GREY}
+SHOWN = {role: role for role in (*ROLES, "S")} | {"Rp": "R′"}
+COLOURS = dict.fromkeys((*ROLES, "S"), GREY) | {
+    "R2": VIOLET,
+    "Rp": RED,
+    "E": BLUE,
+    "E0": GREEN,
+    "RS": ORANGE,
+}
 MEANINGS = {
     "R": "the reference: every penalty and most attacks here are made on it",
     "R2": "R's architecture from other seeds, no penalty",
@@ -22,6 +29,11 @@ MEANINGS = {
     "E": "the evolved architecture, trained with the penalty",
     "E0": "the evolved architecture, no penalty",
     "RS": "the best of an equal-budget random search, with the penalty",
+    "F": "another family of nets, with the penalty",
+    "F0": "the same family, no penalty",
+    "P": "R's architecture behind a 2×2 average pool, with the penalty",
+    "P0": "the same, no penalty",
+    "M": "random architectures of the search's space, no penalty",
 }
 ARROWS = {
     "transfer_from_R": "R → {}",
@@ -56,8 +68,8 @@ def comparison_section(summary: Summary) -> Section:
     ]
     note = (
         f"Every net is evaluated on the same {summary.test_images:,} test images; "
-        f"{summary.common_images:,} of them are classified correctly by every training of every "
-        "net. Lower transfer is better; higher accuracy is better."
+        f"{summary.common_images:,} of them are classified correctly by every training of R, R2, "
+        "R′, E, E0 and RS. Lower transfer is better; higher accuracy is better."
     )
     return Section("comparison", "Comparison", Markup("\n").join(html), note)
 
@@ -154,7 +166,7 @@ def _decimal(value: float | None) -> str:
 def _chart(nets: Nets) -> Markup:
 
     tips, other_roles = {}, nets.roles[1:]
-    with chart(10, 3.3) as drawing:
+    with chart(10, 1.3 + 0.4 * len(other_roles)) as drawing:
         panels = drawing.subplots(1, len(SOURCES), sharey=True)
         for axes, (source, title) in zip(panels, SOURCES.items(), strict=True):
             for row, name in enumerate(other_roles):

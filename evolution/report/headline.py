@@ -5,11 +5,14 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from evolution.protocol.reference import missing_words, published_words
-from evolution.protocol.result import ComparedNet, Summary
+from evolution.protocol.result import ComparedNet, Comparison, Summary
+from evolution.protocol.roles import BASELINES
 from evolution.report.comparison import RED, SHOWN
 from evolution.report.format import rate_text, share
-from robustkit.report import Section, cards, percent
+from robustkit.report import Section, cards, format_estimate, percent, table
 from robustkit.stats import Gap, Rate, wilson
+
+CHEAP = [role for roles in BASELINES.values() for role in roles]
 
 
 def headline_section(summary: Summary) -> Section:
@@ -23,7 +26,77 @@ def headline_section(summary: Summary) -> Section:
         search_sentence(summary),
     ]
     html = Markup().join(Markup("<p>{}</p>").format(sentence) for sentence in sentences if sentence)
-    return Section("result", "Result", _warnings(summary) + _cards(summary) + html)
+    first = _warnings(summary) + _cards(summary) + questions_table(summary)
+    return Section("result", "Result", first + html)
+
+
+ANSWERS = {
+    "better": "yes",
+    "worse": "no: more of R's adversarials transfer to E",
+    "undecided": "undecided: the interval includes zero",
+}
+
+
+def questions(summary: Summary) -> list[tuple[str, str, str]]:
+    """Return the questions that decide whether the search was worth it, with role and answer.
+
+    None for runs that knew no comparisons.
+    """
+    roles = [role for role in ("Rp", *CHEAP, "RS") if role in summary.comparisons]
+    asked = [
+        (f"Does E beat {_named(role)}?", role, answer(summary.comparisons[role], SHOWN[role]))
+        for role in roles
+    ]
+    if "R2" in summary.comparisons:
+        points = summary.comparisons["R2"].accuracy.value or 0.0
+        kept = "yes" if points >= -1 else f"no: E is {-points:.1f} points less accurate"
+        asked.append(("Is R's accuracy kept (R2)?", "R2", kept))
+    return asked
+
+
+def answer(comparison: Comparison, other: str) -> str:
+    """Return the verdict of a comparison in words."""
+    points = comparison.accuracy.value or 0.0
+    if comparison.verdict == "costs accuracy":
+        return f"no: E is {-points:.1f} points less accurate"
+    if comparison.verdict == "less accurate":
+        return f"not at equal accuracy: {other} is {points:.1f} points less accurate"
+    return ANSWERS[comparison.verdict]
+
+
+def _named(role: str) -> str:
+    return {
+        "Rp": "R′, R's own architecture under the penalty",
+        "RS": "random search (RS)",
+        "F": "another family (F)",
+        "F0": "another family, no penalty (F0)",
+        "P": "R behind an average pool (P)",
+        "P0": "R behind an average pool, no penalty (P0)",
+        "M": "random architectures, no penalty (M)",
+    }[role]
+
+
+def questions_table(summary: Summary) -> Markup:
+    """Return the questions with their answers and intervals; empty for runs that knew none."""
+    rows = []
+    for question, role, text in questions(summary):
+        compared = summary.comparisons[role]
+        transfer, accuracy = _points(compared.transfer), _points(compared.accuracy)
+        rows.append((question, text, transfer, accuracy, compared.transfer.n))
+    if not rows:
+        return Markup()
+    headers = ("question", "answer", "T(R→net) − T(R→E)", "accuracy, E − net", "n")
+    caption = (
+        "Points with 95 % intervals over images and trainings. Transfer over the n images that R, "
+        "the net and E get right, the mean over pairs of trainings; accuracy over all test images. "
+        "“Yes” means: less transfer to E, the interval clear of zero, at an accuracy of at least "
+        "the net's minus the tolerance."
+    )
+    return table(headers, rows, caption=caption)
+
+
+def _points(gap: Gap) -> str:
+    return "–" if gap.value is None else format_estimate(gap, "+.1f")
 
 
 def _warnings(summary: Summary) -> Markup:

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from evolution.protocol.result import Training
-from evolution.protocol.roles import ROLES, SURROGATE, id_of
+from evolution.protocol.roles import COMPARED, SURROGATE, id_of
 from evolution.report.comparison import BLUE, COLOURS, ORANGE, RED, SHOWN
 from evolution.report.format import measures_text, share
 from evolution.report.run_data import SEARCHES, CandidateTrial, Evidence, lowest_shown
@@ -174,7 +174,7 @@ Curves = dict[str, list[list[float]]]
 
 def curves_section(evidence: Evidence) -> Section:
     """Return curves of every net that was trained in full; thin lines are single trainings."""
-    by_role = {name: _curves(evidence.entries, name) for name in (*ROLES, SURROGATE)}
+    by_role = {name: _curves(evidence.entries, name) for name in (*COMPARED, SURROGATE)}
     panels = [name for name in CURVE_TITLES if any(curves.get(name) for curves in by_role.values())]
     if not panels:
         return Section("training", "Training curves", Markup("<p>No curves were kept.</p>"))

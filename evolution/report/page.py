@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from msgspec import UnsetType
 
 from evolution.protocol.result import Summary
 from evolution.report.comparison import MEANINGS, SHOWN, checks_section, comparison_section
@@ -141,9 +142,10 @@ def write_report(folder: RunFolder) -> Path:
         reading_section(summary),
         settings_section(folder.config),
     ]
+    references = " and ".join(map(reference_name, evidence.config.reference))
     return write_page(
         folder,
-        f"Evolution away from “{reference_name(evidence.config.reference)}” on {summary.data}",
+        f"Evolution away from “{references}” on {summary.data}",
         sections,
         subtitle=_subtitle(evidence),
         facts={"test data": f"sha256 {summary.data_digest}"},
@@ -152,9 +154,11 @@ def write_report(folder: RunFolder) -> Path:
 
 def _subtitle(evidence: Evidence) -> str:
     config, summary = evidence.config, evidence.summary
+    penalty = summary.penalty
+    lam = config.lams[0] if isinstance(penalty, UnsetType) else penalty.lam
     return (
         f"{config.strategy}, {plural(config.generations, 'generation')} of {config.population} "
-        f"and as many random candidates; λ = {config.lam:g}, {config.attack} with "
+        f"and as many random candidates; λ = {lam:g}, {config.attack} with "
         f"ε = {eps_text(config.eps)}; {plural(config.final_seeds, 'seed')}; "
         f"{duration(summary.seconds['wall'])}"
     )

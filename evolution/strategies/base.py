@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from deap import base
 
-from evolution.genotype import Candidate, Trial
+from evolution.genotype import Candidate, Genotype, Trial
 from evolution.objectives import Individual, Objective, individuals
 from evolution.sampling import sample
 from evolution.space import SearchSpace
@@ -34,7 +34,8 @@ class SearchSettings:
     included. Images are `input_shape` (C,H,W). `crossover` is the share of children bred from two
     parents. `screen` is surrogate preselection: of so many possible children, half of them sampled,
     the one with the best predicted score is asked for; 1 leaves the published algorithms as they
-    are. Raises `ConfigError`.
+    are. `presets` are asked for first, before sampled networks: as many as fit the limits, at most
+    half of the first generation. Raises `ConfigError`.
     """
 
     space: SearchSpace
@@ -46,6 +47,7 @@ class SearchSettings:
     seed: int = 0
     crossover: float = 0.4
     screen: int = 32
+    presets: tuple[Genotype, ...] = ()
 
     def __post_init__(self) -> None:
         if self.population < 2:
@@ -87,6 +89,8 @@ class Strategy(ABC):
         self._known: list[Individual] = []
         self._surrogate: Surrogate | None = None
         self._told = 0
+        presets = {each.key(): each for each in settings.presets if self._fits(each)}
+        self._presets = list(presets.values())[: settings.population // 2]
 
     def ask(self) -> list[Candidate]:
         """Return the next candidates, [] at the end; all have to be told before more are asked for.
@@ -163,16 +167,21 @@ class Strategy(ABC):
     def _candidate(self, number: int) -> Candidate:
         """Return a new network within the limits: of several, the one of best predicted score."""
         settings = self.settings
+        if number < len(self._presets):
+            genotype = self._presets[number]
+            self._keys.add(genotype.key())
+            return Candidate(number, genotype, (), "preset", 0)
         proposals = self._proposals(number)
         while pool := list(islice(proposals, settings.screen if self._preselects(number) else 1)):
             for proposal in self._by_score(pool, number):
-                fits = settings.space.fits(
-                    proposal.genotype, settings.input_shape, settings.num_classes
-                )
-                if fits:
+                if self._fits(proposal.genotype):
                     self._keys.add(proposal.genotype.key())
                     return proposal
         raise ConfigError(self._exhausted())
+
+    def _fits(self, genotype: Genotype) -> bool:
+        settings = self.settings
+        return settings.space.fits(genotype, settings.input_shape, settings.num_classes)
 
     def _proposals(self, number: int) -> Iterator[Candidate]:
         """Yield distinct networks not asked for before: bred while that works, then sampled.

@@ -226,6 +226,17 @@ def names(value: str | Sequence[str]) -> list[str]:
     return [str(part).strip() for part in parts]
 
 
+def names_or_none(value: str | Sequence[str]) -> list[str]:
+    """Return the names of an option as `names` does; [] for `none` and an empty list in YAML."""
+    return [] if value == "none" or list(value) == [] else names(value)
+
+
+def weights(value: str | float | Sequence[Any]) -> float | list[float]:
+    """Return a number, or those of `1,3,10`, or a list in YAML."""
+    numbers = radii(value)
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
 def add_config(
     parser: CommandParser,
     config: type[Any],
@@ -250,6 +261,8 @@ def add_config(
             default = field.default_factory()
         flag, text = f"--{field.name.replace('_', '-')}", field.metadata["help"]
         form = (forms or {}).get(field.name) or _type_arguments(hints[field.name])
+        if isinstance(default, tuple) and form.get("nargs") == "+":
+            default = list(default)
         group.add_argument(flag, default=default, help=text, **form)
 
 
