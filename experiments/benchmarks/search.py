@@ -133,7 +133,7 @@ def _train(net: nn.Module, space: Workspace, config: TrainConfig, *, kept: bool)
     train, val = space.splits.train, space.splits.val
     tensors = [train.floats(), train.labels]
     if kept:
-        tensors.append(space.reference_gradients.directions[0, : len(train)])
+        tensors.append(space.reference_gradients[0].directions[0, : len(train)])
     torch.manual_seed(config.seed)
     loader = DataLoader(
         TensorDataset(*tensors), batch_size=config.batch_size, shuffle=True, drop_last=True
@@ -179,7 +179,7 @@ def _predicted(net: nn.Module, images: Tensor) -> Tensor:
 
 
 OPTIONS = {"data": "digits", "root": None, "download": False, "device": "cpu"}
-CONFIG = EvolveConfig(population=6, generations=2, eps=0.15, epochs=2)
+CONFIG = EvolveConfig(population=6, generations=2, eps=0.15, epochs=2, lam=1.0)
 ROUNDS = 3
 APART = 0.05  # mean accuracies of all nets this near are those of the same trainings
 MACS = 3_000_000

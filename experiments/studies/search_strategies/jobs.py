@@ -164,7 +164,8 @@ def common(seed: int, *, smoke: bool) -> EvolveConfig:
     """Return R, space, data and budget of all searches of a seed."""
     if smoke:
         return EvolveConfig(
-            reference="small",
+            reference=("small",),
+            lam=1.0,
             population=4,
             generations=2,
             epochs=2,
@@ -176,7 +177,8 @@ def common(seed: int, *, smoke: bool) -> EvolveConfig:
             seed=seed,
         )
     return EvolveConfig(
-        reference="vgg5?width=16",
+        reference=("vgg5?width=16",),
+        lam=1.0,
         population=8,
         generations=4,
         objectives="accuracy:max,transfer:min",
@@ -381,7 +383,7 @@ class Prepare(StudyJob):
         source = "digits" if self.smoke else small_images(root / f"cifar10-{self.seed}.npz")
         config = common(self.seed, smoke=self.smoke)
         space = prepare_place(root / f"R-{self.seed}", config, source)
-        built_of, run_path = architecture("R", config.reference, space), str(space.folder.path)
+        built_of, run_path = architecture("R", config.reference[0], space), str(space.folder.path)
 
         def train(part: str, **options: Any) -> Any:
             seed = derive_seed(self.seed, "reference", part)
