@@ -211,7 +211,8 @@ def matched_gap(
     `among` bool (N,); pairs without such an image are left out.
 
     The interval is a percentile bootstrap over images and trainings together, as in `paired_gap`.
-    The p-value is the largest of McNemar's over pairs, None where `wrong` is not bool.
+    The p-value is the largest of McNemar's over pairs; where `wrong` is not bool, the bootstrap's
+    own, twice the share of draws beyond zero.
     """
     masks = among & first.right[:, None] & second.right[None]
     whole = masks.any(axis=2)
@@ -249,7 +250,7 @@ def matched_gap(
         n=n,
         low=100 * float(low),
         high=100 * float(high),
-        p_value=_largest_p(masks, wrong),
+        p_value=_largest_p(masks, wrong) if wrong[0].dtype == np.bool_ else _beyond_zero(gaps),
     )
     return MatchedGap(gap, wilson(float(seen[0]), n), wilson(float(seen[1]), n))
 
@@ -272,9 +273,13 @@ def _redrawn(gaps: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.
     return moved
 
 
-def _largest_p(masks: NDArray[np.bool_], wrong: Sequence[NDArray[Any]]) -> float | None:
-    if any(each.dtype != np.bool_ for each in wrong):
-        return None
+def _beyond_zero(gaps: NDArray[np.float64]) -> float:
+    """Return the two-sided bootstrap p-value of a difference, at least one draw's share."""
+    share = 2 * min(float((gaps <= 0).mean()), float((gaps >= 0).mean()))
+    return min(1.0, max(share, 1 / len(gaps)))
+
+
+def _largest_p(masks: NDArray[np.bool_], wrong: Sequence[NDArray[Any]]) -> float:
     pairs = [pair for pair in np.ndindex(*masks.shape[:2]) if masks[pair].any()]
     return max(mcnemar(wrong[0][p][masks[p]], wrong[1][p][masks[p]]) for p in pairs)
 

@@ -190,6 +190,10 @@ class EvolveConfig:
     channels: tuple[int, ...] = setting(SearchSpace().channels, "widths of blocks, ascending")
     kernels: tuple[int, ...] = setting(SearchSpace().kernels, "kernel sizes, odd and ascending")
     seed: int = setting(0, "seed of everything")
+    search_seed: int | None = setting(
+        None,
+        "seed of both searches, of nothing else: another search away from the same R; null: seed",
+    )
 
     def __post_init__(self) -> None:
         for name in ("reference", "surrogate"):

@@ -102,7 +102,7 @@ _PATTERNS = {
         "qualification": r"qualification/(?P<role>R2)-(?P<replicate>\d+)",
         "baseline": rf"baseline/(?P<role>{'|'.join(CONTROLS)})"
         r"(-(?P<replicate>\d+))?(/(?P<epochs>\d+))?",
-        "lambda": r"lambda/(?P<lam>[0-9.e+-]+)-(?P<replicate>\d+)",
+        "lambda": r"lambda/(?P<lam>\d+(\.\d+)?(e[+-]\d+)?)-(?P<replicate>\d+)",
         "search": rf"{_SEARCH}/(?P<number>\d+)",
         "rung": rf"rungs-{_SEARCH}/(?P<number>\d+)/(?P<epochs>\d+)",
         "promotion": rf"promote-{_SEARCH}/(?P<number>\d+)",

@@ -293,6 +293,7 @@ def search_settings(
     it, the first generation has that and nets of known families.
     """
     space, train = config.space(reference_macs=macs), splits.train
+    seed = config.seed if config.search_seed is None else config.search_seed
     presets: tuple[Genotype, ...] = ()
     if config.presets and reference is not None:
         presets = tuple(preset_genotypes(space, train.shape, train.num_classes, reference))
@@ -304,7 +305,7 @@ def search_settings(
         population=config.population,
         generations=config.generations,
         screen=config.screen,
-        seed=derive_seed(config.seed, "search" if name == "evolve" else "random search"),
+        seed=derive_seed(seed, "search" if name == "evolve" else "random search"),
         presets=presets,
     )
 

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from robustkit.stats import Rate, mcnemar, paired_gap, pooled_rate, wilson
+from robustkit.stats import (
+    Outcomes,
+    Rate,
+    matched_gap,
+    mcnemar,
+    paired_gap,
+    pooled_rate,
+    wilson,
+)
 
 
 def bounds(rate: Rate) -> list[float | None]:
@@ -109,3 +117,52 @@ def expected_rate(threshold: float, spread: float) -> float:
     rng = np.random.default_rng(1)
     noise = math.hypot(0.2, spread) * rng.standard_normal(200_000)
     return float((rng.random(200_000) + noise < threshold).mean())
+
+
+def test_a_matched_gap_where_all_are_right_is_the_paired_gap() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random((3, 400)) < 0.5, rng.random((2, 400)) < 0.2
+    paired = paired_gap(first, second, seed=0, draws=4000)
+    everything = [Outcomes(np.ones_like(each), each) for each in (first, second)]
+    matched = matched_gap(*everything, among=np.ones(400, bool), seed=1, draws=4000)
+    assert matched.gap.value == pytest.approx(paired.value)
+    assert matched.gap.n == 400
+    assert matched.gap.p_value == pytest.approx(paired.p_value)
+    assert matched.gap.low == pytest.approx(paired.low, abs=1)
+    assert matched.gap.high == pytest.approx(paired.high, abs=1)
+    assert matched.first.value == pytest.approx(first.mean())
+    assert matched.second.value == pytest.approx(second.mean())
+
+
+def test_a_matched_gap_covers_the_truth() -> None:
+    """Trainings differ in rate by 5 points (SD), images are right by chance: 95 % of intervals."""
+    rng, hits = np.random.default_rng(2), 0
+    for trial in range(60):
+        groups = []
+        for rate in (0.5, 0.3):
+            rates = np.clip(rate + 0.05 * rng.standard_normal(4), 0, 1)
+            groups.append(
+                Outcomes(rng.random((4, 300)) < 0.8, rng.random((4, 300)) < rates[:, None])
+            )
+        gap = matched_gap(*groups, among=np.ones(300, bool), seed=trial, draws=300).gap
+        assert gap.low is not None
+        assert gap.high is not None
+        hits += gap.low <= 20 <= gap.high
+    assert hits >= 50
+
+
+def test_pairs_without_a_common_image_are_left_out_of_a_matched_gap() -> None:
+    right = np.array([[True, True, False, False], [False, False, True, True]])
+    first = Outcomes(right[:1], np.array([[True, False, True, True]]))
+    second = Outcomes(right, np.zeros((2, 4), bool))
+    matched = matched_gap(first, second, among=np.ones(4, bool), seed=0)
+    assert (matched.gap.value, matched.gap.n) == (50.0, 2)
+    nothing = matched_gap(first, Outcomes(right[1:], right[1:]), among=np.ones(4, bool), seed=0)
+    assert (nothing.gap.value, nothing.gap.n, nothing.first.value) == (None, 0, None)
+    shares = Outcomes(right[:1], np.array([[0.5, 0.25, 1.0, 1.0]]))
+    several = matched_gap(shares, second, among=np.ones(4, bool), seed=0).gap
+    assert several.value == 37.5
+    assert several.p_value is not None
+    assert 1 / 2000 <= several.p_value < 1 / 1000  # no draw at zero or below
+    equal = matched_gap(shares, shares, among=np.ones(4, bool), seed=0).gap
+    assert (equal.value, equal.p_value) == (0.0, 1.0)

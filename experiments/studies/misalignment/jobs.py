@@ -45,7 +45,7 @@ class Net(NetResult, frozen=True, kw_only=True):
     transfer_to_R: TransferRates | UnsetType = UNSET  # noqa: N815
 
 
-Nets = dict[Annotated[str, Meta(pattern=r"^(R|R2|Rp|E|E0|RS|S)\Z")], Net]
+Nets = dict[Annotated[str, Meta(pattern=r"^(R2|Rp|E0|RS|F0|P0|[RESFPM])\Z")], Net]
 """The nets of an evolution by their roles; some have no Rp and no RS."""
 
 

@@ -202,3 +202,48 @@ def test_more_transfer_from_the_surrogate_is_doubted(summary: Any) -> None:
         ("headline", "fooling", "all"), rate(0.9)
     )
     assert doubtful(summary) == 1
+
+
+def against(verdict: str, transfer: float, accuracy: float) -> dict[str, Any]:
+    """E against another net, in points, with intervals three points wide to either side."""
+
+    def gap(points: float) -> dict[str, Any]:
+        return {"points": points, "low": points - 3, "high": points + 3, "p_value": 0.1, "n": 250}
+
+    return {"transfer": gap(transfer), "accuracy": gap(accuracy), "verdict": verdict}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "transfer", "accuracy", "said"),
+    [
+        ("better", 9.0, 0.0, "yes"),
+        ("worse", -9.0, 0.0, "no: more of R's adversarials transfer to E"),
+        ("undecided", 1.0, 0.0, "undecided: the interval includes zero"),
+        ("costs accuracy", 9.0, -2.5, "no: E is 2.5 points less accurate"),
+        ("less accurate", -9.0, 4.0, "not at equal accuracy: P0 is 4.0 points less accurate"),
+    ],
+)
+def test_a_question_is_answered_by_its_verdict(
+    summary: Any, verdict: str, transfer: float, accuracy: float, said: str
+) -> None:
+    summary["comparisons"] = {"P0": against(verdict, transfer, accuracy)}
+    asked = headline.questions(Summary.from_json(summary, "summary"))
+    assert asked == [("Does E beat R behind an average pool, no penalty (P0)?", "P0", said)]
+
+
+def test_the_first_screen_asks_the_four_questions_in_order(summary: Any) -> None:
+    roles = ("M", "F", "RS", "Rp", "R2", "E0")
+    summary["comparisons"] = {role: against("better", 9.0, -1.5) for role in roles}
+    typed = Summary.from_json(summary, "summary")
+    asked = headline.questions(typed)
+    assert [role for _, role, _ in asked] == ["Rp", "F", "M", "RS", "R2"]
+    assert asked[-1][2] == "no: E is 1.5 points less accurate"
+    page = str(headline.headline_section(typed).html)
+    assert page.index("Does E beat R′") < page.index("Adversarials made on R fool R′")
+    assert "+9.0 [+6.0, +12.0]" in page.replace("\N{MINUS SIGN}", "-")
+
+
+def test_a_run_that_knew_no_comparisons_has_no_questions(summary: Any) -> None:
+    typed = Summary.from_json(summary, "summary")
+    assert headline.questions(typed) == []
+    assert "question" not in str(headline.headline_section(typed).html)
