@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_each_family_is_as_wide_as_the_limits_allow() -> None:
 def test_the_genotype_of_a_zoo_net_has_its_widths_and_sides(name: str) -> None:
     """Pools differ (3x3 for 2x2): convolutions and the maps they get are the same."""
     built = partial(models.build, num_classes=10, in_channels=3, image_size=16, seed=0)
-    options = {"width": 8}
+    options: dict[str, Any] = {"width": 8}
     genotype = genotype_of({"family": "zoo", "name": name, "options": options})
     assert genotype is not None
     zoo = built(name, **options)
