@@ -58,7 +58,11 @@ COMMITTED = {
 }
 # Of these a finished run has none, or they came after the committed runs.
 LATER = {
-    "evolve": {"trials_on_lower_rungs", "left_out", "warnings", "penalty_gap"},
+    "evolve": {
+        *("trials_on_lower_rungs", "left_out", "warnings", "penalty_gap", "penalty"),
+        *(f"comparisons.NET.{name}" for name in ("transfer", "unseen", "accuracy", "verdict")),
+        *("qualification", "unseen.NET.mean", "unseen.NET.worst", "nets.NAME.transfer_from"),
+    },
     "attack": {
         *("pixel_space.shape", "pixel_space.geometry", "pixel_space.whose", "pixel_space.models"),
         *("models.NAME.warnings", "models.NAME.notes"),

@@ -10,7 +10,15 @@ import torch
 from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor
 
-from evolution.protocol.result import NetResult, Selections, TransferRates
+from evolution.protocol.result import (
+    Comparison,
+    NetResult,
+    Penalty,
+    Qualification,
+    Selections,
+    TransferRates,
+    Unseen,
+)
 from experiments.studies.base import StudyJob, StudySummary
 from experiments.studies.measures import (
     KnownMean,
@@ -43,6 +51,9 @@ class Net(NetResult, frozen=True, kw_only=True):
     transfer_from_R_flipped: TransferRates | UnsetType = UNSET  # noqa: N815
     transfer_from_surrogate: TransferRates | UnsetType = UNSET
     transfer_to_R: TransferRates | UnsetType = UNSET  # noqa: N815
+    transfer_from: dict[str, TransferRates] | UnsetType = UNSET
+    paired: Rate | UnsetType = UNSET
+    paired_E: Rate | UnsetType = UNSET  # noqa: N815
 
 
 Nets = dict[Annotated[str, Meta(pattern=r"^(R2|Rp|E0|RS|F0|P0|[RESFPM])\Z")], Net]
@@ -64,6 +75,10 @@ class Evolution(Result, frozen=True, kw_only=True):
     selection: Selections | UnsetType = UNSET
     failed_finalists: list[str] | UnsetType = UNSET
     seconds: dict[str, Seconds] | UnsetType = UNSET
+    qualification: Qualification | UnsetType = UNSET
+    penalty: Penalty | UnsetType = UNSET
+    comparisons: dict[str, Comparison] | UnsetType = UNSET
+    unseen: dict[str, Unseen] | UnsetType = UNSET
 
 
 class Alike(Result, frozen=True, kw_only=True, rename={"to_r": "like_R", "beyond_r2": "beyond_R2"}):
