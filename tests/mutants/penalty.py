@@ -121,8 +121,8 @@ PENALTY = (
     Mutant(
         "the penalty is rewarded",
         "robustkit/training/step.py",
-        "loss + config.lam * measured.penalty",
-        "loss - config.lam * measured.penalty",
+        "loss + weight * measured.penalty",
+        "loss - weight * measured.penalty",
         STEP_TESTS,
     ),
 )
