@@ -43,9 +43,9 @@ class EvolveConfig:
     whole training split, and compared with R. What R's architecture achieves is the mean of
     `yardstick` trainings.
 
-    `baselines` are the cheap alternatives that E has to beat at equal accuracy: another `family` of
-    nets (F with the penalty, F0 without), R's architecture behind a 2x2 average pool (P, P0), and
-    random architectures without the penalty (M).
+    `baselines` are what E has to beat at equal accuracy: R's own architecture (R2, and R' with the
+    penalty), another `family` of nets (F0, F), R's architecture behind a 2x2 average pool (P0, P),
+    and random architectures without the penalty (M).
 
     `mode` "steady" has no generations: `in_flight` candidates are under way at any time, each bred
     from what is known when it is asked for. Faster with trials of different lengths, and no longer
@@ -115,7 +115,7 @@ class EvolveConfig:
     )
     baselines: tuple[str, ...] = setting(
         tuple(BASELINES),
-        "cheap alternatives to compare with: family, pool, random; or none of them",
+        "what to compare with: architecture (R's own), family, pool, random; or none of them",
     )
     family: str | None = setting(
         None, "architecture of baseline family; null: small or, where that is R's, vgg3"

@@ -87,6 +87,9 @@ class Protocol:
             REFERENCE, self.config.reference[0], space, given=self.reference.given
         )
         self.left_out = dict(self.reference.left_out)
+        if "architecture" not in self.config.baselines:
+            not_asked = dict.fromkeys(CONTROLS, "--baselines does not name architecture")
+            self.left_out = not_asked | self.left_out
         self._built_of = self._recipes()
         self._tested: set[str] = set()
 
@@ -114,13 +117,13 @@ class Protocol:
         self.space.share_images(self._executor)  # views are written once, before workers map them
         self._scheduler.run(self._script())
         self._scheduler.check()
-        cheap = [role for name in self.config.baselines for role in BASELINES[name]]
-        for role in PENALISED:
+        asked = [role for name in self.config.baselines for role in BASELINES[name]]
+        for role in (*asked, *(each for roles in SEARCHES.values() for each in roles)):
             if role in self._tested or role in self.left_out:
                 continue
-            if role in cheap:
+            if role in asked and role not in CONTROLS:
                 self.left_out[role] = "none of its trainings succeeded"
-            elif role not in (each for roles in BASELINES.values() for each in roles):
+            else:
                 raise RunError(f"no training of {role} succeeded: see {self._path}'s ledger")
 
     async def _script(self) -> None:

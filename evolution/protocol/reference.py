@@ -153,10 +153,11 @@ def published_words(published: Published | None) -> str:
 
 def missing_words(missing: Mapping[str, str]) -> str:
     """Return which nets are left out, why, and the claim that falls; empty where none is."""
-    if not missing:
+    reason = missing.get("Rp")
+    if reason is None:
         return ""
     return (
-        f"R2 and R′ are left out: {next(iter(missing.values()))}. The published claim, "
+        f"R2 and R′ are left out: {reason}. The published claim, "
         "T(R→R′) − T(R→E) > 0, cannot be tested; what remains is E against E0 and RS"
     )
 

@@ -28,9 +28,14 @@ COMPARED = (REFERENCE, "R2", "Rp", "E", "E0", "RS")
 """The roles whose trainings have to get an image right for it to be in the common set."""
 CONTROLS = ("R2", "Rp")
 """The roles of R's architecture, trained by the run."""
-BASELINES = {"family": ("F", "F0"), "pool": ("P", "P0"), "random": ("M",)}
-"""Cheap alternatives to a search and their roles: another family of nets, R's architecture behind a
-2x2 average pool, random architectures."""
+BASELINES = {
+    "architecture": CONTROLS,
+    "family": ("F", "F0"),
+    "pool": ("P", "P0"),
+    "random": ("M",),
+}
+"""What an evolved net is compared with, and the roles: R's own architecture, and the cheap
+alternatives: another family of nets, R's architecture behind a 2x2 average pool, random ones."""
 SEARCHES = {"evolve": ("E", "E0"), "random": ("RS",)}
 """The searches, and the roles whose architecture each of them finds."""
 

@@ -6,13 +6,13 @@ from markupsafe import Markup
 
 from evolution.protocol.reference import missing_words, published_words
 from evolution.protocol.result import ComparedNet, Comparison, Summary
-from evolution.protocol.roles import BASELINES
+from evolution.protocol.roles import BASELINES, CONTROLS
 from evolution.report.comparison import RED, SHOWN
 from evolution.report.format import rate_text, share
 from robustkit.report import Section, cards, format_estimate, percent, table
 from robustkit.stats import Gap, Rate, wilson
 
-CHEAP = [role for roles in BASELINES.values() for role in roles]
+CHEAP = [role for roles in BASELINES.values() for role in roles if role not in CONTROLS]
 
 
 def headline_section(summary: Summary) -> Section:
@@ -106,6 +106,11 @@ def _warnings(summary: Summary) -> Markup:
     notes = [("Warning", warning) for warning in summary.warnings]
     if missing := missing_words(summary.left_out):
         notes.append(("Incomplete comparison", missing))
+    for names in BASELINES.values():
+        reasons = {role: summary.left_out[role] for role in names if role in summary.left_out}
+        if reasons and names != CONTROLS:
+            absent = " and ".join(SHOWN[role] for role in reasons)
+            notes.append(("Left out", f"{absent}: {next(iter(reasons.values()))}"))
     return Markup().join(one.format(*note) for note in notes)
 
 

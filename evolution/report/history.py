@@ -28,10 +28,10 @@ TITLES = {
 
 def history_section(evidence: Evidence) -> Section:
     """Return accuracy and transfer by trial, of evolution and random search of equal budget."""
-    threshold = "R's own accuracy" if evidence.left_out else "R2 at trial budget"
+    threshold = "R2 at trial budget" if evidence.summary.baseline else "R's own accuracy"
     level = (
         ""
-        if evidence.left_out
+        if not evidence.summary.baseline
         else "Level lines: R's own architecture at the budget of a trial, without (R2) and with "
         "the penalty (R′). "
     )

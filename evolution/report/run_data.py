@@ -108,17 +108,13 @@ class Evidence:
         return self.summary.baseline.get(role)
 
     @property
-    def left_out(self) -> dict[str, str]:
-        """Return why R2 or Rp is left out, by role."""
-        return self.summary.left_out
-
-    @property
     def wanted_accuracy(self) -> float | None:
         """Return the accuracy that sets the threshold: R2's at trial budget, else R's."""
-        if self.left_out:
-            return self.summary.reference.accuracy
         baseline = self.baseline("R2")
-        return None if baseline is None else baseline.accuracy
+        if baseline is not None:
+            return baseline.accuracy
+        # None also for runs of before there was a baseline.
+        return self.summary.reference.accuracy if self.summary.left_out else None
 
     @property
     def threshold(self) -> float | None:

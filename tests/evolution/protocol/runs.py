@@ -16,7 +16,7 @@ TEXT = (
     "--data digits --surrogate small --population 2 --generations 2 --epochs 1 --final-epochs 1 "
     "--final-seeds 1 --promote 1 --train-size 100 --test-size 60 --attack-steps 2 --eps 0.15 "
     "--min-blocks 1 --max-blocks 2 --max-params 20000 --max-macs 400000 --device cpu --lam 1,3 "
-    "--yardstick 2 --baselines pool,random"
+    "--yardstick 2 --baselines architecture,pool,random"
 )
 TINY = TEXT.split()
 INLINE = ["--executor", "inline"]

@@ -16,7 +16,7 @@ from tests.evolution.protocol.runs import INLINE, TINY, evolve, summary, trials
 
 SEVERAL_TEXT = (
     "--reference small?width=4 vgg3?width=4 --surrogate small?width=8 cnn3 --surrogate-trainings 2 "
-    "--baselines none --lam 1 --yardstick 1 --max-blocks 6"
+    "--baselines architecture --lam 1 --yardstick 1 --max-blocks 6"
 )
 SEVERAL = SEVERAL_TEXT.split()
 
