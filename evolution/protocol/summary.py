@@ -109,9 +109,11 @@ def compare(
         nets[role] = _transfer(measured, group, fooled, common)
         unseen[role] = _unseen(group, fooled, common)
         if role != "E":
-            matched = _matched(group, evaluations["E"], [REFERENCE], right, seed)
+            matched = matched_transfer(group, evaluations["E"], right, seed=seed)
             nets[role] = structs.replace(nets[role], paired=matched.first, paired_E=matched.second)
-            comparisons[role] = _against(group, evaluations["E"], matched.gap, seed, tolerance)
+            comparisons[role] = against(
+                group, evaluations["E"], matched.gap, seed=seed, tolerance=tolerance
+            )
 
     def gap(role: str) -> Gap:
         wrong = [
@@ -143,10 +145,18 @@ def verdict(transfer: Gap, accuracy: Gap, tolerance: float) -> Verdict:
     return "worse" if high is not None and high < 0 else "undecided"
 
 
-def _against(
-    group: Group, evolved: Group, transfer: Gap, seed: int, tolerance: float
+def matched_transfer(group: Group, evolved: Group, right: Mask, *, seed: int) -> MatchedGap:
+    """Return T(R→X) - T(R→E) over the images that R (`right` bool (N,)) and both get right.
+
+    The mean over pairs of a training of X and one of E.
+    """
+    return _matched(group, evolved, [REFERENCE], right, seed)
+
+
+def against(
+    group: Group, evolved: Group, transfer: Gap, *, seed: int, tolerance: float
 ) -> Comparison:
-    """Return E against the net of another role."""
+    """Return E against the net of another role, given the difference in transfer from R."""
     accuracy = paired_gap(_stack(evolved, "correct"), _stack(group, "correct"), seed=seed)
     surrogates = _surrogates(group)
     everything = np.ones(accuracy.n, dtype=np.bool_)

@@ -176,10 +176,13 @@ class Results:
     def of(self, source: type[J], kind: type[R]) -> list[tuple[J, R]]:
         """Return the jobs of one class, in the order of their ids, with their results of `kind`.
 
-        Raises `TypeError` where such a job has results of another kind.
+        Commands with results of another kind are left out. Raises `TypeError` where such a job
+        has results of another kind.
         """
         matching: list[tuple[J, R]] = [
-            (job, result) for job, result in self._results if isinstance(job, source)
+            (job, result)
+            for job, result in self._results
+            if isinstance(job, source) and (job.kind == kind or not isinstance(job, CommandRun))
         ]
         for job, _ in matching:
             if job.kind != kind:
@@ -237,7 +240,8 @@ class Study:
     paper (none: one of the study's own name); `deviations` from the publication at every scale and
     at `small` alone; `options` it uses of "device", "weights" and "images".
 
-    What it does: `commands(plan)` are run first, then `jobs(plan)`, list after list, each list in
+    What it does: `prepare(plan)` makes files that commands read, where they are not there;
+    `commands(plan)` are run then, and `jobs(plan)`, list after list, each list in
     parallel; `summarise` makes the summary of all results, of the type `summary` (None: results lie
     in it by the parts of their ids), and `check(summary, where)` raises `RunError` for what a type
     cannot express. Of a checked summary
@@ -258,6 +262,7 @@ class Study:
     deviations: tuple[str, ...] = ()
     small_deviations: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    prepare: Callable[[Plan], None] = lambda plan: None
     commands: Callable[[Plan], Sequence[CommandRun]] = lambda plan: ()
     summarise: Callable[[Results, Header], StudySummary] | None = None
     check: Callable[[Any, str], None] = lambda summary, where: None

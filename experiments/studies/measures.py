@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from robustkit import explain
+from robustkit import data, explain
 from robustkit.attacks import correct
 from robustkit.data import ImageSet
 from robustkit.models import Classifier
+from robustkit.runs import atomic_path
 from robustkit.stats import Mean, mean_over_images
 
 
@@ -56,3 +61,48 @@ def spearman_by_image(first: Tensor, second: Tensor) -> Tensor:
             for similarity_of_image in similarities
         ]
     )
+
+
+def small_cifar10(path: Path, *, train: int | None = None, test: int | None = None) -> str:
+    """Return CIFAR-10 at half its resolution as a `--data` argument, written to `path` once.
+
+    The first `train` and `test` images alone, where these are given.
+    """
+    if not path.exists():
+        splits = data.load("cifar10", seed=0)
+        parts = [splits.train, splits.val]
+        pixels = np.concatenate([_halved(images) for images in parts])
+        labels = np.concatenate([images.labels.numpy() for images in parts])
+        arrays = {
+            "x_train": pixels[:train],
+            "y_train": labels[:train],
+            "x_test": _halved(splits.test)[:test],
+            "y_test": splits.test.labels.numpy()[:test],
+        }
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
+    return f"npz:{path}"
+
+
+def _halved(images: ImageSet) -> Any:
+    _, height, width = images.shape
+    halved = F.interpolate(images.images.float(), size=(height // 2, width // 2), mode="area")
+    return halved.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def dominated_area(points: Iterable[tuple[float, float]], accuracy: float) -> float:
+    """Return the area that (accuracy, transfer) points dominate, both in [0,1], times 100.
+
+    In points of accuracy times the share not fooled, from the corner where accuracy is `accuracy`
+    and all adversarials transfer; points no better than the corner add nothing.
+    """
+    gains = sorted(
+        ((each - accuracy, 1 - transfer) for each, transfer in points if each > accuracy),
+        reverse=True,
+    )
+    area, highest = 0.0, 0.0
+    for gained, resisted in gains:
+        if resisted > highest:
+            area += gained * (resisted - highest)
+            highest = resisted
+    return 100 * area

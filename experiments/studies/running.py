@@ -124,6 +124,7 @@ def _results(
     log: Log,
 ) -> Results:
     """Run what is needed of the commands and jobs of a study; return their typed results."""
+    study.prepare(plan)
     results: list[tuple[StudyJob | CommandRun, Any]] = [
         (run, _run(run, folder, log)) for run in study.commands(plan) if needs(run)
     ]

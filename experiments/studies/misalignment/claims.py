@@ -14,15 +14,25 @@ from msgspec import UnsetType
 from scipy import stats
 
 from evolution.report.comparison import COLOURS, SHOWN
-from experiments.studies.base import Claim, below, beyond, clear_of, everywhere
+from experiments.studies.base import NOT_GIVEN, Claim, below, beyond, clear_of, everywhere
 from experiments.studies.misalignment.jobs import Attention, Evolution, Nets, Summary
+from experiments.studies.misalignment.searches import Searches
 from robustkit.report import chart, format_estimate, format_percent, label, svg
 from robustkit.stats import Mean, Rate
 
 GAP, STRUCTURE, ATTENTION = "misalignment-gap", "misalignment-structure", "misalignment-attention"
+SEARCH = "misalignment-search"
 POINTS = 10.0  # of gap, published
 KEPT = 0.01  # accuracy that "kept" may cost
 NOTHING = "no image is classified correctly by every net"
+ALTERNATIVES = {
+    "F": "another family under the penalty",
+    "F0": "another family",
+    "P": "R behind an average pool under the penalty",
+    "P0": "R behind an average pool",
+    "M": "random architectures",
+}
+RANDOM = "the best of a random search"
 
 
 def claims(summary: Summary) -> list[Claim]:
@@ -31,6 +41,7 @@ def claims(summary: Summary) -> list[Claim]:
     return [
         *_gaps(evolutions),
         *_kept(evolutions),
+        *_searched(summary.searches),
         *_structure(evolutions),
         *_attention(attention),
     ]
@@ -71,6 +82,57 @@ def _kept(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
             f"{each.test_images:,} images",
             holds=clear_of(lost, -KEPT),
         )
+
+
+def _searched(searches: Mapping[str, Searches]) -> Iterator[Claim]:
+    """Decide by intervals over searches: less transfer, and at most `KEPT` less accuracy."""
+    cheap: dict[str, list[bool | None]] = {}
+    for name, each in searches.items():
+        for role, found in each.against.items():
+            if role not in (*ALTERNATIVES, "RS"):
+                continue
+            holds = at_equal_accuracy(found.gain(), found.more_accurate())
+            if role in ALTERNATIVES:
+                cheap.setdefault(name, []).append(holds)
+            yield Claim(
+                item=SEARCH,
+                what=f"{name}: E transfers less than {ALTERNATIVES.get(role, RANDOM)} ({role}) at "
+                "equal accuracy",
+                published=NOT_GIVEN,
+                ours=f"{format_estimate(found.gain(), '+.1f')} points less, accuracy "
+                f"{format_estimate(found.more_accurate(), '+.1f')}, {each.seeds} searches",
+                holds=holds,
+            )
+        volume = each.volume_gained()
+        yield Claim(
+            item=SEARCH,
+            what=f"{name}: evolution's trials dominate a larger area than random search's",
+            published=NOT_GIVEN,
+            ours=f"{format_estimate(volume, '+.2f')}, {each.seeds} searches",
+            holds=clear_of(volume, 0.0),
+        )
+    if cheap:
+        beaten = sum(all(holds) for holds in cheap.values())
+        yield Claim(
+            item=SEARCH,
+            what="E beats every cheap alternative at equal accuracy for three references of four",
+            published=NOT_GIVEN,
+            ours=f"{beaten} of {len(cheap)}",
+            holds=beaten >= 0.75 * len(cheap),
+        )
+
+
+def at_equal_accuracy(gain: Mean, more_accurate: Mean) -> bool | None:
+    """Return whether E transfers less without being less accurate by more than `KEPT`.
+
+    False where its transfer is higher or it is less accurate; None where the interval of the gain
+    holds 0, or the other net is less accurate and transfers less for it.
+    """
+    accuracy = more_accurate.value
+    if accuracy is None or accuracy < -100 * KEPT:
+        return None if accuracy is None else False
+    less = clear_of(gain, 0.0)
+    return None if less is False and accuracy > 100 * KEPT else less
 
 
 def _structure(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 import torch
 from msgspec import UNSET, Meta, UnsetType
 from torch import Tensor
@@ -27,6 +28,7 @@ from experiments.studies.measures import (
     known_mean,
     spearman_by_image,
 )
+from experiments.studies.misalignment.searches import Searches
 from robustkit import data, explain, models
 from robustkit.data import ImageSet
 from robustkit.errors import RunError
@@ -104,11 +106,19 @@ class Attention(Result, frozen=True, kw_only=True):
         return {"gradient": self.gradient, "gradcam": self.gradcam}
 
 
+class SearchRun(Result, frozen=True, kw_only=True):
+    """The result of another search away from the same R, as far as the study keeps it."""
+
+    trials: Count
+    seconds: dict[str, Seconds]
+
+
 class Summary(StudySummary, frozen=True, kw_only=True):
-    """Evolutions and looks by reference."""
+    """Evolutions, looks, and comparisons over several searches by reference."""
 
     evolutions: Annotated[dict[str, Evolution], Meta(max_length=50)]  # a panel each
     attention: dict[str, Attention]
+    searches: dict[str, Searches] = msgspec.field(default_factory=dict)
 
 
 def check(summary: Summary, where: str) -> None:

@@ -9,9 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import numpy as np
-import torch
-import torch.nn.functional as F
 from deap import tools
 from msgspec import UNSET, Meta, UnsetType, structs
 
@@ -26,16 +23,16 @@ from evolution.protocol.search import Search, context_of, run_search
 from evolution.protocol.workspace import Workspace
 from evolution.runner import Scheduler
 from experiments.studies.base import StudyJob, StudySummary
+from experiments.studies.measures import small_cifar10
 from experiments.studies.simulated import SimulatedWorkers, macs_of
-from robustkit import attacks, data, models
+from robustkit import attacks, models
 from robustkit.cli.parser import plain
 from robustkit.compute import derive_seed
-from robustkit.data import ImageSet
 from robustkit.errors import RunError
 from robustkit.jobs import DivergedError
 from robustkit.jobs.executors import attempt
 from robustkit.reading import check_kind, read_json
-from robustkit.runs import Entry, Ledger, RunFolder, atomic_path
+from robustkit.runs import Entry, Ledger, RunFolder
 from robustkit.runs.summaries import Amount, Count, MeanShare, Result, check_has, shown
 
 SIDE = 16
@@ -217,27 +214,6 @@ def lowest_epochs(base: EvolveConfig) -> tuple[int, ...]:
     return tuple(reversed(counts))
 
 
-def small_images(path: Path) -> str:
-    """Return CIFAR-10 at half its resolution as a `--data` argument, written to `path` once."""
-    if not path.exists():
-        splits = data.load("cifar10", seed=0)
-        train = [splits.train, splits.val]
-        arrays = {
-            "x_train": np.concatenate([_halved(images) for images in train]),
-            "y_train": np.concatenate([images.labels.numpy() for images in train]),
-            "x_test": _halved(splits.test),
-            "y_test": splits.test.labels.numpy(),
-        }
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)
-    return f"npz:{path}"
-
-
-def _halved(images: ImageSet) -> Any:
-    pixels = F.interpolate(images.images.float(), size=(SIDE, SIDE), mode="area")
-    return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-
-
 def prepare_place(path: Path, config: EvolveConfig, source: str) -> Workspace:
     """Return a fresh run folder at `path`; what an earlier attempt left is removed."""
     shutil.rmtree(path, ignore_errors=True)
@@ -380,7 +356,7 @@ class Prepare(StudyJob):
         others.
         """
         root = Path(self.path)
-        source = "digits" if self.smoke else small_images(root / f"cifar10-{self.seed}.npz")
+        source = "digits" if self.smoke else small_cifar10(root / f"cifar10-{self.seed}.npz")
         config = common(self.seed, smoke=self.smoke)
         space = prepare_place(root / f"R-{self.seed}", config, source)
         built_of, run_path = architecture("R", config.reference[0], space), str(space.folder.path)

@@ -17,6 +17,7 @@ from experiments.studies.base import (
     clear_of,
     register,
 )
+from experiments.studies.measures import dominated_area
 from experiments.studies.search_strategies.jobs import (
     COST_SHARES,
     SEARCHES,
@@ -93,20 +94,14 @@ def hypervolume(nets: Iterable[Evaluated], accuracy: float) -> float:
     From the corner where accuracy is `accuracy` (in [0,1]) and all adversarials transfer. Nets
     that failed, and those no better than the corner, add nothing.
     """
-    points = sorted(
-        (
-            (net.accuracy - accuracy, 1 - net.transfer)
+    return dominated_area(
+        [
+            (net.accuracy, net.transfer)
             for net in nets
-            if net.accuracy is not None and net.transfer is not None and net.accuracy > accuracy
-        ),
-        reverse=True,
+            if net.accuracy is not None and net.transfer is not None
+        ],
+        accuracy,
     )
-    area, highest = 0.0, 0.0
-    for gained, resisted in points:
-        if resisted > highest:
-            area += gained * (resisted - highest)
-            highest = resisted
-    return 100 * area
 
 
 def gain(searches: Mapping[str, Seeds], search: str, rival: str) -> Mean:

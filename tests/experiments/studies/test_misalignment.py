@@ -145,3 +145,34 @@ def test_the_study_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["reproduce", "--resume", str(out)]) == 0
     assert "evolve/vgg: there already" in capsys.readouterr().out
     assert json.loads((out / "summary.json").read_text()) == summary
+
+
+def compared(gains: list[float], accuracies: list[float]) -> dict[str, Any]:
+    return {"transfer": gains, "accuracy": accuracies, "verdicts": ["better"] * len(gains)}
+
+
+@pytest.mark.parametrize(
+    ("gains", "accuracies", "verdict"),
+    [
+        ([9.0, 10.0, 11.0], [0.0, 0.1, 0.2], "agrees"),
+        ([9.0, 10.0, 11.0], [-0.9, -0.9, -0.9], "agrees"),
+        ([9.0, 10.0, 11.0], [-1.1, -1.1, -1.1], "disagrees"),
+        ([-9.0, 10.0, 1.0], [0.0, 0.0, 0.0], "not testable here"),
+        ([-9.0, -10.0, -11.0], [0.0, 0.0, 0.0], "disagrees"),
+        ([-9.0, -10.0, -11.0], [4.0, 4.0, 4.0], "not testable here"),
+    ],
+)
+def test_a_search_is_worth_it_at_equal_accuracy_alone(
+    gains: list[float], accuracies: list[float], verdict: str
+) -> None:
+    against = {"P0": compared(gains, accuracies)}
+    volumes = {"evolve": [2.0, 3.0, 4.0], "random": [1.0, 1.9, 3.1]}
+    searches = {"a": {"seeds": 3, "against": against, "hypervolume": volumes}}
+    found = claims(completed(Summary, {"evolutions": {}, "attention": {}, "searches": searches}))
+    by_claim = {each.what: each.verdict for each in found}
+    what = "a: E transfers less than R behind an average pool (P0) at equal accuracy"
+    assert by_claim[what] == verdict
+    area = "a: evolution's trials dominate a larger area than random search's"
+    assert by_claim[area] == "agrees"  # 1.0, 1.1 and 0.9 more
+    every = "E beats every cheap alternative at equal accuracy for three references of four"
+    assert by_claim[every] == ("agrees" if verdict == "agrees" else "disagrees")

@@ -1,0 +1,139 @@
+"""Several searches away from one reference: E against every other net, search by search.
+
+Every search has a run folder of its own. The first has all nets; the others have the same R, and
+search with other seeds: E, E0 and RS are theirs, the other nets the first one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from evolution.protocol.jobs import NetEvaluation, load_evaluation
+from evolution.protocol.result import Verdict
+from evolution.protocol.roles import ROLES
+from evolution.protocol.run import LEDGER
+from evolution.protocol.summary import against, matched_transfer
+from experiments.studies.base import StudyJob
+from experiments.studies.measures import dominated_area
+from robustkit.errors import RunError
+from robustkit.runs import Ledger
+from robustkit.runs.summaries import Amount, Count, Result
+from robustkit.stats import Mean, Points, mean_over_trainings
+
+OWN = ("E", "E0", "RS")
+"""The roles that every search has nets of its own of."""
+SEARCHES = ("evolve", "random")
+
+
+class Against(Result, frozen=True, kw_only=True):
+    """E against another net X, a value for each search, in points.
+
+    `transfer` is T(R→X) - T(R→E) over the images that R and both get right, None without any;
+    `accuracy` E's less X's; `verdicts` those of `evolve`, by intervals within one search.
+    """
+
+    transfer: list[Points | None]
+    accuracy: list[Points]
+    verdicts: list[Verdict]
+
+    def gain(self) -> Mean:
+        """Return the mean difference in transfer, its interval over searches."""
+        return mean_over_trainings(self.transfer)
+
+    def more_accurate(self) -> Mean:
+        """Return the mean difference in accuracy, its interval over searches."""
+        return mean_over_trainings(self.accuracy)
+
+
+class Searches(Result, frozen=True, kw_only=True):
+    """The searches away from one reference.
+
+    `against` by role; `hypervolume` by search ("evolve", "random"): the area that its trials
+    dominate on validation, in points of accuracy above R's architecture less `floor`, times the
+    share of R's adversarials that do not fool.
+    """
+
+    seeds: Count
+    against: dict[str, Against]
+    hypervolume: dict[str, list[Amount]]
+
+    def volume_gained(self) -> Mean:
+        """Return evolution's hypervolume less random search's, its interval over searches."""
+        pairs = zip(*(self.hypervolume[name] for name in SEARCHES), strict=True)
+        return mean_over_trainings([evolved - sampled for evolved, sampled in pairs])
+
+
+@dataclass(frozen=True)
+class CompareSearches(StudyJob):
+    """Compare the nets of the runs of `evolve` in the folders `runs`, one for each search."""
+
+    runs: tuple[str, ...]
+    floor: float
+    tolerance: float
+    seed: int
+
+    kind = Searches
+
+    def run(self) -> Searches:
+        """Return every comparison with E; raises `RunError` where the runs have different R."""
+        folders = [Path(run) for run in self.runs]
+        shared = {role: list(_evaluations(folders[0], role)) for role in ROLES}
+        (reference,) = shared["R"]
+        found: dict[str, Against] = {}
+        for folder in folders:
+            (own_reference,) = _evaluations(folder, "R")
+            if not torch.equal(own_reference.correct, reference.correct):
+                raise RunError(f"{folder}: its R is another net than that of {folders[0]}")
+            groups = shared | {role: list(_evaluations(folder, role)) for role in OWN}
+            self._compare(groups, found)
+        areas = [self._areas(folder) for folder in folders]
+        volumes = {name: [area[name] for area in areas] for name in SEARCHES}
+        return Searches(seeds=len(folders), against=found, hypervolume=volumes)
+
+    def _compare(self, groups: dict[str, list[NetEvaluation]], found: dict[str, Against]) -> None:
+        """Add the comparisons of one search to those `found`."""
+        (reference,) = groups["R"]
+        for role, group in groups.items():
+            if role in ("R", "E") or not group:
+                continue
+            gap = matched_transfer(
+                group, groups["E"], reference.correct.numpy(), seed=self.seed
+            ).gap
+            made = against(group, groups["E"], gap, seed=self.seed, tolerance=self.tolerance)
+            entry = found.setdefault(role, Against(transfer=[], accuracy=[], verdicts=[]))
+            entry.transfer.append(gap.value)
+            entry.accuracy.append(made.accuracy.value or 0.0)
+            entry.verdicts.append(made.verdict)
+
+    def _areas(self, folder: Path) -> dict[str, float]:
+        """Return the area that the trials of each search dominate."""
+        with Ledger.read(folder / LEDGER) as ledger:
+            entries = [entry for entry in ledger.trials() if entry.result is not None]
+        accuracies = [
+            float(entry.result["accuracy"])
+            for entry in entries
+            if entry.result is not None and entry.id.startswith("baseline/R2")
+        ]
+        corner = sum(accuracies) / len(accuracies) - self.floor
+        points: dict[str, list[tuple[float, float]]] = {name: [] for name in SEARCHES}
+        for entry in entries:
+            if entry.stage in points and entry.result is not None:
+                values = float(entry.result["accuracy"]), float(entry.result["transfer"])
+                points[entry.stage].append(values)
+        return {name: dominated_area(each, corner) for name, each in points.items()}
+
+
+def _evaluations(run: Path, role: str) -> Iterator[NetEvaluation]:
+    """Yield the evaluations of a role's trainings on test, in the order of the trainings."""
+    folder = run / "evaluation"
+    if role == "R":
+        yield load_evaluation(folder / "R.safetensors")
+        return
+    replicate = 0
+    while (path := folder / f"{role}-{replicate}.safetensors").is_file():
+        yield load_evaluation(path)
+        replicate += 1
