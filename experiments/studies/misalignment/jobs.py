@@ -71,12 +71,12 @@ class Evolution(Result, frozen=True, kw_only=True):
     common_images: Count
     test_images: Count
     data: str
-    data_digest: str | UnsetType = UNSET
+    data_digest: str
     trials: Count
     outcomes: dict[str, Count] | UnsetType = UNSET
     selection: Selections | UnsetType = UNSET
     failed_finalists: list[str] | UnsetType = UNSET
-    seconds: dict[str, Seconds] | UnsetType = UNSET
+    seconds: dict[str, Seconds]
     qualification: Qualification | UnsetType = UNSET
     penalty: Penalty | UnsetType = UNSET
     comparisons: dict[str, Comparison] | UnsetType = UNSET

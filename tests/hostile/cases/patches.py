@@ -148,7 +148,9 @@ TENSORS: dict[str, Callable[[Tensor], Tensor | None]] = {
     "flat": lambda each: each.flatten()[:1].squeeze(),
     "of another type": lambda each: each.to(torch.int32),
     "in half precision": lambda each: each.to(torch.float16),
-    "negative": lambda each: torch.full_like(each, -5) if each.dtype == torch.int64 else -each - 9,
+    "negative": lambda each: (
+        torch.full_like(each, -5) if each.dtype == torch.int64 else -each.float() - 9
+    ),
     "huge": lambda each: (
         torch.full_like(each, 2**40 if each.dtype == torch.int64 else 1e38)
         if each.dtype in (torch.int64, torch.float32, torch.float64)
