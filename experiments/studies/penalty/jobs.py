@@ -25,7 +25,7 @@ from robustkit.runs.summaries import Amount, Count, MeanShare, Result, Share, ch
 
 NONE, CLEAN = "none", "clean"
 SECOND = 1  # replicate of a reference that no penalty knows
-BATCH = 64
+BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +78,15 @@ SCALES = {
         data="cifar10",
         halve=True,
         augment="flip",
-        references=("vgg5?width=16", "resnet20?width=8"),
+        references=("vgg5?width=16", "small?width=32"),
         reference_images=12_000,
         reference_epochs=8,
-        images=6_000,
-        epochs=8,
+        images=12_000,
+        epochs=4,
         watched=1_500,
         tested=3_000,
         eps=16 / 255,
-        lams=(3.0, 10.0),
+        lams=(1.0, 3.0, 10.0),
         seeds=3,
     ),
     True: Scale(
@@ -239,7 +239,7 @@ class Place:
 
     @cached_property
     def train(self) -> data.ImageSet:
-        """The training images of all nets but the references: a part of theirs."""
+        """The training images of all nets but the references: theirs, or a part of them."""
         images = self.splits.train
         seed = derive_seed(self.seed, "penalty", "images")
         return images.subset(stratified_sample(images.labels, self.scale.images, seed))
