@@ -15,13 +15,13 @@ from scipy import stats
 
 from evolution.report.comparison import COLOURS, SHOWN
 from experiments.studies.base import NOT_GIVEN, Claim, below, beyond, clear_of, everywhere
-from experiments.studies.misalignment.jobs import Attention, Evolution, Nets, Summary
+from experiments.studies.misalignment.jobs import Attention, Evolution, Nets, Summary, Together
 from experiments.studies.misalignment.searches import Searches
 from robustkit.report import chart, format_estimate, format_percent, label, svg
 from robustkit.stats import Mean, Rate
 
 GAP, STRUCTURE, ATTENTION = "misalignment-gap", "misalignment-structure", "misalignment-attention"
-SEARCH = "misalignment-search"
+SEARCH, UNSEEN = "misalignment-search", "misalignment-unseen"
 POINTS = 10.0  # of gap, published
 KEPT = 0.01  # accuracy that "kept" may cost
 NOTHING = "no image is classified correctly by every net"
@@ -42,6 +42,7 @@ def claims(summary: Summary) -> list[Claim]:
         *_gaps(evolutions),
         *_kept(evolutions),
         *_searched(summary.searches),
+        *_unseen(summary.together),
         *_structure(evolutions),
         *_attention(attention),
     ]
@@ -133,6 +134,36 @@ def at_equal_accuracy(gain: Mean, more_accurate: Mean) -> bool | None:
         return None if accuracy is None else False
     less = clear_of(gain, 0.0)
     return None if less is False and accuracy > 100 * KEPT else less
+
+
+def _unseen(together: Together | UnsetType) -> Iterator[Claim]:
+    """Decide on attacks from nets that took no part, by the interval of the mean over these."""
+    if isinstance(together, UnsetType) or isinstance(together.comparisons, UnsetType):
+        return
+    for role in ("R2", "Rp"):
+        compared = together.comparisons.get(role)
+        if compared is None or isinstance(compared.unseen, UnsetType):
+            continue
+        accuracy = compared.accuracy.value or 0.0
+        yield Claim(
+            item=UNSEEN,
+            what=f"attacks from nets that took no part fool E less than {SHOWN[role]} at equal "
+            "accuracy",
+            published=NOT_GIVEN,
+            ours=f"{format_estimate(compared.unseen, '+.1f')} points less, accuracy "
+            f"{format_estimate(compared.accuracy, '+.1f')}",
+            holds=clear_of(compared.unseen, 0.0) if accuracy >= -100 * KEPT else False,
+        )
+    unseen = {} if isinstance(together.unseen, UnsetType) else together.unseen
+    plain, evolved = (unseen[role].mean if role in unseen else None for role in ("R2", "E"))
+    if plain and evolved is not None:
+        yield Claim(
+            item=UNSEEN,
+            what="at most half as often as R2",
+            published=NOT_GIVEN,
+            ours=f"E {100 * evolved:.1f} %, R2 {100 * plain:.1f} %, means over sources",
+            holds=evolved <= plain / 2,
+        )
 
 
 def _structure(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:

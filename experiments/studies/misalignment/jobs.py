@@ -81,6 +81,11 @@ class Evolution(Result, frozen=True, kw_only=True):
     penalty: Penalty | UnsetType = UNSET
     comparisons: dict[str, Comparison] | UnsetType = UNSET
     unseen: dict[str, Unseen] | UnsetType = UNSET
+    sources: dict[str, str] | UnsetType = UNSET
+
+
+class Together(Evolution, frozen=True, kw_only=True):
+    """The result of a run of `evolve` away from several references at once."""
 
 
 class Alike(Result, frozen=True, kw_only=True, rename={"to_r": "like_R", "beyond_r2": "beyond_R2"}):
@@ -119,12 +124,15 @@ class Summary(StudySummary, frozen=True, kw_only=True):
     evolutions: Annotated[dict[str, Evolution], Meta(max_length=50)]  # a panel each
     attention: dict[str, Attention]
     searches: dict[str, Searches] = msgspec.field(default_factory=dict)
+    together: Together | UnsetType = UNSET
 
 
 def check(summary: Summary, where: str) -> None:
     """Raise `RunError` where a rate or a gap has no interval around it."""
     for name, evolution in summary.evolutions.items():
         check_evolution(evolution, f"{where}: evolutions.{name}")
+    if not isinstance(summary.together, UnsetType):
+        check_evolution(summary.together, f"{where}: together")
     for name, looks in summary.attention.items():
         for kind, nets in looks.by_kind().items():
             check_has(nets, ("R2", "Rp", "E"), f"{where}: attention.{name}.{kind}")

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from msgspec import UNSET, UnsetType
+
 from experiments.studies.base import (
     CommandRun,
     Header,
@@ -26,6 +28,7 @@ from experiments.studies.misalignment.claims import (
     GAP,
     SEARCH,
     STRUCTURE,
+    UNSEEN,
     claims,
     gap_text,
     transfer,
@@ -38,6 +41,7 @@ from experiments.studies.misalignment.jobs import (
     Kind,
     SearchRun,
     Summary,
+    Together,
     check,
     check_evolution,
 )
@@ -59,6 +63,18 @@ REFERENCES = {
         "mobilenet": ("mobilenet", "vgg11"),
         "vgg": ("vgg16", "resnet20"),
     },
+}
+# Several references at once, and surrogates of four families that take no part, two trainings each.
+TOGETHER = {
+    "smoke": (("small?width=8", "vgg3?width=4"), ("small?width=4", "vgg3?width=8")),
+    "small": (
+        ("vgg5?width=16", "small", "resnet20?width=8"),
+        ("vgg3?width=24", "small?width=24", "resnet18?width=8", "mobilenet?width=8"),
+    ),
+    "paper": (
+        ("vgg16", "cnn6_2", "resnet18"),
+        ("vgg11", "small?width=64", "resnet20", "mobilenet"),
+    ),
 }
 SEARCHES = {"smoke": 2, "small": 5, "paper": 5}  # away from each reference
 IMAGES = {"train": 10_000, "test": 4_000}  # of CIFAR-10 at half its resolution, at `small`
@@ -107,7 +123,10 @@ def commands(plan: Plan) -> Sequence[CommandRun]:
         for seed, other in enumerate(others, start=1):
             own = (*arguments, "--baselines", "none", "--search-seed", f"{plan.seed + seed}")
             found.append(CommandRun(other, "evolve", own, SearchRun))
-    return found
+    references, surrogates = TOGETHER[plan.scale]
+    nets = ("--reference", *references, "--surrogate", *surrogates, "--surrogate-trainings", "2")
+    together = (*nets, *settings)
+    return [*found, CommandRun("together", "evolve", together, Together, check_evolution)]
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
@@ -147,7 +166,14 @@ def summarise(results: Results, header: Header) -> Summary:
     # In the order of the references, whatever order the ledger has.
     attention = {name: looks[name] for name in evolutions if name in looks}
     searches = {name: compared[name] for name in evolutions if name in compared}
-    return Summary(**header, evolutions=evolutions, attention=attention, searches=searches)
+    together = [evolution for _, evolution in results.of(CommandRun, Together)]
+    return Summary(
+        **header,
+        evolutions=evolutions,
+        attention=attention,
+        searches=searches,
+        together=together[0] if together else UNSET,
+    )
 
 
 def render(summary: Summary) -> str:
@@ -179,6 +205,15 @@ def render(summary: Summary) -> str:
             "validation.",
             _searches(summary.searches),
         ]
+    if not isinstance(summary.together, UnsetType):
+        parts += [
+            "## Several references at once",
+            "The penalty is against "
+            f"{_listed(summary.together, 'R')}; T from sources that took no part, two trainings "
+            f"each of {_listed(summary.together, 'S')}: the mean over sources, and the highest, "
+            "over the images that every net compared gets right.",
+            _unseen(summary.together),
+        ]
     if summary.attention:
         parts += [
             "## Where they look",
@@ -203,6 +238,24 @@ def _nets(evolution: Evolution) -> str:
         rows.append(cells)
     head = ["net", "accuracy", "under its own attack", "T(R→net)", "cos with R", "MACs"]
     return markdown_table(head, rows)
+
+
+def _listed(evolution: Evolution, role: str) -> str:
+    named = {} if isinstance(evolution.sources, UnsetType) else evolution.sources
+    specs = dict.fromkeys(spec for name, spec in named.items() if name[0] == role)
+    return ", ".join(f"`{spec}`" for spec in specs)
+
+
+def _unseen(evolution: Evolution) -> str:
+    rows = []
+    unseen = {} if isinstance(evolution.unseen, UnsetType) else evolution.unseen
+    for role, each in unseen.items():
+        accuracy = f"{100 * evolution.nets[role].clean_acc:.1f} %"
+        moved = format_percent(transfer(evolution, role), unit=" %")
+        mean = "–" if each.mean is None else f"{100 * each.mean:.1f} %"
+        worst = f"{format_percent(each.worst, unit=' %')} ({each.worst_source})"
+        rows.append([role.replace("Rp", "R′"), accuracy, moved, mean, worst])
+    return markdown_table(["net", "accuracy", "T(R→net)", "unseen, mean", "unseen, highest"], rows)
 
 
 def _searches(searches: Mapping[str, Searches]) -> str:
@@ -264,6 +317,11 @@ register(
         },
         items=(
             PaperItem(name=GAP, shows="section 4 (1) and the abstract: the gap", needs=_evolution),
+            PaperItem(
+                name=UNSEEN,
+                shows="ours: attacks from nets that took no part",
+                needs=lambda job: job.id == "evolve/together",
+            ),
             PaperItem(name=SEARCH, shows="ours: is it the search? at equal accuracy"),
             PaperItem(name=STRUCTURE, shows="section 4 (1): structure matters", needs=_evolution),
             PaperItem(name=ATTENTION, shows="Figure 1: where R, R′ and E look"),

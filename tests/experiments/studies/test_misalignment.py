@@ -136,6 +136,22 @@ def test_the_study_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         seen = summary["attention"][name]
         assert 0 <= seen["n"] <= 20
         assert seen["gradient"]["R2"]["beyond_R2"]["mean"] in (0, None)
+        # The first search's comparisons are those of the evolution itself.
+        searches = summary["searches"][name]
+        assert searches["seeds"] == 2
+        assert set(searches["against"]) == set(each["comparisons"])
+        for role, compared in each["comparisons"].items():
+            found = searches["against"][role]
+            assert found["transfer"][0] == compared["transfer"]["points"]
+            assert found["accuracy"][0] == compared["accuracy"]["points"]
+            assert found["verdicts"][0] == compared["verdict"]
+        other = json.loads((out / f"{name}-search-1" / "summary.json").read_text())
+        assert searches["against"]["RS"]["verdicts"][1] == other["comparisons"]["RS"]["verdict"]
+        assert other["reference"]["accuracy"] == own["reference"]["accuracy"]
+        assert set(other["nets"]) == {"R", "E", "E0", "RS"}
+    together = summary["together"]
+    assert together["sources"]["R.2"] == "vgg3?width=4"
+    assert {name for name in together["sources"] if name[0] == "S"} == {"S", "S.2", "S.3", "S.4"}
     assert {each["verdict"] for each in summary["claims"]} == {"not testable here"}
     names = {each.name for each in find("misalignment")[0].items}
     assert {each["exhibit"] for each in summary["claims"]} == names
