@@ -35,6 +35,7 @@ MODULES = (
     "robustkit.extensions",
     "evolution",
     "evolution.runner",
+    "evolution.benchmark",
     "adaptation.detectors",
     "adaptation.attacks",
     "adaptation.recipes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,14 @@ def add_arguments(parser: CommandParser) -> None:
         default=[],
         help="functions, package.module:factory, that a model file may name and that loading runs",
     )
+    parser.add_argument(
+        "--benchmark",
+        nargs="?",
+        const="package",
+        metavar="FILE",
+        help="search on the benchmark, in seconds: trials are predicted from its table of trained "
+        "networks, by default the package's own; nothing is trained",
+    )
     add_run_options(parser, resumable=True)
     parser.add_argument(
         "--scratch",
@@ -82,7 +91,8 @@ def add_arguments(parser: CommandParser) -> None:
         "--memory-gib", type=real_or_none, help="GiB of memory a job may add; none: no limit"
     )
     parser.arrange(
-        first="data reference population generations epochs final_epochs lam eps workers out",
+        first="data reference population generations epochs final_epochs lam eps workers benchmark "
+        "out",
         advanced="reuse trust scratch in_flight halving inherit screen floor tolerance promote "
         "lam_ramp penalty_views penalty_every phi grad_loss penalty_stats norm attack_steps bf16 "
         "channels_last optimizer lr weight_decay augment views min_blocks max_blocks max_params "
@@ -93,6 +103,11 @@ def add_arguments(parser: CommandParser) -> None:
 
 def run(options: Options) -> int:
     """Evolve and compare; write nets, ledger, summary and report into the run folder."""
+    if _on_benchmark(options):
+        from evolution.benchmark.run import run_benchmark  # scikit-learn takes a second to import
+
+        return run_benchmark(options)
+    options = _without_benchmark(options)
     config, scratch = settled(settings("evolve", options)), check_scratch(options.scratch)
     if options.resume is None:
         for line in check(config):
@@ -112,7 +127,27 @@ def run(options: Options) -> int:
 
 def report(folder: RunFolder) -> Path:
     """Draw the report of a finished evolution anew."""
+    if folder.config.get("benchmark") is not None:
+        from evolution.benchmark.report import write_benchmark_report
+
+        return write_benchmark_report(folder)
     return write_report(folder)
+
+
+def _on_benchmark(options: Options) -> bool:
+    """Return whether a run is, or the one to be resumed was, a search on the benchmark."""
+    if options.benchmark is not None or options.resume is None:
+        return options.benchmark is not None
+    return RunFolder.open(options.resume, verb="evolve").config.get("benchmark") is not None
+
+
+def _without_benchmark(options: Options) -> Options:
+    """Return the options of a run that trains, whose settings say nothing of a benchmark."""
+    values, given = (
+        {name: value for name, value in each.items() if name != "benchmark"}
+        for each in (options.values, options.given)
+    )
+    return replace(options, values=values, given=given)
 
 
 def settled(config: Json) -> Json:

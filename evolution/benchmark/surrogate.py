@@ -135,6 +135,13 @@ class Surrogate:
             )
         self.setting = table.setting
         self.columns = columns_of(table.setting)
+        self._by_scale = [
+            (scale, [i for i, each in enumerate(self.columns) if _SCALES[each.quantity] is scale])
+            for scale in (_ANGLE, _LOG, _PLAIN)
+        ]
+        # Counts are transformed as shares of the images.
+        counted = [each.quantity == "transfer_n" for each in self.columns]
+        self._units = np.where(counted, self.setting.val_images, 1)
         self._deviations, self._seed = deviations, seed
         self._remembered: dict[str, _Predicted] = {}
         trained = [self._transformed(record) for record in records]
@@ -253,26 +260,19 @@ class Surrogate:
         return own * self._error.standard(rng)
 
     def _transformed(self, record: Record) -> Floats:
-        raw = measured(record, self.setting)
-        return np.stack(
-            [
-                _SCALES[column.quantity].to(self._shared(column, values))
-                for column, values in zip(self.columns, raw.T, strict=True)
-            ],
-            axis=1,
-        )
+        raw = measured(record, self.setting) / self._units
+        transformed = np.empty_like(raw)
+        for scale, columns in self._by_scale:
+            transformed[:, columns] = scale.to(raw[:, columns])
+        return transformed
 
     def _raw(self, transformed: Floats) -> Floats:
-        """Return numbers (…, columns) in the units of `Rung`."""
+        """Return numbers (networks, columns) in the units of `Rung`."""
         raw = np.empty_like(transformed)
-        for index, column in enumerate(self.columns):
-            raw[..., index] = _SCALES[column.quantity].back(transformed[..., index])
-            if column.quantity == "transfer_n":
-                raw[..., index] *= self.setting.val_images
-        return raw
-
-    def _shared(self, column: Column, values: Floats) -> Floats:
-        return values / self.setting.val_images if column.quantity == "transfer_n" else values
+        for scale, columns in self._by_scale:
+            raw[:, columns] = scale.back(transformed[:, columns])
+        units: Floats = raw * self._units
+        return units
 
     def _measurement(self, genotype: Genotype, row: Floats) -> Measurement:
         spent = network_cost(genotype)

@@ -110,13 +110,20 @@ def setting_of(lam: float) -> Setting:
     )
 
 
+def table_path(path: Path | str | None = None) -> Path:
+    """Return `path`, or where the table lies that comes with the package."""
+    return Path(str(files("evolution.benchmark") / TABLE)) if path is None else Path(path)
+
+
 def load_table(path: Path | str | None = None) -> Table:
     """Return the table in the file at `path`, by default the one that comes with the package.
 
     Raises `RunError`, naming the file and the line, for another format, a damaged line, a number
     out of its range, a genotype outside the benchmark's space, and a network that is there twice.
     """
-    source = Path(str(files("evolution.benchmark") / TABLE)) if path is None else Path(path)
+    source = table_path(path)
+    if path is None and not source.exists():
+        raise RunError("this robustkit comes without the benchmark's table; name a file of one")
     head, *lines = read_text(source, error=RunError, limit=LARGEST).splitlines() or [""]
     plain = parse_json(head, f"{source}: line 1", error=RunError)
     found = plain.get("format") if isinstance(plain, dict) else None

@@ -13,6 +13,7 @@ from evolution.benchmark.quality import (
     START,
     Comparison,
     chosen_regressor,
+    computed,
     fidelity,
     held_out_quality,
     main,
@@ -20,7 +21,7 @@ from evolution.benchmark.quality import (
 )
 from evolution.benchmark.regression import REGRESSORS
 from evolution.benchmark.surrogate import Column, columns_of, measured
-from evolution.benchmark.table import save_table
+from evolution.benchmark.table import load_table, save_table, table_path
 from robustkit.errors import RunError
 from tests.evolution.benchmark.synthetic import synthetic_table
 
@@ -101,3 +102,18 @@ def test_the_command_writes_the_card_of_a_table(tmp_path: Path) -> None:
     shown: list[str] = []
     assert main([str(tmp_path / "table.jsonl")], shown.append) == 0
     assert shown[0] in text
+
+
+CARD = Path(str(table_path())).parent / "README.md"
+
+
+@pytest.mark.slow
+def test_the_card_says_what_follows_from_the_table_of_the_package() -> None:
+    computed_part = CARD.read_text().partition(START)[2].partition(END)[0].strip()
+    if not table_path().exists():
+        assert "not yet part of the package" in computed_part
+        return
+    table = load_table()
+    assert len(table.records) >= 200
+    assert table_path().stat().st_size <= 3e6
+    assert computed_part == computed(table)
