@@ -138,7 +138,7 @@ def _on_benchmark(options: Options) -> bool:
     """Return whether a run is, or the one to be resumed was, a search on the benchmark."""
     if options.benchmark is not None or options.resume is None:
         return options.benchmark is not None
-    return RunFolder.open(options.resume, verb="evolve").config.get("benchmark") is not None
+    return RunFolder.open(options.resume, command="evolve").config.get("benchmark") is not None
 
 
 def _without_benchmark(options: Options) -> Options:

@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from evolution.benchmark.measure import CLASSES, INPUT_SHAPE, REFERENCES, RUNGS, SPACE
+from evolution.benchmark.measure import (
+    CLASSES,
+    INPUT_SHAPE,
+    REFERENCES,
+    RUNGS,
+    SPACE,
+    vgg5_genotype,
+)
+from evolution.genotype import Genotype
 from evolution.halving import rungs
 from evolution.objectives import Objective, parse_objectives
+from evolution.presets import preset_genotypes
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES, SearchSettings
 from robustkit.cli.parser import config_from
@@ -42,7 +51,8 @@ class BenchmarkConfig:
     after `epochs`. Candidates are feasible within `floor` of the accuracy that the reference vgg5's
     own architecture has under the penalty; selected is the one with the least transfer among
     those within `tolerance` of it, from `promote` candidates that are trained once more, or from
-    the trials with 0. The space may be narrowed. Raises `ConfigError`.
+    the trials with 0. With `presets` the first generation of evolution has vgg5's architecture and
+    networks of known families. The space may be narrowed. Raises `ConfigError`.
     """
 
     benchmark: str = PACKAGE
@@ -53,6 +63,7 @@ class BenchmarkConfig:
     in_flight: int | None = None
     halving: int | None = None
     screen: int = 32
+    presets: bool = True
     crossover: float = 0.4
     objectives: str = "accuracy:max,transfer:min,macs:min"
     floor: float = 0.05
@@ -172,8 +183,11 @@ class BenchmarkConfig:
             for each in parse_objectives(self.objectives, MEASURES)
         )
 
-    def settings(self, *, accuracy: float, seed: int) -> SearchSettings:
-        """Return the settings of a strategy; `accuracy` is the reference's architecture's."""
+    def settings(self, *, accuracy: float, seed: int, control: bool = False) -> SearchSettings:
+        """Return the settings of a strategy; `accuracy` is the reference's architecture's.
+
+        The random `control` is sampled alone.
+        """
         generations = self.generations
         if self.halving is not None:
             # As many as there would be without promotions: the epochs are what ends the search.
@@ -188,7 +202,13 @@ class BenchmarkConfig:
             crossover=self.crossover,
             screen=self.screen,
             seed=seed,
+            presets=self._preset_genotypes() if self.presets and not control else (),
         )
+
+    def _preset_genotypes(self) -> tuple[Genotype, ...]:
+        own = vgg5_genotype()
+        architecture = {"family": "blueprint", "blueprint": own.blueprint().to_dict()}
+        return tuple(preset_genotypes(self.space, INPUT_SHAPE, CLASSES, architecture))
 
 
 def from_options(values: Mapping[str, Any], given: Mapping[str, Any]) -> BenchmarkConfig:

@@ -103,7 +103,7 @@ def _settings(options: Options) -> tuple[BenchmarkConfig, Path | None]:
         raise ConfigError(
             "--out and --resume exclude each other: a resumed run stays in its folder"
         )
-    folder = RunFolder.open(options.resume, verb="evolve")
+    folder = RunFolder.open(options.resume, command="evolve")
     if folder.config.get("benchmark") is None:
         raise RunError(f"{options.resume} is an evolution of trained networks, no benchmark's")
     names = [field.name for field in fields(BenchmarkConfig)]

@@ -155,6 +155,7 @@ class _Run:
         settings = (config if halved else replace(config, halving=None)).settings(
             accuracy=levels[0] if halved else levels[-1],
             seed=derive_seed(config.seed, "benchmark search", name),
+            control=control,
         )
         strategy = open_strategy("random" if control else config.strategy, settings)
 

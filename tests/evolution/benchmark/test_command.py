@@ -12,7 +12,7 @@ from robustkit.cli.main import main
 from robustkit.runs import Ledger, RunFolder
 from tests.evolution.benchmark.synthetic import synthetic_table
 
-TINY = ["--population", "4", "--generations", "2", "--screen", "2"]
+TINY = ["--population", "4", "--generations", "2", "--screen", "2", "--promote", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def refused(capsys: pytest.CaptureFixture[str], message: str, *arguments: str) -
 
 
 def test_a_run_has_ledger_summary_and_report(finished: Path) -> None:
-    folder = RunFolder.open(finished, verb="evolve")
+    folder = RunFolder.open(finished, command="evolve")
     summary = folder.summary()
     assert summary is not None
     assert summary["evolve"]["epochs"] == summary["random"]["epochs"] == 32
@@ -69,7 +69,7 @@ def test_runs_are_listed_with_what_they_gained(
 def test_a_stopped_run_goes_on_as_it_was(table: Path, finished: Path, tmp_path: Path) -> None:
     whole = RunFolder.open(finished)
     stopped = RunFolder.create(
-        tmp_path / "run", verb="evolve", config=whole.config, command=["robustkit"]
+        tmp_path / "run", command="evolve", config=whole.config, argv=["robustkit"]
     )
     with (
         Ledger.read(finished / "ledger.sqlite") as full,
@@ -133,20 +133,20 @@ def test_another_run_is_not_gone_on_with(
     save_table(synthetic_table(40), other)
     changed = RunFolder.create(
         tmp_path / "run",
-        verb="evolve",
+        command="evolve",
         config={**config, "benchmark": str(other)},
-        command=["robustkit"],
+        argv=["robustkit"],
     )
     refused(capsys, "the table has changed", "--resume", str(changed.path))
     edited = RunFolder.create(
         tmp_path / "edited",
-        verb="evolve",
+        command="evolve",
         config={name: value for name, value in config.items() if name != "screen"},
-        command=["robustkit"],
+        argv=["robustkit"],
     )
     refused(capsys, "no 'screen'", "--resume", str(edited.path))
     trained = RunFolder.create(
-        tmp_path / "trained", verb="evolve", config={"data": "digits"}, command=["robustkit"]
+        tmp_path / "trained", command="evolve", config={"data": "digits"}, argv=["robustkit"]
     )
     arguments = ("--resume", str(trained.path), "--benchmark", str(table))
     refused(capsys, "an evolution of trained networks", *arguments)
@@ -158,7 +158,7 @@ def test_a_damaged_ledger_is_one_line(
 ) -> None:
     folder = RunFolder.open(finished)
     copy = RunFolder.create(
-        tmp_path / "run", verb="evolve", config=folder.config, command=["robustkit"]
+        tmp_path / "run", command="evolve", config=folder.config, argv=["robustkit"]
     )
     (copy.path / "summary.json").write_bytes((finished / "summary.json").read_bytes())
     with (

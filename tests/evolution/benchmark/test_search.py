@@ -10,7 +10,7 @@ import pytest
 
 from evolution.benchmark import Surrogate
 from evolution.benchmark.config import BenchmarkConfig
-from evolution.benchmark.measure import CLASSES, INPUT_SHAPE, SPACE
+from evolution.benchmark.measure import CLASSES, INPUT_SHAPE, SPACE, vgg5_genotype
 from evolution.benchmark.result import read_searches, summarise
 from evolution.benchmark.search import (
     Searched,
@@ -101,6 +101,10 @@ def test_both_searches_spend_the_same_and_propose_networks_of_the_space(
         assert len(search.promoted) == config.promote
         for each in search.trials:
             assert SPACE.fits(each.trial.candidate.genotype, INPUT_SHAPE, CLASSES)
+    operators = [each.trial.candidate.operator for each in found["evolve"].trials]
+    assert operators[:3] == ["preset", "preset", "sample"]  # half of a generation
+    assert found["evolve"].trials[0].trial.candidate.genotype.key() == vgg5_genotype().key()
+    assert {each.trial.candidate.operator for each in found["random"].trials} == {"sample"}
     first = {each.trial.candidate.genotype.key() for each in found["evolve"].trials[:4]}
     assert first != {each.trial.candidate.genotype.key() for each in found["random"].trials[:4]}
 
