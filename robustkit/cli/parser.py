@@ -35,7 +35,7 @@ _WORDINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"Does not validate .* Subtypes: \[([^]]*)\].* Given value: (.*)", r"expected \1, not '\2'"),
     (r"Expected an? (.*)\. Got value: (.*)", r"expected \1, not '\2'"),
     (r"invalid real(?:_or_none)? value: (.*)", r"expected a number or a fraction, not \1"),
-    (r"invalid radii value: (.*)", r"expected numbers or fractions between commas, not \1"),
+    (r"invalid (?:radii|weights) value: (.*)", r"expected numbers or fractions between commas, not \1"),
     (r"NoneType", "null"),
     (r"<class '(\w+)'>", r"\1"),
 )
@@ -228,7 +228,7 @@ def names(value: str | Sequence[str]) -> list[str]:
 
 def names_or_none(value: str | Sequence[str]) -> list[str]:
     """Return the names of an option as `names` does; [] for `none` and an empty list in YAML."""
-    return [] if value == "none" or list(value) == [] else names(value)
+    return [] if value in ("none", []) else names(value)
 
 
 def weights(value: str | float | Sequence[Any]) -> float | list[float]:

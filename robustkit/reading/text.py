@@ -37,6 +37,8 @@ def parse_real(value: str | float) -> float:
         raise ValueError(f"division by zero in '{value}'") from None
     except OverflowError:  # an infinity, or more than a float holds
         raise ValueError(f"'{value}' is not a finite number") from None
+    except (TypeError, ValueError):
+        raise ValueError(f"expected a number or a fraction, not {printable(value)!r}") from None
 
 
 # Control characters, format characters (which turn, hide or join letters), lone surrogates (bytes
