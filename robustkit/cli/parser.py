@@ -35,7 +35,10 @@ _WORDINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"Does not validate .* Subtypes: \[([^]]*)\].* Given value: (.*)", r"expected \1, not '\2'"),
     (r"Expected an? (.*)\. Got value: (.*)", r"expected \1, not '\2'"),
     (r"invalid real(?:_or_none)? value: (.*)", r"expected a number or a fraction, not \1"),
-    (r"invalid (?:radii|weights) value: (.*)", r"expected numbers or fractions between commas, not \1"),
+    (
+        r"invalid (?:radii|weights) value: (.*)",
+        r"expected numbers or fractions between commas, not \1",
+    ),
     (r"NoneType", "null"),
     (r"<class '(\w+)'>", r"\1"),
 )
