@@ -270,22 +270,22 @@ def dominated_area(points: Sequence[tuple[float, float]], accuracy: float) -> fl
     return 100 * area
 
 
-def seen_front(trials: Sequence[Spent]) -> list[Spent]:
-    """Return the trials that no other one beats in accuracy and transfer as they were drawn."""
+def seen_front(trials: Sequence[Spent], measure: str = "transfer") -> list[Spent]:
+    """Return the trials that no other one beats in accuracy and `measure` as they were drawn."""
     best, lowest = [], float("inf")
-    for each in sorted(trials, key=lambda e: (-e.seen["accuracy"], e.seen["transfer"])):
-        if each.seen["transfer"] < lowest:
+    for each in sorted(trials, key=lambda e: (-e.seen["accuracy"], e.seen[measure])):
+        if each.seen[measure] < lowest:
             best.append(each)
-            lowest = each.seen["transfer"]
+            lowest = each.seen[measure]
     return best
 
 
-def selected(trials: Sequence[Spent], threshold: float) -> Spent:
-    """Return the trial with the least transfer among those of accuracy `threshold` and above.
+def selected(trials: Sequence[Spent], threshold: float, measure: str = "transfer") -> Spent:
+    """Return the trial with the least `measure` among those of accuracy `threshold` and above.
 
     As they were drawn; the most accurate one where there is none.
     """
     accurate = [each for each in trials if each.seen["accuracy"] >= threshold]
     if accurate:
-        return min(accurate, key=lambda each: (each.seen["transfer"], each.trial.number))
+        return min(accurate, key=lambda each: (each.seen[measure], each.trial.number))
     return max(trials, key=lambda each: (each.seen["accuracy"], -each.trial.number))
