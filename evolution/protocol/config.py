@@ -19,6 +19,7 @@ from robustkit.training import TrainConfig
 
 MODES = ("generational", "steady")
 MOST_NETS = 16  # references, or surrogates
+MOST_SOURCES = 99  # trainings of surrogates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,11 +263,14 @@ class EvolveConfig:
                 raise ConfigError(f"{name}: 1 to {MOST_NETS} nets, not {len(given)}")
             if len(set(given)) < len(given):
                 raise ConfigError(f"{name}: {given[0]} … are not distinct; name each once")
+        sources = len(self.surrogate) * self.surrogate_trainings
+        if sources > MOST_SOURCES:
+            raise ConfigError(f"surrogate_trainings: {sources} surrogates, at most {MOST_SOURCES}")
         for baseline in self.baselines:
             check_choice("baseline", baseline, tuple(BASELINES))
         if len(set(self.baselines)) < len(self.baselines):
             raise ConfigError(f"baselines: {', '.join(self.baselines)} are not distinct")
-        if not self.lams or len(set(self.lams)) < len(self.lams):
+        if not self.lams or len({f"{lam:g}" for lam in self.lams}) < len(self.lams):
             raise ConfigError("lam: give one weight, or several distinct ones between commas")
         if len(self.lams) > 1 and not all(lam > 0 for lam in self.lams):
             raise ConfigError("lam: the weights to choose from must be positive")
@@ -274,7 +278,7 @@ class EvolveConfig:
     @property
     def lams(self) -> tuple[float, ...]:
         """Return the penalty's weight, or those to choose from, ascending."""
-        return tuple(sorted(self.lam)) if isinstance(self.lam, tuple) else (self.lam,)
+        return tuple(sorted(self.lam)) if isinstance(self.lam, tuple | list) else (self.lam,)
 
     @property
     def references(self) -> tuple[str, ...]:

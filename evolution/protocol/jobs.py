@@ -253,7 +253,7 @@ def score(net: models.Classifier, space: Workspace, gradients: Tensor) -> dict[s
     `gradients` are the net's input gradients on `val_sample`. `transfer` is the share of R's
     adversarials that the net gets wrong among the `transfer_n` images that both classify correctly
     when clean. With several references, transfer and cosines are means over them, `transfer_n` the
-    fewest, and `transfer_worst` the highest transfer.
+    fewest, `transfer_worst` the highest transfer, `transfer_R` and `transfer_R_n` the first one's.
     """
     labels = space.splits.val.labels
     right = attacks.predicted_classes(net, space.splits.val.images) == labels
@@ -268,7 +268,13 @@ def score(net: models.Classifier, space: Workspace, gradients: Tensor) -> dict[s
         counts.append(int(common.sum()))
     aligned = [evaluation.alignment(gradients, each) for each in space.reference_val_gradients]
     cosines = [each.cosine[~each.cosine.isnan()] for each in aligned]
-    several = {} if len(transfer) == 1 else {"transfer_worst": max(transfer)}
+    several: dict[str, float | int] = {}
+    if len(transfer) > 1:
+        several = {
+            "transfer_worst": max(transfer),
+            "transfer_R": transfer[0],
+            "transfer_R_n": counts[0],
+        }
     return {
         "accuracy": float(right.double().mean()),
         "transfer": fmean(transfer),

@@ -97,7 +97,8 @@ class Protocol:
         """Return what the nets of known architecture are built of, by role; note what is not."""
         built_of = dict.fromkeys(CONTROLS, self._recipe)
         if "family" in self.config.baselines:
-            other = recipe("F", other_family(self.space), self.space)
+            family = other_family(self.space, self._recipe.architecture)
+            other = recipe("F", family, self.space)
             built_of |= dict.fromkeys(BASELINES["family"], other)
         if "pool" in self.config.baselines:
             missing = next(iter(self.reference.left_out.values()), None)
@@ -217,7 +218,9 @@ class Protocol:
         if self.reference.left_out:
             return
         entries = []
-        for replicate in range(1, self.config.yardstick):
+        # R is one of the yardstick's trainings unless it was given: then it was trained otherwise.
+        count = self.config.yardstick + self.reference.given
+        for replicate in range(1, max(count, 2)):
             job = TrainNet(
                 run_path=self._path,
                 architecture=self._recipe.architecture,
@@ -233,8 +236,10 @@ class Protocol:
             entries.append(self._scheduler.submit(_task(name, job), priority=FIRST))
         results = [entry.result for entry in [await each for each in entries] if entry.result]
         if results:
-            transfer = fmean(float(each["transfer"]) for each in results)
-            images = round(fmean(int(each["transfer_n"]) for each in results))
+            # With several references a trial's transfer is the mean over them.
+            own = "transfer_R" if "transfer_R" in results[0] else "transfer"
+            transfer = fmean(float(each[own]) for each in results)
+            images = round(fmean(int(each[f"{own}_n"]) for each in results))
             self.qualification = Qualification(
                 accuracy=[float(each["accuracy"]) for each in results],
                 transfer=wilson(transfer, images),
@@ -264,7 +269,7 @@ class Protocol:
             self.baseline["R2" if epochs is None else f"R2/{epochs}"] = _mean(results)
         return self.baseline
 
-    def _architecture_trial(self, name: TrialId) -> Pending[Entry]:
+    def _architecture_trial(self, name: TrialId, *, needed: bool = True) -> Pending[Entry]:
         """Train R's architecture as a candidate, for the `epochs` of a lower rung if given."""
         job = TrainNet(
             run_path=self._path,
@@ -279,7 +284,7 @@ class Protocol:
             scratch=self._scratch,
             lam=name.lam,
         )
-        return self._needed(name, job, priority=FIRST)
+        return self._scheduler.submit(_task(name, job, needed=needed), priority=FIRST)
 
     async def _choose_lambda(self) -> float | None:
         """Choose the penalty's weight; return it, None where there is only one.
@@ -299,16 +304,22 @@ class Protocol:
             return lams[0]
         accuracy: dict[str, list[float]] = {}
         transfer: dict[str, list[float]] = {}
+        within = False
         enough = float(self.baseline["R2"]["accuracy"]) - self.config.tolerance
         for lam in reversed(lams):
             pending = [
-                self._architecture_trial(TrialId(stage="lambda", lam=lam, replicate=replicate))
+                self._architecture_trial(
+                    TrialId(stage="lambda", lam=lam, replicate=replicate), needed=lam == lams[0]
+                )
                 for replicate in range(self.config.yardstick)
             ]
-            results = [(await each).result or {} for each in pending]
-            accuracy[f"{lam:g}"] = [float(each["accuracy"]) for each in results]
-            transfer[f"{lam:g}"] = [float(each["transfer"]) for each in results]
-            self.baseline["Rp"] = _mean(results)
+            results = [(await each).result for each in pending]
+            trained = [each for each in results if each is not None]
+            accuracy[f"{lam:g}"] = [float(each["accuracy"]) for each in trained]
+            transfer[f"{lam:g}"] = [float(each["transfer"]) for each in trained]
+            if len(trained) < len(results):  # a weight under which trainings fail is too large
+                continue
+            self.baseline["Rp"] = _mean(trained)
             within = fmean(accuracy[f"{lam:g}"]) >= enough
             if within:
                 break

@@ -327,6 +327,10 @@ def pooled(built_of: Recipe, space: Workspace) -> Recipe:
     if min(height, width) < 2:
         raise ModelError(f"images of {height}x{width} have no half")
     before = built_of.preprocessing or models.Preprocessing(mean=mean, std=std)
+    if before.input_size not in (None, (height, width)):
+        raise ModelError(f"it resizes {height}x{width} images itself")
+    if height % 2 or width % 2:
+        raise ModelError(f"sides of {height}x{width} pixels are odd")
     behind = replace(before, input_size=(height // 2, width // 2), interpolation="box")
     card = models.Card(
         architecture=built_of.architecture,
@@ -343,11 +347,22 @@ def pooled(built_of: Recipe, space: Workspace) -> Recipe:
     return Recipe(built_of.architecture, behind)
 
 
-def other_family(space: Workspace) -> str:
-    """Return the architecture of baseline F: the one asked for, else small or, beside it, vgg3."""
-    if space.config.family is not None:
-        return space.config.family
-    return "vgg3" if parse(space.config.reference[0]).name == "small" else "small"
+FAMILIES = ("small", "resnet20?width=8", "vgg3", "mobilenet?width=8")
+
+
+def other_family(space: Workspace, reference: Mapping[str, object]) -> str:
+    """Return the architecture of baseline F: the one asked for, else a net of the zoo.
+
+    That is the first of `FAMILIES` that is neither R's, whose architecture `reference` is as on a
+    card, nor named as a reference or surrogate: a source of attacks it would be kin to.
+    """
+    config = space.config
+    if config.family is not None:
+        return config.family
+    taken = {parse(spec).name for spec in (*config.reference, *config.surrogate)}
+    taken.add(str(reference.get("name")))
+    free = [family for family in FAMILIES if parse(family).name not in taken]
+    return free[0] if free else FAMILIES[0]
 
 
 def _card(name: str, spec: str, space: Workspace) -> models.Card:

@@ -149,8 +149,8 @@ class Comparison(Result, frozen=True, kw_only=True):
     """E against the net of another role, X.
 
     `transfer` is T(R→X) - T(R→E) over the images that both and R get right, the mean over pairs of
-    trainings; `unseen` the same as a mean over the surrogates; `accuracy` E's less X's, over all
-    test images.
+    trainings; `unseen` the same from the surrogates, their mean, over the images that both get
+    right; `accuracy` E's less X's, over all test images.
     """
 
     transfer: Gap
@@ -162,8 +162,8 @@ class Comparison(Result, frozen=True, kw_only=True):
 class Unseen(Result, frozen=True, kw_only=True):
     """Transfer from surrogates, which took no part in any penalty, by role.
 
-    Over the images that every training of every net compared gets right: the mean over surrogates,
-    and that of the surrogate with the highest.
+    Headline: over the images that every training of R, R2, R', E, E0 and RS gets right, of
+    baselines those that they get right as well; the mean over surrogates, and the highest.
     """
 
     mean: Share | None
@@ -213,6 +213,8 @@ class Measured(Validation, frozen=True, kw_only=True):
 
     transfer_n: Count
     transfer_worst: Share | UnsetType = UNSET
+    transfer_R: Share | UnsetType = UNSET  # noqa: N815 - R is the reference's name throughout
+    transfer_R_n: Count | UnsetType = UNSET  # noqa: N815
 
 
 class Selected(Result, frozen=True, kw_only=True):
@@ -223,6 +225,7 @@ class Selected(Result, frozen=True, kw_only=True):
     rule: str
     considered: Count
     validation: Validation
+    operator: str | UnsetType = UNSET
 
 
 class Selections(Result, frozen=True, kw_only=True):
@@ -328,7 +331,7 @@ def _check_roles(summary: Summary, where: str) -> None:
 # ------------------------------------------------------------------------------------- ledger
 
 OUTCOMES = {kind.__name__ for kind in get_args(Outcome)}
-_NEEDED = ("reference", "prepare", "baseline", "lambda", "test")
+_NEEDED = ("reference", "prepare", "baseline", "test")
 """The stages of which failures end a run and are never recorded."""
 _OF_CANDIDATES = ("search", "rung", "promotion")
 _OF_ARCHITECTURE = ("qualification", "baseline", "lambda")

@@ -65,6 +65,7 @@ class Selection:
             rule=self.threshold.rule,
             considered=self.considered,
             validation=Validation.from_json(dict(_values(self.trial)), "validation"),
+            operator=self.trial.candidate.operator,
         )
 
 

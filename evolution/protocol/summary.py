@@ -270,7 +270,7 @@ def summarise(
 ) -> Summary:
     """Return the results of a finished run; all but `seconds` depend on the config alone.
 
-    `fooled` holds bool (N,) arrays "surrogate" and "flipped"; `wall` is in seconds.
+    `fooled` is that of `compare`; `wall` is in seconds.
     """
     entries, space = ledger.trials(), protocol.space
     names, ids = tested_nets(entries), {entry.id: id_of(entry) for entry in entries}
@@ -348,6 +348,11 @@ def _doubts(protocol: Protocol) -> list[str]:
     """Return what makes the comparison doubtful: a reference or a weight that does not qualify."""
     doubts = []
     qualification, penalty = protocol.qualification, protocol.penalty
+    if qualification is None and not protocol.reference.left_out:
+        doubts.append(
+            "whether R is testable is not known: no training of its architecture, made as R was, "
+            "succeeded"
+        )
     if qualification is not None and not qualification.testable:
         doubts.append(
             "not testable: R's adversarials fool R's own architecture, trained again, on "

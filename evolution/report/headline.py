@@ -48,10 +48,17 @@ def questions(summary: Summary) -> list[tuple[str, str, str]]:
         for role in roles
     ]
     if "R2" in summary.comparisons:
-        points = summary.comparisons["R2"].accuracy.value or 0.0
-        kept = "yes" if points >= -1 else f"no: E is {-points:.1f} points less accurate"
-        asked.append(("Is R's accuracy kept (R2)?", "R2", kept))
+        asked.append(("Is R's accuracy kept (R2)?", "R2", _kept(summary.comparisons["R2"])))
     return asked
+
+
+def _kept(comparison: Comparison) -> str:
+    """Return whether E is as accurate as R's architecture, within the tolerance of the verdicts."""
+    points, low = comparison.accuracy.value or 0.0, comparison.accuracy.low
+    if comparison.verdict == "costs accuracy":
+        return f"no: E is {-points:.1f} points less accurate"
+    sure = low is not None and low >= -1
+    return "yes" if sure else "yes, as a mean; the interval includes more than a point less"
 
 
 def answer(comparison: Comparison, other: str) -> str:
@@ -61,6 +68,8 @@ def answer(comparison: Comparison, other: str) -> str:
         return f"no: E is {-points:.1f} points less accurate"
     if comparison.verdict == "less accurate":
         return f"not at equal accuracy: {other} is {points:.1f} points less accurate"
+    if comparison.transfer.value is None:
+        return "no image is right in both nets"
     return ANSWERS[comparison.verdict]
 
 
@@ -281,10 +290,12 @@ def search_sentence(summary: Summary) -> str:
         -1: "fewer adversarials transfer to the net that the random search found",
     }[sign_of(gap)]
     accuracy = [share(summary.nets.of(name).clean_acc) for name in ("E", "RS")]
+    given = chosen.E.operator == "preset"
     return (
         f"Transfer from R: {compared}; T(R→RS) − T(R→E) is {gap.value:+.1f} points, 95 % "
         f"interval [{gap.low:.1f}, {gap.high:.1f}] over images and trainings: {conclusion}. "
         f"Their clean accuracies are {accuracy[0]} and {accuracy[1]}."
+        + (" E is a net of a known family, which the search was given." * given)
     )
 
 

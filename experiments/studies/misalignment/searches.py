@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from evolution.protocol.jobs import NetEvaluation, load_evaluation
+from evolution.protocol.jobs import NetEvaluation, evaluation_path, load_evaluation
 from evolution.protocol.result import Verdict
-from evolution.protocol.roles import ROLES
+from evolution.protocol.roles import ROLES, tested_nets
 from evolution.protocol.run import LEDGER
 from evolution.protocol.summary import against, matched_transfer
 from experiments.studies.base import StudyJob
@@ -129,11 +129,9 @@ class CompareSearches(StudyJob):
 
 def _evaluations(run: Path, role: str) -> Iterator[NetEvaluation]:
     """Yield the evaluations of a role's trainings on test, in the order of the trainings."""
-    folder = run / "evaluation"
-    if role == "R":
-        yield load_evaluation(folder / "R.safetensors")
-        return
-    replicate = 0
-    while (path := folder / f"{role}-{replicate}.safetensors").is_file():
-        yield load_evaluation(path)
-        replicate += 1
+    with Ledger.read(run / LEDGER) as ledger:
+        names = tested_nets(ledger.trials()).get(role, [])
+    if not names and role in ("R", "E"):
+        raise RunError(f"{run}: no training of {role} was evaluated")
+    for name in names:
+        yield load_evaluation(evaluation_path(run, name))

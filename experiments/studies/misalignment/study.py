@@ -64,7 +64,7 @@ REFERENCES = {
         "vgg": ("vgg16", "resnet20"),
     },
 }
-# Several references at once, and surrogates of four families that take no part, two trainings each.
+# Several references at once, and four nets that take no part, two trainings of each.
 TOGETHER = {
     "smoke": (("small?width=8", "vgg3?width=4"), ("small?width=4", "vgg3?width=8")),
     "small": (
@@ -211,7 +211,7 @@ def render(summary: Summary) -> str:
             "The penalty is against "
             f"{_listed(summary.together, 'R')}; T from sources that took no part, two trainings "
             f"each of {_listed(summary.together, 'S')}: the mean over sources, and the highest, "
-            "over the images that every net compared gets right.",
+            "over the images that every training of R, R2, R′, E, E0 and RS gets right.",
             _unseen(summary.together),
         ]
     if summary.attention:

@@ -93,6 +93,8 @@ def test_a_run_folder_that_knew_one_reference_is_read() -> None:
         ({"reference": ()}, "reference: 1 to 16 nets, not 0"),
         ({"reference": ("small", "small")}, "reference: .* not distinct"),
         ({"surrogate": ("a",) * 17}, "surrogate: 1 to 16 nets, not 17"),
+        ({"surrogate_trainings": 100}, "100 surrogates, at most 99"),
+        ({"lam": (3.0, 3.0000001)}, "several distinct ones"),
         ({"yardstick": 0}, "yardstick must be at least 1, not 0"),
         ({"surrogate_trainings": 0}, "surrogate_trainings must be at least 1"),
     ],

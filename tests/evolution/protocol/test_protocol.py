@@ -7,7 +7,9 @@ from statistics import fmean
 
 import pytest
 
+from evolution.protocol.config import EvolveConfig
 from evolution.protocol.jobs import finite_gradients, load_evaluation, score
+from evolution.protocol.reference import other_family
 from evolution.protocol.result import read_summary
 from evolution.protocol.workspace import open_workspace
 from robustkit import attacks, models
@@ -111,6 +113,25 @@ def test_several_references_and_surrogates_are_all_measured(several: Path) -> No
         models.load(several / "nets" / f"{name}.safetensors") for name in ("S.3", "S.4")
     )
     assert models.digest(first) != models.digest(second)
+
+
+def test_r_qualifies_by_its_own_transfer_with_several_references_too(several: Path) -> None:
+    again = next(entry.result for entry in trials(several) if entry.stage == "qualification")
+    assert again is not None
+    found = summary(several)["qualification"]["transfer"]
+    assert (found["rate"], found["n"]) == (again["transfer_R"], again["transfer_R_n"])
+    assert again["transfer_R"] <= again["transfer_worst"]
+
+
+def test_another_family_is_neither_rs_nor_a_surrogates() -> None:
+    card = {"family": "zoo", "name": "small", "options": {"width": 8}}
+
+    class Space:
+        config = EvolveConfig(reference=("x/R.safetensors",), surrogate=("resnet20?width=4",))
+
+    assert other_family(Space, card) == "vgg3"  # type: ignore[arg-type]
+    Space.config = EvolveConfig(family="vgg11")
+    assert other_family(Space, card) == "vgg11"  # type: ignore[arg-type]
 
 
 def test_a_trials_transfer_is_the_mean_over_references(several: Path) -> None:

@@ -233,7 +233,7 @@ def test_a_question_is_answered_by_its_verdict(
 
 def test_the_first_screen_asks_the_four_questions_in_order(summary: Any) -> None:
     roles = ("M", "F", "RS", "Rp", "R2", "E0")
-    summary["comparisons"] = {role: against("better", 9.0, -1.5) for role in roles}
+    summary["comparisons"] = {role: against("costs accuracy", 9.0, -1.5) for role in roles}
     typed = Summary.from_json(summary, "summary")
     asked = headline.questions(typed)
     assert [role for _, role, _ in asked] == ["Rp", "F", "M", "RS", "R2"]
@@ -247,3 +247,19 @@ def test_a_run_that_knew_no_comparisons_has_no_questions(summary: Any) -> None:
     typed = Summary.from_json(summary, "summary")
     assert headline.questions(typed) == []
     assert "question" not in str(headline.headline_section(typed).html)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "said"),
+    [
+        (4.0, "yes"),
+        (2.0, "yes"),
+        (0.5, "yes, as a mean; the interval includes more than a point less"),
+    ],
+)
+def test_accuracy_is_kept_for_sure_where_the_interval_says_so(
+    summary: Any, accuracy: float, said: str
+) -> None:
+    summary["comparisons"] = {"R2": against("better", 9.0, accuracy)}  # three points either way
+    ((_, _, found),) = headline.questions(Summary.from_json(summary, "summary"))
+    assert found == said
