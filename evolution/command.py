@@ -94,7 +94,7 @@ def add_arguments(parser: CommandParser) -> None:
         first="data reference population generations epochs final_epochs lam eps workers benchmark "
         "out",
         advanced="reuse trust scratch surrogate_trainings in_flight halving inherit presets screen "
-        "floor tolerance yardstick family search_seed promote "
+        "floor early_stop tolerance yardstick family search_seed promote "
         "lam_ramp penalty_views penalty_every phi grad_loss penalty_stats norm attack_steps bf16 "
         "channels_last optimizer lr weight_decay augment views min_blocks max_blocks max_params "
         "kinds norms activations channels kernels memory_gib ray_address cpus_per_trial "

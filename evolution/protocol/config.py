@@ -106,6 +106,11 @@ class EvolveConfig:
         "accuracy a candidate may lie below R's architecture at trial budget and still be "
         "feasible for the search",
     )
+    early_stop: float | None = setting(
+        None,
+        "accuracy below that of R's architecture at the same epoch by which a trial of a search "
+        "ends after half of its epochs; null: none does",
+    )
     tolerance: float = setting(
         0.01,
         "accuracy that E may lie below R's when it is selected: R's architecture at trial budget "
@@ -214,6 +219,8 @@ class EvolveConfig:
         for name in ("floor", "tolerance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in [0,1], not {getattr(self, name):g}")
+        if self.early_stop is not None and not 0 <= self.early_stop <= 1:
+            raise ConfigError(f"early_stop must be in [0,1] or null, not {self.early_stop:g}")
         if self.promote < 0:
             raise ConfigError(f"promote must not be negative, not {self.promote}")
         if self.views < 1:

@@ -143,6 +143,22 @@ def mean_or_none(values: Tensor) -> float | None:
 
 
 @dataclass(frozen=True)
+class EarlyStop:
+    """A training ends `after` so many epochs if its accuracy on val, in [0,1], is `below` this."""
+
+    after: int
+    below: float
+
+    def applies_to(self, record: training.EpochRecord) -> bool:
+        """Return whether the training ends with this epoch."""
+        return (
+            record.epoch == self.after
+            and record.val_acc is not None
+            and record.val_acc < self.below
+        )
+
+
+@dataclass(frozen=True)
 class TrainNet:
     """Train a fresh net of `architecture` (as on a card) and keep it under `name`.
 
@@ -152,7 +168,8 @@ class TrainNet:
     `epochs` are those of the config unless given, and `lam` its weight of the penalty. `parents`
     name the kept weights it starts from, `kept_as` is the name under which its own are kept for its
     children. With a `preprocessing` it applies that to images instead of normalising by the data's
-    statistics.
+    statistics. With an `early_stop` the training ends after so many epochs if the accuracy on val
+    is below its threshold.
     """
 
     run_path: str
@@ -169,6 +186,7 @@ class TrainNet:
     preprocessing: models.Preprocessing | None = None
     scratch: str | None = None
     lam: float | None = None
+    early_stop: EarlyStop | None = None
 
     def run(self) -> dict[str, object]:
         """Train the net; return plain, finite numbers.
@@ -186,7 +204,10 @@ class TrainNet:
             config = replace(config, epochs=self.epochs)
         examples = space.examples(self.part, penalised=self.penalised)
         val = None if self.part == "all" else space.splits.val
-        history = training.fit_examples(net, examples, val, config, device=space.device)
+        stop_after = None if self.early_stop is None else self.early_stop.applies_to
+        history = training.fit_examples(
+            net, examples, val, config, device=space.device, stop_after=stop_after
+        )
         gradients = finite_gradients(net, space)
         if self.name:
             space.net_path(self.name).parent.mkdir(exist_ok=True)
@@ -197,9 +218,12 @@ class TrainNet:
         result = {"params": size.params, "macs": size.macs, **_summary(history)}
         if self.parents:
             result["inherited"] = inherited
+        if len(history.records) < config.epochs:
+            result["stopped_after"] = len(history.records)
         if not self.scored:
             return result
-        return {**result, **score(net, space, gradients), **_own(net, space)}
+        measures = score(net, space, gradients, history.correct)
+        return {**result, **measures, **_own(net, space)}
 
     def _fresh_net(self, space: Workspace) -> models.Classifier:
         train, (mean, std) = space.splits.train, space.stats
@@ -247,16 +271,21 @@ def finite_gradients(net: models.Classifier, space: Workspace) -> Tensor:
     return gradients
 
 
-def score(net: models.Classifier, space: Workspace, gradients: Tensor) -> dict[str, object]:
+def score(
+    net: models.Classifier, space: Workspace, gradients: Tensor, correct: Tensor | None = None
+) -> dict[str, object]:
     """Return the measures of a net that a search sees: all on val, none on test.
 
-    `gradients` are the net's input gradients on `val_sample`. `transfer` is the share of R's
+    `gradients` are the net's input gradients on `val_sample`, `correct` bool (n,) says which images
+    of val it gets right, where that is known. `transfer` is the share of R's
     adversarials that the net gets wrong among the `transfer_n` images that both classify correctly
     when clean. With several references, transfer and cosines are means over them, `transfer_n` the
     fewest, `transfer_worst` the highest transfer, `transfer_R` and `transfer_R_n` the first one's.
     """
     labels = space.splits.val.labels
-    right = attacks.predicted_classes(net, space.splits.val.images) == labels
+    right = correct
+    if right is None:
+        right = attacks.predicted_classes(net, space.splits.val.images) == labels
     transfer: list[float] = []
     counts: list[int] = []
     for name in space.config.references:

@@ -73,6 +73,7 @@ class Protocol:
         self.qualification: Qualification | None = None
         self.penalty: Penalty | None = None
         self.baseline: dict[str, Json] = {}
+        self._curves: dict[str, list[float]] = {}
         self.selections: dict[str, Selection] = {}
         self._lower = (
             rungs(self.config.epochs, self.config.halving)[:-1] if self.config.halving else ()
@@ -151,6 +152,7 @@ class Protocol:
                 context=context,
                 lam=lam,
                 reference=self._recipe.architecture,
+                curves=self._curves,
             )
             finals.append(start(self._search(search, baseline, priority=priority)))
         for final in (self._reference_tested, self._qualified, *finals):
@@ -266,7 +268,9 @@ class Protocol:
         }
         for epochs, pending in trials.items():
             results = [(await each).result or {} for each in pending]
-            self.baseline["R2" if epochs is None else f"R2/{epochs}"] = _mean(results)
+            name = "R2" if epochs is None else f"R2/{epochs}"
+            self.baseline[name] = _mean(results)
+            self._curves[name] = _mean_curve(results)
         return self.baseline
 
     def _architecture_trial(self, name: TrialId, *, needed: bool = True) -> Pending[Entry]:
@@ -505,3 +509,9 @@ def _mean(results: Sequence[Json]) -> Json:
         for name, value in results[0].items()
         if isinstance(value, int | float)
     }
+
+
+def _mean_curve(results: Sequence[Json]) -> list[float]:
+    """Return the mean accuracy on val after each epoch of several trainings."""
+    curves = [each["curves"]["val_acc"] for each in results]
+    return [fmean(accuracies) for accuracies in zip(*curves, strict=True)]

@@ -243,13 +243,15 @@ class Summary(Result, frozen=True, kw_only=True):
     "R2/EPOCHS" on lower rungs. `comparisons` of E with the other nets, `unseen` the transfer from
     surrogates, both by role; `sources` the models of references and surrogates by name. `seconds`
     are those of each part of the run, "wall" from start to end. `left_out` has the roles that there
-    are not, with the reason.
+    are not, with the reason. `epochs_saved` are those that the `trials_stopped` early did not have.
     """
 
     trials: Count
     trials_by_arm: dict[str, Count] = msgspec.field(default_factory=dict)
     trials_on_lower_rungs: Count = 0
     trials_from_cache: Count
+    trials_stopped: Count = 0
+    epochs_saved: Count = 0
     outcomes: dict[str, Count] = msgspec.field(default_factory=dict)
     nets: Nets
     gap: Gap | None
@@ -367,10 +369,11 @@ class Curves(Result, frozen=True, kw_only=True):
 
 
 class Scores(Measured, frozen=True, kw_only=True):
-    """The result of a trial."""
+    """The result of a trial; it has `stopped_after` so many epochs where it was stopped early."""
 
     cos: Cosine
     grad_norm: Amount
+    stopped_after: Number | UnsetType = UNSET
 
 
 class Training(Result, frozen=True, kw_only=True):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from evolution.genotype import Candidate, Genotype, Trial
 from evolution.halving import rungs
+from evolution.objectives import Objective
 from evolution.presets import preset_genotypes
 from evolution.protocol.config import EvolveConfig
-from evolution.protocol.jobs import TrainNet
+from evolution.protocol.jobs import EarlyStop, TrainNet
 from evolution.protocol.result import check_rows
 from evolution.protocol.roles import REFERENCE, TrialId
 from evolution.protocol.workspace import Workspace
@@ -59,7 +60,7 @@ def trial_hash(job: TrainNet, context: str) -> str:
     """Return 32 hexadecimal digits of all that a trial's result depends on, in whichever run."""
     elsewhere = ("run_path", "kept_as", "scratch")  # where it is kept is no part of what it is
     fields = {name: value for name, value in asdict(job).items() if name not in elsewhere}
-    for name in ("preprocessing", "lam"):  # hashes written before jobs had them
+    for name in ("preprocessing", "lam", "early_stop"):  # hashes written before jobs had them
         if fields[name] is None:
             del fields[name]
     text = json.dumps(fields, sort_keys=True) + context
@@ -96,6 +97,8 @@ class Search:
 
     `name` is "evolve" or "random", the control; `context` is that of `context_of`; `lam` the
     penalty's weight where it was chosen; `reference` R's architecture, from which a search starts.
+    `curves` are the accuracies on val after each epoch of R's architecture at trial budget: "R2",
+    and "R2/EPOCHS" on lower rungs; empty where it cannot be built again.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Search:
     context: str = ""
     lam: float | None = None
     reference: Json | None = None
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 class CandidateTasks:
@@ -112,7 +116,8 @@ class CandidateTasks:
 
     `epochs` are those of the rungs of successive halving, of which the last is a trial at trial
     budget; without them there is no lower rung. On the lowest rung candidates that `inherits` says
-    so of start from their parents' weights, and keep their own for their children.
+    so of start from their parents' weights, and keep their own for their children. `early_stops`
+    are those of the rungs, by which trials may end before their last epoch.
     """
 
     def __init__(
@@ -120,10 +125,12 @@ class CandidateTasks:
         search: Search,
         *,
         epochs: tuple[int, ...] = (),
+        early_stops: tuple[EarlyStop | None, ...] = (),
         inherits: Callable[[Candidate], bool] = lambda candidate: False,
     ) -> None:
         self._search, self._inherits = search, inherits
         self._epochs: tuple[int | None, ...] = (*epochs[:-1], None)
+        self._early_stops = early_stops or (None,) * len(self._epochs)
         self._weights: dict[int, str] = {}
 
     def trial(self, candidate: Candidate, rung: int = 0) -> Task:
@@ -143,6 +150,7 @@ class CandidateTasks:
             candidate,
             parents=parents,
             kept_as=_weights_name(key) if inherits else "",
+            early_stop=self._early_stops[rung],
         )
 
     def promotion(self, candidate: Candidate) -> Task:
@@ -159,6 +167,7 @@ class CandidateTasks:
         rung: int = 0,
         parents: tuple[str, ...] = (),
         kept_as: str = "",
+        early_stop: EarlyStop | None = None,
     ) -> Task:
         search, genotype = self._search, candidate.genotype
         budget = (rung,) if name.epochs is None else (rung, name.epochs)
@@ -175,6 +184,7 @@ class CandidateTasks:
             kept_as=kept_as,
             scratch=search.scratch,
             lam=search.lam,
+            early_stop=early_stop,
         )
         payload: dict[str, object] = {
             "genotype": genotype.to_dict(),
@@ -228,6 +238,7 @@ async def run_search(
         name=search.name,
     )
     epochs: tuple[int, ...] = ()
+    objectives: list[tuple[Objective, ...]] = []
     if config.halving is not None and not control:
         epochs = rungs(config.epochs, config.halving)
         objectives = [
@@ -237,13 +248,20 @@ async def run_search(
         most = -(-config.search_epochs // epochs[0] // config.population)
         settings = replace(settings, objectives=objectives[0], generations=most)
     strategy = open_strategy("random" if control else config.strategy, settings)
+    early_stops = tuple(
+        early_stop(config, search.curves.get(name, ()), bounds)
+        for name, bounds in [
+            *((f"R2/{lower}", each) for lower, each in zip(epochs, objectives, strict=False)),
+            ("R2", config.objectives_above(baseline["R2"]["accuracy"])),
+        ]
+    )
 
     def inherits(candidate: Candidate) -> bool:
         # A search that breeds nothing shares no more than its first candidates with one that does.
         breeds = strategy.informed or candidate.number < settings.population
         return config.inherit and breeds
 
-    tasks = CandidateTasks(search, epochs=epochs, inherits=inherits)
+    tasks = CandidateTasks(search, epochs=epochs, early_stops=early_stops, inherits=inherits)
     if config.mode == "generational":
         trials = await generational(strategy, scheduler, tasks.trial, priority=priority)
     else:
@@ -275,6 +293,22 @@ async def run_search(
     last = max(len(epochs) - 1, 0)
     whole = [trial for trial in trials if trial.outcome == "Ok" and trial.rung == last]
     return sorted(whole, key=lambda trial: trial.number)
+
+
+def early_stop(
+    config: EvolveConfig, curve: Sequence[float], objectives: Sequence[Objective]
+) -> EarlyStop | None:
+    """Return by which rule trials end early; None where no rule is set or nothing is known.
+
+    After half of the epochs, and at least one, a trial ends whose accuracy is more than the margin
+    below the `curve` of R's architecture, which has an accuracy for each epoch. It is never above
+    the bound of the `objectives`, so that no candidate counts as feasible that was stopped.
+    """
+    bounds = [each.bound for each in objectives if each.name == "accuracy" and each.sign > 0]
+    after = max(1, len(curve) // 2)
+    if config.early_stop is None or after >= len(curve) or not bounds or bounds[0] is None:
+        return None
+    return EarlyStop(after, min(curve[after - 1] - config.early_stop, bounds[0]))
 
 
 def search_settings(

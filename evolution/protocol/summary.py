@@ -294,11 +294,14 @@ def summarise(
     )
     accuracy = wilson(protocol.prepared["accuracy"], len(space.splits.val))
     searched = [entry for entry in entries if ids[entry.id].stage == "search"]
+    saved = saved_epochs(entries, protocol.config.epochs)
     return Summary(
         trials=len(searched),
         trials_by_arm=dict(Counter(entry.stage for entry in searched)),
         trials_on_lower_rungs=sum(fields.stage == "rung" for fields in ids.values()),
         trials_from_cache=len(searched) - len({entry.key for entry in searched}),
+        trials_stopped=len(saved),
+        epochs_saved=sum(saved.values()),
         outcomes=dict(sorted(Counter(entry.outcome for entry in searched).items())),
         nets=Nets.from_json({role: n.to_json() for role, n in comparison.nets.items()}, "nets"),
         gap=comparison.gap,
@@ -383,6 +386,20 @@ def summary_json(summary: Summary, protocol: Protocol) -> dict[str, object]:
         for name, result in sorted(protocol.baseline.items())
     }
     return summary.to_json() | {"baseline": baseline}
+
+
+def saved_epochs(entries: Sequence[Entry], epochs: int) -> dict[str, int]:
+    """Return how many epochs each trial that was stopped early did not train, by its key.
+
+    `epochs` are those of a trial at trial budget. What was taken over from another run saved
+    nothing in this one.
+    """
+    saved: dict[str, int] = {}
+    for entry in entries:
+        stopped = None if entry.result is None else entry.result.get("stopped_after")
+        if stopped is not None and not entry.payload.get("reused"):
+            saved[entry.key] = (id_of(entry).epochs or epochs) - int(stopped)
+    return saved
 
 
 def seconds_by_phase(entries: Sequence[Entry]) -> dict[str, float]:

@@ -49,7 +49,8 @@ class Workspace:
 
     def __init__(self, folder: RunFolder, scratch: Path | str | None = None) -> None:
         self.folder = folder
-        self.config = config_from(EvolveConfig, folder.config)
+        # Folders of versions that stopped no trial lack the option.
+        self.config = config_from(EvolveConfig, {"early_stop": None} | folder.config)
         self.device = resolve_device(folder.config["device"])
         self.scratch = scratch_of(folder.path) if scratch is None else Path(scratch)
         self._adversarials: dict[str, attacks.AdversarialSet] = {}

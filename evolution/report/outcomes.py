@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from markupsafe import Markup
+from msgspec import UnsetType
 
 from evolution import Genotype
 from evolution.report.format import brief, compact, plural, share
@@ -45,6 +46,12 @@ def outcomes_section(evidence: Evidence) -> Section:
         "them answered from the ledger, since the same network had been trained before. A trial "
         "that fails is recorded with its reason and never wins."
     )
+    if stopped := evidence.summary.trials_stopped:
+        saved = plural(evidence.summary.epochs_saved, "epoch")
+        note += (
+            f" {plural(stopped, 'trial')} ended after half of the epochs, too far below R's "
+            f"architecture to be feasible in the end, which saved {saved}."
+        )
     html = [
         _counts(evidence.entries),
         Markup("<h3>Failures</h3>"),
@@ -119,10 +126,17 @@ def _row(trial: CandidateTrial) -> tuple[str | int, ...]:
         candidate.number,
         candidate.generation + 1,
         candidate.operator.replace("+", " + "),
-        trial.entry.outcome,
+        _outcome(trial),
         *measured,
         brief(candidate.genotype),
     )
+
+
+def _outcome(trial: CandidateTrial) -> str:
+    result = trial.result
+    if result is None or isinstance(result.stopped_after, UnsetType):
+        return trial.entry.outcome
+    return f"{trial.entry.outcome}, stopped after {plural(result.stopped_after, 'epoch')}"
 
 
 def _folded(title: str, content: Markup) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,15 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class History:
-    """Every epoch's record, in order; `best` is the one whose weights the model was left with."""
+    """Every epoch's record, in order; `best` is the one whose weights the model was left with.
+
+    `correct` bool (n,) says which of the watched images the model gets right as it was left; None
+    where nothing was watched, and where its weights or their layout changed after the last epoch.
+    """
 
     records: tuple[EpochRecord, ...]
     best: EpochRecord
+    correct: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 OnEpoch = Callable[[EpochRecord], None]
+StopAfter = Callable[[EpochRecord], bool]
 
 
 def fit(
@@ -162,13 +168,16 @@ def fit_examples(
     *,
     device: torch.device | None = None,
     on_epoch: OnEpoch | None = None,
+    stop_after: StopAfter | None = None,
     checkpoint_dir: Path | None = None,
 ) -> History:
     """As `fit`, on `examples` that several trainings may share; without `val` nothing is watched.
 
     The model ends in evaluation mode, with the last epoch's weights or, with `patience`, the best
-    epoch's. `checkpoint_dir` gets `epoch_0001.safetensors` and so on. Global random states stay
-    as they were. Raises `ConfigError` for `patience` without `val`, `DivergedError` as `fit` does.
+    epoch's. After an epoch of which `stop_after` is true the training ends; up to there it is the
+    same without. `checkpoint_dir` gets `epoch_0001.safetensors` and so on. Global random states
+    stay as they were. Raises `ConfigError` for `patience` without `val`, `DivergedError` as `fit`
+    does.
     """
     if val is None and config.patience is not None:
         raise ConfigError("patience needs validation images to watch")
@@ -179,7 +188,7 @@ def fit_examples(
     home = device or torch.device("cpu")
     model.to(home)
     with in_layout(model, config.channels_last):
-        return _fitted(model, examples.to(home), val, config, on_epoch, checkpoint_dir)
+        return _fitted(model, examples.to(home), val, config, on_epoch, stop_after, checkpoint_dir)
 
 
 def _fitted(
@@ -188,6 +197,7 @@ def _fitted(
     val: ImageSet | None,
     config: TrainConfig,
     on_epoch: OnEpoch | None,
+    stop_after: StopAfter | None,
     checkpoint_dir: Path | None,
 ) -> History:
     """As `fit_examples`, with everything in its place."""
@@ -210,11 +220,15 @@ def _fitted(
                     best_weights = {k: v.clone() for k, v in model.state_dict().items()}
             elif epoch - best.epoch >= config.patience:
                 break
+            if stop_after is not None and stop_after(record):
+                break
     if best_weights:
         model.load_state_dict(best_weights)
     model.eval()
     assert best is not None
-    return History(tuple(records), best)
+    # Another layout rounds differently, and the model leaves it here.
+    as_left = not best_weights and not config.channels_last
+    return History(tuple(records), best, training.correct if as_left else None)
 
 
 def _sets(splits: Splits | tuple[Any, Any]) -> tuple[ImageSet, ImageSet]:
@@ -264,6 +278,7 @@ class _Training:
         self.batch_size = min(config.batch_size, len(examples))
         self.steps_per_epoch = len(examples) // self.batch_size
         self.step = 0
+        self.correct: Tensor | None = None  # of the last evaluation
 
     def epoch(self, number: int, val: ImageSet | None) -> EpochRecord:
         """Train one epoch and evaluate; raises `DivergedError` on a loss that is not finite."""
@@ -277,6 +292,7 @@ class _Training:
         ):
             self._step(indices, view[indices], totals)
         seen = None if val is None else evaluate(self.model, val)
+        self.correct = None if seen is None else seen.correct
         loss = totals.loss / totals.images
         if not (math.isfinite(loss) and (seen is None or math.isfinite(seen.loss))):
             raise DivergedError(f"training diverged in epoch {number}: the loss is not finite")

@@ -66,6 +66,8 @@ def refused(capsys: pytest.CaptureFixture[str], message: str, *arguments: str) -
         (["--penalty-every", "0"], "penalty_every must be at least 1, not 0"),
         (["--lam-ramp", "9"], "lam_ramp must be at most the 3 epochs"),
         (["--lam-ramp", "-1"], "lam_ramp must be at least 0"),
+        (["--early-stop", "1.5"], "early_stop must be in [0,1] or null, not 1.5"),
+        (["--early-stop", "soon"], "--early-stop"),
     ],
 )
 def test_a_mistake_leaves_nothing_behind(
