@@ -315,3 +315,40 @@ def test_a_plain_module_is_trained_on_sets_of_every_kind(tmp_path: Path) -> None
         fit(module, sets, own, checkpoint_dir=tmp_path)
     with pytest.raises(DataError, match="training needs Splits, or a pair"):
         fit(module, (TRAIN.images, TRAIN.labels), own)
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_a_stopped_training_is_the_beginning_of_the_whole_one(last: int) -> None:
+    whole, stopped = classifier(), classifier()
+    examples, wanted = make_examples(TRAIN, config(epochs=4)), config(epochs=4)
+    kept: list[Tensor] = []
+    full = fit_examples(
+        whole, examples, VAL, wanted, on_epoch=lambda record: kept.append(weights(whole).clone())
+    )
+    part = fit_examples(
+        stopped, examples, VAL, wanted, stop_after=lambda record: record.epoch == last
+    )
+    assert untimed(part) == untimed(full)[:last]
+    assert torch.equal(weights(stopped), kept[last - 1])
+    assert not stopped.training
+
+
+@pytest.mark.parametrize(
+    ("settings", "known"),
+    [({}, True), ({"bf16": True}, True), ({"channels_last": True}, False), ({"patience": 1}, None)],
+    ids=str,
+)
+def test_the_history_knows_what_the_net_it_leaves_gets_right(
+    settings: dict[str, Any], known: bool | None
+) -> None:
+    net = classifier()
+    history = train(net, epochs=2, **settings)
+    if history.correct is not None:
+        assert torch.equal(history.correct, evaluate(net, VAL).correct)
+    if known is not None:
+        assert (history.correct is not None) == known
+
+
+def test_without_watched_images_nothing_is_known_to_be_right() -> None:
+    wanted = config(epochs=1)
+    assert fit_examples(classifier(), make_examples(TRAIN, wanted), None, wanted).correct is None
