@@ -1,6 +1,4 @@
-"""A search beside DEAP's own loop over a DataLoader, what it costs beside its trainings, and how
-many candidates are judged in a second beside trials that all have every epoch.
-"""
+"""A search beside DEAP's own loop over a DataLoader, and what it costs beside its trainings."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,19 +17,17 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from evolution.genotype import Genotype
 from evolution.protocol.config import EvolveConfig
-from evolution.protocol.jobs import TrainNet
-from evolution.protocol.search import CandidateTasks, Search, early_stop, search_settings
+from evolution.protocol.search import CandidateTasks, Search, search_settings
 from evolution.protocol.workspace import Workspace
 from evolution.runner import Scheduler, generational
 from evolution.strategies import open_strategy
 from experiments.benchmarks.peers import Agreement, Peer, versus
-from experiments.benchmarks.record import Record, Value, cost, speedup
-from robustkit import attacks, models
+from experiments.benchmarks.record import Record, Value, cost
+from robustkit import models
 from robustkit.cli.parser import plain
 from robustkit.compute import derive_seed
 from robustkit.jobs import open_executor
 from robustkit.models.card import Card
-from robustkit.reading import Json
 from robustkit.runs import Entry, Ledger, RunFolder
 from robustkit.training import TrainConfig
 from robustkit.training.fit import learning_rate
@@ -124,7 +120,7 @@ def _tried(genotype: Genotype, space: Workspace, *, kept: bool) -> tuple[float, 
 def _fresh(genotype: Genotype, space: Workspace, seed: int) -> models.Classifier:
     mean, std = space.stats
     card = Card.trained_on(
-        architecture=_architecture(genotype),
+        architecture={"family": "blueprint", "blueprint": genotype.blueprint().to_dict()},
         classes=space.splits.train.classes,
         input_shape=space.splits.train.shape,
         mean=mean,
@@ -227,102 +223,6 @@ def records() -> Iterator[Record]:
             Value("in all", "s", tuple(searching.walls)),
             at_most=0.10,
         )
-        yield from _judged(space, searching.replay().genotypes)
-
-
-TRIAL_EPOCHS, YARDSTICK, MARGIN = 4, 3, 0.1
-
-
-def _judged(space: Workspace, genotypes: Sequence[Genotype]) -> Iterator[Record]:
-    """Yield CPU time of one trial of each candidate in three ways, in turns.
-
-    In full: every trial has all epochs, and validation images are predicted once more after the
-    last one, as it was before commit 9408935. Then with that prediction reused, and in the end with
-    the early stop of a search, too. Networks that count as feasible have to be the same each time.
-    """
-    jobs = [
-        _trial(space, _architecture(genotype), number) for number, genotype in _numbered(genotypes)
-    ]
-    baseline = [
-        _trial(space, dict(space.net("R").card.architecture), -number, penalised=False).run()
-        for number in range(1, YARDSTICK + 1)
-    ]
-    curves = [each["curves"]["val_acc"] for each in baseline]  # type: ignore[index]
-    curve = [sum(accuracies) / YARDSTICK for accuracies in zip(*curves, strict=True)]
-    objectives = CONFIG.objectives_above(curve[-1])
-    rule = early_stop(replace(CONFIG, early_stop=MARGIN), curve, objectives)
-    bound = curve[-1] - CONFIG.floor
-
-    def in_full() -> list[dict[str, object]]:
-        return [_scored_twice(job, space) for job in jobs]
-
-    def reused() -> list[dict[str, object]]:
-        return [job.run() for job in jobs]
-
-    def stopped() -> list[dict[str, object]]:
-        return [replace(job, early_stop=rule).run() for job in jobs]
-
-    works = {"full": in_full, "reused": reused, "stopped": stopped}
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    found: dict[str, list[dict[str, object]]] = {}
-    for _ in range(ROUNDS):
-        for name, work in works.items():
-            start = time.process_time()
-            found[name] = work()
-            seconds[name].append(time.process_time() - start)
-    feasible = {
-        name: [result for result in results if float(str(result["accuracy"])) >= bound]
-        for name, results in found.items()
-    }
-    full = Value("each in full", "s", tuple(seconds["full"]))
-    saved = sum("stopped_after" in result for result in found["stopped"])
-    for name, told, note in (
-        ("reused", "last evaluation not twice", ""),
-        ("stopped", "and early stop", f"{saved} of {len(jobs)} stopped, margin {MARGIN:g}"),
-    ):
-        same = feasible[name] == feasible["full"]
-        yield speedup(
-            f"{len(jobs)} penalised trials of {TRIAL_EPOCHS} epochs, CPU time: {told}",
-            Value(told, "s", tuple(seconds[name])),
-            full,
-            note=note,
-            differs="" if same else "other networks are feasible",
-        )
-
-
-def _numbered(genotypes: Sequence[Genotype]) -> Iterator[tuple[int, Genotype]]:
-    """Yield distinct genotypes with their numbers."""
-    distinct = {genotype.key(): genotype for genotype in genotypes}
-    yield from enumerate(distinct.values())
-
-
-def _architecture(genotype: Genotype) -> Json:
-    return {"family": "blueprint", "blueprint": genotype.blueprint().to_dict()}
-
-
-def _trial(
-    space: Workspace, architecture: Json, number: int, *, penalised: bool = True
-) -> TrainNet:
-    return TrainNet(
-        run_path=str(space.folder.path),
-        architecture=architecture,
-        seed=derive_seed(CONFIG.seed, "judged", number),
-        part="trial",
-        penalised=penalised,
-        final=False,
-        scored=True,
-        epochs=TRIAL_EPOCHS,
-    )
-
-
-def _scored_twice(job: TrainNet, space: Workspace) -> dict[str, object]:
-    """Return a trial's result; predict the validation images once more, at the same cost."""
-    train, (mean, std) = space.splits.train, space.stats
-    net = models.rebuild(
-        models.new_card(job.architecture, train.classes, train.shape, mean, std), seed=0
-    )
-    attacks.predicted_classes(net, space.splits.val.images)
-    return job.run()
 
 
 @dataclass
