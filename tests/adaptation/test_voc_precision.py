@@ -188,6 +188,16 @@ def test_a_second_hit_is_wrong_and_a_difficult_object_is_neither() -> None:
     assert voc_precision([first_wrong], truths, 1)[0].ap_area == 0.5
 
 
+def test_a_second_detection_of_a_found_object_takes_no_other_one() -> None:
+    """COCO would give it the second object, which it overlaps by four fifths."""
+    first, second = [0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 8.0]
+    detections = [found([first, first], [0.9, 0.8], [0, 0])]
+    truths = [truth([first, second], [0, 0])]
+    (own,) = voc_precision(detections, truths, 1)
+    assert devkit(detections, truths, 0) == pytest.approx((6 / 11, 0.5, 2))
+    assert (own.ap_11pt, own.ap_area, own.objects) == pytest.approx((6 / 11, 0.5, 2))
+
+
 def test_nothing_found_and_nothing_there() -> None:
     nothing = found([], [], [])
     none, some = voc_precision([nothing], [truth([[0, 0, 5, 5]], [1])], 2)

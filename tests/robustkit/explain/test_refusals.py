@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from robustkit import explain
 from robustkit.errors import ExplainError
+from robustkit.explain.trace import Trace
 from tests.robustkit.explain.nets import images, made
 
 Inner = Callable[[Tensor, Any], Tensor]
@@ -225,3 +227,18 @@ def test_every_layer_is_randomised_however_it_is_made() -> None:
     *_, (_, last) = explain.randomised(net)
     for name, each in last.named_parameters():
         assert not torch.equal(each, before[name]), name
+
+
+def test_contributions_that_miss_the_score_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the trace had overlooked an operation: the biases behind the layers are lost."""
+    whole = Trace.backward
+
+    def forgetful(trace: Trace, *arguments: Any, **options: Any) -> Any:
+        return replace(whole(trace, *arguments, **options), terms={})
+
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+    x = torch.rand(4, 3, 2, 2)
+    assert explain.cav(net, x, 0)["input"].cut
+    monkeypatch.setattr(Trace, "backward", forgetful)
+    with pytest.raises(ExplainError, match=r"CAV misses the score by .* at 'input'"):
+        explain.cav(net, x, 0)
