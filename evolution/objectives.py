@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deap import base, tools
 
@@ -92,6 +92,22 @@ def parse_objectives(text: str, known: Collection[str] | None = None) -> tuple[O
         if names.count(name) > 1:
             raise ConfigError(f"objectives: '{name}' is given twice")
     return objectives
+
+
+def bounded_below(objectives: Iterable[Objective], accuracy: float) -> tuple[Objective, ...]:
+    """Return the objectives with `accuracy` (in [0,1], 0 if it is less) for the accuracy's bound.
+
+    A bound that the objectives state themselves stays.
+
+    >>> [each.bound for each in bounded_below(parse_objectives("accuracy:max,macs:min"), 0.5)]
+    [0.5, None]
+    """
+    return tuple(
+        replace(each, bound=max(0.0, accuracy))
+        if each.name == "accuracy" and each.bound is None
+        else each
+        for each in objectives
+    )
 
 
 def own_measures(objectives: Sequence[Objective]) -> dict[str, Measure]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from evolution.benchmark.measure import (
@@ -16,7 +16,7 @@ from evolution.benchmark.measure import (
 )
 from evolution.genotype import Genotype
 from evolution.halving import rungs
-from evolution.objectives import Objective, parse_objectives
+from evolution.objectives import Objective, bounded_below, parse_objectives
 from evolution.presets import preset_genotypes
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES, SearchSettings
@@ -176,12 +176,8 @@ class BenchmarkConfig:
 
         A bound that the objectives state themselves stays.
         """
-        return tuple(
-            replace(each, bound=max(0.0, accuracy - self.floor))
-            if each.name == "accuracy" and each.bound is None
-            else each
-            for each in parse_objectives(self.objectives, MEASURES)
-        )
+        objectives = parse_objectives(self.objectives, MEASURES)
+        return bounded_below(objectives, accuracy - self.floor)
 
     def settings(self, *, accuracy: float, seed: int, control: bool = False) -> SearchSettings:
         """Return the settings of a strategy; `accuracy` is the reference's architecture's.

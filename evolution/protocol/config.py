@@ -7,7 +7,14 @@ from itertools import product
 from typing import Any
 
 from evolution.halving import rungs
-from evolution.objectives import MEASURES, Measure, Objective, own_measures, parse_objectives
+from evolution.objectives import (
+    MEASURES,
+    Measure,
+    Objective,
+    bounded_below,
+    own_measures,
+    parse_objectives,
+)
 from evolution.protocol.roles import BASELINES, REFERENCE, SURROGATE, source_names
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES
@@ -339,12 +346,8 @@ class EvolveConfig:
 
         A bound that the objectives state themselves stays.
         """
-        return tuple(
-            replace(each, bound=max(0.0, baseline - self.floor))
-            if each.name == "accuracy" and each.bound is None
-            else each
-            for each in parse_objectives(self.objectives, MEASURES)
-        )
+        objectives = parse_objectives(self.objectives, MEASURES)
+        return bounded_below(objectives, baseline - self.floor)
 
     def own_measures(self) -> dict[str, Measure]:
         """Return the user's own objectives, which trials of this run measure."""
