@@ -183,12 +183,12 @@ def pedigree(candidates: Iterable[Candidate], number: int) -> list[Candidate]:
 
     Raises `KeyError` where it or an ancestor is not among `candidates`.
     """
-    known = {candidate.number: candidate for candidate in candidates}
+    by_number = {candidate.number: candidate for candidate in candidates}
     family: dict[int, Candidate] = {}
     waiting = [number]
     while waiting:
-        member = known[waiting.pop()]
-        if member.number not in family:
-            family[member.number] = member
-            waiting.extend(member.parents)
+        candidate = by_number[waiting.pop()]
+        if candidate.number not in family:
+            family[candidate.number] = candidate
+            waiting.extend(candidate.parents)
     return [family[number] for number in sorted(family)]

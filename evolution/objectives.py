@@ -211,8 +211,8 @@ def front(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Tria
     >>> [trial.number for trial in best]  # the last is worse than the second in both
     [0, 1]
     """
-    known = individuals(trials, objectives)
-    if not known:
+    successful = individuals(trials, objectives)
+    if not successful:
         return []
-    best = tools.sortNondominated(known, len(known), first_front_only=True)[0]
+    best = tools.sortNondominated(successful, len(successful), first_front_only=True)[0]
     return sorted((individual.trial for individual in best), key=lambda trial: trial.number)

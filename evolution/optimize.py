@@ -197,10 +197,10 @@ def optimize(
     candidates: dict[str, Candidate] = {}
 
     def task_of(candidate: Candidate) -> Task:
-        number = f"{candidate.number:06d}"
-        candidates[number] = candidate
+        trial_id = f"{candidate.number:06d}"
+        candidates[trial_id] = candidate
         return Task(
-            id=number,
+            id=trial_id,
             stage=_STAGE,
             key=candidate.genotype.key(),
             job=_Evaluation(evaluate, candidate, settings.objectives, seed),

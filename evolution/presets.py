@@ -29,18 +29,18 @@ def preset_genotypes(
     separable, dense, inception) there is the widest within the space's limits, if any is, for
     images (C,H,W) of `input_shape`.
     """
-    found: dict[str, Genotype] = {}
+    genotypes: dict[str, Genotype] = {}
 
     own = genotype_of(reference)
     if own is not None and space.fits(own, input_shape, num_classes):
-        found[own.key()] = own
+        genotypes[own.key()] = own
     for make in _families(space):
         for width in reversed(space.channels):
             genotype = _in_space(make(width), space)
             if space.fits(genotype, input_shape, num_classes):
-                found.setdefault(genotype.key(), genotype)
+                genotypes.setdefault(genotype.key(), genotype)
                 break
-    return list(found.values())
+    return list(genotypes.values())
 
 
 def genotype_of(architecture: Mapping[str, object]) -> Genotype | None:

@@ -96,22 +96,22 @@ class Protocol:
 
     def _recipes(self) -> dict[str, Recipe]:
         """Return what the nets of known architecture are built of, by role; note what is not."""
-        built_of = dict.fromkeys(CONTROLS, self._recipe)
+        recipes = dict.fromkeys(CONTROLS, self._recipe)
         if "family" in self.config.baselines:
             family = other_family(self.space, self._recipe.architecture)
             other = recipe("F", family, self.space)
-            built_of |= dict.fromkeys(BASELINES["family"], other)
+            recipes |= dict.fromkeys(BASELINES["family"], other)
         if "pool" in self.config.baselines:
             missing = next(iter(self.reference.left_out.values()), None)
             try:
                 if missing is None:
                     behind = pooled(self._recipe, self.space)
-                    built_of |= dict.fromkeys(BASELINES["pool"], behind)
+                    recipes |= dict.fromkeys(BASELINES["pool"], behind)
             except ModelError as error:
                 missing = f"R's architecture takes no images of half the size ({error})"
             if missing is not None:
                 self.left_out |= dict.fromkeys(BASELINES["pool"], missing)
-        return {role: made for role, made in built_of.items() if role not in self.left_out}
+        return {role: built_of for role, built_of in recipes.items() if role not in self.left_out}
 
     def run(self) -> None:
         """Run the whole protocol, from where the ledger ends."""
@@ -200,17 +200,17 @@ class Protocol:
         for training in trainings:
             await training
 
-    def _train(self, role: str, recipe: Recipe) -> Pending[Entry]:
+    def _train(self, role: str, built_of: Recipe) -> Pending[Entry]:
         """Train a reference or a surrogate on the training split."""
         job = TrainNet(
             run_path=self._path,
-            architecture=recipe.architecture,
+            architecture=built_of.architecture,
             seed=derive_seed(self.config.seed, "net", role),
             part="train",
             penalised=False,
             final=True,
             name=role,
-            preprocessing=recipe.preprocessing,
+            preprocessing=built_of.preprocessing,
             scratch=self._scratch,
         )
         return self._needed(TrialId(stage="reference", role=role), job, priority=FIRST)
@@ -219,7 +219,7 @@ class Protocol:
         """Train R's architecture again as R was, and measure how R's attacks transfer to it."""
         if self.reference.left_out:
             return
-        entries = []
+        pending = []
         # R is one of the yardstick's trainings unless it was given: then it was trained otherwise.
         count = self.config.yardstick + self.reference.given
         for replicate in range(1, max(count, 2)):
@@ -234,9 +234,9 @@ class Protocol:
                 preprocessing=self._recipe.preprocessing,
                 scratch=self._scratch,
             )
-            name = TrialId(stage="qualification", role="R2", replicate=replicate)
-            entries.append(self._scheduler.submit(_task(name, job), priority=FIRST))
-        results = [entry.result for entry in [await each for each in entries] if entry.result]
+            trial_id = TrialId(stage="qualification", role="R2", replicate=replicate)
+            pending.append(self._scheduler.submit(_task(trial_id, job), priority=FIRST))
+        results = [entry.result for entry in [await each for each in pending] if entry.result]
         if results:
             # With several references a trial's transfer is the mean over them.
             own = "transfer_R" if "transfer_R" in results[0] else "transfer"
@@ -257,7 +257,7 @@ class Protocol:
             size = models.cost(self.space.net(REFERENCE), self.space.splits.train.shape)
             itself = {"accuracy": self.prepared["accuracy"], "macs": size.macs}
             return dict.fromkeys(("R2", *(f"R2/{epochs}" for epochs in self._lower)), itself)
-        trials = {
+        pending = {
             epochs: [
                 self._architecture_trial(
                     TrialId(stage="baseline", role="R2", replicate=replicate or None, epochs=epochs)
@@ -266,29 +266,29 @@ class Protocol:
             ]
             for epochs in (None, *self._lower)
         }
-        for epochs, pending in trials.items():
-            results = [(await each).result or {} for each in pending]
+        for epochs, trainings in pending.items():
+            results = [(await each).result or {} for each in trainings]
             name = "R2" if epochs is None else f"R2/{epochs}"
             self.baseline[name] = _mean(results)
             self._curves[name] = _mean_curve(results)
         return self.baseline
 
-    def _architecture_trial(self, name: TrialId, *, needed: bool = True) -> Pending[Entry]:
+    def _architecture_trial(self, trial_id: TrialId, *, needed: bool = True) -> Pending[Entry]:
         """Train R's architecture as a candidate, for the `epochs` of a lower rung if given."""
         job = TrainNet(
             run_path=self._path,
             architecture=self._recipe.architecture,
-            seed=derive_seed(self.config.seed, "reference", name.replicate or 0),
+            seed=derive_seed(self.config.seed, "reference", trial_id.replicate or 0),
             part="trial",
-            penalised=name.role != "R2",
+            penalised=trial_id.role != "R2",
             final=False,
             scored=True,
-            epochs=name.epochs,
+            epochs=trial_id.epochs,
             preprocessing=self._recipe.preprocessing,
             scratch=self._scratch,
-            lam=name.lam,
+            lam=trial_id.lam,
         )
-        return self._scheduler.submit(_task(name, job, needed=needed), priority=FIRST)
+        return self._scheduler.submit(_task(trial_id, job, needed=needed), priority=FIRST)
 
     async def _choose_lambda(self) -> float | None:
         """Choose the penalty's weight; return it, None where there is only one.
@@ -373,10 +373,13 @@ class Protocol:
         for role in SEARCHES[search.name]:
             self.selections[role] = selection
             lam = search.lam if PENALISED[role] else None
-            final = self._final(role, built_of, genotype.key(), lam=lam, priority=SELECTED)
-            finals.append(self._scheduler.start(final))
-        for pending in finals:
-            await pending
+            finals.append(
+                self._scheduler.start(
+                    self._final(role, built_of, genotype.key(), lam=lam, priority=SELECTED)
+                )
+            )
+        for final in finals:
+            await final
 
     def _select(self, name: str, trials: Sequence[Trial]) -> Selection:
         """Select among the trials of a search; raises `RunError` where none succeeded."""
@@ -405,17 +408,17 @@ class Protocol:
         where those inherited.
         """
         tasks = CandidateTasks(search)
-        entries = [
+        pending = [
             self._scheduler.submit(tasks.promotion(trial.candidate), priority=SELECTED)
             for trial in promoted
         ]
-        again = [
+        trials = [
             trial_of(trial.candidate, await entry)
-            for trial, entry in zip(promoted, entries, strict=True)
+            for trial, entry in zip(promoted, pending, strict=True)
         ]
         await self._qualified
         threshold = self._reference_threshold()
-        order = ranked([trial for trial in again if trial.values is not None], threshold.value)
+        order = ranked([trial for trial in trials if trial.values is not None], threshold.value)
         if order:
             return Selection(order[0], threshold, len(order))
         if self.config.inherit and self.config.halving is None:
@@ -441,7 +444,7 @@ class Protocol:
     # ------------------------------------------------------------- final training, test evaluation
 
     async def _final(
-        self, role: str, recipe: Recipe, key: str, *, lam: float | None, priority: int
+        self, role: str, built_of: Recipe, key: str, *, lam: float | None, priority: int
     ) -> None:
         """Train a role's nets from scratch on train and val, and evaluate each on test.
 
@@ -449,29 +452,37 @@ class Protocol:
         fails is left out; R is evaluated first, which crafts the adversarials that all others meet.
         """
         for final in [
-            self._scheduler.start(self._train_and_test(role, recipe, key, replicate, lam, priority))
+            self._scheduler.start(
+                self._train_and_test(role, built_of, key, replicate, lam, priority)
+            )
             for replicate in range(self.config.final_seeds)
         ]:
             await final
 
     async def _train_and_test(
-        self, role: str, recipe: Recipe, key: str, replicate: int, lam: float | None, priority: int
+        self,
+        role: str,
+        built_of: Recipe,
+        key: str,
+        replicate: int,
+        lam: float | None,
+        priority: int,
     ) -> None:
-        name = TrialId(stage="final", role=role, replicate=replicate)
+        trial_id = TrialId(stage="final", role=role, replicate=replicate)
         job = TrainNet(
             run_path=self._path,
-            architecture=recipe.architecture,
+            architecture=built_of.architecture,
             seed=derive_seed(self.config.seed, key, "final", replicate),
             part="all",
             penalised=PENALISED[role],
             final=True,
-            name=name.net,
-            preprocessing=recipe.preprocessing,
+            name=trial_id.net,
+            preprocessing=built_of.preprocessing,
             scratch=self._scratch,
             lam=lam,
         )
-        trained = await self._scheduler.submit(_task(name, job), priority=priority)
-        if trained.outcome == "Ok":
+        entry = await self._scheduler.submit(_task(trial_id, job), priority=priority)
+        if entry.outcome == "Ok":
             await self._reference_tested
             await self._test(role, replicate)
 
@@ -482,16 +493,17 @@ class Protocol:
 
     async def _test(self, role: str, replicate: int | None = None) -> None:
         """Evaluate a net on test."""
-        name = TrialId(stage="test", role=role, replicate=replicate)
-        await self._needed(name, EvaluateNet(self._path, name.net, self._scratch), priority=FILLER)
+        trial_id = TrialId(stage="test", role=role, replicate=replicate)
+        job = EvaluateNet(self._path, trial_id.net, self._scratch)
+        await self._needed(trial_id, job, priority=FILLER)
         self._tested.add(role)
 
-    def _needed(self, name: TrialId, job: Runnable, *, priority: int) -> Pending[Entry]:
-        return self._scheduler.submit(_task(name, job, needed=True), priority=priority)
+    def _needed(self, trial_id: TrialId, job: Runnable, *, priority: int) -> Pending[Entry]:
+        return self._scheduler.submit(_task(trial_id, job, needed=True), priority=priority)
 
 
-def _task(name: TrialId, job: Runnable, *, needed: bool = False) -> Task:
-    return Task(id=str(name), stage=name.arm, key=str(name), job=job, needed=needed)
+def _task(trial_id: TrialId, job: Runnable, *, needed: bool = False) -> Task:
+    return Task(id=str(trial_id), stage=trial_id.arm, key=str(trial_id), job=job, needed=needed)
 
 
 def _architecture(genotype: Genotype) -> Json:

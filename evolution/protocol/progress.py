@@ -40,16 +40,16 @@ class Live:
 
     def on_entry(self, entry: Entry) -> None:
         """Take note of an entry of the ledger."""
-        fields = id_of(entry)
-        if fields.stage not in ("search", "rung"):
+        trial_id = id_of(entry)
+        if trial_id.stage not in ("search", "rung"):
             self._progress.note(f"{entry.id}: {entry.outcome}, {entry.seconds:.0f} s")
             return
         if not self._outcomes:
             counted = ", in epochs" if self._halved else ""
             self._progress.phase(f"search and random control{counted}", self._total)
         self._outcomes[entry.outcome] += 1
-        self._spent += fields.epochs or self._epochs
-        if entry.result and fields.stage == "search":
+        self._spent += trial_id.epochs or self._epochs
+        if entry.result and trial_id.stage == "search":
             self._accuracy = max(self._accuracy, entry.result["accuracy"])
             self._transfer = min(self._transfer, entry.result["transfer"])
         if entry.stage == "evolve":

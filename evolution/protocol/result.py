@@ -414,22 +414,22 @@ def check_rows(entries: Iterable[Entry], path: Path, objectives: Sequence[str] =
             raise RunError(f"{where}: {entry.outcome}, and its result is {state}")
         if entry.stage not in _ARMS:
             raise RunError(f"{where}: no evolution has a part '{printable(entry.stage)}'")
-        fields = TrialId.parse(entry.id)
-        if fields is None or fields.arm != entry.stage:
+        trial_id = TrialId.parse(entry.id)
+        if trial_id is None or trial_id.arm != entry.stage:
             raise RunError(f"{where}: not what a trial of '{entry.stage}' is called")
-        if fields.stage in _NEEDED and entry.result is None:
+        if trial_id.stage in _NEEDED and entry.result is None:
             raise RunError(f"{where}: {entry.outcome}, which ends a run and is never recorded")
-        if fields.stage in _OF_CANDIDATES:
-            _check_candidate(entry, fields, where)
+        if trial_id.stage in _OF_CANDIDATES:
+            _check_candidate(entry, trial_id, where)
         elif entry.key != entry.id:
             raise RunError(f"{where}: not what a trial of '{entry.stage}' is called")
         if entry.result is not None:
-            check_kind(entry.result, _kind_of(fields), f"{where}: result", error=RunError)
-            if fields.stage in (*_OF_CANDIDATES, *_OF_ARCHITECTURE):
+            check_kind(entry.result, _kind_of(trial_id), f"{where}: result", error=RunError)
+            if trial_id.stage in (*_OF_CANDIDATES, *_OF_ARCHITECTURE):
                 _check_own(entry.result, objectives, where)
 
 
-def _check_candidate(entry: Entry, fields: TrialId, where: str) -> None:
+def _check_candidate(entry: Entry, trial_id: TrialId, where: str) -> None:
     row = check_kind(entry.payload, CandidateRow, f"{where}: payload", error=RunError)
     try:
         key = Genotype.from_dict(row.genotype).key()
@@ -437,21 +437,21 @@ def _check_candidate(entry: Entry, fields: TrialId, where: str) -> None:
         raise RunError(f"{where}: {error}") from None
     if row.genotype_key != key or entry.key.split("/")[:2] != [key, str(row.rung)]:
         raise RunError(f"{where}: its key is not that of its genotype, {key}")
-    named = replace(fields, number=row.number, epochs=row.epochs)
-    if named != fields:
-        raise RunError(f"{where}: its payload is that of '{named}'")
-    if (row.rung == 1) != (fields.stage == "promotion"):
+    of_payload = replace(trial_id, number=row.number, epochs=row.epochs)
+    if of_payload != trial_id:
+        raise RunError(f"{where}: its payload is that of '{of_payload}'")
+    if (row.rung == 1) != (trial_id.stage == "promotion"):
         raise RunError(f"{where}: rung {row.rung} is none of '{entry.stage}'")
     if any(parent >= row.number for parent in row.parents):
         raise RunError(f"{where}: its parents, {row.parents}, do not come before it")
 
 
-def _kind_of(fields: TrialId) -> type[Result]:
-    if fields.stage in (*_OF_CANDIDATES, *_OF_ARCHITECTURE):
+def _kind_of(trial_id: TrialId) -> type[Result]:
+    if trial_id.stage in (*_OF_CANDIDATES, *_OF_ARCHITECTURE):
         return Scores
-    if fields.stage == "prepare":
+    if trial_id.stage == "prepare":
         return PreparedReferences
-    return NetEvaluated if fields.stage == "test" else Training
+    return NetEvaluated if trial_id.stage == "test" else Training
 
 
 def _check_own(result: Mapping[str, object], objectives: Sequence[str], where: str) -> None:

@@ -90,9 +90,10 @@ class TrialId:
                 texts = {name: value for name, value in match.groupdict().items() if value}
                 numbers = {name: int(texts.pop(name)) for name in _NUMBERS if name in texts}
                 lam = float(texts.pop("lam")) if "lam" in texts else None
-                parsed = cls(stage=stage, lam=lam, **texts, **numbers)  # type: ignore[arg-type]
-                single = stage != "test" or (parsed.role == REFERENCE) == (parsed.replicate is None)
-                return parsed if single and str(parsed) == text else None
+                trial_id = cls(stage=stage, lam=lam, **texts, **numbers)  # type: ignore[arg-type]
+                of_reference = trial_id.role == REFERENCE
+                single = stage != "test" or of_reference == (trial_id.replicate is None)
+                return trial_id if single and str(trial_id) == text else None
         return None
 
 
@@ -133,17 +134,17 @@ def is_source(name: str) -> bool:
 
 def id_of(entry: Entry) -> TrialId:
     """Return the fields of an entry's id; raises `ValueError` for one that no evolution writes."""
-    parsed = TrialId.parse(entry.id)
-    if parsed is None:
+    trial_id = TrialId.parse(entry.id)
+    if trial_id is None:
         raise ValueError(f"'{entry.id}' is no trial of an evolution")
-    return parsed
+    return trial_id
 
 
 def tested_nets(entries: Iterable[Entry]) -> dict[str, list[str]]:
     """Return the names of the nets evaluated on test by role: {"R": ["R"], "E": ["E-0", …], …}."""
     names: dict[str, list[str]] = {}
     for entry in entries:
-        fields = id_of(entry)
-        if fields.stage == "test" and entry.outcome == "Ok":
-            names.setdefault(fields.role, []).append(fields.net)
+        trial_id = id_of(entry)
+        if trial_id.stage == "test" and entry.outcome == "Ok":
+            names.setdefault(trial_id.role, []).append(trial_id.net)
     return names

@@ -155,12 +155,12 @@ class CandidateTasks:
 
     def promotion(self, candidate: Candidate) -> Task:
         """Return the trial of a candidate at the budget of final training, still without val."""
-        name = TrialId(stage="promotion", search=self._search.name, number=candidate.number)
-        return self._task(name, f"{candidate.genotype.key()}/1", candidate, rung=1)
+        trial_id = TrialId(stage="promotion", search=self._search.name, number=candidate.number)
+        return self._task(trial_id, f"{candidate.genotype.key()}/1", candidate, rung=1)
 
     def _task(
         self,
-        name: TrialId,
+        trial_id: TrialId,
         key: str,
         candidate: Candidate,
         *,
@@ -170,7 +170,7 @@ class CandidateTasks:
         early_stop: EarlyStop | None = None,
     ) -> Task:
         search, genotype = self._search, candidate.genotype
-        budget = (rung,) if name.epochs is None else (rung, name.epochs)
+        budget = (rung,) if trial_id.epochs is None else (rung, trial_id.epochs)
         job = TrainNet(
             run_path=search.run_path,
             architecture={"family": "blueprint", "blueprint": genotype.blueprint().to_dict()},
@@ -179,7 +179,7 @@ class CandidateTasks:
             penalised=True,
             final=rung > 0,
             scored=True,
-            epochs=name.epochs,
+            epochs=trial_id.epochs,
             parents=parents,
             kept_as=kept_as,
             scratch=search.scratch,
@@ -195,11 +195,11 @@ class CandidateTasks:
             "generation": candidate.generation,
             "rung": rung,
         }
-        if name.epochs is not None:
-            payload["epochs"] = name.epochs
+        if trial_id.epochs is not None:
+            payload["epochs"] = trial_id.epochs
         if not parents:  # inherited weights are of this run alone
             payload["identity"] = trial_hash(job, search.context)
-        return Task(id=str(name), stage=name.arm, key=key, job=job, payload=payload)
+        return Task(id=str(trial_id), stage=trial_id.arm, key=key, job=job, payload=payload)
 
 
 def _weights_name(key: str) -> str:
@@ -291,8 +291,8 @@ async def run_search(
                 priority=priority,
             )
     last = max(len(epochs) - 1, 0)
-    whole = [trial for trial in trials if trial.outcome == "Ok" and trial.rung == last]
-    return sorted(whole, key=lambda trial: trial.number)
+    successful = [trial for trial in trials if trial.outcome == "Ok" and trial.rung == last]
+    return sorted(successful, key=lambda trial: trial.number)
 
 
 def early_stop(

@@ -298,7 +298,7 @@ def summarise(
     return Summary(
         trials=len(searched),
         trials_by_arm=dict(Counter(entry.stage for entry in searched)),
-        trials_on_lower_rungs=sum(fields.stage == "rung" for fields in ids.values()),
+        trials_on_lower_rungs=sum(trial_id.stage == "rung" for trial_id in ids.values()),
         trials_from_cache=len(searched) - len({entry.key for entry in searched}),
         trials_stopped=len(saved),
         epochs_saved=sum(saved.values()),
@@ -412,9 +412,9 @@ def seconds_by_phase(entries: Sequence[Entry]) -> dict[str, float]:
     return seconds
 
 
-def _phase(fields: TrialId) -> str:
-    if fields.stage in ("search", "rung"):
-        return "random_search" if fields.search == "random" else "search"
+def _phase(trial_id: TrialId) -> str:
+    if trial_id.stage in ("search", "rung"):
+        return "random_search" if trial_id.search == "random" else "search"
     return {"promotion": "promotion", "final": "finalists", "test": "judging"}.get(
-        fields.stage, "reference"
+        trial_id.stage, "reference"
     )

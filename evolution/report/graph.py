@@ -194,11 +194,11 @@ def _edges(wiring: Wiring, rows: dict[int, int]) -> list[Markup]:
     """Return the lines that reach a node: straight from the row above, curved from further up."""
     target = rows[wiring.node]
     merged = len(wiring.block.inputs) > 1
-    trial = _y(target) - (PILL + 3 if merged else 0)
+    end = _y(target) - (PILL + 3 if merged else 0)
     parts = []
     for source in (rows[index] for index in wiring.block.inputs):
         straight = target - source == 1
-        parts.append(_down(source, trial) if straight else _curve(source, target, merged))
+        parts.append(_down(source, end) if straight else _curve(source, target, merged))
     return parts
 
 
@@ -216,10 +216,10 @@ def _curve(source: int, target: int, merged: bool) -> Markup:
     return line + arrowhead(end_x, end_y, pointing="left")
 
 
-def _down(row: int, trial: float) -> Markup:
+def _down(row: int, end: float) -> Markup:
     x = LEFT + WIDE / 2
-    line = path(f"M{x},{_bottom(row):.1f} L{x},{trial - 6:.1f}")
-    return line + arrowhead(x, trial)
+    line = path(f"M{x},{_bottom(row):.1f} L{x},{end - 6:.1f}")
+    return line + arrowhead(x, end)
 
 
 def _shape(row: int, maps: Maps) -> Markup:

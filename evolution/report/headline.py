@@ -273,8 +273,8 @@ def controls_sentence(summary: Summary) -> str:
 
 def search_sentence(summary: Summary) -> str:
     """Return the gap between evolution and a random search of the same budget."""
-    chosen = summary.selection
-    if chosen.E.key == chosen.RS.key:
+    selections = summary.selection
+    if selections.E.key == selections.RS.key:
         return (
             "The random search selected the very same architecture (RS): this run is no "
             "evidence for evolution over random sampling."
@@ -290,7 +290,7 @@ def search_sentence(summary: Summary) -> str:
         -1: "fewer adversarials transfer to the net that the random search found",
     }[sign_of(gap)]
     accuracy = [share(summary.nets.of(name).clean_acc) for name in ("E", "RS")]
-    given = chosen.E.operator == "preset"
+    given = selections.E.operator == "preset"
     return (
         f"Transfer from R: {compared}; T(R→RS) − T(R→E) is {gap.value:+.1f} points, 95 % "
         f"interval [{gap.low:.1f}, {gap.high:.1f}] over images and trainings: {conclusion}. "

@@ -190,8 +190,9 @@ def _curves(entries: Sequence[Entry], role: str) -> Curves:
     """Return all finished curves of a role's trainings by name, without those that have gaps."""
     finished: Curves = {}
     for entry in entries:
-        fields = id_of(entry)
-        if fields.stage not in ("reference", "final") or fields.role != role or not entry.result:
+        trial_id = id_of(entry)
+        trained = trial_id.stage in ("reference", "final") and trial_id.role == role
+        if not trained or not entry.result:
             continue
         curves = Training.from_json(entry.result, entry.id).curves
         for name in CURVE_TITLES:

@@ -19,17 +19,17 @@ WIDE, HIGH, ACROSS, DOWN, LEFT = 150, 60, 12, 46, 96
 def family_section(evidence: Evidence) -> Section:
     """Return the ancestors of E by generation; its offspring where it was sampled itself."""
     members = {trial.candidate.number: trial for trial in evidence.longest_of("evolve")}
-    winner = evidence.selected("E")
-    number = winner.candidate.number
-    line = pedigree([trial.candidate for trial in members.values()], number)
-    family = [members[trial.number] for trial in line]
+    evolved = evidence.selected("E")
+    number = evolved.candidate.number
+    ancestry = pedigree([trial.candidate for trial in members.values()], number)
+    family = [members[candidate.number] for candidate in ancestry]
     if len(family) > 1:
         note = (
-            f"E is candidate {number}, of generation {winner.candidate.generation + 1}: "
+            f"E is candidate {number}, of generation {evolved.candidate.generation + 1}: "
             f"{plural(len(family) - 1, 'ancestor')}, {_sampled(family)} of them sampled at random."
         )
     else:
-        children = [e for e in members.values() if number in e.candidate.parents]
+        children = [trial for trial in members.values() if number in trial.candidate.parents]
         family += children
         note = (
             f"E is candidate {number}, sampled at random in the first generation: it has no "
@@ -61,7 +61,7 @@ def _offspring(children: Sequence[CandidateTrial]) -> str:
     return f"Shown with it: {plural(len(children), 'candidate')} bred from it."
 
 
-def _drawn(family: Sequence[CandidateTrial], winner: int) -> Markup:
+def _drawn(family: Sequence[CandidateTrial], number: int) -> Markup:
     rows = _rows(family)
     widest = max(len(row) for row in rows)
     width = LEFT + max(widest * (WIDE + ACROSS), 260)
@@ -75,14 +75,17 @@ def _drawn(family: Sequence[CandidateTrial], winner: int) -> Markup:
                 4 + index * (HIGH + DOWN),
             )
     parts = [
-        _edge(at[p], at[e.candidate.number]) for e in family for p in e.candidate.parents if p in at
+        _edge(at[parent], at[trial.candidate.number])
+        for trial in family
+        for parent in trial.candidate.parents
+        if parent in at
     ]
     for index, row in enumerate(rows):
         label = f"generation {row[0].candidate.generation + 1}"
         middle = 4 + index * (HIGH + DOWN) + HIGH / 2 + 4
         parts.append(text(0, middle, label, quiet=True, anchor="start"))
-    parts += [_box(trial, at[trial.candidate.number], winner) for trial in family]
-    return sketch(width, height, parts, alt=f"Family tree of candidate {winner}")
+    parts += [_box(trial, at[trial.candidate.number], number) for trial in family]
+    return sketch(width, height, parts, alt=f"Family tree of candidate {number}")
 
 
 def _rows(family: Sequence[CandidateTrial]) -> list[list[CandidateTrial]]:
@@ -104,7 +107,9 @@ def _rows(family: Sequence[CandidateTrial]) -> list[list[CandidateTrial]]:
     rows = []
     for _, members in sorted(generations.items()):
         row = sorted(members, key=pull)
-        centres.update({e.candidate.number: (i + 0.5) / len(row) for i, e in enumerate(row)})
+        centres.update(
+            {trial.candidate.number: (i + 0.5) / len(row) for i, trial in enumerate(row)}
+        )
         rows.append(row)
     return rows
 
@@ -119,10 +124,10 @@ def _edge(parent: tuple[float, float], child: tuple[float, float]) -> Markup:
     )
 
 
-def _box(trial: CandidateTrial, at: tuple[float, float], winner: int) -> Markup:
+def _box(trial: CandidateTrial, at: tuple[float, float], number: int) -> Markup:
     candidate = trial.candidate
     result = trial.result
-    name = f"{candidate.number}{' = E' if candidate.number == winner else ''}{_fewer(trial)}"
+    name = f"{candidate.number}{' = E' if candidate.number == number else ''}{_fewer(trial)}"
     numbers = (
         trial.entry.outcome
         if result is None
@@ -139,7 +144,7 @@ def _box(trial: CandidateTrial, at: tuple[float, float], winner: int) -> Markup:
             *architecture_lines(candidate.genotype),
         ]
     )
-    strong = candidate.number == winner
+    strong = candidate.number == number
     colour = BLUE if strong else RED if result is None else "var(--line)"
     return box(*at, WIDE, HIGH, [name, numbers, shown], tip=tip, colour=colour, strong=strong)
 
@@ -153,7 +158,7 @@ def _from(trial: CandidateTrial) -> str:
     return f" from {' and '.join(map(str, parents))}" if parents else ""
 
 
-def _table(family: Sequence[CandidateTrial], winner: int) -> Markup:
+def _table(family: Sequence[CandidateTrial], number: int) -> Markup:
     headers = (
         "candidate",
         "generation",
@@ -169,7 +174,7 @@ def _table(family: Sequence[CandidateTrial], winner: int) -> Markup:
         candidate, result = trial.candidate, trial.result
         rows.append(
             (
-                f"{candidate.number}{' = E' if candidate.number == winner else ''}{_fewer(trial)}",
+                f"{candidate.number}{' = E' if candidate.number == number else ''}{_fewer(trial)}",
                 candidate.generation + 1,
                 ", ".join(map(str, candidate.parents)) or "–",
                 candidate.operator.replace("+", " + "),
@@ -179,5 +184,5 @@ def _table(family: Sequence[CandidateTrial], winner: int) -> Markup:
                 brief(candidate.genotype),
             )
         )
-    strong = [i for i, trial in enumerate(family) if trial.candidate.number == winner]
+    strong = [i for i, trial in enumerate(family) if trial.candidate.number == number]
     return table(headers, rows, strong=strong)

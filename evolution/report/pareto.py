@@ -33,7 +33,7 @@ def pareto_section(evidence: Evidence) -> Section:
     ]
     if not groups:
         return Section("front", "Pareto front", Markup("<p>No trial succeeded.</p>"))
-    best = front_keys(evidence)
+    front = front_keys(evidence)
     caption = (
         "Every network evaluated, once, at the budget of a trial; the area of a dot is its cost in "
         "MACs. Ringed: on the Pareto front of "
@@ -42,11 +42,11 @@ def pareto_section(evidence: Evidence) -> Section:
         "accurate than the axis shows."
     )
     note = (
-        f"{plural(len(best), 'network')} of {len(groups)} on the front. Down and to the right "
+        f"{plural(len(front), 'network')} of {len(groups)} on the front. Down and to the right "
         "is better."
     )
     details = Markup("<details><summary>The front as a table</summary>{}</details>")
-    html = figure(_drawn(evidence, groups, best), caption) + details.format(_table(groups, best))
+    html = figure(_drawn(evidence, groups, front), caption) + details.format(_table(groups, front))
     return Section("front", "Pareto front", html, note)
 
 
@@ -55,21 +55,21 @@ def _objectives(evidence: Evidence) -> str:
     return ", ".join(name.strip() for name in names)
 
 
-def _drawn(evidence: Evidence, groups: Sequence[Group], best: set[str]) -> Markup:
+def _drawn(evidence: Evidence, groups: Sequence[Group], front: set[str]) -> Markup:
 
     lowest = lowest_shown(evidence)
     most = max(1.0, *(float(_result(group).macs) for group in groups))
-    chosen = {evidence.selected(role).key: role for role in ("RS", "E")}
+    roles = {evidence.selected(role).key: role for role in ("RS", "E")}
     tips = {}
     with chart(10, 5) as drawing:
         axes = drawing.subplots()
         # Large dots first, so that small ones lie on top and can be pointed at.
         for group in sorted(groups, key=lambda group: -_result(group).macs):
             gid = f"front-{group[0].key}"
-            _dot(axes, group, lowest, most, group[0].key in best).set_gid(gid)
-            tips[gid] = _tip(group, group[0].key in best, chosen.get(group[0].key))
+            _dot(axes, group, lowest, most, group[0].key in front).set_gid(gid)
+            tips[gid] = _tip(group, group[0].key in front, roles.get(group[0].key))
         for group in groups:
-            if (role := chosen.get(group[0].key)) is not None:
+            if (role := roles.get(group[0].key)) is not None:
                 _name(axes, group, role, lowest)
         tips |= _references(axes, evidence)
         axes.margins(y=0.12)
@@ -142,7 +142,7 @@ def _legend(axes: Any) -> None:
     def dot(colour: str, label: str, **style: Any) -> Line2D:
         return Line2D([], [], marker="o", ls="", color=colour, label=label, **style)
 
-    handles = [dot(SEARCH_COLOURS[arm], name) for arm, name in SEARCHES.items()]
+    handles = [dot(SEARCH_COLOURS[search], name) for search, name in SEARCHES.items()]
     handles.append(dot(GREEN, "in both searches"))
     ring = {"markerfacecolor": "none", "markeredgewidth": 1.5}
     handles.append(dot("#000000", "on the front", **ring))
@@ -160,9 +160,9 @@ def _tip(group: Group, on_front: bool, role: str | None) -> str:
     return "\n".join([*lines, "", *architecture_lines(group[0].candidate.genotype)])
 
 
-def _table(groups: Sequence[Group], best: set[str]) -> Markup:
-    members = [group for group in groups if group[0].key in best]
-    members.sort(key=lambda group: _result(group).transfer)
+def _table(groups: Sequence[Group], front: set[str]) -> Markup:
+    shown = [group for group in groups if group[0].key in front]
+    shown.sort(key=lambda group: _result(group).transfer)
     headers = ("candidate", "accuracy", "transfer", "|cos|", "MACs", "parameters", "blocks")
     rows = [
         (
@@ -174,7 +174,7 @@ def _table(groups: Sequence[Group], best: set[str]) -> Markup:
             _result(group).params,
             brief(group[0].candidate.genotype),
         )
-        for group in members
+        for group in shown
     ]
     return table(headers, rows)
 
@@ -186,5 +186,5 @@ def _result(group: Group) -> Scores:
 
 
 def _colour(group: Group) -> str:
-    arms = {trial.search for trial in group}
-    return GREEN if len(arms) > 1 else SEARCH_COLOURS[arms.pop()]
+    searches = {trial.search for trial in group}
+    return GREEN if len(searches) > 1 else SEARCH_COLOURS[searches.pop()]

@@ -100,8 +100,8 @@ class Evidence:
         for trial in self.trials_of(search):
             if trial.candidate.number == selection.number:
                 return trial
-        name = TrialId(stage="search", search=search, number=selection.number)
-        raise RunError(f"the ledger holds no trial {name}, which became {role}")
+        trial_id = TrialId(stage="search", search=search, number=selection.number)
+        raise RunError(f"the ledger holds no trial {trial_id}, which became {role}")
 
     def baseline(self, role: str) -> Measured | None:
         """Return the measures of R's architecture at trial budget, as R2 or as Rp."""
@@ -176,9 +176,9 @@ def _check_selected(evidence: Evidence, summary: Path, ledger: Path) -> None:
             wire(trial.candidate.genotype.blueprint(), channels, side)
         except ModelError as error:
             raise RunError(f"{ledger}: trial '{trial.entry.id}': {error}") from None
-    known = {trial.candidate.number for trial in evidence.longest_of("evolve")}
+    numbers = {trial.candidate.number for trial in evidence.longest_of("evolve")}
     for trial in evidence.longest_of("evolve"):
-        if not known.issuperset(trial.candidate.parents):
+        if not numbers.issuperset(trial.candidate.parents):
             raise RunError(f"{ledger}: trial '{trial.entry.id}': it lacks one of its parents")
 
 
@@ -211,12 +211,12 @@ def _spent(entries: Sequence[Entry], epochs: int) -> dict[str, float]:
     ids = {entry.id: id_of(entry) for entry in entries}
     for search in SEARCHES:
         trials = {
-            name: fields
-            for name, fields in ids.items()
-            if fields.search == search and fields.stage in ("search", "rung")
+            entry_id: trial_id
+            for entry_id, trial_id in ids.items()
+            if trial_id.search == search and trial_id.stage in ("search", "rung")
         }
-        if any(fields.stage == "rung" for fields in trials.values()):
-            costs = ((fields.epochs or epochs) / epochs for fields in trials.values())
+        if any(trial_id.stage == "rung" for trial_id in trials.values()):
+            costs = ((trial_id.epochs or epochs) / epochs for trial_id in trials.values())
             spent |= zip(trials, accumulate(costs), strict=True)
     return spent
 
@@ -252,6 +252,6 @@ def lowest_shown(evidence: Evidence) -> float:
     for name in ("R2", "Rp"):
         if (baseline := evidence.baseline(name)) is not None:
             wanted.append(100 * baseline.accuracy)
-    if (winner := evidence.selected("E").result) is not None:
-        wanted.append(100 * winner.accuracy)
+    if (result := evidence.selected("E").result) is not None:
+        wanted.append(100 * result.accuracy)
     return float(math.floor(min(wanted, default=0.0) - 1))

@@ -84,11 +84,11 @@ class Scheduler:
 
     def submit(self, task: Task, *, priority: int = 0) -> Pending[Entry]:
         """Enter a task that can be run at once; a smaller `priority` goes first, then the older."""
-        entry: Pending[Entry] = Pending()
+        pending: Pending[Entry] = Pending()
         self._submitted.add(task.id)
-        heapq.heappush(self._ready, (priority, self._count, task, entry))
+        heapq.heappush(self._ready, (priority, self._count, task, pending))
         self._count += 1
-        return entry
+        return pending
 
     def start(self, coroutine: Coroutine[Any, None, T]) -> Pending[T]:
         """Run a coroutine up to its first `await`, and on whenever what it awaits is there.
@@ -157,10 +157,10 @@ class Scheduler:
         """Return the next task to be computed; settle on the way those with a known outcome."""
         while self._ready:
             _, _, task, pending = heapq.heappop(self._ready)
-            if (known := self._known(task)) is not None:
-                self._settle(known, pending)
-            elif (same := self._reusable.get(str(task.payload.get("identity")))) is not None:
-                self._settle(_taken_over(task, same, reused=True), pending)
+            if (entry := self._recorded(task)) is not None:
+                self._settle(entry, pending)
+            elif (entry := self._reusable.get(str(task.payload.get("identity")))) is not None:
+                self._settle(_taken_over(task, entry, reused=True), pending)
             elif task.key in self._running:
                 self._running[task.key].append((task, pending))
             elif task.key in self._done:
@@ -170,22 +170,22 @@ class Scheduler:
                 return task
         return None
 
-    def _known(self, task: Task) -> Entry | None:
-        known = None if self._ledger is None else self._ledger.get(task.id)
-        if known is None:
+    def _recorded(self, task: Task) -> Entry | None:
+        entry = None if self._ledger is None else self._ledger.get(task.id)
+        if entry is None:
             return None
-        if known.key != task.key:
+        if entry.key != task.key:
             raise RunError(
-                f"{self._where}: trial '{task.id}' was of {known.key}, now it would be of "
+                f"{self._where}: trial '{task.id}' was of {entry.key}, now it would be of "
                 f"{task.key}: another version of robustkit made it; start the run anew"
             )
         for name, value in task.payload.items():
-            if name not in _VOLATILE and known.payload.get(name, value) != value:
+            if name not in _VOLATILE and entry.payload.get(name, value) != value:
                 raise RunError(
                     f"{self._where}: trial '{task.id}' has another {name} than this run "
                     f"would give it: {EDITED}; start the run anew"
                 )
-        return known
+        return entry
 
     def _finish(self, task: Task, outcome: Outcome) -> None:
         if task.needed and not isinstance(outcome, Ok):
@@ -218,17 +218,17 @@ class Scheduler:
         return "" if self._ledger is None else str(self._ledger.path)
 
 
-def _taken_over(task: Task, known: Entry, *, reused: bool = False) -> Entry:
+def _taken_over(task: Task, entry: Entry, *, reused: bool = False) -> Entry:
     """Return the outcome of the same computation under another task's id; it took no time.
 
-    An entry that is `reused` from another run says so.
+    What is `reused` from another run says so.
     """
     return Entry(
         id=task.id,
         stage=task.stage,
         key=task.key,
         payload=task.payload | {"reused": True} if reused else task.payload,
-        outcome=known.outcome,
-        reason=known.reason,
-        result=known.result,
+        outcome=entry.outcome,
+        reason=entry.reason,
+        result=entry.result,
     )

@@ -32,12 +32,12 @@ async def generational(
     """
     trials: list[Trial] = []
     while candidates := strategy.ask():
-        entries = [
+        pending = [
             scheduler.submit(task_of(candidate), priority=priority) for candidate in candidates
         ]
         generation = [
             trial_of(candidate, await entry)
-            for candidate, entry in zip(candidates, entries, strict=True)
+            for candidate, entry in zip(candidates, pending, strict=True)
         ]
         strategy.tell({trial.number: trial for trial in generation})
         trials += generation
@@ -165,17 +165,17 @@ async def _continuous(
     under_way: dict[str, tuple[_Request, Task]] = {}
     trials: list[Trial] = []
 
-    def request() -> Task | None:
-        asked = ask()
-        if asked is None:
+    def next_task() -> Task | None:
+        request = ask()
+        if request is None:
             return None
-        task = task_of(asked.candidate, asked.rung)
-        under_way[task.id] = asked, task
+        task = task_of(request.candidate, request.rung)
+        under_way[task.id] = request, task
         return task
 
     def end(entry: Entry) -> None:
-        asked, _ = under_way.pop(entry.id)
-        trial = trial_of(asked.candidate, entry, asked.rung)
+        request, _ = under_way.pop(entry.id)
+        trial = trial_of(request.candidate, entry, request.rung)
         trials.append(trial)
         tell(trial)
 
@@ -183,10 +183,10 @@ async def _continuous(
         """Evaluate one task after the other, each asked for when the last has ended."""
         while task is not None:
             end(await scheduler.submit(task, priority=priority))
-            task = request()
+            task = next_task()
 
     for _ in range(in_flight):
-        request()
+        next_task()
     for entry in recorded:
         if entry.id not in under_way or under_way[entry.id][1].key != entry.key:
             raise RunError(
@@ -195,7 +195,7 @@ async def _continuous(
             )
         scheduler.recall(entry)
         end(entry)
-        request()
+        next_task()
     for line in [scheduler.start(evaluate(task)) for _, task in list(under_way.values())]:
         await line
     return trials

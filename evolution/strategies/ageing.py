@@ -34,5 +34,7 @@ class Ageing(Strategy):
         self._population = (self._population + born)[-self.settings.population :]
 
     def _parents(self) -> list[Individual]:
-        chosen: list[Individual] = self.toolbox.select(self._population) if self._population else []
-        return chosen
+        if not self._population:
+            return []
+        parents: list[Individual] = self.toolbox.select(self._population)
+        return parents

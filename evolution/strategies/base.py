@@ -89,7 +89,9 @@ class Strategy(ABC):
         self._known: list[Individual] = []
         self._surrogate: Surrogate | None = None
         self._told = 0
-        presets = {each.key(): each for each in settings.presets if self._fits(each)}
+        presets = {
+            genotype.key(): genotype for genotype in settings.presets if self._fits(genotype)
+        }
         self._presets = list(presets.values())[: settings.population // 2]
 
     def ask(self) -> list[Candidate]:

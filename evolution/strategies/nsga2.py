@@ -35,5 +35,5 @@ class NSGA2(Strategy):
     def _parents(self) -> list[Individual]:
         if len(self._population) < 4:  # too few for two tournaments between different ones
             return random.sample(self._population, min(2, len(self._population)))
-        winners: list[Individual] = self.toolbox.select(self._population)
-        return winners[:2]
+        parents: list[Individual] = self.toolbox.select(self._population)
+        return parents[:2]
