@@ -61,6 +61,28 @@ class Surrogate:
         return total
 
 
+def forecast(
+    genotypes: Sequence[Genotype], early: Floats, known: Sequence[int], late: Floats
+) -> Floats:
+    """Return numbers after a long training (genotypes, objectives), by those `early` in it.
+
+    Of the genotypes at the places `known` they are measured, `late` (known, objectives), and
+    returned as they are. The others' are on a straight line through these by least squares, plus
+    what ridge regression on gene features says of the departures from it.
+    """
+    features = _features(genotypes)
+    x = (features - features[known].mean(axis=0)) / _spread(features[known])
+    numbers = np.empty_like(early)
+    for column, (before, after) in enumerate(zip(early.T, late.T, strict=True)):
+        centre, mean = before[known].mean(), after.mean()
+        moved = before[known] - centre
+        slope = float(moved @ (after - mean)) / (float(moved @ moved) or 1.0)
+        line = mean + slope * (before - centre)
+        numbers[:, column] = line + x @ ridge(x[known], after - line[known])
+    numbers[known] = late
+    return numbers
+
+
 def ridge(x: Floats, y: Floats) -> Floats:
     """Return ridge slopes of centred `y` (n,) on centred `x` (n, features).
 

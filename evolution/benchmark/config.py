@@ -51,8 +51,9 @@ class BenchmarkConfig:
     after `epochs`. Candidates are feasible within `floor` of the accuracy that the reference vgg5's
     own architecture has under the penalty; selected is the one with the least transfer among
     those within `tolerance` of it, from `promote` candidates that are trained once more, or from
-    the trials with 0. With `presets` the first generation of evolution has vgg5's architecture and
-    networks of known families. The space may be narrowed. Raises `ConfigError`.
+    the trials with 0. With `presets` the first generation of both searches has vgg5's architecture
+    and networks of known families. With `forecast` those go on in `halving` that are predicted to
+    be best after all epochs. The space may be narrowed. Raises `ConfigError`.
     """
 
     benchmark: str = PACKAGE
@@ -62,6 +63,7 @@ class BenchmarkConfig:
     mode: str = "generational"
     in_flight: int | None = None
     halving: int | None = None
+    forecast: bool = False
     screen: int = 32
     presets: bool = True
     crossover: float = 0.4
@@ -90,6 +92,8 @@ class BenchmarkConfig:
                 raise ConfigError(f"{name} must be in [0,1], not {getattr(self, name):g}")
         if self.mode != "steady" and (self.in_flight is not None or self.halving is not None):
             raise ConfigError("in_flight and halving go with mode 'steady'")
+        if self.forecast and self.halving is None:
+            raise ConfigError("forecast goes with halving")
         if self.in_flight is not None:
             check_at_least("in_flight", self.in_flight, 1)
         for epochs in self.rungs:
@@ -179,11 +183,8 @@ class BenchmarkConfig:
         objectives = parse_objectives(self.objectives, MEASURES)
         return bounded_below(objectives, accuracy - self.floor)
 
-    def settings(self, *, accuracy: float, seed: int, control: bool = False) -> SearchSettings:
-        """Return the settings of a strategy; `accuracy` is the reference's architecture's.
-
-        The random `control` is sampled alone.
-        """
+    def settings(self, *, accuracy: float, seed: int) -> SearchSettings:
+        """Return the settings of a strategy; `accuracy` is the reference's architecture's."""
         generations = self.generations
         if self.halving is not None:
             # As many as there would be without promotions: the epochs are what ends the search.
@@ -198,7 +199,7 @@ class BenchmarkConfig:
             crossover=self.crossover,
             screen=self.screen,
             seed=seed,
-            presets=self._preset_genotypes() if self.presets and not control else (),
+            presets=self._preset_genotypes() if self.presets else (),
         )
 
     def _preset_genotypes(self) -> tuple[Genotype, ...]:

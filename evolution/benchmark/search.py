@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from deap import tools
@@ -17,7 +18,7 @@ from evolution.benchmark.surrogate import Surrogate
 from evolution.genotype import Candidate, Genotype, Trial
 from evolution.objectives import individuals
 from evolution.runner import Scheduler, Task, generational, steady, successive_halving
-from evolution.strategies import open_strategy
+from evolution.strategies import SearchSettings, Strategy, open_strategy
 from robustkit.compute import derive_seed
 from robustkit.jobs import open_executor
 from robustkit.runs import Entry, Ledger
@@ -119,15 +120,17 @@ def run_searches(
     ledger: Ledger | None = None,
     on_entry: Callable[[Entry], None] = lambda entry: None,
     searches: Sequence[str] = SEARCHES,
+    evolution: Callable[[SearchSettings], Strategy] | None = None,
 ) -> dict[str, Searched]:
     """Run evolution and random search at equal cost; return them by name.
 
     The control has a seed of its own; a network that both ask for is the same training. What the
-    `ledger` holds is not drawn again. Raises `ConfigError` where the space has too few networks.
+    `ledger` holds is not drawn again. A strategy that `evolution` opens stands in for the config's.
+    Raises `ConfigError` where the space has too few networks.
     """
     with open_executor("inline") as executor:
         scheduler = Scheduler(executor, ledger, on_entry)
-        run = _Run(config, surrogate, scheduler, ledger)
+        run = _Run(config, surrogate, scheduler, ledger, evolution)
         found = {}
         for name in searches:
             found[name] = Searched(name, config.epochs, tuple(scheduler.run(run.search(name))))
@@ -142,7 +145,9 @@ class _Run:
         surrogate: Surrogate,
         scheduler: Scheduler,
         ledger: Ledger | None,
+        evolution: Callable[[SearchSettings], Strategy] | None,
     ) -> None:
+        self._evolution = evolution or partial(open_strategy, config.strategy)
         self._config, self._surrogate = config, surrogate
         self._scheduler, self._ledger = scheduler, ledger
         self._expected: dict[tuple[str, int], Values] = {}
@@ -155,9 +160,8 @@ class _Run:
         settings = (config if halved else replace(config, halving=None)).settings(
             accuracy=levels[0] if halved else levels[-1],
             seed=derive_seed(config.seed, "benchmark search", name),
-            control=control,
         )
-        strategy = open_strategy("random" if control else config.strategy, settings)
+        strategy = open_strategy("random", settings) if control else self._evolution(settings)
 
         def task_of(candidate: Candidate, rung: int = len(config.rungs) - 1) -> Task:
             return self._task(name, candidate, config.rungs[rung])
@@ -183,6 +187,7 @@ class _Run:
                 budget=config.search_epochs,
                 in_flight=config.parallel,
                 recorded=self._recorded(name),
+                forecast=config.bounded(levels[-1]) if config.forecast else (),
             )
         spent = self._spent(trials, config.rungs if halved else config.rungs[-1:])
         return [*spent, *await self._promoted(name, spent, levels[-1])]

@@ -234,7 +234,7 @@ async def run_search(
         splits,
         baseline=baseline["R2"]["accuracy"],
         macs=int(baseline["R2"]["macs"]),
-        reference=None if control else search.reference,
+        reference=search.reference,
         name=search.name,
     )
     epochs: tuple[int, ...] = ()

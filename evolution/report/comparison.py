@@ -5,11 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from markupsafe import Markup
+from msgspec import UNSET, UnsetType
 
 from evolution.protocol.result import ComparedNet, Nets, Summary
-from evolution.protocol.roles import ROLES
+from evolution.protocol.roles import REFERENCE, ROLES, SURROGATE
 from evolution.report.format import compact, rate_text, share
-from robustkit.report import PALETTE, Section, chart, figure, percent, percent_of, svg, table
+from robustkit.report import (
+    PALETTE,
+    Section,
+    chart,
+    figure,
+    format_estimate,
+    percent,
+    percent_of,
+    svg,
+    table,
+)
 from robustkit.stats import Rate, wilson
 
 BLUE, ORANGE, GREEN, RED, VIOLET, GREY = PALETTE
@@ -65,6 +76,7 @@ def comparison_section(summary: Summary) -> Section:
         ),
         Markup("<h3>Transfer, in all three denominators</h3>"),
         _transfer_table(nets),
+        *_unseen_table(summary),
     ]
     note = (
         f"Every net is evaluated on the same {summary.test_images:,} test images; "
@@ -136,6 +148,52 @@ def _transfer_table(nets: Nets) -> Markup:
         "–: no image to count, n = 0."
     )
     return table(("transfer", *DENOMINATORS), rows, caption=caption, strong=strong)
+
+
+def _unseen_table(summary: Summary) -> list[Markup]:
+    """Return the transfer from several surrogates, and what all sources are; [] for one of each."""
+    references, surrogates = (
+        {name: spec for name, spec in summary.sources.items() if name.partition(".")[0] == of}
+        for of in (REFERENCE, SURROGATE)
+    )
+    if len(references) < 2 and len(surrogates) < 2:
+        return []
+    rows = []
+    for role, unseen in summary.unseen.items():
+        compared = summary.comparisons.get(role)
+        gap = UNSET if compared is None else compared.unseen
+        rows.append(
+            (
+                SHOWN[role],
+                percent(unseen.mean),
+                percent_of(unseen.worst, with_n=True),
+                unseen.worst_source,
+                "–"
+                if isinstance(gap, UnsetType) or gap.value is None
+                else format_estimate(gap, "+.1f"),
+            )
+        )
+    headers = ("net", "mean", "highest", "from", "T(S→net) − T(S→E)")
+    strong = [index for index, role in enumerate(summary.unseen) if role == "E"]
+    named = [
+        ", ".join(f"{name} {spec}" for name, spec in sources.items())
+        for sources in (surrogates, references)
+    ]
+    caption = (
+        f"Transfer from surrogates ({named[0]}), which took no part in any penalty, in the "
+        "headline denominator: the mean over them, and from the one with most. Last, in points, "
+        "the mean over them and over the images that the net and E get right, with a 95 % interval "
+        "over images and trainings."
+    )
+    if len(references) > 1:
+        caption += (
+            f" Of the references ({named[1]}) all are in the penalty and in a trial's transfer; R "
+            "alone in “from R” above."
+        )
+    return [
+        Markup("<h3>Transfer from nets that took no part</h3>"),
+        table(headers, rows, caption=caption, strong=strong),
+    ]
 
 
 def _stacked(rate: Rate) -> Markup:

@@ -290,12 +290,16 @@ def search_sentence(summary: Summary) -> str:
         -1: "fewer adversarials transfer to the net that the random search found",
     }[sign_of(gap)]
     accuracy = [share(summary.nets.of(name).clean_acc) for name in ("E", "RS")]
-    given = selections.E.operator == "preset"
+    found = {"E": selections.E, "RS": selections.RS}
+    given = [role for role, each in found.items() if each.operator == "preset"]
     return (
         f"Transfer from R: {compared}; T(R→RS) − T(R→E) is {gap.value:+.1f} points, 95 % "
         f"interval [{gap.low:.1f}, {gap.high:.1f}] over images and trainings: {conclusion}. "
         f"Their clean accuracies are {accuracy[0]} and {accuracy[1]}."
-        + (" E is a net of a known family, which the search was given." * given)
+        + (
+            f" Found among the nets of known families that both searches start from: "
+            f"{' and '.join(given)}." * bool(given)
+        )
     )
 
 

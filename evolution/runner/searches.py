@@ -89,16 +89,17 @@ async def successive_halving(
     in_flight: int,
     recorded: Sequence[Entry] = (),
     priority: int = 0,
+    forecast: Sequence[Objective] = (),
 ) -> list[Trial]:
     """Search as `steady` does, and promote one of `rate` candidates to more epochs.
 
     A candidate is evaluated for `epochs[0]` first, a promoted one for the epochs of its rung;
     `task_of` gets candidate and rung. The strategy breeds from the lowest rung, where all
     candidates can be compared; a promotion goes before a new candidate. `objectives` are those of
-    every rung but the last. `budget` is in epochs, all rungs together: the search ends when the
-    next evaluation does not fit.
+    every rung but the last; those of the last one are for a `forecast` (see `Halving`). `budget` is
+    in epochs, all rungs together: the search ends when the next evaluation does not fit.
     """
-    halving, left = Halving(objectives, rate), budget
+    halving, left = Halving(objectives, rate, forecast=forecast), budget
 
     def ask() -> _Request | None:
         nonlocal left

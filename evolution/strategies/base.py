@@ -194,12 +194,16 @@ class Strategy(ABC):
         seen = set(self._keys)
         for attempt in range(_ATTEMPTS):
             bred = attempt % 2 == 0 if self._preselects(number) else attempt < _ATTEMPTS // 2
-            bred = bred and number >= self.settings.population
+            bred = bred and self._breeds(number)
             seed = derive_seed(self.settings.seed, "candidate", number, attempt)
             proposal = self._propose(number, seed, breed=bred)
             if (key := proposal.genotype.key()) not in seen:
                 seen.add(key)
                 yield proposal
+
+    def _breeds(self, number: int) -> bool:
+        """Return whether a candidate is bred from others: none of the first population is."""
+        return number >= self.settings.population
 
     def _preselects(self, number: int) -> bool:
         """Return whether a candidate is preselected by the surrogate model.

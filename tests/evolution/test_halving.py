@@ -128,3 +128,33 @@ def test_rungs_divide_the_epochs(epochs: int, rate: int) -> None:
     assert 1 <= found[0] < rate
     assert all(after // rate == before for before, after in pairwise(found))
     assert len(found) == 1 + math.floor(math.log(epochs + 0.5, rate))
+
+
+def test_a_forecast_promotes_those_that_catch_up() -> None:
+    """Smooth networks start low and end high: the forecast has seen it, the rung has not."""
+    late, early = (parse_objectives("accuracy:max"),) * 2
+    slow, fast = (Genotype((Block(activation=each),)) for each in ("silu", "relu"))
+
+    def trial(number: int, accuracy: float, rung: int = 0) -> Trial:
+        genotype = slow if number % 2 else fast
+        candidate = Candidate(number, genotype, (), "sample", 0)
+        return Trial(candidate, "Ok", {"accuracy": accuracy}, rung=rung)
+
+    promoted = []
+    for forecast in ((), late):
+        halving = Halving([early], 2, forecast=forecast)
+        for number in range(16):
+            halving.tell(trial(number, 0.3 + number / 1000 - 0.1 * (number % 2)))
+        for _ in range(7):
+            found = halving.promote()
+            assert found is not None
+            number = found[0].number
+            halving.tell(trial(number, 0.5 + number / 1000 + 0.2 * (number % 2), rung=1))
+        # Of what has ended on the last rung only the fast ones are known without the forecast.
+        for number in (1, 3, 5):
+            halving.tell(trial(number, 0.7 + number / 1000, rung=1))
+        found = halving.promote()
+        assert found is not None
+        promoted.append(found[0].number)
+    assert promoted[0] % 2 == 0
+    assert promoted[1] % 2 == 1

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from evolution.genotype import Candidate, Trial
-from evolution.objectives import Objective, front, parse_objectives
+from evolution.objectives import Objective, front, individuals, parse_objectives
 from evolution.space import SearchSpace
 from evolution.strategies import STRATEGIES, SearchSettings, Strategy, open_strategy
+from evolution.strategies.base import rate
 from robustkit.errors import ConfigError
 from robustkit.models import cost
 
@@ -243,3 +244,23 @@ def test_ageing_forgets_the_oldest() -> None:
         number = each.candidate.number
         youngest = number - (number - size) % batch
         assert all(parent >= youngest - size for parent in each.candidate.parents)
+
+
+def test_a_local_search_goes_on_from_the_best_alone() -> None:
+    start = open_strategy("random", SETTINGS).ask()[0].genotype
+    search = open_strategy("local", replace(SETTINGS, screen=1, presets=(start,)))
+    trials: dict[int, Trial] = {}
+    while asked := search.ask():
+        objectives = SETTINGS.objectives
+        if trials:
+            known = individuals(trials.values(), objectives)
+            rate(known, objectives)
+            best = max(known, key=lambda each: each.rating).trial.number
+            assert {each.parents for each in asked} == {(best,)}
+        else:
+            assert asked[0].genotype == start
+            assert all(each.operator.startswith("preset") for each in asked)
+        told = {each.number: judge(each) for each in asked}
+        search.tell(told)
+        trials |= told
+    assert len(trials) == SETTINGS.budget

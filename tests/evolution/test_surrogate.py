@@ -12,7 +12,7 @@ from evolution.genotype import Candidate, Genotype, Trial
 from evolution.objectives import Individual, Objective, individuals, parse_objectives
 from evolution.sampling import sample
 from evolution.space import SearchSpace
-from evolution.surrogate import Surrogate, ridge
+from evolution.surrogate import Surrogate, forecast, ridge
 
 PENALTIES = np.logspace(-1, 3, 9)
 SMOOTH = Feature("activation", "smooth")
@@ -83,3 +83,23 @@ def test_merit_follows_direction_weight_and_bound() -> None:
     scores = forecast.scores(strangers(), [0.0, 0.0])
     spread = np.std([each.fitness.values[1] for each in known(bounded)])
     np.testing.assert_allclose(scores, -3 * np.maximum(0, 0.6 - accuracy) / spread, atol=1e-9)
+
+
+def test_a_forecast_is_a_line_through_what_is_known_and_departs_by_genes() -> None:
+    rng = random.Random(1)
+    genotypes = [sample(rng, SearchSpace()) for _ in range(60)]
+    smooth = np.array([gene_features(each)[SMOOTH] for each in genotypes])
+    early = np.array([[rng.random(), rng.random()] for _ in genotypes])
+    late = 0.2 + 0.5 * early
+    known = list(range(0, 60, 2))
+    numbers = forecast(genotypes, early, known, late[known])
+    np.testing.assert_allclose(numbers, late, atol=1e-9)
+    late[:, 0] += 0.3 * smooth
+    numbers = forecast(genotypes, early, known, late[known])
+    np.testing.assert_array_equal(numbers[known], late[known])
+    np.testing.assert_allclose(numbers[:, 1], late[:, 1], atol=1e-9)
+    error = np.abs(numbers[1::2, 0] - late[1::2, 0]).mean()
+    slope = np.polyfit(early[known, 0], late[known, 0], 1)
+    assert error < 0.5 * np.abs(np.polyval(slope, early[1::2, 0]) - late[1::2, 0]).mean()
+    flat = np.ones((60, 1))  # nothing to draw a line through
+    assert np.isfinite(forecast(genotypes, flat, known, late[known][:, :1])).all()

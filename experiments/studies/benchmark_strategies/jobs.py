@@ -24,6 +24,7 @@ from evolution.benchmark.search import (
     selected,
 )
 from experiments.studies.base import StudyJob, StudySummary
+from experiments.studies.benchmark_strategies.peers import PEERS
 from robustkit.runs.summaries import Count, Difference, Number, Result, Share
 
 LAST = RUNGS[-1]
@@ -32,13 +33,16 @@ DEFAULT = BenchmarkConfig(population=8, generations=5, promote=0)
 
 # Every search by what it has of its own; all have the epochs of `DEFAULT`, "nsga2".
 SEARCHES: dict[str, dict[str, object]] = {
-    "random": {"strategy": "random", "presets": False},
+    "random": {"strategy": "random"},
     "nsga2": {},
     "mu_plus_lambda": {"strategy": "mu_plus_lambda"},
     "ageing": {"strategy": "ageing"},
+    "local": {"strategy": "local"},
+    "tpe": {"strategy": "tpe"},
     "steady": {"mode": "steady"},
     "halving 2": {"mode": "steady", "halving": 2},
     "halving 4": {"mode": "steady", "halving": 4},
+    "halving 4, forecast": {"mode": "steady", "halving": 4, "forecast": True},
     "1 epoch": {"epochs": 1},
     "2 epochs": {"epochs": 2},
     "no preselection": {"screen": 1},
@@ -48,11 +52,16 @@ SEARCHES: dict[str, dict[str, object]] = {
     "population 4": {"population": 4},
     "population 20": {"population": 20},
     "no presets": {"presets": False},
+    "random, no presets": {"strategy": "random", "presets": False},
+    "plain genes": {"strategy": "plain genes"},
     "no bound": {"floor": 1.0},
     "without MACs": {"objectives": "accuracy:max,{}:min"},
 }
-ROUGH = ("random", "nsga2", "mu_plus_lambda", "ageing", "halving 2", "no preselection")
-SMOKE = ("random", "nsga2", "halving 2", "1 epoch")
+ROUGH = (
+    *("random", "nsga2", "mu_plus_lambda", "ageing", "local", "tpe"),
+    *("halving 2", "halving 4, forecast", "no preselection"),
+)
+SMOKE = ("random", "nsga2", "halving 2", "halving 4, forecast", "1 epoch", "plain genes")
 BLOCK = 20  # searches of a job
 
 Area = Annotated[float, Meta(ge=0, le=100)]
@@ -122,6 +131,8 @@ def config_of(search: str, seed: int, *, smoke: bool) -> BenchmarkConfig:
     measure = f"transfer_{reference_of(seed)}"
     base = replace(DEFAULT, population=4, generations=4, screen=4) if smoke else DEFAULT
     own = dict(SEARCHES[search])
+    if own.get("strategy") in PEERS:
+        del own["strategy"]  # opened in its place
     objectives = str(own.pop("objectives", "accuracy:max,{}:min,macs:min")).format(measure)
     changed = replace(base, **own, objectives=objectives, seed=seed)  # type: ignore[arg-type]
     return replace(changed, generations=base.search_epochs // (changed.population * changed.epochs))
@@ -174,11 +185,12 @@ class Searches(StudyJob):
     def run(self) -> Block:
         """Return their courses."""
         surrogate = open_surrogate(deviations=self.rough)
-        name = "random" if SEARCHES[self.search].get("strategy") == "random" else "evolve"
+        strategy = str(SEARCHES[self.search].get("strategy"))
+        name = "random" if strategy == "random" else "evolve"
         courses = []
         for seed in range(self.first, self.first + self.count):
             config = config_of(self.search, seed, smoke=self.smoke)
-            found = run_searches(config, surrogate, searches=(name,))
+            found = run_searches(config, surrogate, searches=(name,), evolution=PEERS.get(strategy))
             courses.append(course_of(found[name], config, surrogate))
         return Block(first=self.first, courses=courses)
 

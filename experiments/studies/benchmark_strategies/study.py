@@ -258,8 +258,8 @@ register(
         title="Search strategies on the benchmark, over hundreds of seeds",
         source="what every design choice of a search is worth at equal cost",
         scales={
-            "smoke": "the benchmark's table, four searches of four seeds; seconds",
-            "small": "the benchmark's table, eighteen searches of 160 epochs, 200 seeds; an hour",
+            "smoke": "the benchmark's table, six searches of four seeds; seconds",
+            "small": "the benchmark's table, 23 searches of 160 epochs, 200 seeds; two hours",
         },
         items=(PaperItem(name=NAME, shows="area at equal cost, by expected values"),),
         jobs=jobs,

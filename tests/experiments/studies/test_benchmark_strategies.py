@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
-from evolution.benchmark.measure import REFERENCES
+from evolution.benchmark.measure import CLASSES, INPUT_SHAPE, REFERENCES, SPACE
 from evolution.benchmark.surrogate import open_surrogate
 from evolution.benchmark.table import save_table
+from evolution.genotype import Trial
+from evolution.strategies import open_strategy
+from evolution.variation import mutate
 from experiments.studies.benchmark_strategies.jobs import (
     BLOCK,
     DEFAULT,
@@ -20,6 +24,13 @@ from experiments.studies.benchmark_strategies.jobs import (
     blocks,
     config_of,
     reference_of,
+)
+from experiments.studies.benchmark_strategies.peers import (
+    PEERS,
+    gene_by_gene,
+    gene_choices,
+    genes_of,
+    genotype_of_genes,
 )
 from experiments.studies.benchmark_strategies.study import chosen, gain
 from robustkit.cli.main import main
@@ -45,6 +56,45 @@ def test_blocks_have_every_seed_once() -> None:
     seeds = [seed for job in jobs for seed in range(job.first, job.first + job.count)]
     assert seeds == list(range(3, 3 + 2 * BLOCK + 5))
     assert len({job.id for job in jobs}) == len(jobs) == 3
+
+
+def test_flat_genes_and_genotypes_are_the_same() -> None:
+    choices, rng = gene_choices(SPACE), random.Random(0)
+    for _ in range(50):
+        genotype = mutate(gene_by_gene(rng, SPACE), rng, SPACE)[0]
+        genes = genes_of(genotype)
+        assert all(gene in choices[name] for name, gene in genes.items())
+        assert genotype_of_genes(genes.__getitem__) == genotype
+
+
+@pytest.mark.parametrize("name", sorted(PEERS))
+def test_peers_start_alike_keep_the_limits_and_learn(name: str) -> None:
+    settings = DEFAULT.settings(accuracy=0.5, seed=1)
+    ours = open_strategy("nsga2", settings).ask()
+    firsts: list[list[str]] = []
+    lasts: list[list[str]] = []
+    for flip in (1, -1):
+        search, number = PEERS[name](settings), 0
+        while asked := search.ask():
+            if number == 0 and name == "tpe":
+                assert [each.genotype for each in asked] == [each.genotype for each in ours]
+            assert all(SPACE.fits(each.genotype, INPUT_SHAPE, CLASSES) for each in asked)
+            values = [float(len(each.genotype.blocks)) for each in asked]
+            search.tell(
+                {
+                    each.number: Trial(
+                        each,
+                        "Ok" if each.number % 5 else "Diverged",
+                        dict.fromkeys(("accuracy", "transfer", "macs"), flip * value),
+                    )
+                    for each, value in zip(asked, values, strict=True)
+                }
+            )
+            number += len(asked)
+            (firsts if number == len(asked) else lasts).append([e.genotype.key() for e in asked])
+        assert number == settings.budget
+    assert firsts[0] == firsts[1]
+    assert lasts[: len(lasts) // 2] != lasts[len(lasts) // 2 :]
 
 
 def ends(*areas: float) -> Search:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -93,7 +94,39 @@ NUMBERS = (
 FLAGS = {
     "train": ("--lr", "--epochs", "--seed", "--batch-size", "--adv-eps", "--weight-decay"),
     "attack": ("--eps", "--restarts", "--test-size", "--probe", "--seed"),
-    "evolve": ("--lam", "--population", "--generations", "--workers", "--train-size", "--max-macs"),
+    "evolve": (
+        *("--lam", "--population", "--generations", "--workers", "--train-size", "--max-macs"),
+        *("--yardstick", "--tolerance", "--lam-ramp", "--penalty-every", "--early-stop"),
+        *("--surrogate-trainings", "--search-seed", "--promote"),
+    ),
+}
+# Of `evolve`, beside numbers: each is one line, and nothing is begun.
+PROTOCOL = {
+    "no weight": ("--lam", ","),
+    "a weight twice": ("--lam", "1,1"),
+    "a negative weight": ("--lam", "1,-3"),
+    "a weight that is none": ("--lam", "1,three"),
+    "a thousand weights": ("--lam", ",".join(map(str, range(1, 1000)))),
+    "an unknown baseline": ("--baselines", "architecture", "familly"),
+    "no baseline and one": ("--baselines", "none", "pool"),
+    "an unknown family": ("--family", "vgg5000"),
+    "an unknown view": ("--penalty-views", "corners"),
+    "every view twice": ("--penalty-views", "clean", "clean"),
+    "references without end": ("--reference", *["small"] * 200),
+    "surrogates without end": ("--surrogate", "small", "vgg3", "--surrogate-trainings", "9999"),
+    "a reference of no file": ("--reference", "small", "nowhere.safetensors"),
+    "an unknown strategy": ("--strategy", "lokal"),
+}
+TABLES: dict[str, str | bytes] = {
+    "empty": "",
+    "no JSON": "one\ntwo\n",
+    "a number": "1\n" * 10,
+    "deep": "[" * 100_000 + "\n",
+    "a line without end": "{" + '"a": 1, ' * 4_000_000,
+    "another format": '{"format": "evolution-benchmark/99"}\n',
+    "binary": bytes(range(256)) * 100,
+    "huge numbers": '{"format": ' + "9" * 6000 + "}\n",
+    "surrogates": b'{"format": "\\ud800"}\n',
 }
 KINDS = ("train", "evolve", "attack", "repair", "adapt", "reproduce")
 RESUMED = {"evolve": "evolve", "repair": "repair", "adapt": "adapt", "checkpoints": "explain"}
@@ -131,6 +164,11 @@ def cases() -> Iterator[Case]:
             yield Case(f"text/{flag}/{name}", _flagged(verb, flag, text))
     for what in ("pipe", "device", "folder", "link to nowhere", "socket"):
         yield Case(f"config/{what}", _odd_config(what), seconds=20)
+        yield Case(f"benchmark/{what}", _odd_config(what, "evolve", "--benchmark"), seconds=20)
+    for name, table in TABLES.items():
+        yield Case(f"benchmark/{name}", _table(table), seconds=20, memory=2**30)
+    for name, flags in PROTOCOL.items():
+        yield Case(f"protocol/{name}", partial(_asked, flags), seconds=30)
     for name in ("mine.csv", "mine.json", "runs/attack/summary.json", "runs"):
         yield Case(f"export/{name}", _exported(name), after=_unchanged(name))
         yield Case(f"export by a link/{name}", _exported_by_link(name))
@@ -196,7 +234,21 @@ def _flagged(verb: str, flag: str, text: str) -> Callable[[Place], Sequence[str]
     return lambda place: [verb, flag, text]
 
 
-def _odd_config(what: str) -> Callable[[Place], Sequence[str]]:
+def _table(content: str | bytes) -> Callable[[Place], Sequence[str]]:
+    def prepare(place: Place) -> Sequence[str]:
+        place.write("table.jsonl", content)
+        return ["evolve", "--benchmark", "table.jsonl", "--out", "new"]
+
+    return prepare
+
+
+def _asked(flags: Sequence[str], place: Place) -> Sequence[str]:
+    return ["evolve", "--data", "digits", "--out", "new", *flags]
+
+
+def _odd_config(
+    what: str, command: str = "train", option: str = "--config"
+) -> Callable[[Place], Sequence[str]]:
     def prepare(place: Place) -> Sequence[str]:
         path = place.here / "odd"
         if what == "pipe":
@@ -209,7 +261,7 @@ def _odd_config(what: str) -> Callable[[Place], Sequence[str]]:
             path.symlink_to("nowhere")
         else:
             os.mknod(path, 0o140600)
-        return ["train", "--config", str(path)]
+        return [command, option, str(path)]
 
     return prepare
 
