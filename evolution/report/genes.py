@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from evolution import GeneEffect, gene_effects
 from evolution.report.comparison import BLUE, ORANGE
-from evolution.report.run_data import CandidateTrial, Evidence, distinct
+from evolution.report.run_data import PRESET, CandidateTrial, Evidence, distinct
 from robustkit.report import Section, chart, figure, svg, table
 
 METRICS = {"transfer": "transfer from R", "accuracy": "accuracy", "cos_abs": "|cos| with R"}
@@ -21,12 +21,15 @@ Sample = dict[tuple[str, Feature], GeneEffect]
 def genes_section(evidence: Evidence) -> Section:
     """Return rank correlations of genes with measures, over all networks and the sampled ones.
 
-    The networks of the random search are shown on their own as well: no selection has made their
-    genes travel together.
+    The networks that random search sampled are shown on their own as well: neither selection nor
+    a design has made their genes travel together.
     """
+    sampled = [
+        trial for trial in evidence.trials_of("random") if trial.candidate.operator != PRESET
+    ]
     samples = {
         "all networks": _sample(evidence.trials),
-        "random search only": _sample(evidence.trials_of("random")),
+        "random search only": _sample(sampled),
     }
     note = (
         "Spearman's rank correlation with 95 % bootstrap intervals. These are associations within "

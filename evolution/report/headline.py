@@ -9,6 +9,7 @@ from evolution.protocol.result import ComparedNet, Comparison, Summary
 from evolution.protocol.roles import BASELINES, CONTROLS
 from evolution.report.comparison import RED, SHOWN
 from evolution.report.format import rate_text, share
+from evolution.report.run_data import PRESET
 from robustkit.report import Section, cards, format_estimate, percent, table
 from robustkit.stats import Gap, Rate, wilson
 
@@ -274,10 +275,16 @@ def controls_sentence(summary: Summary) -> str:
 def search_sentence(summary: Summary) -> str:
     """Return the gap between evolution and a random search of the same budget."""
     selections = summary.selection
+    found = {"E": selections.E, "RS": selections.RS}
+    given = [role for role, each in found.items() if each.operator == PRESET]
+    start = (
+        f" Found among the nets of known families that both searches start from: "
+        f"{' and '.join(given)}." * bool(given)
+    )
     if selections.E.key == selections.RS.key:
         return (
             "The random search selected the very same architecture (RS): this run is no "
-            "evidence for evolution over random sampling."
+            f"evidence for evolution over random sampling.{start}"
         )
     ours, theirs = _headline(summary.nets.E), _headline(summary.nets.RS)
     gap = summary.search_gap
@@ -290,16 +297,10 @@ def search_sentence(summary: Summary) -> str:
         -1: "fewer adversarials transfer to the net that the random search found",
     }[sign_of(gap)]
     accuracy = [share(summary.nets.of(name).clean_acc) for name in ("E", "RS")]
-    found = {"E": selections.E, "RS": selections.RS}
-    given = [role for role, each in found.items() if each.operator == "preset"]
     return (
         f"Transfer from R: {compared}; T(R→RS) − T(R→E) is {gap.value:+.1f} points, 95 % "
         f"interval [{gap.low:.1f}, {gap.high:.1f}] over images and trainings: {conclusion}. "
-        f"Their clean accuracies are {accuracy[0]} and {accuracy[1]}."
-        + (
-            f" Found among the nets of known families that both searches start from: "
-            f"{' and '.join(given)}." * bool(given)
-        )
+        f"Their clean accuracies are {accuracy[0]} and {accuracy[1]}.{start}"
     )
 
 

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from evolution import pedigree
+from evolution import Candidate, pedigree
 from evolution.report.comparison import BLUE, RED
 from evolution.report.format import architecture_lines, brief, compact, measures_text, plural, share
 from evolution.report.graph import box, path, sketch, text
-from evolution.report.run_data import CandidateTrial, Evidence
+from evolution.report.run_data import PRESET, CandidateTrial, Evidence
 from robustkit.report import Section, figure, table
 
 WIDE, HIGH, ACROSS, DOWN, LEFT = 150, 60, 12, 46, 96
 
 
 def family_section(evidence: Evidence) -> Section:
-    """Return the ancestors of E by generation; its offspring where it was sampled itself."""
+    """Return the ancestors of E by generation; its offspring where it has none."""
     members = {trial.candidate.number: trial for trial in evidence.longest_of("evolve")}
     evolved = evidence.selected("E")
     number = evolved.candidate.number
@@ -26,15 +26,12 @@ def family_section(evidence: Evidence) -> Section:
     if len(family) > 1:
         note = (
             f"E is candidate {number}, of generation {evolved.candidate.generation + 1}: "
-            f"{plural(len(family) - 1, 'ancestor')}, {_sampled(family)} of them sampled at random."
+            f"{plural(len(family) - 1, 'ancestor')}, {_origins(family)}."
         )
     else:
         children = [trial for trial in members.values() if number in trial.candidate.parents]
         family += children
-        note = (
-            f"E is candidate {number}, sampled at random in the first generation: it has no "
-            f"parents, and no variation was involved. {_offspring(children)}"
-        )
+        note = f"E is candidate {number}, {origin(evolved.candidate)} {_offspring(children)}"
     caption = (
         f"Accuracy and transfer (T) are validation's, {_budget(evidence)}. Lines run from "
         "parent to child; the operator is how the child was bred. Point at or click a box for "
@@ -51,8 +48,29 @@ def _budget(evidence: Evidence) -> str:
     return "after as many epochs as a candidate got, in brackets where fewer than a trial's"
 
 
-def _sampled(family: Sequence[CandidateTrial]) -> int:
-    return sum(not trial.candidate.parents for trial in family[:-1])
+def _origins(family: Sequence[CandidateTrial]) -> str:
+    """Return how many of E's ancestors were sampled, and how many the search was given."""
+    first = [trial.candidate for trial in family[:-1] if not trial.candidate.parents]
+    given = sum(candidate.operator.startswith(PRESET) for candidate in first)
+    words = f"{len(first) - given} of them sampled at random"
+    if given:
+        words += f", {given} from R's own architecture or nets of known families"
+    return words
+
+
+def origin(candidate: Candidate) -> str:
+    """Return how a search came by a candidate without parents."""
+    if candidate.operator == PRESET:
+        return (
+            "R's own architecture or a net of a known family, from which both searches start: no "
+            "variation was involved."
+        )
+    if candidate.operator.startswith(PRESET):
+        return "a mutation of R's own architecture, from which the search starts."
+    return (
+        f"sampled at random in generation {candidate.generation + 1}: it has no parents, and no "
+        "variation was involved."
+    )
 
 
 def _offspring(children: Sequence[CandidateTrial]) -> str:

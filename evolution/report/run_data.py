@@ -30,6 +30,8 @@ from robustkit.runs import Entry, Ledger, RunFolder
 from robustkit.runs.summaries import read_settings
 
 SEARCHES = {"evolve": "evolution", "random": "random search"}
+PRESET = "preset"
+"""The operator of nets that both searches start from; those of local search begin with it."""
 
 
 @dataclass(frozen=True)

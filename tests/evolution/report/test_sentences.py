@@ -7,8 +7,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from evolution import Candidate, Genotype
 from evolution.protocol.result import Summary
 from evolution.report import comparison, headline
+from evolution.report.lineage import origin
+from robustkit.models.blueprint import Block
 from tests.evolution.report.simulated_run import RATES, net, rate, without_control
 
 T = TypeVar("T")
@@ -102,6 +105,28 @@ def test_the_controls_are_told_apart(summary: Any) -> None:
     sentence = controls_sentence(summary)
     for said in ("97.0 %", "62.0 % (R′)", "45.0 % (E0)", "20.0 % (E)"):
         assert said in sentence
+
+
+@pytest.mark.parametrize("key", ["a", "b"])
+def test_a_net_that_both_searches_start_from_is_told_as_such(summary: Any, key: str) -> None:
+    summary["selection"]["RS"] = selected(key) | {"operator": "preset"}
+    sentence = search_sentence(summary)
+    assert "known families that both searches start from: RS." in sentence
+    summary["selection"]["E"]["operator"] = "preset"
+    assert "E and RS." in search_sentence(summary)
+
+
+@pytest.mark.parametrize(
+    ("operator", "said"),
+    [
+        ("preset", "from which both searches start: no variation"),
+        ("preset+gene", "a mutation of R's own architecture"),
+        ("sample", "sampled at random in generation 3"),
+    ],
+)
+def test_the_origin_of_a_net_without_parents_is_told(operator: str, said: str) -> None:
+    candidate = Candidate(17, Genotype((Block(),)), (), operator, 2)
+    assert said in origin(candidate)
 
 
 @pytest.mark.parametrize(
