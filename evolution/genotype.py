@@ -141,7 +141,7 @@ class Candidate:
     """A network to be evaluated.
 
     `number` counts from 0 in the order asked; `parents` are the numbers it was bred from, none
-    for a sampled one; `operator` says how ("sample", "crossover", "crossover+gene", …).
+    for a given or a sampled one; `operator` says how ("preset", "sample", "crossover+gene", …).
     """
 
     number: int

@@ -75,7 +75,7 @@ class EvolveConfig:
     )
     surrogate_trainings: int = setting(1, "trainings of each surrogate, each a source of attacks")
     population: int = setting(8, "candidates of a generation")
-    generations: int = setting(3, "generations, the first, sampled one included")
+    generations: int = setting(3, "generations, the first one included")
     strategy: str = setting("nsga2", "nsga2, mu_plus_lambda, ageing, local or random")
     mode: str = setting(
         "generational", "generational, or steady: no worker waits for a generation to end"
@@ -96,7 +96,7 @@ class EvolveConfig:
     presets: bool = setting(
         True,
         "R's architecture and nets of known families, as far as the space has them, are in the "
-        "first generation of both searches",
+        "first generation of both searches (of strategy local R's alone)",
     )
     screen: int = setting(
         32,

@@ -30,12 +30,12 @@ _MUTATED_CHILDREN = 0.5  # of the children of two parents, the share that is mut
 class SearchSettings:
     """The settings of every strategy.
 
-    `population` × `generations` candidates are asked for in all, the first, sampled generation
-    included. Images are `input_shape` (C,H,W). `crossover` is the share of children bred from two
-    parents. `screen` is surrogate preselection: of so many possible children, half of them sampled,
-    the one with the best predicted score is asked for; 1 leaves the published algorithms as they
-    are. `presets` are asked for first, before sampled networks: as many as fit the limits, at most
-    half of the first generation. Raises `ConfigError`.
+    `population` × `generations` candidates are asked for in all, the first generation included.
+    Images are `input_shape` (C,H,W). `crossover` is the share of children bred from two parents.
+    `screen` is surrogate preselection: of so many possible children, half of them sampled, the one
+    with the best predicted score is asked for; 1 leaves the published algorithms as they are.
+    `presets` are asked for first, before sampled networks: as many as fit the limits, at most half
+    of the first generation. Raises `ConfigError`.
     """
 
     space: SearchSpace
@@ -71,8 +71,8 @@ class Strategy(ABC):
     """A search strategy, determined by its settings and by the trials it is told.
 
     No network is asked for twice. Two strategies with the same settings start from the same
-    networks. Every random number derives from the seed and the candidate's number, so a search is
-    resumed by telling a fresh strategy the recorded trials again.
+    networks, but for local search. Every random number derives from the seed and the candidate's
+    number, so a search is resumed by telling a fresh strategy the recorded trials again.
     """
 
     informed: ClassVar[bool] = True

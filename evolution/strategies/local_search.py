@@ -13,8 +13,9 @@ from evolution.strategies.base import STRATEGIES, SearchSettings, Strategy, rate
 class LocalSearch(Strategy):
     """A (1+λ) search: every candidate is a mutation of the best one by its weighted fitness.
 
-    It starts from the first preset, which is the reference's architecture where the space has it,
-    and from sampled networks where there is no preset. A simple hill climber of this kind is a
+    It starts from the first preset alone, which is the reference's architecture where the space has
+    it, and from sampled networks where there is no preset. With surrogate preselection half of the
+    possible children are sampled, as in every strategy. A simple hill climber of this kind is a
     strong baseline of architecture search (Elsken et al. 2017, White et al. 2021).
     """
 

@@ -8,7 +8,7 @@ from evolution.strategies.base import STRATEGIES, Strategy
 
 @STRATEGIES.register("random")
 class RandomSearch(Strategy):
-    """Distinct networks, sampled as the first generation of every other strategy is."""
+    """Presets, then distinct networks sampled as those of every other first generation are."""
 
     informed = False
 
