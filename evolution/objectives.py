@@ -216,3 +216,21 @@ def front(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Tria
         return []
     best = tools.sortNondominated(successful, len(successful), first_front_only=True)[0]
     return sorted((individual.trial for individual in best), key=lambda trial: trial.number)
+
+
+def dominated_area(points: Iterable[tuple[float, float]], accuracy: float) -> float:
+    """Return the area that (accuracy, transfer) points dominate, both in [0,1], times 100.
+
+    In points of accuracy times the share not fooled, from the corner where accuracy is `accuracy`
+    and all adversarials transfer; points no better than the corner add nothing.
+    """
+    gains = sorted(
+        ((each - accuracy, 1 - transfer) for each, transfer in points if each > accuracy),
+        reverse=True,
+    )
+    area, highest = 0.0, 0.0
+    for gained, resisted in gains:
+        if resisted > highest:
+            area += gained * (resisted - highest)
+            highest = resisted
+    return 100 * area

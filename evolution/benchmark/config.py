@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from evolution.benchmark.measure import (
+    ARCHITECTURES,
     CLASSES,
     INPUT_SHAPE,
     REFERENCES,
     RUNGS,
     SPACE,
-    vgg5_genotype,
 )
 from evolution.genotype import Genotype
 from evolution.halving import rungs
@@ -203,9 +203,8 @@ class BenchmarkConfig:
         )
 
     def _preset_genotypes(self) -> tuple[Genotype, ...]:
-        own = vgg5_genotype()
-        architecture = {"family": "blueprint", "blueprint": own.blueprint().to_dict()}
-        return tuple(preset_genotypes(self.space, INPUT_SHAPE, CLASSES, architecture))
+        own = ARCHITECTURES[REFERENCES[0]]
+        return tuple(preset_genotypes(self.space, INPUT_SHAPE, CLASSES, own))
 
 
 def from_options(values: Mapping[str, Any], given: Mapping[str, Any]) -> BenchmarkConfig:

@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from evolution.genotype import Genotype
+from evolution.presets import genotype_of
 from evolution.space import SearchSpace
 from robustkit import attacks, evaluation, models, training
 from robustkit.compute import derive_seed
 from robustkit.data import ImageSet, channel_stats, load, stratified_sample
 from robustkit.errors import ModelError
 from robustkit.jobs import DivergedError, InvalidCandidateError, cached_per_process
-from robustkit.models.blueprint import Block, Head
 from robustkit.training.penalty_views import penalty_views
 
 Count = Annotated[int, Meta(ge=0)]
@@ -60,21 +60,9 @@ SPACE = SearchSpace(max_params=400_000, max_macs=1_880_704)
 
 def vgg5_genotype(width: int = 16) -> Genotype:
     """Return the zoo's vgg5 as blocks of the search space, which has pools of odd size only."""
-    blocks: list[Block] = []
-    for channels, depth in ((width, 1), (2 * width, 2), (4 * width, 2)):
-        for _ in range(depth):
-            blocks.append(
-                Block(
-                    kind="conv",
-                    channels=channels,
-                    kernel=3,
-                    norm="batch",
-                    activation="relu",
-                    inputs=(len(blocks),),
-                )
-            )
-        blocks.append(Block(kind="pool", kernel=3, stride=2, pool="max", inputs=(len(blocks),)))
-    return Genotype(tuple(blocks), Head(pool="avg", hidden=0))
+    genotype = genotype_of({"family": "zoo", "name": "vgg5", "options": {"width": width}})
+    assert genotype is not None
+    return genotype
 
 
 class Rung(msgspec.Struct, frozen=True):

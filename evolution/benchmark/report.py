@@ -14,10 +14,10 @@ from evolution.benchmark.search import (
     SEARCHES,
     Searched,
     Spent,
-    dominated_area,
     seen_front,
     selected,
 )
+from evolution.objectives import dominated_area
 from evolution.report.format import architecture_lines, brief, compact, plural, share
 from robustkit.report import PALETTE, Section, cards, chart, figure, svg, table, write_page
 from robustkit.report.sections import settings_section

@@ -14,11 +14,11 @@ from evolution.benchmark.search import (
     Searched,
     Spent,
     Values,
-    dominated_area,
     seen_front,
     selected,
 )
 from evolution.genotype import Candidate, Genotype, Trial
+from evolution.objectives import dominated_area
 from robustkit.errors import ModelError, RunError
 from robustkit.reading import check_kind
 from robustkit.runs import Entry

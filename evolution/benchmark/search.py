@@ -261,20 +261,6 @@ def _mean(values: Sequence[float]) -> float:
 # ----------------------------------------------------------------------------------- scores
 
 
-def dominated_area(points: Sequence[tuple[float, float]], accuracy: float) -> float:
-    """Return the area that (accuracy, transfer) pairs dominate, in points of accuracy.
-
-    From the corner where accuracy is `accuracy` and everything transfers: points of accuracy above
-    it, times the share that does not transfer. Points no better than the corner add nothing.
-    """
-    area, highest = 0.0, 0.0
-    for gained, resisted in sorted(((a - accuracy, 1 - t) for a, t in points), reverse=True):
-        if gained > 0 and resisted > highest:
-            area += gained * (resisted - highest)
-            highest = resisted
-    return 100 * area
-
-
 def seen_front(trials: Sequence[Spent], measure: str = "transfer") -> list[Spent]:
     """Return the trials that no other one beats in accuracy and `measure` as they were drawn."""
     best, lowest = [], float("inf")

@@ -88,21 +88,3 @@ def _halved(images: ImageSet) -> Any:
     _, height, width = images.shape
     halved = F.interpolate(images.images.float(), size=(height // 2, width // 2), mode="area")
     return halved.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-
-
-def dominated_area(points: Iterable[tuple[float, float]], accuracy: float) -> float:
-    """Return the area that (accuracy, transfer) points dominate, both in [0,1], times 100.
-
-    In points of accuracy times the share not fooled, from the corner where accuracy is `accuracy`
-    and all adversarials transfer; points no better than the corner add nothing.
-    """
-    gains = sorted(
-        ((each - accuracy, 1 - transfer) for each, transfer in points if each > accuracy),
-        reverse=True,
-    )
-    area, highest = 0.0, 0.0
-    for gained, resisted in gains:
-        if resisted > highest:
-            area += gained * (resisted - highest)
-            highest = resisted
-    return 100 * area

@@ -17,12 +17,12 @@ from evolution.benchmark.search import (
     Spent,
     Values,
     baseline,
-    dominated_area,
     measures_of,
     run_searches,
     seen_front,
     selected,
 )
+from evolution.objectives import dominated_area
 from experiments.studies.base import StudyJob, StudySummary
 from experiments.studies.benchmark_strategies.peers import PEERS
 from robustkit.runs.summaries import Count, Difference, Number, Result, Share

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
+from evolution.objectives import dominated_area
 from evolution.protocol.jobs import NetEvaluation, evaluation_path, load_evaluation
 from evolution.protocol.result import Verdict
 from evolution.protocol.roles import ROLES, tested_nets
 from evolution.protocol.run import LEDGER
 from evolution.protocol.summary import against, matched_transfer
 from experiments.studies.base import StudyJob
-from experiments.studies.measures import dominated_area
 from robustkit.errors import RunError
 from robustkit.runs import Ledger
 from robustkit.runs.summaries import Amount, Count, Result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from evolution.objectives import dominated_area
 from experiments.studies.base import (
     OURS,
     Claim,
@@ -17,7 +18,6 @@ from experiments.studies.base import (
     clear_of,
     register,
 )
-from experiments.studies.measures import dominated_area
 from experiments.studies.search_strategies.jobs import (
     COST_SHARES,
     SEARCHES,

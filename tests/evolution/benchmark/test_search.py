@@ -16,12 +16,12 @@ from evolution.benchmark.search import (
     Searched,
     Spent,
     baseline,
-    dominated_area,
     run_searches,
     seen_front,
     selected,
 )
 from evolution.genotype import Candidate, Genotype, Trial
+from evolution.objectives import dominated_area
 from robustkit.errors import ConfigError
 from robustkit.models.blueprint import Block
 from robustkit.runs import Ledger
