@@ -50,10 +50,10 @@ class BenchmarkConfig:
     `benchmark` is the table's file, or "package". A trial is a training drawn from the surrogate
     after `epochs`. Candidates are feasible within `floor` of the accuracy that the reference vgg5's
     own architecture has under the penalty; selected is the one with the least transfer among
-    those within `tolerance` of it, from `promote` candidates that are trained once more, or from
-    the trials with 0. With `presets` the first generation of both searches has vgg5's architecture
-    and networks of known families. With `forecast` those go on in `halving` that are predicted to
-    be best after all epochs. The space may be narrowed. Raises `ConfigError`.
+    those within `tolerance` of it, from the best `promote` candidates by this rule, trained once
+    more, or from the trials with 0. With `presets` the first generation of both searches has
+    vgg5's architecture and networks of known families. With `forecast` those go on in `halving`
+    that are predicted to be best after all epochs. The space may be narrowed. Raises `ConfigError`.
     """
 
     benchmark: str = PACKAGE

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
-from deap import tools
 
 from evolution.benchmark.config import BenchmarkConfig
 from evolution.benchmark.measure import Measurement, vgg5_genotype
 from evolution.benchmark.surrogate import Surrogate
 from evolution.genotype import Candidate, Genotype, Trial
-from evolution.objectives import individuals
+from evolution.protocol.selection import ranked
 from evolution.runner import Scheduler, Task, generational, steady, successive_halving
 from evolution.strategies import SearchSettings, Strategy, open_strategy
 from robustkit.compute import derive_seed
@@ -193,14 +192,15 @@ class _Run:
         return [*spent, *await self._promoted(name, spent, levels[-1])]
 
     async def _promoted(self, name: str, spent: Sequence[Spent], accuracy: float) -> list[Spent]:
-        """Train the best once more, so that one is not selected for the luck of its trial."""
+        """Train the best once more, so that one is not selected for the luck of its trial.
+
+        They are those that a run with trainings would promote, by the rule that selects one.
+        """
         config = self._config
         whole = [each.trial for each in spent if each.epochs == config.epochs]
-        known = individuals(whole, config.bounded(accuracy))
-        best = tools.selNSGA2(known, config.promote) if config.promote else []
+        best = ranked(whole, accuracy - config.tolerance)[: config.promote]
         again = []
-        for each in sorted(best, key=lambda individual: individual.trial.number):
-            candidate = each.trial.candidate
+        for candidate in sorted((each.candidate for each in best), key=lambda each: each.number):
             entry = await self._scheduler.submit(
                 self._task(f"{PROMOTED}{name}", candidate, config.epochs, replicate=1)
             )
