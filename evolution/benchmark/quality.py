@@ -46,7 +46,8 @@ class Quality:
 
     `tau` is Kendall's, `r2` the share of variance explained, `covered` the shares of measurements
     inside the 50 % and the 95 % interval. `repeated` is Kendall's τ between two trainings of the
-    same networks, which no prediction is expected to exceed by much; None with fewer than three.
+    same networks, both with noise; that of a perfect prediction with one training is higher. None
+    with fewer than three.
     """
 
     column: Column
@@ -61,6 +62,9 @@ def held_out_quality(
     table: Table, columns: Sequence[Column], *, good: bool = False, regressor: str = REGRESSOR
 ) -> list[Quality]:
     """Return the surrogate's quality in `columns`, by five-fold cross-validation over networks.
+
+    All trainings of a network are in one fold. Its relatives (parents, offspring) are in any: this
+    is the quality near the networks of the table.
 
     With `good` only networks count whose measured accuracy after the last epochs is above the
     median. A network's first successful training is what is predicted.

@@ -1,7 +1,7 @@
 """Regressors of the benchmark's surrogate: several targets at once, with held-out predictions.
 
 Each is fitted on standardised targets and says, beside its predictions for new networks, what it
-would have predicted for every network it was fitted on had that one been left out.
+would have predicted for every network it was fitted on had that one, or its fold, been left out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ FOLDS = 5
 
 
 class Regressor(Protocol):
-    """A fitted regression; `held_out` (n, targets) are predictions of rows left out one by one."""
+    """A fitted regression; `held_out` (n, targets) are predictions of rows that were left out.
+
+    One by one, in folds, or by the trees that did not see them.
+    """
 
     held_out: Floats
 
