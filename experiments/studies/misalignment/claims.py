@@ -1,7 +1,8 @@
 """The publication's claims on evolutions away from several references, by rules fixed beforehand.
 
 A gap or a difference agrees where its 95 % interval lies on the claimed side of its bound,
-disagrees where it lies on the other, and is left open where it holds the bound.
+disagrees where it lies on the other, and is left open where it holds the bound. "At equal accuracy"
+is decided by the mean difference alone, and so is "at most half": neither has an interval.
 """
 
 from __future__ import annotations
@@ -86,7 +87,11 @@ def _kept(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
 
 
 def _searched(searches: Mapping[str, Searches]) -> Iterator[Claim]:
-    """Decide by intervals over searches: less transfer, and at most `KEPT` less accuracy."""
+    """Decide on transfer by intervals over searches, at a mean accuracy at most `KEPT` lower.
+
+    Trainings of nets that all searches share are the same in each, so that the interval leaves out
+    how these would differ when trained again.
+    """
     cheap: dict[str, list[bool | None]] = {}
     for name, each in searches.items():
         for role, found in each.against.items():

@@ -193,6 +193,7 @@ def render(summary: Summary) -> str:
             f"Gap {gap_text(evolution)}."
             if evolution.gap.value is not None
             else "No image is classified correctly by every net.",
+            *_made(evolution),
             _nets(evolution),
         ]
     if summary.searches:
@@ -221,6 +222,24 @@ def render(summary: Summary) -> str:
             _looks(summary.attention),
         ]
     return "\n\n".join(parts)
+
+
+def _made(evolution: Evolution) -> list[str]:
+    """Return whether R is testable, the penalty's weight, and where E and RS come from."""
+    found = []
+    if not isinstance(qualified := evolution.qualification, UnsetType):
+        transfer = format_percent(qualified.transfer, unit=" %")
+        testable = "testable" if qualified.testable else "**not testable**, below 50 %"
+        found.append(f"T(R→R2) on validation {transfer}: {testable}.")
+    if not isinstance(penalty := evolution.penalty, UnsetType):
+        beyond = ", the smallest, though it costs more accuracy than allowed"
+        found.append(f"λ = {penalty.lam:g}{beyond if penalty.within is False else ''}.")
+    if not isinstance(selection := evolution.selection, UnsetType):
+        given = [role for role in ("E", "RS") if getattr(selection, role).operator == "preset"]
+        if given:
+            start = "R's own architecture or nets of known families, from which searches start"
+            found.append(f"Among {start}: {' and '.join(given)}.")
+    return [" ".join(found)] if found else []
 
 
 def _nets(evolution: Evolution) -> str:

@@ -67,6 +67,17 @@ def test_a_gap_agrees_where_its_interval_lies_above_ten_points() -> None:
     assert set(told({"a": nothing}, {}).values()) >= {"not testable here"}
 
 
+def test_a_reference_that_is_not_testable_is_told_before_its_nets() -> None:
+    weak = evolution((31.5, 20.2, 40.0))
+    transfer = {"rate": 0.4, "n": 900, "low": 0.37, "high": 0.43}
+    weak["qualification"] = {"accuracy": [0.5], "transfer": transfer, "testable": False}
+    weak["penalty"] = {"lam": 1.0, "within": False}
+    page = render(completed(Summary, {"evolutions": {"a": weak}, "attention": {}}))
+    told = "T(R→R2) on validation 40.0 % [37.0, 43.0]: **not testable**, below 50 %. λ = 1, the"
+    assert told in page
+    assert page.index("not testable") < page.index("| net |")
+
+
 def test_accuracy_is_kept_by_welchs_interval() -> None:
     lost = evolution((31.5, 20.2, 40.0), lost=0.1)
     gained = accuracy_gained(completed(Evolution, lost).nets)
