@@ -61,11 +61,19 @@ BRED, SAMPLED = 60, 25  # of a wave; the others are random walks
 
 @dataclass(frozen=True)
 class Network:
-    """A network of the benchmark and how it was chosen: "seed", "sample", "walk" or "bred"."""
+    """A network of the benchmark and how it was chosen: "seed", "sample", "walk" or "bred".
+
+    `parents` are the numbers of the networks that it was bred from.
+    """
 
     number: int
     genotype: Genotype
     origin: str
+    parents: tuple[int, ...] = ()
+
+
+Known = Sequence[tuple[Network, Measurement | None]]
+"""Networks with their measurements, None for a training that failed."""
 
 
 def architecture_of(genotype: Genotype) -> dict[str, object]:
@@ -73,73 +81,75 @@ def architecture_of(genotype: Genotype) -> dict[str, object]:
     return {"family": "blueprint", "blueprint": genotype.blueprint().to_dict()}
 
 
-def wave(count: int, known: Sequence[tuple[Network, Measurement]]) -> Iterator[Network]:
-    """Yield the networks of the wave that follows `count` networks, of which `known` succeeded."""
+def wave(count: int, known: Known) -> Iterator[Network]:
+    """Yield the networks of the wave that follows the `count` networks `known`."""
     keys = {network.genotype.key() for network, _ in known}
     size = FIRST_WAVE if count == 0 else WAVE
     fronts = _fronts(known) if count else []
     for number in range(count, min(count + size, NETWORKS)):
         for attempt in range(10_000):
             rng = random.Random(derive_seed(SEED, "benchmark network", number, attempt))
-            genotype, origin = _proposal(number, number - count, rng, fronts)
-            key = genotype.key()
-            if key not in keys and SPACE.fits(genotype, INPUT_SHAPE, CLASSES):
+            network = _proposal(number, number - count, rng, fronts)
+            key = network.genotype.key()
+            if key not in keys and SPACE.fits(network.genotype, INPUT_SHAPE, CLASSES):
                 keys.add(key)
-                yield Network(number, genotype, origin)
+                yield network
                 break
         else:
             raise RunError(f"no further network was found after {len(keys)}")
 
 
 def _proposal(
-    number: int, place: int, rng: random.Random, fronts: Sequence[Sequence[Genotype]]
-) -> tuple[Genotype, str]:
+    number: int, place: int, rng: random.Random, fronts: Sequence[Sequence[Network]]
+) -> Network:
     if number < len(SEED_WIDTHS):
-        return vgg5_genotype(SEED_WIDTHS[number]), "seed"
+        return Network(number, vgg5_genotype(SEED_WIDTHS[number]), "seed")
     if fronts and place < BRED:
-        best = rng.choice(fronts)
-        if len(best) > 1 and rng.random() < 0.4:
-            first, second = rng.sample(best, 2)
-            child = crossover(first, second, rng, SPACE)
-            if rng.random() < 0.5:
-                child, _ = mutate(child, rng, SPACE)
-        else:
-            child, _ = mutate(rng.choice(best), rng, SPACE)
-        return child, "bred"
+        return _child(number, rng, rng.choice(fronts))
     genotype = sample(rng, SPACE)
     if not fronts or place < BRED + SAMPLED:
-        return genotype, "sample"
+        return Network(number, genotype, "sample")
     for _ in range(rng.randint(*WALK)):
         genotype, _ = mutate(genotype, rng, SPACE)
-    return genotype, "walk"
+    return Network(number, genotype, "walk")
 
 
-def _fronts(known: Sequence[tuple[Network, Measurement]]) -> list[list[Genotype]]:
+def _child(number: int, rng: random.Random, best: Sequence[Network]) -> Network:
+    if len(best) == 1 or rng.random() >= 0.4:
+        parents = [rng.choice(best)]
+        child, _ = mutate(parents[0].genotype, rng, SPACE)
+    else:
+        parents = rng.sample(best, 2)
+        child = crossover(parents[0].genotype, parents[1].genotype, rng, SPACE)
+        if rng.random() < 0.5:
+            child, _ = mutate(child, rng, SPACE)
+    return Network(number, child, "bred", tuple(parent.number for parent in parents))
+
+
+def _fronts(known: Known) -> list[list[Network]]:
     """Return the Pareto fronts of accuracy, transfer and MACs: one per reference, and the mean's.
 
     Candidates whose accuracy is below the median are left out: they cost little and transfer
     little, and there are enough of them.
     """
     objectives = parse_objectives("accuracy:max,transfer:min,macs:min")
-    median = statistics.median(measured.rungs[-1].accuracy for _, measured in known)
+    measured = [(network, found) for network, found in known if found is not None]
+    networks = {network.number: network for network, _ in measured}
+    median = statistics.median(found.rungs[-1].accuracy for _, found in measured)
     fronts = []
     for reference in (*range(len(REFERENCES)), None):
         trials = []
-        for network, measured in known:
-            last = measured.rungs[-1]
+        for network, found in measured:
+            last = found.rungs[-1]
             if last.accuracy < median:
                 continue
             transfer = (
                 statistics.mean(last.transfer) if reference is None else last.transfer[reference]
             )
-            values = {
-                "accuracy": last.accuracy,
-                "transfer": transfer,
-                "macs": float(measured.macs),
-            }
+            values = {"accuracy": last.accuracy, "transfer": transfer, "macs": float(found.macs)}
             candidate = Candidate(network.number, network.genotype, (), network.origin, 0)
             trials.append(Trial(candidate, "Ok", values))
-        fronts.append([each.candidate.genotype for each in front(trials, objectives)])
+        fronts.append([networks[trial.number] for trial in front(trials, objectives)])
     return fronts
 
 
@@ -169,15 +179,15 @@ class Collection:
     async def collect(self) -> None:
         """Choose the penalty's weight, then measure wave after wave."""
         lam = await self._choose_lambda()
-        known: list[tuple[Network, Measurement]] = []
+        known: list[tuple[Network, Measurement | None]] = []
         count = 0
         while count < NETWORKS:
             networks = list(wave(count, known))
             pending = [(network, self._submit(network, lam)) for network in networks]
             for network, entries in pending:
-                results = [(await entry).result for entry in entries]
-                if results[0] is not None:
-                    known.append((network, msgspec.convert(results[0], Measurement)))
+                first, *_ = [(await entry).result for entry in entries]
+                measured = None if first is None else msgspec.convert(first, Measurement)
+                known.append((network, measured))
             count += len(networks)
 
     def _submit(self, network: Network, lam: float) -> list[Pending[Entry]]:
@@ -192,6 +202,7 @@ class Collection:
                     lam,
                     replicate,
                     origin=network.origin,
+                    parents=list(network.parents),
                     genotype=network.genotype.to_dict(),
                 ),
                 priority=replicate > 0,
@@ -239,6 +250,7 @@ def table_of(entries: Sequence[Entry]) -> Table:
         record_of(
             number,
             str(about[number].payload["origin"]),
+            about[number].payload["parents"],
             Genotype.from_dict(about[number].payload["genotype"]),
             trainings[number],
         )

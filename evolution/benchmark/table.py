@@ -20,6 +20,7 @@ from evolution.benchmark.measure import (
     CLASSES,
     EPS,
     INPUT_SHAPE,
+    PENALTY_EVERY,
     REFERENCES,
     RUNGS,
     SPACE,
@@ -53,6 +54,7 @@ class Setting(msgspec.Struct, frozen=True):
     references: tuple[str, ...]
     epochs: tuple[int, ...]
     penalty_views: str
+    penalty_every: Annotated[int, Meta(ge=1)]
     eps: float
     lam: float
 
@@ -66,6 +68,7 @@ class _Line(msgspec.Struct, frozen=True):
 
     number: Annotated[int, Meta(ge=0)]
     origin: str
+    parents: list[Annotated[int, Meta(ge=0)]]
     blocks: list[dict[str, object]]
     head: dict[str, object]
     params: Annotated[int, Meta(ge=1)]
@@ -75,10 +78,14 @@ class _Line(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Record:
-    """A network of the table with its trainings, None for one that left the finite numbers."""
+    """A network of the table with its trainings, None for one that left the finite numbers.
+
+    `parents` are the numbers of those that it was bred from.
+    """
 
     number: int
     origin: str
+    parents: tuple[int, ...]
     genotype: Genotype
     params: int
     macs: int
@@ -105,6 +112,7 @@ def setting_of(lam: float) -> Setting:
         references=REFERENCES,
         epochs=RUNGS,
         penalty_views=VIEWS,
+        penalty_every=PENALTY_EVERY,
         eps=EPS,
         lam=lam,
     )
@@ -151,12 +159,17 @@ def save_table(table: Table, path: Path) -> None:
 
 
 def record_of(
-    number: int, origin: str, genotype: Genotype, trainings: Sequence[Measurement | None]
+    number: int,
+    origin: str,
+    parents: Sequence[int],
+    genotype: Genotype,
+    trainings: Sequence[Measurement | None],
 ) -> Record:
     """Return the record of a network; `trainings` has at least one that succeeded."""
     size = next(each for each in trainings if each is not None)
     rungs = tuple(None if each is None else tuple(each.rungs) for each in trainings)
-    return Record(number, origin, genotype.canonical(), size.params, size.macs, rungs)
+    genotype = genotype.canonical()
+    return Record(number, origin, tuple(parents), genotype, size.params, size.macs, rungs)
 
 
 def _record(text: str, where: str, setting: Setting) -> Record:
@@ -180,7 +193,8 @@ def _record(text: str, where: str, setting: Setting) -> Record:
         None if rungs is None else tuple(Rung(*msgspec.structs.astuple(each)) for each in rungs)
         for rungs in line.trainings
     )
-    return Record(line.number, line.origin, genotype, line.params, line.macs, trainings)
+    parents = tuple(line.parents)
+    return Record(line.number, line.origin, parents, genotype, line.params, line.macs, trainings)
 
 
 def _plain(record: Record) -> dict[str, object]:
@@ -189,6 +203,7 @@ def _plain(record: Record) -> dict[str, object]:
     return {
         "number": record.number,
         "origin": record.origin,
+        "parents": list(record.parents),
         "blocks": blocks,
         "head": _changed(_plain_genes(genes.head), _plain_genes(Head())),
         "params": record.params,

@@ -101,5 +101,5 @@ def synthetic_table(count: int = 150, seed: int = 0) -> Table:
         trainings = [
             training(genotype, rng) for _ in range(1 if number % REPLICATED else REPLICATES)
         ]
-        records.append(record_of(number, "sample", genotype, trainings))
+        records.append(record_of(number, "sample", (), genotype, trainings))
     return Table(setting_of(10.0), tuple(records))

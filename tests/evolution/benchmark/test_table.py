@@ -41,7 +41,7 @@ def table() -> Table:
     rng = random.Random(0)
     networks = list(wave(0, []))[:12]
     records = [
-        record_of(each.number, each.origin, each.genotype, [measured(rng), None])
+        record_of(each.number, each.origin, (), each.genotype, [measured(rng), None])
         for each in networks
     ]
     return Table(setting_of(10.0), tuple(records))
@@ -115,7 +115,7 @@ def test_a_file_that_is_cut_is_one_line(table: Table, tmp_path: Path) -> None:
 def test_waves_are_new_networks_of_the_space_and_depend_on_results_alone() -> None:
     rng = random.Random(1)
     first = list(wave(0, []))
-    known = [(network, measured(rng)) for network in first]
+    known = [(network, measured(rng) if network.number else None) for network in first]
     second, again = list(wave(len(first), known)), list(wave(len(first), known))
     assert second == again
     everything = [*first, *second]
@@ -123,4 +123,7 @@ def test_waves_are_new_networks_of_the_space_and_depend_on_results_alone() -> No
     assert len({each.genotype.key() for each in everything}) == len(everything)
     assert all(SPACE.fits(each.genotype, INPUT_SHAPE, CLASSES) for each in everything)
     assert {each.origin for each in second} == {"bred", "sample", "walk"}
+    assert {len(each.parents) for each in second if each.origin == "bred"} == {1, 2}
+    assert not any(each.parents for each in everything if each.origin != "bred")
+    assert not any(0 in each.parents for each in second)  # its training failed
     assert list(wave(NETWORKS, known)) == []
