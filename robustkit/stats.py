@@ -316,6 +316,36 @@ def mean_over_trainings(values: Sequence[float | None]) -> Mean:
     return Mean(value=mean, n=len(known), low=mean - half, high=mean + half)
 
 
+def mean_over_both(values: Sequence[Sequence[float | None]]) -> Mean:
+    """Return the mean of `values[i][j]`, of searches i and trainings j of what they are compared
+    with, and a 95 % interval over both; `n` is the number of searches.
+
+    The variances of the rows' and of the columns' means add up, each over its own number (which
+    counts what a cell has of its own twice, to be safe); Student's degrees of freedom are Welch's,
+    at most those of the longer side. With one column it is `mean_over_trainings`.
+
+    >>> mean = mean_over_both([[1.0, 3.0], [2.0, 4.0], [3.0, 5.0]])
+    >>> round(mean.low, 2), mean.value, round(mean.high, 2)
+    (-2.98, 3.0, 8.98)
+    """
+    from scipy.stats import t
+
+    table = np.array([[np.nan if v is None else v for v in row] for row in values])
+    table = table[~np.isnan(table).all(axis=1)] if table.size else table.reshape(0, 0)
+    table = table[:, ~np.isnan(table).all(axis=0)]
+    means = [np.nanmean(table, axis=axis) for axis in (1, 0)] if table.size else []
+    if not means or len(means[0]) < 2 or len(means[1]) < 2:
+        return mean_over_trainings(list(means[0]) if means else [])
+    squares = [float(each.var(ddof=1)) / len(each) for each in means]
+    mean = float(np.nanmean(table))
+    if sum(squares) == 0:
+        return Mean(value=mean, n=len(table), low=mean, high=mean)
+    shares = [part**2 / (len(each) - 1) for part, each in zip(squares, means, strict=True)]
+    freedom = min(sum(squares) ** 2 / sum(shares), max(len(each) for each in means) - 1)
+    half = float(t.ppf(0.975, freedom) * sum(squares) ** 0.5)
+    return Mean(value=mean, n=len(table), low=mean - half, high=mean + half)
+
+
 def _without_interval(known: NDArray[np.float64]) -> Mean:
     value = float(known.mean()) if len(known) else None
     return Mean(value=value, n=len(known), low=None, high=None)

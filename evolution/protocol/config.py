@@ -205,7 +205,8 @@ class EvolveConfig:
     seed: int = setting(0, "seed of everything")
     search_seed: int | None = setting(
         None,
-        "seed of both searches, of nothing else: another search away from the same R; null: seed",
+        "seed of both searches and of the trainings of what they propose, of nothing else: another "
+        "search away from the same R; null: seed",
     )
 
     def __post_init__(self) -> None:
@@ -340,6 +341,11 @@ class EvolveConfig:
             channels=tuple(self.channels),
             kernels=tuple(self.kernels),
         )
+
+    @property
+    def seed_of_searches(self) -> int:
+        """Return the seed of the searches, of their trials and of the nets that they find."""
+        return self.seed if self.search_seed is None else self.search_seed
 
     def objectives_above(self, baseline: float) -> tuple[Objective, ...]:
         """Return the objectives, accuracy bounded below at `baseline` (in [0,1]) minus `floor`.

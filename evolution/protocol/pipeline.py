@@ -148,7 +148,7 @@ class Protocol:
                 name=name,
                 run_path=self._path,
                 scratch=self._scratch,
-                seed=self.config.seed,
+                seed=self.config.seed_of_searches,
                 context=context,
                 lam=lam,
                 reference=self._recipe.architecture,
@@ -468,11 +468,13 @@ class Protocol:
         lam: float | None,
         priority: int,
     ) -> None:
+        searched = any(role in roles for roles in SEARCHES.values())
+        seed = self.config.seed_of_searches if searched else self.config.seed
         trial_id = TrialId(stage="final", role=role, replicate=replicate)
         job = TrainNet(
             run_path=self._path,
             architecture=built_of.architecture,
-            seed=derive_seed(self.config.seed, key, "final", replicate),
+            seed=derive_seed(seed, key, "final", replicate),
             part="all",
             penalised=PENALISED[role],
             final=True,

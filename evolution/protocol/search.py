@@ -327,7 +327,6 @@ def search_settings(
     it, the first generation has that and nets of known families.
     """
     space, train = config.space(reference_macs=macs), splits.train
-    seed = config.seed if config.search_seed is None else config.search_seed
     presets: tuple[Genotype, ...] = ()
     if config.presets and reference is not None:
         presets = tuple(preset_genotypes(space, train.shape, train.num_classes, reference))
@@ -339,7 +338,9 @@ def search_settings(
         population=config.population,
         generations=config.generations,
         screen=config.screen,
-        seed=derive_seed(seed, "search" if name == "evolve" else "random search"),
+        seed=derive_seed(
+            config.seed_of_searches, "search" if name == "evolve" else "random search"
+        ),
         presets=presets,
     )
 

@@ -13,6 +13,8 @@ from robustkit.stats import (
     Rate,
     matched_gap,
     mcnemar,
+    mean_over_both,
+    mean_over_trainings,
     paired_gap,
     pooled_rate,
     wilson,
@@ -166,3 +168,30 @@ def test_pairs_without_a_common_image_are_left_out_of_a_matched_gap() -> None:
     assert 1 / 2000 <= several.p_value < 1 / 1000  # no draw at zero or below
     equal = matched_gap(shares, shares, among=np.ones(4, bool), seed=0).gap
     assert (equal.value, equal.p_value) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("searches", "trainings"), [(1.0, 1.0), (1.0, 0.0), (0.2, 1.0)])
+def test_an_interval_over_searches_and_trainings_covers_both(
+    searches: float, trainings: float
+) -> None:
+    rng = np.random.default_rng(0)
+    inside, runs = 0, 600
+    for _ in range(runs):
+        rows = searches * rng.standard_normal((5, 1))
+        columns = trainings * rng.standard_normal((1, 3))
+        mean = mean_over_both((rows + columns + 0.3 * rng.standard_normal((5, 3))).tolist())
+        assert mean.low is not None
+        assert mean.high is not None
+        inside += mean.low <= 0 <= mean.high
+    assert inside >= 0.93 * runs
+
+
+def test_an_interval_over_both_with_what_is_missing() -> None:
+    rows = [[1.0, None], [2.0, 4.0], [None, None]]
+    assert mean_over_both(rows).n == 2
+    assert mean_over_both([[1.0], [2.0], [4.0]]) == mean_over_trainings([1.0, 2.0, 4.0])
+    assert mean_over_both([[1.0, 2.0]]).low is None
+    empty: list[list[list[float | None]]] = [[], [[None]], [[], []]]
+    assert [mean_over_both(nothing).value for nothing in empty] == [None] * 3
+    same = mean_over_both([[2.0, 2.0], [2.0, 2.0]])
+    assert (same.low, same.value, same.high) == (2.0, 2.0, 2.0)

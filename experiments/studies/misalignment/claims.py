@@ -1,8 +1,9 @@
 """The publication's claims on evolutions away from several references, by rules fixed beforehand.
 
 A gap or a difference agrees where its 95 % interval lies on the claimed side of its bound,
-disagrees where it lies on the other, and is left open where it holds the bound. "At equal accuracy"
-is decided by the mean difference alone, and so is "at most half": neither has an interval.
+disagrees where it lies on the other, and is left open where it holds the bound. So is the accuracy
+of "at equal accuracy": E is at most a point less accurate. Of a reference that is not testable
+(below half of R's attacks transfer to R2 on validation) everything is left open.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from experiments.studies.base import NOT_GIVEN, Claim, below, beyond, clear_of, 
 from experiments.studies.misalignment.jobs import Attention, Evolution, Nets, Summary, Together
 from experiments.studies.misalignment.searches import Searches
 from robustkit.report import chart, format_estimate, format_percent, label, svg
-from robustkit.stats import Mean, Rate
+from robustkit.stats import Estimate, Mean, Rate
 
 GAP, STRUCTURE, ATTENTION = "misalignment-gap", "misalignment-structure", "misalignment-attention"
 SEARCH, UNSEEN = "misalignment-search", "misalignment-unseen"
@@ -42,7 +43,7 @@ def claims(summary: Summary) -> list[Claim]:
     return [
         *_gaps(evolutions),
         *_kept(evolutions),
-        *_searched(summary.searches),
+        *_searched(summary.searches, evolutions),
         *_unseen(summary.together),
         *_structure(evolutions),
         *_attention(attention),
@@ -54,7 +55,7 @@ def _gaps(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
     for name, evolution in evolutions.items():
         gap = evolution.gap
         measured = gap.value is not None
-        holds.append(clear_of(gap, POINTS) if measured else None)
+        holds.append(clear_of(gap, POINTS) if measured and testable(evolution) else None)
         yield Claim(
             item=GAP,
             what=f"{name}: T(R→R′) − T(R→E) is more than {POINTS:g} points",
@@ -82,22 +83,27 @@ def _kept(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
             published="kept (abstract)",
             ours=f"{format_percent(lost, sign=True, unit=' points')}, {lost.n} trainings each, "
             f"{each.test_images:,} images",
-            holds=clear_of(lost, -KEPT),
+            holds=clear_of(lost, -KEPT) if testable(each) else None,
         )
 
 
-def _searched(searches: Mapping[str, Searches]) -> Iterator[Claim]:
-    """Decide on transfer by intervals over searches, at a mean accuracy at most `KEPT` lower.
+def testable(evolution: Evolution) -> bool:
+    """Return whether R qualified; runs before there was a qualification count as they did."""
+    qualification = evolution.qualification
+    return isinstance(qualification, UnsetType) or qualification.testable
 
-    Trainings of nets that all searches share are the same in each, so that the interval leaves out
-    how these would differ when trained again.
-    """
+
+def _searched(
+    searches: Mapping[str, Searches], evolutions: Mapping[str, Evolution]
+) -> Iterator[Claim]:
+    """Decide by intervals over searches and the trainings of what they are compared with."""
     cheap: dict[str, list[bool | None]] = {}
     for name, each in searches.items():
+        qualified = name not in evolutions or testable(evolutions[name])
         for role, found in each.against.items():
             if role not in (*ALTERNATIVES, "RS"):
                 continue
-            holds = at_equal_accuracy(found.gain(), found.more_accurate())
+            holds = at_equal_accuracy(found.gain(), found.more_accurate()) if qualified else None
             if role in ALTERNATIVES:
                 cheap.setdefault(name, []).append(holds)
             yield Claim(
@@ -115,7 +121,7 @@ def _searched(searches: Mapping[str, Searches]) -> Iterator[Claim]:
             what=f"{name}: evolution's trials dominate a larger area than random search's",
             published=NOT_GIVEN,
             ours=f"{format_estimate(volume, '+.2f')}, {each.seeds} searches",
-            holds=clear_of(volume, 0.0),
+            holds=clear_of(volume, 0.0) if qualified else None,
         )
     if cheap:
         beats = [everywhere(holds) for holds in cheap.values()]
@@ -131,17 +137,16 @@ def _searched(searches: Mapping[str, Searches]) -> Iterator[Claim]:
         )
 
 
-def at_equal_accuracy(gain: Mean, more_accurate: Mean) -> bool | None:
-    """Return whether E transfers less without being less accurate by more than `KEPT`.
+def at_equal_accuracy(gain: Estimate, more_accurate: Estimate) -> bool | None:
+    """Return whether E transfers less without being less accurate by more than `KEPT`, in points.
 
-    False where its transfer is higher or it is less accurate; None where the interval of the gain
-    holds 0, or the other net is less accurate and transfers less for it.
+    By both intervals. False where it transfers more or costs accuracy; None where an interval holds
+    its bound, or the other net is less accurate and transfers less for it.
     """
-    accuracy = more_accurate.value
-    if accuracy is None or accuracy < -100 * KEPT:
-        return None if accuracy is None else False
-    less = clear_of(gain, 0.0)
-    return None if less is False and accuracy > 100 * KEPT else less
+    less, kept = clear_of(gain, 0.0), clear_of(more_accurate, -100 * KEPT)
+    if less is False and (more_accurate.value or 0.0) > 100 * KEPT:
+        less = None
+    return everywhere([less, kept])
 
 
 def _unseen(together: Together | UnsetType) -> Iterator[Claim]:
@@ -152,7 +157,6 @@ def _unseen(together: Together | UnsetType) -> Iterator[Claim]:
         compared = together.comparisons.get(role)
         if compared is None or isinstance(compared.unseen, UnsetType):
             continue
-        accuracy = compared.accuracy.value or 0.0
         yield Claim(
             item=UNSEEN,
             what=f"attacks from nets that took no part fool E less than {SHOWN[role]} at equal "
@@ -160,7 +164,7 @@ def _unseen(together: Together | UnsetType) -> Iterator[Claim]:
             published=NOT_GIVEN,
             ours=f"{format_estimate(compared.unseen, '+.1f')} points less, accuracy "
             f"{format_estimate(compared.accuracy, '+.1f')}",
-            holds=clear_of(compared.unseen, 0.0) if accuracy >= -100 * KEPT else False,
+            holds=at_equal_accuracy(compared.unseen, compared.accuracy),
         )
     unseen = {} if isinstance(together.unseen, UnsetType) else together.unseen
     plain, evolved = (unseen[role].mean if role in unseen else None for role in ("R2", "E"))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -76,6 +77,20 @@ def test_a_reference_that_is_not_testable_is_told_before_its_nets() -> None:
     told = "T(R→R2) on validation 40.0 % [37.0, 43.0]: **not testable**, below 50 %. λ = 1, the"
     assert told in page
     assert page.index("not testable") < page.index("| net |")
+
+
+def test_nothing_is_decided_of_a_reference_that_is_not_testable() -> None:
+    below_half = {
+        "accuracy": [0.6],
+        "transfer": {"rate": 0.3, "n": 200, "low": 0.2, "high": 0.4},
+        "testable": False,
+    }
+    weak = evolution((31.5, 20.2, 40.0)) | {"qualification": below_half}
+    found = told({"a": weak, "b": evolution((31.5, 20.2, 40.0))}, {})
+    assert found["a: T(R→R′) − T(R→E) is more than 10 points"] == "not testable here"
+    assert found["b: T(R→R′) − T(R→E) is more than 10 points"] == "agrees"
+    assert found["a: clean accuracy is kept (E at most 1 point below R2)"] == "not testable here"
+    assert found["so it is for every reference"] == "not testable here"
 
 
 def test_accuracy_is_kept_by_welchs_interval() -> None:
@@ -156,6 +171,11 @@ def test_the_study_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             assert found["transfer"][0] == compared["transfer"]["points"]
             assert found["accuracy"][0] == compared["accuracy"]["points"]
             assert found["verdicts"][0] == compared["verdict"]
+            if role in ("E0", "RS"):
+                assert "transfers" not in found
+            elif found["transfer"][0] is not None:
+                assert np.mean(found["transfers"][0]) == pytest.approx(found["transfer"][0])
+                assert np.mean(found["accuracies"][0]) == pytest.approx(found["accuracy"][0])
         other = json.loads((out / f"{name}-search-1" / "summary.json").read_text())
         assert searches["against"]["RS"]["verdicts"][1] == other["comparisons"]["RS"]["verdict"]
         assert other["reference"]["accuracy"] == own["reference"]["accuracy"]
@@ -184,6 +204,7 @@ def compared(gains: list[float], accuracies: list[float]) -> dict[str, Any]:
         ([9.0, 10.0, 11.0], [0.0, 0.1, 0.2], "agrees"),
         ([9.0, 10.0, 11.0], [-0.9, -0.9, -0.9], "agrees"),
         ([9.0, 10.0, 11.0], [-1.1, -1.1, -1.1], "disagrees"),
+        ([9.0, 10.0, 11.0], [-1.5, -0.8, -0.1], "not testable here"),
         ([-9.0, 10.0, 1.0], [0.0, 0.0, 0.0], "not testable here"),
         ([-9.0, -10.0, -11.0], [0.0, 0.0, 0.0], "disagrees"),
         ([-9.0, -10.0, -11.0], [4.0, 4.0, 4.0], "not testable here"),
