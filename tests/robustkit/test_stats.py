@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -188,11 +187,11 @@ def test_an_interval_over_searches_and_trainings_covers_both(
 
 
 def test_an_interval_over_both_with_what_is_missing() -> None:
-    rows = [[1.0, None], [2.0, 4.0], [None, None]]
+    rows: list[list[float | None]] = [[1.0, None], [2.0, 4.0], [None, None]]
     assert mean_over_both(rows).n == 2
     assert mean_over_both([[1.0], [2.0], [4.0]]) == mean_over_trainings([1.0, 2.0, 4.0])
     assert mean_over_both([[1.0, 2.0]]).low is None
-    empty: list[Sequence[Sequence[float | None]]] = [[], [[None]], [[], []]]
+    empty: list[list[list[float | None]]] = [[], [[None]], [[], []]]
     assert [mean_over_both(nothing).value for nothing in empty] == [None] * 3
     same = mean_over_both([[2.0, 2.0], [2.0, 2.0]])
     assert (same.low, same.value, same.high) == (2.0, 2.0, 2.0)

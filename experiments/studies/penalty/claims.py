@@ -6,11 +6,15 @@ keep it, the one with the least T(R→net) on validation. What is claimed of the
 decided on test images, by the interval of the difference to the best setting with clean views,
 training by training: the same reference and the same initial weights. References with
 T(R→R2) < 50 % on validation, R2 being R's architecture without a penalty, are left out.
+
+Options are also compared at one loss of accuracy, `LOSS`: the transfer there is read from straight
+lines through an option's λ, its noise alone being λ = 0, on test images and training by training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from experiments.studies.base import Claim, below
@@ -18,14 +22,17 @@ from experiments.studies.penalty.jobs import CLEAN, NONE, OPTIONS, Measured, Sum
 from robustkit.report import format_percent
 from robustkit.stats import Mean, mean_over_trainings
 
-OPTION, CONTROL, CHOICE, QUALIFIES = (
+OPTION, CONTROL, CHOICE, QUALIFIES, MATCHED = (
     "penalty-options",
     "penalty-controls",
     "penalty-choice",
     "penalty-references",
+    "penalty-matched",
 )
 KEPT = 0.01  # accuracy that a setting may cost
 QUALIFIED = 0.5  # T(R→R2) on validation
+LOSS = 0.03  # of accuracy, at which options are compared
+SAME = 0.02  # transfer by which a cheaper option may be worse
 
 
 class Setting(NamedTuple):
@@ -140,6 +147,7 @@ def claims(summary: Summary) -> list[Claim]:
     found = list(_qualifications(summary))
     if names:
         found += [*_options(summary, names), *_controls(summary, names), _choice(summary, names)]
+        found += _matched(summary, names)
     return found
 
 
@@ -196,6 +204,63 @@ def _controls(summary: Summary, names: list[str]) -> Iterator[Claim]:
             published="ours",
             ours=_gap(gap, setting, control),
             holds=below(gap),
+        )
+
+
+def matched_transfer(summary: Summary, option: str, names: list[str]) -> list[float | None]:
+    """Return the transfer of an option at a loss of accuracy of `LOSS`, by reference and seed.
+
+    None where a training diverged, and where the loss is outside those of the option's λ.
+    """
+    control = NONE if OPTIONS[option].noise == "clean" else f"{OPTIONS[option].noise} alone"
+    plain = nets(summary, PLAIN, names)
+    columns = [
+        nets(summary, setting, names)
+        for of in (control, option)
+        for setting in settings(summary)
+        if setting.option == of
+    ]
+    found: list[float | None] = []
+    for without, *curve in zip(plain, *columns, strict=True):
+        known = [net for net in curve if net is not None]
+        if without is None or len(known) < len(curve):
+            found.append(None)
+            continue
+        losses = [without.accuracy - net.accuracy for net in known]
+        found.append(_at(LOSS, losses, [net.transfer.rate for net in known]))
+    return found
+
+
+def _at(loss: float, losses: list[float], rates: list[float]) -> float | None:
+    """Return the rate where a line from one point to the next first crosses the loss."""
+    points = list(zip(losses, rates, strict=True))
+    for (before, first), (after, second) in pairwise(points):
+        if before <= loss <= after:
+            share = (loss - before) / (after - before) if after > before else 0.0
+            return first + share * (second - first)
+    return None
+
+
+def _matched(summary: Summary, names: list[str]) -> Iterator[Claim]:
+    base = matched_transfer(summary, CLEAN, names)
+    for option in _penalised(summary):
+        if option == CLEAN or sum(each.option == option for each in settings(summary)) < 2:
+            continue
+        gap = mean_over_trainings(
+            [
+                None if one is None or other is None else one - other
+                for one, other in zip(matched_transfer(summary, option, names), base, strict=True)
+            ]
+        )
+        lazy = OPTIONS[option].penalty_every > 1
+        yield Claim(
+            item=MATCHED,
+            what=f"{option}: "
+            + (f"at most {100 * SAME:g} points more transfer" if lazy else "less transfer")
+            + f" than with clean views at every step, {100 * LOSS:g} points of accuracy lost",
+            published="ours",
+            ours=f"{format_percent(gap, sign=True, unit=' points')}, {gap.n} trainings",
+            holds=below(gap, SAME if lazy else 0.0),
         )
 
 

@@ -45,6 +45,8 @@ OPTIONS: dict[str, Option] = {
     "corner alone": Option(noise="corner", penalised=False),
     "mixed alone": Option(noise="mixed", penalised=False),
     CLEAN: Option(),
+    "clean, every 2": Option(penalty_every=2),
+    "clean, every 4": Option(penalty_every=4),
     "uniform": Option(noise="uniform"),
     "corner": Option(noise="corner"),
     "mixed": Option(noise="mixed"),
@@ -86,7 +88,7 @@ SCALES = {
         watched=1_500,
         tested=3_000,
         eps=16 / 255,
-        lams=(1.0, 3.0, 10.0),
+        lams=(0.1, 0.3, 1.0, 3.0, 10.0),
         seeds=3,
     ),
     True: Scale(
@@ -106,6 +108,9 @@ SCALES = {
     ),
 }
 """By whether it is a rehearsal."""
+
+ONE_WEIGHT = ("mixed, ramp", "mixed, every 2", "mixed, margin")  # trained with the largest λ alone
+SMALL_WEIGHTS = (CLEAN, "clean, every 2", "clean, every 4", "mixed")  # trained with λ below 1, too
 
 
 class Transfer(Result, frozen=True, kw_only=True):

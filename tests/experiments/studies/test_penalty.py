@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.studies.base import Plan
-from experiments.studies.penalty.claims import Setting, best, claims, qualified
+from experiments.studies.penalty.claims import (
+    Setting,
+    best,
+    claims,
+    matched_transfer,
+    qualified,
+)
 from experiments.studies.penalty.jobs import OPTIONS, SCALES, Summary, check, other
 from experiments.studies.penalty.study import jobs, render, weights
 from robustkit.cli.main import main
@@ -78,6 +84,32 @@ def test_less_transfer_counts_where_accuracy_is_kept() -> None:
     assert found["uniform: it is the penalty and not the noise"] is True
     assert found["what the rule chooses transfers less than clean views"] is True
     assert found["a: R's adversarials fool half of R2 and more"] is True
+
+
+def test_options_are_compared_at_one_loss_of_accuracy() -> None:
+    def rising(*points: Values) -> dict[str, list[Values]]:
+        return {
+            str(3**power): [(accuracy, rate + 0.001 * seed) for seed in range(3)]
+            for power, (accuracy, rate) in enumerate(points)
+        }
+
+    trained = {
+        "none": {"0": [(0.60, 0.80)] * 3},
+        "mixed alone": {"0": [(0.58, 0.70)] * 3},
+        "clean": rising((0.59, 0.70), (0.55, 0.50)),  # at a loss of 3 points half of the way
+        "mixed": rising((0.56, 0.50), (0.50, 0.10)),  # there half of the way from its noise
+        "clean, every 2": rising((0.57, 0.61), (0.55, 0.20)),
+        "corner": rising((0.55, 0.10), (0.50, 0.05)),  # its λ are all beyond, and it has no control
+    }
+    made = summary_of(trained)
+    rates = {name: matched_transfer(made, name, ["a", "b"]) for name in trained}
+    assert rates["clean"] == pytest.approx([0.600, 0.601, 0.602] * 2)
+    assert rates["mixed"] == pytest.approx([0.600, 0.6005, 0.601] * 2)
+    assert rates["corner"] == [None] * 6
+    found = {claim.what: claim.holds for claim in claims(made)}
+    words = "than with clean views at every step, 3 points of accuracy lost"
+    assert found[f"clean, every 2: at most 2 points more transfer {words}"] is True
+    assert found[f"corner: less transfer {words}"] is None
 
 
 def test_what_the_interval_leaves_open_is_open() -> None:
