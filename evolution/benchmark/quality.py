@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from sklearn.model_selection import KFold
 from evolution.benchmark.features import feature_matrix
 from evolution.benchmark.regression import FOLDS, REGRESSORS
 from evolution.benchmark.surrogate import REGRESSOR, Column, Surrogate, columns_of, measured
-from evolution.benchmark.table import Table, load_table
+from evolution.benchmark.table import Record, Table, load_table
 from robustkit.errors import RunError
 from robustkit.reading import read_text
 from robustkit.report import markdown_table
@@ -63,11 +63,8 @@ def held_out_quality(
 ) -> list[Quality]:
     """Return the surrogate's quality in `columns`, by five-fold cross-validation over networks.
 
-    All trainings of a network are in one fold. Its relatives (parents, offspring) are in any: this
-    is the quality near the networks of the table.
-
-    With `good` only networks count whose measured accuracy after the last epochs is above the
-    median. A network's first successful training is what is predicted.
+    All trainings of a network are in one fold, and its parents and offspring are not fitted on when
+    it is held out; remoter relatives are.
     """
     return _Held(table, regressor).quality(columns, good=good)
 
@@ -82,7 +79,7 @@ class _Held:
         self._first = np.stack([rows[0] for rows in self._trained])
         self._means = np.empty_like(self._first)
         self._ends = [(np.empty_like(self._first), np.empty_like(self._first)) for _ in INTERVALS]
-        for train, test in _folds(len(records)):
+        for train, test in _folds(table.records):
             part = Table(table.setting, tuple(records[train]))
             surrogate = Surrogate(part, regressor=regressor)
             genotypes = [record.genotype for record in records[test]]
@@ -145,7 +142,7 @@ def compare_regressors(table: Table) -> list[Comparison]:
     found = []
     for name, fit in REGRESSORS.items():
         taus = []
-        for train, test in _folds(len(x)):
+        for train, test in _folds(table.records):
             centre, spread = x[train].mean(axis=0), x[train].std(axis=0)
             standard = (x - centre) / np.where(spread > 0, spread, 1.0)
             mean, width = y[train].mean(axis=0), y[train].std(axis=0)
@@ -290,8 +287,17 @@ def _references(table: Table) -> range:
     return range(len(table.setting.references))
 
 
-def _folds(count: int) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    return list(KFold(FOLDS, shuffle=True, random_state=0).split(np.arange(count)))
+def _folds(records: Sequence[Record]) -> Iterator[tuple[npt.NDArray[np.int64], ...]]:
+    """Yield rows to fit on and rows held out; of those, parents and offspring are in neither."""
+    rows = {record.number: row for row, record in enumerate(records)}
+    kin: list[set[int]] = [set() for _ in records]
+    for row, record in enumerate(records):
+        for parent in (rows[number] for number in record.parents if number in rows):
+            kin[row].add(parent)
+            kin[parent].add(row)
+    for train, test in KFold(FOLDS, shuffle=True, random_state=0).split(np.arange(len(records))):
+        relatives = set().union(*(kin[row] for row in test))
+        yield np.array([row for row in train if row not in relatives]), test
 
 
 def _tau(first: Floats, second: Floats) -> float:

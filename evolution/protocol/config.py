@@ -150,7 +150,7 @@ class EvolveConfig:
         None, "test images of the final comparison, classes kept even; null: all"
     )
     lam: float | tuple[float, ...] = setting(
-        (1.0, 3.0, 10.0, 30.0),
+        (0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
         "weight of the misalignment penalty; of several between commas the largest that costs R's "
         "architecture no more accuracy than the tolerance",
     )

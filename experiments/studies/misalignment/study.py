@@ -51,11 +51,13 @@ from robustkit.report import format_estimate, format_percent, markdown_table
 # By family: R, and S, which takes no part in the penalty.
 REFERENCES = {
     "smoke": {"plain": ("small?width=8", "vgg3?width=4"), "vgg": ("vgg3?width=4", "small?width=8")},
+    # Of seven architectures the four with T(R→R2) ≥ 50 % on validation, one pair of trainings
+    # each, before any net was penalised: 76, 91, 94 and 60 %. resnet18?width=8 has 47 %.
     "small": {
-        "resnet": ("resnet20?width=8", "small"),
-        "plain": ("small", "vgg3"),
-        "mobilenet": ("mobilenet?width=8", "small"),
         "vgg": ("vgg5?width=16", "small"),
+        "shallow": ("vgg3?width=24", "small"),
+        "plain": ("small?width=32", "vgg3"),
+        "resnet": ("resnet20?width=16", "small"),
     },
     "paper": {
         "resnet": ("resnet18", "vgg11"),
@@ -68,7 +70,7 @@ REFERENCES = {
 TOGETHER = {
     "smoke": (("small?width=8", "vgg3?width=4"), ("small?width=4", "vgg3?width=8")),
     "small": (
-        ("vgg5?width=16", "small", "resnet20?width=8"),
+        ("vgg5?width=16", "small?width=32", "resnet20?width=16"),
         ("vgg3?width=24", "small?width=24", "resnet18?width=8", "mobilenet?width=8"),
     ),
     "paper": (
@@ -80,18 +82,17 @@ SEARCHES = {"smoke": 2, "small": 5, "paper": 5}  # away from each reference
 IMAGES = {"train": 10_000, "test": 4_000}  # of CIFAR-10 at half its resolution, at `small`
 TOLERANCE, FLOOR = 0.01, 0.05  # accuracy: what E may lose, and what bounds the searches
 COMMON = f"--objectives accuracy:max,transfer:min --tolerance {TOLERANCE} --floor {FLOOR}"
-SPACE = (
-    "--eps 8/255 --augment flip --min-blocks 3 --kernels [3,5] --channels [16,24,32,48,64,96,128]"
-)
 SETTINGS = {
     "smoke": "--data digits --eps 0.15 --population 2 --generations 2 --screen 2 --train-size 200 "
     "--epochs 1 --final-epochs 1 --final-seeds 1 --promote 1 --max-blocks 3 --max-macs 150000 "
     "--attack-steps 3 --test-size 100 --lam 1 --yardstick 2",
-    # Separable blocks are left out: penalised, they take up to ten times as long on a CPU.
-    "small": f"{SPACE} --population 8 --generations 3 --train-size 3000 --epochs 4 "
-    "--final-epochs 10 --promote 6 --views 2 --max-params 400000 --batch-size 50 "
-    "--kinds [conv,residual,dense,inception,pool,identity] --timeout 3600",
-    "paper": f"--data cifar10 {SPACE} --population 24 --generations 20 --train-size 20000 "
+    # The space of the benchmark. ε = 16/255 has the L2 length at 16x16 pixels that 8/255 has at
+    # 32x32.
+    "small": "--eps 16/255 --augment flip --population 8 --generations 3 --train-size 3000 "
+    "--epochs 4 --final-epochs 10 --promote 6 --views 2 --max-params 400000 --batch-size 50 "
+    "--penalty-every 2 --timeout 3600",
+    "paper": "--data cifar10 --eps 8/255 --augment flip --min-blocks 3 --kernels [3,5] "
+    "--channels [16,24,32,48,64,96,128] --population 24 --generations 20 --train-size 20000 "
     "--epochs 8 --final-epochs 60 --final-seeds 5 --promote 6 --views 2 --max-params 2000000 "
     "--max-macs 100000000 --timeout 36000",
 }
@@ -363,6 +364,7 @@ register(
         options=("device",),
         small_deviations=(
             "Images, candidates and epochs are few: the settings of each run are in its folder.",
+            "The penalty is in every second step with twice the weight.",
         ),
     )
 )

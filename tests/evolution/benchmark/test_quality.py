@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +23,9 @@ from evolution.benchmark.quality import (
     write_card,
 )
 from evolution.benchmark.regression import REGRESSORS
-from evolution.benchmark.surrogate import Column, columns_of, measured
-from evolution.benchmark.table import load_table, save_table, table_path
+from evolution.benchmark.surrogate import Column, Surrogate, columns_of, measured
+from evolution.benchmark.table import Table, load_table, save_table, table_path
+from evolution.genotype import Genotype
 from robustkit.errors import RunError
 from tests.evolution.benchmark.synthetic import synthetic_table
 
@@ -45,6 +49,33 @@ def test_intervals_cover_held_out_trainings_about_as_often_as_they_say() -> None
     assert quality.r2 < 1
     [good] = held_out_quality(synthetic_table(), [ACCURACY], good=True)
     assert good.n == 75
+
+
+def test_parents_and_offspring_of_what_is_held_out_are_not_fitted_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = synthetic_table(60)
+    bred = {number: (number // 2, number // 3) for number in range(40, 60)}
+    records = [replace(each, parents=bred.get(each.number, ())) for each in table.records]
+    fitted: list[set[int]] = []
+    held_out: list[set[int]] = []
+
+    class Spy(Surrogate):
+        def __init__(self, table: Table, **options: Any) -> None:
+            fitted.append({each.number for each in table.records})
+            super().__init__(table, **options)
+
+        def means(self, genotypes: Sequence[Genotype]) -> Any:
+            numbers = {each.genotype.key(): each.number for each in records}
+            held_out.append({numbers[each.key()] for each in genotypes})
+            return super().means(genotypes)
+
+    monkeypatch.setattr("evolution.benchmark.quality.Surrogate", Spy)
+    held_out_quality(Table(table.setting, tuple(records)), [ACCURACY])
+    assert set().union(*held_out) == set(range(60))
+    for rest, out in zip(fitted, held_out, strict=True):
+        kin = {n for n in bred if set(bred[n]) & out} | {p for n in out for p in bred.get(n, ())}
+        assert rest == set(range(60)) - out - kin
 
 
 def test_fidelity_is_kendalls_tau_by_its_definition() -> None:
