@@ -70,7 +70,7 @@ class BenchmarkConfig:
     objectives: str = "accuracy:max,transfer:min,macs:min"
     floor: float = 0.05
     tolerance: float = 0.01
-    promote: int = 2
+    promote: int = 6
     epochs: int = RUNGS[-1]
     min_blocks: int = SPACE.min_blocks
     max_blocks: int = SPACE.max_blocks

@@ -343,12 +343,14 @@ class _Errors:
 
 
 @cached_per_process(size=2)
-def open_surrogate(path: str | None = None, *, deviations: bool = False) -> Surrogate:
+def open_surrogate(
+    path: str | None = None, *, deviations: bool = False, seed: int = 0
+) -> Surrogate:
     """Return the surrogate of the table at `path`, by default of the package's own.
 
-    It is fitted once in a process. Raises what `load_table` and `Surrogate` raise.
+    Another `seed` has other deviations. It is fitted once in a process. Raises what `load_table` and `Surrogate` raise.
     """
-    return Surrogate(load_table(Path(path) if path else None), deviations=deviations)
+    return Surrogate(load_table(Path(path) if path else None), deviations=deviations, seed=seed)
 
 
 def _trainings(record: Record) -> list[tuple[Rung, ...]]:

@@ -186,7 +186,7 @@ def render(summary: Summary) -> str:
         f"rule chooses on even seeds: {', '.join(picked) or 'none'}.",
         "## Smooth landscape: the regression",
         _table(summary.smooth, summary.first),
-        "## Rough landscape: every network departs from the regression by its own error",
+        "## Rough landscapes: every network departs from the regression by its own error",
         _table(summary.rough, summary.first),
         "## What fewer epochs say about the last ones: Kendall's τ in the table",
         _fidelity_table(summary.fidelity),

@@ -142,5 +142,5 @@ def test_the_study_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert all(len(of["area"]) == 4 for of in summary["smooth"].values())
     assert summary["smooth"]["nsga2"]["area"] != summary["rough"]["nsga2"]["area"]
     page = (out / "comparison.md").read_text()
-    assert "Rough landscape" in page
+    assert "Rough landscapes" in page
     assert "Kendall" in page
