@@ -348,7 +348,8 @@ def open_surrogate(
 ) -> Surrogate:
     """Return the surrogate of the table at `path`, by default of the package's own.
 
-    Another `seed` has other deviations. It is fitted once in a process. Raises what `load_table` and `Surrogate` raise.
+    Another `seed` has other deviations. It is fitted once in a process. Raises what `load_table`
+    and `Surrogate` raise.
     """
     return Surrogate(load_table(Path(path) if path else None), deviations=deviations, seed=seed)
 
