@@ -31,6 +31,8 @@ LAST = RUNGS[-1]
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)  # of the cost
 DEFAULT = BenchmarkConfig(population=8, generations=5, promote=0)
 
+WITHOUT_MACS = "accuracy:max,{}:min"
+
 # Every search by what it has of its own; all have the epochs of `DEFAULT`, "nsga2".
 SEARCHES: dict[str, dict[str, object]] = {
     "random": {"strategy": "random"},
@@ -55,7 +57,11 @@ SEARCHES: dict[str, dict[str, object]] = {
     "random, no presets": {"strategy": "random", "presets": False},
     "plain genes": {"strategy": "plain genes"},
     "no bound": {"floor": 1.0},
-    "without MACs": {"objectives": "accuracy:max,{}:min"},
+    "narrow bound": {"floor": 0.01},
+    "without MACs": {"objectives": WITHOUT_MACS},
+    "without MACs, narrow bound": {"objectives": WITHOUT_MACS, "floor": 0.01},
+    "ageing, without MACs": {"strategy": "ageing", "objectives": WITHOUT_MACS},
+    "local, without MACs": {"strategy": "local", "objectives": WITHOUT_MACS},
 }
 ROUGH = (
     *("random", "nsga2", "mu_plus_lambda", "ageing", "local", "tpe"),
