@@ -181,7 +181,8 @@ def render(summary: Summary) -> str:
         "dominates by expected values, in points of accuracy above that of R's own architecture "
         "under the penalty minus the floor, times the share that does not transfer. Transfer: of "
         "the network selected, expected, and in how many seeds less than random search's; kept: "
-        "how often its expected accuracy is at least the accuracy asked for. Means with Student's 95 % intervals over seeds; gains are seed by "
+        "how often its expected accuracy is at least the accuracy asked for. Means with Student's "
+        "95 % intervals over seeds; gains are seed by "
         f"seed. Even seeds avoid the first reference, odd seeds the others. Alternatives that the "
         f"rule chooses on even seeds: {', '.join(picked) or 'none'}.",
         "## Smooth landscape: the regression",
