@@ -280,7 +280,8 @@ def score(
     of val it gets right, where that is known. `transfer` is the share of R's
     adversarials that the net gets wrong among the `transfer_n` images that both classify correctly
     when clean. With several references, transfer and cosines are means over them, `transfer_n` the
-    fewest, `transfer_worst` the highest transfer, `transfer_R` and `transfer_R_n` the first one's.
+    fewest, `transfer_worst` the highest transfer, and each one's are `transfer_R`, `transfer_R_n`,
+    `transfer_R.2`, …
     """
     labels = space.splits.val.labels
     right = correct
@@ -299,11 +300,9 @@ def score(
     cosines = [each.cosine[~each.cosine.isnan()] for each in aligned]
     several: dict[str, float | int] = {}
     if len(transfer) > 1:
-        several = {
-            "transfer_worst": max(transfer),
-            "transfer_R": transfer[0],
-            "transfer_R_n": counts[0],
-        }
+        several["transfer_worst"] = max(transfer)
+        for name, share, count in zip(space.config.references, transfer, counts, strict=True):
+            several |= {f"transfer_{name}": share, f"transfer_{name}_n": count}
     return {
         "accuracy": float(right.double().mean()),
         "transfer": fmean(transfer),

@@ -54,7 +54,8 @@ class Protocol:
     """One run of the protocol.
 
     `reference` says what R is. After `run()`, `prepared` is R's result of `PrepareReference`;
-    `qualification` how R's architecture did when trained again as R was, None without that;
+    `qualifications` how the references' architectures did when trained again as they were, by
+    name, as far as that was done;
     `penalty` the weight of the penalty and how it was chosen; `baseline` R's architecture at trial
     budget, means over trainings, without ("R2") and with the penalty ("Rp"), empty where it cannot
     be built again; `selections` has the roles E, E0 and RS for keys; `left_out` the roles that
@@ -70,7 +71,7 @@ class Protocol:
     ) -> None:
         self.space, self.config = space, space.config
         self.prepared: Json = {}
-        self.qualification: Qualification | None = None
+        self.qualifications: dict[str, Qualification] = {}
         self.penalty: Penalty | None = None
         self.baseline: dict[str, Json] = {}
         self._curves: dict[str, list[float]] = {}
@@ -216,37 +217,46 @@ class Protocol:
         return self._needed(TrialId(stage="reference", role=role), job, priority=FIRST)
 
     async def _qualify(self) -> None:
-        """Train R's architecture again as R was, and measure how R's attacks transfer to it."""
-        if self.reference.left_out:
-            return
+        """Train every reference's architecture again as it was, where that can be done.
+
+        R is one of the yardstick's trainings unless it was given: then it was trained otherwise.
+        Of further references one training says whether their attacks transfer to it.
+        """
+        trainings = {}
+        for name, reference in self.references.items():
+            first = name == REFERENCE
+            count = max(self.config.yardstick - 1 + reference.given, 1) if first else 1
+            if not reference.left_out:
+                trainings[name] = self._trained_again(name, count)
+        for name, pending in trainings.items():
+            entries = [await each for each in pending]
+            results = [entry.result for entry in entries if entry.result]
+            if results:
+                self.qualifications[name] = _qualification(name, results)
+
+    def _trained_again(self, name: str, count: int) -> list[Pending[Entry]]:
+        """Train the architecture of a reference as it was, `count` times."""
+        first = name == REFERENCE
+        spec = dict(zip(self.config.references, self.config.reference, strict=True))[name]
+        given = self.references[name].given
+        built_of = self._recipe if first else recipe(name, spec, self.space, given=given)
         pending = []
-        # R is one of the yardstick's trainings unless it was given: then it was trained otherwise.
-        count = self.config.yardstick + self.reference.given
-        for replicate in range(1, max(count, 2)):
+        for replicate in range(1, count + 1):
             job = TrainNet(
                 run_path=self._path,
-                architecture=self._recipe.architecture,
-                seed=derive_seed(self.config.seed, "net", REFERENCE, replicate),
+                architecture=built_of.architecture,
+                seed=derive_seed(self.config.seed, "net", name, replicate),
                 part="train",
                 penalised=False,
                 final=True,
                 scored=True,
-                preprocessing=self._recipe.preprocessing,
+                preprocessing=built_of.preprocessing,
                 scratch=self._scratch,
             )
-            trial_id = TrialId(stage="qualification", role="R2", replicate=replicate)
+            role = "R2" if first else name
+            trial_id = TrialId(stage="qualification", role=role, replicate=replicate)
             pending.append(self._scheduler.submit(_task(trial_id, job), priority=FIRST))
-        results = [entry.result for entry in [await each for each in pending] if entry.result]
-        if results:
-            # With several references a trial's transfer is the mean over them.
-            own = "transfer_R" if "transfer_R" in results[0] else "transfer"
-            transfer = fmean(float(each[own]) for each in results)
-            images = round(fmean(int(each[f"{own}_n"]) for each in results))
-            self.qualification = Qualification(
-                accuracy=[float(each["accuracy"]) for each in results],
-                transfer=wilson(transfer, images),
-                testable=transfer >= TESTABLE,
-            )
+        return pending
 
     async def _baseline(self) -> Mapping[str, Mapping[str, float]]:
         """Train R's architecture at trial budget; return what the searches need of it.
@@ -434,9 +444,9 @@ class Protocol:
         A given R was trained otherwise: what counts is its architecture trained again.
         """
         name, accuracies = "R's validation accuracy", [float(self.prepared["accuracy"])]
-        if self.qualification is not None:
+        if (qualification := self.qualifications.get(REFERENCE)) is not None:
             own = [] if self.reference.given else accuracies
-            accuracies = [*own, *self.qualification.accuracy]
+            accuracies = [*own, *qualification.accuracy]
             again = "R's architecture trained again" if self.reference.given else "R's architecture"
             name = f"{again}, mean of {len(accuracies)} trainings"
         return AccuracyThreshold(name, fmean(accuracies), self.config.tolerance)
@@ -502,6 +512,18 @@ class Protocol:
 
     def _needed(self, trial_id: TrialId, job: Runnable, *, priority: int) -> Pending[Entry]:
         return self._scheduler.submit(_task(trial_id, job, needed=True), priority=priority)
+
+
+def _qualification(name: str, results: Sequence[Json]) -> Qualification:
+    # With several references a trial's transfer is the mean over them.
+    own = f"transfer_{name}" if f"transfer_{name}" in results[0] else "transfer"
+    transfer = fmean(float(each[own]) for each in results)
+    images = round(fmean(int(each[f"{own}_n"]) for each in results))
+    return Qualification(
+        accuracy=[float(each["accuracy"]) for each in results],
+        transfer=wilson(transfer, images),
+        testable=transfer >= TESTABLE,
+    )
 
 
 def _task(trial_id: TrialId, job: Runnable, *, needed: bool = False) -> Task:

@@ -239,6 +239,7 @@ class Selections(Result, frozen=True, kw_only=True):
 class Summary(Result, frozen=True, kw_only=True):
     """`summary.json`; `gap` is None without R'.
 
+    `qualification` is R's, `further_qualifications` those of other references by name.
     `baseline` has R's architecture at trial budget, without ("R2") and with the penalty ("Rp"), and
     "R2/EPOCHS" on lower rungs. `comparisons` of E with the other nets, `unseen` the transfer from
     surrogates, both by role; `sources` the models of references and surrogates by name. `seconds`
@@ -269,6 +270,7 @@ class Summary(Result, frozen=True, kw_only=True):
     failed_finalists: list[str] = msgspec.field(default_factory=list)
     seconds: dict[str, Seconds]
     qualification: Qualification | UnsetType = UNSET
+    further_qualifications: dict[str, Qualification] | UnsetType = UNSET
     penalty: Penalty | UnsetType = UNSET
     comparisons: dict[str, Comparison] = msgspec.field(default_factory=dict)
     unseen: dict[str, Unseen] = msgspec.field(default_factory=dict)

@@ -45,12 +45,12 @@ class TrialId:
     """The fields of an id in the ledger: `str` writes it, `parse` reads it.
 
     `stage` is one of "reference" (references and surrogates are trained), "prepare" (the
-    references' gradients and adversarials), "qualification" (R's architecture trained again as R
-    was), "baseline" (R's architecture at trial budget), "lambda" (the same with a weight of the
-    penalty that may be chosen), "search", "rung" (a lower rung of successive halving),
-    "promotion", "final" (final training) and "test" (test evaluation). Which other fields there
-    are depends on it: the `role` of a net and its `replicate`; the `search` and the candidate's
-    `number` in it; the `epochs` of a lower rung; `lam`, a weight of the penalty.
+    references' gradients and adversarials), "qualification" (a reference's architecture trained
+    again as it was), "baseline" (R's architecture at trial budget), "lambda" (the same with a
+    weight of the penalty that may be chosen), "search", "rung" (a lower rung of successive
+    halving), "promotion", "final" (final training) and "test" (test evaluation). Which other fields
+    there are depends on it: the `role` of a net and its `replicate`; the `search` and the
+    candidate's `number` in it; the `epochs` of a lower rung; `lam`, a weight of the penalty.
     """
 
     stage: str
@@ -99,13 +99,15 @@ class TrialId:
 
 _NUMBERS = ("replicate", "number", "epochs")
 _ROLE, _SEARCH = rf"(?P<role>{'|'.join(PENALISED)})", rf"(?P<search>{'|'.join(SEARCHES)})"
-_SOURCE = rf"(?:{REFERENCE}|{SURROGATE})(?:\.[2-9]|\.[1-9]\d)?"
+_NUMBERED = r"(?:\.[2-9]|\.[1-9]\d)"
+_FURTHER = rf"{REFERENCE}{_NUMBERED}"
+_SOURCE = rf"(?:{REFERENCE}|{SURROGATE}){_NUMBERED}?"
 _PATTERNS = {
     stage: re.compile(pattern)
     for stage, pattern in {
         "prepare": "prepare",
         "reference": rf"reference/(?P<role>{_SOURCE})",
-        "qualification": r"qualification/(?P<role>R2)-(?P<replicate>\d+)",
+        "qualification": rf"qualification/(?P<role>R2|{_FURTHER})-(?P<replicate>\d+)",
         "baseline": rf"baseline/(?P<role>{'|'.join(CONTROLS)})"
         r"(-(?P<replicate>\d+))?(/(?P<epochs>\d+))?",
         "lambda": r"lambda/(?P<lam>\d+(\.\d+)?(e[+-]\d+)?)-(?P<replicate>\d+)",

@@ -295,6 +295,7 @@ def summarise(
     accuracy = wilson(protocol.prepared["accuracy"], len(space.splits.val))
     searched = [entry for entry in entries if ids[entry.id].stage == "search"]
     saved = saved_epochs(entries, protocol.config.epochs)
+    further = {name: each for name, each in protocol.qualifications.items() if name != REFERENCE}
     return Summary(
         trials=len(searched),
         trials_by_arm=dict(Counter(entry.stage for entry in searched)),
@@ -338,7 +339,8 @@ def summarise(
             if ids[entry.id].stage == "final" and entry.outcome != "Ok"
         ],
         seconds=seconds_by_phase(entries) | {"wall": wall},
-        qualification=protocol.qualification or UNSET,
+        qualification=protocol.qualifications.get(REFERENCE, UNSET),
+        further_qualifications=further or UNSET,
         penalty=protocol.penalty or UNSET,
         comparisons=comparison.comparisons,
         unseen=comparison.unseen,
@@ -350,18 +352,20 @@ def summarise(
 def _doubts(protocol: Protocol) -> list[str]:
     """Return what makes the comparison doubtful: a reference or a weight that does not qualify."""
     doubts = []
-    qualification, penalty = protocol.qualification, protocol.penalty
-    if qualification is None and not protocol.reference.left_out:
+    penalty = protocol.penalty
+    if REFERENCE not in protocol.qualifications and not protocol.reference.left_out:
         doubts.append(
             "whether R is testable is not known: no training of its architecture, made as R was, "
             "succeeded"
         )
-    if qualification is not None and not qualification.testable:
-        doubts.append(
-            "not testable: R's adversarials fool R's own architecture, trained again, on "
-            f"{rate_words(qualification.transfer)}, of validation; below 50 % there is too little "
-            "to escape from. Train R for longer (--final-epochs), or take another"
-        )
+    for name, qualification in protocol.qualifications.items():
+        if not qualification.testable:
+            doubts.append(
+                f"not testable: {name}'s adversarials fool {name}'s own architecture, trained "
+                f"again, on {rate_words(qualification.transfer)}, of validation; below 50 % there "
+                f"is too little to escape from. Train {name} for longer (--final-epochs), or take "
+                "another"
+            )
     if penalty is not None and penalty.within is False:
         tried = ", ".join(f"{lam:g}" for lam in protocol.config.lams)
         reason = (

@@ -88,9 +88,11 @@ def _kept(evolutions: Mapping[str, Evolution]) -> Iterator[Claim]:
 
 
 def testable(evolution: Evolution) -> bool:
-    """Return whether R qualified; runs before there was a qualification count as they did."""
-    qualification = evolution.qualification
-    return isinstance(qualification, UnsetType) or qualification.testable
+    """Return whether all references qualified, as far as that was asked when it was run."""
+    first, further = evolution.qualification, evolution.further_qualifications
+    known = [] if isinstance(first, UnsetType) else [first]
+    known += [] if isinstance(further, UnsetType) else further.values()
+    return all(each.testable for each in known)
 
 
 def _searched(
@@ -164,7 +166,9 @@ def _unseen(together: Together | UnsetType) -> Iterator[Claim]:
             published=NOT_GIVEN,
             ours=f"{format_estimate(compared.unseen, '+.1f')} points less, accuracy "
             f"{format_estimate(compared.accuracy, '+.1f')}",
-            holds=at_equal_accuracy(compared.unseen, compared.accuracy),
+            holds=at_equal_accuracy(compared.unseen, compared.accuracy)
+            if testable(together)
+            else None,
         )
     unseen = {} if isinstance(together.unseen, UnsetType) else together.unseen
     plain, evolved = (unseen[role].mean if role in unseen else None for role in ("R2", "E"))

@@ -78,6 +78,7 @@ class Evolution(Result, frozen=True, kw_only=True):
     failed_finalists: list[str] | UnsetType = UNSET
     seconds: dict[str, Seconds]
     qualification: Qualification | UnsetType = UNSET
+    further_qualifications: dict[str, Qualification] | UnsetType = UNSET
     penalty: Penalty | UnsetType = UNSET
     comparisons: dict[str, Comparison] | UnsetType = UNSET
     unseen: dict[str, Unseen] | UnsetType = UNSET

@@ -116,12 +116,27 @@ def test_several_references_and_surrogates_are_all_measured(several: Path) -> No
     assert models.digest(first) != models.digest(second)
 
 
-def test_r_qualifies_by_its_own_transfer_with_several_references_too(several: Path) -> None:
-    again = next(entry.result for entry in trials(several) if entry.stage == "qualification")
-    assert again is not None
-    found = summary(several)["qualification"]["transfer"]
-    assert (found["rate"], found["n"]) == (again["transfer_R"], again["transfer_R_n"])
-    assert again["transfer_R"] <= again["transfer_worst"]
+def test_every_reference_qualifies_by_its_own_transfer(several: Path) -> None:
+    again = {
+        str(entry.id): entry.result or {}
+        for entry in trials(several)
+        if entry.stage == "qualification"
+    }
+    found = summary(several)
+    both = {"R": found["qualification"], **found["further_qualifications"]}
+    assert set(again) == {"qualification/R2-1", "qualification/R.2-1"}
+    for name, trained in (
+        ("R", again["qualification/R2-1"]),
+        ("R.2", again["qualification/R.2-1"]),
+    ):
+        rate = both[name]["transfer"]
+        assert (rate["rate"], rate["n"]) == (
+            trained[f"transfer_{name}"],
+            trained[f"transfer_{name}_n"],
+        )
+        assert trained[f"transfer_{name}"] <= trained["transfer_worst"]
+        doubted = any(f"{name}'s own architecture" in warning for warning in found["warnings"])
+        assert doubted == (not both[name]["testable"])
 
 
 def test_another_family_is_neither_rs_nor_a_surrogates() -> None:
