@@ -342,8 +342,9 @@ class Protocol:
 
     async def _penalised_baseline(self) -> None:
         """Train R's architecture with the penalty at trial budget, for the report alone."""
-        entry = await self._architecture_trial(TrialId(stage="baseline", role="Rp"))
-        self.baseline["Rp"] = entry.result or {}
+        entry = await self._architecture_trial(TrialId(stage="baseline", role="Rp"), needed=False)
+        if entry.result is not None:
+            self.baseline["Rp"] = entry.result
 
     async def _random_architectures(self, macs: int) -> None:
         """Train random architectures of the search's space without the penalty (baseline M)."""

@@ -302,13 +302,15 @@ def early_stop(
 
     After half of the epochs, and at least one, a trial ends whose accuracy is more than the margin
     below the `curve` of R's architecture, which has an accuracy for each epoch. It is never above
-    the bound of the `objectives`, so that no candidate counts as feasible that was stopped.
+    the bound of the `objectives` nor above what can be selected, so that no candidate counts as
+    feasible or is selected that was stopped.
     """
     bounds = [each.bound for each in objectives if each.name == "accuracy" and each.sign > 0]
     after = max(1, len(curve) // 2)
     if config.early_stop is None or after >= len(curve) or not bounds or bounds[0] is None:
         return None
-    return EarlyStop(after, min(curve[after - 1] - config.early_stop, bounds[0]))
+    selectable = curve[-1] - config.tolerance
+    return EarlyStop(after, min(curve[after - 1] - config.early_stop, bounds[0], selectable))
 
 
 def search_settings(

@@ -126,6 +126,13 @@ def test_the_rule_is_about_half_of_the_epochs(
     assert found.below == pytest.approx(below)
 
 
+def test_what_can_be_selected_is_not_stopped() -> None:
+    config = EvolveConfig(early_stop=0.05, tolerance=0.2)
+    found = early_stop(config, [0.7, 0.75, 0.6, 0.65], BOUNDED)
+    assert found is not None
+    assert found.below == pytest.approx(0.45)
+
+
 @pytest.mark.parametrize(
     ("curve", "margin", "objectives"),
     [
