@@ -41,7 +41,7 @@ RUNGS = (1, 2, 4)
 SEED = 0
 TRAIN_IMAGES, VAL_IMAGES, COSINE_IMAGES = 3_000, 2_000, 500
 VIEWS = "clean"
-PENALTY_EVERY = 2  # a lazy penalty, of twice the weight in every second step
+PENALTY_EVERY = 4  # a lazy penalty, of four times the weight in every fourth step
 LAMBDAS = (1.0, 3.0, 10.0, 30.0)
 LAMBDA_LOSS = 0.01
 """Accuracy that the penalty may cost the references' architectures, in the mean, to be chosen."""

@@ -90,7 +90,7 @@ SETTINGS = {
     # 32x32.
     "small": "--eps 16/255 --augment flip --population 8 --generations 3 --train-size 3000 "
     "--epochs 4 --final-epochs 10 --promote 6 --views 2 --max-params 400000 --batch-size 50 "
-    "--penalty-every 2 --timeout 3600",
+    "--penalty-every 4 --timeout 3600",
     "paper": "--data cifar10 --eps 8/255 --augment flip --min-blocks 3 --kernels [3,5] "
     "--channels [16,24,32,48,64,96,128] --population 24 --generations 20 --train-size 20000 "
     "--epochs 8 --final-epochs 60 --final-seeds 5 --promote 6 --views 2 --max-params 2000000 "
@@ -364,7 +364,7 @@ register(
         options=("device",),
         small_deviations=(
             "Images, candidates and epochs are few: the settings of each run are in its folder.",
-            "The penalty is in every second step with twice the weight.",
+            "The penalty is in every fourth step with four times the weight.",
         ),
     )
 )
