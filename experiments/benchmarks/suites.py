@@ -18,6 +18,7 @@ from robustkit.errors import ConfigError, did_you_mean
 
 SUITES = {
     "penalty": "training steps with the misalignment penalty, in plain steps",
+    "lazy": "training steps with the penalty in one of four, beside the penalty in each",
     "layout": "training steps with channels last, in the same steps without",
     "batches": "augmented batches from memory beside a DataLoader",
     "workers": "two worker processes beside one",
@@ -32,7 +33,7 @@ SUITES = {
 # Suites that share a module, as `NAME_records()`; any other is `records()` of a module of its own
 # name. Modules are imported only when they are measured.
 _MODULES = {
-    **dict.fromkeys(("penalty", "layout", "batches", "workers"), "training"),
+    **dict.fromkeys(("penalty", "lazy", "layout", "batches", "workers"), "training"),
     **dict.fromkeys(("robust", "matrix"), "attacks"),
 }
 # These take sizes and a device; `gpu` is all of them.
