@@ -62,7 +62,7 @@ LATER = {
         *("trials_on_lower_rungs", "left_out", "warnings", "penalty_gap", "penalty"),
         *(f"comparisons.NET.{name}" for name in ("transfer", "unseen", "accuracy", "verdict")),
         *("qualification", "unseen.NET.mean", "unseen.NET.worst", "nets.NAME.transfer_from"),
-        *("trials_stopped", "epochs_saved"),
+        *("further_qualifications", "trials_stopped", "epochs_saved"),
     },
     "attack": {
         *("pixel_space.shape", "pixel_space.geometry", "pixel_space.whose", "pixel_space.models"),
