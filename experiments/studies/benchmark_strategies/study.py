@@ -266,7 +266,8 @@ register(
         source="what every design choice of a search is worth at equal cost",
         scales={
             "smoke": "the benchmark's table, six searches of four seeds; seconds",
-            "small": "the benchmark's table, 27 searches of 160 epochs, 200 seeds; about five core-hours",
+            "small": "the benchmark's table, 27 searches of 160 epochs, 200 seeds; some five "
+            "core-hours",
         },
         items=(PaperItem(name=NAME, shows="area at equal cost, by expected values"),),
         jobs=jobs,
