@@ -66,7 +66,12 @@ PARTS: Registry[Part] = Registry(
         "adabn": Part(
             {"start": "source", "adabn": True}, "source, batch norm's statistics of the target"
         ),
-        "oracle": Part({"domain": "target"}, "plain training on the labelled target", alone=True),
+        # The bound: as many steps, from the same weights, with the labels that others lack.
+        "oracle": Part(
+            {"start": "source", "domain": "target"},
+            "source, then plain training on the labelled target",
+            alone=True,
+        ),
     },
 )
 

@@ -19,7 +19,15 @@ from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig, batch_norms
 from robustkit.cli.context import add_executor_options, add_run_options, run_folder, settings
 from robustkit.cli.output import log
-from robustkit.cli.parser import CommandParser, Forms, Options, add_config, config_from, names
+from robustkit.cli.parser import (
+    CommandParser,
+    Forms,
+    Options,
+    add_config,
+    config_from,
+    names,
+    names_or_none,
+)
 from robustkit.compute import resolve_device
 from robustkit.runs import RunFolder
 
@@ -28,15 +36,21 @@ def add_arguments(parser: CommandParser) -> None:
     """Declare the two domains, the detector, the recipes and their training."""
     forms: Forms = {name: {"type": names} for name in ("recipe", "taps", "trust")}
     add_config(parser, AdaptOptions, title="adaptation", forms=forms)
-    add_config(parser, DetectionConfig, title="training", leave_out=SET_BY_RECIPES)
+    add_config(
+        parser,
+        DetectionConfig,
+        title="training",
+        leave_out=SET_BY_RECIPES,
+        forms={"augment": {"type": names_or_none}},
+    )
     add_executor_options(parser, "trainings")
     add_run_options(parser, resumable=True)
     parser.arrange(
         first="source target detector backbone recipe steps eps seeds out",
         advanced="taps trust judge_eps judge_steps judge_images threshold momentum weight_decay "
-        "warmup clip flip shards adv_loss alpha adv_steps replays eps_warmup "
-        "local_weight global_weight ema sure pseudo ray_address cpus_per_trial "
-        "gpus_per_trial",
+        "warmup clip layer_decay augment loader_workers bf16 shards adv_loss alpha adv_steps "
+        "replays eps_warmup local_weight global_weight reversal ema sure burn_in pseudo "
+        "ray_address cpus_per_trial gpus_per_trial",
     )
 
 

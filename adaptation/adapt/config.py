@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adaptation.detectors.resolve import factory_of
 from adaptation.recipes import PARTS, recipe
 from adaptation.shift import THRESHOLD
 from adaptation.training import DetectionConfig
-from robustkit import models
 from robustkit.errors import ConfigError
-from robustkit.models import Classifier
-from robustkit.models.resolve import is_untrained, parse
-from robustkit.models.sources.factory import FACTORY
 from robustkit.settings import setting
-
-CLASSES, SIDE = 1000, 224  # of a net that nothing tells about: a backbone has no use for its head
-
-
-def factory_of(spec: str | None) -> str | None:
-    """Return the user's function that a spec names, package.module:factory or FILE.py:factory."""
-    parsed = None if spec is None else parse(spec)
-    return parsed.name if parsed is not None and parsed.scheme == FACTORY else None
-
-
-def load_backbone(
-    spec: str, *, download: bool = False, trust: Collection[str] = ()
-) -> tuple[Classifier, tuple[str, ...]]:
-    """Return the classifier that `spec` names, in evaluation mode, and lines for the user about it.
-
-    Any source of models will do, also without trained weights, which is said. A model file whose
-    net a user's function makes is refused unless `trust` names the function; a function that `spec`
-    itself names is run. Raises `ModelError` for what cannot be loaded.
-    """
-    if is_untrained(spec):
-        model = models.resolve(spec, num_classes=CLASSES, in_channels=3, image_size=SIDE, seed=0)
-        note = f"backbone: {spec} has fresh weights, not trained"
-        return model.eval(), (*model.notes, note)
-    model = models.load(spec, download=download, trust=tuple(trust))
-    if factory_of(spec) is None:
-        return model, model.notes
-    return model, (*model.notes, f"backbone: {spec}, with the weights that its function gives it")
-
 
 SET_BY_RECIPES = ("start", "domain", "adversary", "align", "teacher", "adabn")
 # Which recipes have a use for a setting that they do not set themselves.
@@ -52,8 +21,8 @@ USED: Mapping[str, Uses] = {
     # Free training goes along the training's own gradient.
     **dict.fromkeys(("adv_steps", "alpha", "adv_loss"), lambda config: config.adversary == "pgd"),
     **dict.fromkeys(("eps", "mix", "eps_warmup"), lambda config: config.adversary is not None),
-    **dict.fromkeys(("local_weight", "global_weight"), lambda config: config.align),
-    **dict.fromkeys(("ema", "sure", "pseudo"), lambda config: config.teacher),
+    **dict.fromkeys(("local_weight", "global_weight", "reversal"), lambda config: config.align),
+    **dict.fromkeys(("ema", "sure", "pseudo", "burn_in"), lambda config: config.teacher),
 }
 
 

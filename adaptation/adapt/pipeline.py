@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,25 +20,31 @@ from adaptation.adapt.result import (
     ScoreMeans,
     ShiftResult,
     Summary,
+    Told,
     Trained,
 )
 from adaptation.adapt.workspace import Workspace, open_workspace
 from adaptation.attacks import DetectionAttack
 from adaptation.detectors import Detector
+from adaptation.detectors.resolve import load_backbone
 from adaptation.evaluation import DetectorEvaluation, detect, evaluate, robust_ap50
 from adaptation.evaluation.evaluate import Scores
 from adaptation.recipes import recipe
-from adaptation.training import train_detector
+from adaptation.training import DetectionConfig, StepRecord, train_detector
 from robustkit import models
 from robustkit.cli.parser import config_from
 from robustkit.compute import resolve_device
-from robustkit.errors import DataError
+from robustkit.errors import DataError, ModelError
 from robustkit.jobs import Log, RecordedJob, run_phases
+from robustkit.models import Classifier
+from robustkit.models.resolve import is_untrained
 from robustkit.runs import Entry, RunFolder
 from robustkit.stats import Mean, mean_over_trainings
 
 CURVE = 100  # points of a training's curve
 SHIFT = "shift"  # the id of the job that measures it
+BY_DETECTOR = "the coarsest maps of the first source detector"
+BY_CLASSIFIER = "the backbone's classifier, before any training"
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,16 @@ class TrainRecipe:
             model = space.fresh(config.seed)
         model.to(resolve_device(space.device))
         losses: list[float] = []
+        right: list[tuple[float, ...]] = []
+
+        def keep(record: StepRecord) -> None:
+            losses.append(record.loss)
+            right.extend([record.right] if record.right else [])
+
+        def resume(losses_before: list[float], right_before: list[tuple[float, ...]]) -> None:
+            losses.extend(losses_before)
+            right.extend(right_before)
+
         labelled = space.target.train if config.domain == "target" else space.source.train
         checkpoint = space.checkpoint(self.recipe, self.number)
         checkpoint.parent.mkdir(exist_ok=True)
@@ -73,12 +90,22 @@ class TrainRecipe:
             config,
             target=space.target.train if config.needs_target else None,
             checkpoint=checkpoint,
-            on_step=lambda record: losses.append(record.loss),
-            on_resume=losses.extend,
+            on_step=keep,
+            on_resume=resume,
         )
         file = space.file(self.recipe, self.number)
         detectors.save(model, file, parent=parent, recipe=self.recipe)
-        return evaluated(model, space, curve_of(losses), config.steps)
+        trained = evaluated(model, space, curve_of(losses), config)
+        return structs.replace(trained, told=_told(right))
+
+
+def _told(right: Sequence[tuple[float, ...]]) -> Told | None:
+    """Return the means over the last tenth of the steps, None without alignment."""
+    last = right[-math.ceil(len(right) / 10) :] if right else []
+    if not last:
+        return None
+    local, whole = (sum(of_kind) / len(last) for of_kind in zip(*last, strict=True))
+    return Told(local=local, whole=whole)
 
 
 def curve_of(losses: list[float]) -> list[tuple[int, float]]:
@@ -90,7 +117,11 @@ def curve_of(losses: list[float]) -> list[tuple[int, float]]:
 
 @dataclass(frozen=True)
 class MeasureShift:
-    """The distance of the target from the source, as the first source detector sees them."""
+    """The distance of the target from the source.
+
+    By the features of the classifier that is the backbone, before anything was trained; without
+    one, or where it is untrained, by those of the first source detector.
+    """
 
     id: str
     path: str
@@ -101,19 +132,39 @@ class MeasureShift:
     def run(self) -> ShiftResult:
         """Return distances, ratio and advice, on images that nothing was trained on."""
         space = open_workspace(self.path)
-        model = space.trained("source", 0)
-        features = [
-            shift.detector_features(model, domain.test) for domain in (space.source, space.target)
-        ]
+        options, device = space.options, resolve_device(space.device)
+        if options.backbone is None or is_untrained(options.backbone):
+            return _shift(space.trained("source", 0).to(device), space)
+        classifier, _ = load_backbone(
+            options.backbone, download=options.download, trust=options.trusted
+        )
         try:
-            measured = shift.measure_shift(*features, threshold=space.options.threshold)
-            return ShiftResult(**structs.asdict(measured))
-        except DataError as error:  # too few images: no reason to lose the trainings
-            return ShiftResult(advice=f"not measured: {error}")
+            return _shift(classifier.to(device), space, by=BY_CLASSIFIER)
+        except ModelError:  # one without a last linear layer
+            return _shift(space.trained("source", 0).to(device), space)
+
+
+def _shift(model: Detector | Classifier, space: Workspace, by: str = BY_DETECTOR) -> ShiftResult:
+    """Return how far apart the domains are as a net sees their test images."""
+    tests = [domain.test for domain in (space.source, space.target)]
+    features = [
+        shift.detector_features(model, test)
+        if isinstance(model, Detector)
+        else shift.classifier_features(model, test)
+        for test in tests
+    ]
+    first, second = (test.paths or test.ids for test in tests)
+    try:
+        measured = shift.measure_shift(
+            *features, names=(first, second), threshold=space.options.threshold
+        )
+        return ShiftResult(**structs.asdict(measured), by=by)
+    except DataError as error:  # too few images: no reason to lose the trainings
+        return ShiftResult(advice=f"not measured: {error}", by=by)
 
 
 def evaluated(
-    model: Detector, space: Workspace, curve: list[tuple[int, float]], steps: int
+    model: Detector, space: Workspace, curve: list[tuple[int, float]], config: DetectionConfig
 ) -> Trained:
     """Evaluate a trained detector on the test images of both domains, plainly and under attack."""
     options, classes = space.options, space.source.train.classes
@@ -124,9 +175,18 @@ def evaluated(
         evaluations.append(evaluate(detect(model, domain.test), domain.test.truths, classes))
         attacked = domain.test.subset(range(min(options.judge_images, len(domain.test))))
         robust.append(robust_ap50(model, attacked, attack, space.base.seed))
+    one_step = None
+    if config.adversary is not None and config.adv_steps == 1:
+        attacked = space.source.test.subset(
+            range(min(options.judge_images, len(space.source.test)))
+        )
+        weak = DetectionAttack(eps=options.judge_eps, steps=1)
+        one_step = robust_ap50(model, attacked, weak, space.base.seed)
     return Trained(
         curve=curve,
-        steps=steps,
+        steps=config.steps,
+        distance=_shift(model, space).ratio,
+        one_step_ap50=one_step,
         source=evaluations[0],
         robust_source_ap50=robust[0],
         target=evaluations[1],
@@ -176,6 +236,11 @@ def _recipe(entries: Sequence[Entry]) -> Recipe:
         steps=runs[0].steps,
         seconds=sum(entry.seconds for entry in entries) / len(entries),
         curves=[run.curve for run in runs],
+        distances=[run.distance for run in runs],
+        told=[run.told for run in runs if run.told is not None] or UNSET,
+        one_step=mean_over_trainings([run.one_step_ap50 for run in runs])
+        if any(run.one_step_ap50 is not None for run in runs)
+        else UNSET,
     )
 
 

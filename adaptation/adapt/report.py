@@ -27,6 +27,7 @@ from robustkit.report import (
     chart,
     eps_text,
     figure,
+    format_estimate,
     format_percent,
     label,
     svg,
@@ -36,6 +37,7 @@ from robustkit.report import (
 from robustkit.report.sections import settings_section
 from robustkit.runs import RunFolder
 from robustkit.runs.summaries import read_settings
+from robustkit.stats import mean_over_trainings
 
 
 def curves_figure(recipes: Mapping[str, Recipe]) -> Markup:
@@ -91,6 +93,8 @@ def write_report(folder: RunFolder, *, trust: Collection[str] = ()) -> Path:
         _precision(summary, options),
         *_notes(summary),
         _shift(summary),
+        *_aligned(summary),
+        *_overfitted(summary, options),
         Section(
             "classes",
             "Class by class",
@@ -184,9 +188,9 @@ def _shift(summary: Adapted) -> Section:
         ["threshold", f"{shift.threshold:g}"],
         ["advice", shift.advice],
     ]
+    seen = f"Of {summary.by}, on" if summary.by else "On"
     note = (
-        "Of the backbone's coarsest maps, as the first source detector sees "
-        f"{shift.images[0]} and {shift.images[1]} test images, in clouds of "
+        f"{seen} {shift.images[0]} and {shift.images[1]} test images, in clouds of "
         f"{shift.cloud}; the interval is over random halves."
     )
     html = table(["", ""], rows)
@@ -195,6 +199,55 @@ def _shift(summary: Adapted) -> Section:
         caption = "What each training gains on the target; dotted: the threshold of the advice."
         html += figure(Markup(gains_figure(points, shift.threshold)), caption)
     return Section("shift", "How far the target is", html, note)
+
+
+def _aligned(summary: Adapted) -> list[Section]:
+    """Return the section on whether alignment acted, if there was any."""
+    if all(recipe.told is UNSET for recipe in summary.recipes.values()):
+        return []
+    rows = []
+    for name, recipe in summary.recipes.items():
+        told = [] if recipe.told is UNSET else recipe.told
+        local, whole = (
+            format_percent(mean_over_trainings([getattr(each, kind) for each in told]))
+            if told
+            else "–"
+            for kind in ("local", "whole")
+        )
+        known = [] if recipe.distances is UNSET else recipe.distances
+        rows.append([name, local, whole, format_estimate(mean_over_trainings(known), ".1f")])
+    note = (
+        "How often the domain classifiers told places and images right in the last tenth of the "
+        "steps, in % (50 is chance), and Fréchet's distance between source and target in that "
+        "within the source, by each detector's own features of test images: what alignment is to "
+        "bring down. Means over trainings."
+    )
+    head = ["recipe", "places told", "images told", "distance after"]
+    return [Section("alignment", "Did alignment act?", table(head, rows), note)]
+
+
+FEW = 0.05  # AP50 that a stronger attack may take from what one step leaves
+
+
+def _overfitted(summary: Adapted, options: AdaptOptions) -> list[Section]:
+    """Return the section on catastrophic overfitting, for recipes trained against one step."""
+    rows = []
+    for name, recipe in summary.recipes.items():
+        one, many = recipe.one_step, recipe.robust_source_interval
+        if one is UNSET or one.value is None or many.value is None:
+            continue
+        fallen = many.value < one.value / 2 and one.value - many.value > FEW
+        answer = "overfitted: robust against one step alone" if fallen else "no"
+        rows.append([name, format_percent(one), format_percent(many), answer])
+    if not rows:
+        return []
+    note = (
+        "Nets trained against one step may come to be robust against it and against nothing else "
+        f"(Wong et al. 2020): AP50 on source images in %, attacked in one step and in "
+        f"{options.judge_steps}, within {eps_text(options.judge_eps)}."
+    )
+    head = ["recipe", "one step", f"{options.judge_steps} steps", "catastrophic overfitting"]
+    return [Section("overfitting", "One step of attack", table(head, rows), note)]
 
 
 def _points(

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from adaptation import detectors
-from adaptation.adapt.config import AdaptOptions, load_backbone
+from adaptation.adapt.config import AdaptOptions
 from adaptation.detectors import Detector
+from adaptation.detectors.resolve import load_backbone
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig
 from robustkit import models

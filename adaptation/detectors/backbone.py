@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from adaptation.detectors.norms import BATCH, FROZEN, GROUP, group_norms, hold_norms
 from robustkit import explain, models
 from robustkit.compute.seeds import isolated_rng
 from robustkit.errors import ExplainError, ModelError, did_you_mean
@@ -33,7 +34,9 @@ class Tapped(nn.Module):
 
     Gives maps as "0", "1", …, finest first. `taps` are names of modules of the net, which is cut
     behind them; if it is `hooked`, it stays whole and is left behind its last tap. One that takes
-    images of 1 channel (`channels`) is given the mean of the three.
+    images of 1 channel (`channels`) is given the mean of the three. With the `norm` "frozen" the
+    net stays in evaluation mode and its batch norms are not trained, with "group" they are
+    replaced.
     """
 
     def __init__(
@@ -44,9 +47,15 @@ class Tapped(nn.Module):
         levels: int,
         channels: int = 3,
         hooked: bool = False,
+        norm: str = BATCH,
     ) -> None:
         super().__init__()
         keys = {name: str(number) for number, name in enumerate(taps)}
+        if norm == GROUP:
+            group_norms(net)
+        elif norm == FROZEN:
+            hold_norms(net)
+        self.taps, self.norm = tuple(taps), norm
         self.hooked = keys if hooked else None
         self.net = net if hooked else create_feature_extractor(net, keys)
         self.grey = channels == 1
@@ -79,10 +88,30 @@ class Tapped(nn.Module):
             maps[str(len(maps))] = level(next(reversed(maps.values())))
         return maps
 
+    def train(self, mode: bool = True) -> Tapped:
+        """Set the mode, in which a net with frozen norms does not take part."""
+        super().train(mode)
+        if self.norm == FROZEN:
+            self.net.eval()
+        return self
+
     def _maps(self, x: Tensor) -> OrderedDict[str, Tensor]:
         if self.hooked is None:
             return OrderedDict(self.net(x))
         return _read(self.net, self.hooked, x)
+
+    def stages(self) -> list[list[nn.Parameter]]:
+        """Return the net's parameters up to its first tap, up to its second, and so on."""
+        stages: list[list[nn.Parameter]] = [[] for _ in self.taps]
+        names = [name for name, _ in self.net.named_parameters()]
+        ends = [
+            max((i for i, name in enumerate(names) if name.startswith(f"{tap}.")), default=-1)
+            for tap in self.taps
+        ]
+        for i, parameter in enumerate(self.net.parameters()):
+            stage = next((stage for stage, end in enumerate(ends) if i <= end), len(ends) - 1)
+            stages[stage].append(parameter)
+        return stages
 
 
 class _AllReadError(Exception):
@@ -127,6 +156,7 @@ class Cut:
     model: Classifier
     taps: tuple[str, ...]
     hooked: bool
+    norm: str = BATCH
     notes: tuple[str, ...] = ()
 
     def described(self) -> Json:
@@ -141,10 +171,10 @@ class Cut:
         """Return the backbone on a copy of the classifier's net, its extra levels freshly drawn."""
         channels = channels_of(self.model.card)
         net = copy.deepcopy(self.model.net)
-        return Tapped(net, self.taps, side, levels, channels, self.hooked)
+        return Tapped(net, self.taps, side, levels, channels, self.hooked, self.norm)
 
 
-def cut(model: Classifier, taps: Sequence[str], side: int, levels: int) -> Cut:
+def cut(model: Classifier, taps: Sequence[str], side: int, levels: int, norm: str = BATCH) -> Cut:
     """Return how the net of a classifier becomes a backbone for images of `side` pixels.
 
     It is cut at the modules `taps`, by default at the last blocks of its stages whose maps have
@@ -161,22 +191,24 @@ def cut(model: Classifier, taps: Sequence[str], side: int, levels: int) -> Cut:
         chosen = tuple(_last_blocks(_moved(model, side), side, levels))
     with isolated_rng(0):
         try:
-            Tapped(copy.deepcopy(model.net), chosen, side, levels, channels)
+            Tapped(copy.deepcopy(model.net), chosen, side, levels, channels, norm=norm)
         except _REFUSALS as error:
             reason = _first_line(error)
         else:
-            return Cut(model, chosen, hooked=False)
+            return Cut(model, chosen, hooked=False, norm=norm)
         try:
-            Tapped(copy.deepcopy(model.net), chosen, side, levels, channels, hooked=True)
+            Tapped(copy.deepcopy(model.net), chosen, side, levels, channels, True, norm)
         except _REFUSALS as error:
             raise ModelError(
                 f"this classifier cannot be a backbone: {_first_line(error)}"
             ) from None
     note = f"backbone: read by hooks at {', '.join(chosen)}, since torch.fx cannot cut it: {reason}"
-    return Cut(model, chosen, hooked=True, notes=(note,))
+    return Cut(model, chosen, hooked=True, norm=norm, notes=(note,))
 
 
-def cut_again(entry: Mapping[str, Any], card: Card, side: int, levels: int) -> Tapped:
+def cut_again(
+    entry: Mapping[str, Any], card: Card, side: int, levels: int, norm: str = BATCH
+) -> Tapped:
     """Return the backbone that `Cut.described` describes, with fresh weights.
 
     Raises `ModelError` for what cannot be built again.
@@ -194,7 +226,8 @@ def cut_again(entry: Mapping[str, Any], card: Card, side: int, levels: int) -> T
     ).net
     _check_taps(net, entry["taps"])
     try:
-        return Tapped(net, entry["taps"], side, levels, channels, classifier.get("read") == HOOKS)
+        hooked = classifier.get("read") == HOOKS
+        return Tapped(net, entry["taps"], side, levels, channels, hooked, norm)
     except _REFUSALS as error:
         raise ModelError(f"its backbone cannot be built again: {_first_line(error)}") from None
 
@@ -336,7 +369,9 @@ def _keep_out_of_files(cut: nn.Module, net: nn.Module) -> None:
             cut.get_submodule(owner).register_buffer(attribute, buffer, persistent=False)
 
 
-def tapped(card: Card, taps: Sequence[str], side: int, levels: int) -> tuple[Tapped, list[str]]:
+def tapped(
+    card: Card, taps: Sequence[str], side: int, levels: int, norm: str = BATCH
+) -> tuple[Tapped, list[str]]:
     """Return a fresh backbone of the architecture on `card`, and the names of its taps.
 
     Without `taps` the last blocks of its stages are taken whose maps have between 4 and 32 pixels a
@@ -346,7 +381,7 @@ def tapped(card: Card, taps: Sequence[str], side: int, levels: int) -> tuple[Tap
     chosen = list(taps) or automatic_taps(card, side, levels)
     _check_taps(net, chosen)
     try:
-        return Tapped(net, chosen, side, levels, card.input_shape[0]), chosen
+        return Tapped(net, chosen, side, levels, card.input_shape[0], norm=norm), chosen
     except _REFUSALS as error:
         raise ModelError(f"this classifier cannot be a backbone: {_first_line(error)}") from None
 

@@ -22,6 +22,8 @@ from adaptation.detectors.backbone import (
     tapped,
 )
 from adaptation.detectors.detector import Detector
+from adaptation.detectors.norms import BATCH
+from adaptation.detectors.norms import NORMS as NORMS_OF_BACKBONES
 from adaptation.detectors.pretrained import start_from
 from adaptation.detectors.published import (
     BACKBONE,
@@ -44,7 +46,7 @@ from robustkit.reading import Json
 FAMILY = "detector"
 TORCHVISION = "torchvision:"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-OPTIONS = ("norm", "width", "side")
+OPTIONS = ("norm", "width", "side", "fpn")
 
 
 def build(
@@ -59,11 +61,12 @@ def build(
     """Return a detector of `classes`; weights that `spec` does not name are fresh.
 
     `spec` is tiny_ssd, tiny_fcos or tiny_fasterrcnn, with options as in
-    "tiny_ssd?norm=batch&width=48&side=160", or "torchvision:NAME", trained on COCO as in
+    "tiny_ssd?norm=batch&width=48&side=160&fpn=64", or "torchvision:NAME", trained on COCO as in
     "torchvision:ssd300_vgg16?weights=COCO_V1" (DEFAULT and the path of a state dict will do), or on
     a trained backbone as in "?weights_backbone=IMAGENET1K_V1": see `start_from`. A tiny one takes a
     classifier as `backbone`, with its weights (of its card alone, without), read at the blocks
-    called `taps`; a grey one is given the mean of the channels. The detector normalises as the
+    called `taps`; a grey one is given the mean of the channels. Its batch norms train on ("batch",
+    the default), are "frozen", or become "group" norms, by `norm`. The detector normalises as the
     backbone does. With a `seed` all that is fresh depends on it alone; `notes` of the result say
     what was taken from where. Raises `ModelError` for names and options that are not there.
     """
@@ -116,8 +119,9 @@ def _on_cut(
 ) -> Detector:
     """Return a tiny detector on a copy of the classifier's own net."""
     described = _described(spec)
-    _check_tiny(spec, described["options"])
-    backbone_cut = cut(backbone, taps, described["options"].get("side", 128), LEVELS)
+    options = described["options"]
+    _check_tiny(spec, options)
+    backbone_cut = cut(backbone, taps, options.get("side", 128), LEVELS, options.get("norm", BATCH))
     architecture = described | backbone_cut.described()
     if backbone.card.input_shape[0] != 3:
         architecture["channels"] = backbone.card.input_shape[0]
@@ -230,9 +234,15 @@ def _net(entry: Mapping[str, Any], card: Card, backbone_cut: Cut | None = None) 
     if backbone_cut is not None:
         body = backbone_cut.body(side, LEVELS)
     elif entry.get("backbone") is None:
-        body = TinyBackbone(options.get("width", 32), options.get("norm", "group"))
+        norm = options.get("norm", "group")
+        if norm not in NORMS:
+            raise ModelError(
+                f"norm={norm} is of a backbone's trained norms; a fresh detector's are "
+                f"{' or '.join(NORMS)}"
+            )
+        body = TinyBackbone(options.get("width", 32), norm)
     elif "made" in entry:
-        body = cut_again(entry, card, side, LEVELS)
+        body = cut_again(entry, card, side, LEVELS, options.get("norm", BATCH))
     else:
         channels = entry.get("channels", 3)
         backbone_card = Card.trained_on(
@@ -242,8 +252,9 @@ def _net(entry: Mapping[str, Any], card: Card, backbone_cut: Cut | None = None) 
             mean=card.mean[:channels],
             std=card.std[:channels],
         )
-        body, _ = tapped(backbone_card, entry["taps"], side, LEVELS)
-    return TINY[name](body, len(card.classes), side, list(card.mean), list(card.std))
+        body, _ = tapped(backbone_card, entry["taps"], side, LEVELS, options.get("norm", BATCH))
+    mean, std = list(card.mean), list(card.std)
+    return TINY[name](body, len(card.classes), side, mean, std, options.get("fpn"))
 
 
 def _described(spec: str, backbone: Card | None = None, taps: Sequence[str] = ()) -> Json:
@@ -259,7 +270,8 @@ def _described(spec: str, backbone: Card | None = None, taps: Sequence[str] = ()
     described: Json = {"family": FAMILY, "name": name, "options": options}
     if backbone is not None:
         _check_tiny(spec, options)
-        _, chosen = tapped(backbone, taps, options.get("side", 128), LEVELS)
+        side, norm = options.get("side", 128), options.get("norm", BATCH)
+        _, chosen = tapped(backbone, taps, side, LEVELS, norm)
         described |= {"backbone": dict(backbone.architecture), "taps": chosen}
         if backbone.input_shape[0] != 3:
             described["channels"] = backbone.input_shape[0]
@@ -269,8 +281,8 @@ def _described(spec: str, backbone: Card | None = None, taps: Sequence[str] = ()
 def _check_tiny(spec: str, options: Mapping[str, Any]) -> None:
     if spec.startswith(TORCHVISION):
         raise ModelError(f"'{spec}' takes neither options nor a backbone")
-    if {"norm", "width"} & options.keys():
-        raise ModelError(f"'{spec}': a backbone has its own norm and width")
+    if "width" in options:
+        raise ModelError(f"'{spec}': a backbone has its own width")
 
 
 def _split(spec: str) -> tuple[str, Json]:
@@ -285,15 +297,17 @@ def _split(spec: str) -> tuple[str, Json]:
         if key in options:
             raise ModelError(f"'{spec}': option '{key}' twice")
         if key == "norm":
-            if value not in NORMS:
-                raise ModelError(f"'{spec}': unknown norm '{value}'{did_you_mean(value, NORMS)}")
+            if value not in NORMS_OF_BACKBONES:
+                hint = did_you_mean(value, NORMS_OF_BACKBONES)
+                raise ModelError(f"'{spec}': unknown norm '{value}'{hint}")
             options[key] = value
             continue
         if not value.isdecimal() or len(value) > 9:
             raise ModelError(f"'{spec}': {key} must be a whole number, not '{value}'")
         options[key] = int(value)
-    if options.get("width", 16) % 16 or not 16 <= options.get("width", 16) <= 512:
-        raise ModelError(f"'{spec}': width must be a multiple of 16 up to 512")
+    for wide in ("width", "fpn"):
+        if options.get(wide, 16) % 16 or not 16 <= options.get(wide, 16) <= 512:
+            raise ModelError(f"'{spec}': {wide} must be a multiple of 16 up to 512")
     if options.get("side", 96) % 32 or not 64 <= options.get("side", 96) <= 512:
         raise ModelError(f"'{spec}': side must be a multiple of 32 from 64 to 512")
     return name, options

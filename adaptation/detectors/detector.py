@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
 
+from adaptation.detectors.backbone import Tapped
 from robustkit.data.detection import Truth
 from robustkit.errors import ModelError
 from robustkit.models.card import Card
@@ -127,6 +130,25 @@ class Detector(nn.Module):
         batch, _ = self.net.get_submodule("transform")(self._listed(images))
         maps = self.net.get_submodule("backbone")(batch.tensors)
         return dict(maps)
+
+    def stages(self) -> list[list[nn.Parameter]]:
+        """Return the parameters of the backbone's net by stage, from the image on.
+
+        Of a backbone cut from a classifier up to its first tap, up to the second, …; of others by
+        child. A feature pyramid and levels that were added to it are none of the net's.
+        """
+        backbone: Any = self.net.get_submodule("backbone")
+        body = getattr(backbone, "body", backbone)
+        if isinstance(body, Tapped):
+            return body.stages()
+        parts: list[nn.Module] = []
+        for child in body.children():
+            listed = isinstance(child, nn.ModuleList)
+            parts += child.children() if listed else [child]
+        stages = [
+            list(part.parameters()) for part in parts if not isinstance(part, FeaturePyramidNetwork)
+        ]
+        return [stage for stage in stages if stage]
 
     def _listed(self, images: Sequence[Tensor] | Tensor) -> list[Tensor]:
         listed = list(images)

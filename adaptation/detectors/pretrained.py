@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torchvision import models as torchvision_models
 
+from adaptation.detectors.norms import BATCH, FROZEN
 from adaptation.detectors.published import (
     BACKBONE,
-    BATCH,
-    FROZEN,
     FROZEN_NORMS,
     WEIGHTS,
     Start,

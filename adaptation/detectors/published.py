@@ -12,8 +12,8 @@ from torchvision.models import detection, mobilenet_v3_large
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteFeatureExtractorMobileNet, SSDLiteHead
-from torchvision.ops.misc import FrozenBatchNorm2d
 
+from adaptation.detectors.norms import BATCH, FROZEN, constant_norms
 from robustkit.errors import ModelError, did_you_mean
 
 PUBLISHED: dict[str, Callable[..., nn.Module]] = {
@@ -30,7 +30,6 @@ PUBLISHED: dict[str, Callable[..., nn.Module]] = {
 SSDLITE = "ssdlite320_mobilenet_v3_large"
 
 WEIGHTS, BACKBONE = "weights", "weights_backbone"  # torchvision's names of the two starts
-FROZEN, BATCH = "frozen", "batch"
 
 # Of a detector that starts from weights torchvision freezes the first stages: parameters whose
 # names begin so. By the arguments its functions take where nothing is said.
@@ -138,7 +137,7 @@ def published(
         return net
     if start.norms == FROZEN:
         eps = 0.0 if start.source == WEIGHTS and name in WITHOUT_EPS else 1e-5
-        _freeze_norms(net.get_submodule("backbone.body"), eps)
+        constant_norms(net.get_submodule("backbone.body"), eps)
     for called, parameter in net.named_parameters():
         if called.startswith(FIXED[name]):
             parameter.requires_grad_(False)
@@ -175,15 +174,6 @@ def in_words_of(known: Sequence[str], spelling: Sequence[str]) -> tuple[str, ...
         name if name in spelling or synonyms.get(name) not in spelling else synonyms[name]
         for name in known
     )
-
-
-def _freeze_norms(body: nn.Module, eps: float) -> None:
-    for name, module in list(body.named_modules()):
-        if isinstance(module, nn.BatchNorm2d):
-            owner, _, attribute = name.rpartition(".")
-            setattr(
-                body.get_submodule(owner), attribute, FrozenBatchNorm2d(module.num_features, eps)
-            )
 
 
 def _ssdlite(

@@ -1,4 +1,4 @@
-"""The detectors that options name."""
+"""The detectors, and the classifiers to be backbones, that options name."""
 
 from __future__ import annotations
 
@@ -8,8 +8,39 @@ import torch
 
 from adaptation import detectors
 from adaptation.detectors import Detector, coco_classes, in_words_of
+from robustkit import models
 from robustkit.errors import ConfigError, ModelError
+from robustkit.models import Classifier
+from robustkit.models.resolve import is_untrained, parse
+from robustkit.models.sources.factory import FACTORY
 from robustkit.models.weights import fit_weights, read_weights
+
+_CLASSES, _SIDE = 1000, 224  # of a net that nothing tells about: a backbone has no use for its head
+
+
+def factory_of(spec: str | None) -> str | None:
+    """Return the user's function that a spec names, package.module:factory or FILE.py:factory."""
+    parsed = None if spec is None else parse(spec)
+    return parsed.name if parsed is not None and parsed.scheme == FACTORY else None
+
+
+def load_backbone(
+    spec: str, *, download: bool = False, trust: Collection[str] = ()
+) -> tuple[Classifier, tuple[str, ...]]:
+    """Return the classifier that `spec` names, in evaluation mode, and lines for the user about it.
+
+    Any source of models will do, also without trained weights, which is said. A model file whose
+    net a user's function makes is refused unless `trust` names the function; a function that `spec`
+    itself names is run. Raises `ModelError` for what cannot be loaded.
+    """
+    if is_untrained(spec):
+        model = models.resolve(spec, num_classes=_CLASSES, in_channels=3, image_size=_SIDE, seed=0)
+        note = f"backbone: {spec} has fresh weights, not trained"
+        return model.eval(), (*model.notes, note)
+    model = models.load(spec, download=download, trust=tuple(trust))
+    if factory_of(spec) is None:
+        return model, model.notes
+    return model, (*model.notes, f"backbone: {spec}, with the weights that its function gives it")
 
 
 def resolve_detector(

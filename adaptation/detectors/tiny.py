@@ -12,13 +12,13 @@ from torchvision.models.detection import FCOS, FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.fcos import FCOSHead
-from torchvision.models.detection.ssd import SSD
+from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
 LEVELS = 3
 NORMS = ("group", "batch")
-FUSED = 64  # channels of every level where levels are fused
+FUSED = 64  # channels of every level where levels are fused, by default
 # Sides of anchors, in sides of the image: shapes are a quarter to a half of it.
 SCALES = (0.18, 0.32, 0.5, 0.75)
 
@@ -54,12 +54,12 @@ class TinyBackbone(nn.Module):
 class Fused(nn.Module):
     """A feature pyramid over a backbone: all levels with the same number of channels."""
 
-    def __init__(self, body: Backbone) -> None:
+    def __init__(self, body: Backbone, width: int = FUSED) -> None:
         super().__init__()
         self.body = body
         channels: Any = body.out_channels
-        self.pyramid = FeaturePyramidNetwork(channels, FUSED)
-        self.out_channels = FUSED
+        self.pyramid = FeaturePyramidNetwork(channels, width)
+        self.out_channels = width
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
         """Return fused maps by level."""
@@ -82,24 +82,36 @@ class SameSize(GeneralizedRCNNTransform):  # type: ignore[misc]
         return resized
 
 
-def tiny_ssd(body: Backbone, classes: int, side: int, mean: list[float], std: list[float]) -> SSD:
-    """Return a single-shot detector (Liu et al.
+def tiny_ssd(
+    body: Backbone, classes: int, side: int, mean: list[float], std: list[float], fpn: int | None
+) -> SSD:
+    """Return a single-shot detector (Liu et al. 2016), four boxes at every place of three levels.
 
-    2016), four boxes at every place of three levels.
+    On a fused pyramid of `fpn` channels, or without one.
     """
     boxes = DefaultBoxGenerator([[2.0]] * LEVELS, scales=list(SCALES))
-    net = SSD(body, boxes, (side, side), classes + 1, mean, std, detections_per_img=50)
+    channels: Any = body.out_channels
+    backbone = body
+    if fpn is not None:
+        backbone, channels = Fused(body, fpn), [fpn] * LEVELS
+    head = SSDHead(channels, boxes.num_anchors_per_location(), classes + 1)
+    net = SSD(
+        backbone, boxes, (side, side), classes + 1, mean, std, head, detections_per_img=50
+    )  # fmt: skip
     net.transform = SameSize(side, mean, std)
     return net
 
 
-def tiny_fcos(body: Backbone, classes: int, side: int, mean: list[float], std: list[float]) -> FCOS:
+def tiny_fcos(
+    body: Backbone, classes: int, side: int, mean: list[float], std: list[float], fpn: int | None
+) -> FCOS:
     """Return a one-stage detector without anchors (Tian et al. 2019) on a fused pyramid."""
     strides = tuple((8 * 2**level,) for level in range(LEVELS))
     anchors = AnchorGenerator(strides, ((1.0,),) * LEVELS)
-    head = FCOSHead(FUSED, 1, classes + 1, num_convs=2)
+    backbone = Fused(body, fpn or FUSED)
+    head = FCOSHead(backbone.out_channels, 1, classes + 1, num_convs=2)
     net = FCOS(
-        Fused(body), classes + 1, side, side, mean, std, anchors, head,
+        backbone, classes + 1, side, side, mean, std, anchors, head,
         score_thresh=0.05, detections_per_img=50,
     )  # fmt: skip
     net.transform = SameSize(side, mean, std)
@@ -107,12 +119,13 @@ def tiny_fcos(body: Backbone, classes: int, side: int, mean: list[float], std: l
 
 
 def tiny_fasterrcnn(
-    body: Backbone, classes: int, side: int, mean: list[float], std: list[float]
+    body: Backbone, classes: int, side: int, mean: list[float], std: list[float], fpn: int | None
 ) -> FasterRCNN:
     """Return a two-stage detector (Ren et al. 2015) on a fused pyramid."""
     sizes = tuple((int(scale * side),) for scale in SCALES[:LEVELS])
+    backbone = Fused(body, fpn or FUSED)
     net = FasterRCNN(
-        Fused(body),
+        backbone,
         min_size=side,
         max_size=side,
         image_mean=mean,
@@ -124,7 +137,7 @@ def tiny_fasterrcnn(
         rpn_post_nms_top_n_test=50,
         rpn_batch_size_per_image=64,
         box_roi_pool=MultiScaleRoIAlign(["0", "1"], 5, 2),
-        box_head=TwoMLPHead(FUSED * 25, 128),
+        box_head=TwoMLPHead(backbone.out_channels * 25, 128),
         box_predictor=FastRCNNPredictor(128, classes + 1),
         box_batch_size_per_image=64,
         box_detections_per_img=50,

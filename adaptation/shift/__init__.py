@@ -1,14 +1,7 @@
 """The distance of two domains, and the training that it advises."""
 
-from adaptation.shift.measure import (
-    DRAWS,
-    THRESHOLD,
-    Shift,
-    classifier_features,
-    detector_features,
-    frechet,
-    measure_shift,
-)
+from adaptation.shift.features import classifier_features, detector_features
+from adaptation.shift.measure import DRAWS, THRESHOLD, Shift, frechet, measure_shift
 
 __all__ = [
     "DRAWS",

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import linalg
 from sklearn.covariance import ledoit_wolf
-from torch import nn
 
-from adaptation.detectors import Detector
-from robustkit.compute import derive_seed, device_of
-from robustkit.data import ImageSet, batches, to_unit
-from robustkit.data.detection import DetectionSet
-from robustkit.errors import DataError, ModelError
-from robustkit.models import Classifier
-from robustkit.models.state import state_preserved
+from robustkit.compute import derive_seed
+from robustkit.errors import DataError
 from robustkit.runs.summaries import Amount, Count, Positive, Result
 
 Floats = NDArray[np.float64]
@@ -64,45 +59,6 @@ def _root(matrix: Floats) -> Floats:
     return np.asarray((vectors * np.sqrt(values.clip(min=0))) @ vectors.T)
 
 
-BATCH = 32
-
-
-def detector_features(model: Detector, images: DetectionSet) -> NDArray[np.float64]:
-    """Return the means (N,C) over places of the coarsest maps; the model is left as it was."""
-    parts = []
-    with state_preserved(model), torch.no_grad():
-        for start in range(0, len(images), BATCH):
-            rows = range(start, min(start + BATCH, len(images)))
-            pixels = [to_unit(images.image(row)).to(device_of(model)) for row in rows]
-            maps = list(model.features(pixels).values())[-1]
-            parts.append(maps.mean(dim=(2, 3)).double().cpu())
-    return torch.cat(parts).numpy()
-
-
-def classifier_features(model: Classifier, images: ImageSet) -> NDArray[np.float64]:
-    """Return the inputs (N,d) of a classifier's last linear layer; the model is left as it was.
-
-    Raises `ModelError` for one that has none.
-    """
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise ModelError("a classifier without a linear layer: no telling what its features are")
-    last = linear[-1]
-    features: list[torch.Tensor] = []
-
-    def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...], __: torch.Tensor) -> None:
-        features.append(inputs[0].flatten(1).double().cpu())
-
-    handle = last.register_forward_hook(keep)
-    try:
-        with state_preserved(model), torch.no_grad():
-            for rows in batches(len(images), BATCH):
-                model(images.floats(rows).to(device_of(model)))
-    finally:
-        handle.remove()
-    return torch.cat(features).numpy()
-
-
 DRAWS = 100
 CLOUD = 100  # images of each cloud: the distance depends on it, and so must be the same everywhere
 PARTITIONS = 5
@@ -134,6 +90,7 @@ def measure_shift(
     source: Floats,
     target: Floats,
     *,
+    names: tuple[Sequence[str], Sequence[str]] | None = None,
     threshold: float = THRESHOLD,
     draws: int = DRAWS,
     seed: int = 0,
@@ -145,21 +102,23 @@ def measure_shift(
     twice as many of the target): a ratio is to be compared with others of the same size alone. Both
     distances are means over random partitions. The interval is of the very same ratio on random
     halves of both domains (half-sample replication, McCarthy 1969): drawing with replacement
-    would repeat images, which makes any two clouds look farther apart. Raises `DataError` for too
-    few images, and for a source whose features do not vary.
+    would repeat images, which makes any two clouds look farther apart.
+
+    By the `names` of the images no image is in both clouds of a distance, and of a domain and
+    itself the ratio is 1: its parts are the same. Without them no image is in both domains. Raises
+    `DataError` for too few images, and for a source whose features do not vary.
     """
     rng = np.random.default_rng(derive_seed("shift", seed))
     size = min(CLOUD, len(source) // 4, len(target) // 2)
     if size < 2:
         raise DataError("a distance between domains needs eight source images and four target ones")
-    across, within = _means(source, target, size, 4 * PARTITIONS, rng)
+    domains = _Domains(source, target, *_numbered(names, len(source), len(target)))
+    across, within = domains.means(size, 4 * PARTITIONS, rng)
     if not within > 0:
         raise DataError("the source's features do not vary: there is nothing to compare with")
     ratios = []
     for _ in range(draws):
-        source_half = source[rng.permutation(len(source))[: len(source) // 2]]
-        target_half = target[rng.permutation(len(target))[: len(target) // 2]]
-        a, w = _means(source_half, target_half, size, PARTITIONS, rng)
+        a, w = domains.halved(rng).means(size, PARTITIONS, rng)
         if not w > 0:
             raise DataError("half of the source's images look alike: too little to compare with")
         ratios.append(a / w)
@@ -178,17 +137,65 @@ def measure_shift(
     )
 
 
-def _means(
-    source: Floats, target: Floats, size: int, partitions: int, rng: np.random.Generator
-) -> tuple[float, float]:
-    """Return mean distances of parts of the source to the target and to other parts of the
-    source.
-    """
-    pairs = []
-    for _ in range(partitions):
-        order = rng.permutation(len(source))
-        first, second = source[order[:size]], source[order[size : 2 * size]]
-        target_part = target[rng.permutation(len(target))[:size]]
-        pairs.append((frechet(first, target_part), frechet(first, second)))
-    across, within = (float(np.mean(values)) for values in zip(*pairs, strict=True))
-    return across, within
+Indices = NDArray[np.int64]
+
+
+def _numbered(
+    names: tuple[Sequence[str], Sequence[str]] | None, sources: int, targets: int
+) -> tuple[Indices, Indices]:
+    """Return a number for each image, the same one for the same image."""
+    if names is None:
+        return np.arange(sources), np.arange(sources, sources + targets)
+    if (len(names[0]), len(names[1])) != (sources, targets):
+        raise DataError(
+            f"names of {len(names[0])} and {len(names[1])} images, of which there are {sources} "
+            f"and {targets}"
+        )
+    numbers: dict[str, int] = {}
+    source, target = (
+        np.array([numbers.setdefault(name, len(numbers)) for name in of_domain], dtype=np.int64)
+        for of_domain in names
+    )
+    return source, target
+
+
+class _Domains:
+    """Features of both domains, (n,d) and (m,d), with the numbers of their images."""
+
+    def __init__(
+        self, source: Floats, target: Floats, source_numbers: Indices, target_numbers: Indices
+    ) -> None:
+        self.source, self.target = source, target
+        self.source_numbers, self.target_numbers = source_numbers, target_numbers
+
+    def _orders(self, rng: np.random.Generator) -> tuple[Indices, Indices]:
+        """Return a random order of each domain; images of both are in the same order in both."""
+        keys = rng.random(1 + int(max(self.source_numbers.max(), self.target_numbers.max())))
+        first, second = (
+            np.argsort(keys[numbers], kind="stable")
+            for numbers in (self.source_numbers, self.target_numbers)
+        )
+        return first, second
+
+    def halved(self, rng: np.random.Generator) -> _Domains:
+        """Return random halves."""
+        first, second = (order[: len(order) // 2] for order in self._orders(rng))
+        return _Domains(
+            self.source[first],
+            self.target[second],
+            self.source_numbers[first],
+            self.target_numbers[second],
+        )
+
+    def means(self, size: int, partitions: int, rng: np.random.Generator) -> tuple[float, float]:
+        """Return mean distances of parts of the source to the target and to other parts of it."""
+        pairs = []
+        for _ in range(partitions):
+            order, target_order = self._orders(rng)
+            first, second = order[:size], order[size : 2 * size]
+            taken = np.isin(self.target_numbers[target_order], self.source_numbers[first])
+            other = target_order[~taken][:size]
+            cloud = self.source[first]
+            pairs.append((frechet(cloud, self.target[other]), frechet(cloud, self.source[second])))
+        across, within = (float(np.mean(values)) for values in zip(*pairs, strict=True))
+        return across, within

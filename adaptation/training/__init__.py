@@ -2,8 +2,8 @@
 
 from adaptation.training.config import DetectionConfig
 from adaptation.training.loop import StepRecord, train_detector
-from adaptation.training.methods import adapt_classifier, adapt_statistics, batch_norms
 from adaptation.training.processes import process_group
+from adaptation.training.statistics import adapt_classifier, adapt_statistics, batch_norms
 
 __all__ = [
     "DetectionConfig",

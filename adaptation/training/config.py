@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from adaptation.attacks import LOSSES
+from adaptation.training.batches import AUGMENTATIONS
 from robustkit.compute.seeds import check_seed
 from robustkit.errors import ConfigError
 from robustkit.settings import check_at_least, check_choice, setting
@@ -20,22 +21,27 @@ OPTIMIZERS = ("adamw", "sgd")
 class DetectionConfig:
     """The settings of a detector's training, whatever the recipe.
 
-    `steps` of `batch_size` images; `lr` is the peak after `warmup` steps, then a cosine to 0.
-    `clip` bounds the norm of the gradient. `flip` mirrors half of the images. A batch is worked on
-    in `shards` equal parts whose losses are averaged: as many processes may share them, and give
-    the same as one.
+    `steps` of `batch_size` images; `lr` is the peak after `warmup` steps, then a cosine to 0. Each
+    stage of the backbone has `layer_decay` times the rate of what lies behind it. `clip` bounds the
+    norm of the gradient. `augment` names what is done to the images: "flip" mirrors half of them,
+    "photometric", "zoom_out" and "iou_crop" are SSD's. `loader_workers` processes read them ahead,
+    which changes no figure. With `bf16` forward passes are in bfloat16, attacks in float32. A batch
+    is worked on in `shards` equal parts whose losses are averaged: as many processes may share
+    them, and give the same as one.
 
     `adversary` trains on adversarials of `adv_loss` within `eps`, for a share `mix` of each batch:
     "pgd" with `adv_steps` from anywhere in the ball, "free" with the very gradient that moves the
     weights, `replays` steps on each batch (Shafahi et al. 2019). The radius grows over the first
     `eps_warmup` of the steps.
 
-    `align` trains domain classifiers on maps of source and target behind a gradient reversal
-    (Saito et al. 2019): `local_weight` weighs those of single places, `global_weight` those of
-    whole images.
+    `align` trains domain classifiers on maps of clean source and target images behind a gradient
+    reversal (Saito et al. 2019): `local_weight` weighs what the features get of those of single
+    places, `global_weight` of those of whole images; both grow over the steps, the faster the
+    larger `reversal` (Ganin et al. 2016).
 
-    `teacher` adds the loss on unlabelled target images whose boxes a moving average of the weights
-    (`ema`) found with a score above `sure`, weighed by `pseudo` (Tarvainen and Valpola 2017).
+    `teacher` adds, after `burn_in` of the steps, the loss on strongly changed target images in
+    which a moving average of the weights (`ema`) found boxes with a score above `sure`, or less for
+    a class that it finds more rarely than the source has it; `pseudo` weighs it (Li et al. 2022).
 
     `adabn` replaces batch norm's statistics by those of target images (Li et al. 2016), after
     training. `domain` is whose labels are trained on: "target" is the oracle. `start` is where the
@@ -52,7 +58,14 @@ class DetectionConfig:
     weight_decay: float = setting(1e-4, "on the weights")
     warmup: int = setting(100, "steps of growing learning rate")
     clip: float = setting(10.0, "largest norm of the gradient")
-    flip: bool = setting(True, "mirror half of the images")
+    layer_decay: float = setting(
+        1.0, "learning rate of each stage of the backbone in that of the next; 0 keeps its weights"
+    )
+    augment: tuple[str, ...] = setting(
+        ("flip",), "between commas: flip, photometric, zoom_out, iou_crop; or none"
+    )
+    loader_workers: int = setting(0, "processes that read images ahead; 0: none beside training")
+    bf16: bool = setting(False, "forward passes in bfloat16, for GPUs")
     shards: int = setting(1, "equal parts of a batch, which several processes may share")
     start: str = "fresh"
     domain: str = "source"
@@ -65,11 +78,17 @@ class DetectionConfig:
     mix: float = setting(0.5, "share of a batch that is adversarial")
     eps_warmup: float = setting(0.2, "share of the steps over which the radius grows")
     align: bool = False
-    local_weight: float = setting(0.1, "weight of alignment place by place")
-    global_weight: float = setting(0.1, "weight of alignment of whole images")
+    local_weight: float = setting(0.1, "of the features' gradient by place, in alignment")
+    global_weight: float = setting(0.1, "of the features' gradient by image, in alignment")
+    reversal: float = setting(
+        10.0, "how steeply these weights grow over the steps; 0: whole from the first"
+    )
     teacher: bool = False
     ema: float = setting(0.998, "how slowly the teacher follows")
-    sure: float = setting(0.6, "score above which the teacher's boxes count")
+    sure: float = setting(
+        0.6, "score above which the teacher's boxes count; down to half of it for rare classes"
+    )
+    burn_in: float = setting(0.0, "share of the steps before there is a teacher")
     pseudo: float = setting(0.5, "weight of the loss on them")
     adabn: bool = False
     seed: int = setting(0, "of everything random; trainings count on from it")
@@ -82,13 +101,22 @@ class DetectionConfig:
         if self.adversary is not None:
             check_choice("adversary", self.adversary, ADVERSARIES)
         check_seed(self.seed)
-        for name, least in (("steps", 0), ("batch_size", 1), ("shards", 1), ("warmup", 0)):
+        for name in self.augment:
+            check_choice("augment", name, tuple(AUGMENTATIONS))
+        if len(set(self.augment)) < len(self.augment):
+            raise ConfigError(f"augment: {', '.join(self.augment)} are not distinct")
+        for name, least in (
+            *(("steps", 0), ("batch_size", 1), ("shards", 1), ("warmup", 0)),
+            *(("loader_workers", 0), ("reversal", 0)),
+        ):
             check_at_least(name, getattr(self, name), least)
         for name in ("adv_steps", "replays"):
             check_at_least(name, getattr(self, name), 1)
         for name in ("weight_decay", "local_weight", "global_weight", "pseudo"):
             check_at_least(name, getattr(self, name), 0)
-        for name in ("eps", "mix", "eps_warmup", "ema", "sure", "momentum"):
+        for name in (
+            *("eps", "mix", "eps_warmup", "ema", "sure", "momentum", "layer_decay", "burn_in"),
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in [0,1], not {getattr(self, name):g}")
         for name in ("lr", "clip"):

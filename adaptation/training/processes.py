@@ -75,6 +75,15 @@ def add_up(values: Iterable[Tensor]) -> None:
         start += tensor.numel()
 
 
+def gathered(rows: Tensor) -> Tensor:
+    """Return the rows of all processes, in their order, on the CPU."""
+    if not dist.is_initialized():
+        return rows
+    parts: list[Tensor | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, rows.cpu())
+    return torch.cat([part for part in parts if part is not None])
+
+
 def same_everywhere(model: nn.Module) -> None:
     """Give every process the buffers of the first: each saw only its own shards."""
     if dist.is_initialized():

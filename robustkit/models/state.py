@@ -33,8 +33,13 @@ def state_preserved(model: nn.Module) -> Iterator[None]:
                 parameter.requires_grad_(False)
             yield
         finally:
+            # Parents come first, so that a module with a `train` of its own, such as one that torch.fx
+            # cut, which has a graph for each mode, is put back before what it contains.
             for module, training in modes:
-                module.training = training
+                if type(module).train is nn.Module.train:
+                    module.training = training
+                else:
+                    module.train(training)
             for parameter, requires_grad, gradient in parameters:
                 parameter.requires_grad_(requires_grad)
                 parameter.grad = gradient

@@ -12,9 +12,11 @@ import torchvision
 from torch import Tensor, nn
 
 from adaptation import detectors
+from adaptation.attacks import DetectionAttack
 from robustkit import models
 from robustkit.errors import ModelError
 from robustkit.models import Block, Blueprint, Classifier, Head
+from robustkit.models.state import state_preserved
 from tests.adaptation import factories
 from tests.adaptation.test_detectors import CLASSES, TINY, batch
 
@@ -150,6 +152,92 @@ def test_a_net_of_anybodys_is_a_backbone_with_its_weights(
     for first, second in zip(model(images), again(images), strict=True):
         assert torch.equal(first.scores, second.scores)
         assert torch.equal(first.boxes, second.boxes)
+
+
+@pytest.mark.parametrize("name", [*TINY, "tiny_ssd?fpn=32"])
+def test_frozen_norms_stay_what_they_are(name: str, lite0: Classifier, tmp_path: Path) -> None:
+    spec = f"{name}{'&' if '?' in name else '?'}side=128&norm=frozen"
+    model = detectors.build(spec, CLASSES, backbone=lite0, seed=0).train()
+    images, truths = batch()
+    parameters = [each for each in model.parameters() if each.requires_grad]
+    before = {key: each.clone() for key, each in model.state_dict().items()}
+    with state_preserved(model):  # as an attack does
+        model.losses(images, truths)
+    loss = model.losses(images, truths).total
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.optim.SGD(parameters, lr=0.1).step()
+    after = model.state_dict()
+    norms = [key for key in before if "_bn" in key]
+    assert norms
+    assert all(torch.equal(before[key], after[key]) for key in norms)
+    moved = [key for key in before if not torch.equal(before[key], after[key])]
+    assert any("_blocks.0." in key for key in moved)
+    file = tmp_path / "d.safetensors"
+    detectors.save(model, file)
+    again = detectors.load(file, trust=[LITE0]).train()
+    assert detectors.digest(again) == detectors.digest(model)
+    assert [each.requires_grad for each in again.parameters()] == [
+        each.requires_grad for each in model.parameters()
+    ]
+
+
+def test_batch_norms_become_group_norms(lite0: Classifier, tmp_path: Path) -> None:
+    model = detectors.build("tiny_ssd?side=128&norm=group", CLASSES, backbone=lite0, seed=0)
+    body: Any = model.net.get_submodule("backbone")
+    assert not any(isinstance(each, nn.BatchNorm2d) for each in body.modules())
+    own, known = body.net.get_submodule("_blocks.3._bn1"), lite0.net.get_submodule("_blocks.3._bn1")
+    assert isinstance(own, nn.GroupNorm)
+    torch.testing.assert_close(own.weight, known.weight)
+    torch.testing.assert_close(own.bias, known.bias)
+    file = tmp_path / "d.safetensors"
+    detectors.save(model, file)
+    again = detectors.load(file, trust=[LITE0])
+    assert detectors.digest(again) == detectors.digest(model)
+    # Unlike batch norm's, its figures of one image do not depend on the others.
+    images, _ = batch()
+    body = made_by(BRANCHING, 5)
+    for norm, apart in (("group", False), ("batch", True)):
+        model = detectors.build(f"tiny_ssd?side=64&norm={norm}", CLASSES, backbone=body, seed=0)
+        alone, among = (model.train().features(each)["1"][:1] for each in (images[:1], images))
+        assert torch.allclose(alone, among, rtol=1e-4, atol=1e-5) is not apart
+
+
+def test_an_attack_leaves_a_cut_backbone_in_training_mode(lite0: Classifier) -> None:
+    # torch.fx cuts a graph for each mode; that of training drops paths.
+    model = detectors.build("tiny_ssd?side=64", CLASSES, backbone=lite0, seed=0).train()
+    images, truths = batch()
+    body: Any = model.net.get_submodule("backbone")
+    trained_on = body.net.graph
+    model.eval()
+    assert body.net.graph is not trained_on
+    model.train()
+    DetectionAttack()(model, images, truths, generator=torch.Generator().manual_seed(0))
+    assert body.net.graph is trained_on
+
+
+def test_stages_end_at_the_taps(lite0: Classifier) -> None:
+    model = detectors.build("tiny_fcos?side=128&norm=frozen", CLASSES, backbone=lite0, seed=0)
+    names = {id(each): name for name, each in model.named_parameters()}
+    stages = [[names[id(each)] for each in stage] for stage in model.stages()]
+    assert len(stages) == 3
+    assert stages[0][0].startswith("net.backbone.body.net._conv_stem")
+    assert "._blocks.4." in stages[0][-1]
+    assert "._blocks.5." in stages[1][0]
+    assert "._blocks.10." in stages[1][-1]
+    assert "._blocks.15." in stages[2][-1]
+    assert not any("pyramid" in name for stage in stages for name in stage)
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "ssdlite320_mobilenet_v3_large"])
+def test_published_backbones_have_stages_too(name: str) -> None:
+    model = detectors.build(f"torchvision:{name}", CLASSES, seed=0)
+    names = {id(each): key for key, each in model.named_parameters()}
+    stages = [[names[id(each)] for each in stage] for stage in model.stages()]
+    assert len(stages) >= 2
+    listed = [key for stage in stages for key in stage]
+    assert len(set(listed)) == len(listed)
+    assert all(key.startswith("net.backbone.") for key in listed)
+    assert not any(".fpn." in key for key in listed)
 
 
 def test_the_classifier_is_left_as_it_was(lite0: Classifier) -> None:

@@ -160,7 +160,9 @@ def test_classifiers_and_detectors_are_told_apart(tmp_path: Path) -> None:
         ("tiny_ssd?width=a", {}, "a whole number"),
         ("torchvision:ssd300", {}, "did you mean 'ssd300_vgg16'"),
         ("torchvision:ssd300_vgg16", {"backbone": True}, "neither options nor a backbone"),
-        ("tiny_ssd?norm=batch", {"backbone": True}, "its own norm and width"),
+        ("tiny_ssd?width=32", {"backbone": True}, "its own width"),
+        ("tiny_ssd?norm=frozen", {}, "a backbone's trained norms; a fresh detector's are group or"),
+        ("tiny_ssd?fpn=20", {}, "fpn must be a multiple of 16"),
         ("tiny_ssd", {"backbone": True, "taps": ["stage9"]}, "no block 'stage9' in the backbone"),
     ],
 )

@@ -81,6 +81,21 @@ def test_the_ratio_is_one_within_a_domain_and_grows_with_the_distance() -> None:
     assert measure_shift(mixed[:400], mixed[400:] + 2.0, draws=40, seed=1).ratio != ratios[2]
 
 
+def test_no_image_is_in_both_clouds() -> None:
+    source = clouds(200, 5)
+    names = [f"{number}.jpg" for number in range(200)]
+    itself = measure_shift(source, source, names=(names, names), draws=10)
+    assert itself.low == itself.ratio == itself.high == 1
+    # In another order, with some images more: those that both have are still kept apart.
+    order = np.random.default_rng(0).permutation(200)
+    turned = ([names[row] for row in order], source[order])
+    assert measure_shift(source, turned[1], names=(names, turned[0]), draws=10).ratio == 1
+    unaware = measure_shift(source, source, draws=10)
+    assert unaware.ratio < 0.95  # parts that share images are nearer than parts that do not
+    with pytest.raises(DataError, match="names of 200 and 3 images"):
+        measure_shift(source, source, names=(names, names[:3]))
+
+
 def test_the_threshold_decides() -> None:
     source, target = clouds(100, 4), clouds(100, 4, apart=1.0, seed=3)
     advice = [

@@ -38,7 +38,7 @@ def load_detection(spec: str, part: str = "test", *, labelled: bool = True) -> D
     if not colon or kind not in KINDS:
         hint = did_you_mean(kind, KINDS) if kind not in KINDS else ""
         raise DataError(f"data '{spec}': expected {FORMS}{hint}")
-    return _READERS[kind](rest, part, spec, labelled)
+    return _READERS[kind](rest, part, spec, labelled).remembered()
 
 
 def _voc(rest: str, part: str, spec: str, labelled: bool) -> DetectionSet:

@@ -23,6 +23,10 @@ from robustkit.errors import DataError
 from robustkit.reading import is_printable, printable, read_text
 
 
+REMEMBERED = 2 * 1024**3
+"""Bytes of decoded images that a set keeps in a process: 3,500 of VOC's."""
+
+
 @dataclass(frozen=True, eq=False)
 class Truth:
     """What is in one image.
@@ -131,6 +135,23 @@ class DetectionSet:
         """Return the same set, every image read once and kept."""
         kept = [self.read(index) for index in range(len(self))]
         return replace(self, read=kept.__getitem__)
+
+    def remembered(self, limit: int = REMEMBERED) -> DetectionSet:
+        """Return the same set, in which images once read are kept, up to `limit` bytes in all."""
+        kept: dict[int, Tensor] = {}
+        read, room = self.read, limit
+
+        def remember(index: int) -> Tensor:
+            nonlocal room
+            if index not in kept:
+                image = read(index)
+                if image.nbytes > room:
+                    return image
+                kept[index] = image
+                room -= image.nbytes
+            return kept[index]
+
+        return replace(self, read=remember)
 
     def with_classes(self, classes: Sequence[str]) -> DetectionSet:
         """Return the same images with labels that index `classes`, without objects of others.

@@ -45,5 +45,26 @@ def test_a_classifier_tells_how_far_image_sets_are(tmp_path: Path) -> None:
     models.save(model, tmp_path / "m.safetensors")
     flags = ["--model", str(tmp_path / "m.safetensors"), "--source", "digits", "--target", "digits"]
     assert main(["shift", *flags, "--draws", "10", "--out", str(tmp_path / "s")]) == 0
-    # The same images on both sides: halves that share some are nearer than halves that do not.
-    assert 0 < summary_of(tmp_path / "s")["shift"]["ratio"] < 1
+    # The same images on both sides, none of which is in both clouds.
+    found = summary_of(tmp_path / "s")["shift"]
+    assert found["low"] == found["ratio"] == found["high"] == 1
+
+
+def test_any_classifier_measures_pictures_before_a_detector_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, factory = tmp_path / "s", "tests.adaptation.factories:lite0"
+    flags = ["--source", "shapes:photo:40?side=64", "--target", "shapes:clipart:40?side=64"]
+    found = []
+    for target in (flags[3], flags[1]):
+        told = ["--model", factory, *flags[:3], target, "--draws", "5", "--out", str(out)]
+        assert main(["shift", *told]) == 0
+        found.append(summary_of(out)["shift"])
+        out = tmp_path / "self"
+    assert found[0]["ratio"] > 2
+    assert found[1]["ratio"] == 1
+    capsys.readouterr()
+    assert main(["shift", "--model", "torchvision:resnet18", *flags, "--out", str(out)]) == 2
+    assert "its weights are fresh" in capsys.readouterr().err
+    assert main(["shift", "--model", factory, *flags[:3], "digits", "--out", str(out)]) == 2
+    assert "not of the same kind" in capsys.readouterr().err
