@@ -7,6 +7,7 @@ from pathlib import Path
 from adaptation.adapt import (
     SET_BY_RECIPES,
     AdaptOptions,
+    cautions,
     check_named,
     check_recipes,
     load_domains,
@@ -34,7 +35,10 @@ from robustkit.runs import RunFolder
 
 def add_arguments(parser: CommandParser) -> None:
     """Declare the two domains, the detector, the recipes and their training."""
-    forms: Forms = {name: {"type": names} for name in ("recipe", "taps", "trust")}
+    forms: Forms = {
+        **{name: {"type": names} for name in ("recipe", "taps", "trust")},
+        "choose": {"nargs": "+", "metavar": "NAME=VALUE,VALUE"},
+    }
     add_config(parser, AdaptOptions, title="adaptation", forms=forms)
     add_config(
         parser,
@@ -47,10 +51,10 @@ def add_arguments(parser: CommandParser) -> None:
     add_run_options(parser, resumable=True)
     parser.arrange(
         first="source target detector backbone recipe steps eps seeds out",
-        advanced="taps trust judge_eps judge_steps judge_images threshold momentum weight_decay "
-        "warmup clip layer_decay augment loader_workers bf16 shards adv_loss alpha adv_steps "
-        "replays eps_warmup local_weight global_weight reversal ema sure burn_in pseudo "
-        "ray_address cpus_per_trial gpus_per_trial",
+        advanced="taps trust choose choose_tolerance val_share judge_eps judge_steps judge_images "
+        "threshold momentum weight_decay warmup clip layer_decay augment loader_workers bf16 "
+        "shards adv_loss alpha adv_steps replays eps_warmup local_weight global_weight reversal "
+        "ema sure burn_in pseudo ray_address cpus_per_trial gpus_per_trial",
     )
 
 
@@ -83,6 +87,8 @@ def run(options: Options) -> int:
             for domain, ap in precisions.items()
         )
         log(f"{name}: AP50 {text} ({result.seeds} trainings)")
+    for line in cautions(summary):
+        log(line)
     measured = summary.measured
     ratio = "" if measured is None else f" (ratio {measured.ratio:.1f})"
     log(summary.advice + ratio)

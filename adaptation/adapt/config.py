@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adaptation.detectors.resolve import factory_of
@@ -11,7 +11,11 @@ from adaptation.recipes import PARTS, recipe
 from adaptation.shift import THRESHOLD
 from adaptation.training import DetectionConfig
 from robustkit.errors import ConfigError
-from robustkit.settings import setting
+from robustkit.reading import parse_real
+from robustkit.settings import check_choice, setting
+
+RADII, WEIGHTS = ("eps", "mix"), ("local_weight", "global_weight")
+"""What can be chosen: by what it costs on the source, by how near it brings the domains."""
 
 SET_BY_RECIPES = ("start", "domain", "adversary", "align", "teacher", "adabn")
 # Which recipes have a use for a setting that they do not set themselves.
@@ -65,6 +69,18 @@ class AdaptOptions:
         ("source", "longer", "adversarial"),
         f"between commas: {', '.join(PARTS)}; parts go together by a plus",
     )
+    choose: tuple[str, ...] = setting(
+        (),
+        "settings to choose on images of the source that are set aside, as in eps=1/255,2/255 "
+        "mix=0.5,1: the largest eps and mix that cost no more than --choose-tolerance; and of "
+        "local_weight and global_weight those that bring the domains nearest",
+    )
+    choose_tolerance: float = setting(
+        0.02, "AP50 on images set aside that what is chosen may cost, in [0,1]"
+    )
+    val_share: float = setting(
+        0.2, "share of the source's images that is set aside for --choose, and trained on after it"
+    )
     seeds: int = setting(3, "trainings of each recipe")
     judge_eps: float = setting(2 / 255, "radius of the attack that measures robust precision")
     judge_steps: int = setting(10, "its steps")
@@ -76,6 +92,7 @@ class AdaptOptions:
     def __post_init__(self) -> None:
         for name in self.recipe:
             recipe(name)
+        self._check_choices()
         if len({frozenset(name.split("+")) for name in self.recipe}) < len(self.recipe):
             raise ConfigError("--recipe: the same recipe twice")
         for name in ("seeds", "judge_steps", "judge_images"):
@@ -86,6 +103,40 @@ class AdaptOptions:
             raise ConfigError(f"--judge-eps must be in [0,1], not {self.judge_eps:g}")
         if not self.threshold > 0:
             raise ConfigError(f"--threshold must be positive, not {self.threshold:g}")
+
+    def _check_choices(self) -> None:
+        for name, values in self.choices.items():
+            for value in values:
+                replace(DetectionConfig(), **{name: value})  # type: ignore[arg-type]
+            if len(set(values)) < 2:
+                raise ConfigError(f"--choose {name}: give two or more distinct values")
+            used = "adversary" if name in RADII else "align"
+            if not any(getattr(recipe(each), used) for each in self.recipe):
+                part = "adversarial" if name in RADII else "aligned"
+                raise ConfigError(f"--choose {name} is of the recipe {part}, which is not asked")
+        if not 0 < self.val_share < 1:
+            raise ConfigError(f"--val-share must be between 0 and 1, not {self.val_share:g}")
+        if not 0 <= self.choose_tolerance <= 1:
+            raise ConfigError(f"--choose-tolerance must be in [0,1], not {self.choose_tolerance:g}")
+
+    @property
+    def choices(self) -> dict[str, tuple[float, ...]]:
+        """Return the values to choose from by setting, ascending; raises `ConfigError`."""
+        found: dict[str, tuple[float, ...]] = {}
+        for text in self.choose:
+            name, equals, listed = text.partition("=")
+            if not equals:
+                raise ConfigError(f"--choose: expected NAME=VALUE,VALUE, not '{text}'")
+            check_choice("setting to choose", name, (*RADII, *WEIGHTS))
+            if name in found:
+                raise ConfigError(f"--choose: '{name}' twice")
+            try:
+                found[name] = tuple(sorted(map(parse_real, listed.split(","))))
+            except (ValueError, ZeroDivisionError):
+                raise ConfigError(
+                    f"--choose {name}: expected numbers between commas, not '{listed}'"
+                ) from None
+        return found
 
     @property
     def trusted(self) -> tuple[str, ...]:
@@ -105,6 +156,9 @@ def check_recipes(options: AdaptOptions, base: DetectionConfig) -> None:
         recipe(name, base)
     for option, used in USED.items():
         changed = getattr(base, option) != getattr(DetectionConfig(), option)
+        if changed and option in options.choices:
+            flag = option.replace("_", "-")
+            raise ConfigError(f"--{flag} is to be chosen; leave it out, or take it from --choose")
         users = [
             name
             for name, part in PARTS.items()

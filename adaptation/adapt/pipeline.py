@@ -10,9 +10,17 @@ from typing import Any, ClassVar
 from msgspec import UNSET, structs
 
 from adaptation import detectors, shift
+from adaptation.adapt.choice import (
+    STAGE,
+    candidates,
+    choice_of,
+    chosen_settings,
+    set_aside,
+)
 from adaptation.adapt.config import AdaptOptions
 from adaptation.adapt.result import (
     BothDomains,
+    Choice,
     ClassMean,
     Gain,
     OnDomain,
@@ -38,9 +46,10 @@ from robustkit.errors import DataError, ModelError
 from robustkit.jobs import Log, RecordedJob, run_phases
 from robustkit.models import Classifier
 from robustkit.models.resolve import is_untrained
-from robustkit.runs import Entry, RunFolder
+from robustkit.runs import Entry, Ledger, RunFolder
 from robustkit.stats import Mean, mean_over_trainings
 
+LEDGER = "ledger.sqlite"
 CURVE = 100  # points of a training's curve
 SHIFT = "shift"  # the id of the job that measures it
 BY_DETECTOR = "the coarsest maps of the first source detector"
@@ -62,7 +71,7 @@ class TrainRecipe:
     def run(self) -> Trained:
         """Return precision on source and target, plainly and attacked, and the loss's curve."""
         space = open_workspace(self.path)
-        config = space.config(self.recipe, self.number)
+        config = config_of(space, self.recipe, self.number)
         parent = None  # a fresh one has what its card says
         if config.start == "source":
             model = space.trained("source", self.number)
@@ -97,6 +106,20 @@ class TrainRecipe:
         detectors.save(model, file, parent=parent, recipe=self.recipe)
         trained = evaluated(model, space, curve_of(losses), config)
         return structs.replace(trained, told=_told(right))
+
+
+def config_of(space: Workspace, name: str, number: int) -> DetectionConfig:
+    """Return the settings of one training of a recipe, with those that were chosen."""
+    config = space.given_config(name, number)
+    if not space.options.choose:
+        return config
+    return chosen_settings(_choice(space), config)
+
+
+def _choice(space: Workspace) -> Choice:
+    _, aside = set_aside(space)
+    with Ledger.read(space.path / LEDGER) as ledger:
+        return choice_of(ledger, space.options, len(aside))
 
 
 def _told(right: Sequence[tuple[float, ...]]) -> Told | None:
@@ -308,6 +331,10 @@ def run_adapt(folder: RunFolder, log: Log) -> Summary:
         for number in range(options.seeds)
         for name in others
     ]
-    trials = run_phases([sources, rest], folder, stage="adapt", log=log)
-    card = models.read_card(open_workspace(path).file(first, 0))
-    return summarise(trials, config, card.provenance.get("notes", []))
+    tried = [list[RecordedJob](jobs) for jobs in candidates(options, path)]
+    trials = run_phases([*tried, sources, rest], folder, stage="adapt", log=log)
+    space = open_workspace(path)
+    card = models.read_card(space.file(first, 0))
+    made = [trial for trial in trials if not trial.id.startswith(f"{STAGE}/")]
+    summary = summarise(made, config, card.provenance.get("notes", []))
+    return structs.replace(summary, choice=_choice(space)) if options.choose else summary

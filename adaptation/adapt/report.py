@@ -92,6 +92,7 @@ def write_report(folder: RunFolder, *, trust: Collection[str] = ()) -> Path:
     sections = [
         _precision(summary, options),
         *_notes(summary),
+        *_chosen(summary),
         _shift(summary),
         *_aligned(summary),
         *_overfitted(summary, options),
@@ -160,6 +161,36 @@ def _notes(summary: Adapted) -> list[Section]:
     """
     lines = [Markup("<p>{}</p>").format(note) for note in summary.notes]
     return [Section("detector", "The detector", Markup("").join(lines), "")] if lines else []
+
+
+def _chosen(summary: Adapted) -> list[Section]:
+    """Return the section on how settings were chosen, if they were."""
+    choice = summary.choice
+    if choice is UNSET:
+        return []
+    rows = [["longer", "", _share(choice.plain), "–", ""]]
+    for each in choice.tried:
+        settings = ", ".join(f"{name} {value:.3g}" for name, value in each.settings.items())
+        distance = "–" if each.distance is None else f"{each.distance:.1f}"
+        answer = "chosen" if each.chosen else ""
+        rows.append([each.recipe, settings, _share(each.ap50), distance, answer])
+    note = (
+        f"AP50 on {choice.images} images of the source that were set aside, one training each; "
+        "no label of the target was seen. Radius and share: the largest that cost at most "
+        f"{100 * choice.tolerance:g} points against `longer`; weights of alignment: those of the "
+        "least distance, of those that cost no more."
+    )
+    if not choice.within:
+        note += (
+            " Not all could be had at that price: where none was within it the smallest settings "
+            "were taken."
+        )
+    head = ["recipe", "settings", "source AP50, aside", "distance", ""]
+    return [Section("choice", "What was chosen, and how", table(head, rows), note)]
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def _texture(options: AdaptOptions) -> str:

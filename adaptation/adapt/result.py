@@ -126,11 +126,46 @@ class ShiftResult(Result, frozen=True, kw_only=True):
     by: str = ""
 
 
+class Candidate(Result, frozen=True, kw_only=True):
+    """What a training with some settings is worth on the source's images that were set aside.
+
+    `ap50` by area there, `distance` the ratio of Fréchet distances of the target, where that is
+    what decides.
+    """
+
+    ap50: MeanShare | None
+    distance: Positive | None = None
+
+
+class Tried(Result, frozen=True, kw_only=True):
+    """A candidate by its recipe and settings, and whether it was chosen."""
+
+    recipe: str
+    settings: dict[str, Amount]
+    ap50: MeanShare | None
+    distance: Positive | None
+    chosen: bool
+
+
+class Choice(Result, frozen=True, kw_only=True):
+    """All candidates, and AP50 of as many plain steps, on `images` of the source.
+
+    `within` says whether what was chosen costs no more than the `tolerance`.
+    """
+
+    plain: MeanShare | None
+    tolerance: MeanShare
+    images: Count
+    tried: list[Tried]
+    within: bool
+
+
 class Summary(Result, frozen=True, kw_only=True):
     """The content of `summary.json`."""
 
     recipes: Annotated[dict[str, Recipe], Meta(min_length=1)]
     shift: ShiftResult
+    choice: Choice | UnsetType = UNSET
     data: dict[str, str | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -158,6 +193,33 @@ class Adapted:
     by: str
     measured: Shift | None
     notes: Sequence[str]
+    choice: Choice | UnsetType = UNSET
+
+
+SURVIVED = 0.05  # AP50 on the source that adversarial training may cost without a word
+
+
+def cautions(adapted: Adapted) -> list[str]:
+    """Return lines on settings that cost more on the source than they should."""
+    lines = []
+    if adapted.choice is not UNSET and not adapted.choice.within:
+        smallest = min(each.ap50 or 0.0 for each in adapted.choice.tried if each.chosen)
+        lines.append(
+            "caution: no setting to choose from is within the tolerance: at the smallest AP50 is "
+            f"{100 * smallest:.1f} % on the source's images set aside, and "
+            f"{100 * (adapted.choice.plain or 0.0):.1f} % after as many plain steps"
+        )
+    for name, trained in adapted.recipes.items():
+        if recipe(name).adversary is None or trained.gain is UNSET:
+            continue
+        lost = trained.gain.source.value
+        if lost is not None and lost < -SURVIVED:
+            lines.append(
+                f"caution: {name} costs {-100 * lost:.1f} points of AP50 on the source's own test "
+                f"images against {trained.gain.over}: eps is more than they survive; try a smaller "
+                "one, or several with --choose"
+            )
+    return lines
 
 
 def summary_of(folder: RunFolder) -> Adapted:
@@ -188,4 +250,4 @@ def summary_of(folder: RunFolder) -> Adapted:
     measured, distance = None, summary.shift
     if distance.ratio is not None:
         measured = Shift.from_json(distance.to_json(), f"{where}: shift")
-    return Adapted(recipes, distance.advice, distance.by, measured, summary.notes)
+    return Adapted(recipes, distance.advice, distance.by, measured, summary.notes, summary.choice)

@@ -48,8 +48,8 @@ class Workspace:
     target: Domain
     device: str
 
-    def config(self, name: str, number: int) -> DetectionConfig:
-        """Return the settings of one training of a recipe."""
+    def given_config(self, name: str, number: int) -> DetectionConfig:
+        """Return the settings of one training of a recipe, as they were given."""
         seed = derive_seed("adapt", self.base.seed, number)
         values = {field.name: getattr(self.base, field.name) for field in fields(DetectionConfig)}
         return recipe(name, DetectionConfig(**{**values, "seed": seed}))

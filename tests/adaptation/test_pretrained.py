@@ -16,9 +16,8 @@ from torchvision.models._api import WeightsEnum
 
 from adaptation import detectors
 from adaptation.detectors import pretrained
+from adaptation.detectors.norms import BATCH, FROZEN
 from adaptation.detectors.published import (
-    BATCH,
-    FROZEN,
     FROZEN_NORMS,
     PUBLISHED,
     WEIGHTS,

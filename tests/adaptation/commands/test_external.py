@@ -10,7 +10,8 @@ import torch
 
 from adaptation import detectors
 from adaptation.adapt import AdaptOptions, make_detector
-from adaptation.detectors.published import BATCH, WEIGHTS, Start, published
+from adaptation.detectors.norms import BATCH
+from adaptation.detectors.published import WEIGHTS, Start, published
 from robustkit import models
 from robustkit.cli.main import main
 from robustkit.data.detection.shapes import ShapesConfig, write_shapes
