@@ -15,6 +15,7 @@ from adaptation.training import DetectionConfig
 from robustkit import models
 from robustkit.compute import derive_seed
 from robustkit.data.detection import DetectionSet, load_detection
+from robustkit.data.detection.loading import without_classes
 from robustkit.errors import DataError
 from robustkit.jobs import cached_per_process
 from robustkit.models import Classifier
@@ -147,6 +148,7 @@ def _domain(spec: str, test: str | None, *, labelled: bool = True) -> Domain:
     if kind == "shapes":
         return Domain(train, load_detection(spec, "test"))
     if kind == "voc":
-        folder, colon, _ = rest.rpartition(":")
-        return Domain(train, load_detection(f"voc:{folder if colon else rest}:test", "test"))
+        place = without_classes(rest)
+        folder, colon, _ = place.rpartition(":")
+        return Domain(train, load_detection(f"voc:{folder if colon else place}:test", "test"))
     raise DataError(f"'{spec}' has no test part: name it, --source-test or --target-test")

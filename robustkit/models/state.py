@@ -33,8 +33,8 @@ def state_preserved(model: nn.Module) -> Iterator[None]:
                 parameter.requires_grad_(False)
             yield
         finally:
-            # Parents come first, so that a module with a `train` of its own, such as one that torch.fx
-            # cut, which has a graph for each mode, is put back before what it contains.
+            # Parents come first, so that a module with a `train` of its own, such as one that
+            # torch.fx cut, which has a graph for each mode, is put back before what it contains.
             for module, training in modes:
                 if type(module).train is nn.Module.train:
                     module.training = training

@@ -14,6 +14,7 @@ from robustkit.errors import DataError, did_you_mean
 from robustkit.reading import parse_real, typed_path
 
 KINDS = ("voc", "coco", "shapes")
+CLASSES = "?classes="
 FORMS = "voc:FOLDER:SPLIT (voc:A+B:SPLIT), coco:IMAGES:JSON or shapes:STYLE[:N]"
 # The sources of the published sets, for the error when one is missing.
 ORIGINS = {
@@ -29,7 +30,8 @@ def load_detection(spec: str, part: str = "test", *, labelled: bool = True) -> D
     """Return the set that `spec` names: voc:FOLDER:SPLIT, coco:IMAGES:JSON or shapes:STYLE[:N].
 
     A rendered set has two parts, "train" and "test", of N images each; its options follow a
-    question mark, as in "shapes:clipart:500?texture=0&side=96&seed=1". Of a VOC folder named
+    question mark, as in "shapes:clipart:500?texture=0&side=96&seed=1". "?classes=person,dog" behind
+    a VOC folder or COCO's file leaves these classes alone, in this order. Of a VOC folder named
     without a split `part` is the split; several folders are one set as "voc:A+B:SPLIT", where
     every one has the split. Where images are not `labelled`, nothing but them is read
     and nothing is in them. Raises `DataError`, saying what is missing where.
@@ -38,7 +40,26 @@ def load_detection(spec: str, part: str = "test", *, labelled: bool = True) -> D
     if not colon or kind not in KINDS:
         hint = did_you_mean(kind, KINDS) if kind not in KINDS else ""
         raise DataError(f"data '{spec}': expected {FORMS}{hint}")
-    return _READERS[kind](rest, part, spec, labelled).remembered()
+    if kind == "shapes":
+        return _READERS[kind](rest, part, spec, labelled)
+    rest, chosen, listed = rest.partition(CLASSES)
+    found = _READERS[kind](rest, part, spec, labelled).remembered()
+    return _of_classes(found, listed, spec) if chosen else found
+
+
+def without_classes(spec: str) -> str:
+    """Return a spec without the classes that it chooses."""
+    return spec.partition(CLASSES)[0]
+
+
+def _of_classes(found: DetectionSet, listed: str, spec: str) -> DetectionSet:
+    names = listed.split(",")
+    for name in names:
+        if name not in found.classes:
+            raise DataError(f"data '{spec}': no class '{name}'{did_you_mean(name, found.classes)}")
+        if names.count(name) > 1:
+            raise DataError(f"data '{spec}': class '{name}' twice")
+    return found.with_classes(names)
 
 
 def _voc(rest: str, part: str, spec: str, labelled: bool) -> DetectionSet:

@@ -22,7 +22,6 @@ from robustkit.data.pictures import decode, opened_picture
 from robustkit.errors import DataError
 from robustkit.reading import is_printable, printable, read_text
 
-
 REMEMBERED = 2 * 1024**3
 """Bytes of decoded images that a set keeps in a process: 3,500 of VOC's."""
 

@@ -79,7 +79,7 @@ def test_a_resumed_choice_is_the_same(chosen: Path, tmp_path: Path) -> None:
 
 
 def example(ap50: list[float], **changed: Any) -> Choice:
-    tried = [
+    tried: list[dict[str, Any]] = [
         {"recipe": "aligned", "settings": {}, "ap50": each, "distance": None, "chosen": True}
         for each in ap50
     ]

@@ -66,6 +66,34 @@ def voc(tmp_path: Path) -> Path:
     return folder
 
 
+def test_classes_can_be_chosen(voc: Path) -> None:
+    found = load_detection(f"voc:{voc}:train?classes=person,dog")
+    assert found.classes == ("person", "dog")
+    assert found.truths[0].labels.tolist() == [1, 0]
+    assert load_detection(f"voc:{voc}:train?classes=person").truths[0].labels.tolist() == [0]
+    for listed, said in (
+        ("persn", "no class 'persn'; did you mean 'person'"),
+        ("dog,dog", "class 'dog' twice"),
+        ("", "no class ''"),
+    ):
+        with pytest.raises(DataError, match=said):
+            load_detection(f"voc:{voc}:train?classes={listed}")
+
+
+def test_images_once_read_are_kept_as_far_as_they_fit() -> None:
+    reads: list[int] = []
+
+    def read(index: int) -> torch.Tensor:
+        reads.append(index)
+        return torch.full((3, 2, 2), index, dtype=torch.uint8)  # 12 bytes
+
+    whole = load_detection("shapes:photo:3?side=64", "train")
+    kept = replace(whole, read=read).remembered(limit=30)
+    for _ in range(2):
+        assert [int(kept.image(index)[0, 0, 0]) for index in range(3)] == [0, 1, 2]
+    assert reads == [0, 1, 2, 2]
+
+
 def test_a_voc_folder_is_read_as_it_comes(voc: Path) -> None:
     found = load_detection(f"voc:{voc}:train")
     assert found.classes == VOC
