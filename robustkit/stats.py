@@ -346,6 +346,30 @@ def mean_over_both(values: Sequence[Sequence[float | None]]) -> Mean:
     return Mean(value=mean, n=len(table), low=mean - half, high=mean + half)
 
 
+def mean_over_pictures_too(
+    values: Sequence[float | None], redrawn: Sequence[Sequence[float]]
+) -> Mean:
+    """Return the mean of `values`, one a training, and a 95 % interval over trainings and pictures.
+
+    `redrawn[i][b]` is what training i has on sample b, with replacement, of the pictures: the same
+    samples for all trainings. The half-width is the root of the sum of squares of Student's over
+    trainings and of the normal one over samples of their mean. A single training has no interval.
+
+    >>> both = mean_over_pictures_too([0.5, 0.6, 0.7], [[0.4, 0.6], [0.5, 0.7], [0.6, 0.8]])
+    >>> round(both.low, 3), round(both.value, 3), round(both.high, 3)
+    (0.229, 0.6, 0.971)
+    """
+    from scipy.stats import norm
+
+    over_trainings = mean_over_trainings(values)
+    mean, low = over_trainings.value, over_trainings.low
+    if mean is None or low is None or not redrawn or not redrawn[0]:
+        return over_trainings
+    over_pictures = norm.ppf(0.975) * np.std(np.mean(np.array(redrawn), axis=0), ddof=1)
+    half = float(np.hypot(mean - low, over_pictures))
+    return Mean(value=mean, n=over_trainings.n, low=mean - half, high=mean + half)
+
+
 def _without_interval(known: NDArray[np.float64]) -> Mean:
     value = float(known.mean()) if len(known) else None
     return Mean(value=value, n=len(known), low=None, high=None)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, UnsetType, structs
 
 from adaptation import detectors, shift
 from adaptation.adapt.choice import (
@@ -35,7 +35,13 @@ from adaptation.adapt.workspace import Workspace, open_workspace
 from adaptation.attacks import DetectionAttack
 from adaptation.detectors import Detector
 from adaptation.detectors.resolve import load_backbone
-from adaptation.evaluation import DetectorEvaluation, detect, evaluate, robust_ap50
+from adaptation.evaluation import (
+    DetectorEvaluation,
+    detect,
+    evaluate,
+    redrawn_ap50,
+    robust_ap50,
+)
 from adaptation.evaluation.evaluate import Scores
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig, StepRecord, train_detector
@@ -47,7 +53,7 @@ from robustkit.jobs import Log, RecordedJob, run_phases
 from robustkit.models import Classifier
 from robustkit.models.resolve import is_untrained
 from robustkit.runs import Entry, Ledger, RunFolder
-from robustkit.stats import Mean, mean_over_trainings
+from robustkit.stats import Mean, mean_over_pictures_too, mean_over_trainings
 
 LEDGER = "ledger.sqlite"
 CURVE = 100  # points of a training's curve
@@ -194,8 +200,11 @@ def evaluated(
     attack = DetectionAttack(eps=options.judge_eps, steps=options.judge_steps)
     evaluations: list[DetectorEvaluation] = []
     robust: list[float | None] = []
+    redrawn: list[list[float]] = []
     for domain in (space.source, space.target):
-        evaluations.append(evaluate(detect(model, domain.test), domain.test.truths, classes))
+        found = detect(model, domain.test)
+        evaluations.append(evaluate(found, domain.test.truths, classes))
+        redrawn.append(redrawn_ap50(found, domain.test.truths, len(classes), seed=space.base.seed))
         attacked = domain.test.subset(range(min(options.judge_images, len(domain.test))))
         robust.append(robust_ap50(model, attacked, attack, space.base.seed))
     one_step = None
@@ -210,11 +219,17 @@ def evaluated(
         steps=config.steps,
         distance=_shift(model, space).ratio,
         one_step_ap50=one_step,
+        redrawn_source=redrawn[0],
+        redrawn_target=redrawn[1],
         source=evaluations[0],
         robust_source_ap50=robust[0],
         target=evaluations[1],
         robust_target_ap50=robust[1],
     )
+
+
+Runs = Mapping[str, Sequence[Trained]]
+"""The trainings by recipe, in the order of their numbers."""
 
 
 def summarise(entries: Sequence[Entry], config: Mapping[str, Any], notes: Sequence[str]) -> Summary:
@@ -223,15 +238,22 @@ def summarise(entries: Sequence[Entry], config: Mapping[str, Any], notes: Sequen
     for entry in entries:
         if entry.id != SHIFT:
             results.setdefault(entry.payload["recipe"], []).append(entry)
-    recipes = {
-        name: _recipe(sorted(results[name], key=lambda entry: entry.payload["number"]))
-        for name in dict.fromkeys(("source", *config["recipe"]))
+    names = list(dict.fromkeys(("source", *config["recipe"])))
+    runs: Runs = {
+        name: [
+            Trained.from_json(entry.result, entry.id)
+            for entry in sorted(results[name], key=lambda entry: int(entry.payload["number"]))
+        ]
+        for name in names
     }
-    gains = {name: _gain(name, recipes) for name in recipes if name != "source"}
     return Summary(
         recipes={
-            name: structs.replace(trained, gain=gains.get(name, UNSET))
-            for name, trained in recipes.items()
+            name: _recipe(
+                runs[name],
+                seconds=sum(entry.seconds for entry in results[name]) / len(results[name]),
+                gain=UNSET if name == "source" else _gain(name, runs),
+            )
+            for name in names
         },
         shift=next(
             ShiftResult.from_json(entry.result, SHIFT) for entry in entries if entry.id == SHIFT
@@ -241,13 +263,12 @@ def summarise(entries: Sequence[Entry], config: Mapping[str, Any], notes: Sequen
     )
 
 
-def _recipe(entries: Sequence[Entry]) -> Recipe:
-    runs = [Trained.from_json(entry.result, entry.id) for entry in entries]
+def _recipe(runs: Sequence[Trained], *, seconds: float, gain: Gain | UnsetType) -> Recipe:
     robust_source = mean_over_trainings([run.robust_source_ap50 for run in runs])
     robust_target = mean_over_trainings([run.robust_target_ap50 for run in runs])
     return Recipe(
-        source=_on_domain([run.source for run in runs]),
-        target=_on_domain([run.target for run in runs]),
+        source=_on_domain([run.source for run in runs], [run.redrawn_source for run in runs]),
+        target=_on_domain([run.target for run in runs], [run.redrawn_target for run in runs]),
         robust_source_ap50=robust_source.value,
         robust_source_interval=robust_source,
         robust_target_ap50=robust_target.value,
@@ -257,8 +278,9 @@ def _recipe(entries: Sequence[Entry]) -> Recipe:
         ],
         seeds=len(runs),
         steps=runs[0].steps,
-        seconds=sum(entry.seconds for entry in entries) / len(entries),
+        seconds=seconds,
         curves=[run.curve for run in runs],
+        gain=gain,
         distances=[run.distance for run in runs],
         told=[run.told for run in runs if run.told is not None] or UNSET,
         one_step=mean_over_trainings([run.one_step_ap50 for run in runs])
@@ -267,11 +289,12 @@ def _recipe(entries: Sequence[Entry]) -> Recipe:
     )
 
 
-def _on_domain(runs: Sequence[DetectorEvaluation]) -> OnDomain:
+def _on_domain(runs: Sequence[DetectorEvaluation], redrawn: Sequence[Sequence[float]]) -> OnDomain:
     means = {
         name: mean_over_trainings([getattr(run, name) for run in runs])
         for name in Scores.__struct_fields__
     }
+    means["ap50_area"] = mean_over_pictures_too([run.ap50_area for run in runs], redrawn)
     return OnDomain(
         **{name: mean.value for name, mean in means.items()},
         intervals=ScoreMeans(**means),
@@ -292,27 +315,38 @@ def _scores(run: DetectorEvaluation) -> Scores:
     return Scores(**{name: getattr(run, name) for name in Scores.__struct_fields__})
 
 
-def _gain(name: str, recipes: Mapping[str, Recipe]) -> Gain:
+def _gain(name: str, runs: Runs) -> Gain:
     """Return the gain over the source's training of the same seed, or over as long a plain one."""
     # What starts from the source's weights is trained longer: as long a plain training is fair.
     longer = recipe(name).start == "source" and recipe(name).steps > 0 and name != "longer"
-    over = "longer" if longer and "longer" in recipes else "source"
-    pairs = list(zip(recipes[name].by_seed, recipes[over].by_seed, strict=True))
+    over = "longer" if longer and "longer" in runs else "source"
+    pairs = list(zip(runs[name], runs[over], strict=True))
     return Gain(
         over=over,
-        source=_mean_difference([(trained.source, plain.source) for trained, plain in pairs]),
-        target=_mean_difference([(trained.target, plain.target) for trained, plain in pairs]),
+        source=_mean_difference(
+            [(a.source, b.source) for a, b in pairs],
+            [(a.redrawn_source, b.redrawn_source) for a, b in pairs],
+        ),
+        target=_mean_difference(
+            [(a.target, b.target) for a, b in pairs],
+            [(a.redrawn_target, b.redrawn_target) for a, b in pairs],
+        ),
     )
 
 
-def _mean_difference(pairs: Sequence[tuple[Scores, Scores]]) -> Mean:
-    return mean_over_trainings(
+def _mean_difference(
+    pairs: Sequence[tuple[Scores, Scores]],
+    redrawn: Sequence[tuple[Sequence[float], Sequence[float]]],
+) -> Mean:
+    """Return the mean difference in AP50 of pairs of trainings, on the same pictures."""
+    return mean_over_pictures_too(
         [
             None
             if trained.ap50_area is None or plain.ap50_area is None
             else trained.ap50_area - plain.ap50_area
             for trained, plain in pairs
-        ]
+        ],
+        [[a - b for a, b in zip(*both, strict=True)] for both in redrawn],
     )
 
 

@@ -31,7 +31,9 @@ Curve = Annotated[list[tuple[Count, Real]], Meta(max_length=10_000)]
 
 
 class ScoreMeans(Result, frozen=True, kw_only=True):
-    """Means over trainings with their intervals; see `Scores`."""
+    """Means over trainings with their intervals; see `Scores`. That of `ap50_area` is over
+    trainings and pictures.
+    """
 
     ap50_11pt: Mean
     ap50_area: Mean
@@ -65,7 +67,9 @@ class BothDomains(Result, frozen=True, kw_only=True):
 
 
 class Gain(Result, frozen=True, kw_only=True):
-    """The gain in AP50 by area `over` another recipe, training by training."""
+    """The gain in AP50 by area `over` another recipe, training by training, its interval over
+    trainings and pictures.
+    """
 
     over: str
     source: Mean
@@ -170,6 +174,10 @@ class Summary(Result, frozen=True, kw_only=True):
     notes: list[str] = field(default_factory=list)
 
 
+Redrawn = Annotated[list[MeanShare], Meta(max_length=10_000)]
+"""AP50 by area on samples of the pictures, the same for all trainings."""
+
+
 class Trained(Result, frozen=True, kw_only=True):
     """The result of one training."""
 
@@ -182,6 +190,8 @@ class Trained(Result, frozen=True, kw_only=True):
     distance: Positive | None = None
     told: Told | None = None
     one_step_ap50: MeanShare | None = None
+    redrawn_source: Redrawn = field(default_factory=list)
+    redrawn_target: Redrawn = field(default_factory=list)
 
 
 @dataclass(frozen=True)

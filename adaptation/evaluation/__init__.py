@@ -11,6 +11,7 @@ from adaptation.evaluation.evaluate import (
 from adaptation.evaluation.voc import (
     ClassPrecision,
     by_size,
+    redrawn_ap50,
     size_edges,
     voc_precision,
     with_difficult,
@@ -25,6 +26,7 @@ __all__ = [
     "coco_precision",
     "detect",
     "evaluate",
+    "redrawn_ap50",
     "robust_ap50",
     "size_edges",
     "voc_precision",

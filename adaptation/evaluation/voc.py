@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptation.detectors import Detections
+from robustkit.compute import derive_seed
 from robustkit.data.detection import Truth
 
 IOU = 0.5
@@ -49,20 +50,7 @@ def voc_precision(
     >>> one[0].ap_area, round(one[0].ap_11pt, 4)  # half of the objects, without a mistake before
     (0.5, 0.5455)
     """
-    boxes = [detected.boxes.double().numpy() for detected in detections]
-    scores = [detected.scores.double().numpy() for detected in detections]
-    labels = [detected.labels.numpy() for detected in detections]
-    result = []
-    for number in range(classes):
-        class_truths = [_own(truth, number) for truth in truths]
-        chosen = [np.nonzero(image_labels == number)[0] for image_labels in labels]
-        image = np.repeat(np.arange(len(detections)), [len(rows) for rows in chosen])
-        sure = np.concatenate([s[c] for s, c in zip(scores, chosen, strict=True)] or [np.empty(0)])
-        box = np.concatenate([b[c] for b, c in zip(boxes, chosen, strict=True)])
-        # The surest first, ties in the order of images and of detections in them.
-        order = np.argsort(-sure, kind="stable")
-        result.append(_precision(box[order], image[order], class_truths, iou))
-    return tuple(result)
+    return tuple(map(_precision, marks_of(detections, truths, classes, iou)))
 
 
 def average_11pt(recall: Floats, precision: Floats) -> float:
@@ -87,15 +75,45 @@ def _own(truth: Truth, number: int) -> tuple[Floats, NDArray[np.bool_]]:
     return boxes, (truth.difficult | truth.crowd)[chosen].numpy()
 
 
-def _precision(
+@dataclass(frozen=True, eq=False)
+class Marks:
+    """The detections of one class in N images, the surest first: in which image each of them is,
+    and whether it is `right` or `wrong`; neither where it hits what does not count. `objects`
+    (N,) are those that count in each image.
+    """
+
+    image: NDArray[np.int64]
+    right: Floats
+    wrong: Floats
+    objects: NDArray[np.int64]
+
+
+def marks_of(
+    detections: Sequence[Detections], truths: Sequence[Truth], classes: int, iou: float = IOU
+) -> list[Marks]:
+    """Return the marks of every class; see `voc_precision`."""
+    boxes = [detected.boxes.double().numpy() for detected in detections]
+    scores = [detected.scores.double().numpy() for detected in detections]
+    labels = [detected.labels.numpy() for detected in detections]
+    result = []
+    for number in range(classes):
+        class_truths = [_own(truth, number) for truth in truths]
+        chosen = [np.nonzero(image_labels == number)[0] for image_labels in labels]
+        image = np.repeat(np.arange(len(detections)), [len(rows) for rows in chosen])
+        sure = np.concatenate([s[c] for s, c in zip(scores, chosen, strict=True)] or [np.empty(0)])
+        box = np.concatenate([b[c] for b, c in zip(boxes, chosen, strict=True)])
+        # The surest first, ties in the order of images and of detections in them.
+        order = np.argsort(-sure, kind="stable")
+        result.append(_marks(box[order], image[order], class_truths, iou))
+    return result
+
+
+def _marks(
     boxes: Floats,
     image: NDArray[np.int64],
     truths: Sequence[tuple[Floats, NDArray[np.bool_]]],
     iou: float,
-) -> ClassPrecision:
-    objects = int(sum((~ignored).sum() for _, ignored in truths))
-    if not objects:
-        return ClassPrecision(None, None, 0)
+) -> Marks:
     matched = [np.zeros(len(image_boxes), dtype=bool) for image_boxes, _ in truths]
     right, wrong = np.zeros(len(boxes)), np.zeros(len(boxes))
     for rank, (box, number) in enumerate(zip(boxes, image, strict=True)):
@@ -107,10 +125,57 @@ def _precision(
         elif not ignored[best]:
             right[rank], wrong[rank] = not matched[number][best], matched[number][best]
             matched[number][best] = True
-    hits, misses = right.cumsum(), wrong.cumsum()
+    return Marks(image, right, wrong, np.array([(~ignored).sum() for _, ignored in truths]))
+
+
+def _precision(marks: Marks) -> ClassPrecision:
+    objects = int(marks.objects.sum())
+    if not objects:
+        return ClassPrecision(None, None, 0)
+    hits, misses = marks.right.cumsum(), marks.wrong.cumsum()
     recall = hits / objects
     precision = hits / np.maximum(hits + misses, 1e-300)
     return ClassPrecision(average_11pt(recall, precision), average_area(recall, precision), objects)
+
+
+DRAWS = 200  # samples of the pictures
+
+
+def redrawn_ap50(
+    detections: Sequence[Detections],
+    truths: Sequence[Truth],
+    classes: int,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> list[float]:
+    """Return the mean AP50 by area on samples, with replacement, of the pictures.
+
+    The samples are the same for all detectors on as many pictures. What counts is each picture's
+    own, so nothing is matched again. A class that a sample has no object of is left out of its
+    mean; a sample without any has 0.
+    """
+    rng = np.random.default_rng(derive_seed("pictures", seed))
+    count = len(truths)
+    times = rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
+    total, known = np.zeros(draws), np.zeros(draws)
+    for marks in marks_of(detections, truths, classes):
+        objects = times @ marks.objects
+        there = objects > 0
+        areas = np.array(
+            [_area(marks, row, n) for row, n in zip(times[there], objects[there], strict=True)]
+        )
+        total[there] += areas
+        known += there
+    values: list[float] = (total / np.maximum(known, 1)).tolist()
+    return values
+
+
+def _area(marks: Marks, times: Floats, objects: float) -> float:
+    """Return AP by area of pictures taken so many `times` (N,), which have so many objects."""
+    taken = times[marks.image]
+    hits, misses = (marks.right * taken).cumsum(), (marks.wrong * taken).cumsum()
+    return average_area(hits / objects, hits / np.maximum(hits + misses, 1e-300))
 
 
 def overlap(box: Floats, others: Floats) -> Floats:

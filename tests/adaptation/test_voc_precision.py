@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptation.detectors import Detections
-from adaptation.evaluation import voc_precision
+from adaptation.evaluation import redrawn_ap50, voc_precision
+from robustkit.compute import derive_seed
 from robustkit.data.detection import Truth, truth
 
 
@@ -204,3 +206,27 @@ def test_nothing_found_and_nothing_there() -> None:
     assert (none.ap_11pt, none.ap_area, none.objects) == (None, None, 0)
     assert (some.ap_11pt, some.ap_area, some.objects) == (0, 0, 1)
     assert voc_precision([nothing], [truth([], [])], 1)[0].ap_area is None
+
+
+def test_samples_of_the_pictures_are_what_repeated_pictures_give() -> None:
+    rng = np.random.default_rng(0)
+    detections, truths = [], []
+    for _ in range(12):
+        count = int(rng.integers(0, 6))
+        corners = rng.uniform(0, 60, (count, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(5, 30, (count, 2))], axis=1)
+        moved = boxes + rng.normal(0, 2, boxes.shape)
+        labels = rng.integers(0, 2, count)
+        hard = rng.random(count) < 0.2
+        truths.append(truth(boxes.tolist(), labels.tolist(), difficult=hard.tolist()))
+        detections.append(found(moved.tolist(), sorted(rng.random(count))[::-1], labels.tolist()))
+    values = redrawn_ap50(detections, truths, 2, draws=20, seed=4)
+    times = np.random.default_rng(derive_seed("pictures", 4)).multinomial(
+        12, np.full(12, 1 / 12), size=20
+    )
+    for value, row in zip(values, times, strict=True):
+        rows = np.repeat(np.arange(12), row)
+        again = voc_precision([detections[n] for n in rows], [truths[n] for n in rows], 2)
+        known = [each.ap_area for each in again if each.ap_area is not None]
+        assert value == pytest.approx(sum(known) / len(known), abs=1e-9)
+    assert len(set(values)) > 10
