@@ -357,7 +357,7 @@ def mean_over_pictures_too(
 
     >>> both = mean_over_pictures_too([0.5, 0.6, 0.7], [[0.4, 0.6], [0.5, 0.7], [0.6, 0.8]])
     >>> round(both.low, 3), round(both.value, 3), round(both.high, 3)
-    (0.229, 0.6, 0.971)
+    (0.228, 0.6, 0.972)
     """
     from scipy.stats import norm
 
