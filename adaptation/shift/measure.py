@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
-from sklearn.covariance import ledoit_wolf
 
 from robustkit.compute import derive_seed
 from robustkit.errors import DataError
@@ -34,23 +34,61 @@ def frechet(first: Floats, second: Floats) -> float:
         raise DataError("a distance between domains needs two images of each at least")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise DataError("features are not finite")
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    apart = first.mean(axis=0) - second.mean(axis=0)
-    a, b = covariance(first), covariance(second)
+    apart = first.mean(axis=0, dtype=np.float64) - second.mean(axis=0, dtype=np.float64)
+    a, b = _factored(first.astype(np.float64)), _factored(second.astype(np.float64))
+    size = first.shape[1]
+    factors, beyond = (a.factor, b.factor), 0.0
+    if len(first) + len(second) < size:
+        # Beyond the span of all rows both covariances are multiples of the identity.
+        basis, _ = linalg.qr(np.concatenate(factors).T, mode="economic", check_finite=False)
+        factors = (a.factor @ basis, b.factor @ basis)
+        beyond = (size - basis.shape[1]) * np.sqrt(a.ridge * b.ridge)
     # tr (AB)^½ = Σ √λ of A^½ B A^½, which is symmetric and has no complex parts to lose.
-    root = _root(a)
-    values = linalg.eigvalsh(root @ b @ root, driver="evd")
-    cross = np.sqrt(values.clip(min=0)).sum()
-    return float(max(apart @ apart + np.trace(a) + np.trace(b) - 2 * cross, 0.0))
+    root = _root(_covariance(factors[0], a.ridge))
+    values = linalg.eigvalsh(root @ _covariance(factors[1], b.ridge) @ root, driver="evd")
+    cross = np.sqrt(values.clip(min=0)).sum() + beyond
+    return float(max(apart @ apart + a.trace + b.trace - 2 * cross, 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class _Factored:
+    """A covariance (d,d) as `ridge` times the identity plus the square of a `factor` (n,d)."""
+
+    factor: Floats
+    ridge: float
+
+    @property
+    def trace(self) -> float:
+        return float(self.ridge * self.factor.shape[1] + (self.factor**2).sum())
+
+
+def _factored(features: Floats) -> _Factored:
+    """Return the covariance, shrunk where there are few images for its size.
+
+    Shrinkage after Ledoit and Wolf 2004, from the products of images rather than of features.
+    """
+    count, size = features.shape
+    centred = features - features.mean(axis=0)
+    if count >= ENOUGH * size:
+        return _Factored(centred / np.sqrt(count - 1), 0.0)
+    products = centred @ centred.T
+    squares = np.diag(products)
+    mean = squares.sum() / count / size  # of the eigenvalues
+    spread = (products**2).sum() / count**2
+    noise = ((squares**2).sum() / count - spread) / (size * count)
+    whole = (spread - size * mean**2) / size
+    share = min(noise, whole) / whole if min(noise, whole) > 0 else 0.0
+    return _Factored(centred * np.sqrt((1 - share) / count), share * mean)
 
 
 def covariance(features: Floats) -> Floats:
     """Return the covariance (d,d), shrunk where there are few images for its size."""
-    count, size = features.shape
-    if count >= ENOUGH * size:
-        return np.atleast_2d(np.cov(features, rowvar=False))
-    shrunk, _ = ledoit_wolf(features)
-    return np.asarray(shrunk)
+    factored = _factored(features)
+    return _covariance(factored.factor, factored.ridge)
+
+
+def _covariance(factor: Floats, ridge: float) -> Floats:
+    return np.asarray(factor.T @ factor + ridge * np.eye(factor.shape[1]))
 
 
 def _root(matrix: Floats) -> Floats:
@@ -92,13 +130,14 @@ def measure_shift(
     *,
     names: tuple[Sequence[str], Sequence[str]] | None = None,
     threshold: float = THRESHOLD,
+    cloud: int = CLOUD,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Shift:
     """Return the shift between features (n,d) of the source and (m,d) of the target.
 
     The distance within a domain is that of sampling alone and falls with the number of images, so
-    all clouds have `CLOUD` images (fewer where there are not four times as many of the source and
+    all clouds have `cloud` images (fewer where there are not four times as many of the source and
     twice as many of the target): a ratio is to be compared with others of the same size alone. Both
     distances are means over random partitions. The interval is of the very same ratio on random
     halves of both domains (half-sample replication, McCarthy 1969): drawing with replacement
@@ -109,7 +148,7 @@ def measure_shift(
     `DataError` for too few images, and for a source whose features do not vary.
     """
     rng = np.random.default_rng(derive_seed("shift", seed))
-    size = min(CLOUD, len(source) // 4, len(target) // 2)
+    size = min(cloud, len(source) // 4, len(target) // 2)
     if size < 2:
         raise DataError("a distance between domains needs eight source images and four target ones")
     domains = _Domains(source, target, *_numbered(names, len(source), len(target)))

@@ -51,6 +51,18 @@ def test_few_images_get_a_shrunk_covariance() -> None:
     np.testing.assert_allclose(covariance(many), np.cov(many, rowvar=False))
 
 
+@pytest.mark.parametrize(("count", "size"), [(20, 300), (40, 60), (30, 31)])
+def test_shrunk_covariances_are_the_publications(count: int, size: int) -> None:
+    from sklearn.covariance import ledoit_wolf
+
+    first, second = clouds(count, size), clouds(count + 3, size, apart=0.2, seed=1)
+    a, b = (ledoit_wolf(each)[0] for each in (first, second))
+    np.testing.assert_allclose(covariance(first), a, rtol=1e-9, atol=1e-9)
+    apart = first.mean(axis=0) - second.mean(axis=0)
+    expected = apart @ apart + np.trace(a + b - 2 * linalg.sqrtm(a @ b).real)
+    assert frechet(first, second) == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "said"),
     [

@@ -8,66 +8,15 @@ tested; the published figures are those of photographs and can be met on them al
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
 from msgspec import UNSET
-from scipy.stats import spearmanr
 
 from experiments.studies.base import NOT_GIVEN, Claim, clear_of
 from experiments.studies.source_detectors.jobs import Pair, Summary, World, Worlds
 from robustkit.report import format_percent
 from robustkit.stats import Mean, mean_over_trainings
-
-Points = Sequence[tuple[float, float]]
-
-
-def fitted(points: Points) -> tuple[float, int]:
-    """Return the threshold that predicts the signs of most gains, and how many it predicts.
-
-    Tried is every place halfway, in ratio, between two neighbouring distances, and one below and
-    one above all; of equally good ones the lowest is taken.
-    """
-    ratios = sorted({ratio for ratio, _ in points})
-    between = [(a * b) ** 0.5 for a, b in pairwise(ratios)]
-    tried = [ratios[0] / 2, *between, 2 * ratios[-1]]
-    right = [predicted(points, threshold) for threshold in tried]
-    best = max(range(len(tried)), key=right.__getitem__)
-    return tried[best], right[best]
-
-
-def predicted(points: Points, threshold: float) -> int:
-    """Return for how many points the threshold predicts whether there is a gain."""
-    return sum((ratio > threshold) == (gain > 0) for ratio, gain in points)
-
-
-def left_out(by_seed: Mapping[str, Points]) -> int | None:
-    """Return how many signs of each seed the threshold of the others predicts.
-
-    None for one seed.
-    """
-    if len(by_seed) < 2:
-        return None
-    right = 0
-    for seed, points in by_seed.items():
-        others = [
-            point
-            for name, points_of_seed in by_seed.items()
-            if name != seed
-            for point in points_of_seed
-        ]
-        right += predicted(points, fitted(others)[0])
-    return right
-
-
-def correlated(points: Points) -> float:
-    """Return Spearman's correlation of distance and gain; NaN where either is constant."""
-    ratios, gains = zip(*points, strict=True)
-    if len(set(ratios)) == 1 or len(set(gains)) == 1:
-        return math.nan
-    return float(spearmanr(ratios, gains).statistic)
-
 
 CLAIMED = "adversarial"  # the recipe that the claims are about
 TARGETS = ("fog", "watercolor", "comic", "clipart")

@@ -25,11 +25,8 @@ from experiments.studies.source_detectors.claims import (
     GAINS,
     TARGETS,
     claims,
-    correlated,
-    fitted,
     gain,
     gains_by_seed,
-    left_out,
     values,
 )
 from experiments.studies.source_detectors.jobs import (
@@ -46,6 +43,7 @@ from experiments.studies.source_detectors.jobs import (
     Worlds,
     check,
 )
+from experiments.studies.thresholds import correlated, fitted, left_out
 from robustkit.data.loading import ROOT_VARIABLE
 from robustkit.report import format_percent, markdown_table
 from robustkit.stats import mean_over_trainings

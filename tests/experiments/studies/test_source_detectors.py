@@ -11,14 +11,12 @@ import pytest
 from experiments.studies.source_detectors.claims import (
     TARGETS,
     claims,
-    correlated,
-    fitted,
     gain,
     gains_by_seed,
-    left_out,
 )
 from experiments.studies.source_detectors.jobs import Summary, World, check
 from experiments.studies.source_detectors.study import BLIND, FULL, SEEING, WORLDS, figures, render
+from experiments.studies.thresholds import correlated, fitted, left_out
 from robustkit.cli.main import main
 from robustkit.errors import RunError
 from tests.experiments.studies.completing import completed
