@@ -47,15 +47,28 @@ class DeviceError(RobustkitError):
     """A device or executor that is not there."""
 
 
-def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """Return a hint for a misspelt `name`: the nearest of `options`, and always the whole list.
+LISTED, NEAREST = 60, 12
 
-    Returns a sentence fragment that starts with a semicolon, to be put at the end of a message.
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """Return a hint for a misspelt `name`: the nearest of `options`, and the list of them.
+
+    Of more than `LISTED` options the nearest ones are listed and the others counted. Returns a
+    sentence fragment that starts with a semicolon, to be put at the end of a message.
+
+    >>> did_you_mean("smal", ["small", "vgg3"])
+    "; did you mean 'small'? (known: small, vgg3)"
+    >>> did_you_mean("n7", [f"n{number}" for number in range(100)])[-15:]
+    'and 88 others)'
     """
     known = sorted(options)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"{hint} (known: {', '.join(known)})"
+    if len(known) <= LISTED:
+        return f"{hint} (known: {', '.join(known)})"
+    nearest = difflib.get_close_matches(name, known, n=NEAREST, cutoff=0.0)
+    others = len(known) - len(nearest)
+    return f"{hint} (known: {', '.join(sorted(nearest))} and {others} others)"
 
 
 def first_line(error: BaseException) -> str:

@@ -66,6 +66,11 @@ class Tapped(nn.Module):
         for name, key in keys.items():
             if maps[key].dim() != 4:
                 raise ValueError(f"block '{name}' gives {tuple(maps[key].shape)}, not (N,C,h,w)")
+            if min(maps[key].shape[2:]) < 2:
+                raise ValueError(
+                    f"block '{name}' gives maps of {tuple(maps[key].shape[2:])} pixels on images "
+                    f"of {side}: its stride is as large as the image"
+                )
         self.out_channels = [features.shape[1] for features in maps.values()]
         extra = []
         while len(self.out_channels) < levels:

@@ -215,6 +215,12 @@ def test_an_attack_leaves_a_cut_backbone_in_training_mode(lite0: Classifier) -> 
     assert body.net.graph is trained_on
 
 
+def test_a_block_whose_stride_is_the_image_is_refused() -> None:
+    body = models.build("torchvision:resnet18", num_classes=3, in_channels=3, image_size=64, seed=0)
+    with pytest.raises(ModelError, match=r"'avgpool' gives maps of \(1, 1\) pixels on images of 64"):
+        detectors.build("tiny_ssd?side=64", CLASSES, backbone=body, taps=["layer1", "avgpool"])
+
+
 def test_stages_end_at_the_taps(lite0: Classifier) -> None:
     model = detectors.build("tiny_fcos?side=128&norm=frozen", CLASSES, backbone=lite0, seed=0)
     names = {id(each): name for name, each in model.named_parameters()}
