@@ -58,7 +58,7 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
 
     >>> did_you_mean("smal", ["small", "vgg3"])
     "; did you mean 'small'? (known: small, vgg3)"
-    >>> did_you_mean("n7", [f"n{number}" for number in range(100)])[-15:]
+    >>> did_you_mean("n7", [f"n{number}" for number in range(100)])[-14:]
     'and 88 others)'
     """
     known = sorted(options)

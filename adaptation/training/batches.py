@@ -6,7 +6,9 @@ loads the images, this process or others, loads the same.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -102,7 +104,9 @@ class Drawing(Dataset[DetectionBatch]):
             multiprocessing_context="fork",  # a set reads by closures
             generator=torch.Generator(),  # else it draws from the global one
         )
-        yield from loader
+        with _children_allowed():
+            batches = iter(loader)
+        yield from batches
 
     def _changed(self, image: Tensor, truth: Truth, seed: int) -> tuple[Tensor, Truth]:
         """Return an image, uint8 (3,H,W), and its objects as far as they are still seen."""
@@ -127,6 +131,22 @@ class Drawing(Dataset[DetectionBatch]):
         seen = replace(truth.chosen(sample["labels"]), boxes=boxes)
         area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
         return sample["image"].as_subclass(Tensor), replace(seen, area=area)
+
+
+@contextmanager
+def _children_allowed() -> Iterator[None]:
+    """Let this process start others, though it is one that an executor started.
+
+    Those are daemons, which may have no children, lest these outlive them; the loader's end by
+    themselves when their parent does.
+    """
+    config = multiprocessing.current_process().__dict__["_config"]
+    was_daemon = config.get("daemon")
+    config["daemon"] = False
+    try:
+        yield
+    finally:
+        config["daemon"] = was_daemon
 
 
 def mirrored(truth: Truth, width: int) -> Truth:

@@ -217,7 +217,9 @@ def test_an_attack_leaves_a_cut_backbone_in_training_mode(lite0: Classifier) -> 
 
 def test_a_block_whose_stride_is_the_image_is_refused() -> None:
     body = models.build("torchvision:resnet18", num_classes=3, in_channels=3, image_size=64, seed=0)
-    with pytest.raises(ModelError, match=r"'avgpool' gives maps of \(1, 1\) pixels on images of 64"):
+    with pytest.raises(
+        ModelError, match=r"'avgpool' gives maps of \(1, 1\) pixels on images of 64"
+    ):
         detectors.build("tiny_ssd?side=64", CLASSES, backbone=body, taps=["layer1", "avgpool"])
 
 

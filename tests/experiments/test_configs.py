@@ -67,7 +67,8 @@ def test_an_evolution_on_cifar10(tmp_path: Path) -> None:
     assert {"R", "E", "Rp"} <= summary["nets"].keys()
 
 
-def test_an_adaptation_from_voc_to_clipart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["clipart", "watercolor", "comic"])
+def test_an_adaptation_from_voc(name: str, tmp_path: Path) -> None:
     if DATA is None:
         folders = {name: _voc(tmp_path / name) for name in ("voc", "clipart")}
         source, target = (f"voc:{folder}" for folder in folders.values())
@@ -78,13 +79,15 @@ def test_an_adaptation_from_voc_to_clipart(tmp_path: Path) -> None:
         parts = {"source": f"{people}:photo_train", "source-test": f"{people}:photo_test"}
         parts |= {"target": f"{people}:cubism_train", "target-test": f"{people}:cubism_test"}
     summary = run(
-        "adapt-voc-clipart",
+        f"adapt-voc-{name}",
         tmp_path / "run",
-        *(f"--{name}={spec}" for name, spec in parts.items()),
-        *("--detector=tiny_ssd?side=64&width=16", "--recipe=source,fast", "--seeds=1"),
+        *(f"--{part}={spec}" for part, spec in parts.items()),
+        *("--detector=tiny_ssd?side=64&width=16", "--recipe=source,longer,fast,aligned"),
         *("--steps=2", "--warmup=1", "--batch-size=2", "--judge-images=2", "--judge-steps=1"),
+        *("--seeds=1", "--no-bf16", "--loader-workers=1"),
     )
-    assert list(summary["recipes"]) == ["source", "fast"]
+    assert list(summary["recipes"]) == ["source", "longer", "fast", "aligned"]
+    assert len(summary["choice"]["tried"]) == 10
 
 
 def _voc(folder: Path) -> Path:

@@ -50,6 +50,24 @@ def test_every_recipe_is_trained_and_judged_on_both_domains(adapted: Path) -> No
     assert "NaN" not in (adapted / "summary.json").read_text()
 
 
+def test_loaders_run_beside_workers_and_change_nothing(tmp_path: Path) -> None:
+    found = {}
+    for name, flags in (
+        ("alone", ["--executor", "inline", "--workers", "1"]),
+        ("beside", ["--executor", "processes", "--workers", "2", "--loader-workers", "2"]),
+    ):
+        told = [*SMALL[:-4], *flags, "--recipe", "source,free", "--seeds", "1"]
+        augmented = ["--augment", "flip,photometric,iou_crop", "--out", str(tmp_path / name)]
+        assert main(["adapt", *told, *augmented]) == 0
+        found[name] = summary_of(tmp_path / name)["recipes"]["free"]["by_seed"]
+        for recipe in ("source", "free"):
+            file = tmp_path / name / f"{recipe}-0.safetensors"
+            found[f"{name} {recipe}"] = detectors.digest(detectors.load(file))
+    assert found["alone"] == found["beside"]
+    for recipe in ("source", "free"):
+        assert found[f"alone {recipe}"] == found[f"beside {recipe}"]
+
+
 def test_recipes_start_from_the_sources_weights(adapted: Path) -> None:
     card = detectors.load(adapted / "adversarial-1.safetensors").card
     assert card.provenance["recipe"] == "adversarial"
