@@ -145,8 +145,8 @@ def _precision(summary: Adapted, options: AdaptOptions) -> Section:
         for name in summary.recipes
     )
     note = (
-        f"In %, means over {first.seeds} trainings with Student's 95 % intervals. AP50 by area, "
-        f"VOC's rules, {first.target.images} test images of the target and "
+        f"In %, means over {first.seeds} trainings with 95 % intervals, those of AP50 and gain over "
+        f"trainings and pictures, others over trainings. AP50 by area, VOC's rules, {first.target.images} test images of the target and "
         f"{first.source.images} of the source. Gain: points over `longer` where "
         f"that was asked, else over `source`, training by "
         f"training. Attacked: PGD-{options.judge_steps} within {eps_text(options.judge_eps)}, "
@@ -170,7 +170,10 @@ def _chosen(summary: Adapted) -> list[Section]:
         return []
     rows = [["longer", "", _share(choice.plain), "–", ""]]
     for each in choice.tried:
-        settings = ", ".join(f"{name} {value:.3g}" for name, value in each.settings.items())
+        settings = ", ".join(
+            f"{name} {eps_text(value) if name == 'eps' else f'{value:.3g}'}"
+            for name, value in each.settings.items()
+        )
         distance = "–" if each.distance is None else f"{each.distance:.1f}"
         answer = "chosen" if each.chosen else ""
         rows.append([each.recipe, settings, _share(each.ap50), distance, answer])

@@ -1,29 +1,33 @@
-"""Adversarial steps of `tiny_ssd` in plain steps, and evaluation beside pycocotools."""
+"""Steps of detectors in plain steps and beside torchvision's loop; evaluation and pycocotools."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
+import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from adaptation import detectors
-from adaptation.detectors import Detections
+from adaptation.detectors import Detections, Detector
 from adaptation.evaluation import coco_precision, evaluate, voc_precision
 from adaptation.evaluation.coco import coco_dataset, coco_results
 from adaptation.recipes import recipe
 from adaptation.training import DetectionConfig, StepRecord, train_detector
+from adaptation.training.batches import AUGMENTATIONS
 from experiments.benchmarks.peers import Agreement, Peer, versus
 from experiments.benchmarks.record import Record, Value, alone, cost
 from experiments.benchmarks.timing import timed
+from robustkit import models
 from robustkit.data.detection import DetectionSet, Truth, load_detection, truth
 
 
@@ -68,34 +72,121 @@ def prepare(
 
 STEPS, ROUNDS = 10, 3
 # Every image of a batch adversarial, as the publications on each of these count.
-RECIPES = {
-    "fast": ("one-step adversarial", 2.2),
-    "free": ("free", 1.25),
-    "adversarial": ("three-step adversarial", 4.6),
-}
+RECIPES = {"fast": "one-step adversarial", "free": "free", "adversarial": "three-step adversarial"}
+FROM_SCRATCH = {"fast": 2.2, "free": 1.25, "adversarial": 4.6}
+PRETRAINED = {"fast": 2.1, "free": 1.25, "adversarial": 4.6}
+ON_BACKBONE = "tiny_ssd?side=160&norm=frozen&fpn=64"
+WAITING = 1.05  # of a step whose images are there already
 IMAGES, DETECTIONS, CLASSES, SECONDS = 1000, 50, 6, 10.0
 # AP at IoU 0.5 by area and by COCO's 101 recalls are not the same number: so far they may differ.
 APART = 0.01
 
 
 def records() -> Iterator[Record]:
-    """Yield training on eight rendered images of 128 pixels, and evaluation of random boxes."""
-    yield from _training()
+    """Yield training on batches of eight rendered images, and evaluation of random boxes."""
+    yield from _training("tiny_ssd", _from_scratch, most=FROM_SCRATCH)
+    yield from _training(f"{ON_BACKBONE} on mobilenet_v2", _on_backbone, most=PRETRAINED)
+    yield from _loops()
+    yield from _loading()
     found, truths = _many()
     yield from _evaluation(found, truths)
 
 
-def _training() -> Iterator[Record]:
+def _from_scratch(classes: Sequence[str]) -> Detector:
+    """Return the detector that trains from scratch."""
+    return detectors.build("tiny_ssd", classes, seed=0)
+
+
+def _on_backbone(classes: Sequence[str]) -> Detector:
+    """Return a detector on a classifier; how long it takes does not depend on the weights."""
+    spec = "torchvision:mobilenet_v2"
+    body = models.resolve(spec, num_classes=10, in_channels=3, image_size=160, seed=0)
+    return detectors.build(ON_BACKBONE, classes, backbone=body.eval(), seed=0)
+
+
+Build = Callable[[Sequence[str]], Detector]
+
+
+def _training(name: str, build: Build, *, most: Mapping[str, float]) -> Iterator[Record]:
     images = load_detection("shapes:photo:64", "train")
     base = DetectionConfig(steps=STEPS, mix=1.0, eps_warmup=0.0)
-    seconds: dict[str, list[float]] = {name: [] for name in ("source", *RECIPES)}
+    seconds: dict[str, list[float]] = {each: [] for each in ("source", *RECIPES)}
     for _ in range(ROUNDS):  # interleaved: machine noise affects all alike
-        for name, known in seconds.items():
-            known += _steps(images, replace(recipe(name, base), start="fresh"))
+        for each, known in seconds.items():
+            known += _steps(build, images, replace(recipe(each, base), start="fresh"))
     plain = Value("plain step", "s", tuple(seconds["source"]))
-    for name, (told, most) in RECIPES.items():
-        step = Value(f"{told} step", "s", tuple(seconds[name]))
-        yield cost(f"tiny_ssd, {told} step, in plain steps", step, plain, at_most=most)
+    for each, told in RECIPES.items():
+        step = Value(f"{told} step", "s", tuple(seconds[each]))
+        yield cost(f"{name}, {told} step, in plain steps", step, plain, at_most=most[each])
+
+
+def _loops() -> Iterator[Record]:
+    """Yield our plain step beside one of torchvision's training loop."""
+    images = load_detection("shapes:photo:64", "train")
+    config = DetectionConfig(steps=STEPS)
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(ROUNDS):
+        ours += _steps(_on_backbone, images, config)
+        theirs += _reference_steps(_on_backbone, images, config)
+    yield cost(
+        f"{ON_BACKBONE} on mobilenet_v2, plain step: torchvision's loop",
+        Value("ours", "s", tuple(ours)),
+        Value("torchvision's loop", "s", tuple(theirs)),
+        at_most=1.1,
+        note="the loop of its references, without its logger; the same detector, images and "
+        "optimiser",
+    )
+
+
+def _reference_steps(build: Build, images: DetectionSet, config: DetectionConfig) -> list[float]:
+    """Return seconds of each step but the first of `train_one_epoch` as torchvision has it."""
+    model = build(images.classes).train()
+    samples: Any = [
+        (
+            images.image(row).float() / 255,
+            {"boxes": each.boxes, "labels": each.labels + 1},
+        )
+        for row, each in enumerate(images.truths)
+    ]
+    loader: Any = DataLoader(
+        samples,
+        config.batch_size,
+        shuffle=True,
+        collate_fn=lambda batch: tuple(zip(*batch, strict=True)),
+    )
+    trained = [each for each in model.parameters() if each.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
+    times: list[float] = []
+    while len(times) < config.steps:
+        for pictures, targets in loader:
+            losses = model.net(list(pictures), [dict(target) for target in targets])
+            total = sum(losses.values())
+            if not math.isfinite(total.item()):
+                raise RuntimeError("torchvision's loop stops here")
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+            times.append(time.perf_counter())
+    return [later - earlier for earlier, later in pairwise(times[: config.steps])]
+
+
+def _loading() -> Iterator[Record]:
+    """Yield steps on augmented images that another process reads, in steps on images as stored."""
+    images = load_detection("shapes:photo:64", "train")
+    stored = DetectionConfig(steps=STEPS, augment=())
+    read = replace(stored, augment=tuple(AUGMENTATIONS), loader_workers=1)
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(ROUNDS):
+        seconds[True] += _steps(_on_backbone, images, read)
+        seconds[False] += _steps(_on_backbone, images, stored)
+    yield cost(
+        f"{ON_BACKBONE} on mobilenet_v2, step on images augmented by a loader",
+        Value("with a loader", "s", tuple(seconds[True])),
+        Value("on images as stored", "s", tuple(seconds[False])),
+        at_most=WAITING,
+        note="SSD's augmentations, one process beside the training",
+    )
 
 
 def _evaluation(found: list[Detections], truths: list[Truth]) -> Iterator[Record]:
@@ -150,15 +241,14 @@ def _equal(ours: list[float], theirs: list[float]) -> Agreement:
     return Agreement(apart <= 1e-6, f"AP, AP50 and AP75 differ by {apart:.1g} at most")
 
 
-def _steps(images: DetectionSet, config: DetectionConfig) -> list[float]:
+def _steps(build: Build, images: DetectionSet, config: DetectionConfig) -> list[float]:
     """Return seconds of each step but the first, which builds things."""
     times: list[float] = []
 
     def keep(_: StepRecord) -> None:
         times.append(time.perf_counter())
 
-    model = detectors.build("tiny_ssd", images.classes, seed=0)
-    train_detector(model, images, config, on_step=keep)
+    train_detector(build(images.classes), images, config, on_step=keep)
     return [later - earlier for earlier, later in pairwise(times)]
 
 

@@ -131,7 +131,9 @@ class Setting:
     pictures: str  # the folder, "" for rendered stand-ins
     detector: str
     backbone: str  # "" for none
-    steps: int
+    source_steps: int
+    steps: int  # of everything that starts from the source's weights
+    adv_steps: int
     batch_size: int
     lr: float
     layer_decay: float
@@ -161,7 +163,8 @@ class Setting:
     def config(self, name: str, number: int) -> DetectionConfig:
         """Return the settings of a training but for what is chosen."""
         base = DetectionConfig(
-            steps=self.steps,
+            steps=self.source_steps if name == "source" else self.steps,
+            adv_steps=self.adv_steps,
             batch_size=self.batch_size,
             lr=self.lr,
             layer_decay=self.layer_decay,
