@@ -145,8 +145,9 @@ def _precision(summary: Adapted, options: AdaptOptions) -> Section:
         for name in summary.recipes
     )
     note = (
-        f"In %, means over {first.seeds} trainings with 95 % intervals, those of AP50 and gain over "
-        f"trainings and pictures, others over trainings. AP50 by area, VOC's rules, {first.target.images} test images of the target and "
+        f"In %, means over {first.seeds} trainings with 95 % intervals, those of AP50 and gain "
+        "over trainings and pictures, others over trainings. AP50 by area, VOC's rules, "
+        f"{first.target.images} test images of the target and "
         f"{first.source.images} of the source. Gain: points over `longer` where "
         f"that was asked, else over `source`, training by "
         f"training. Attacked: PGD-{options.judge_steps} within {eps_text(options.judge_eps)}, "

@@ -40,8 +40,8 @@ VOC = (
     Mutant(
         "difficult objects are to be found",
         PRECISION,
-        "int(sum((~ignored).sum() for _, ignored in truths))",
-        "int(sum(len(ignored) for _, ignored in truths))",
+        "np.array([(~ignored).sum() for _, ignored in truths])",
+        "np.array([len(ignored) for _, ignored in truths])",
         TESTS,
     ),
     Mutant(

@@ -24,7 +24,7 @@ from adaptation.shift import Shift
 from adaptation.training import DetectionConfig, StepRecord, train_detector
 from experiments.studies.base import StudyJob, StudySummary
 from robustkit import models
-from robustkit.compute import derive_seed, torch_generator
+from robustkit.compute import derive_seed, resolve_device, torch_generator
 from robustkit.data.detection import DetectionSet, load_detection
 from robustkit.errors import DataError
 from robustkit.jobs import cached_per_process
@@ -144,6 +144,7 @@ class Setting:
     tolerance: float
     aside: float  # share of source pictures that the choice is made on
     seed: int
+    device: str
 
     def data(self, name: str, *parts: str) -> DetectionSet:
         """Return the pictures of a domain or a style, kept for the next job of this process."""
@@ -178,19 +179,23 @@ class Setting:
         """Return the detector to be trained."""
         body = self.classifier() if self.backbone else None
         classes = self.data(SOURCE, "train").classes
-        return detectors.build(self.detector, classes, backbone=body, seed=seed)
+        return detectors.build(self.detector, classes, backbone=body, seed=seed).to(self.on)
 
     def load(self, file: Path) -> Detector:
         """Return a detector trained here."""
-        return detectors.load(file, trust=[FACTORY] if self.backbone else [])
+        return detectors.load(file, trust=[FACTORY] if self.backbone else []).to(self.on)
+
+    @property
+    def on(self) -> torch.device:
+        """Return the device that everything is computed on."""
+        return resolve_device(self.device)
 
     def classifier(self) -> Classifier:
         """Return the classifier that is the backbone and tells how far domains are."""
-        if not self.backbone:
-            return models.build(
-                "small", num_classes=10, in_channels=3, image_size=64, seed=0
-            ).eval()
-        return _backbone(self.backbone)
+        if not self.pictures:
+            net = models.build("small", num_classes=10, in_channels=3, image_size=64, seed=0)
+            return net.eval()
+        return _backbone(self.backbone or BACKBONE).to(self.on)
 
     def apart(self) -> tuple[DetectionSet, DetectionSet]:
         """Return the source's training pictures without a random part of them, and that part."""
