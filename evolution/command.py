@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evolution.protocol.config import EvolveConfig
+from evolution.protocol.config import BEFORE, EvolveConfig
 from evolution.protocol.progress import Live
 from evolution.protocol.reference import find_reference, introduced, measured, missing_words
 from evolution.protocol.result import Summary
@@ -165,7 +165,7 @@ def settled(config: Json) -> Json:
 
 def check(settings: Mapping[str, Any]) -> list[str]:
     """Check everything that can be wrong before there is a run folder; return lines about R."""
-    config = config_from(EvolveConfig, settings)
+    config = config_from(EvolveConfig, {**BEFORE, **settings})
     device = resolve_device(settings["device"])
     if config.inherit and settings["reuse"]:
         raise ConfigError(

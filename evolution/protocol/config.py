@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -25,6 +26,8 @@ from robustkit.settings import check_choice, setting
 from robustkit.training import TrainConfig
 
 MODES = ("generational", "steady")
+BEFORE: Mapping[str, object] = {"early_stop": None, "penalty_every": 1}
+"""What folders had that are older than an option whose default is another now."""
 MOST_NETS = 16  # references, or surrogates
 MOST_SOURCES = 99  # trainings of surrogates
 
@@ -161,7 +164,7 @@ class EvolveConfig:
         "corner (plus or minus eps), or mixed of all three",
     )
     penalty_every: int = setting(
-        1, "steps of which one has the penalty, with so many times its weight"
+        4, "steps of which one has the penalty, with so many times its weight"
     )
     phi: str = setting("square", "square, abs, relu or logsumexp of the cosine")
     grad_loss: str = setting("ce", "loss whose gradients are compared: ce or margin")

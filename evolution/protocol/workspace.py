@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evolution.protocol.config import EvolveConfig
+from evolution.protocol.config import BEFORE, EvolveConfig
 from evolution.protocol.roles import REFERENCE
 from robustkit import attacks, evaluation, models, training
 from robustkit.cli.parser import config_from
@@ -49,8 +49,7 @@ class Workspace:
 
     def __init__(self, folder: RunFolder, scratch: Path | str | None = None) -> None:
         self.folder = folder
-        # Folders of versions that stopped no trial lack the option.
-        self.config = config_from(EvolveConfig, {"early_stop": None} | folder.config)
+        self.config = config_from(EvolveConfig, {**BEFORE, **folder.config})
         self.device = resolve_device(folder.config["device"])
         self.scratch = scratch_of(folder.path) if scratch is None else Path(scratch)
         self._adversarials: dict[str, attacks.AdversarialSet] = {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
 from evolution import MEASURES, Candidate, Genotype, front, parse_objectives
 from evolution.genotype import Trial
-from evolution.protocol.config import EvolveConfig
+from evolution.protocol.config import BEFORE, EvolveConfig
 from evolution.protocol.gallery import Gallery, load_gallery
 from evolution.protocol.result import (
     CandidateRow,
@@ -133,7 +133,8 @@ def read_evidence(folder: RunFolder) -> Evidence:
             f"{folder.path}: not finished, there is nothing to report yet; "
             f"go on with `robustkit evolve --resume {folder.path}`"
         )
-    config, path = read_settings(folder, EvolveConfig), folder.file(LEDGER)
+    older = replace(folder, config={**BEFORE, **folder.config})
+    config, path = read_settings(older, EvolveConfig), folder.file(LEDGER)
     with Ledger.read(path) as ledger:
         entries, in_order = tuple(ledger.trials()), ledger.in_order()
     names = [objective.name for objective in parse_objectives(config.objectives, MEASURES)]
