@@ -44,6 +44,9 @@ from robustkit.report import svg as drawn
 from robustkit.stats import Mean, mean_over_trainings
 
 
+MARKS = "oos^"  # full ones first, then rings, each time the colours are used up
+
+
 def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     """Return the references, then their gradients, then every net, one seed after another."""
     scale, place = SCALES[plan.smoke], (str(plan.folder), plan.seed, plan.smoke)
@@ -202,7 +205,7 @@ def figures(summary: Summary) -> Iterable[tuple[str, str]]:
                 axis.plot(
                     [100 * net.accuracy for net in points],
                     [100 * net.transfer.rate for net in points],
-                    "o" if OPTIONS[option].penalised else "x",
+                    MARKS[number // len(PALETTE)] if OPTIONS[option].penalised else "x",
                     color=PALETTE[number % len(PALETTE)],
                     fillstyle="full" if number < len(PALETTE) else "none",
                     markersize=5,
