@@ -9,10 +9,11 @@ the domains, of those that cost no more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
@@ -28,9 +29,11 @@ from robustkit.data.detection import DetectionSet
 from robustkit.errors import DataError
 from robustkit.runs import Ledger
 
+Settings = TypeVar("Settings")
+
 STAGE = "choose"
 PLAIN = ("source", "longer")
-ALIGN = "align"
+ALIGN, ALIGNED = "align", "aligned"
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def grids(options: AdaptOptions) -> dict[str, dict[str, tuple[float, ...]]]:
         if grid:
             users = [name for name in options.recipes if getattr(recipe(name), used)]
             # Of alignment itself: what it comes with would move the features, too.
-            found["aligned" if used == ALIGN else min(users, key=len)] = grid
+            found[ALIGNED if used == ALIGN else min(users, key=len)] = grid
     return found
 
 
@@ -130,10 +133,8 @@ def choice_of(ledger: Ledger, options: AdaptOptions, images: int) -> Choice:
                 product(*grid.values()), candidates_of(options, name), strict=True
             )
         ]
-        kept = [pair for pair in of_recipe if (pair[1].ap50 or 0.0) >= level]
-        within = within and bool(kept)
-        radii = name != "aligned"
-        best = _strongest(kept or of_recipe[:1]) if radii else _nearest(kept or of_recipe[:1])
+        best, kept = taken(of_recipe, level, nearest=name == ALIGNED)
+        within = within and kept
         tried += [
             Tried(
                 recipe=name,
@@ -154,24 +155,27 @@ def candidates_of(options: AdaptOptions, name: str) -> list[TrainCandidate]:
     return [job for job in candidates(options, "")[1] if job.recipe == name and job.settings]
 
 
-Pairs = Sequence[tuple[Mapping[str, float], Candidate]]
+def taken(
+    tried: Sequence[tuple[Settings, Candidate]], level: float, *, nearest: bool
+) -> tuple[Settings, bool]:
+    """Return what the rule takes of what was `tried`, ascending, and whether it keeps `level`.
 
-
-def _strongest(kept: Pairs) -> Mapping[str, float]:
-    return max((settings for settings, _ in kept), key=lambda each: tuple(each.values()))
-
-
-def _nearest(kept: Pairs) -> Mapping[str, float]:
-    settings, _ = min(
-        kept, key=lambda pair: float("inf") if pair[1].distance is None else pair[1].distance
-    )
-    return settings
+    Of those whose AP50 is at least `level` the last or, where the `nearest` is wanted, the one with
+    the least distance; where there is none, the first of all.
+    """
+    kept = [pair for pair in tried if (pair[1].ap50 or 0.0) >= level]
+    if not kept:
+        return tried[0][0], False
+    if not nearest:
+        return kept[-1][0], True
+    distances = [math.inf if found.distance is None else found.distance for _, found in kept]
+    return kept[distances.index(min(distances))][0], True
 
 
 def chosen_settings(choice: Choice, config: DetectionConfig) -> DetectionConfig:
     """Return a recipe's settings with what was chosen of those that it uses."""
     for tried in choice.tried:
-        if tried.chosen and (config.align if tried.recipe == "aligned" else config.adversary):
+        if tried.chosen and (config.align if tried.recipe == ALIGNED else config.adversary):
             settings: dict[str, Any] = dict(tried.settings)
             config = replace(config, **settings)
     return config

@@ -43,7 +43,6 @@ from robustkit.report import PALETTE, chart, format_estimate, format_percent, la
 from robustkit.report import svg as drawn
 from robustkit.stats import Mean, mean_over_trainings
 
-
 MARKS = "oos^"  # full ones first, then rings, each time the colours are used up
 
 

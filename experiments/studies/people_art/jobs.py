@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from adaptation import detectors, shift
+from adaptation.adapt.choice import taken
 from adaptation.adapt.result import Candidate, Redrawn, Told
 from adaptation.attacks import DetectionAttack
 from adaptation.detectors import Detector
@@ -328,27 +329,24 @@ def tries(setting: Setting) -> list[list[Try]]:
 
 
 def chosen(setting: Setting, results: Mapping[str, Candidate]) -> Chosen:
-    """Return what the rule takes, by the results of all tries.
+    """Return what the rule of `adapt --choose` takes, by the results of all tries.
 
-    Of radii and shares, ascending, the last that costs no more than the tolerance against as many
-    plain steps, on source pictures that were set aside; of alignment's weights the one with the
-    least distance of those that cost no more. Where none is within it, the smallest.
+    Of radii and shares the largest that costs no more than the tolerance against as many plain
+    steps, on source pictures that were set aside; of alignment's weights the one with the least
+    distance of those that cost no more.
     """
     plain = results["choose/longer"].ap50
     level = (plain or 0.0) - setting.tolerance
-    groups: list[list[str]] = [[], []]
+    groups: list[list[tuple[str, Candidate]]] = [[], []]
     for job in tries(setting)[1][1:]:
-        groups[job.recipe == "aligned"].append(job.id)
-    kept = [[name for name in group if (results[name].ap50 or 0.0) >= level] for group in groups]
-    weights = min(
-        kept[1] or groups[1][:1],
-        key=lambda name: math.inf if (d := results[name].distance) is None else d,
-    )
+        groups[job.recipe == "aligned"].append((job.id, results[job.id]))
+    radius, _ = taken(groups[0], level, nearest=False)
+    weights, _ = taken(groups[1], level, nearest=True)
     return Chosen(
         plain=plain,
         images=len(setting.apart()[1]),
         tried=dict(results),
-        radius=(kept[0] or groups[0])[-1 if kept[0] else 0],
+        radius=radius,
         weights=weights,
     )
 
