@@ -9,7 +9,6 @@ the domains, of those that cost no more.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -22,7 +21,7 @@ from adaptation.adapt.config import RADII, WEIGHTS, AdaptOptions
 from adaptation.adapt.result import Candidate, Choice, Tried
 from adaptation.adapt.workspace import Workspace, open_workspace
 from adaptation.evaluation import detect, evaluate
-from adaptation.recipes import recipe
+from adaptation.recipes import PARTS
 from adaptation.training import DetectionConfig, train_detector
 from robustkit.compute import resolve_device, torch_generator
 from robustkit.data.detection import DetectionSet
@@ -85,7 +84,16 @@ def set_aside(space: Workspace) -> tuple[DetectionSet, DetectionSet]:
     if count >= len(images):
         raise DataError(f"{images.name}: {len(images)} images, too few to set some aside")
     aside, rest = sorted(order[:count].tolist()), sorted(order[count:].tolist())
+    check_objects(images.subset(aside))
     return images.subset(rest), images.subset(aside)
+
+
+def check_objects(aside: DetectionSet) -> None:
+    """Raise `DataError` where nothing that counts is in images that settings are chosen on."""
+    if not any(bool((~each.difficult & ~each.crowd).any()) for each in aside.truths):
+        raise DataError(
+            f"{aside.name}: no object in the {len(aside)} images that are set aside; set more aside"
+        )
 
 
 def candidates(options: AdaptOptions, path: str) -> list[list[TrainCandidate]]:
@@ -108,9 +116,11 @@ def grids(options: AdaptOptions) -> dict[str, dict[str, tuple[float, ...]]]:
     for keys, used in ((RADII, "adversary"), (WEIGHTS, ALIGN)):
         grid = {name: options.choices[name] for name in keys if name in options.choices}
         if grid:
-            users = [name for name in options.recipes if getattr(recipe(name), used)]
-            # Of alignment itself: what it comes with would move the features, too.
-            found[ALIGNED if used == ALIGN else min(users, key=len)] = grid
+            # By the part alone: what it comes with would cost precision and move features, too.
+            parts = {part for name in options.recipes for part in name.split("+")}
+            users = [name for name in parts if PARTS.find(name).changes.get(used)]
+            # The costliest adversary, where there are several, in the order of the recipes' table.
+            found[min(users, key=list(PARTS).index)] = grid
     return found
 
 
@@ -123,7 +133,6 @@ def choice_of(ledger: Ledger, options: AdaptOptions, images: int) -> Choice:
         if entry.result is not None
     }
     plain = results[f"{STAGE}/longer"].ap50
-    level = (plain or 0.0) - options.choose_tolerance
     tried: list[Tried] = []
     within = True
     for name, grid in grids(options).items():
@@ -133,7 +142,7 @@ def choice_of(ledger: Ledger, options: AdaptOptions, images: int) -> Choice:
                 product(*grid.values()), candidates_of(options, name), strict=True
             )
         ]
-        best, kept = taken(of_recipe, level, nearest=name == ALIGNED)
+        best, kept = taken(of_recipe, plain, options.choose_tolerance, nearest=name == ALIGNED)
         within = within and kept
         tried += [
             Tried(
@@ -156,20 +165,27 @@ def candidates_of(options: AdaptOptions, name: str) -> list[TrainCandidate]:
 
 
 def taken(
-    tried: Sequence[tuple[Settings, Candidate]], level: float, *, nearest: bool
+    tried: Sequence[tuple[Settings, Candidate]],
+    plain: float | None,
+    tolerance: float,
+    *,
+    nearest: bool,
 ) -> tuple[Settings, bool]:
-    """Return what the rule takes of what was `tried`, ascending, and whether it keeps `level`.
+    """Return what the rule takes of what was `tried`, ascending, and whether it is within it.
 
-    Of those whose AP50 is at least `level` the last or, where the `nearest` is wanted, the one with
-    the least distance; where there is none, the first of all.
+    Of those whose AP50 is at most `tolerance` below that of `plain` training the last or, where the
+    `nearest` is wanted, the one with the least distance. The first of all, and not within it, where
+    there is none: also where plain training is worth no more than the tolerance, or nothing has a
+    distance.
     """
-    kept = [pair for pair in tried if (pair[1].ap50 or 0.0) >= level]
-    if not kept:
+    level = -1.0 if plain is None else plain - tolerance
+    kept = [pair for pair in tried if pair[1].ap50 is not None and pair[1].ap50 >= level]
+    if nearest:
+        known = [pair for pair in kept if pair[1].distance is not None]
+        kept = sorted(known, key=lambda pair: pair[1].distance or 0.0)[:1]
+    if level <= 0 or not kept:
         return tried[0][0], False
-    if not nearest:
-        return kept[-1][0], True
-    distances = [math.inf if found.distance is None else found.distance for _, found in kept]
-    return kept[distances.index(min(distances))][0], True
+    return kept[-1][0], True
 
 
 def chosen_settings(choice: Choice, config: DetectionConfig) -> DetectionConfig:

@@ -154,6 +154,10 @@ def check_recipes(options: AdaptOptions, base: DetectionConfig) -> None:
     """Raise `ConfigError` where the settings do not go with a recipe."""
     for name in options.recipes:
         recipe(name, base)
+    for name, values in options.choices.items():
+        for value in values:  # with the batch and all else that is asked for
+            for part in ("adversarial", "aligned"):
+                replace(recipe(part, base), **{name: value})  # type: ignore[arg-type]
     for option, used in USED.items():
         changed = getattr(base, option) != getattr(DetectionConfig(), option)
         if changed and option in options.choices:

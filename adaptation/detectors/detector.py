@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from adaptation.detectors.backbone import Tapped
+from adaptation.detectors.norms import FROZEN
 from robustkit.data.detection import Truth
 from robustkit.errors import ModelError
 from robustkit.models.card import Card
@@ -164,11 +165,20 @@ class Detector(nn.Module):
 
 @contextmanager
 def _computing_losses(net: nn.Module) -> Iterator[None]:
-    """Put the net into training mode but for norms and dropout, so that it computes losses."""
+    """Put the net into training mode, so that it computes losses.
+
+    Norms, dropout and backbones with frozen norms keep the mode they are in.
+    """
     modes = [(module, module.training) for module in net.modules()]
+    kept = {
+        id(module)
+        for body in net.modules()
+        if isinstance(body, Tapped) and body.norm == FROZEN
+        for module in body.net.modules()
+    }
     try:
         for module, _ in modes:
-            if not isinstance(module, _OWN_MODE):
+            if not isinstance(module, _OWN_MODE) and id(module) not in kept:
                 module.training = True
         yield
     finally:

@@ -148,10 +148,16 @@ def measure_shift(
     `DataError` for too few images, and for a source whose features do not vary.
     """
     rng = np.random.default_rng(derive_seed("shift", seed))
-    size = min(cloud, len(source) // 4, len(target) // 2)
+    numbers = _numbered(names, len(source), len(target))
+    # Of images that both domains have, those in the source's cloud are missing from the target's.
+    shared = bool(np.isin(numbers[1], numbers[0]).any())
+    size = min(cloud, len(source) // 4, len(target) // (4 if shared else 2))
     if size < 2:
-        raise DataError("a distance between domains needs eight source images and four target ones")
-    domains = _Domains(source, target, *_numbered(names, len(source), len(target)))
+        raise DataError(
+            "a distance between domains needs eight source images and four target ones, eight "
+            "where domains share images"
+        )
+    domains = _Domains(source, target, *numbers)
     across, within = domains.means(size, 4 * PARTITIONS, rng)
     if not within > 0:
         raise DataError("the source's features do not vary: there is nothing to compare with")

@@ -171,6 +171,7 @@ def _taught(
     told = labels_and_scores(found)
     if not chosen:
         return torch.zeros((), device=target.images[0].device), told
-    changed = strongly_changed(target, config.seed, step, shard * len(target.images))
+    with torch.autocast(target.images[0].device.type, enabled=False):
+        changed = strongly_changed(target, config.seed, step, shard * len(target.images))
     losses = model.losses([changed[n] for n in chosen], [truths[n] for n in chosen])
     return losses.classification, told

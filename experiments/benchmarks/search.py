@@ -179,7 +179,7 @@ def _predicted(net: nn.Module, images: Tensor) -> Tensor:
 
 
 OPTIONS = {"data": "digits", "root": None, "download": False, "device": "cpu"}
-CONFIG = EvolveConfig(population=6, generations=2, eps=0.15, epochs=2, lam=1.0)
+CONFIG = EvolveConfig(population=6, generations=2, eps=0.15, epochs=2, lam=1.0, penalty_every=1)
 ROUNDS = 3
 APART = 0.05  # mean accuracies of all nets this near are those of the same trainings
 MACS = 3_000_000

@@ -18,7 +18,7 @@ from robustkit.runs.folder import EDITED
 RUNS = Path("runs")
 # Options of the executor, which a resumed run may change: its results stay the same to the bit.
 FREE = ("executor", "workers", "ray_address", "cpus_per_trial", "gpus_per_trial")
-# Options that folders of older versions may lack: they then have their defaults, `early_stop` none.
+# Options that folders of older versions may lack: they then have what commands had before them.
 LATER = ("extend", "trust", "download", "penalty_views", "penalty_every", "lam_ramp", "early_stop")
 EMPTY = {"config.yaml", "env.json", ".lock"}  # what a run folder holds before there are results
 

@@ -43,3 +43,11 @@ def branching(num_classes: int) -> nn.Module:
     """A fresh `Branching`."""
     CALLED.append("branching")
     return Branching(num_classes)
+
+
+class Shaky(nn.Module):
+    """Noise in training mode, as home-made stochastic depth has it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The maps, which differ from call to call in training."""
+        return x + torch.rand(()) if self.training else x

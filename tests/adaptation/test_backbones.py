@@ -181,6 +181,17 @@ def test_frozen_norms_stay_what_they_are(name: str, lite0: Classifier, tmp_path:
     ]
 
 
+def test_a_frozen_backbone_read_by_hooks_is_the_same_in_losses_and_features() -> None:
+    body = made_by(BRANCHING, 5)
+    net: Any = body.net
+    net.first = nn.Sequential(net.first, factories.Shaky())
+    model = detectors.build("tiny_ssd?side=64&norm=frozen", CLASSES, backbone=body, seed=0).train()
+    images, truths = batch()
+    _, maps = model.losses_and_features(images, truths)
+    for level, again in zip(maps.values(), model.features(images).values(), strict=True):
+        torch.testing.assert_close(level, again)
+
+
 def test_batch_norms_become_group_norms(lite0: Classifier, tmp_path: Path) -> None:
     model = detectors.build("tiny_ssd?side=128&norm=group", CLASSES, backbone=lite0, seed=0)
     body: Any = model.net.get_submodule("backbone")

@@ -104,6 +104,12 @@ def test_no_image_is_in_both_clouds() -> None:
     assert measure_shift(source, turned[1], names=(names, turned[0]), draws=10).ratio == 1
     unaware = measure_shift(source, source, draws=10)
     assert unaware.ratio < 0.95  # parts that share images are nearer than parts that do not
+    # Half of the images in both: clouds of the ratio and of its interval have one size.
+    part = measure_shift(source, source[:100], names=(names, names[:100]), draws=20)
+    assert part.cloud == 25
+    assert part.low <= part.ratio <= part.high
+    with pytest.raises(DataError, match="eight where domains share images"):
+        measure_shift(source, source[:7], names=(names, names[:7]))
     with pytest.raises(DataError, match="names of 200 and 3 images"):
         measure_shift(source, source, names=(names, names[:3]))
 

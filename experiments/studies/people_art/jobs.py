@@ -110,6 +110,7 @@ class Chosen(Result, frozen=True, kw_only=True):
     tried: dict[str, Candidate]
     radius: str
     weights: str
+    within: bool
 
 
 class Summary(StudySummary, frozen=True, kw_only=True):
@@ -217,7 +218,10 @@ class Try(StudyJob):
     kind = Candidate
 
     def run(self) -> Candidate:
-        """Return AP50 on what was set aside; with alignment the distance of all targets, too."""
+        """Return AP50 on what was set aside; with alignment the farthest target's distance, too.
+
+        Of its unlabelled training pictures: the weights chosen serve all targets.
+        """
         setting = self.setting
         rest, aside = setting.apart()
         settings: dict[str, Any] = dict(self.settings)
@@ -336,18 +340,18 @@ def chosen(setting: Setting, results: Mapping[str, Candidate]) -> Chosen:
     distance of those that cost no more.
     """
     plain = results["choose/longer"].ap50
-    level = (plain or 0.0) - setting.tolerance
     groups: list[list[tuple[str, Candidate]]] = [[], []]
     for job in tries(setting)[1][1:]:
         groups[job.recipe == "aligned"].append((job.id, results[job.id]))
-    radius, _ = taken(groups[0], level, nearest=False)
-    weights, _ = taken(groups[1], level, nearest=True)
+    radius, cheap = taken(groups[0], plain, setting.tolerance, nearest=False)
+    weights, near = taken(groups[1], plain, setting.tolerance, nearest=True)
     return Chosen(
         plain=plain,
         images=len(setting.apart()[1]),
         tried=dict(results),
         radius=radius,
         weights=weights,
+        within=cheap and near,
     )
 
 

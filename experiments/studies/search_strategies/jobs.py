@@ -163,6 +163,7 @@ def common(seed: int, *, smoke: bool) -> EvolveConfig:
         return EvolveConfig(
             reference=("small",),
             lam=1.0,
+            penalty_every=1,  # as when the committed searches ran
             population=4,
             generations=2,
             epochs=2,
@@ -176,6 +177,7 @@ def common(seed: int, *, smoke: bool) -> EvolveConfig:
     return EvolveConfig(
         reference=("vgg5?width=16",),
         lam=1.0,
+        penalty_every=1,
         population=8,
         generations=4,
         objectives="accuracy:max,transfer:min",

@@ -69,7 +69,7 @@ def summary(gains: dict[str, float], by_distance: float, aligned: float = 0.1) -
             "recipes": recipes,
             "distances": {domain: {"ratio": 4.0} for domain in (SOURCE, *TARGETS)},
             "styles": {style: {"ratio": 2.0 + place} for place, style in enumerate(NAMES)},
-            "choice": {"plain": 0.5, "tried": {}, "radius": "a", "weights": "b"},
+            "choice": {"plain": 0.5, "tried": {}, "radius": "a", "weights": "b", "within": True},
         },
     )
 
