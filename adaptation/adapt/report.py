@@ -186,8 +186,8 @@ def _chosen(summary: Adapted) -> list[Section]:
     )
     if not choice.within:
         note += (
-            " Not all could be had at that price: where none was within it the smallest settings "
-            "were taken."
+            " Not all could be chosen so: where none was within it, or nothing told settings apart "
+            "(no precision to lose, no distance), the smallest were taken."
         )
     head = ["recipe", "settings", "source AP50, aside", "distance", ""]
     return [Section("choice", "What was chosen, and how", table(head, rows), note)]

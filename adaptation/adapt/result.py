@@ -154,7 +154,8 @@ class Tried(Result, frozen=True, kw_only=True):
 class Choice(Result, frozen=True, kw_only=True):
     """All candidates, and AP50 of as many plain steps, on `images` of the source.
 
-    `within` says whether what was chosen costs no more than the `tolerance`.
+    `within` says whether all that was chosen costs no more than the `tolerance`; where the rule had
+    nothing to go by, no precision to lose or no distance, it does not count as such.
     """
 
     plain: MeanShare | None
@@ -215,9 +216,10 @@ def cautions(adapted: Adapted) -> list[str]:
     if adapted.choice is not UNSET and not adapted.choice.within:
         smallest = min(each.ap50 or 0.0 for each in adapted.choice.tried if each.chosen)
         lines.append(
-            "caution: no setting to choose from is within the tolerance: at the smallest AP50 is "
-            f"{100 * smallest:.1f} % on the source's images set aside, and "
-            f"{100 * (adapted.choice.plain or 0.0):.1f} % after as many plain steps"
+            "caution: not all could be chosen: nothing is within the tolerance, or nothing told "
+            "settings apart, and the smallest were taken; AP50 with them is "
+            f"{100 * smallest:.1f} % and more on the source's images set aside, after as many "
+            f"plain steps {100 * (adapted.choice.plain or 0.0):.1f} %"
         )
     for name, trained in adapted.recipes.items():
         if recipe(name).adversary is None or trained.gain is UNSET:

@@ -76,6 +76,6 @@ def _floats(model: Classifier, images: ImageSet | DetectionSet, rows: Tensor) ->
 
 
 def _shaped(image: Tensor, geometry: Geometry) -> Tensor:
-    """Return uint8 (3,H,W) resized and cropped."""
+    """Return uint8 (3,H,W) resized and cropped as a picture file is, whatever its size."""
     picture = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
     return torch.from_numpy(np.array(shaped(picture, geometry))).permute(2, 0, 1)

@@ -138,10 +138,11 @@ def measure_shift(
 
     The distance within a domain is that of sampling alone and falls with the number of images, so
     all clouds have `cloud` images (fewer where there are not four times as many of the source and
-    twice as many of the target): a ratio is to be compared with others of the same size alone. Both
-    distances are means over random partitions. The interval is of the very same ratio on random
-    halves of both domains (half-sample replication, McCarthy 1969): drawing with replacement
-    would repeat images, which makes any two clouds look farther apart.
+    twice as many of the target, or four times where domains share images): a ratio is to be
+    compared with others of the same size alone. Both distances are means over random partitions.
+    The interval is of the very same ratio on random halves of both domains (half-sample
+    replication, McCarthy 1969): drawing with replacement would repeat images, which makes any two
+    clouds look farther apart.
 
     By the `names` of the images no image is in both clouds of a distance, and of a domain and
     itself the ratio is 1: its parts are the same. Without them no image is in both domains. Raises

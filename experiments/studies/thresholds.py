@@ -61,15 +61,15 @@ def correlated(points: Points) -> float:
     return float(spearmanr(ratios, gains).statistic)
 
 
-def targets_left_out(points: Points) -> int:
-    """Return how many signs are predicted of each point by the threshold of all others.
+def targets_left_out(points: Points) -> list[bool]:
+    """Return whether the sign of each point is predicted by the threshold of all others.
 
     One point for each target, so that none has a say on itself.
     """
-    return sum(
-        predicted([point], fitted([*points[:number], *points[number + 1 :]])[0])
+    return [
+        bool(predicted([point], fitted([*points[:number], *points[number + 1 :]])[0]))
         for number, point in enumerate(points)
-    )
+    ]
 
 
 PERMUTATIONS, RESAMPLES = 9_999, 2_000

@@ -92,8 +92,8 @@ def example(ap50: list[float], **changed: Any) -> Choice:
 def test_costs_beyond_the_tolerance_are_said(chosen: Path) -> None:
     adapted = summary_of(RunFolder.open(chosen, command="adapt"))
     lines = cautions(replace(adapted, choice=example([0.1], within=False)))
-    assert lines[0].startswith("caution: no setting to choose from is within the tolerance")
-    assert "40.0 % after as many plain steps" in lines[0]
+    assert lines[0].startswith("caution: not all could be chosen: nothing is within the tolerance")
+    assert "after as many plain steps 40.0 %" in lines[0]
 
 
 def test_what_was_not_measured_is_not_chosen() -> None:
