@@ -70,7 +70,7 @@ class TrainCandidate:
         if target is not None:
             features = [shift.detector_features(model, images) for images in (aside, target)]
             try:
-                distance = shift.measure_shift(*features, draws=2).ratio
+                distance = shift.measure_shift(*features, draws=1).ratio
             except DataError:
                 distance = None
         return Candidate(ap50=found.ap50_area, distance=distance)

@@ -173,7 +173,12 @@ class MeasureShift:
             return _shift(space.trained("source", 0).to(device), space)
 
 
-def _shift(model: Detector | Classifier, space: Workspace, by: str = BY_DETECTOR) -> ShiftResult:
+def _shift(
+    model: Detector | Classifier,
+    space: Workspace,
+    by: str = BY_DETECTOR,
+    draws: int = shift.DRAWS,
+) -> ShiftResult:
     """Return how far apart the domains are as a net sees their test images."""
     tests = [domain.test for domain in (space.source, space.target)]
     features = [
@@ -185,7 +190,10 @@ def _shift(model: Detector | Classifier, space: Workspace, by: str = BY_DETECTOR
     first, second = (test.paths or test.ids for test in tests)
     try:
         measured = shift.measure_shift(
-            *features, names=(first, second), threshold=space.options.threshold
+            *features,
+            names=(first, second),
+            threshold=space.options.threshold,
+            draws=draws,
         )
         return ShiftResult(**structs.asdict(measured), by=by)
     except DataError as error:  # too few images: no reason to lose the trainings
@@ -217,7 +225,7 @@ def evaluated(
     return Trained(
         curve=curve,
         steps=config.steps,
-        distance=_shift(model, space).ratio,
+        distance=_shift(model, space, draws=1).ratio,  # its interval is nobody's
         one_step_ap50=one_step,
         redrawn_source=redrawn[0],
         redrawn_target=redrawn[1],

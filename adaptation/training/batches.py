@@ -24,12 +24,12 @@ from robustkit.data.detection import DetectionSet, Truth
 MEAN_COLOUR = (123.0, 117.0, 104.0)  # around pictures zoomed out of, ImageNet's
 FLIP = "flip"
 # As SSD is trained (Liu et al. 2016), by torchvision; in this order, mirrored last.
-AUGMENTATIONS: dict[str, Callable[[], nn.Module]] = {
+CHANGES: dict[str, Callable[[], nn.Module]] = {
     "photometric": v2.RandomPhotometricDistort,
     "zoom_out": lambda: v2.RandomZoomOut(fill=MEAN_COLOUR),
     "iou_crop": v2.RandomIoUCrop,
-    FLIP: nn.Identity,  # drawn apart, see `Drawing.batch`
 }
+AUGMENTATIONS = (FLIP, *CHANGES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +110,7 @@ class Drawing(Dataset[DetectionBatch]):
 
     def _changed(self, image: Tensor, truth: Truth, seed: int) -> tuple[Tensor, Truth]:
         """Return an image, uint8 (3,H,W), and its objects as far as they are still seen."""
-        chosen = [make() for name, make in AUGMENTATIONS.items() if name in self.augment]
-        chosen = [change for change in chosen if not isinstance(change, nn.Identity)]
+        chosen = [make() for name, make in CHANGES.items() if name in self.augment]
         if not chosen:
             return image, truth
         height, width = image.shape[-2:]

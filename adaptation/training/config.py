@@ -102,7 +102,7 @@ class DetectionConfig:
             check_choice("adversary", self.adversary, ADVERSARIES)
         check_seed(self.seed)
         for name in self.augment:
-            check_choice("augment", name, tuple(AUGMENTATIONS))
+            check_choice("augment", name, AUGMENTATIONS)
         if len(set(self.augment)) < len(self.augment):
             raise ConfigError(f"augment: {', '.join(self.augment)} are not distinct")
         for name, least in (

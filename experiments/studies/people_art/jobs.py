@@ -415,7 +415,7 @@ def own_distance(model: Detector, source: DetectionSet, target: DetectionSet) ->
     """Return the ratio of distances by a detector's own features, None of too few pictures."""
     features = [shift.detector_features(model, images) for images in (source, target)]
     try:
-        return shift.measure_shift(*features, names=(source.paths, target.paths), draws=2).ratio
+        return shift.measure_shift(*features, names=(source.paths, target.paths), draws=1).ratio
     except DataError:
         return None
 
