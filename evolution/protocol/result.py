@@ -245,6 +245,7 @@ class Summary(Result, frozen=True, kw_only=True):
     surrogates, both by role; `sources` the models of references and surrogates by name. `seconds`
     are those of each part of the run, "wall" from start to end. `left_out` has the roles that there
     are not, with the reason. `epochs_saved` are those that the `trials_stopped` early did not have.
+    `tolerance` is the difference in accuracy, in [0,1], that `comparisons` count as equal.
     """
 
     trials: Count
@@ -273,6 +274,7 @@ class Summary(Result, frozen=True, kw_only=True):
     further_qualifications: dict[str, Qualification] | UnsetType = UNSET
     penalty: Penalty | UnsetType = UNSET
     comparisons: dict[str, Comparison] = msgspec.field(default_factory=dict)
+    tolerance: Share = 0.01
     unseen: dict[str, Unseen] = msgspec.field(default_factory=dict)
     sources: dict[str, str] = msgspec.field(default_factory=dict)
 

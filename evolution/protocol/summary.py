@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -82,7 +83,7 @@ def compare(
 ) -> Compared:
     """Compare R with all other nets and E with each; E, E0 and RS alone must be there.
 
-    `evaluations` has one per training by role, "R" exactly one, and `sizes` their cost. `fooled`
+    `evaluations` has one per training by role, "R" exactly one; `sizes` has their cost. `fooled`
     bool (N,) says which adversarials fool the net they were made on, by its name ("R", "S", …) and
     for "flipped". Rates are over three denominators (methods §1): `headline` over the common set,
     `fooling` over those of it whose adversarial fools its source, `all` over all images; those of
@@ -265,6 +266,13 @@ def _measured(group: Sequence[NetEvaluation], size: Cost) -> NetResult:
     )
 
 
+def _mean_cost(costs: Sequence[Cost]) -> Cost:
+    """Return the mean cost of a role's trainings, which of M are of several architectures."""
+    return Cost(
+        round(fmean(cost.params for cost in costs)), round(fmean(cost.macs for cost in costs))
+    )
+
+
 def summarise(
     protocol: Protocol, ledger: Ledger, fooled: Mapping[str, Mask], wall: float
 ) -> Summary:
@@ -288,7 +296,7 @@ def summarise(
     comparison = compare(
         evaluations,
         fooled,
-        sizes={role: costs[names[role][0]] for role in evaluations},
+        sizes={role: _mean_cost([costs[name] for name in names[role]]) for role in evaluations},
         seed=protocol.config.seed,
         tolerance=protocol.config.tolerance,
     )
@@ -343,6 +351,7 @@ def summarise(
         further_qualifications=further or UNSET,
         penalty=protocol.penalty or UNSET,
         comparisons=comparison.comparisons,
+        tolerance=protocol.config.tolerance,
         unseen=comparison.unseen,
         sources=dict(zip(protocol.config.references, protocol.config.reference, strict=True))
         | protocol.config.surrogates,

@@ -45,28 +45,46 @@ def questions(summary: Summary) -> list[tuple[str, str, str]]:
     """
     roles = [role for role in ("Rp", *CHEAP, "RS") if role in summary.comparisons]
     asked = [
-        (f"Does E beat {_named(role)}?", role, answer(summary.comparisons[role], SHOWN[role]))
+        (
+            f"Does E beat {_named(role)}?",
+            role,
+            answer(summary.comparisons[role], SHOWN[role], summary.tolerance),
+        )
         for role in roles
     ]
     if "R2" in summary.comparisons:
-        asked.append(("Is R's accuracy kept (R2)?", "R2", _kept(summary.comparisons["R2"])))
+        asked.append(
+            (
+                "Is R's accuracy kept (R2)?",
+                "R2",
+                _kept(summary.comparisons["R2"], summary.tolerance),
+            )
+        )
     return asked
 
 
-def _kept(comparison: Comparison) -> str:
-    """Return whether E is as accurate as R's architecture, within the tolerance of the verdicts."""
+def _kept(comparison: Comparison, tolerance: float) -> str:
+    """Return whether E is as accurate as R's architecture, within the tolerance in [0,1]."""
     points, low = comparison.accuracy.value or 0.0, comparison.accuracy.low
     if comparison.verdict == "costs accuracy":
         return f"no: E is {-points:.1f} points less accurate"
-    sure = low is not None and low >= -1
-    return "yes" if sure else "yes, as a mean; the interval includes more than a point less"
+    if low is not None and low >= -100 * tolerance:
+        return "yes"
+    return f"yes, as a mean; the interval includes more than {_allowed(tolerance)} less"
 
 
-def answer(comparison: Comparison, other: str) -> str:
-    """Return the verdict of a comparison in words."""
+def _allowed(tolerance: float) -> str:
+    return "a point" if tolerance == 0.01 else f"{100 * tolerance:g} points"
+
+
+def answer(comparison: Comparison, other: str, tolerance: float) -> str:
+    """Return the verdict of a comparison in words, with what its mean accuracy hides."""
     points = comparison.accuracy.value or 0.0
     if comparison.verdict == "costs accuracy":
         return f"no: E is {-points:.1f} points less accurate"
+    low = comparison.accuracy.low
+    if comparison.verdict == "better" and (low is None or low < -100 * tolerance):
+        return f"yes; in accuracy the interval includes more than {_allowed(tolerance)} less"
     if comparison.verdict == "less accurate":
         return f"not at equal accuracy: {other} is {points:.1f} points less accurate"
     if comparison.transfer.value is None:

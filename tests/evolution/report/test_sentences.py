@@ -241,7 +241,8 @@ def against(verdict: str, transfer: float, accuracy: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("verdict", "transfer", "accuracy", "said"),
     [
-        ("better", 9.0, 0.0, "yes"),
+        ("better", 9.0, 2.5, "yes"),
+        ("better", 9.0, 0.0, "yes; in accuracy the interval includes more than a point less"),
         ("worse", -9.0, 0.0, "no: more of R's adversarials transfer to E"),
         ("undecided", 1.0, 0.0, "undecided: the interval includes zero"),
         ("costs accuracy", 9.0, -2.5, "no: E is 2.5 points less accurate"),
@@ -275,16 +276,19 @@ def test_a_run_that_knew_no_comparisons_has_no_questions(summary: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "said"),
+    ("accuracy", "tolerance", "said"),
     [
-        (4.0, "yes"),
-        (2.0, "yes"),
-        (0.5, "yes, as a mean; the interval includes more than a point less"),
+        (4.0, 0.01, "yes"),
+        (2.0, 0.01, "yes"),
+        (0.5, 0.01, "yes, as a mean; the interval includes more than a point less"),
+        (0.5, 0.03, "yes"),
+        (-0.5, 0.02, "yes, as a mean; the interval includes more than 2 points less"),
     ],
 )
 def test_accuracy_is_kept_for_sure_where_the_interval_says_so(
-    summary: Any, accuracy: float, said: str
+    summary: Any, accuracy: float, tolerance: float, said: str
 ) -> None:
     summary["comparisons"] = {"R2": against("better", 9.0, accuracy)}  # three points either way
+    summary["tolerance"] = tolerance
     ((_, _, found),) = headline.questions(Summary.from_json(summary, "summary"))
     assert found == said
