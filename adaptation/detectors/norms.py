@@ -39,9 +39,12 @@ def constant_norms(net: nn.Module, eps: float) -> None:
 def group_norms(net: nn.Module) -> None:
     """Replace batch norms by group norms that have their scales and offsets.
 
-    Raises `ModelError` for a batch norm that is not torch's own.
+    Raises `ModelError` for a batch norm that is not torch's own, and where there is none.
     """
-    for owner, attribute, module in _batch_norms(net):
+    found = _batch_norms(net)
+    if not found:
+        raise ModelError("norm=group replaces batch norms, and this backbone has none")
+    for owner, attribute, module in found:
         if type(module) is not nn.BatchNorm2d:
             kind = type(module).__name__
             raise ModelError(f"norm=group: '{attribute}' is a {kind}, of which none can be made")

@@ -70,7 +70,11 @@ def _plain_means(model: nn.Module) -> Iterator[None]:
 
 
 def _batches(count: int) -> Iterator[list[int]]:
-    """Yield rows by the batch; a last, smaller one, which would count as much, is left out."""
-    count = min(count, MOST)
-    for start in range(0, count - count % BATCH or count, BATCH):
-        yield list(range(start, min(start + BATCH, count)))
+    """Yield rows by the batch, spread over all: a file may have them in some order.
+
+    A last, smaller batch, which would count as much, is left out.
+    """
+    used = min(count, MOST)
+    rows = [number * count // used for number in range(used)]
+    for start in range(0, used - used % BATCH or used, BATCH):
+        yield rows[start : start + BATCH]

@@ -11,8 +11,10 @@ from scipy.stats import spearmanr
 
 from robustkit.compute import derive_seed
 from robustkit.runs.summaries import Cosine, Number, Result, Share
+from robustkit.stats import mcnemar
 
 Points = Sequence[tuple[float, float]]
+SIGNIFICANT = 0.05
 
 
 def fitted(points: Points) -> tuple[float, int]:
@@ -34,23 +36,41 @@ def predicted(points: Points, threshold: float) -> int:
     return sum((ratio > threshold) == (gain > 0) for ratio, gain in points)
 
 
-def left_out(by_seed: Mapping[str, Points]) -> int | None:
-    """Return how many signs of each seed the threshold of the others predicts.
+def left_out(groups: Mapping[str, Points]) -> list[bool]:
+    """Return whether the sign of each point is predicted by the threshold of the other groups.
 
-    None for one seed.
+    In the order of the groups; empty for a single one. With a group for each target none has a say
+    on itself.
     """
-    if len(by_seed) < 2:
-        return None
-    right = 0
-    for seed, points in by_seed.items():
-        others = [
-            point
-            for name, points_of_seed in by_seed.items()
-            if name != seed
-            for point in points_of_seed
-        ]
-        right += predicted(points, fitted(others)[0])
+    if len(groups) < 2:
+        return []
+    right = []
+    for name, points in groups.items():
+        others = [point for other, of in groups.items() if other != name for point in of]
+        threshold = fitted(others)[0]
+        right += [bool(predicted([point], threshold)) for point in points]
     return right
+
+
+def constant_answer(points: Points) -> int:
+    """Return for how many points the better of "always" and "never" is right."""
+    gained = sum(gain > 0 for _, gain in points)
+    return max(gained, len(points) - gained)
+
+
+def better_than_constant(groups: Mapping[str, Points]) -> bool | None:
+    """Return whether thresholds of other groups predict more signs than one answer for all.
+
+    By McNemar's test; None if undecided.
+    """
+    gained = np.array([gain > 0 for points in groups.values() for _, gain in points])
+    by_threshold = np.array(left_out(groups), dtype=np.bool_)
+    if not len(by_threshold):
+        return None
+    by_answer = gained == (gained.mean() >= 0.5)
+    if mcnemar(by_threshold, by_answer) >= SIGNIFICANT:
+        return None
+    return bool(by_threshold.sum() > by_answer.sum())
 
 
 def correlated(points: Points) -> float:
@@ -59,17 +79,6 @@ def correlated(points: Points) -> float:
     if len(set(ratios)) == 1 or len(set(gains)) == 1:
         return math.nan
     return float(spearmanr(ratios, gains).statistic)
-
-
-def targets_left_out(points: Points) -> list[bool]:
-    """Return whether the sign of each point is predicted by the threshold of all others.
-
-    One point for each target, so that none has a say on itself.
-    """
-    return [
-        bool(predicted([point], fitted([*points[:number], *points[number + 1 :]])[0]))
-        for number, point in enumerate(points)
-    ]
 
 
 PERMUTATIONS, RESAMPLES = 9_999, 2_000

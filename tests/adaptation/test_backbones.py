@@ -213,6 +213,14 @@ def test_batch_norms_become_group_norms(lite0: Classifier, tmp_path: Path) -> No
         assert torch.allclose(alone, among, rtol=1e-4, atol=1e-5) is not apart
 
 
+def test_a_backbone_without_batch_norms_has_none_to_replace() -> None:
+    blocks = tuple(replace(block, norm="group") for block in EVOLVED.blocks)
+    without = replace(EVOLVED, blocks=blocks)
+    body = models.build(without, num_classes=3, in_channels=3, image_size=64, seed=0)
+    with pytest.raises(ModelError, match="norm=group replaces batch norms, and this backbone has"):
+        detectors.build("tiny_ssd?side=64&norm=group", CLASSES, backbone=body, seed=0)
+
+
 def test_an_attack_leaves_a_cut_backbone_in_training_mode(lite0: Classifier) -> None:
     # torch.fx cuts a graph for each mode; that of training drops paths.
     model = detectors.build("tiny_ssd?side=64", CLASSES, backbone=lite0, seed=0).train()

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from adaptation import detectors
 from adaptation.evaluation import detect, evaluate
 from adaptation.recipes import recipe
-from adaptation.training import DetectionConfig, StepRecord, adapt_statistics, loop, train_detector
+from adaptation.training import (
+    DetectionConfig,
+    StepRecord,
+    adapt_statistics,
+    loop,
+    statistics,
+    train_detector,
+)
 from adaptation.training.alignment import DomainClassifiers, grown, reversed_gradient
 from adaptation.training.batches import AUGMENTATIONS, Drawing, mirrored
 from adaptation.training.loop import learning_rate
@@ -369,6 +376,17 @@ def test_statistics_become_the_targets(source: DetectionSet, target: DetectionSe
     assert first.momentum == 0.1
     with pytest.raises(ModelError, match="adabn adapts batch norm, and this detector has none"):
         adapt_statistics(fresh(source.classes), target)
+
+
+def test_statistics_are_of_pictures_from_all_over_the_list() -> None:
+    batches = list(statistics._batches(2500))
+    assert {len(rows) for rows in batches} == {statistics.BATCH}
+    rows = [row for batch in batches for row in batch]
+    assert len(set(rows)) == len(rows) == statistics.MOST // statistics.BATCH * statistics.BATCH
+    assert rows == sorted(rows)
+    assert rows[-1] > 2400
+    assert list(statistics._batches(40)) == [list(range(32))]
+    assert list(statistics._batches(5)) == [list(range(5))]
 
 
 def test_rates_and_radii() -> None:

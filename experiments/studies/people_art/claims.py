@@ -9,28 +9,28 @@ by McNemar's test.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-
-import numpy as np
+from collections.abc import Iterator, Mapping
 
 from experiments.studies.base import NOT_GIVEN, Claim, clear_of
 from experiments.studies.people_art.jobs import BLIND, SOURCE, TARGETS, Summary, Trained
 from experiments.studies.thresholds import (
+    SIGNIFICANT,
     Points,
     Trend,
+    better_than_constant,
+    constant_answer,
     correlated,
     fitted,
-    targets_left_out,
+    left_out,
     trend,
 )
 from robustkit.report import format_estimate, format_percent
-from robustkit.stats import Mean, mcnemar, mean_over_pictures_too, mean_over_trainings
+from robustkit.stats import Mean, mean_over_pictures_too, mean_over_trainings
 
 GAINS, ALIGNED = "people-gains", "people-alignment"
 DISTANCE, DETECTOR = "people-distance", "people-detector"
 REPORT = "report, section 4 (2)"
 PLAIN, CLAIMED, BOTH = "longer", "adversarial", "adversarial+aligned"
-SIGNIFICANT = 0.05
 ASKED = 0.45  # AP50 of plain training on the source's own test pictures
 
 
@@ -182,7 +182,8 @@ def _distance(summary: Summary) -> Iterator[Claim]:
     )
     if len(points) < 4:
         return
-    right, constant = sum(targets_left_out(points)), constant_answer(points)
+    styles = {str(number): [point] for number, point in enumerate(points)}
+    right, constant = sum(left_out(styles)), constant_answer(points)
     yield Claim(
         item=DISTANCE,
         what="a threshold fitted on other styles predicts more signs of the gain than one answer "
@@ -190,7 +191,7 @@ def _distance(summary: Summary) -> Iterator[Claim]:
         published="a threshold on Fréchet's distance, not given (abstract)",
         ours=f"{right} of {len(points)}, one answer {constant}; fitted on all: "
         f"{fitted(points)[0]:.1f}",
-        holds=_better(points),
+        holds=better_than_constant(styles),
     )
 
 
@@ -209,22 +210,6 @@ def _goes(summary: Summary, found: Trend | None) -> bool | None:
         if not correlated(of_seed) * found.correlation > 0:
             return None
     return found.low > 0
-
-
-def _better(points: Points) -> bool | None:
-    """Return whether a threshold predicts more signs than one answer; None if undecided."""
-    gained = np.array([gain > 0 for _, gain in points])
-    by_threshold = np.array(targets_left_out(points))
-    by_answer = gained == (gained.mean() >= 0.5)
-    if mcnemar(by_threshold, by_answer) >= SIGNIFICANT:
-        return None
-    return bool(by_threshold.sum() > by_answer.sum())
-
-
-def constant_answer(points: Sequence[tuple[float, float]]) -> int:
-    """Return for how many points the better of "always" and "never" is right."""
-    gained = sum(gain > 0 for _, gain in points)
-    return max(gained, len(points) - gained)
 
 
 def _difference(first: float | None, second: float | None) -> float | None:

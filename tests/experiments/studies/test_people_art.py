@@ -8,7 +8,7 @@ import pytest
 
 from adaptation.adapt.result import Candidate
 from experiments.studies.base import Plan
-from experiments.studies.people_art.claims import by_style, claims, constant_answer
+from experiments.studies.people_art.claims import by_style, claims
 from experiments.studies.people_art.jobs import (
     SOURCE,
     STYLES,
@@ -19,7 +19,7 @@ from experiments.studies.people_art.jobs import (
     tries,
 )
 from experiments.studies.people_art.study import SEEING, UNSEEING, check, figures, render, setting
-from experiments.studies.thresholds import targets_left_out, trend
+from experiments.studies.thresholds import Points, constant_answer, left_out, trend
 from robustkit.errors import ConfigError, RunError
 from tests.experiments.studies.completing import completed
 
@@ -106,14 +106,18 @@ def test_every_table_and_figure_is_drawn() -> None:
         check(found, "summary.json")
 
 
+def apart(points: Points) -> dict[str, Points]:
+    return {str(number): [point] for number, point in enumerate(points)}
+
+
 def test_a_threshold_is_tried_on_targets_that_it_was_not_fitted_on() -> None:
     points = [(1.0, -1.0), (2.0, -1.0), (4.0, 1.0), (8.0, 1.0)]
     # Without the second the threshold lies halfway between 1 and 4, at 2, which is no gain at 2;
     # without the third at 4, which is none at 4 either, and there is one.
-    assert targets_left_out(points) == [True, True, False, True]
+    assert left_out(apart(points)) == [True, True, False, True]
     assert constant_answer(points) == 2
     lonely = [(1.0, 1.0), (2.0, -1.0), (4.0, 1.0), (8.0, 1.0)]
-    assert sum(targets_left_out(lonely)) <= 3
+    assert sum(left_out(apart(lonely))) <= 3
     assert len(by_style(summary(dict.fromkeys(TARGETS, 0.1), 0.01))) == len(NAMES)
 
 
