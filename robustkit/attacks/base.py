@@ -65,19 +65,28 @@ class Attack(ABC):
         *,
         generator: torch.Generator | None = None,
         stop_when_fooled: bool = False,
+        others: Tensor | None = None,
     ) -> Tensor:
         """Adversarials (N,C,H,W) of `images` float32 in [0,1] with `labels` int64 (N,).
 
         The model and all random states are left as they were. Randomness comes from `generator`
         (CPU; seeded with 0 if absent). `stop_when_fooled` leaves an image as soon as the model
         errs on it: right for robust accuracy, wrong for transfer (methods: 40 % falls to 1 %).
+        `others` (P,C,H,W) are images that components such as "admix" mix in, by default the
+        batch's: an adversarial then depends on them.
 
         Raises `AttackError` where images or labels are not what this says.
         """
         check_batch(images, labels)
         source = generator if generator is not None else torch.Generator().manual_seed(0)
+        mixing = {"others": others} if self.mixes and others is not None else {}
         with state_preserved(model):
-            return self.perturb(model, images, labels, source, stop_when_fooled)
+            return self.perturb(model, images, labels, source, stop_when_fooled, **mixing)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether it mixes other images in."""
+        return False
 
     @abstractmethod
     def perturb(
@@ -87,6 +96,7 @@ class Attack(ABC):
         labels: Tensor,
         generator: torch.Generator,
         stop_when_fooled: bool,
+        others: Tensor | None = None,
     ) -> Tensor:
         """The attack itself, on checked input and a model that is already in evaluation mode."""
 

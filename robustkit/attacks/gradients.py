@@ -40,6 +40,27 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return masked.amax(dim=1) - label_logit
 
 
+@LOSSES.register("logit")
+def negated_logit(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return minus the label's logit, (N,): descended towards a target (Zhao et al. 2021)."""
+    return -logits.gather(1, labels[:, None]).squeeze(1)
+
+
+@LOSSES.register("dlr")
+def logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the difference of logits ratio, (N,): the margin in units of z_(1) - z_(3).
+
+    Croce and Hein 2020, equation 6; of two classes the margin's own size takes the unit's place.
+
+    >>> import torch
+    >>> logits_ratio(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]))
+    tensor([-0.6667])
+    """
+    ordered = logits.topk(min(3, logits.shape[1]), dim=1).values
+    unit = (ordered[:, 0] - ordered[:, -1]).clamp_min(1e-12)
+    return margin(logits, labels) / unit
+
+
 # What an attack does to images before the model sees them, differentiable: (N,C,H,W) to the same.
 View = Callable[[Tensor], Tensor]
 

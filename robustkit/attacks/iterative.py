@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from robustkit.attacks.ascent import Ascent
 from robustkit.attacks.base import Attack
-from robustkit.attacks.components import Combination, ComponentSettings, combine
-from robustkit.attacks.gradients import LOSSES, loss_gradient
+from robustkit.attacks.components import (
+    COMPONENTS,
+    Admix,
+    Combination,
+    Component,
+    Momentum,
+    combine,
+    make_component,
+    parameters_of,
+)
+from robustkit.attacks.gradients import LOSSES, View, loss_gradient
 from robustkit.attacks.norms import TINY, per_image
 from robustkit.errors import AttackError
 from robustkit.reading import Json
@@ -21,18 +32,18 @@ MOST_DECAY = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Iterative(ComponentSettings, Attack):
+class Iterative(Attack):
     """The loop that all share: `_schedule` tells them apart.
 
     `loss` is what is ascended; `bf16` computes the gradients, and nothing else, in bfloat16.
-    `components` are names of `COMPONENTS`, which combine freely: "di" (input diversity, with
-    `diversity` and `resize`), "ti" (smoothed gradients, with `kernel`), "si" (scale invariance,
-    with `scales`), "ni" (Nesterov's momentum). Raises `AttackError` for an unknown component, and
-    for a parameter of one that is not used.
+    `components` are names of `COMPONENTS` (also with parameters, "di?diversity=0.7") or components
+    themselves; they combine freely. Raises `AttackError` for an unknown one, for a parameter that
+    it does not have, and for two that do not go together.
     """
 
     loss: str = "ce"
     bf16: bool = False
+    components: tuple[Component | str, ...] = ()
     # Components that an attack has by its name, before those it is given.
     built_in: ClassVar[tuple[str, ...]] = ()
 
@@ -51,25 +62,49 @@ class Iterative(ComponentSettings, Attack):
             raise AttackError(
                 f"{self.name}: components are several names, such as ('di', 'ti'), not {given!r}"
             )
-        object.__setattr__(self, "components", tuple(given))
-        for name, component in self.combination.components:
-            if component.needs_momentum and not decay and name in self.components:
+        object.__setattr__(self, "components", combine(given, self.name))
+        every = self.combination.components
+        if decay and any(isinstance(each, Momentum) for each in every):
+            raise AttackError(f"{self.name}: component 'mi' is for attacks without momentum")
+        for each in every:
+            if each.needs_target not in (None, self.targeted):
+                kind = "targeted" if each.needs_target else "untargeted"
+                raise AttackError(f"{self.name}: component '{each.name}' is for {kind} attacks")
+            if each.momentum and not self.decay_of_momentum:
                 raise AttackError(
-                    f"{self.name}: component '{name}' needs momentum: mifgsm with a decay above 0"
+                    f"{self.name}: component '{each.name}' needs momentum: mifgsm with a decay "
+                    "above 0, or the component 'mi'"
                 )
 
     @property
     def combination(self) -> Combination:
         """The components, those of the attack's name first."""
-        return combine(self, (*self.built_in, *self.components), self.name)
+        own = [
+            make_component(
+                name, {each: getattr(self, each) for each in parameters_of(COMPONENTS[name])},
+                self.name,
+            )
+            for name in self.built_in
+        ]  # fmt: skip
+        return Combination(combine((*own, *self.components), self.name))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether it mixes other images in."""
+        return any(isinstance(each, Admix) for each in self.components)
+
+    @property
+    def decay_of_momentum(self) -> float:
+        """The decay of the momentum, the attack's own or that of the component "mi"."""
+        given = [each.decay for each in self.components if isinstance(each, Momentum)]
+        return given[0] if given else self._schedule()[3]
 
     def to_dict(self) -> Json:
         """Return name and hyper-parameters as plain values; of components only what is used."""
-        plain = super().to_dict()
-        for field in fields(ComponentSettings):
-            del plain[field.name]
-        given = {"components": list(self.components)} if self.components else {}
-        return {**plain, **given, **self.combination.parameters()}
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        del plain["components"]
+        used = [each.to_dict() for each in self.components if isinstance(each, Component)]
+        return {"name": self.name, **plain, **({"components": used} if used else {})}
 
     def _schedule(self) -> tuple[int, float, bool, float]:
         """Return steps, step size, whether to start at random, and the momentum's decay."""
@@ -82,75 +117,78 @@ class Iterative(ComponentSettings, Attack):
         labels: Tensor,
         generator: torch.Generator,
         stop_when_fooled: bool,
+        others: Tensor | None = None,
     ) -> Tensor:
         """Projected ascent from a (random) start; see `Attack.__call__` for shapes and units."""
-        steps, alpha, _, decay = self._schedule()
-        combination = self.combination
+        steps, alpha, _, _ = self._schedule()
+        combination, decay = self.combination, self.decay_of_momentum
         adversarials = images.clone()
-        noise, drawn = self._random_numbers(tuple(images.shape), generator)
+        noise, seeds = self._random_numbers(tuple(images.shape), generator)
         if noise is not None:
             adversarials = self._inside(images, adversarials + noise.to(images))
-        velocity = torch.zeros_like(images) if decay else None
-        rows = torch.arange(len(images), device=images.device)  # those still attacked
-        for step in range(steps):
-            batch = combination.ahead(
-                adversarials[rows], None if velocity is None else velocity[rows], alpha * decay
-            )
-            numbers = None if drawn is None else drawn[rows.cpu(), step].to(images)
-            gradient, logits = self._gradient(model, combination, batch, labels[rows], numbers)
+        ascent = Ascent(
+            source=model,
+            model=model,
+            geometry=self.geometry,
+            clean=images,
+            labels=labels,
+            seeds=seeds.to(images.device),
+            eps=self.eps,
+            alpha=alpha,
+            decay=decay,
+            targeted=self.targeted,
+            steps=steps,
+            rows=torch.arange(len(images), device=images.device),  # those still attacked
+            others=others,
+        )
+        ascent.model = combination.operated(model, ascent)
+        oracle = _Oracle(self, combination, ascent)
+        ascent.gradient_at = oracle.of
+        combination.prepare(ascent)
+        for step in range(steps + combination.further):
+            ascent.step, ascent.calls = step, 0
+            if step == steps:
+                adversarials[ascent.rows] = combination.turn(adversarials[ascent.rows], ascent)
+            batch = combination.ahead(adversarials[ascent.rows], ascent)
+            oracle.logits = None
+            gradient = combination.gradient(oracle, batch, ascent)
             if stop_when_fooled:
-                if combination.elsewhere:
+                logits = oracle.logits
+                if logits is None or combination.elsewhere:
                     with torch.no_grad():
-                        logits = model(adversarials[rows])
-                unfooled = (logits.argmax(dim=1) == labels[rows]) != self.targeted
-                rows, gradient = rows[unfooled], gradient[unfooled]
-                if not len(rows):
+                        logits = model(adversarials[ascent.rows])
+                unfooled = (logits.argmax(dim=1) == ascent.targets) != self.targeted
+                ascent.rows, gradient = ascent.rows[unfooled], gradient[unfooled]
+                if not len(ascent.rows):
                     break
-            gradient = combination.smooth(gradient)
+            gradient = combination.smooth(gradient, ascent)
             direction = -gradient if self.targeted else gradient
-            if velocity is not None:
-                direction = _accumulate(velocity, rows, direction, decay)
-            batch = adversarials[rows] + alpha * self.geometry.steepest(direction)
-            adversarials[rows] = self._inside(images[rows], batch)
+            if decay:
+                direction = _accumulate(ascent, direction)
+            stride = combination.stride(alpha * self.geometry.steepest(direction), ascent)
+            batch = adversarials[ascent.rows] + stride
+            adversarials[ascent.rows] = self._inside(ascent.originals, batch)
         return adversarials
 
     def _random_numbers(
         self, shape: tuple[int, ...], generator: torch.Generator
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the noise of random starts and the random numbers of all views, or None for each.
+    ) -> tuple[Tensor | None, Tensor]:
+        """Return the noise of random starts, or None, and the seed of every image, int64 (N,).
 
         One stream in the order of the images, so that no image's depends on its batch.
         """
-        steps, _, random_start, _ = self._schedule()
+        random_start, seeded = self._schedule()[2], bool(self.combination.components)
         if not random_start:
-            return None, self.combination.draw(shape[0], steps, generator)
-        if not self.combination.draws or not shape[0]:
-            drawn = self.combination.draw(shape[0], steps, generator)
-            return self.geometry.random(shape, self.eps, generator), drawn
-        noises, draws = [], []
+            seeds = _seeds(shape[0], generator) if seeded else torch.zeros(shape[0]).long()
+            return None, seeds
+        if not seeded or not shape[0]:
+            noise = self.geometry.random(shape, self.eps, generator)
+            return noise, torch.zeros(shape[0]).long()
+        noises, drawn = [], []
         for _ in range(shape[0]):
             noises.append(self.geometry.random((1, *shape[1:]), self.eps, generator))
-            draws.append(self.combination.draw(1, steps, generator))
-        return torch.cat(noises), torch.cat([draw for draw in draws if draw is not None])
-
-    def _gradient(
-        self,
-        model: nn.Module,
-        combination: Combination,
-        images: Tensor,
-        labels: Tensor,
-        drawn: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the mean gradient over all copies, and the first copy's logits."""
-        copies = len(combination.copies)
-        total, first = loss_gradient(
-            model, images, labels, self.loss, view=combination.view(drawn, 0), bf16=self.bf16
-        )
-        for index in range(1, copies):
-            view = combination.view(drawn, index)
-            gradient, _ = loss_gradient(model, images, labels, self.loss, view=view, bf16=self.bf16)
-            total = total + gradient
-        return (total / copies if copies > 1 else total), first
+            drawn.append(_seeds(1, generator))
+        return torch.cat(noises), torch.cat(drawn)
 
     def _inside(self, images: Tensor, adversarials: Tensor) -> Tensor:
         """Project onto the ball, then onto the range: clipping to [0,1] never leaves the ball."""
@@ -158,11 +196,65 @@ class Iterative(ComponentSettings, Attack):
         return (images + delta).clamp_(0.0, 1.0)
 
 
-def _accumulate(velocity: Tensor, rows: Tensor, gradient: Tensor, decay: float) -> Tensor:
-    """Update `velocity` by g_t = μ g_{t-1} + ∇/‖∇‖₁ (Dong et al. 2018, equation 6)."""
+def _seeds(count: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(2**62, (count,), generator=generator)
+
+
+@dataclass(eq=False)
+class _Oracle:
+    """Gives gradients of one step: the mean over all copies of what the model is shown.
+
+    `logits` are those of its first copy of the first call, None where something else is ascended.
+    """
+
+    attack: Iterative
+    combination: Combination
+    ascent: Ascent
+    logits: Tensor | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the mean gradient (n,C,H,W)."""
+        return self.of(self.ascent.model, images)
+
+    def of(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Return the mean gradient (n,C,H,W) of a model."""
+        copies, total = self.combination.copies, None
+        for copy in copies:
+            view = partial(self.combination.view, ascent=self.ascent, copy=copy)
+            gradient, logits = self._single(model, images, view)
+            total = gradient if total is None else total + gradient
+            self.logits = logits if self.logits is None else self.logits
+        self.ascent.calls += 1
+        assert total is not None  # there is at least one copy
+        return total / len(copies) if len(copies) > 1 else total
+
+    def _single(self, model: nn.Module, images: Tensor, view: View) -> tuple[Tensor, Tensor | None]:
+        if self.combination.has_objective:
+            leaf = images.detach().requires_grad_(True)
+            kind = images.device.type
+            with (
+                torch.enable_grad(),
+                torch.autocast(kind, torch.bfloat16, enabled=self.attack.bf16),
+            ):
+                value = self.combination.objective(view(leaf), self.ascent)
+            if value is not None:
+                (gradient,) = torch.autograd.grad(value.to(images.dtype).sum(), leaf)
+                return gradient, None
+        return loss_gradient(
+            model,
+            images,
+            self.ascent.targets,
+            self.attack.loss,
+            view=view,
+            bf16=self.attack.bf16,
+        )
+
+
+def _accumulate(ascent: Ascent, gradient: Tensor) -> Tensor:
+    """Return the velocity g_t = μ g_{t-1} + ∇/‖∇‖₁ (Dong et al. 2018, equation 6), and keep it."""
     size = gradient.flatten(1).abs().sum(dim=1).clamp_min(TINY)
-    velocity[rows] = decay * velocity[rows] + gradient / per_image(size)
-    return velocity[rows]
+    unit, last = gradient / per_image(size), ascent.recall("velocity")
+    return ascent.keep("velocity", unit if last is None else ascent.decay * last + unit)
 
 
 @dataclass(frozen=True, kw_only=True)

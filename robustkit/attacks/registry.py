@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from robustkit.attacks.base import Attack
+from robustkit.attacks.components import parameters_of, with_parameters
 from robustkit.attacks.iterative import DIFGSM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM, Iterative
 from robustkit.attacks.parameters import check_parameters, names_in, split_spec
 from robustkit.attacks.torchattacks import PREFIX, make_library_attack
@@ -33,14 +32,16 @@ ATTACKS: Registry[type[Attack]] = Registry(
 def make(spec: str, **parameters: Any) -> Attack:
     """Return the attack that `spec` names, with these hyper-parameters.
 
-    `spec` is one of ours, or "torchattacks:NAME" for any attack of that library; hyper-parameters
-    may stand in it, as in "pgd?steps=40&alpha=2/255", and win over `parameters`. Raises
-    `AttackError` for an unknown name or parameter, or a value of a wrong type or outside its range.
+    `spec` is one of ours, with components behind it as in "mifgsm+di+ti", or "torchattacks:NAME"
+    for any attack of that library; hyper-parameters may stand in it, as in
+    "mifgsm+ti?steps=40&kernel=7", and win over `parameters`. One that several components have is
+    told apart by its component's name, as in "vmi.samples=5". Raises `AttackError` for an unknown
+    name or parameter, or a value of a wrong type or outside its range.
 
     >>> make("pgd?steps=40", eps=0.1).steps
     40
-    >>> make("mifgsm?components=di,ti&kernel=7").to_dict()["components"]
-    ['di', 'ti']
+    >>> make("mifgsm+di+ti?kernel=7").to_dict()["components"][1]
+    {'name': 'ti', 'kernel': 7}
     >>> make("pdg")
     Traceback (most recent call last):
     robustkit.errors.AttackError: unknown attack 'pdg'; did you mean 'pgd'? ...
@@ -49,21 +50,15 @@ def make(spec: str, **parameters: Any) -> Attack:
     given = {**parameters, **written}
     if name.startswith(PREFIX):
         return make_library_attack(name.removeprefix(PREFIX), given)
+    name, *components = name.split("+")
     attack = ATTACKS.find(name)
-    hints = typing.get_type_hints(attack)
-    kinds = {field.name: _types(hints[field.name]) for field in fields(attack)}
-    given = {
-        item: names_in(value) if kinds.get(item) == (tuple,) else value
-        for item, value in given.items()
-    }
+    kinds = parameters_of(attack)
+    named = names_in(given.pop("components", ()))
+    check_parameters(name, {"components": named}, kinds)
+    made, given = with_parameters((*components, *named), given, kinds, name)
     check_parameters(name, given, kinds)
-    return attack(**given)
-
-
-def _types(hint: Any) -> tuple[type, ...]:
-    if isinstance(hint, types.UnionType):
-        return typing.get_args(hint)
-    return (typing.get_origin(hint) or hint,)
+    used: dict[str, Any] = {"components": made} if made else {}
+    return attack(**given, **used)
 
 
 _FLAGS = {"eps": "--eps", "norm": "--norm", "targeted": "--targeted of `robustkit transfer`"}

@@ -158,6 +158,7 @@ class TorchAttack(Attack):
         labels: Tensor,
         generator: torch.Generator,
         stop_when_fooled: bool,
+        others: Tensor | None = None,
     ) -> Tensor:
         """Run the library's attack; `stop_when_fooled` is its own affair.
 

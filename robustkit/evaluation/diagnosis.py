@@ -293,6 +293,7 @@ class _Corners(Attack):
         labels: Tensor,
         generator: torch.Generator,
         stop_when_fooled: bool,
+        others: Tensor | None = None,
     ) -> Tensor:
         noise = self.geometry.random(tuple(images.shape), self.eps, generator).to(images)
         step = self.eps * self.geometry.steepest(noise)
