@@ -87,6 +87,7 @@ def _within_l2(distance: Tensor, limit: float) -> Tensor:
     return (nearest - lowered.double()) * distance.sign()
 
 
+OTHERS = 64  # images of a set that attacks may mix in
 # Images attacked at once where they fit: what committed results were computed with.
 BATCH = 250
 
@@ -191,7 +192,13 @@ class Recipe:
     ) -> Tensor:
         labels = self.images.labels if self.target_labels is None else self.target_labels
         batch = self.images.floats(rows).to(device)
-        adversarials = self.attack(source, batch, labels[rows].to(device), generator=generator)
+        adversarials = self.attack(
+            source,
+            batch,
+            labels[rows].to(device),
+            generator=generator,
+            others=self._others().to(device) if self.attack.mixes else None,
+        )
         verify(adversarials, batch, self.attack)
         if not self.round:
             return adversarials.cpu()
@@ -199,6 +206,11 @@ class Recipe:
         adversarials = rounded(adversarials.cpu(), batch, self.attack)
         verify(to_unit(adversarials), to_unit(batch), self.attack)
         return adversarials
+
+    def _others(self) -> Tensor:
+        """Return images of the set that the attack may mix in, the same for all batches."""
+        order = torch.randperm(len(self.images), generator=torch_generator("others", self.seed))
+        return self.images.floats(order[:OTHERS].sort().values)
 
 
 def _unit(images: Tensor) -> Tensor:

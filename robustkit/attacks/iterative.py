@@ -13,16 +13,15 @@ from robustkit.attacks.ascent import Ascent
 from robustkit.attacks.base import Attack
 from robustkit.attacks.components import (
     COMPONENTS,
-    Admix,
     Combination,
     Component,
     Momentum,
     combine,
     make_component,
+    of_unit_mean,
     parameters_of,
 )
 from robustkit.attacks.gradients import LOSSES, View, loss_gradient
-from robustkit.attacks.norms import TINY, per_image
 from robustkit.errors import AttackError
 from robustkit.reading import Json
 
@@ -91,7 +90,7 @@ class Iterative(Attack):
     @property
     def mixes(self) -> bool:
         """Whether it mixes other images in."""
-        return any(isinstance(each, Admix) for each in self.components)
+        return any(each.mixes for each in self.combination.components)
 
     @property
     def decay_of_momentum(self) -> float:
@@ -120,6 +119,8 @@ class Iterative(Attack):
         others: Tensor | None = None,
     ) -> Tensor:
         """Projected ascent from a (random) start; see `Attack.__call__` for shapes and units."""
+        if not len(images):
+            return images.clone()
         steps, alpha, _, _ = self._schedule()
         combination, decay = self.combination, self.decay_of_momentum
         adversarials = images.clone()
@@ -146,11 +147,10 @@ class Iterative(Attack):
         ascent.gradient_at = oracle.of
         combination.prepare(ascent)
         for step in range(steps + combination.further):
-            ascent.step, ascent.calls = step, 0
+            oracle.begin(step)
             if step == steps:
                 adversarials[ascent.rows] = combination.turn(adversarials[ascent.rows], ascent)
             batch = combination.ahead(adversarials[ascent.rows], ascent)
-            oracle.logits = None
             gradient = combination.gradient(oracle, batch, ascent)
             if stop_when_fooled:
                 logits = oracle.logits
@@ -212,6 +212,10 @@ class _Oracle:
     ascent: Ascent
     logits: Tensor | None = None
 
+    def begin(self, step: int) -> None:
+        """Begin a step."""
+        self.ascent.step, self.ascent.calls, self.logits = step, 0, None
+
     def __call__(self, images: Tensor) -> Tensor:
         """Return the mean gradient (n,C,H,W)."""
         return self.of(self.ascent.model, images)
@@ -251,9 +255,12 @@ class _Oracle:
 
 
 def _accumulate(ascent: Ascent, gradient: Tensor) -> Tensor:
-    """Return the velocity g_t = μ g_{t-1} + ∇/‖∇‖₁ (Dong et al. 2018, equation 6), and keep it."""
-    size = gradient.flatten(1).abs().sum(dim=1).clamp_min(TINY)
-    unit, last = gradient / per_image(size), ascent.recall("velocity")
+    """Return the velocity, and keep it: μ times the last one plus the gradient of unit mean.
+
+    Dong et al. 2018, equation 6, has the gradient's sum for its mean, which changes no step; where
+    looking ahead leads depends on it, and there the mean is what was published as code.
+    """
+    unit, last = of_unit_mean(gradient), ascent.recall("velocity")
     return ascent.keep("velocity", unit if last is None else ascent.decay * last + unit)
 
 

@@ -10,6 +10,7 @@ from robustkit.errors import AttackError, did_you_mean
 from robustkit.reading import parse_real
 
 Value = str | int | float | bool | None
+_NAMES = ("layer",)  # what is text though it may look like a number, such as "features.10"
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
@@ -33,7 +34,8 @@ def split_spec(spec: str) -> tuple[str, dict[str, Value]]:
             raise AttackError(f"{spec}: expected NAME?OPTION=VALUE&…, not '{part}' after the '?'")
         if option in parameters:
             raise AttackError(f"{spec}: option '{option}' is given twice")
-        parameters[option] = _value(value)
+        named = option.rpartition(".")[2] in _NAMES
+        parameters[option] = value if named else _value(value)
     return name, parameters
 
 

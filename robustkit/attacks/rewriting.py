@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from robustkit.attacks.ascent import Ascent
 from robustkit.attacks.ensemble import Ensemble
 from robustkit.errors import AttackError
 
@@ -73,44 +74,61 @@ Rule = Callable[[Call], Tensor]
 class Rewritten(nn.Module):
     """`model` with every call of these `kinds` left to `rule`, for the component `name`.
 
-    With `first` only those of the first kind that the model has. Raises `AttackError` where it has
-    no call of any of them.
+    With `first` only those of the first kind that there is. How many calls there are is counted on
+    one `image` (1,C,H,W), by `source` where the model has been rewritten before. Raises
+    `AttackError` where there is no call of any of the kinds.
     """
 
     def __init__(
-        self, model: nn.Module, kinds: Iterable[Kind], rule: Rule, name: str, first: bool = False
+        self,
+        model: nn.Module,
+        kinds: Iterable[Kind],
+        rule: Rule,
+        name: str,
+        image: Tensor,
+        *,
+        source: nn.Module | None = None,
+        first: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.kinds, self.rule, self.name = model, tuple(kinds), rule, name
-        self.first = first
-        self.totals: Counter[Kind] = Counter()
+        self.totals = self._counted(model if source is None else source, image)
+        if not any(self.totals[kind] for kind in self.kinds):
+            raise AttackError(f"{self.name}: this net has no {WORDS[self.kinds[0]]}")
+        if first:
+            self.kinds = tuple(kind for kind in self.kinds if self.totals[kind])[:1]
 
     def forward(self, images: Tensor) -> Any:
         """Return what the model gives for images (n,C,H,W)."""
-        if not self.totals and len(images):
-            self._count(images[:1])
         with _Calls(self, images):
             return self.model(images)
 
-    def _count(self, image: Tensor) -> None:
+    def _counted(self, model: nn.Module, image: Tensor) -> Counter[Kind]:
         image = image.detach().requires_grad_(True)  # joins are told by the graph of gradients
         with torch.enable_grad(), _Calls(self, image, only_count=True) as calls:
-            self.model(image)
-        self.totals = calls.numbers
-        if not any(self.totals[kind] for kind in self.kinds):
-            raise AttackError(f"{self.name}: this net has no {WORDS[self.kinds[0]]}")
-        if self.first:
-            self.kinds = tuple(kind for kind in self.kinds if self.totals[kind])[:1]
+            model(image)
+        numbers: Counter[Kind] = calls.numbers
+        return numbers
 
 
 def rewritten(
-    model: nn.Module, kinds: Iterable[Kind], rule: Rule, name: str, *, first: bool = False
+    model: nn.Module,
+    kinds: Iterable[Kind],
+    rule: Rule,
+    name: str,
+    ascent: Ascent,
+    *,
+    first: bool = False,
 ) -> nn.Module:
-    """Return the model with its calls left to `rule`; of an ensemble each member so."""
-    if isinstance(model, Ensemble):
-        members = [Rewritten(member, kinds, rule, name, first) for member in model.members]
+    """Return the attacked model with its calls left to `rule`; of an ensemble each member so."""
+    of, image = ascent.source, ascent.clean[:1]
+    if isinstance(model, Ensemble) and isinstance(of, Ensemble):
+        members = [
+            Rewritten(member, kinds, rule, name, image, source=source, first=first)
+            for member, source in zip(model.members, of.members, strict=True)
+        ]
         return Ensemble(members, model.fuse)
-    return Rewritten(model, kinds, rule, name, first)
+    return Rewritten(model, kinds, rule, name, image, source=of, first=first)
 
 
 def changed(maps: Tensor, by: Callable[[Tensor], Tensor]) -> Tensor:

@@ -40,6 +40,7 @@ from robustkit.attacks.components.momentum import (
     Momentum,
     Nesterov,
     PreGradient,
+    of_unit_mean,
 )
 from robustkit.attacks.components.surgery import (
     BackwardPropagation,
@@ -95,6 +96,7 @@ __all__ = [
     "combine",
     "component",
     "make_component",
+    "of_unit_mean",
     "parameters_of",
     "with_parameters",
 ]

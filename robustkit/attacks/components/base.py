@@ -25,6 +25,7 @@ class Component:
     A hook that a component does not replace leaves things as they are. `paper` names its source,
     `needs` what it cannot do without, in words. `elsewhere` says whether the first gradient of a
     step is not one of the loss at the images themselves, `momentum` whether there has to be any,
+    `mixes` that other images are mixed in,
     `needs_target` that it is for targeted attacks alone, or for untargeted ones, `excludes` with
     which others it does not go together.
     """
@@ -34,6 +35,7 @@ class Component:
     needs: ClassVar[str] = ""
     elsewhere: ClassVar[bool] = False
     momentum: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
     needs_target: ClassVar[bool | None] = None
     excludes: ClassVar[tuple[str, ...]] = ()
 

@@ -123,13 +123,14 @@ class _OfALayer(Component):
 
 def of_unit_length(values: Tensor) -> Tensor:
     """Return every row of values (n,…) divided by its Euclidean length."""
-    size = values.flatten(1).norm(dim=1).clamp_min(TINY)
+    size: Tensor = values.flatten(1).norm(dim=1).clamp_min(TINY)
     return values / size.view(-1, *[1] * (values.dim() - 1))
 
 
 def product(first: Tensor, second: Tensor) -> Tensor:
     """Return the inner product of every row, (n,)."""
-    return (first * second).flatten(1).sum(dim=1)
+    sums: Tensor = (first * second).flatten(1).sum(dim=1)
+    return sums
 
 
 @component("fia")
@@ -322,6 +323,7 @@ class CleanFeatureMixup(Component):
 
     paper: ClassVar[str] = "Byun et al. 2023, section 3 (CFM)"
     needs: ClassVar[str] = "other images"
+    mixes: ClassVar[bool] = True
     elsewhere: ClassVar[bool] = True
     pool: ClassVar[int] = 16  # other images whose features are kept
     chance: float = 0.1
@@ -357,7 +359,7 @@ class CleanFeatureMixup(Component):
 
         if isinstance(model, Ensemble):
             raise AttackError("cfm: features are of one net, not of an ensemble")
-        mixing = rewritten(model, ("layer",), mix, self.name)
+        mixing = rewritten(model, ("layer",), mix, self.name, ascent)
         with torch.no_grad():
             mixing(others[: self.pool])
         recording = False

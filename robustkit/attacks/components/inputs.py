@@ -159,6 +159,7 @@ class Admix(Component):
 
     paper: ClassVar[str] = "Wang et al. 2021 (Admix), equation 5"
     needs: ClassVar[str] = "other images"
+    mixes: ClassVar[bool] = True
     elsewhere: ClassVar[bool] = True
     mixed: int = 3
     portion: float = 0.2
@@ -393,7 +394,7 @@ def _shuffled(
     ends = piece_begin + wide.flatten(0, 1).gather(1, turn.flatten(0, 1))
     across = torch.arange(second, device=strips.device).repeat(len(ends), 1)
     places = torch.searchsorted(ends.contiguous(), across, right=True)
-    shape = (len(strips), -1, second)
+    shape = (*strips.shape[::2], second)
     piece = turn.flatten(0, 1).gather(1, places)
     of_strip = {
         "begin": piece_begin.gather(1, places).view(shape),

@@ -36,7 +36,7 @@ class SkipGradients(Component):
 
     def operated(self, model: nn.Module, ascent: Ascent) -> nn.Module:
         """Return the model with its branches' gradients scaled."""
-        return rewritten(model, ("join",), self._join, self.name)
+        return rewritten(model, ("join",), self._join, self.name, ascent)
 
     def _join(self, call: Call) -> Tensor:
         skipping, *branches = call.inputs
@@ -85,7 +85,7 @@ class LinearBackward(Component):
 
     def operated(self, model: nn.Module, ascent: Ascent) -> nn.Module:
         """Return the model with other derivatives of its ReLUs."""
-        return rewritten(model, ("relu",), self._relu, self.name)
+        return rewritten(model, ("relu",), self._relu, self.name, ascent)
 
     def _relu(self, call: Call) -> Tensor:
         (maps,) = call.inputs
@@ -141,7 +141,7 @@ class BackwardPropagation(Component):
 
     def operated(self, model: nn.Module, ascent: Ascent) -> nn.Module:
         """Return the model with other derivatives."""
-        return rewritten(model, ("relu", "pool"), self._call, self.name)
+        return rewritten(model, ("relu", "pool"), self._call, self.name, ascent)
 
     def _call(self, call: Call) -> Tensor:
         (maps,) = call.inputs
@@ -194,4 +194,4 @@ class GhostNetworks(Component):
             kept = ascent.uniform("ghost", maps.shape[1:], call.number) >= self.dropped
             return call.go(maps) * kept / (1 - self.dropped)
 
-        return rewritten(model, ("join", "relu"), haunted, self.name, first=True)
+        return rewritten(model, ("join", "relu"), haunted, self.name, ascent, first=True)

@@ -28,7 +28,11 @@ class PayNoAttention(Component):
 
     def operated(self, model: nn.Module, ascent: Ascent) -> nn.Module:
         """Return the model with attention's weights taken for constants."""
-        return rewritten(model, ("attention",), lambda call: call.inputs[0].detach(), self.name)
+        return rewritten(model, ("attention",), _constant, self.name, ascent)
+
+
+def _constant(call: Call) -> Tensor:
+    return call.inputs[0].detach()
 
 
 @component("tgr")
@@ -53,7 +57,7 @@ class TokenGradients(Component):
 
     def operated(self, model: nn.Module, ascent: Ascent) -> nn.Module:
         """Return the model with damped gradients."""
-        return rewritten(model, ("attention", "qkv", "mlp"), self._call, self.name)
+        return rewritten(model, ("attention", "qkv", "mlp"), self._call, self.name, ascent)
 
     def _call(self, call: Call) -> Tensor:
         (given,) = call.inputs

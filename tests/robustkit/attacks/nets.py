@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from robustkit import models
+from robustkit.attacks.ascent import Ascent
+from robustkit.attacks.norms import NORMS
 from robustkit.data import ImageSet, Splits
 from robustkit.training import TrainConfig, fit
 
@@ -53,3 +55,24 @@ def trained(seed: int = 0) -> models.Classifier:
     splits = Splits(striped(60, seed), striped(9, 7), striped(9, 8), "stripes")
     fit(net, splits, TrainConfig(epochs=12, batch_size=10, lr=0.05, seed=seed))
     return net.eval()
+
+
+def ascent_of(
+    images: Tensor, labels: Tensor, net: nn.Module | None = None, seeds: Tensor | None = None
+) -> Ascent:
+    """An attack on these images as it begins, with ε 0.2 in three steps."""
+    source = nn.Identity() if net is None else net
+    return Ascent(
+        source=source,
+        model=source,
+        clean=images,
+        labels=labels,
+        seeds=torch.arange(len(images)) if seeds is None else seeds,
+        eps=0.2,
+        alpha=0.2 / 3,
+        decay=1.0,
+        targeted=False,
+        steps=3,
+        geometry=NORMS["linf"],
+        rows=torch.arange(len(images)),
+    )

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustkit.attacks import ATTACKS, COMPONENTS, Attack, library_attacks, make, violations
+from robustkit.attacks import (
+    ATTACKS,
+    COMPONENTS,
+    Attack,
+    Ensemble,
+    library_attacks,
+    make,
+    violations,
+)
+from robustkit.attacks.components import parameters_of
 from robustkit.data import ImageSet
+from robustkit.errors import AttackError
 
 CLASSES, SIDE = 6, 8
 # As little work as shows what an attack does to a model.
@@ -40,12 +52,40 @@ QUICK = {
 }
 PLAIN = ("FFGSM", "FGSM", "GN", "JSMA", "VANILA")  # they have no number of steps
 LIBRARY = sorted(library_attacks())
-# Components are attacks of their own as far as the contract goes, and so are all of them together.
+# Components are attacks of their own as far as the contract goes, and so are forty random
+# combinations.
+OF_MEMBERS = ("svre", "cwa", "adaea")  # of an ensemble
+FEW = {"samples": 2, "shuffles": 2, "spectra": 2, "mixed": 2, "extra": 2, "inner": 2, "scales": 2}
+
+
+def combined(base: str, names: Sequence[str]) -> str:
+    """The attack with these components, each with as little to do as shows what it does."""
+    options = [
+        f"{name}.{option}={count}"
+        for name in names
+        for option, count in FEW.items()
+        if option in parameters_of(COMPONENTS[name])
+    ]
+    return "+".join([base, *names]) + ("?" + "&".join(options) if options else "")
+
+
+def random_combinations(count: int) -> list[str]:
+    """Of two to five components that go together on one net."""
+    luck, found = random.Random(0), []
+    one = sorted({*COMPONENTS} - {*OF_MEMBERS, "fft", "mi"})
+    while len(found) < count:
+        names = luck.sample(one, luck.randint(2, 5))
+        with contextlib.suppress(AttackError):
+            make(spec := combined("mifgsm", names))
+            found.append(spec)
+    return found
+
+
 COMBINED = [
-    *(f"mifgsm?components={name}" for name in sorted(COMPONENTS)),
-    f"mifgsm?components={','.join(sorted(COMPONENTS))}",
-    "pgd?components=di+ti+si",
-    "fgsm?components=di,si",
+    *(combined("pgd" if name == "mi" else "mifgsm", [name]) for name in sorted(COMPONENTS)),
+    *random_combinations(40),
+    "pgd+di+ti+si",
+    "fgsm+di+si",
 ]
 OURS = [*sorted(ATTACKS), *COMBINED]
 EVERY = [*OURS, *(f"torchattacks:{name}" for name in LIBRARY)]
@@ -79,7 +119,8 @@ def quick(name: str) -> Attack:
     """The attack `name`, with little to do."""
     library = name.removeprefix("torchattacks:")
     if library == name:
-        return make(name, eps=0.1, **({} if name.startswith("fgsm") else {"steps": 3}))
+        steps = {} if name.startswith("fgsm") else {"steps": 3}
+        return make(name, eps=0.1, targeted="+fft" in name, **steps)
     written = QUICK.get(library, "" if library in PLAIN else "steps=2")
     attack = make(f"{name}?{written}" if written else name)
     images, labels = examples(8)
@@ -87,19 +128,29 @@ def quick(name: str) -> Attack:
     return attack.trained_on(ImageSet(pixels, labels, tuple("abcdef")))
 
 
+def subject(name: str, net: Net) -> nn.Module:
+    """What the attack is for: the net, or an ensemble with it."""
+    return Ensemble([net, Net(1)]) if any(each in name for each in OF_MEMBERS) else net
+
+
 class Net(nn.Module):
-    """Conv, batch norm, dropout, linear, with a buffer of its own; raises at a chosen call."""
+    """Conv, batch norm, dropout, a residual branch, attention, linear; raises at a chosen call.
+
+    It has a buffer of its own.
+    """
 
     seen: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
         super().__init__()
         with torch.random.fork_rng():
-            torch.manual_seed(0)
+            torch.manual_seed(seed)
             self.body = nn.Sequential(
                 nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.SiLU(), nn.Dropout(0.5)
             )
-            self.head = nn.Linear(4 * SIDE**2, CLASSES)
+            self.branch = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+            self.projection = nn.Linear(4, 12)
+            self.head = nn.Linear(4 * (SIDE // 2) ** 2, CLASSES)
         self.register_buffer("seen", torch.zeros(()))
         self.calls = 0
         self.fails_at: int | None = None
@@ -109,7 +160,12 @@ class Net(nn.Module):
         if self.calls == self.fails_at:
             raise BoomError
         self.seen += 1  # a buffer that a forward pass changes
-        logits: Tensor = self.head(self.body(x).flatten(1))
+        maps = self.body(x)
+        maps = F.max_pool2d(maps + self.branch(maps), 2)
+        tokens = maps.flatten(2).transpose(1, 2)
+        q, k, v = self.projection(tokens)[:, None].chunk(3, dim=-1)
+        tokens = tokens + F.scaled_dot_product_attention(q, k, v)[:, 0]
+        logits: Tensor = self.head(tokens.flatten(1))
         return logits
 
 
@@ -167,7 +223,7 @@ def test_the_model_and_all_random_states_are_left_as_they_were(name: str) -> Non
     copies = images.clone(), labels.clone()
     attack = quick(name)
     with unchanged(net):
-        attack(net, images, labels)
+        attack(subject(name, net), images, labels)
     assert torch.equal(images, copies[0])
     assert torch.equal(labels, copies[1])
 
@@ -184,19 +240,19 @@ def test_the_standard_autoattack_too_leaves_all_as_it_was_and_stays_inside() -> 
 @pytest.mark.parametrize("name", EVERY)
 def test_so_they_are_when_the_model_raises(name: str) -> None:
     net, (images, labels) = strange_net(), examples()
-    attack = quick(name)
-    attack(net, images, labels)
+    attack, attacked = quick(name), subject(name, net)
+    attack(attacked, images, labels)
     fails_at = (net.calls + 1) // 2
     net.calls, net.fails_at = 0, fails_at
     with unchanged(net), pytest.raises(BoomError):
-        attack(net, images, labels)
+        attack(attacked, images, labels)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_adversarials_are_in_the_ball_and_the_range(name: str) -> None:
     images, labels = examples()
     attack = quick(name)
-    made = attack(Net(), images, labels)
+    made = attack(subject(name, Net()), images, labels)
     assert made.shape == images.shape
     assert made.dtype == images.dtype
     assert not made.requires_grad
@@ -212,7 +268,7 @@ def test_the_generator_alone_decides(name: str) -> None:
         random.seed(disturbance)
         np.random.seed(disturbance)
         generator = torch.Generator().manual_seed(seed)
-        runs.append(attack(Net(), images, labels, generator=generator))
+        runs.append(attack(subject(name, Net()), images, labels, generator=generator))
     assert torch.equal(*runs)
 
 
@@ -227,15 +283,17 @@ def test_batch_mates_do_not_matter(name: str, request: pytest.FixtureRequest) ->
             f"torchattacks:{name}" + (f"?{DRAWS_NOTHING[name]}" if DRAWS_NOTHING[name] else "")
         )
     images, labels = examples(5)
-    net = Net().double()
-    images = images.double()
-    whole = attack(net, images, labels, generator=torch.Generator().manual_seed(2))
-    alone = attack(net, images[:2], labels[:2], generator=torch.Generator().manual_seed(2))
+    net, images = subject(name, Net()).double(), images.double()
+    # Other images to mix in are what the caller says, or the batch's.
+    mixing = {"others": images} if attack.mixes else {}
+    seeded = [torch.Generator().manual_seed(2) for _ in range(2)]
+    whole = attack(net, images, labels, generator=seeded[0], **mixing)
+    alone = attack(net, images[:2], labels[:2], generator=seeded[1], **mixing)
     assert torch.allclose(whole[:2], alone, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_nothing_is_made_of_nothing(name: str) -> None:
     images, labels = examples()
-    made = quick(name)(Net(), images[:0], labels[:0])
+    made = quick(name)(subject(name, Net()), images[:0], labels[:0])
     assert made.shape == (0, 3, SIDE, SIDE)

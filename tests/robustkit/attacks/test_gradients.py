@@ -16,8 +16,12 @@ from tests.robustkit.attacks.nets import batch, classifier, smooth_net, striped
 def slow_loss(logits: Tensor, label: int, loss: str) -> Tensor:
     if loss == "ce":
         return torch.logsumexp(logits, 0) - logits[label]
+    if loss == "logit":
+        return -logits[label]
     others: Tensor = max(each for j, each in enumerate(logits) if j != label)
-    return others - logits[label]
+    ordered = sorted(logits, reverse=True)
+    unit = ordered[0] - ordered[2] if loss == "dlr" else 1.0
+    return (others - logits[label]) / unit
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))

@@ -20,6 +20,7 @@ from robustkit.errors import AttackError
         ("torchattacks:CW?c=1.5", "torchattacks:CW", {"c": 1.5}),
         ("x?a=none&b=text&c=1e-3&d=-2", "x", {"a": None, "b": "text", "c": 1e-3, "d": -2}),
         ("x?a=1/0", "x", {"a": "1/0"}),
+        ("x+y?layer=2.10&y.layer=3", "x+y", {"layer": "2.10", "y.layer": "3"}),
     ],
 )
 def test_specs_are_read(spec: str, name: str, parameters: dict[str, Any]) -> None:
@@ -43,9 +44,19 @@ def test_specs_are_read(spec: str, name: str, parameters: dict[str, Any]) -> Non
         ("pgd?components=ni", "pgd: component 'ni' needs momentum"),
         ("mifgsm?components=ni&decay=0.0", "mifgsm: component 'ni' needs momentum"),
         ("mifgsm?components=di&kernel=3", "mifgsm: kernel is a parameter of the component 'ti'"),
-        ("pgd?diversity=0.3", "which is not used: components=di"),
+        ("pgd?diversity=0.3", r"which is not used: pgd\+di"),
         ("mifgsm?components=si&scales=0", r"mifgsm: scales must be in \[1, 24\], not 0"),
-        ("mifgsm?components=si&scales=2.5", "scales must be a whole number or none"),
+        ("mifgsm?components=si&scales=2.5", "scales must be a whole number, not 2.5"),
+        ("mifgsm+di+tii", "unknown attack component 'tii'; did you mean 'ti'"),
+        ("mifgsm+di?di.kernel=3", r"attack mifgsm\+di: unknown parameter 'kernel'"),
+        ("mifgsm+di?ti.kernel=3", "mifgsm: ti.kernel: the component 'ti' is not used"),
+        ("mifgsm+vmi+pgn?samples=3", "which component\\? Write vmi.samples or pgn.samples"),
+        ("mifgsm+fia+naa", "mifgsm: 'fia' and 'naa' do not go together"),
+        ("mifgsm+svre+cwa", "mifgsm: 'svre' and 'cwa' do not go together"),
+        ("mifgsm+ni+pi", "mifgsm: 'ni' and 'pi' do not go together"),
+        ("mifgsm+mi", "component 'mi' is for attacks without momentum"),
+        ("mifgsm+fft", "component 'fft' is for targeted attacks"),
+        ("mifgsm+fia?targeted=true", "component 'fia' is for untargeted attacks"),
         ("pgdd", "unknown attack 'pgdd'; did you mean 'pgd'"),
         ("pgd?stepps=3", "attack pgd: unknown parameter 'stepps'; did you mean 'steps'"),
         ("pgd?steps=3.5", "attack pgd: steps must be a whole number, not 3.5"),
@@ -87,7 +98,10 @@ def test_names_are_joined_by_commas_or_plus_signs() -> None:
     expected = MIFGSM(eps=0.1, components=("di", "ti"))
     assert make("mifgsm?eps=0.1&components=di,ti") == expected
     assert make("mifgsm?eps=0.1&components=di+ti") == expected
+    assert make("mifgsm+di+ti?eps=0.1") == expected
+    assert make("mifgsm+di?eps=0.1&components=ti") == expected
     assert make("mifgsm", eps=0.1, components=["di", "ti"]) == expected
+    assert make("mifgsm+vmi+pgn?vmi.samples=3") == MIFGSM(components=("vmi?samples=3", "pgn"))
     assert make("mifgsm", eps=0.1, components=("di", "ti")) == expected
     with pytest.raises(AttackError, match=r"components are several names, .* not 'di'"):
         MIFGSM(components="di")  # type: ignore[arg-type]

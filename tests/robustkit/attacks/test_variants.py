@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustkit.attacks import DIFGSM, MIFGSM, NIFGSM, TIFGSM, loss_gradient, make
-from robustkit.attacks.components import DRAWS, gaussian, resized_and_padded
+from robustkit.attacks.components.inputs import DRAWS, gaussian, resized_and_padded
 from robustkit.errors import AttackError
 from tests.robustkit.attacks.nets import batch, smooth_net
 
@@ -66,7 +66,7 @@ def slow_nesterov(net: nn.Module, image: Tensor, label: Tensor, eps: float, step
     for _ in range(steps):
         leaf = (adversarial + alpha * momentum).requires_grad_(True)
         (gradient,) = torch.autograd.grad(F.cross_entropy(net(leaf[None]), label[None]), leaf)
-        momentum = momentum + gradient / gradient.abs().sum()
+        momentum = momentum + gradient / gradient.abs().mean()
         moved = adversarial + alpha * momentum.sign()
         adversarial = (image + (moved - image).clamp(-eps, eps)).clamp(0, 1)
     return adversarial
