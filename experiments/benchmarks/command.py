@@ -10,6 +10,7 @@ from experiments.benchmarks import results, tables
 from experiments.benchmarks.results import WORSE, Results, changes, unmatched
 from experiments.benchmarks.suites import ABOUT, GPU_SUITES, chosen, measure
 from robustkit.cli.context import RUNS
+from robustkit.cli.output import print_table
 from robustkit.cli.parser import CommandParser, Options
 from robustkit.compute import resolve_device
 from robustkit.errors import ConfigError, DeviceError, RunError
@@ -67,7 +68,7 @@ def run(options: Options) -> int:
     else:
         everything = _measured(Path(options.measured), names if named else None)
     found = everything.only(names) if named or options.out else everything
-    tables.show(("suite", *tables.HEAD), tables.all_rows(found))
+    print_table(("suite", *tables.HEAD), tables.all_rows(found), boxed=True)
     if options.page is not None:
         tables.write_page(Path(options.page), everything)
         print(f"page: {options.page}")
@@ -148,7 +149,7 @@ def _compare(old: Results, new: Results) -> int:
     if apart:
         print(f"not the same machine or versions: {'; '.join(apart)}")
     found = list(changes(old, new))
-    tables.show(tables.CHANGES, tables.change_rows(found))
+    print_table(tables.CHANGES, tables.change_rows(found), boxed=True)
     for line in unmatched(old, new):
         print(line)
     return sum(change.verdict == WORSE for change in found)

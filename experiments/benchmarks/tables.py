@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -53,20 +52,6 @@ def change_rows(changes: Iterable[Change]) -> list[tuple[str, ...]]:
         )
         for each in changes
     ]
-
-
-def show(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    """Print a table on a terminal, elsewhere tab-separated lines under their head."""
-    if not sys.stdout.isatty():
-        print("\n".join("\t".join(line) for line in [head, *lines]))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*head, header_style="bold")
-    for line in lines:
-        table.add_row(*line)
-    Console().print(table, markup=False)
 
 
 def check_page(path: Path) -> None:

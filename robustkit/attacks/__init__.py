@@ -14,7 +14,7 @@ from robustkit.attacks.gradients import LOSSES, loss_gradient
 from robustkit.attacks.iterative import DIFGSM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM, Iterative
 from robustkit.attacks.norms import NORMS
 from robustkit.attacks.predictions import correct, predict, predicted_classes
-from robustkit.attacks.registry import ATTACKS, make
+from robustkit.attacks.registry import ATTACKS, catalogue, make
 from robustkit.attacks.torchattacks import TorchAttack, library_attacks
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Iterative",
     "Store",
     "TorchAttack",
+    "catalogue",
     "correct",
     "craft",
     "export_npz",

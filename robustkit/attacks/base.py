@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ class Attack(ABC):
     `targeted` descends the loss towards the given labels instead of ascending it.
     """
 
+    paper: ClassVar[str] = ""
     eps: float = 8 / 255
     norm: str = "linf"
     targeted: bool = False

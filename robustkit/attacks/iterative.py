@@ -268,6 +268,8 @@ def _accumulate(ascent: Ascent, gradient: Tensor) -> Tensor:
 class FGSM(Iterative):
     """Fast gradient sign method: one step of size ε (Goodfellow et al. 2015)."""
 
+    paper: ClassVar[str] = "Goodfellow et al. 2015"
+
     def _schedule(self) -> tuple[int, float, bool, float]:
         return 1, self.eps, False, 0.0
 
@@ -280,6 +282,7 @@ class PGD(Iterative):
     boundary can be reached from any start.
     """
 
+    paper: ClassVar[str] = "Madry et al. 2018"
     steps: int = 10
     alpha: float | None = None
     random_start: bool = True
@@ -293,6 +296,7 @@ class PGD(Iterative):
 class MIFGSM(Iterative):
     """Momentum iterative FGSM (Dong et al. 2018); `alpha` None takes ε/steps, `decay` is μ."""
 
+    paper: ClassVar[str] = "Dong et al. 2018"
     steps: int = 10
     alpha: float | None = None
     decay: float = 1.0
@@ -306,6 +310,7 @@ class MIFGSM(Iterative):
 class NIFGSM(MIFGSM):
     """Nesterov iterative FGSM: the gradient where momentum leads (Lin et al. 2020, equation 6)."""
 
+    paper: ClassVar[str] = "Lin et al. 2020, equation 6"
     built_in: ClassVar[tuple[str, ...]] = ("ni",)
 
 
@@ -317,6 +322,7 @@ class DIFGSM(MIFGSM):
     0 is the paper's DI²-FGSM, above it M-DI²-FGSM.
     """
 
+    paper: ClassVar[str] = "Xie et al. 2019"
     diversity: float = 0.5
     resize: float = 0.9
     built_in: ClassVar[tuple[str, ...]] = ("di",)
@@ -330,6 +336,7 @@ class TIFGSM(DIFGSM):
     standard deviations, as there. `diversity` 0 is TI-MI-FGSM, above it TI-DIM.
     """
 
+    paper: ClassVar[str] = "Dong et al. 2019, equation 7"
     diversity: float = 0.0
     kernel: int = 5
     built_in: ClassVar[tuple[str, ...]] = ("di", "ti")

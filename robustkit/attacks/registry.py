@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from robustkit.attacks.base import Attack
-from robustkit.attacks.components import parameters_of, with_parameters
+from robustkit.attacks.components import COMPONENTS, parameters_of, with_parameters
 from robustkit.attacks.iterative import DIFGSM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM, Iterative
 from robustkit.attacks.parameters import check_parameters, names_in, split_spec
 from robustkit.attacks.torchattacks import PREFIX, make_library_attack
@@ -59,6 +59,32 @@ def make(spec: str, **parameters: Any) -> Attack:
     check_parameters(name, given, kinds)
     used: dict[str, Any] = {"components": made} if made else {}
     return attack(**given, **used)
+
+
+def catalogue() -> list[tuple[str, str, str, str]]:
+    """Return name, parameters, paper and what it needs of every attack, then of every component.
+
+    Components are named as they are written behind an attack, "+di".
+    """
+    attacks = [
+        (name, _parameters(kind, but=_EVERYWHERE), kind.paper, "") for name, kind in ATTACKS.items()
+    ]
+    components = [
+        (f"+{name}", _parameters(kind), kind.paper, kind.needs) for name, kind in COMPONENTS.items()
+    ]
+    return attacks + components
+
+
+_EVERYWHERE = ("eps", "norm", "targeted", "loss", "bf16", "components")
+
+
+def _parameters(kind: type, but: Sequence[str] = ()) -> str:
+    shown = [each for each in fields(kind) if each.name not in but]
+    return ", ".join(f"{each.name}={_written(each.default)}" for each in shown)
+
+
+def _written(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
 
 
 _FLAGS = {"eps": "--eps", "norm": "--norm", "targeted": "--targeted of `robustkit transfer`"}

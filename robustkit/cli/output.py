@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 from robustkit.reading import printable
@@ -19,6 +20,24 @@ def log(line: str) -> None:
         print(printable(line), flush=True)
     except OSError:
         mute(sys.stdout)
+
+
+def print_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, header: bool = True, boxed: bool = False
+) -> None:
+    """Print a table on a terminal; elsewhere tab-separated lines, with the `header` if wanted."""
+    rows = [[printable(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        print("\n".join("\t".join(line) for line in ([head, *rows] if header else rows)))
+        return
+    from rich.box import HEAVY_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*head, box=HEAVY_HEAD if boxed else None, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table, markup=False)
 
 
 def mute(stream: object) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from robustkit.cli.context import RUNS
+from robustkit.cli.output import print_table
 from robustkit.cli.parser import CommandParser, Options
 from robustkit.errors import ConfigError
-from robustkit.reading import printable
 from robustkit.runs import RunFolder, RunInfo, as_row, differing, export, find_runs
 
 LONGEST = 80  # characters of one value
@@ -58,7 +57,7 @@ def run(options: Options) -> int:
     if not rows:
         print(f"no runs under {root}; `robustkit evolve` makes one")
         return 0
-    _print(("run", "verb", "made", "state", "result"), rows, header=False)
+    print_table(("run", "verb", "made", "state", "result"), rows, header=False)
     return 0
 
 
@@ -72,7 +71,7 @@ def _compared(rows: Sequence[Mapping[str, Any]], options: Options) -> int:
         print("no difference")
         return 0
     table = [(name, *(_told(row.get(name)) for row in rows)) for name in names]
-    _print(("", *(str(row["run"]) for row in rows)), table, header=True)
+    print_table(("", *(str(row["run"]) for row in rows)), table, header=True)
     return 0
 
 
@@ -94,19 +93,3 @@ def _row(info: RunInfo) -> tuple[str, ...]:
 def _headline(headline: Mapping[str, Any]) -> str:
     told = [f"{_told(name)} {_told(value)}" for name, value in headline.items()]
     return ", ".join(told[:MOST]) + (", …" if len(told) > MOST else "")
-
-
-def _print(head: Sequence[str], rows: Sequence[Sequence[str]], *, header: bool) -> None:
-    """A table on a terminal; elsewhere tab-separated lines, with the `header` if that is wanted."""
-    rows = [[printable(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        lines = [head, *rows] if header else rows
-        print("\n".join("\t".join(line) for line in lines))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*head, box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table, markup=False)

@@ -46,7 +46,7 @@ class ReducedVariance(_OfMembers):
     `inner` turns for each member; which comes when is the same for all images.
     """
 
-    paper: ClassVar[str] = "Xiong et al. 2022, algorithm 1 (SVRE)"
+    paper: ClassVar[str] = "Xiong et al. 2022 (CVPR)"
     inner: int = 4
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class CommonWeakness(_OfMembers):
     The step back is `back`·ε; those of members are `stride` times their momentum of unit length.
     """
 
-    paper: ClassVar[str] = "Chen et al. 2024, algorithm 2 (MI-CWA)"
+    paper: ClassVar[str] = "MI-CWA, Chen et al. 2024 (arXiv 2303.09105)"
     back: float = 1 / 15
     reach: float = 250.0
 
@@ -121,7 +121,7 @@ class AdaptiveEnsemble(_OfMembers):
     which the members' gradients have a mean cosine below `least` are left alone.
     """
 
-    paper: ClassVar[str] = "Chen et al. 2023, section 3 (AdaEA)"
+    paper: ClassVar[str] = "Chen et al. 2023 (arXiv 2308.02897)"
     elsewhere: ClassVar[bool] = True
     sharpness: float = 10.0
     least: float = -0.3

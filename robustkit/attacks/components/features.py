@@ -141,7 +141,7 @@ class FeatureImportance(_OfALayer):
     Weights are the class's gradients over `samples` copies with a share `dropped` of pixels black.
     """
 
-    paper: ClassVar[str] = "Wang et al. 2021, equations 4 and 5 (FIA)"
+    paper: ClassVar[str] = "Wang et al. 2021 (arXiv 2107.14185)"
     needs_target: ClassVar[bool | None] = False
     samples: int = 30
     dropped: float = 0.3
@@ -177,7 +177,7 @@ class NeuronAttribution(_OfALayer):
     Over `samples` places of the way.
     """
 
-    paper: ClassVar[str] = "Zhang et al. 2022, equations 7 and 9 (NAA)"
+    paper: ClassVar[str] = "Zhang et al. 2022 (arXiv 2204.00008)"
     needs_target: ClassVar[bool | None] = False
     samples: int = 30
 
@@ -213,7 +213,7 @@ class IntermediateLevel(_OfALayer):
     That direction is the change of a `layer`'s features; ascended are `extra` further steps.
     """
 
-    paper: ClassVar[str] = "Huang et al. 2019, equation 1 (ILAP)"
+    paper: ClassVar[str] = "ILAP, Huang et al. 2019 (arXiv 1907.10823)"
     extra: int = 10
 
     def __post_init__(self) -> None:
@@ -259,7 +259,7 @@ class FeatureFineTuning(_OfALayer):
     steps are half as long.
     """
 
-    paper: ClassVar[str] = "Zeng et al. 2024, equation 6 (FFT)"
+    paper: ClassVar[str] = "Zeng et al. 2024 (arXiv 2401.02727)"
     needs: ClassVar[str] = "a target"
     depth: ClassVar[float] = 0.75
     needs_target: ClassVar[bool | None] = True
@@ -321,7 +321,7 @@ class CleanFeatureMixup(Component):
     each channel by a share of up to `most`.
     """
 
-    paper: ClassVar[str] = "Byun et al. 2023, section 3 (CFM)"
+    paper: ClassVar[str] = "Byun et al. 2023 (arXiv 2305.14846)"
     needs: ClassVar[str] = "other images"
     mixes: ClassVar[bool] = True
     elsewhere: ClassVar[bool] = True

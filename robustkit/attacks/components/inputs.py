@@ -78,7 +78,7 @@ class DiverseInput(Component):
     With `diversity` probability an image is shrunk to a side of `resize` to 1 of its own.
     """
 
-    paper: ClassVar[str] = "Xie et al. 2019, section 3"
+    paper: ClassVar[str] = "Xie et al. 2019, section 3 (arXiv 1803.06978)"
     elsewhere: ClassVar[bool] = True
     diversity: float = 0.5
     resize: float = 0.9
@@ -105,7 +105,7 @@ class TranslationInvariance(Component):
     standard deviations, as there.
     """
 
-    paper: ClassVar[str] = "Dong et al. 2019, equation 7"
+    paper: ClassVar[str] = "Dong et al. 2019, equation 7 (arXiv 1904.02884)"
     kernel: int = 5
 
     def __post_init__(self) -> None:
@@ -132,7 +132,7 @@ def gaussian(side: int) -> Tensor:
 class ScaleInvariance(Component):
     """The mean gradient over the copies x/2^i, i < `scales`."""
 
-    paper: ClassVar[str] = "Lin et al. 2020, algorithm 2"
+    paper: ClassVar[str] = "Lin et al. 2020, algorithm 2 (arXiv 1908.06281)"
     scales: int = 5
 
     def __post_init__(self) -> None:
@@ -157,7 +157,7 @@ class Admix(Component):
     `Attack.__call__`.
     """
 
-    paper: ClassVar[str] = "Wang et al. 2021 (Admix), equation 5"
+    paper: ClassVar[str] = "Wang et al. 2021 (arXiv 2102.00436)"
     needs: ClassVar[str] = "other images"
     mixes: ClassVar[bool] = True
     elsewhere: ClassVar[bool] = True
@@ -193,7 +193,7 @@ class SpectrumSimulation(Component):
     The noise is Gaussian, its deviation `noise`·ε; frequencies are those of the cosine transform.
     """
 
-    paper: ClassVar[str] = "Long et al. 2022, equation 6 (S²I)"
+    paper: ClassVar[str] = "S²I, Long et al. 2022 (arXiv 2207.05382)"
     elsewhere: ClassVar[bool] = True
     spectra: int = 20
     noise: float = 1.0
@@ -239,7 +239,7 @@ class StructureInvariance(Component):
     way, turned by half, times a number in [0,1), or with noise in ±`noise` and cut to [0,1].
     """
 
-    paper: ClassVar[str] = "Wang et al. 2023, section 3 (SIA)"
+    paper: ClassVar[str] = "Wang et al. 2023 (arXiv 2309.14700)"
     elsewhere: ClassVar[bool] = True
     shuffles: int = 20
     blocks: int = 3
@@ -329,7 +329,7 @@ class BlockShuffleAndRotation(Component):
     block leaves empty is black. The grid has `blocks` x `blocks` blocks.
     """
 
-    paper: ClassVar[str] = "Wang et al. 2024, section 3.3 (BSR)"
+    paper: ClassVar[str] = "Wang et al. 2024 (arXiv 2308.10299)"
     elsewhere: ClassVar[bool] = True
     shuffles: int = 20
     blocks: int = 2
@@ -440,7 +440,7 @@ class ObjectDiverseInput(Component):
     azimuth and tilt are within `angle` degrees, the background is noise.
     """
 
-    paper: ClassVar[str] = "Byun et al. 2022, section 3 (ODI), with surfaces of our own"
+    paper: ClassVar[str] = "Byun et al. 2022 (arXiv 2203.09123), surfaces of our own"
     elsewhere: ClassVar[bool] = True
     diversity: float = 0.7
     angle: float = 35.0

@@ -25,7 +25,7 @@ def of_unit_mean(gradient: Tensor) -> Tensor:
 class Momentum(Component):
     """Momentum for an attack that has none, such as pgd: g = decay·g + ∇/‖∇‖₁."""
 
-    paper: ClassVar[str] = "Dong et al. 2018, equation 6"
+    paper: ClassVar[str] = "Dong et al. 2018, equation 6 (arXiv 1710.06081)"
     decay: float = 1.0
 
     def __post_init__(self) -> None:
@@ -37,7 +37,7 @@ class Momentum(Component):
 class Nesterov(Component):
     """The gradient where momentum leads."""
 
-    paper: ClassVar[str] = "Lin et al. 2020, equation 6"
+    paper: ClassVar[str] = "Lin et al. 2020, equation 6 (arXiv 1908.06281)"
     needs: ClassVar[str] = "momentum"
     elsewhere: ClassVar[bool] = True
     momentum: ClassVar[bool] = True
@@ -54,7 +54,7 @@ class Nesterov(Component):
 class PreGradient(Component):
     """The gradient where the one of the last step leads."""
 
-    paper: ClassVar[str] = "Wang et al. 2021, equation 6 (PI-FGSM)"
+    paper: ClassVar[str] = "PI-FGSM, Wang et al. 2021 (arXiv 2103.10609)"
     needs: ClassVar[str] = "momentum"
     elsewhere: ClassVar[bool] = True
     momentum: ClassVar[bool] = True
@@ -76,7 +76,7 @@ class PreGradient(Component):
 class EnhancedMomentum(Component):
     """The mean gradient at `samples` places along the last one, `reach` steps either way."""
 
-    paper: ClassVar[str] = "Wang et al. 2021, section 3.3 (EMI-FGSM)"
+    paper: ClassVar[str] = "EMI-FGSM, Wang et al. 2021 (arXiv 2103.10609)"
     needs: ClassVar[str] = "momentum"
     elsewhere: ClassVar[bool] = True
     momentum: ClassVar[bool] = True

@@ -27,7 +27,7 @@ def for_each(values: Tensor, maps: Tensor) -> Tensor:
 class SkipGradients(Component):
     """Gradients through residual branches times `gamma`, those through skips as they are."""
 
-    paper: ClassVar[str] = "Wu et al. 2020, equation 5 (SGM)"
+    paper: ClassVar[str] = "Wu et al. 2020 (arXiv 2002.05990)"
     needs: ClassVar[str] = "residual connections"
     gamma: float = 0.5
 
@@ -76,7 +76,7 @@ class LinearBackward(Component):
     whole residual branches. ReLUs of a residual sum stay, as in the paper.
     """
 
-    paper: ClassVar[str] = "Guo et al. 2020, section 3 (LinBP)"
+    paper: ClassVar[str] = "Guo et al. 2020 (NeurIPS)"
     needs: ClassVar[str] = "ReLUs"
     after: float = 0.5
 
@@ -130,7 +130,7 @@ class BackwardPropagation(Component):
     The softmax over a window is of its values times `sharpness`.
     """
 
-    paper: ClassVar[str] = "Wang et al. 2023, equations 6 and 8 (BPA)"
+    paper: ClassVar[str] = "Wang et al. 2023 (arXiv 2306.12685)"
     needs: ClassVar[str] = "ReLUs"
     after: float = 0.5
     sharpness: float = 10.0
@@ -171,7 +171,7 @@ class GhostNetworks(Component):
     has a share `dropped` of the outputs of its ReLUs dropped instead.
     """
 
-    paper: ClassVar[str] = "Li et al. 2020, section 3 (Ghost Networks)"
+    paper: ClassVar[str] = "Ghost Networks, Li et al. 2020 (AAAI)"
     needs: ClassVar[str] = "residual connections or ReLUs"
     elsewhere: ClassVar[bool] = True
     skip: float = 0.22

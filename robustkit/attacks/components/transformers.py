@@ -23,7 +23,7 @@ NEEDS = "a vision transformer"
 class PayNoAttention(Component):
     """Gradients that pass through the values alone, not through the weights of attention."""
 
-    paper: ClassVar[str] = "Wei et al. 2022, equation 5 (PNA)"
+    paper: ClassVar[str] = "Wei et al. 2022 (arXiv 2109.04176)"
     needs: ClassVar[str] = NEEDS
 
     def operated(self, model: nn.Module, ascent: Ascent) -> nn.Module:
@@ -45,7 +45,7 @@ class TokenGradients(Component):
     tokens with the largest and the smallest gradient of each head or channel get none.
     """
 
-    paper: ClassVar[str] = "Zhang et al. 2023, section 3.3 (TGR)"
+    paper: ClassVar[str] = "Zhang et al. 2023 (arXiv 2303.15754)"
     needs: ClassVar[str] = NEEDS
     attention: float = 0.25
     tokens: float = 0.75
@@ -100,7 +100,7 @@ def without_extreme_tokens(gradient: Tensor) -> Tensor:
 class PatchOut(Component):
     """The perturbation shown on a random `share` of patches of `patch` pixels alone."""
 
-    paper: ClassVar[str] = "Wei et al. 2022, section 3.3 (PatchOut)"
+    paper: ClassVar[str] = "Wei et al. 2022 (arXiv 2109.04176)"
     elsewhere: ClassVar[bool] = True
     patch: int = 16
     share: float = 130 / 196

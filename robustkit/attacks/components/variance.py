@@ -24,7 +24,7 @@ class VarianceTuning(Component):
     `samples` neighbours are uniform within `radius`·ε.
     """
 
-    paper: ClassVar[str] = "Wang and He 2021, algorithm 1 (VMI-FGSM)"
+    paper: ClassVar[str] = "VMI-FGSM, Wang and He 2021 (arXiv 2103.15571)"
     samples: int = 20
     radius: float = 1.5
 
@@ -49,7 +49,7 @@ class VarianceTuning(Component):
 class VarianceTuningAhead(VarianceTuning):
     """Variance tuning where momentum leads: vmi and ni."""
 
-    paper: ClassVar[str] = "Wang and He 2021, section 3.3 (VNI-FGSM)"
+    paper: ClassVar[str] = "VNI-FGSM, Wang and He 2021 (arXiv 2103.15571)"
     needs: ClassVar[str] = "momentum"
     elsewhere: ClassVar[bool] = True
     momentum: ClassVar[bool] = True
@@ -68,7 +68,7 @@ class PenalisedGradientNorm(Component):
     `samples` neighbours are uniform within `radius`·ε; δ is `balance`.
     """
 
-    paper: ClassVar[str] = "Ge et al. 2023, algorithm 1 (PGN)"
+    paper: ClassVar[str] = "Ge et al. 2023 (arXiv 2306.05225)"
     elsewhere: ClassVar[bool] = True
     samples: int = 20
     radius: float = 3.0
@@ -101,7 +101,7 @@ class GradientRelevance(Component):
     step shrinks by `decay` whenever its direction changes.
     """
 
-    paper: ClassVar[str] = "Zhu et al. 2023, algorithm 1 (GRA)"
+    paper: ClassVar[str] = "Zhu et al. 2023 (ICCV)"
     samples: int = 20
     radius: float = 3.5
     shrink: float = 0.94
@@ -142,7 +142,7 @@ class ReversePerturbation(Component):
     random start, and sought after the share `late` of the attack's steps.
     """
 
-    paper: ClassVar[str] = "Qin et al. 2022, algorithm 1 (RAP)"
+    paper: ClassVar[str] = "Qin et al. 2022 (arXiv 2210.05968)"
     elsewhere: ClassVar[bool] = True
     inner: int = 8
     inner_step: float = 0.125

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from robustkit.attacks import catalogue
 from robustkit.cli.context import add_data_options, add_run_options, run_folder, settings
 from robustkit.cli.models import add_model_options
-from robustkit.cli.output import log
+from robustkit.cli.output import log, print_table
 from robustkit.cli.parser import CommandParser, Forms, Options, add_config, radii
 from robustkit.commands.attack import AttackConfig, attack_all, prepare, write_report
 from robustkit.errors import ConfigError
@@ -16,6 +17,11 @@ from robustkit.runs import RunFolder
 
 def add_arguments(parser: CommandParser) -> None:
     """Declare models, images, attacks, and where to put the result."""
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        help="list the attacks and the components that go behind them, as in mifgsm+di+ti; stop",
+    )
     parser.add_argument(
         "--model",
         nargs="+",
@@ -37,6 +43,9 @@ def add_arguments(parser: CommandParser) -> None:
 
 def run(options: Options) -> int:
     """Attack every net and leave summary and report in a new run folder."""
+    if options.list:
+        print_table(("name", "parameters", "paper", "needs"), catalogue())
+        return 0
     config = settings("attack", options)
     if not config["model"]:
         raise ConfigError("--model: name at least one model to attack")

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from robustkit.attacks import FGSM, PGD, AdversarialSet, Attack, Store, craft, crafting
+from robustkit.attacks import FGSM, PGD, AdversarialSet, Attack, Store, craft, crafting, make
 from robustkit.errors import AttackError
 from robustkit.evaluation import robustness
 from robustkit.evaluation.robustness import survivors
@@ -33,9 +33,16 @@ def test_a_set_tells_what_it_is() -> None:
     assert float((made.images - images.floats()).abs().max()) == pytest.approx(0.3, abs=1e-6)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_the_batch_size_does_not_matter(monkeypatch: pytest.MonkeyPatch, norm: str) -> None:
-    net, images, attack = classifier(), striped(9), PGD(eps=0.3, norm=norm, steps=3)
+@pytest.mark.parametrize(
+    "attack",
+    [
+        PGD(eps=0.3, norm="linf", steps=3),
+        PGD(eps=0.3, norm="l2", steps=3),
+        make("pgd+mi+admix+sia?shuffles=2", eps=0.3, steps=3),  # which mixes other images in
+    ],
+)
+def test_the_batch_size_does_not_matter(monkeypatch: pytest.MonkeyPatch, attack: Attack) -> None:
+    net, images = classifier(), striped(9)
     whole = craft(net, images, attack)
     monkeypatch.setattr(crafting, "BATCH", 2)
     assert torch.allclose(craft(net, images, attack).images, whole.images, atol=1e-5)
