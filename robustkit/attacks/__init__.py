@@ -6,7 +6,7 @@ and scored on any other.
 
 from robustkit.attacks.base import Attack, verify, violations
 from robustkit.attacks.cache import Store
-from robustkit.attacks.components import COMPONENTS, Component
+from robustkit.attacks.components import COMPONENTS, Component, component
 from robustkit.attacks.crafting import AdversarialSet, craft, to_levels
 from robustkit.attacks.ensemble import FUSES, Ensemble
 from robustkit.attacks.files import ExternalSet, export_npz, export_png, import_npz
@@ -38,6 +38,7 @@ __all__ = [
     "Store",
     "TorchAttack",
     "catalogue",
+    "component",
     "correct",
     "craft",
     "export_npz",

@@ -53,9 +53,13 @@ def make(spec: str, **parameters: Any) -> Attack:
     name, *components = name.split("+")
     attack = ATTACKS.find(name)
     kinds = parameters_of(attack)
-    named = names_in(given.pop("components", ()))
-    check_parameters(name, {"components": named}, kinds)
-    made, given = with_parameters((*components, *named), given, kinds, name)
+    if "components" in given and "components" in kinds:
+        named = names_in(given.pop("components"))
+        check_parameters(name, {"components": named}, kinds)
+        components += named
+    if components and "components" not in kinds:
+        raise AttackError(f"attack {name} takes no components: they are for iterative attacks")
+    made, given = with_parameters(components, given, kinds, name)
     check_parameters(name, given, kinds)
     used: dict[str, Any] = {"components": made} if made else {}
     return attack(**given, **used)

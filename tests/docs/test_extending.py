@@ -29,7 +29,7 @@ from evolution.genotype import Trial
 from robustkit import attacks, data, explain, extensions, models
 from robustkit.cli.main import main
 from robustkit.data.detection import load_detection
-from robustkit.errors import ModelError
+from robustkit.errors import AttackError, ModelError
 from robustkit.jobs import EXECUTORS, Ok, open_executor
 from robustkit.models.blueprint import BLOCKS, Block
 from robustkit.runs import Ledger
@@ -41,6 +41,7 @@ NAMED = r"^`(\w+)\.py`: [^`]*```python\n(.*?)```"
 FILES = dict(re.findall(NAMED, PAGE.read_text(), re.DOTALL | re.MULTILINE))
 REGISTRIES: tuple[dict[str, Any], ...] = (
     attacks.ATTACKS,
+    attacks.COMPONENTS,
     BLOCKS,
     evolution.MEASURES,
     explain.METHODS,
@@ -88,12 +89,12 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def test_the_blocks_are_short_and_add_what_they_say() -> None:
-    assert len(FILES) == len(BLOCKS_OF_CODE) == 6
+    assert len(FILES) == len(BLOCKS_OF_CODE) == 7
     assert max(len(code.splitlines()) for code in BLOCKS_OF_CODE) <= 20
     before = [len(each) for each in REGISTRIES]
     extensions.load(*FILES)
     added = [len(each) - was for each, was in zip(REGISTRIES, before, strict=True)]
-    assert added == [1, 1, 1, 1, 2, 1]
+    assert added == [1, 1, 1, 1, 1, 2, 1]
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -109,6 +110,19 @@ def test_the_attack_keeps_to_its_ball(norm: str, net: models.Classifier) -> None
     worse = margin(net(made), labels) >= margin(net(one), labels) - 1e-5
     assert bool(worse.all())
     assert not torch.equal(made, images)
+
+
+def test_the_component_combines_with_others(net: models.Classifier) -> None:
+    extensions.load("my_components")
+    test = data.load("digits").test
+    images, labels = data.to_unit(test.images[:16]), test.labels[:16]
+    attack = attacks.make("mifgsm+stripes+ti?width=3", eps=0.2)
+    made = attack(net, images, labels)
+    attacks.verify(made, images, attack)
+    assert not torch.equal(made, attacks.make("mifgsm+ti", eps=0.2)(net, images, labels))
+    assert torch.allclose(attack(net, images[:3], labels[:3]), made[:3], atol=1e-6)
+    with pytest.raises(AttackError, match=r"unknown parameter 'widht'; did you mean 'width'"):
+        attacks.make("mifgsm+stripes?stripes.widht=3")
 
 
 def test_the_attack_goes_through_its_verb(
