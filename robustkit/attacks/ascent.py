@@ -19,10 +19,10 @@ class Ascent:
     """One attack on one batch of N images.
 
     `clean` (N,C,H,W) and `labels` (N,) are what it was given, `seeds` int64 (N,) each image's own.
-    `source` is the model as it is, `model` as components have changed it, with `source` in it at
-    `prefix`. `rows` are those still attacked, of whom all methods speak. `calls` counts the
-    gradients of the present step, of `steps`. `others` (P,C,H,W) are images that may be mixed in;
-    None: the batch's. `layer` is whose features are attacked, if any.
+    `source` is the model as it is, `model` as components have changed it. `rows` are those still
+    attacked, of whom all methods speak. `calls` counts the gradients of the present step, of
+    `steps`. `others` (P,C,H,W) are images that may be mixed in; None: the batch's. `layer` is whose
+    features are attacked, if any.
     """
 
     source: nn.Module
@@ -38,7 +38,7 @@ class Ascent:
     rows: Tensor
     geometry: Norm
     others: Tensor | None = None
-    layer: str = ""
+    layer: nn.Module | None = None
     step: int = 0
     calls: int = 0
     kept: dict[str, Tensor] = field(default_factory=dict)
@@ -48,12 +48,6 @@ class Ascent:
     def sign(self) -> float:
         """1 where the loss is ascended, -1 towards a target."""
         return -1.0 if self.targeted else 1.0
-
-    @property
-    def prefix(self) -> str:
-        """Where the source's modules are in the model, "" or with a dot behind."""
-        found = next(name for name, each in self.model.named_modules() if each is self.source)
-        return f"{found}." if found else ""
 
     def gradient_of(self, model: nn.Module, images: Tensor) -> Tensor:
         """Return the gradient of the loss of another model at images (n,C,H,W)."""

@@ -16,6 +16,7 @@ from robustkit.attacks.norms import TINY
 from robustkit.attacks.predictions import check_logits
 from robustkit.attacks.rewriting import Call, rewritten
 from robustkit.errors import AttackError, did_you_mean
+from robustkit.models import Classifier
 
 
 class _EnoughError(Exception):
@@ -23,19 +24,19 @@ class _EnoughError(Exception):
 
 
 def features_of(
-    model: nn.Module, layer: str, images: Tensor, *, whole: bool = False
+    model: nn.Module, layer: nn.Module, images: Tensor, *, whole: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """Return what `layer` gives for images (n,C,H,W), and with `whole` the logits (n,K)."""
+    """Return what a `layer` of it gives for images (n,C,H,W), and with `whole` the logits (n,K)."""
     kept: list[Tensor] = []
 
     def keep(_: nn.Module, __: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
-            raise AttackError(f"layer '{layer}' gives no tensor: choose another")
+            raise AttackError("layer: what it gives is no tensor; name another with layer=NAME")
         kept.append(output)
         if not whole:
             raise _EnoughError
 
-    handle = model.get_submodule(layer).register_forward_hook(keep)
+    handle = layer.register_forward_hook(keep)
     try:
         logits = model(images)
     except _EnoughError:
@@ -46,14 +47,21 @@ def features_of(
     return kept[0], logits
 
 
+def net_of(model: nn.Module) -> nn.Module:
+    """Return the net whose modules are named: without what prepares its input."""
+    return model.net if isinstance(model, Classifier) else model
+
+
 def layer_at(model: nn.Module, share: float, image: Tensor) -> str:
     """Return the module whose maps are taken by default: those behind a `share` of the layers.
 
-    Of all modules that run once and give maps or tokens for `image` (1,C,H,W), behind the share of
-    convolutions and linear layers give or take a tenth, the outermost; of equals the nearest.
+    Of all modules of the net that run once and give maps or tokens for `image` (1,C,H,W), behind
+    the share of convolutions and linear layers give or take a tenth, the outermost; of equals the
+    nearest.
     """
     order: list[tuple[str, int]] = []
-    layers, runs = 0, dict.fromkeys((name for name, _ in model.named_modules() if name), 0)
+    modules = {name: module for name, module in net_of(model).named_modules() if name}
+    layers, runs = 0, dict.fromkeys(modules, 0)
     handles = []
 
     def watch(name: str, module: nn.Module) -> None:
@@ -66,9 +74,8 @@ def layer_at(model: nn.Module, share: float, image: Tensor) -> str:
 
         handles.append(module.register_forward_hook(seen))
 
-    for name, module in model.named_modules():
-        if name:
-            watch(name, module)
+    for name, module in modules.items():
+        watch(name, module)
     try:
         with torch.no_grad():
             model(image)
@@ -91,29 +98,32 @@ class _OfALayer(Component):
     depth: ClassVar[float] = 0.5
     layer: str | None = None
 
-    def chosen(self, ascent: Ascent) -> str:
-        """Return the layer's name; raises `AttackError` for an ensemble or an unknown name."""
+    def chosen(self, ascent: Ascent) -> nn.Module:
+        """Return the layer; raises `AttackError` for an ensemble or an unknown name."""
         model = ascent.source
         if isinstance(model, Ensemble):
             raise AttackError(f"{self.name}: an ensemble has no layer in common; attack one net")
-        if self.layer is None:
-            return layer_at(model, self.depth, ascent.clean[:1])
-        names = dict(model.named_modules())
-        if self.layer not in names:
-            hint = did_you_mean(self.layer, names)
-            raise AttackError(f"{self.name}: the net has no layer '{self.layer}'{hint}")
-        return self.layer
+        modules = dict(net_of(model).named_modules())
+        name = self.layer
+        if name is None:
+            name = layer_at(model, self.depth, ascent.clean[:1])
+        if name not in modules:
+            hint = did_you_mean(name, modules)
+            raise AttackError(f"{self.name}: the net has no layer '{name}'{hint}")
+        found: nn.Module = modules[name]
+        return found
 
     def seen(self, images: Tensor, ascent: Ascent) -> Tensor:
         """Return the layer's features of images, with a graph."""
-        return features_of(ascent.model, f"{ascent.prefix}{ascent.layer}", images)[0]
+        assert ascent.layer is not None  # chosen before the first step
+        return features_of(ascent.model, ascent.layer, images)[0]
 
     def slope(self, images: Tensor, labels: Tensor, ascent: Ascent, *, shares: bool) -> Tensor:
         """Return ∂z_y/∂features, of probabilities with `shares` (n,…)."""
         with torch.enable_grad():
             leaf = images.detach().requires_grad_(True)
-            name = f"{ascent.prefix}{ascent.layer}"
-            features, logits = features_of(ascent.model, name, leaf, whole=True)
+            assert ascent.layer is not None  # chosen before the first step
+            features, logits = features_of(ascent.model, ascent.layer, leaf, whole=True)
             assert logits is not None
             scores = logits.softmax(dim=1) if shares else logits
             own = scores.gather(1, labels[:, None]).sum()

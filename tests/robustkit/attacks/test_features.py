@@ -12,7 +12,7 @@ from robustkit.attacks import Ensemble, make
 from robustkit.attacks.components.features import features_of, layer_at
 from robustkit.compute import derive_seed, draws
 from robustkit.errors import AttackError
-from tests.robustkit.attacks.nets import ascent_of, batch, smooth_net
+from tests.robustkit.attacks.nets import ascent_of, batch, classifier, smooth_net
 
 EPS, STEPS, SEED = 0.2, 3, 4
 ALPHA = EPS / STEPS
@@ -195,7 +195,7 @@ def test_nothing_is_computed_behind_the_layer() -> None:
 
     loud = Loud()
     net = nn.Sequential(nn.Conv2d(1, 2, 3), loud, nn.Flatten())
-    features, logits = features_of(net, "0", torch.rand(2, 1, 8, 8))
+    features, logits = features_of(net, net[0], torch.rand(2, 1, 8, 8))
     assert features.shape == (2, 2, 6, 6)
     assert logits is None
     assert loud.calls == 0
@@ -312,11 +312,18 @@ def test_a_target_is_stepped_towards_inside(ensemble: tuple[Ensemble, Tensor, Te
         assert after < before
 
 
-def test_an_ascent_knows_where_the_source_is() -> None:
+def test_layers_are_named_as_in_the_net_behind_its_preprocessing() -> None:
+    (images, labels), model = batch(3), classifier("resnet20")
+    attack = make("mifgsm+ila?extra=1", eps=EPS, steps=1)
+    named = make(
+        f"mifgsm+ila?extra=1&layer={layer_at(model.eval(), 0.5, images[:1])}", eps=EPS, steps=1
+    )
+    assert torch.equal(attack(model, images, labels), named(model, images, labels))
+
+
+def test_what_is_kept_stays_with_its_image() -> None:
     net, images = nn.Sequential(nn.Flatten()), torch.rand(2, 1, 2, 2)
     ascent = ascent_of(images, torch.tensor([0, 1]), net)
-    ascent.model = nn.Sequential(nn.Sequential(net))
-    assert ascent.prefix == "0.0."
     assert ascent.recall("x") is None
     ascent.rows = torch.tensor([1])
     ascent.keep("x", torch.ones(1, 3))
