@@ -12,10 +12,10 @@ from robustkit.attacks.ensemble import FUSES, Ensemble
 from robustkit.attacks.files import ExternalSet, export_npz, export_png, import_npz
 from robustkit.attacks.gradients import LOSSES, loss_gradient
 from robustkit.attacks.iterative import DIFGSM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM, Iterative
+from robustkit.attacks.libraries.torchattacks import TorchAttack, library_attacks
 from robustkit.attacks.norms import NORMS
 from robustkit.attacks.predictions import correct, predict, predicted_classes
 from robustkit.attacks.registry import ATTACKS, catalogue, make
-from robustkit.attacks.torchattacks import TorchAttack, library_attacks
 
 __all__ = [
     "ATTACKS",

@@ -9,8 +9,8 @@ from typing import Any
 from robustkit.attacks.base import Attack
 from robustkit.attacks.components import COMPONENTS, parameters_of, with_parameters
 from robustkit.attacks.iterative import DIFGSM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM, Iterative
+from robustkit.attacks.libraries.torchattacks import PREFIX, make_library_attack
 from robustkit.attacks.parameters import check_parameters, names_in, split_spec
-from robustkit.attacks.torchattacks import PREFIX, make_library_attack
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError, ConfigError
 from robustkit.registry import Registry

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from robustkit.attacks.base import Attack
 from robustkit.attacks.iterative import FGSM, PGD
+from robustkit.attacks.libraries.torchattacks import TorchAttack
 from robustkit.attacks.predictions import check_predictions, predict
-from robustkit.attacks.torchattacks import TorchAttack
 from robustkit.compute import Note, device_of, fitting_batches, on_device
 from robustkit.compute.batching import warn
 from robustkit.data import ImageSet, as_image_set

@@ -1,0 +1,1 @@
+"""Attacks of other libraries by name, behind the contract of ours."""
