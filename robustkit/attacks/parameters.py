@@ -10,7 +10,11 @@ from robustkit.errors import AttackError, did_you_mean
 from robustkit.reading import parse_real
 
 Value = str | int | float | bool | None
-_NAMES = ("layer",)  # what is text though it may look like a number, such as "features.10"
+_NAMES = (
+    "layer",
+    "feature_layer_cfg",
+    "hook_cfg",
+)  # what is text though it may look like a number, such as "features.10"
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 

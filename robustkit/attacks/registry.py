@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 from robustkit.attacks.base import Attack
 from robustkit.attacks.components import COMPONENTS, parameters_of, with_parameters
 from robustkit.attacks.iterative import DIFGSM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM, Iterative
-from robustkit.attacks.libraries.torchattacks import PREFIX, make_library_attack
+from robustkit.attacks.libraries import torchattack, torchattacks
 from robustkit.attacks.parameters import check_parameters, names_in, split_spec
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError, ConfigError
 from robustkit.registry import Registry
 
+# Prefixes of names, and what makes the attacks behind them.
+LIBRARIES: Mapping[str, Callable[[str, Mapping[str, Any]], Attack]] = {
+    torchattacks.PREFIX: torchattacks.make_library_attack,
+    torchattack.PREFIX: torchattack.make_peer_attack,
+}
 ATTACKS: Registry[type[Attack]] = Registry(
     "attack",
     AttackError,
@@ -33,7 +38,7 @@ def make(spec: str, **parameters: Any) -> Attack:
     """Return the attack that `spec` names, with these hyper-parameters.
 
     `spec` is one of ours, with components behind it as in "mifgsm+di+ti", or "torchattacks:NAME"
-    for any attack of that library; hyper-parameters may stand in it, as in
+    or "torchattack:NAME" for any attack of those libraries; hyper-parameters may stand in it, as in
     "mifgsm+ti?steps=40&kernel=7", and win over `parameters`. One that several components have is
     told apart by its component's name, as in "vmi.samples=5". Raises `AttackError` for an unknown
     name or parameter, or a value of a wrong type or outside its range.
@@ -48,8 +53,9 @@ def make(spec: str, **parameters: Any) -> Attack:
     """
     name, written = split_spec(spec)
     given = {**parameters, **written}
-    if name.startswith(PREFIX):
-        return make_library_attack(name.removeprefix(PREFIX), given)
+    for prefix, make_of in LIBRARIES.items():
+        if name.startswith(prefix):
+            return make_of(name.removeprefix(prefix), given)
     name, *components = name.split("+")
     attack = ATTACKS.find(name)
     kinds = parameters_of(attack)

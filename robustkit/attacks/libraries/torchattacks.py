@@ -1,4 +1,7 @@
-"""torchattacks' LGV, which trains copies of the model and attacks those (Gubri et al. 2022)."""
+"""torchattacks by name.
+
+Its LGV trains copies of the model and attacks those (Gubri et al. 2022).
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,16 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks.base import Attack
-from robustkit.attacks.norms import NORMS, per_image
+from robustkit.attacks.libraries.base import (
+    WHOLE_RANGE,
+    LibraryAttack,
+    Opened,
+    check_signs,
+    one_line,
+)
+from robustkit.attacks.norms import NORMS
 from robustkit.attacks.parameters import check_parameters
-from robustkit.compute import device_of, is_out_of_memory
+from robustkit.compute import device_of
 from robustkit.compute.seeds import isolated_rng
 from robustkit.compute.tensorfiles import checksum
 from robustkit.data import ImageSet
@@ -80,18 +89,6 @@ class _Loader:
 
 
 PREFIX = "torchattacks:"
-# What the library raises for parameters and images that it cannot use.
-_LIBRARY_ERRORS = (
-    RuntimeError,
-    ValueError,
-    IndexError,
-    TypeError,
-    ArithmeticError,
-    AssertionError,
-    KeyError,
-)
-WHOLE_RANGE = 1.0  # the linf radius that no image in [0,1] can leave
-
 # What `Attack` has itself, or the wrapper sees to.
 _OURS = (
     *("self", "model", "norm", "eps", "max_epsilon", "seed", "n_classes", "verbose"),
@@ -107,24 +104,22 @@ GRADIENT_FREE = ("GN", "OnePixel", "Pixle", "SPSA", "Square", "VANILA")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchAttack(Attack):
-    """The attack `library_name` of torchattacks with `parameters` as it calls them.
+class TorchAttack(LibraryAttack):
+    """The attack `library_name` of torchattacks; `examples` are what LGV trains on."""
 
-    `bounded` tells whether it keeps to the ε-ball itself. Those that look for the nearest
-    adversarial at whatever distance (CW, DeepFool, …) do not: of what they find, what lies outside
-    `eps` is given back as the clean image, since it is no success. Their `eps` is by default the
-    whole range. `examples` are what LGV trains on.
-    """
-
-    library_name: str
-    parameters: tuple[tuple[str, Any], ...] = ()
-    bounded: bool = True
     examples: ImageSet | None = None
 
     @property
     def name(self) -> str:
         """As on the command line."""
         return PREFIX + self.library_name
+
+    @property
+    def version(self) -> str:
+        """The library's version."""
+        import torchattacks as library
+
+        return str(library.__version__)
 
     @property
     def gradient_free(self) -> bool:
@@ -139,43 +134,16 @@ class TorchAttack(Attack):
 
     def to_dict(self) -> Json:
         """Return name and hyper-parameters as plain values: the attack's identity in caches."""
-        import torchattacks as library
+        trained = {} if self.examples is None else {"examples": self.examples.digest()}
+        return {**super().to_dict(), **trained}
 
-        return {
-            "name": self.name,
-            "eps": self.eps,
-            "norm": self.norm,
-            "targeted": self.targeted,
-            "parameters": dict(self.parameters),
-            "version": library.__version__,
-            **({} if self.examples is None else {"examples": self.examples.digest()}),
-        }
-
-    def perturb(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        generator: torch.Generator,
-        stop_when_fooled: bool,
-        others: Tensor | None = None,
-    ) -> Tensor:
-        """Run the library's attack; `stop_when_fooled` is its own affair.
-
-        Raises `AttackError` where the attack cannot do what is asked or cannot take these images.
-        """
-        seed = int(torch.randint(2**31, (1,), generator=generator))
-        if not len(images):
-            return images.clone()
-        with isolated_rng(seed):
-            attack = self._open(model, _classes(model, images), seed)
-            if self.targeted:
-                _aim(attack, self.name)
-            adversarials = _call(attack, images, labels, self.name)
-        # Some divide by a gradient that is zero: where nothing was found, the image stays.
-        found = adversarials.isfinite().flatten(1).all(dim=1)
-        adversarials = torch.where(per_image(found), adversarials, images)
-        return adversarials if self.bounded else self._within(adversarials, images)
+    def opened(self, model: nn.Module, classes: int, seed: int) -> Opened:
+        """Return the library's attack on a model, aimed if this one is targeted."""
+        attack = self._open(model, classes, seed)
+        if self.targeted:
+            _aim(attack, self.name)
+        opened: Opened = attack
+        return opened
 
     def _open(self, model: nn.Module, classes: int, seed: int) -> torchattacks.attack.Attack:
         kind, parameters = find(self.library_name), dict(self.parameters)
@@ -201,11 +169,7 @@ class TorchAttack(Attack):
         try:
             return kind(model, **chosen, **parameters)
         except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
-            raise AttackError(f"{self.name}: {_line(error)}") from error
-
-    def _within(self, adversarials: Tensor, images: Tensor) -> Tensor:
-        inside = self.geometry.size(adversarials - images) <= self.eps
-        return torch.where(per_image(inside), adversarials, images)
+            raise AttackError(f"{self.name}: {one_line(error)}") from error
 
 
 def find(name: str) -> type[torchattacks.attack.Attack]:
@@ -236,7 +200,7 @@ def make_library_attack(name: str, given: Mapping[str, Any]) -> TorchAttack:
     kinds = {key: _kinds(kind, item) for key, item in accepted.items()}
     kinds |= {"eps": (float,), "norm": (str,), "targeted": (bool,)}
     check_parameters(label, given, kinds)
-    _check_signs(label, given, accepted)
+    check_signs(label, given, accepted)
     radius = signature.get("eps", signature.get("max_epsilon", _CONTAINERS.get(name)))
     norm = given.get("norm", "l2" if name in _L2 else "linf")
     if norm in NORMS and radius is not None and norm not in _norms(name, signature):
@@ -255,20 +219,6 @@ def make_library_attack(name: str, given: Mapping[str, Any]) -> TorchAttack:
     )
     _rehearse(attack)
     return attack
-
-
-def _check_signs(
-    label: str, given: Mapping[str, Any], accepted: Mapping[str, inspect.Parameter]
-) -> None:
-    """Refuse numbers below zero where the library's own are not, and counts of nothing."""
-    for name, value in given.items():
-        default = accepted[name].default if name in accepted else None
-        numbers = all(type(item) in (int, float) for item in (default, value))
-        if default is None or not numbers or default < 0:
-            continue
-        least = 1 if type(default) is int and default >= 1 and type(value) is int else 0
-        if not least <= value < float("inf"):
-            raise AttackError(f"attack {label}: {name} must be at least {least}, not {value:g}")
 
 
 def _members(parameters: Iterable[tuple[str, Any]], eps: float, norm: str) -> list[TorchAttack]:
@@ -309,24 +259,3 @@ def _aim(attack: torchattacks.attack.Attack, name: str) -> None:
     if "targeted" not in attack.supported_mode:
         raise AttackError(f"{name} has no targeted form")
     attack.set_mode_targeted_by_label(quiet=True)
-
-
-def _call(attack: torchattacks.attack.Attack, images: Tensor, labels: Tensor, name: str) -> Tensor:
-    try:
-        with torch.enable_grad():
-            adversarials: Tensor = attack(images, labels)
-    except _LIBRARY_ERRORS as error:
-        if is_out_of_memory(error):
-            raise  # a smaller batch may do
-        shape = "x".join(map(str, images.shape[1:]))
-        raise AttackError(f"{name} failed on images of {shape}: {_line(error)}") from error
-    return adversarials.detach().to(images)
-
-
-def _classes(model: nn.Module, images: Tensor) -> int:
-    with torch.no_grad():
-        return int(model(images[:1]).shape[1])
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -24,6 +24,7 @@ from robustkit.attacks import (
     violations,
 )
 from robustkit.attacks.components import parameters_of
+from robustkit.attacks.libraries.torchattack import attack_classes
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError
 
@@ -87,8 +88,24 @@ COMBINED = [
     "pgd+di+ti+si",
     "fgsm+di+si",
 ]
+# Of torchattack, what finds something to do in any net and image: those for vision transformers
+# look for modules of timm's, others want images of 224 pixels or a further package.
+LARGE = {"GeoDA", "L2T", "SSA", "MuMoDIG"}
+PEERS = sorted(set(attack_classes()) - {"ATT", "PNAPatchOut", "TGR", "VDC"} - LARGE)
+LAYERED = ("BFA", "DANAA", "DR", "FIA", "ILPD", "NAA")
+FEW_OF_PEERS = {
+    "BPA": "steps=2&hook_cfg=resnet18",
+    "SGM": "steps=2&hook_cfg=resnet18",
+    "FGSM": "",
+    "FDA": "steps=2",
+    **dict.fromkeys(LAYERED, "steps=2&feature_layer_cfg=branch"),
+}
 OURS = [*sorted(ATTACKS), *COMBINED]
-EVERY = [*OURS, *(f"torchattacks:{name}" for name in LIBRARY)]
+EVERY = [
+    *OURS,
+    *(f"torchattacks:{name}" for name in LIBRARY),
+    *(f"torchattack:{name}" for name in PEERS),
+]
 # Attacks of torchattacks that draw nothing, with what they must be told for that.
 DRAWS_NOTHING = {
     "BIM": "steps=2",
@@ -117,6 +134,9 @@ MIX_BATCHES = {
 
 def quick(name: str) -> Attack:
     """The attack `name`, with little to do."""
+    if name.startswith("torchattack:"):
+        written = FEW_OF_PEERS.get(name.partition(":")[2], "steps=2")
+        return make(f"{name}?{written}" if written else name)
     library = name.removeprefix("torchattacks:")
     if library == name:
         steps = {} if name.startswith("fgsm") else {"steps": 3}
