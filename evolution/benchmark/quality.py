@@ -236,14 +236,18 @@ def _size(table: Table) -> str:
     last = [rungs[-1] for record in table.records for rungs in record.trainings if rungs]
     replicated = sum(len(each.trainings) > 1 for each in table.records)
     failed = sum(rungs is None for each in table.records for rungs in each.trainings)
+    # Numbers are given in order; one that is missing is of a network without any training.
+    lost = max(each.number for each in table.records) + 1 - len(table.records)
     accuracy = [rung.accuracy for rung in last]
     low, high = min(accuracy), max(accuracy)
     seconds = sum(rung.seconds for rung in last)
     return (
         f"{len(table.records):,} networks, {replicated} of them trained several times: "
         f"{len(last):,} trainings of {table.setting.epochs[-1]} epochs in {seconds / 3600:.1f} "
-        f"CPU hours, {failed} that left the finite numbers; λ = {table.setting.lam:g}. Accuracy "
-        f"{100 * low:.1f} to {100 * high:.1f} %, median {100 * statistics.median(accuracy):.1f} %."
+        f"CPU hours; λ = {table.setting.lam:g}. Left the finite numbers in training, so that they "
+        f"are missing: {lost} further networks, and {failed} trainings of those that are here. "
+        f"Accuracy {100 * low:.1f} to {100 * high:.1f} %, median "
+        f"{100 * statistics.median(accuracy):.1f} %."
     )
 
 
