@@ -9,6 +9,7 @@ from robustkit.models.build import build, new_card, rebuild
 from robustkit.models.card import Card
 from robustkit.models.classifier import Classifier, matched, reordered, resizing, wrap
 from robustkit.models.cost import Cost, cost
+from robustkit.models.defences import DEFENCES, Defence, defence, defended
 from robustkit.models.files import digest, read_card, save
 from robustkit.models.preprocessing import Normalise, Preprocess, Preprocessing
 from robustkit.models.resolve import load, resolve
@@ -16,6 +17,7 @@ from robustkit.models.sources import SOURCES
 from robustkit.models.zoo import ZOO
 
 __all__ = [
+    "DEFENCES",
     "SOURCES",
     "ZOO",
     "Block",
@@ -23,12 +25,15 @@ __all__ = [
     "Card",
     "Classifier",
     "Cost",
+    "Defence",
     "Head",
     "Normalise",
     "Preprocess",
     "Preprocessing",
     "build",
     "cost",
+    "defence",
+    "defended",
     "digest",
     "load",
     "matched",

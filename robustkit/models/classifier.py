@@ -41,6 +41,15 @@ class Classifier(nn.Module):
         self.register_buffer("order", order, persistent=False)
 
     @property
+    def in_front(self) -> tuple[str, ...]:
+        """Defences that pictures meet before the model sees them, as they are written."""
+        return ()
+
+    def another(self, card: Card, order: Tensor | None, notes: Sequence[str]) -> Classifier:
+        """Return the same net, shared, with another card, order or notes."""
+        return Classifier(self.net, card, order=order, notes=notes)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the logits as they are given, in order."""
         if self.order is None:
@@ -118,18 +127,20 @@ def like(
     card: Card | None = None,
     order: Tensor | None = None,
     notes: Sequence[str] | None = None,
+    training: bool | None = None,
 ) -> Classifier:
     """Return another view of `model`'s net, which is shared, with another card, order or notes.
 
-    The modes of the net's modules stay as they are, and buffers are where the net is.
+    The modes of the net's modules stay as they are, and buffers are where the net is. `training` is
+    the view's own mode, by default the model's.
     """
-    classifier = Classifier(
-        model.net,
+    classifier = model.another(
         model.card if card is None else card,
-        order=model.order if order is None else order,
-        notes=model.notes if notes is None else notes,
+        model.order if order is None else order,
+        model.notes if notes is None else notes,
     )
-    classifier.training = classifier.preprocess.training = model.training
+    mode = model.training if training is None else training
+    classifier.training = classifier.preprocess.training = mode
     classifier.preprocess.to(device_of(model.net))
     if classifier.order is not None:
         classifier.order = classifier.order.to(device_of(model.net))

@@ -41,8 +41,10 @@ def save(
 
     `provenance` (JSON values) is added to the card's; `parent` is the digest of the model this one
     was made from. The model itself stays as it is. Raises `RunError` when the file cannot be
-    written.
+    written, and `ModelError` for a model behind defences, which a file does not hold.
     """
+    if in_front := getattr(model, "in_front", ()):
+        raise ModelError(f"save: a file holds a model without its defences ({', '.join(in_front)})")
     kept_provenance = dict(model.card.provenance)
     if parent is not None:
         kept_provenance.pop("published", None)  # which was said of the parent
@@ -114,10 +116,12 @@ def read(path: Path | str) -> tuple[Card, dict[str, Tensor]]:
 def digest(model: Storable) -> str:
     """Return the SHA-256 (hex) of what `model` computes: weights, architecture, preprocessing."""
     order = getattr(model, "order", None)
+    in_front: tuple[str, ...] = getattr(model, "in_front", ())
     own_digest = _digest(_tensors(model), model.card)
-    if order is None:
+    if order is None and not in_front:
         return own_digest
-    return hashlib.sha256(f"{own_digest} {order.tolist()}".encode()).hexdigest()
+    beside = "" if order is None else f" {order.tolist()}"
+    return hashlib.sha256(f"{own_digest}{beside}{''.join(in_front)}".encode()).hexdigest()
 
 
 def _tensors(model: Storable) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from robustkit.geometry import Size
 from robustkit.models.build import build
 from robustkit.models.card import Card
 from robustkit.models.classifier import Classifier
+from robustkit.models.defences import SEPARATOR, defended
 from robustkit.models.files import load_file
 from robustkit.models.preprocessing import Preprocessing
 from robustkit.models.sources.base import SOURCES, Request, SourceNet, Spec
@@ -39,6 +40,7 @@ def parse(text: str) -> Spec:
     >>> parse("my_nets.resnet:make?width=16").scheme
     'factory'
     """
+    text = text.partition(SEPARATOR)[0]  # defences are no part of the model
     if is_file(text):
         return Spec(text, FILE, text, {})
     whole, options = split_options(text, ModelError)
@@ -101,6 +103,8 @@ def resolve(
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     shape = (in_channels, *size)
+    if SEPARATOR in spec:
+        raise ModelError(f"{spec}: a model is trained without its defences; leave out the '|'")
     parsed = parse(spec)
     if parsed.scheme == FILE:
         if weights is not None:
@@ -134,11 +138,26 @@ def load(
     are fetched only with `download`. A file whose net is made by a user's function is refused
     unless that function, "package.module:factory", is among `trust` (or `allow_code`), because
     loading runs it; the file of a module wrapped in Python needs that module: `net`.
+    Behind a "|" stand defences that pictures meet first, as in "model.safetensors|jpeg?quality=50".
     `num_classes`, `input_shape` (C,H,W) and `classes` are what the data has, for files to be
     checked against and for functions that are called with them; `weights` is a state dict for a
     name without any. Raises `ModelError`.
     """
     parsed = None if isinstance(spec, Path) else parse(spec)
+    if isinstance(spec, str) and SEPARATOR in spec:
+        spec, *chain = spec.split(SEPARATOR)
+        bare = load(
+            spec,
+            num_classes=num_classes,
+            input_shape=input_shape,
+            classes=classes,
+            weights=weights,
+            download=download,
+            trust=trust,
+            allow_code=allow_code,
+            net=net,
+        )
+        return defended(bare, chain)
     if parsed is None or parsed.scheme == FILE or net is not None:
         if weights is not None:
             raise ModelError(f"{spec}: a model file has its own weights; leave out {weights}")
