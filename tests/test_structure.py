@@ -152,6 +152,7 @@ MAY_READ = {
     "robustkit/jobs/run.py": "json.loads is given what json.dumps has just made",
     "robustkit/commands/repair/search.py": "json.loads is given notes whose values are checked",
     "robustkit/commands/transfer/pipeline.py": "json.loads is given what this run has dumped",
+    "robustkit/commands/leaderboard/pipeline.py": "json.loads is given what this run has dumped",
     "robustkit/commands/doctor.py": "read_text reads the constraints of this checkout",
     "robustkit/cli/output.py": "os.open opens the null device",
     "robustkit/cli/main.py": "open stands in for a standard stream that was closed",

@@ -26,7 +26,18 @@ OUR_PACKAGES = ("robustkit", "evolution", "adaptation", "experiments")
 
 # The order of `robustkit --help`; commands of other packages follow.
 _ORDER = (
-    *("train", "evolve", "attack", "transfer", "repair", "explain", "adapt", "detect", "shift"),
+    *(
+        "train",
+        "evolve",
+        "attack",
+        "transfer",
+        "leaderboard",
+        "repair",
+        "explain",
+        "adapt",
+        "detect",
+        "shift",
+    ),
     *("report", "runs", "reproduce", "bench", "doctor"),
 )
 

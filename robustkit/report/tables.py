@@ -18,10 +18,12 @@ def table(
     *,
     caption: str = "",
     strong: Iterable[int] = (),
+    sortable: bool = False,
 ) -> Markup:
     """Return a table: columns of numbers aligned as such, the rows numbered in `strong` bold.
 
-    The first column names its row. Headers that are all empty are left out. Raises `ValueError`
+    The first column names its row. Headers that are all empty are left out. One that is `sortable`
+    can be sorted and filtered on the page, and is as it stands on paper. Raises `ValueError`
     for a row of another length than `headers`.
     """
     body = [list(row) for row in rows]
@@ -29,7 +31,8 @@ def table(
         if len(row) != len(headers):
             raise ValueError(f"a row of {len(row)} cells under {len(headers)} headers: {row}")
     classes = [_column_class([row[i] for row in body]) for i in range(len(headers))]
-    parts = [Markup('<div class="scroll"><table>')]
+    kind = "scroll sortable" if sortable else "scroll"
+    parts = [Markup('<div class="{}"><table>').format(kind)]
     if caption:
         parts.append(Markup("<caption>{}</caption>").format(caption))
     if any(headers):

@@ -22,6 +22,7 @@ from robustkit.cli.commands import find_commands, load_command
 from robustkit.cli.parser import CommandParser, config_from
 from robustkit.commands.attack import AttackConfig
 from robustkit.commands.explain import ExplainOptions
+from robustkit.commands.leaderboard.command import LeaderboardConfig
 from robustkit.commands.repair import RepairOptions
 from robustkit.commands.transfer import TransferConfig
 from robustkit.training import TrainConfig
@@ -45,6 +46,7 @@ SETTINGS: dict[str, tuple[type[Any], ...]] = {
     "evolve": (EvolveConfig,),
     "attack": (AttackConfig,),
     "transfer": (TransferConfig,),
+    "leaderboard": (LeaderboardConfig,),
     "repair": (RepairOptions,),
     "explain": (ExplainOptions,),
     "adapt": (AdaptOptions, DetectionConfig),

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from robustkit import attacks
-from robustkit.attacks import FUSES, AdversarialSet, Attack, ExternalSet, Store, TorchAttack
+from robustkit.attacks import FUSES, AdversarialSet, Attack, ExternalSet, Store
+from robustkit.attacks.libraries.base import LibraryAttack
 from robustkit.attacks.registry import check_radius, make_attack, trained_on
 from robustkit.cli.inputs import LazyModels, LoadedModels, load_models, training_images
 from robustkit.cli.models import batch_size_of, name_models
@@ -60,7 +61,7 @@ class TransferConfig:
                 raise ConfigError(f"unknown ensemble '{fuse}'{did_you_mean(fuse, FUSES)}")
         if len(set(self.ensembles)) < len(self.ensembles):
             raise ConfigError("the same ensemble twice")
-        if "loss" in self.ensembles and isinstance(self.make_attack(), TorchAttack):
+        if "loss" in self.ensembles and isinstance(self.make_attack(), LibraryAttack):
             raise ConfigError(
                 f"--ensembles loss: {self.attack} takes its own loss of one model's logits; use "
                 "'logits', or an attack of our own"

@@ -1,0 +1,242 @@
+"""Attacks by turns on the same sources, images and targets, and who is better than whom."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from robustkit.attacks import Ensemble
+from robustkit.attacks.crafting import Recipe
+from robustkit.attacks.predictions import source_digest
+from robustkit.commands.leaderboard.result import By, Entry, Summary
+from robustkit.commands.transfer.pipeline import PLAIN, evaluate
+from robustkit.commands.transfer.preparation import Prepared, TransferConfig, prepare
+from robustkit.compute import derive_seed, on_device
+from robustkit.errors import AttackError, ConfigError
+from robustkit.evaluation.ranking import ranked
+from robustkit.evaluation.transferability import TransferMatrix, share
+from robustkit.jobs import Log, cached_per_process, executor_of, run_jobs
+from robustkit.runs.summaries import Total
+
+UNKNOWN = float("nan")
+
+
+def with_attack(prepared: Prepared, attack: str) -> Prepared:
+    """Return the same evaluation of another attack, without controls."""
+    return replace(prepared, config=replace(prepared.config, attack=attack, control=False))
+
+
+@dataclass(frozen=True)
+class Crafted:
+    """Whether an attack could be made on a source, and what it took; None where it is unknown."""
+
+    refused: str | None = None
+    seconds: float | None = None
+    passes: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def craft(prepared: Prepared, attack: str, source: str) -> Crafted:
+    """Craft one set and predict it by all targets, all into the cache; time it if it is new."""
+    of_attack, known = with_attack(prepared, attack), len(prepared.store.notes)
+    try:
+        seconds, passes = _cost(of_attack, source)
+        evaluate(of_attack, PLAIN, sources=(source,))
+    except AttackError as error:
+        return Crafted(refused=str(error))
+    return Crafted(None, seconds, passes, prepared.store.notes[known:])
+
+
+def _cost(prepared: Prepared, source: str) -> tuple[float | None, float | None]:
+    """Return seconds and forward passes an image, kept beside the set; crafts it if it is new."""
+    net, count = prepared.sources[source], len(prepared.images)
+    recipe = Recipe(
+        images=prepared.images,
+        attack=prepared.attack(),
+        seed=derive_seed(prepared.config.seed, "transfer"),
+        round=prepared.round,
+        batch_size=prepared.batch_size,
+        on_note=prepared.store.notes.append,
+    )
+    with on_device(net, prepared.device) as device:
+        origin = recipe.origin(source_digest(net, prepared.images.shape))
+
+        def measured() -> dict[str, torch.Tensor]:
+            began = time.perf_counter()
+            with _passes(net) as passes:
+                recipe.fetch(net, origin, prepared.store)
+            took = time.perf_counter() - began
+            new = passes[0] > 0  # a set that was there already takes no pass
+            cost = [took / count, passes[0] / count] if new else [UNKNOWN, UNKNOWN]
+            return {"cost": torch.tensor(cost, dtype=torch.float64)}
+
+        origin_of_cost = {**origin, "device": device.type}
+        seconds, passes = prepared.store.fetch("cost", origin_of_cost, measured)["cost"].tolist()
+    return (None if np.isnan(seconds) else seconds), (None if np.isnan(passes) else passes)
+
+
+@contextmanager
+def _passes(net: nn.Module) -> Iterator[list[int]]:
+    """Count the images that a net is shown inside the context."""
+    seen = [0]
+
+    def count(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        seen[0] += len(arguments[0])
+
+    members = list(net.members) if isinstance(net, Ensemble) else [net]
+    handles = [each.register_forward_pre_hook(count) for each in members]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class CraftRow:
+    """Job: `craft` in a worker; `settings` are those of the run as JSON."""
+
+    settings: str
+    attack: str
+    source: str
+
+    @property
+    def id(self) -> str:
+        """See `Job`."""
+        return f"{self.attack}: {self.source}"
+
+    def run(self) -> Crafted:
+        """Return what it took."""
+        return craft(_prepared(self.settings), self.attack, self.source)
+
+
+@cached_per_process()
+def _prepared(settings: str) -> Prepared:
+    return prepare(json.loads(settings))
+
+
+def craft_all(
+    prepared: Prepared, attacks: tuple[str, ...], settings: Mapping[str, Any], log: Log
+) -> dict[tuple[str, str], Crafted]:
+    """Return what each attack took on each source, crafted here or on the settings' executor."""
+    pairs = [(attack, source) for attack in attacks for source in prepared.sources]
+    if settings["executor"] == "inline":
+        found = {}
+        for attack, source in pairs:
+            log(f"{attack}: {source}")
+            found[attack, source] = craft(prepared, attack, source)
+        return found
+    if settings["cache"] == "none" and settings["ray_address"] is not None:
+        raise ConfigError(
+            "--cache none with --ray-address: workers hand their sets over in the cache; name a "
+            "folder that all machines share"
+        )
+    shared = json.dumps({**settings, "cache": str(prepared.store.folder)})
+    rows = [CraftRow(shared, attack, source) for attack, source in pairs]
+    with executor_of(settings) as executor:
+        crafted = list(run_jobs(rows, executor, log=log))
+    for each in crafted:
+        prepared.store.notes += [note for note in each.notes if note not in prepared.store.notes]
+    return dict(zip(pairs, crafted, strict=True))
+
+
+def leaderboard(
+    prepared: Prepared, attacks: tuple[str, ...], settings: Mapping[str, Any], log: Log
+) -> Summary:
+    """Craft, score and rank; `log` gets a line for every set."""
+    began = time.perf_counter()
+    crafted = craft_all(prepared, attacks, settings, log)
+    matrices = {
+        (attack, source): evaluate(with_attack(prepared, attack), PLAIN, sources=(source,))
+        for (attack, source), each in crafted.items()
+        if each.refused is None
+    }
+    if not matrices:
+        reasons = {each.refused for each in crafted.values()}
+        raise ConfigError(f"no attack can be made on these sources: {min(map(str, reasons))}")
+    correct = _correct(matrices)
+    common = np.logical_and.reduce(list(correct.values()))
+    by_attack = {
+        attack: {s: matrices[attack, s] for s in prepared.sources if (attack, s) in matrices}
+        for attack in attacks
+    }
+    scores: dict[str, NDArray[np.float64]] = {}
+    for attack, of_attack in by_attack.items():
+        everywhere = len(of_attack) == len(prepared.sources)
+        if everywhere and (outcomes := _outcomes(of_attack, common)) is not None:
+            scores[attack] = outcomes
+    ranks = ranked(scores, prepared.config.seed) if common.sum() > 1 else {}
+    entries = {}
+    for attack in attacks:
+        found = {source: crafted[attack, source] for source in prepared.sources}
+        place = ranks.get(attack)
+        entries[attack] = Entry(
+            score=None if place is None else place.score,
+            best=None if place is None else place.best,
+            worst=None if place is None else place.worst,
+            cells=_cells(by_attack[attack], common),
+            refused={s: each.refused for s, each in found.items() if each.refused is not None},
+            seconds=_mean([each.seconds for each in found.values()]),
+            passes=_mean([each.passes for each in found.values()]),
+        )
+    config: TransferConfig = prepared.config
+    return Summary(
+        n=len(prepared.images),
+        n_common=int(common.sum()),
+        eps=config.eps,
+        norm=config.norm,
+        sources=list(prepared.sources),
+        targets=list(prepared.targets),
+        clean={name: float(each.mean()) for name, each in correct.items()},
+        attacks=entries,
+        pixel_space=prepared.loaded.pixel_space(),
+        device=str(prepared.device),
+        seconds=Total(total=time.perf_counter() - began),
+    )
+
+
+def _correct(matrices: Mapping[tuple[str, str], TransferMatrix]) -> dict[str, NDArray[np.bool_]]:
+    """Return which images every net gets right."""
+    found: dict[str, NDArray[np.bool_]] = {}
+    for matrix in matrices.values():
+        found |= matrix.correct
+    return found
+
+
+def _outcomes(
+    of_attack: Mapping[str, TransferMatrix], common: NDArray[np.bool_]
+) -> NDArray[np.float64] | None:
+    """Return on how many pairs, in [0,1], each common image's adversarials succeed, (n,).
+
+    Of a source and another net; None where there is no such pair.
+    """
+    fooled = [
+        matrix.target_fooled[source, target][common]
+        for source, matrix in of_attack.items()
+        for target in matrix.targets
+        if target != source
+    ]
+    return np.mean(fooled, axis=0) if fooled else None
+
+
+def _cells(of_attack: Mapping[str, TransferMatrix], common: NDArray[np.bool_]) -> By:
+    return {
+        source: {
+            target: share(matrix.target_fooled[source, target], common) for target in matrix.targets
+        }
+        for source, matrix in of_attack.items()
+    }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
