@@ -9,7 +9,7 @@ from typing import Any
 from robustkit.attacks.base import Attack
 from robustkit.attacks.components import COMPONENTS, parameters_of, with_parameters
 from robustkit.attacks.iterative import DIFGSM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM, Iterative
-from robustkit.attacks.libraries import torchattack, torchattacks
+from robustkit.attacks.libraries import torchattack, torchattacks, transferattack
 from robustkit.attacks.parameters import check_parameters, names_in, split_spec
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError, ConfigError
@@ -19,6 +19,8 @@ from robustkit.registry import Registry
 LIBRARIES: Mapping[str, Callable[[str, Mapping[str, Any]], Attack]] = {
     torchattacks.PREFIX: torchattacks.make_library_attack,
     torchattack.PREFIX: torchattack.make_peer_attack,
+    transferattack.PREFIX: transferattack.make_transfer_attack,
+    "autoattack:": torchattacks.make_autoattack,
 }
 ATTACKS: Registry[type[Attack]] = Registry(
     "attack",

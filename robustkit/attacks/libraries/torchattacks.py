@@ -221,6 +221,14 @@ def make_library_attack(name: str, given: Mapping[str, Any]) -> TorchAttack:
     return attack
 
 
+def make_autoattack(version: str, given: Mapping[str, Any]) -> TorchAttack:
+    """Return AutoAttack (Croce and Hein 2020) in its `version`: standard, plus or rand.
+
+    By torchattacks, as long as the authors' own package is not on the index.
+    """
+    return make_library_attack("AutoAttack", {"version": version, **given})
+
+
 def _members(parameters: Iterable[tuple[str, Any]], eps: float, norm: str) -> list[TorchAttack]:
     """Return the attacks of a MultiAttack, named as in "attacks=FGSM+PGD", all within one ball."""
     names = str(dict(parameters).get("attacks", ""))
