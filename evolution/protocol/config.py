@@ -172,7 +172,7 @@ class EvolveConfig:
         "batch", "batch norm in the penalty's gradients: batch (cheap) or running (uncoupled)"
     )
     attack: str = setting("pgd", "fgsm, pgd or mifgsm")
-    norm: str = setting("linf", "linf or l2")
+    norm: str = setting("linf", "linf, l2 or l1")
     eps: float = setting(
         8 / 255,
         "radius of the attack, in units of images in [0,1]; fractions such as 8/255 are read",

@@ -4,6 +4,7 @@ Stands on data and models. FGSM, PGD and MI-FGSM are our own; sets crafted on on
 and scored on any other.
 """
 
+from robustkit.attacks.apgd import APGD
 from robustkit.attacks.base import Attack, verify, violations
 from robustkit.attacks.cache import Store
 from robustkit.attacks.components import COMPONENTS, Component, component
@@ -18,6 +19,7 @@ from robustkit.attacks.predictions import correct, predict, predicted_classes
 from robustkit.attacks.registry import ATTACKS, catalogue, make
 
 __all__ = [
+    "APGD",
     "ATTACKS",
     "COMPONENTS",
     "DIFGSM",

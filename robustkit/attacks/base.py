@@ -21,7 +21,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
-    """An attack inside an ε-ball. `eps` is in units of images in [0,1]; `norm` is linf or l2.
+    """An attack inside an ε-ball. `eps` is in units of images in [0,1]; `norm` is linf, l2 or l1.
 
     `targeted` descends the loss towards the given labels instead of ascending it.
     """
@@ -33,7 +33,7 @@ class Attack(ABC):
 
     def __post_init__(self) -> None:
         NORMS.find(self.norm)
-        # An l2 ball of radius 1 is a small one: only the linf radius is bounded by the range.
+        # A ball of l2 or l1 radius 1 is small: only the linf radius is bounded by the range.
         limit = 1.0 if self.norm == "linf" else float("inf")
         if not 0.0 <= self.eps <= limit:
             raise AttackError(
@@ -123,12 +123,14 @@ def check_batch(images: Tensor, labels: Tensor) -> None:
 def violations(adversarials: Tensor, images: Tensor, attack: Attack) -> Tensor:
     """Return bool (N,): which adversarials leave the ε-ball or [0,1], or are not finite.
 
-    The l2 tolerance grows with the image, as the rounding of its pixels does.
+    The tolerance grows with the image but for linf, as the rounding of its pixels does.
     """
-    slack = TOLERANCE * (1.0 if attack.norm == "linf" else images.shape[1:].numel() ** 0.5)
+    power = {"linf": 0.0, "l2": 0.5, "l1": 1.0}[attack.norm]
+    slack = TOLERANCE * float(images.shape[1:].numel()) ** power
     inside = attack.geometry.size(adversarials - images) <= attack.eps + slack
     in_range = ((adversarials >= 0) & (adversarials <= 1)).flatten(1).all(dim=1)
-    return ~(inside & in_range)
+    outside: Tensor = ~(inside & in_range)
+    return outside
 
 
 def verify(adversarials: Tensor, images: Tensor, attack: Attack) -> None:

@@ -51,7 +51,7 @@ def rounded(adversarials: Tensor, images: Tensor, attack: Attack) -> Tensor:
     """Round `adversarials` float (N,C,H,W) in [0,1] of uint8 `images` to levels, inside the ball.
 
     Each pixel goes to its nearest level. Where that would leave the ε-ball it goes to the level on
-    the side of the clean image instead: in linf where the pixel itself is too far, in l2 as many
+    the side of the clean image instead: in linf where the pixel itself is too far, else as many
     pixels as need be, those whose two levels are most nearly as near first.
     """
     return torch.cat(
@@ -69,18 +69,21 @@ def _rounded(adversarials: Tensor, images: Tensor, attack: Attack) -> Tensor:
     if attack.norm == "linf":
         moved = distance.round().clamp(-int(limit), int(limit))
     else:
-        moved = _within_l2(distance.flatten(1), limit).view_as(distance)
+        moved = _within(distance.flatten(1), limit, attack.norm).view_as(distance)
     return (images + moved).to(torch.uint8)
 
 
-def _within_l2(distance: Tensor, limit: float) -> Tensor:
-    """Return whole numbers (N,D) near `distance` float64 (N,D), of l2 norm `limit` at most."""
+def _within(distance: Tensor, limit: float, norm: str) -> Tensor:
+    """Return whole numbers (N,D) near `distance` float64 (N,D), of `norm` at most `limit`."""
     size = distance.abs()
     nearest = size.round()
-    excess = nearest.square().sum(dim=1) - limit**2
     up = nearest > size
-    # One level less takes 2k-1 from the sum of squares of a pixel that is k levels away.
-    gain = torch.where(up, 2 * nearest - 1, 0.0)
+    if norm == "l2":
+        excess = nearest.square().sum(dim=1) - limit**2
+        # One level less takes 2k-1 from the sum of squares of a pixel that is k levels away.
+        gain = torch.where(up, 2 * nearest - 1, 0.0)
+    else:
+        excess, gain = nearest.sum(dim=1) - limit, up.double()
     order = torch.where(up, size - size.floor(), torch.inf).argsort(dim=1, stable=True)
     before = gain.gather(1, order).cumsum(dim=1) - gain.gather(1, order)
     lowered = torch.zeros_like(up).scatter(1, order, before < excess[:, None]) & up

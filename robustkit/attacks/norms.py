@@ -67,6 +67,72 @@ def _linf_random(shape: tuple[int, ...], eps: float, generator: torch.Generator)
     return torch.rand(shape, generator=generator).mul_(2 * eps).sub_(eps)
 
 
+def _l1_size(delta: Tensor) -> Tensor:
+    return delta.flatten(1).abs().sum(dim=1)
+
+
+SPARSE = 0.01  # share of the pixels' values that an l1 step moves (Tramèr and Boneh 2019)
+
+
+def _l1_steepest(gradient: Tensor) -> Tensor:
+    flat = gradient.flatten(1)
+    count = max(1, round(SPARSE * flat.shape[1]))
+    return sparse_sign(gradient, torch.full((len(flat),), count, device=flat.device))
+
+
+def sparse_sign(gradient: Tensor, counts: Tensor) -> Tensor:
+    """Return the signs of the `counts` (N,) largest entries of each image's gradient, of l1 norm 1.
+
+    Zero where the gradient is.
+    """
+    flat = gradient.flatten(1)
+    order = flat.abs().argsort(dim=1, descending=True, stable=True)
+    place = torch.arange(flat.shape[1], device=flat.device)
+    among = torch.zeros_like(flat).scatter(1, order, (place < counts[:, None]).to(flat))
+    step = flat.sign() * among
+    return (step / step.abs().sum(dim=1, keepdim=True).clamp_min(1)).view_as(gradient)
+
+
+def _l1_project(delta: Tensor, eps: float) -> Tensor:
+    return l1_project(delta, eps, -torch.inf, torch.inf)
+
+
+def l1_project(delta: Tensor, eps: float, low: Tensor | float, high: Tensor | float) -> Tensor:
+    """Return the nearest points of the l1 ball whose entries are in [low, high], which holds zero.
+
+    Magnitudes are shrunk by one threshold an image, found by bisection, and cut off (Croce and
+    Hein 2021, proposition 2.1).
+    """
+    wide = delta.flatten(1).double()
+    least, most = (
+        torch.as_tensor(each).expand_as(delta).flatten(1).to(wide) for each in (low, high)
+    )
+
+    def at(threshold: Tensor) -> Tensor:
+        shrunk = wide.sign() * (wide.abs() - threshold[:, None]).clamp_min(0)
+        return shrunk.clamp(least, most)
+
+    below = torch.zeros(len(wide), dtype=torch.float64, device=wide.device)
+    above = wide.abs().amax(dim=1) if wide.numel() else below
+    inside = at(below).abs().sum(dim=1) <= eps
+    for _ in range(60):
+        middle = (below + above) / 2
+        fits = at(middle).abs().sum(dim=1) <= eps
+        below, above = torch.where(fits, below, middle), torch.where(fits, middle, above)
+    found = at(torch.where(inside, torch.zeros_like(above), above))
+    return found.to(delta).view_as(delta)
+
+
+def _l1_random(shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
+    # Exponential magnitudes, one more than there are entries, make a uniform point of the simplex.
+    count, size = shape[0], math.prod(shape[1:])
+    drawn = torch.rand(count, 2 * size + 1, generator=generator, dtype=torch.float64)
+    magnitudes = -torch.log1p(-drawn[:, : size + 1])
+    inside = magnitudes[:, :size] / magnitudes.sum(dim=1, keepdim=True)
+    signs = torch.where(drawn[:, size + 1 :] < 0.5, -1.0, 1.0)
+    return (eps * signs * inside).float().view(shape)
+
+
 _LINF = Norm(
     name="linf",
     size=lambda delta: delta.flatten(1).abs().amax(dim=1),
@@ -75,5 +141,6 @@ _LINF = Norm(
     random=_linf_random,
 )
 _L2 = Norm("l2", _l2_size, _l2_steepest, _l2_project, _l2_random)
+_L1 = Norm("l1", _l1_size, _l1_steepest, _l1_project, _l1_random)
 
-NORMS: Registry[Norm] = Registry("norm", AttackError, {"linf": _LINF, "l2": _L2})
+NORMS: Registry[Norm] = Registry("norm", AttackError, {"linf": _LINF, "l2": _L2, "l1": _L1})

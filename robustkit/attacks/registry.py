@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+from robustkit.attacks.apgd import APGD
 from robustkit.attacks.base import Attack
 from robustkit.attacks.components import COMPONENTS, parameters_of, with_parameters
 from robustkit.attacks.iterative import DIFGSM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM, Iterative
@@ -32,6 +33,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "nifgsm": NIFGSM,
         "difgsm": DIFGSM,
         "tifgsm": TIFGSM,
+        "apgd": APGD,
     },
 )
 
@@ -116,11 +118,13 @@ def make_attack(spec: str, *, eps: float, norm: str, bf16: bool, targeted: bool 
 
 
 def check_radius(eps: float, norm: str, images: ImageSet) -> None:
-    """Raise `ConfigError` for an l2 radius beyond the farthest that two images can be apart."""
-    farthest = images.images[0].numel() ** 0.5
-    if norm == "l2" and eps > farthest:
+    """Raise `ConfigError` for an l2 or l1 radius beyond the farthest that two images can be."""
+    size = images.images[0].numel()
+    farthest = {"linf": 1.0, "l2": size**0.5, "l1": size}[norm]
+    if eps > farthest:
         raise ConfigError(
-            f"eps must be at most {farthest:.4g} in l2: no two of these images are farther apart"
+            f"eps must be at most {farthest:.4g} in {norm}: no two of these images are farther "
+            "apart"
         )
 
 

@@ -29,11 +29,11 @@ from robustkit.stats import wilson
 # Random corners of the ball that an image has to withstand after PGD failed on it.
 NOISES = 20
 # A radius at which no classifier can be right: every pixel may become grey.
-HUGE = {"linf": 0.5, "l2": 0.5}
+HUGE = {"linf": 0.5, "l2": 0.5, "l1": 0.5}
 # What may differ by chance or rounding before a finding is made, in shares of the images probed.
 SLACK = 0.02
 # A radius up to which even an undefended model may stand.
-WIDE = {"linf": 4 / 255, "l2": 0.25}
+WIDE = {"linf": 4 / 255, "l2": 0.25, "l1": 6.0}
 
 
 def diagnose(
@@ -246,7 +246,8 @@ def _strengths(
     fell = int((left & ~noise.survivors).sum())
     if fell > SLACK * count:
         findings.append(_black_box(f"random noise ({NOISES} draws)", fell, int(left.sum())))
-    radius = HUGE[norm] * (images.images[0].numel() ** 0.5 if norm == "l2" else 1.0)
+    power = {"linf": 0.0, "l2": 0.5, "l1": 1.0}[norm]
+    radius = HUGE[norm] * images.images[0].numel() ** power
     huge = worst_case(model, images, [PGD(eps=radius, norm=norm, steps=20)], seed=seed, **sizes)
     robust = float(huge.survivors.double().mean())
     if robust > 0.05:
@@ -284,7 +285,7 @@ def _black_box(attack: str, fell: int, among: int) -> Finding:
 
 
 class _Corners(Attack):
-    """A random corner of the linf ball, or a random point of the l2 sphere: no model is asked."""
+    """A random corner of the linf ball, or a random point of another's surface."""
 
     def perturb(
         self,

@@ -239,7 +239,7 @@ def _members(parameters: Iterable[tuple[str, Any]], eps: float, norm: str) -> li
 
 def _norms(name: str, signature: Mapping[str, inspect.Parameter]) -> tuple[str, ...]:
     if "norm" in signature or name == "MultiAttack":
-        return tuple(NORMS)
+        return ("linf", "l2")
     return ("l2",) if name in _L2 else ("linf",)
 
 
