@@ -16,6 +16,7 @@ from robustkit.attacks.iterative import DIFGSM, FGSM, MIFGSM, NIFGSM, PGD, TIFGS
 from robustkit.attacks.libraries.torchattacks import TorchAttack, library_attacks
 from robustkit.attacks.norms import NORMS
 from robustkit.attacks.predictions import correct, predict, predicted_classes
+from robustkit.attacks.queries import HopSkipJump
 from robustkit.attacks.registry import ATTACKS, catalogue, make
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Component",
     "Ensemble",
     "ExternalSet",
+    "HopSkipJump",
     "Iterative",
     "Store",
     "TorchAttack",

@@ -86,6 +86,11 @@ class Attack(ABC):
             return self.perturb(model, images, labels, source, stop_when_fooled, **mixing)
 
     @property
+    def gradient_free(self) -> bool:
+        """Whether it only asks for outputs."""
+        return False
+
+    @property
     def mixes(self) -> bool:
         """Whether it mixes other images in."""
         return False

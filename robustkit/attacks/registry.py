@@ -12,6 +12,7 @@ from robustkit.attacks.components import COMPONENTS, parameters_of, with_paramet
 from robustkit.attacks.iterative import DIFGSM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM, Iterative
 from robustkit.attacks.libraries import torchattack, torchattacks, transferattack
 from robustkit.attacks.parameters import check_parameters, names_in, split_spec
+from robustkit.attacks.queries import HopSkipJump
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError, ConfigError
 from robustkit.registry import Registry
@@ -34,6 +35,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "difgsm": DIFGSM,
         "tifgsm": TIFGSM,
         "apgd": APGD,
+        "hopskipjump": HopSkipJump,
     },
 )
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from robustkit.attacks.base import Attack
 from robustkit.attacks.iterative import FGSM, PGD
-from robustkit.attacks.libraries.torchattacks import TorchAttack
 from robustkit.attacks.predictions import check_predictions, predict
 from robustkit.compute import Note, device_of, fitting_batches, on_device
 from robustkit.compute.batching import warn
@@ -88,7 +87,7 @@ def read(result: Robustness) -> tuple[Finding, ...]:
                     "images stand says nothing",
                 )
             )
-        searches = isinstance(attack, TorchAttack) and attack.gradient_free
+        searches = attack.gradient_free
         fell = int((before & ~robust).sum())
         if searches and by_gradient and fell > SLACK * len(robust):
             findings.append(_black_box(attack.name, fell, int(before.sum())))

@@ -56,11 +56,6 @@ class LibraryAttack(Attack):
     def opened(self, model: nn.Module, classes: int, seed: int) -> Opened:
         """Return the library's attack on a model: a function of images and labels."""
 
-    @property
-    def gradient_free(self) -> bool:
-        """Whether the attack only asks for outputs."""
-        return False
-
     def to_dict(self) -> Json:
         """Return name and hyper-parameters as plain values: the attack's identity in caches."""
         return {
