@@ -18,6 +18,7 @@ from robustkit.attacks.norms import NORMS
 from robustkit.attacks.predictions import correct, predict, predicted_classes
 from robustkit.attacks.queries import HopSkipJump
 from robustkit.attacks.registry import ATTACKS, catalogue, make
+from robustkit.attacks.universal import Patch, Universal
 
 __all__ = [
     "APGD",
@@ -39,8 +40,10 @@ __all__ = [
     "ExternalSet",
     "HopSkipJump",
     "Iterative",
+    "Patch",
     "Store",
     "TorchAttack",
+    "Universal",
     "catalogue",
     "component",
     "correct",

@@ -21,7 +21,8 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
-    """An attack inside an ε-ball. `eps` is in units of images in [0,1]; `norm` is linf, l2 or l1.
+    """An attack inside an ε-ball. `eps` is in units of images in [0,1]; `norm` is linf, l2, l1 or
+    l0, whose radius is the share of a picture's pixels that may change.
 
     `targeted` descends the loss towards the given labels instead of ascending it.
     """
@@ -33,8 +34,8 @@ class Attack(ABC):
 
     def __post_init__(self) -> None:
         NORMS.find(self.norm)
-        # A ball of l2 or l1 radius 1 is small: only the linf radius is bounded by the range.
-        limit = 1.0 if self.norm == "linf" else float("inf")
+        # A ball of l2 or l1 radius 1 is small: the others' are shares of a whole.
+        limit = 1.0 if self.norm in ("linf", "l0") else float("inf")
         if not 0.0 <= self.eps <= limit:
             raise AttackError(
                 f"eps must be in [0, {limit:g}] for {self.norm}, in units of images in [0,1], "
@@ -130,7 +131,7 @@ def violations(adversarials: Tensor, images: Tensor, attack: Attack) -> Tensor:
 
     The tolerance grows with the image but for linf, as the rounding of its pixels does.
     """
-    power = {"linf": 0.0, "l2": 0.5, "l1": 1.0}[attack.norm]
+    power = {"linf": 0.0, "l2": 0.5, "l1": 1.0, "l0": 0.0}[attack.norm]
     slack = TOLERANCE * float(images.shape[1:].numel()) ** power
     inside = attack.geometry.size(adversarials - images) <= attack.eps + slack
     in_range = ((adversarials >= 0) & (adversarials <= 1)).flatten(1).all(dim=1)

@@ -66,7 +66,9 @@ def _rounded(adversarials: Tensor, images: Tensor, attack: Attack) -> Tensor:
     distance = adversarials.double() * LEVELS - images
     # A hair of the ball's tolerance: 8/255 is eight levels, whatever float32 makes of it.
     limit = attack.eps * LEVELS + TOLERANCE * LEVELS
-    if attack.norm == "linf":
+    if attack.norm == "l0":
+        moved = distance.round()
+    elif attack.norm == "linf":
         moved = distance.round().clamp(-int(limit), int(limit))
     else:
         moved = _within(distance.flatten(1), limit, attack.norm).view_as(distance)

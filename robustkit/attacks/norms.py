@@ -41,10 +41,15 @@ def _l2_size(delta: Tensor) -> Tensor:
     return size
 
 
+def of_unit_peak(gradient: Tensor) -> Tensor:
+    """Return every image's gradient divided by its largest entry; zero where it is zero."""
+    peak = gradient.flatten(1).abs().amax(dim=1).clamp_min(TINY)
+    return gradient / per_image(peak)
+
+
 def _l2_steepest(gradient: Tensor) -> Tensor:
     # By the largest entry first: a confident net's gradients underflow when they are squared.
-    peak = gradient.flatten(1).abs().amax(dim=1).clamp_min(TINY)
-    scaled = gradient / per_image(peak)
+    scaled = of_unit_peak(gradient)
     return scaled / per_image(_l2_size(scaled).clamp_min(TINY))
 
 
@@ -133,6 +138,26 @@ def _l1_random(shape: tuple[int, ...], eps: float, generator: torch.Generator) -
     return (eps * signs * inside).float().view(shape)
 
 
+def _l0_size(delta: Tensor) -> Tensor:
+    changed = (delta != 0).any(dim=1).flatten(1)
+    return changed.double().mean(dim=1).to(delta)
+
+
+def _l0_project(delta: Tensor, eps: float) -> Tensor:
+    strength = delta.square().sum(dim=1).flatten(1)
+    count = int(eps * strength.shape[1] + 1e-6)
+    kept = torch.zeros_like(strength).scatter(1, strength.topk(count, dim=1).indices, 1.0)
+    return delta * kept.view(len(delta), 1, *delta.shape[2:])
+
+
+def _l0_random(shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
+    count, channels, *sides = shape
+    drawn = torch.rand(count, channels + 1, *sides, generator=generator)
+    places = drawn[:, channels].flatten(1).argsort(dim=1)
+    chosen = places < int(eps * places.shape[1] + 1e-6)
+    return (2 * drawn[:, :channels] - 1) * chosen.view(count, 1, *sides)
+
+
 _LINF = Norm(
     name="linf",
     size=lambda delta: delta.flatten(1).abs().amax(dim=1),
@@ -142,5 +167,9 @@ _LINF = Norm(
 )
 _L2 = Norm("l2", _l2_size, _l2_steepest, _l2_project, _l2_random)
 _L1 = Norm("l1", _l1_size, _l1_steepest, _l1_project, _l1_random)
+# Its radius is a share of the pixels' places, of which all channels may change as they like.
+_L0 = Norm("l0", _l0_size, torch.sign, _l0_project, _l0_random)
 
-NORMS: Registry[Norm] = Registry("norm", AttackError, {"linf": _LINF, "l2": _L2, "l1": _L1})
+NORMS: Registry[Norm] = Registry(
+    "norm", AttackError, {"linf": _LINF, "l2": _L2, "l1": _L1, "l0": _L0}
+)

@@ -38,8 +38,8 @@ class HopSkipJump(Attack):
                 raise AttackError(
                     f"{self.name}: {name} must be in [1, {MOST}], not {getattr(self, name)}"
                 )
-        if self.norm == "l1":
-            raise AttackError(f"{self.name}: it works in linf and l2, not in l1")
+        if self.norm not in ("linf", "l2"):
+            raise AttackError(f"{self.name}: it works in linf and l2, not in {self.norm}")
         if self.targeted:
             raise AttackError(f"{self.name} has no targeted form")
 

@@ -13,6 +13,7 @@ from robustkit.attacks.iterative import DIFGSM, FGSM, MIFGSM, NIFGSM, PGD, TIFGS
 from robustkit.attacks.libraries import torchattack, torchattacks, transferattack
 from robustkit.attacks.parameters import check_parameters, names_in, split_spec
 from robustkit.attacks.queries import HopSkipJump
+from robustkit.attacks.universal import Patch, Universal
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError, ConfigError
 from robustkit.registry import Registry
@@ -36,6 +37,8 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "tifgsm": TIFGSM,
         "apgd": APGD,
         "hopskipjump": HopSkipJump,
+        "universal": Universal,
+        "patch": Patch,
     },
 )
 
@@ -122,7 +125,7 @@ def make_attack(spec: str, *, eps: float, norm: str, bf16: bool, targeted: bool 
 def check_radius(eps: float, norm: str, images: ImageSet) -> None:
     """Raise `ConfigError` for an l2 or l1 radius beyond the farthest that two images can be."""
     size = images.images[0].numel()
-    farthest = {"linf": 1.0, "l2": size**0.5, "l1": size}[norm]
+    farthest = {"linf": 1.0, "l2": size**0.5, "l1": size, "l0": 1.0}[norm]
     if eps > farthest:
         raise ConfigError(
             f"eps must be at most {farthest:.4g} in {norm}: no two of these images are farther "

@@ -28,11 +28,11 @@ from robustkit.stats import wilson
 # Random corners of the ball that an image has to withstand after PGD failed on it.
 NOISES = 20
 # A radius at which no classifier can be right: every pixel may become grey.
-HUGE = {"linf": 0.5, "l2": 0.5, "l1": 0.5}
+HUGE = {"linf": 0.5, "l2": 0.5, "l1": 0.5, "l0": 1.0}
 # What may differ by chance or rounding before a finding is made, in shares of the images probed.
 SLACK = 0.02
 # A radius up to which even an undefended model may stand.
-WIDE = {"linf": 4 / 255, "l2": 0.25, "l1": 6.0}
+WIDE = {"linf": 4 / 255, "l2": 0.25, "l1": 6.0, "l0": 0.05}
 
 
 def diagnose(
@@ -245,7 +245,7 @@ def _strengths(
     fell = int((left & ~noise.survivors).sum())
     if fell > SLACK * count:
         findings.append(_black_box(f"random noise ({NOISES} draws)", fell, int(left.sum())))
-    power = {"linf": 0.0, "l2": 0.5, "l1": 1.0}[norm]
+    power = {"linf": 0.0, "l2": 0.5, "l1": 1.0, "l0": 0.0}[norm]
     radius = HUGE[norm] * images.images[0].numel() ** power
     huge = worst_case(model, images, [PGD(eps=radius, norm=norm, steps=20)], seed=seed, **sizes)
     robust = float(huge.survivors.double().mean())

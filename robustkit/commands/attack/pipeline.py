@@ -45,7 +45,7 @@ class AttackConfig:
         (8 / 255,),
         "radii in units of images in [0,1], such as 8/255, or several: 2/255,4/255,8/255",
     )
-    norm: str = setting("linf", "of the ball: linf, l2 or l1")
+    norm: str = setting("linf", "of the ball: linf, l2, l1 or l0")
     restarts: int = setting(1, "runs of every attack, each on the survivors of the last")
     bf16: bool = setting(False, "gradients of our own attacks in bfloat16; scores stay in float32")
     probe: int = setting(

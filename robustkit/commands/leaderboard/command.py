@@ -41,7 +41,7 @@ class LeaderboardConfig:
     suite: str = setting("standard", "standard, quick, ensembles, or a YAML file with a list")
     attacks: tuple[str, ...] = setting((), "further attacks, such as mifgsm+di+vmi?samples=5")
     eps: float = setting(8 / 255, "radius, in units of images in [0,1], such as 8/255")
-    norm: str = setting("linf", "of the ball: linf, l2 or l1")
+    norm: str = setting("linf", "of the ball: linf, l2, l1 or l0")
     ensembles: tuple[str, ...] = setting(
         (), "also attack all sources as one: logits (mean logits), loss (mean loss)"
     )

@@ -36,7 +36,7 @@ class TransferConfig:
         "mifgsm", "attack made on the sources: mifgsm, pgd?steps=50, torchattacks:VMIFGSM, …"
     )
     eps: float = setting(8 / 255, "its radius, in units of images in [0,1], such as 8/255")
-    norm: str = setting("linf", "of the ball: linf, l2 or l1")
+    norm: str = setting("linf", "of the ball: linf, l2, l1 or l0")
     targeted: bool = setting(
         False, "also steer to other labels, drawn once and shared by all sources"
     )
