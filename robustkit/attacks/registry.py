@@ -94,7 +94,7 @@ def catalogue() -> list[tuple[str, str, str, str]]:
     return attacks + components
 
 
-_EVERYWHERE = ("eps", "norm", "targeted", "loss", "bf16", "components")
+_EVERYWHERE = ("eps", "norm", "targeted", "loss", "bf16", "components", "examples")
 
 
 def _parameters(kind: type, but: Sequence[str] = ()) -> str:

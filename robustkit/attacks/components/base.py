@@ -238,9 +238,12 @@ def make_component(name: str, given: Mapping[str, Any], attack: str) -> Componen
 
 
 def parameters_of(kind: type) -> dict[str, tuple[type, ...]]:
-    """Return the types that every parameter of an attack or a component may have."""
+    """Return the types that every parameter of an attack or a component may have.
+
+    Without images to train on, which nobody can write.
+    """
     hints = typing.get_type_hints(kind)
-    return {each.name: _types(hints[each.name]) for each in fields(kind)}
+    return {each.name: _types(hints[each.name]) for each in fields(kind) if each.name != "examples"}
 
 
 def _types(hint: Any) -> tuple[type, ...]:

@@ -58,6 +58,7 @@ def test_specs_are_read(spec: str, name: str, parameters: dict[str, Any]) -> Non
         ("mifgsm+fft", "component 'fft' is for targeted attacks"),
         ("mifgsm+fia?targeted=true", "component 'fia' is for untargeted attacks"),
         ("torchattacks:PGD+di", "torchattacks has no attack 'PGD\\+di'"),
+        ("universal?examples=digits", "attack universal: unknown parameter 'examples'"),
         ("pgdd", "unknown attack 'pgdd'; did you mean 'pgd'"),
         ("pgd?stepps=3", "attack pgd: unknown parameter 'stepps'; did you mean 'steps'"),
         ("pgd?steps=3.5", "attack pgd: steps must be a whole number, not 3.5"),
