@@ -22,7 +22,7 @@ class Ascent:
     `source` is the model as it is, `model` as components have changed it. `rows` are those still
     attacked, of whom all methods speak. `calls` counts the gradients of the present step, of
     `steps`. `others` (P,C,H,W) are images that may be mixed in; None: the batch's. `layer` is whose
-    features are attacked, if any.
+    features are attacked, if any; `here` (n,C,H,W) are the adversarials as they stand.
     """
 
     source: nn.Module
@@ -39,6 +39,7 @@ class Ascent:
     geometry: Norm
     others: Tensor | None = None
     layer: nn.Module | None = None
+    here: Tensor | None = None
     step: int = 0
     calls: int = 0
     kept: dict[str, Tensor] = field(default_factory=dict)
@@ -74,10 +75,23 @@ class Ascent:
         seeds = self.seeds[self.rows]
         return draws.uniform(seeds, shape, name, self.step, self.calls, *place).to(self.clean)
 
+    @property
+    def scale(self) -> float:
+        """How large the pixels of a step of length 1 are, for one that moves all alike."""
+        power = {"linf": 0.0, "l2": -0.5, "l1": -1.0}[self.geometry.name]
+        size: float = self.clean[0].numel()
+        return float(size**power)
+
     def noise(self, name: str, radius: float, *place: int) -> Tensor:
-        """Return noise (n,C,H,W) uniform in [-radius, radius]."""
+        """Return noise (n,C,H,W), uniform in a cube about as large as a ball of this radius."""
         numbers = self.uniform(name, self.clean.shape[1:], *place)
-        return (2 * numbers - 1).mul_(radius)
+        # Of a uniform number in [-1,1] the mean square is 1/3, the mean magnitude 1/2.
+        width = {"linf": 1.0, "l2": 3**0.5, "l1": 2.0}[self.geometry.name]
+        return (2 * numbers - 1).mul_(width * radius * self.scale)
+
+    def forget_all_but(self, *names: str) -> None:
+        """Keep nothing but what is kept under `names`."""
+        self.kept = {name: kept for name, kept in self.kept.items() if name in names}
 
     def recall(self, name: str) -> Tensor | None:
         """Return what was kept under `name`, (n,…); None before anything was."""

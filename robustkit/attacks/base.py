@@ -83,6 +83,15 @@ class Attack(ABC):
         check_batch(images, labels)
         source = generator if generator is not None else torch.Generator().manual_seed(0)
         mixing = {"others": others} if self.mixes and others is not None else {}
+        if (
+            mixing
+            and others is not None
+            and (not len(others) or others.shape[1:] != images.shape[1:])
+        ):
+            raise AttackError(
+                f"{self.name}: the other images must be of shape {tuple(images.shape[1:])}, one at "
+                f"least, not {tuple(others.shape)}"
+            )
         with state_preserved(model):
             return self.perturb(model, images, labels, source, stop_when_fooled, **mixing)
 

@@ -202,7 +202,7 @@ class Recipe:
             batch,
             labels[rows].to(device),
             generator=generator,
-            others=self._others().to(device) if self.attack.mixes else None,
+            others=pool_of(self.images, self.seed).to(device) if self.attack.mixes else None,
         )
         verify(adversarials, batch, self.attack)
         if not self.round:
@@ -212,10 +212,11 @@ class Recipe:
         verify(to_unit(adversarials), to_unit(batch), self.attack)
         return adversarials
 
-    def _others(self) -> Tensor:
-        """Return images of the set that the attack may mix in, the same for all batches."""
-        order = torch.randperm(len(self.images), generator=torch_generator("others", self.seed))
-        return self.images.floats(order[:OTHERS].sort().values)
+
+def pool_of(images: ImageSet, seed: int) -> Tensor:
+    """Return images of the set that attacks may mix in, the same for all batches."""
+    order = torch.randperm(len(images), generator=torch_generator("others", seed))
+    return images.floats(order[:OTHERS].sort().values)
 
 
 def _unit(images: Tensor) -> Tensor:

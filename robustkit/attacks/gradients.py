@@ -83,8 +83,9 @@ def loss_gradient(
     """
     images = images.detach().requires_grad_(True)
     with torch.enable_grad():
+        shown = images if view is None else view(images)
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
-            heads = heads_of(model, images if view is None else view(images))
+            heads = heads_of(model, shown)
         for head in heads:
             check_logits(head, model)
         if not any(head.requires_grad for head in heads):

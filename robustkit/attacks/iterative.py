@@ -28,6 +28,7 @@ from robustkit.reading import Json
 # Beyond these an attack runs out of memory or of numbers, and would seem to fail.
 MOST_STEPS = 100_000
 MOST_DECAY = 10
+VERSION = 2  # of attacks with built-in components
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,8 @@ class Iterative(Attack):
             )
         object.__setattr__(self, "components", combine(given, self.name))
         every = self.combination.components
+        if every and self.norm == "l0":
+            raise AttackError(f"{self.name}: components are for linf, l2 and l1, not for l0")
         if decay and any(isinstance(each, Momentum) for each in every):
             raise AttackError(f"{self.name}: component 'mi' is for attacks without momentum")
         for each in every:
@@ -103,7 +106,10 @@ class Iterative(Attack):
         plain = {each.name: getattr(self, each.name) for each in fields(self)}
         del plain["components"]
         used = [each.to_dict() for each in self.components if isinstance(each, Component)]
-        return {"name": self.name, **plain, **({"components": used} if used else {})}
+        # What is built in draws other numbers, and looks ahead further, than it did at first.
+        version = {"version": VERSION} if self.built_in else {}
+        given = {"components": used} if used else {}
+        return {"name": self.name, **version, **plain, **given}
 
     def _schedule(self) -> tuple[int, float, bool, float]:
         """Return steps, step size, whether to start at random, and the momentum's decay."""
@@ -149,8 +155,11 @@ class Iterative(Attack):
         for step in range(steps + combination.further):
             oracle.begin(step)
             if step == steps:
+                if stop_when_fooled and not self._leave_fooled(model, adversarials, ascent):
+                    break
                 adversarials[ascent.rows] = combination.turn(adversarials[ascent.rows], ascent)
-            batch = combination.ahead(adversarials[ascent.rows], ascent)
+            ascent.here = adversarials[ascent.rows]
+            batch = combination.ahead(ascent.here, ascent)
             gradient = combination.gradient(oracle, batch, ascent)
             if stop_when_fooled:
                 logits = oracle.logits
@@ -169,6 +178,13 @@ class Iterative(Attack):
             batch = adversarials[ascent.rows] + stride
             adversarials[ascent.rows] = self._inside(ascent.originals, batch)
         return adversarials
+
+    def _leave_fooled(self, model: nn.Module, adversarials: Tensor, ascent: Ascent) -> bool:
+        """Go on with those that are not fooled; return whether there are any."""
+        with torch.no_grad():
+            logits = model(adversarials[ascent.rows])
+        ascent.rows = ascent.rows[(logits.argmax(dim=1) == ascent.targets) != self.targeted]
+        return bool(len(ascent.rows))
 
     def _random_numbers(
         self, shape: tuple[int, ...], generator: torch.Generator
@@ -235,12 +251,11 @@ class _Oracle:
     def _single(self, model: nn.Module, images: Tensor, view: View) -> tuple[Tensor, Tensor | None]:
         if self.combination.has_objective:
             leaf = images.detach().requires_grad_(True)
-            kind = images.device.type
-            with (
-                torch.enable_grad(),
-                torch.autocast(kind, torch.bfloat16, enabled=self.attack.bf16),
-            ):
-                value = self.combination.objective(view(leaf), self.ascent)
+            kind, bf16 = images.device.type, self.attack.bf16
+            with torch.enable_grad():
+                shown = view(leaf)
+                with torch.autocast(kind, torch.bfloat16, enabled=bf16):
+                    value = self.combination.objective(shown, self.ascent)
             if value is not None:
                 (gradient,) = torch.autograd.grad(value.to(images.dtype).sum(), leaf)
                 return gradient, None

@@ -10,6 +10,7 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -35,7 +36,7 @@ WORDS: Mapping[Kind, str] = {
 _RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _POOLS = {F.max_pool2d, torch.max_pool2d}
 _ADDS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__}
-_IN_PLACE = {Tensor.add_, Tensor.__iadd__}
+_IN_PLACE = {Tensor.add_, Tensor.__iadd__, F.relu_, torch.relu_, Tensor.relu_}
 _CATS = {torch.cat, torch.concat, torch.concatenate}
 _WEIGHTED = {F.conv2d, torch.conv2d, F.linear}
 _SOFTMAXES = {F.softmax, torch.softmax, Tensor.softmax}
@@ -53,6 +54,7 @@ class Call:
     `inputs` are the tensors it is about: what a ReLU or a pooling is given; of a join what skips
     and what does not; of attention its weights (n,heads,T,T); of "qkv" and "mlp" the tokens; of a
     layer what it gives. `go` returns what would have come out with other `inputs` in their place.
+    `images` is how many images the model was given.
     """
 
     kind: Kind
@@ -61,6 +63,20 @@ class Call:
     inputs: tuple[Tensor, ...]
     options: Mapping[str, Any]
     go: Callable[..., Tensor]
+    images: int
+
+    def for_each(self, numbers: Tensor, maps: Tensor) -> Tensor:
+        """Return `numbers` (n,…), one row an image, as rows of `maps`, which may be of windows.
+
+        Raises `AttackError` where the first dimension of the maps is not of images.
+        """
+        windows, rest = divmod(len(maps), self.images)
+        if rest:
+            raise AttackError(
+                f"maps of {tuple(maps.shape)} for {self.images} images: their first dimension must "
+                "be of images"
+            )
+        return numbers.repeat_interleave(windows, dim=0) if windows > 1 else numbers
 
     @property
     def after(self) -> float:
@@ -76,7 +92,8 @@ class Rewritten(nn.Module):
 
     With `first` only those of the first kind that there is. How many calls there are is counted on
     one `image` (1,C,H,W), by `source` where the model has been rewritten before. Raises
-    `AttackError` where there is no call of any of the kinds.
+    `AttackError` where there is no call of the first kind (with `first`: of any), and for a
+    scripted net, whose calls cannot be seen.
     """
 
     def __init__(
@@ -93,7 +110,8 @@ class Rewritten(nn.Module):
         super().__init__()
         self.model, self.kinds, self.rule, self.name = model, tuple(kinds), rule, name
         self.totals = self._counted(model if source is None else source, image)
-        if not any(self.totals[kind] for kind in self.kinds):
+        needed = self.kinds if first else self.kinds[:1]
+        if not any(self.totals[kind] for kind in needed):
             raise AttackError(f"{self.name}: this net has no {WORDS[self.kinds[0]]}")
         if first:
             self.kinds = tuple(kind for kind in self.kinds if self.totals[kind])[:1]
@@ -104,6 +122,8 @@ class Rewritten(nn.Module):
             return self.model(images)
 
     def _counted(self, model: nn.Module, image: Tensor) -> Counter[Kind]:
+        if any(isinstance(each, torch.jit.ScriptModule) for each in model.modules()):
+            raise AttackError(f"{self.name}: a scripted net cannot be looked into")
         image = image.detach().requires_grad_(True)  # joins are told by the graph of gradients
         with torch.enable_grad(), _Calls(self, image, only_count=True) as calls:
             model(image)
@@ -151,6 +171,7 @@ class _Calls(TorchFunctionMode):
         super().__init__()
         self.of, self.only_count = of, only_count
         self.numbers: Counter[Kind] = Counter()
+        self.count = len(images)
         _mark(images, 0)
 
     def __torch_function__(
@@ -169,22 +190,24 @@ class _Calls(TorchFunctionMode):
     def _called(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, bool]:
         if func in _WEIGHTED and "layer" in self.of.kinds:
             return self._changed("layer", (func(*args, **kwargs),), {}, lambda x: x), False
+        plain = partial(func, *args, **kwargs)
         if func in _RELUS:
-            kind: Kind = "relu"
-            rest = {name: value for name, value in kwargs.items() if name != "input"}
             given = args[0] if args else kwargs["input"]
             flags = {"joined": getattr(given, "_joined", False)}
-            return self._changed(kind, (given,), flags, lambda x: func(x, *args[1:], **rest)), False
+            if not _in_place(func, args, kwargs):
+                return self._changed("relu", (given,), flags, F.relu, plain), False
+            changed = self._changed("relu", (given.clone(),), flags, F.relu, plain)
+            return _written(given, changed), False
         if func in _POOLS:
             options = _pooling(*args[1:], **kwargs)
             go = lambda x: func(x, *args[1:], **kwargs)  # noqa: E731
-            return self._changed("pool", (args[0],), options, go), False
+            return self._changed("pool", (args[0],), options, go, plain), False
         if func in _ADDS and (sum_of := _joined_parts(args, kwargs)):
-            if func not in _IN_PLACE or self.only_count or "join" not in self.of.kinds:
-                return self._changed("join", sum_of, {}, torch.add), True
+            if func not in _IN_PLACE:
+                return self._changed("join", sum_of, {}, torch.add, plain), True
             # What is overwritten must not be what gradients pass through.
             apart = tuple(part.clone() if part is args[0] else part for part in sum_of)
-            return args[0].copy_(self._changed("join", apart, {}, torch.add)), True
+            return _written(args[0], self._changed("join", apart, {}, torch.add, plain)), True
         if func in _CATS and (stack := _dense_parts(args, kwargs)):
             dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
             return self._changed("join", stack, {}, lambda *x: torch.cat(x, dim)), True
@@ -201,14 +224,20 @@ class _Calls(TorchFunctionMode):
         return func(*args, **kwargs), False
 
     def _changed(
-        self, kind: Kind, inputs: tuple[Tensor, ...], options: Mapping[str, Any], go: Any
+        self,
+        kind: Kind,
+        inputs: tuple[Tensor, ...],
+        options: Mapping[str, Any],
+        go: Callable[..., Tensor],
+        plain: Callable[[], Any] | None = None,
     ) -> Any:
+        """Return what the rule makes of a call; `plain` is the call itself, for other kinds."""
         number = self.numbers[kind]
         self.numbers[kind] += 1
         if self.only_count or kind not in self.of.kinds:
-            return go(*inputs)
+            return go(*inputs) if plain is None else plain()
         total = max(self.of.totals[kind], number + 1)
-        return self.of.rule(Call(kind, number, total, inputs, options, go))
+        return self.of.rule(Call(kind, number, total, inputs, options, go, self.count))
 
     def _attention(
         self,
@@ -250,8 +279,11 @@ class _Calls(TorchFunctionMode):
         bias_k, bias_v, zero, _, out_weight, out_bias = rest[:6]
         if query is not key or key is not value or in_proj_weight is None or zero:
             raise AttackError(f"{self.of.name}: only self-attention of one projection is known")
-        if any(each is not None for each in (bias_k, bias_v, kwargs.get("attn_mask"))):
+        masks = (kwargs.get("attn_mask"), kwargs.get("key_padding_mask"), *rest[7:8], *rest[9:10])
+        if any(isinstance(each, Tensor) for each in (bias_k, bias_v, *masks)):
             raise AttackError(f"{self.of.name}: attention with masks or biases is not known")
+        if kwargs.get("need_weights", True):
+            raise AttackError(f"{self.of.name}: attention whose weights are used is not known")
         length, count, width = query.shape
         tokens = query.transpose(0, 1)
         projected = self._changed(
@@ -261,6 +293,16 @@ class _Calls(TorchFunctionMode):
         q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = self._attention(q, k, v).transpose(1, 2).reshape(count, length, width)
         return F.linear(mixed, out_weight, out_bias).transpose(0, 1), None
+
+
+def _in_place(func: Any, args: Any, kwargs: Any) -> bool:
+    asked = kwargs.get("inplace", args[1] if func is F.relu and len(args) > 1 else False)
+    return func in _IN_PLACE or bool(asked)
+
+
+def _written(place: Tensor, result: Tensor) -> Tensor:
+    """Return `place` with the result in it, as a call in place leaves it."""
+    return place if result is place else place.copy_(result)
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

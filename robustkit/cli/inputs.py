@@ -264,8 +264,9 @@ def _load(
         # A net of the zoo has the statistics of the data it was trained on.
         train = load(settings["data"], root=settings["root"]).train
         mean, std = channel_stats(train)
-        return models.resolve(
-            spec,
+        bare, *chain = spec.split("|")
+        net = models.resolve(
+            bare,
             num_classes=train.num_classes,
             in_channels=train.shape[0],
             image_size=train.shape[1:],
@@ -275,6 +276,7 @@ def _load(
             weights=weights,
             seed=0,
         ).eval()
+        return models.defended(net, chain) if chain else net
     return models.load(
         spec,
         classes=classes if parsed.scheme != "file" else None,

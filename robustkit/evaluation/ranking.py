@@ -58,6 +58,6 @@ def p_of_no_difference(differences: NDArray[np.float64]) -> float:
 
     if len(differences) < 2 or not differences.any():
         return 1.0
-    if not differences.std():
-        return 0.0
+    if not differences.std():  # all alike: by the sign test
+        return float(2.0 ** (1 - len(differences)))
     return float(ttest_1samp(differences, 0.0).pvalue)

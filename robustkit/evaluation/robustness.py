@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.base import Attack, violations
-from robustkit.attacks.crafting import BATCH
+from robustkit.attacks.crafting import BATCH, pool_of
 from robustkit.attacks.predictions import check_predictions, predict, predicted_classes
 from robustkit.compute import Batches, Note, fitting_batches, on_device, torch_generator
 from robustkit.compute.batching import warn
@@ -121,12 +121,20 @@ def _attacked(
 ) -> tuple[Tensor, int, int]:
     """Return the updated robust mask and the numbers of violations and of unmoved images."""
     robust, outside, unmoved = robust.clone(), 0, 0
+    others = pool_of(images, 0) if attack.mixes else None
     survivors = torch.nonzero(robust).squeeze(1)
 
     def attacked(part: slice) -> tuple[Tensor, int, int]:
         rows = survivors[part]
         batch, labels = images.floats(rows).to(sizes.device), images.labels[rows].to(sizes.device)
-        adversarials = attack(model, batch, labels, generator=generator, stop_when_fooled=True)
+        adversarials = attack(
+            model,
+            batch,
+            labels,
+            generator=generator,
+            stop_when_fooled=True,
+            others=None if others is None else others.to(sizes.device),
+        )
         broken = violations(adversarials, batch, attack)
         same = (adversarials == batch).flatten(1).all(dim=1)
         right = predicted_classes(model, adversarials, on_note=on_note).to(labels.device) == labels

@@ -40,7 +40,7 @@ class Defence(ABC):
 
     def spec(self) -> str:
         """Return name and parameters as they are written."""
-        given = "&".join(f"{name}={value:g}" for name, value in asdict(self).items())
+        given = "&".join(f"{name}={value!r}" for name, value in asdict(self).items())
         return f"{self.name}?{given}" if given else self.name
 
 

@@ -40,6 +40,8 @@ def parse(text: str) -> Spec:
     >>> parse("my_nets.resnet:make?width=16").scheme
     'factory'
     """
+    if text.startswith(SEPARATOR):
+        raise ModelError(f"'{text}': a model is missing before the '|'")
     text = text.partition(SEPARATOR)[0]  # defences are no part of the model
     if is_file(text):
         return Spec(text, FILE, text, {})

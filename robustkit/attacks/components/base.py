@@ -25,7 +25,7 @@ class Component:
     A hook that a component does not replace leaves things as they are. `paper` names its source,
     `needs` what it cannot do without, in words. `elsewhere` says whether the first gradient of a
     step is not one of the loss at the images themselves, `momentum` whether there has to be any,
-    `mixes` that other images are mixed in,
+    `mixes` that other images are mixed in, `shown_first` that its view is of the images themselves,
     `needs_target` that it is for targeted attacks alone, or for untargeted ones, `excludes` with
     which others it does not go together.
     """
@@ -36,6 +36,7 @@ class Component:
     elsewhere: ClassVar[bool] = False
     momentum: ClassVar[bool] = False
     mixes: ClassVar[bool] = False
+    shown_first: ClassVar[bool] = False
     needs_target: ClassVar[bool | None] = None
     excludes: ClassVar[tuple[str, ...]] = ()
 
@@ -138,7 +139,8 @@ class Combination:
 
     def view(self, images: Tensor, ascent: Ascent, copy: tuple[int, ...]) -> Tensor:
         """Return what the model is shown in one of `copies`."""
-        for each, number in zip(self.components, copy, strict=True):
+        pairs = list(zip(self.components, copy, strict=True))
+        for each, number in sorted(pairs, key=lambda pair: not pair[0].shown_first):
             images = each.view(images, ascent, number)
         return images
 

@@ -13,7 +13,7 @@ from robustkit.attacks.ascent import Ascent, Gradient
 from robustkit.attacks.components.base import Component, component
 from robustkit.attacks.components.checks import check_at_least_zero, check_count
 from robustkit.attacks.ensemble import Ensemble
-from robustkit.attacks.norms import TINY, per_image
+from robustkit.attacks.norms import TINY, of_unit_peak, per_image
 from robustkit.compute import derive_seed
 from robustkit.errors import AttackError
 
@@ -63,7 +63,8 @@ class ReducedVariance(_OfMembers):
                 known[member] = ascent.gradient_of(members[member], images)
             own = ascent.gradient_of(members[member], moved)
             velocity = ascent.decay * velocity + _l1_unit(own - (known[member] - whole))
-            moved = ascent.inside(moved + ascent.sign * ascent.alpha * velocity.sign())
+            step = ascent.alpha * ascent.geometry.steepest(velocity)
+            moved = ascent.inside(moved + ascent.sign * step)
         return velocity
 
 
@@ -72,7 +73,7 @@ class ReducedVariance(_OfMembers):
 class CommonWeakness(_OfMembers):
     """Where a step back and one up every member in turn lead: flat, and alike for all.
 
-    The step back is `back`·ε; those of members are `stride` times their momentum of unit length.
+    The step back is `back`·ε; those of members are `reach` times their momentum of unit length.
     """
 
     paper: ClassVar[str] = "MI-CWA, Chen et al. 2024 (arXiv 2303.09105)"
@@ -86,12 +87,12 @@ class CommonWeakness(_OfMembers):
     def gradient(self, of: Gradient, images: Tensor, ascent: Ascent) -> Tensor:
         """Return the way that was gone, as a direction to ascend."""
         members = self.members(ascent)
-        back = self.back * ascent.eps * of(images).sign()
+        back = self.back * ascent.eps * ascent.geometry.steepest(of(images))
         moved = ascent.inside(images - ascent.sign * back)
         velocity = ascent.recall("cwa")
         velocity = torch.zeros_like(images) if velocity is None else velocity
         for member in members:
-            own = ascent.gradient_of(member, moved)
+            own = of_unit_peak(ascent.gradient_of(member, moved))
             size = own.flatten(1).norm(dim=1).clamp_min(TINY)
             velocity = ascent.decay * velocity + own / per_image(size)
             moved = ascent.inside(moved + ascent.sign * self.reach * velocity)
@@ -136,7 +137,8 @@ class AdaptiveEnsemble(_OfMembers):
         members = self.members(ascent)
         gradients = [ascent.gradient_of(member, images) for member in members]
         tried = [
-            ascent.inside(images + ascent.sign * ascent.alpha * each.sign()) for each in gradients
+            ascent.inside(images + ascent.sign * ascent.alpha * ascent.geometry.steepest(each))
+            for each in gradients
         ]
         with torch.no_grad():
             losses = torch.stack(
@@ -153,15 +155,17 @@ class AdaptiveEnsemble(_OfMembers):
         own = losses.diagonal(dim1=0, dim2=1).T.clamp_min(TINY)
         gained = losses / own[None]
         others = gained.sum(dim=1) - gained.diagonal(dim1=0, dim2=1).T
-        weights = (self.sharpness * others).softmax(dim=0)
+        # Towards a target a small loss is the success.
+        weights = (ascent.sign * self.sharpness * others).softmax(dim=0)
         whole = ascent.gradient_of(_Weighted(members, weights), images)
         return whole * (self._alike(gradients) >= self.least)
 
     def _alike(self, gradients: list[Tensor]) -> Tensor:
         """Return the mean cosine of the members' gradients at every pixel, (n,1,H,W)."""
+        scaled = [of_unit_peak(each) for each in gradients]
         pairs = [
             F.cosine_similarity(first, second, dim=1)
-            for number, first in enumerate(gradients)
-            for second in gradients[number + 1 :]
+            for number, first in enumerate(scaled)
+            for second in scaled[number + 1 :]
         ]
         return torch.stack(pairs).mean(dim=0)[:, None]

@@ -14,7 +14,7 @@ from robustkit.attacks.components.checks import check_at_least_zero, check_count
 from robustkit.attacks.ensemble import Ensemble
 from robustkit.attacks.norms import TINY
 from robustkit.attacks.predictions import check_logits
-from robustkit.attacks.rewriting import Call, rewritten
+from robustkit.attacks.rewriting import Call, Rewritten, rewritten
 from robustkit.errors import AttackError, did_you_mean
 from robustkit.models import Classifier
 
@@ -29,13 +29,16 @@ def features_of(
     """Return what a `layer` of it gives for images (n,C,H,W), and with `whole` the logits (n,K)."""
     kept: list[Tensor] = []
 
-    def keep(_: nn.Module, __: Any, output: Any) -> None:
+    def keep(_: nn.Module, __: Any, output: Any) -> Tensor:
         if not isinstance(output, Tensor):
             raise AttackError("layer: what it gives is no tensor; name another with layer=NAME")
         kept.append(output)
         if not whole:
             raise _EnoughError
+        return output.clone()  # what follows may be written into the very tensor
 
+    if isinstance(layer, torch.jit.ScriptModule):
+        raise AttackError("layer: a scripted net cannot be looked into")
     handle = layer.register_forward_hook(keep)
     try:
         logits = model(images)
@@ -43,6 +46,8 @@ def features_of(
         return kept[0], None
     finally:
         handle.remove()
+    if not kept:
+        raise AttackError("layer: it does not run for these images; name another with layer=NAME")
     check_logits(logits, model)
     return kept[0], logits
 
@@ -83,7 +88,7 @@ def layer_at(model: nn.Module, share: float, image: Tensor) -> str:
         for handle in handles:
             handle.remove()
     once = [(name, behind) for name, behind in order if runs[name] == 1]
-    if not once:
+    if not once or not layers:
         raise AttackError("no layer of this net gives maps: name one with layer=NAME")
     apart = {name: abs(behind / layers - share) for name, behind in once}
     near = [name for name in apart if apart[name] <= 0.1] or [min(apart, key=apart.__getitem__)]
@@ -247,7 +252,7 @@ class IntermediateLevel(_OfALayer):
             found = self.seen(adversarials, ascent)
         assert clean is not None
         ascent.keep("ila", of_unit_length(found - clean))
-        ascent.kept.pop("velocity", None)
+        ascent.forget_all_but("ila", "ila clean")
         return ascent.originals
 
     def objective(self, images: Tensor, ascent: Ascent) -> Tensor | None:
@@ -300,7 +305,7 @@ class FeatureFineTuning(_OfALayer):
         towards = self._gathered(adversarials, ascent.targets, ascent, 0)
         away = self._gathered(ascent.originals, own, ascent, self.samples)
         ascent.keep("fft", towards - self.balance * away)
-        ascent.kept.pop("velocity", None)
+        ascent.forget_all_but("fft")
         return adversarials
 
     def _gathered(self, images: Tensor, labels: Tensor, ascent: Ascent, first: int) -> Tensor:
@@ -348,18 +353,22 @@ class CleanFeatureMixup(Component):
         others = ascent.clean if ascent.others is None else ascent.others
         side = ascent.clean.shape[-1]
         kept: list[Tensor] = []
-        recording = True
 
         def small(maps: Tensor) -> bool:
             return maps.dim() != 4 or maps.shape[-1] * 4 <= side
 
+        def record(call: Call) -> Tensor:
+            (maps,) = call.inputs
+            # A copy: what follows may be written into the very tensor.
+            kept.append(maps.detach().clone() if small(maps) else maps.new_zeros(0))
+            return maps
+
         def mix(call: Call) -> Tensor:
             (maps,) = call.inputs
-            if recording:
-                kept.append(maps.detach() if small(maps) else maps.new_zeros(0))
-                return maps
             if not small(maps):
                 return maps
+            if len(maps) != call.images:
+                raise AttackError("cfm: a net that folds windows into its batch is not known")
             luck = ascent.uniform("cfm", (2 + maps.shape[1],), call.number)
             known = kept[call.number]
             other = known[(luck[:, 1] * len(known)).long().clamp(max=len(known) - 1)]
@@ -369,8 +378,7 @@ class CleanFeatureMixup(Component):
 
         if isinstance(model, Ensemble):
             raise AttackError("cfm: features are of one net, not of an ensemble")
-        mixing = rewritten(model, ("layer",), mix, self.name, ascent)
+        recorder = Rewritten(ascent.source, ("layer",), record, self.name, others[:1])
         with torch.no_grad():
-            mixing(others[: self.pool])
-        recording = False
-        return mixing
+            recorder(others[: self.pool])
+        return rewritten(model, ("layer",), mix, self.name, ascent)

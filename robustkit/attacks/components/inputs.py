@@ -175,13 +175,11 @@ class Admix(Component):
 
     def view(self, images: Tensor, ascent: Ascent, copy: int) -> Tensor:
         """Return the images with a portion of others."""
-        others, own = ascent.others, ascent.rows
+        others = ascent.clean if ascent.others is None else ascent.others
         luck = ascent.uniform("admix", (), copy)
-        if others is None:  # those of the batch but the image itself
-            others, count = ascent.clean, max(len(ascent.clean) - 1, 1)
-            chosen = (own + 1 + (luck * count).long().clamp(max=count - 1)) % len(others)
-        else:
-            chosen = (luck * len(others)).long().clamp(max=len(others) - 1)
+        chosen = (luck * len(others)).long().clamp(max=len(others) - 1)
+        itself = (others[chosen] == ascent.originals).flatten(1).all(dim=1)
+        chosen = torch.where(itself, (chosen + 1) % len(others), chosen)
         return images + self.portion * others[chosen]
 
 
@@ -215,7 +213,8 @@ class SpectrumSimulation(Component):
         normal = torch.special.ndtri(ascent.uniform("ssm noise", shape, copy).clamp(1e-7, 1 - 1e-7))
         factors = 1 + self.rho * (2 * ascent.uniform("ssm", shape, copy) - 1)
         down, across = (cosines(side).to(images) for side in images.shape[2:])
-        spectrum = down @ (images + self.noise * ascent.eps * normal) @ across.T
+        deviation = self.noise * ascent.eps * ascent.scale
+        spectrum = down @ (images + deviation * normal) @ across.T
         shown: Tensor = down.T @ (spectrum * factors) @ across
         return shown
 
@@ -235,7 +234,8 @@ def cosines(side: int) -> Tensor:
 class StructureInvariance(Component):
     """Every block of a random grid shifted, flipped, turned, scaled or noisy, in `shuffles` copies.
 
-    The grid has `blocks` x `blocks` blocks. Each is one of: rolled down or across, flipped either
+    Seven of the paper's ten changes: resizing, the cosine transform and dropout are left out. The
+    grid has `blocks` x `blocks` blocks. Each is one of: rolled down or across, flipped either
     way, turned by half, times a number in [0,1), or with noise in ±`noise` and cut to [0,1].
     """
 

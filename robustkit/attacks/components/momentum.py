@@ -46,7 +46,9 @@ class Nesterov(Component):
     def ahead(self, images: Tensor, ascent: Ascent) -> Tensor:
         """Return the images moved by what the next step keeps of the velocity."""
         velocity = ascent.recall("velocity")
-        return images if velocity is None else images + ascent.alpha * ascent.decay * velocity
+        if velocity is None:
+            return images
+        return images + ascent.alpha * ascent.decay * ascent.scale * velocity
 
 
 @component("pi")
@@ -62,7 +64,9 @@ class PreGradient(Component):
     def ahead(self, images: Tensor, ascent: Ascent) -> Tensor:
         """Return the images moved along the last gradient, of unit mean."""
         last = ascent.recall("pi")
-        return images if last is None else images + ascent.alpha * last
+        if last is None:
+            return images
+        return images + ascent.sign * ascent.alpha * ascent.scale * last
 
     def gradient(self, of: Gradient, images: Tensor, ascent: Ascent) -> Tensor:
         """Return the gradient, which is kept for the next step."""
@@ -94,9 +98,10 @@ class EnhancedMomentum(Component):
             gradient = of(images)
         else:
             places = torch.linspace(-self.reach, self.reach, self.samples).tolist()
+            places = [0.0] if self.samples == 1 else places
             total = torch.zeros_like(images)
             for place in places:
-                total += of(images + place * ascent.alpha * last)
+                total += of(images + place * ascent.alpha * ascent.scale * last)
             gradient = total / self.samples
         ascent.keep("emi", of_unit_mean(gradient))
         return gradient

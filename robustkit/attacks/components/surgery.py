@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robustkit.attacks.ascent import Ascent
 from robustkit.attacks.components.base import Component, component
-from robustkit.attacks.components.checks import check_at_least_zero, check_share
+from robustkit.attacks.components.checks import check_share
 from robustkit.attacks.norms import TINY
 from robustkit.attacks.rewriting import Call, changed, rewritten
 from robustkit.errors import AttackError
@@ -62,8 +62,10 @@ class _ReLU(torch.autograd.Function):
             share = maps.sigmoid()
             return gradient * share * (1 + maps * (1 - share)), None
         # As it is, but as long as the true one: a branch must not outweigh what skips it.
-        true = (gradient * (maps > 0)).flatten(1).norm(dim=1)
-        whole = gradient.flatten(1).norm(dim=1).clamp_min(TINY)
+        peak = gradient.flatten(1).abs().amax(dim=1).clamp_min(TINY)
+        scaled = gradient / for_each(peak, maps)
+        true = (scaled * (maps > 0)).flatten(1).norm(dim=1)
+        whole = scaled.flatten(1).norm(dim=1).clamp_min(TINY)
         return gradient * for_each(true / whole, maps), None
 
 
@@ -137,7 +139,8 @@ class BackwardPropagation(Component):
 
     def __post_init__(self) -> None:
         check_share("after", self.after)
-        check_at_least_zero("sharpness", self.sharpness)
+        if not 0 < self.sharpness < float("inf"):
+            raise AttackError(f"sharpness must be above 0, not {self.sharpness:g}")
 
     def operated(self, model: nn.Module, ascent: Ascent) -> nn.Module:
         """Return the model with other derivatives."""
@@ -188,10 +191,13 @@ class GhostNetworks(Component):
         def haunted(call: Call) -> Tensor:
             if call.kind == "join":
                 skipping, *branches = call.inputs
-                luck = 2 * ascent.uniform("ghost", (), call.number) - 1
+                luck = call.for_each(2 * ascent.uniform("ghost", (), call.number) - 1, skipping)
                 return call.go(skipping * for_each(1 + self.skip * luck, skipping), *branches)
             (maps,) = call.inputs
-            kept = ascent.uniform("ghost", maps.shape[1:], call.number) >= self.dropped
-            return call.go(maps) * kept / (1 - self.dropped)
+            windows = max(len(maps) // call.images, 1)
+            shape = (windows, *maps.shape[1:])
+            kept = ascent.uniform("ghost", shape, call.number) >= self.dropped
+            call.for_each(ascent.targets, maps)  # or they are not of images
+            return call.go(maps) * kept.flatten(0, 1) / (1 - self.dropped)
 
         return rewritten(model, ("join", "relu"), haunted, self.name, ascent, first=True)

@@ -102,6 +102,7 @@ class PatchOut(Component):
 
     paper: ClassVar[str] = "Wei et al. 2022 (arXiv 2109.04176)"
     elsewhere: ClassVar[bool] = True
+    shown_first: ClassVar[bool] = True
     patch: int = 16
     share: float = 130 / 196
 

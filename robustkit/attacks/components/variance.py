@@ -13,7 +13,8 @@ from robustkit.attacks.ascent import Ascent, Gradient
 from robustkit.attacks.components.base import Component, component
 from robustkit.attacks.components.checks import check_at_least_zero, check_count, check_share
 from robustkit.attacks.components.momentum import Nesterov, of_unit_mean
-from robustkit.attacks.norms import per_image
+from robustkit.attacks.norms import of_unit_peak, per_image
+from robustkit.errors import AttackError
 
 
 @component("vmi")
@@ -35,19 +36,23 @@ class VarianceTuning(Component):
     def gradient(self, of: Gradient, images: Tensor, ascent: Ascent) -> Tensor:
         """Return the gradient plus the kept variance; keep that of this step."""
         variance = ascent.recall("vmi")
-        gradient = of(images)
+        gradient, middle = of(images), self.middle(images, ascent)
         around = torch.zeros_like(images)
         for number in range(self.samples):
             noise = ascent.noise("vmi", self.radius * ascent.eps, number)
-            around += of(images + noise)
+            around += of(middle + noise)
         ascent.keep("vmi", around / self.samples - gradient)
         return gradient if variance is None else gradient + variance
+
+    def middle(self, images: Tensor, ascent: Ascent) -> Tensor:
+        """Return whose neighbours are looked at."""
+        return images
 
 
 @component("vni")
 @dataclass(frozen=True, kw_only=True)
 class VarianceTuningAhead(VarianceTuning):
-    """Variance tuning where momentum leads: vmi and ni."""
+    """The gradient where momentum leads, plus the variance around the adversarials themselves."""
 
     paper: ClassVar[str] = "VNI-FGSM, Wang and He 2021 (arXiv 2103.15571)"
     needs: ClassVar[str] = "momentum"
@@ -58,6 +63,10 @@ class VarianceTuningAhead(VarianceTuning):
     def ahead(self, images: Tensor, ascent: Ascent) -> Tensor:
         """Return the images moved by what the next step keeps of the velocity."""
         return Nesterov().ahead(images, ascent)
+
+    def middle(self, images: Tensor, ascent: Ascent) -> Tensor:
+        """Return the adversarials as they stand."""
+        return images if ascent.here is None else ascent.here
 
 
 @component("pgn")
@@ -86,8 +95,8 @@ class PenalisedGradientNorm(Component):
             near = images + ascent.noise("pgn", self.radius * ascent.eps, number)
             first = of(near)
             # Against the ascended direction, be that of a loss or, targeted, of its negative.
-            sign = -1.0 if ascent.targeted else 1.0
-            second = of(near - sign * ascent.alpha * of_unit_mean(first))
+            sign = ascent.sign
+            second = of(near - sign * ascent.alpha * ascent.scale * of_unit_mean(first))
             total += (1 - self.balance) * first + self.balance * second
         return total / self.samples
 
@@ -98,7 +107,7 @@ class GradientRelevance(Component):
     """The gradient and its neighbours' mean, weighted by how well they agree.
 
     s·g + (1-s)·ḡ with their cosine s; `samples` neighbours are uniform within `radius`·ε. A pixel's
-    step shrinks by `decay` whenever its direction changes.
+    step shrinks by `shrink` whenever its direction changes.
     """
 
     paper: ClassVar[str] = "Zhu et al. 2023 (ICCV)"
@@ -109,7 +118,8 @@ class GradientRelevance(Component):
     def __post_init__(self) -> None:
         check_count("samples", self.samples)
         check_at_least_zero("radius", self.radius)
-        check_share("shrink", self.shrink)
+        if not 0 < self.shrink <= 1:
+            raise AttackError(f"shrink must be in (0,1], not {self.shrink:g}")
 
     def gradient(self, of: Gradient, images: Tensor, ascent: Ascent) -> Tensor:
         """Return the weighted mean."""
@@ -118,7 +128,9 @@ class GradientRelevance(Component):
         for number in range(self.samples):
             around += of(images + ascent.noise("gra", self.radius * ascent.eps, number))
         around /= self.samples
-        agree = per_image(F.cosine_similarity(gradient.flatten(1), around.flatten(1)))
+        # By their largest entries first: a confident net's gradients underflow when squared.
+        first, second = (of_unit_peak(each).flatten(1) for each in (gradient, around))
+        agree = per_image(F.cosine_similarity(first, second))
         return agree * gradient + (1 - agree) * around
 
     def stride(self, step: Tensor, ascent: Ascent) -> Tensor:
@@ -159,12 +171,15 @@ class ReversePerturbation(Component):
         """Return the gradient at the images with the reverse perturbation."""
         if ascent.step < self.late * ascent.steps:
             return of(images)
-        most, step = self.radius * ascent.eps, self.inner_step * ascent.eps
-        sign = -1.0 if ascent.targeted else 1.0
+        most, step, geometry = (
+            self.radius * ascent.eps,
+            self.inner_step * ascent.eps,
+            ascent.geometry,
+        )
         start = images + ascent.noise("rap", most)
         reverse = start.clamp(0, 1) - images
         for _ in range(self.inner):
-            away = sign * of(images + reverse)
-            reverse = (reverse - step * away.sign()).clamp(-most, most)
+            away = ascent.sign * geometry.steepest(of(images + reverse))
+            reverse = geometry.project(reverse - step * away, most)
             reverse = (images + reverse).clamp(0, 1) - images
         return of(images + reverse)

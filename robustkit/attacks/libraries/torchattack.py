@@ -61,7 +61,8 @@ class PeerAttack(LibraryAttack):
         # Some take gradients of features that do not depend on what they attack.
         attacked = copy.deepcopy(model).requires_grad_(True)
         net, normalise = attacked, None
-        if isinstance(attacked, Classifier) and attacked.order is None:
+        plain = isinstance(attacked, Classifier) and not attacked.in_front
+        if isinstance(attacked, Classifier) and plain and attacked.order is None:
             net, normalise = attacked.net, attacked.preprocess
         try:
             attack: Opened = kind(

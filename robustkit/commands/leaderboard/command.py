@@ -21,12 +21,12 @@ from robustkit.cli.context import (
 from robustkit.cli.models import add_model_options
 from robustkit.cli.output import log
 from robustkit.cli.parser import CommandParser, Options, add_config, config_from
-from robustkit.commands.leaderboard.pipeline import leaderboard, with_attack
+from robustkit.commands.leaderboard.pipeline import leaderboard, prepared_board, with_attack
 from robustkit.commands.leaderboard.report import latex, ranks_of, table_rows, write_report
 from robustkit.commands.leaderboard.result import Summary, in_order
 from robustkit.commands.leaderboard.suite import attacks_of
 from robustkit.commands.transfer.command import CACHE
-from robustkit.commands.transfer.preparation import TransferConfig, prepare
+from robustkit.commands.transfer.preparation import TransferConfig
 from robustkit.errors import ConfigError
 from robustkit.jobs import executor_of
 from robustkit.report import format_estimate
@@ -43,7 +43,7 @@ class LeaderboardConfig:
     eps: float = setting(8 / 255, "radius, in units of images in [0,1], such as 8/255")
     norm: str = setting("linf", "of the ball: linf, l2, l1 or l0")
     ensembles: tuple[str, ...] = setting(
-        (), "also attack all sources as one: logits (mean logits), loss (mean loss)"
+        (), "attack all sources as one instead of each: logits (mean logits), loss (mean loss)"
     )
     bf16: bool = setting(False, "gradients of our own attacks in bfloat16; scores stay in float32")
     seed: int = setting(0, "of random numbers and the choice of images")
@@ -128,7 +128,7 @@ def run(options: Options) -> int:
         "export": "none",
     }
     with executor_of(config):  # one that cannot be had is found out before there is a folder
-        prepared = prepare(plain)
+        prepared = prepared_board(plain)
     for attack in attacks:
         with_attack(prepared, attack).attack()
     for line in prepared.loaded.lines():
@@ -168,7 +168,8 @@ def _lines(summary: Summary) -> list[str]:
         entry = summary.attacks[name]
         if entry.score is None or entry.score.value is None:
             why: Mapping[str, str] = entry.refused
-            lines.append(f"  –  {name}: {next(iter(why.values()), 'no target but its source')}")
+            told = next(iter(why.values()), f"{summary.n_common} images that all nets get right")
+            lines.append(f"  –  {name}: {told}")
         else:
             lines.append(f"  {ranks_of(entry)}  {name}: {format_estimate(entry.score, '.1%')}")
     return lines

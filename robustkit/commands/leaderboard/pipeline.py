@@ -20,14 +20,50 @@ from robustkit.attacks.predictions import source_digest
 from robustkit.commands.leaderboard.result import By, Entry, Summary
 from robustkit.commands.transfer.pipeline import PLAIN, evaluate
 from robustkit.commands.transfer.preparation import Prepared, TransferConfig, prepare
-from robustkit.compute import derive_seed, on_device
-from robustkit.errors import AttackError, ConfigError
+from robustkit.compute import derive_seed, is_out_of_memory, on_device
+from robustkit.compute.tensorfiles import checksum
+from robustkit.errors import AttackError, ConfigError, RobustkitError
 from robustkit.evaluation.ranking import ranked
 from robustkit.evaluation.transferability import TransferMatrix, share
 from robustkit.jobs import Log, cached_per_process, executor_of, run_jobs
+from robustkit.models import Classifier
 from robustkit.runs.summaries import Total
 
 UNKNOWN = float("nan")
+
+
+def prepared_board(settings: Mapping[str, Any]) -> Prepared:
+    """Return what all attacks are made on: the sources or, with ensembles, these alone.
+
+    Raises `ConfigError` where no target is another net than its source.
+    """
+    prepared = prepare(settings)
+    if settings["ensembles"]:
+        alone = [name for name, net in prepared.sources.items() if isinstance(net, Ensemble)]
+        prepared = replace(prepared, sources={name: prepared.sources[name] for name in alone})
+    if not any(pairs_of(prepared)):
+        raise ConfigError(
+            "--targets: every target is the source itself, or the same net behind a defence: name "
+            "another net"
+        )
+    return prepared
+
+
+def pairs_of(prepared: Prepared) -> list[tuple[str, str]]:
+    """Return the pairs of a source and a target that is another net."""
+    weights = {name: _weights(prepared.targets[name]) for name in prepared.targets}
+    return [
+        (source, target)
+        for source in prepared.sources
+        for target in prepared.targets
+        if not weights[target] & _weights(prepared.sources[source])
+    ]
+
+
+def _weights(net: nn.Module) -> set[str]:
+    """Return checksums of the weights of a net, of an ensemble of all members."""
+    members = list(net.members) if isinstance(net, Ensemble) else [net]
+    return {checksum(dict(each.state_dict())) for each in members}
 
 
 def with_attack(prepared: Prepared, attack: str) -> Prepared:
@@ -53,6 +89,10 @@ def craft(prepared: Prepared, attack: str, source: str) -> Crafted:
         evaluate(of_attack, PLAIN, sources=(source,))
     except AttackError as error:
         return Crafted(refused=str(error))
+    except Exception as error:  # one attack of many must not end the board
+        if is_out_of_memory(error) or isinstance(error, RobustkitError):
+            raise
+        return Crafted(refused=f"failed: {type(error).__name__}: {' '.join(str(error).split())}")
     return Crafted(None, seconds, passes, prepared.store.notes[known:])
 
 
@@ -93,7 +133,9 @@ def _passes(net: nn.Module) -> Iterator[list[int]]:
         seen[0] += len(arguments[0])
 
     members = list(net.members) if isinstance(net, Ensemble) else [net]
-    handles = [each.register_forward_pre_hook(count) for each in members]
+    # Some attacks call the net behind its preprocessing, and a defence calls it several times.
+    inner = [each.net if isinstance(each, Classifier) else each for each in members]
+    handles = [each.register_forward_pre_hook(count) for each in inner]
     try:
         yield seen
     finally:
@@ -121,7 +163,7 @@ class CraftRow:
 
 @cached_per_process()
 def _prepared(settings: str) -> Prepared:
-    return prepare(json.loads(settings))
+    return prepared_board(json.loads(settings))
 
 
 def craft_all(
@@ -165,6 +207,7 @@ def leaderboard(
         raise ConfigError(f"no attack can be made on these sources: {min(map(str, reasons))}")
     correct = _correct(matrices)
     common = np.logical_and.reduce(list(correct.values()))
+    pairs = pairs_of(prepared)
     by_attack = {
         attack: {s: matrices[attack, s] for s in prepared.sources if (attack, s) in matrices}
         for attack in attacks
@@ -172,8 +215,8 @@ def leaderboard(
     scores: dict[str, NDArray[np.float64]] = {}
     for attack, of_attack in by_attack.items():
         everywhere = len(of_attack) == len(prepared.sources)
-        if everywhere and (outcomes := _outcomes(of_attack, common)) is not None:
-            scores[attack] = outcomes
+        if everywhere:
+            scores[attack] = _outcomes(of_attack, pairs, common)
     ranks = ranked(scores, prepared.config.seed) if common.sum() > 1 else {}
     entries = {}
     for attack in attacks:
@@ -213,19 +256,13 @@ def _correct(matrices: Mapping[tuple[str, str], TransferMatrix]) -> dict[str, ND
 
 
 def _outcomes(
-    of_attack: Mapping[str, TransferMatrix], common: NDArray[np.bool_]
-) -> NDArray[np.float64] | None:
-    """Return on how many pairs, in [0,1], each common image's adversarials succeed, (n,).
-
-    Of a source and another net; None where there is no such pair.
-    """
-    fooled = [
-        matrix.target_fooled[source, target][common]
-        for source, matrix in of_attack.items()
-        for target in matrix.targets
-        if target != source
-    ]
-    return np.mean(fooled, axis=0) if fooled else None
+    of_attack: Mapping[str, TransferMatrix],
+    pairs: list[tuple[str, str]],
+    common: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Return on how many pairs, in [0,1], each common image's adversarials succeed, (n,)."""
+    fooled = [of_attack[source].target_fooled[source, target][common] for source, target in pairs]
+    return np.asarray(np.mean(fooled, axis=0))
 
 
 def _cells(of_attack: Mapping[str, TransferMatrix], common: NDArray[np.bool_]) -> By:

@@ -28,7 +28,7 @@ from robustkit.runs.summaries import DataSettings, read_settings
 
 NOTE = (
     "Success: the share of the images that all nets classify correctly on which a net errs that is "
-    "not the attack's source, the mean over pairs of source and target, with a 95 % interval over "
+    "not the attack's source (nor has its weights), the mean over pairs, with a 95 % interval over "
     "images. Ranks: an attack is ahead of another where their difference, image by image, is "
     "beyond doubt at 5 % for all pairs of attacks together (Holm); those that cannot be told apart "
     "share ranks. Seconds and passes are of one image and one source, on the device that is named."

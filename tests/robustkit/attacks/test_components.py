@@ -16,10 +16,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustkit.attacks import COMPONENTS, DIFGSM, MIFGSM, NIFGSM, PGD, TIFGSM, Attack, make
-from robustkit.attacks.components import BlockShuffleAndRotation, parameters_of
+from robustkit.attacks import (
+    COMPONENTS,
+    DIFGSM,
+    MIFGSM,
+    NIFGSM,
+    NORMS,
+    PGD,
+    TIFGSM,
+    Attack,
+    make,
+    verify,
+)
+from robustkit.attacks.components import (
+    BlockShuffleAndRotation,
+    Nesterov,
+    PatchOut,
+    PreGradient,
+    of_unit_mean,
+    parameters_of,
+)
 from robustkit.attacks.components.inputs import DRAWS, ObjectDiverseInput, cuts, gaussian, lengths
 from robustkit.compute import draws
+from robustkit.errors import AttackError
 from tests.robustkit.attacks.nets import ascent_of, batch, smooth_net
 from tests.robustkit.attacks.test_variants import slow_view
 
@@ -217,7 +236,8 @@ def of_step(one: One, name: str, g: Gradient, x: Tensor) -> Tensor:
         return found / len(places)
     if name in ("vmi", "vni"):
         plain, before = g(x), kept.get("variance", 0 * x)
-        near = [g(x + one.noise("vmi", 1.5 * EPS, number)) for number in range(2)]
+        middle = one.kept["here"] if name == "vni" else x
+        near = [g(middle + one.noise("vmi", 1.5 * EPS, number)) for number in range(2)]
         kept["variance"] = sum(near, start=0 * x) / 2 - plain
         return plain + before
     if name == "pgn":
@@ -248,7 +268,7 @@ def slow_attack(one: One, names: Sequence[str]) -> Tensor:
     velocity, factor, sign = torch.zeros_like(image), torch.full_like(image, 1 / 0.94), None
     for one.step in range(STEPS):
         one.calls = 0
-        start = adversarial
+        one.kept["here"] = start = adversarial
         if {"ni", "vni"} & {*names}:
             start = start + ALPHA * velocity
         if "pi" in names and "last" in one.kept:
@@ -356,7 +376,6 @@ def test_a_component_does_not_look_at_batch_mates(name: str) -> None:
         (NIFGSM(), MIFGSM(components=("ni",))),
         (NIFGSM(components=("di",)), DIFGSM(components=("ni",))),
         (MIFGSM(decay=0.7), PGD(alpha=0.8 / 255, random_start=False, components=("mi?decay=0.7",))),
-        (make("mifgsm+vni?samples=2"), make("mifgsm+ni+vmi?samples=2")),
     ],
 )
 def test_the_papers_names_are_mifgsm_with_components(named: Attack, components: Attack) -> None:
@@ -398,10 +417,85 @@ def test_what_a_component_keeps_stays_with_its_image(name: str) -> None:
 def test_a_target_is_descended_to() -> None:
     net, (images, labels) = smooth_net().eval(), batch(12)
     targets = (labels + 1) % 3
-    for name in ("pgn", "rap", "vmi", "gra", "emi"):
+    plain = make("mifgsm", eps=0.3, targeted=True)(net, images, targets)
+    with torch.no_grad():
+        before, reached = (float(F.cross_entropy(net(x), targets)) for x in (images, plain))
+    for name in ("ni", "pi", "pgn", "rap", "vmi", "vni", "gra", "emi"):
         made = make(f"mifgsm+{spec(name)}", eps=0.3, targeted=True)(net, images, targets)
-        before, after = (F.cross_entropy(net(each), targets) for each in (images, made))
-        assert float(after) < 0.9 * float(before)
+        with torch.no_grad():
+            after = float(F.cross_entropy(net(made), targets))
+        assert after < before - 0.6 * (before - reached)
+
+
+def test_looking_ahead_goes_where_a_targeted_step_goes() -> None:
+    images, labels = batch(4)
+    ascent = ascent_of(images, labels)
+    last = torch.rand(4, 1, 8, 8) - 0.5
+    ascent.keep("pi", last)
+    assert torch.equal(PreGradient().ahead(images, ascent), images + ascent.alpha * last)
+    ascent.targeted = True
+    assert torch.equal(PreGradient().ahead(images, ascent), images - ascent.alpha * last)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("l2", 1.5), ("l1", 8.0)])
+def test_noise_and_looks_ahead_are_as_long_in_other_norms(norm: str, eps: float) -> None:
+    images, labels = torch.rand(40, 3, 8, 8), torch.zeros(40).long()
+    ascent = ascent_of(images, labels)
+    ascent.geometry, ascent.eps, ascent.alpha = NORMS[norm], eps, eps / 10
+    noise = NORMS[norm].size(ascent.noise("x", 1.5 * eps))
+    assert float(noise.mean()) == pytest.approx(1.5 * eps, rel=0.05)
+    ascent.keep("velocity", of_unit_mean(torch.randn(40, 3, 8, 8)))
+    ahead = NORMS[norm].size(Nesterov().ahead(images, ascent) - images)
+    assert float(ahead.mean()) == pytest.approx(eps / 10, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    "name", ["di", "ni", "pi", "emi", "vmi", "vni", "pgn", "gra", "rap", "ssm"]
+)
+@pytest.mark.parametrize(("norm", "eps"), [("l2", 1.2), ("l1", 12.0)])
+def test_components_ascend_in_other_balls(name: str, norm: str, eps: float) -> None:
+    net, (images, labels) = smooth_net().eval(), batch(12)
+    attack = make(f"mifgsm+{spec(name)}", eps=eps, norm=norm)
+    made = attack(net, images, labels)
+    verify(made, images, attack)
+    with torch.no_grad():
+        before, after = (float(F.cross_entropy(net(each), labels)) for each in (images, made))
+        plain = float(F.cross_entropy(net(make("mifgsm", eps=eps, norm=norm)(net, images, labels)),
+                                      labels))  # fmt: skip
+    assert after - before > 0.5 * (plain - before)
+    with pytest.raises(AttackError, match="components are for linf, l2 and l1"):
+        make(f"mifgsm+{name}", norm="l0")
+
+
+def test_views_are_computed_in_full_precision() -> None:
+    images, labels = torch.rand(2, 3, 64, 64), torch.zeros(2).long()
+    seen: list[Tensor] = []
+
+    class Spy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.detach())
+            return x.mean((2, 3))
+
+    make("mifgsm+ssm?noise=0.0&rho=0.0&spectra=1", steps=1, bf16=True)(Spy(), images, labels)
+    assert torch.allclose(seen[-1], images, atol=1e-5)
+
+
+def test_patches_are_shown_of_the_perturbation_before_all_else() -> None:
+    images = torch.rand(3, 1, 32, 32)
+    ascent = ascent_of(images, torch.zeros(3).long())
+    moved = images + 0.1
+    shown = PatchOut(patch=8, share=0.5).view(moved, ascent, 0)
+    patches = F.unfold(shown - images, 8, stride=8)
+    changed = (patches.abs() > 0.05).float().mean(dim=1)
+    assert changed.sum(dim=1).tolist() == [8.0] * 3
+    assert set(changed.unique().tolist()) == {0.0, 1.0}
+    assert len({tuple(row.tolist()) for row in changed}) == 3
+    both = [
+        make(f"mifgsm+{names}?patch=8", eps=0.1).combination
+        for names in ("di+patchout", "patchout+di")
+    ]
+    views = [each.view(moved, ascent, each.copies[0]) for each in both]
+    assert torch.equal(*views)
 
 
 def test_an_object_seen_from_the_front_is_the_image_smaller() -> None:

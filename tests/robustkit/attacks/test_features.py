@@ -162,6 +162,50 @@ def test_features_of_other_images_are_mixed_in(
     assert torch.equal(made("mifgsm+cfm?chance=0.0", net, images, labels, others=others), plain)
 
 
+@pytest.mark.parametrize(
+    "name", ["fia?layer=0&samples=2", "naa?layer=0&samples=2", "cfm?chance=1.0"]
+)
+def test_an_activation_in_place_changes_nothing(name: str) -> None:
+    def net(inplace: bool) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            layers = [nn.Conv2d(1, 3, 3, stride=4), nn.ReLU(inplace=inplace), nn.Flatten()]
+            return nn.Sequential(*layers, nn.Linear(12, 3)).double().eval()
+
+    images, labels = batch(4)
+    made_by = [
+        made(f"mifgsm+{name}", net(inplace), images.double(), labels) for inplace in (True, False)
+    ]
+    torch.testing.assert_close(*made_by)
+
+
+def test_what_the_first_attack_fools_is_no_longer_attacked(
+    examples: tuple[nn.Sequential, Tensor, Tensor],
+) -> None:
+    net, images, _ = examples
+    images = batch(30)[0].double()
+    labels = net(images).argmax(dim=1)
+    plain = make("fgsm", eps=0.05)(net, images, labels, stop_when_fooled=True)
+    both = make("fgsm+ila?layer=1&extra=1", eps=0.05)(net, images, labels, stop_when_fooled=True)
+    fooled = [net(each).argmax(dim=1) != labels for each in (plain, both)]
+    assert bool(fooled[0].any())
+    assert bool((fooled[1] | ~fooled[0]).all())
+
+
+def test_ghosts_do_not_haunt_what_is_recorded(
+    examples: tuple[nn.Sequential, Tensor, Tensor],
+) -> None:
+    net, images, labels = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU()), *examples[1:]
+    net = nn.Sequential(*net, nn.Linear(8, 3)).double().eval()
+    others = batch(7, seed=1)[0].double()
+    for names in ("ghost+cfm", "cfm+ghost"):
+        found = made(f"mifgsm+{names}", net, images, labels, others=others)
+        assert found.shape == images.shape
+    for wrong in (others[:0], others[:, :, :4]):
+        with pytest.raises(AttackError, match="the other images must be of shape"):
+            made("mifgsm+cfm", net, images, labels, others=wrong)
+
+
 def test_layers_are_found_by_how_much_lies_before_them() -> None:
     image = torch.rand(1, 3, 32, 32)
     resnet = torchvision.models.resnet18().eval()
@@ -180,9 +224,22 @@ def test_what_cannot_be_attacked_is_said(examples: tuple[nn.Sequential, Tensor, 
         ("mifgsm+svre", net, "svre: it is for an ensemble, and this is one net"),
         ("mifgsm+adaea", net, "adaea: it is for an ensemble"),
         ("mifgsm+ila", nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double(), "name one with"),
+        ("mifgsm+ila", Unused().double(), "name one with"),
+        ("mifgsm+fia?layer=aside", Unused().double(), "it does not run for these images"),
     ):
         with pytest.raises(AttackError, match=message):
             make(spec)(model, images, labels)
+
+
+class Unused(nn.Module):
+    """A net without layers of weights, and with a module that does not run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aside, self.act = nn.Identity(), nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(x)[:, 0, :3, 0]
 
 
 def test_nothing_is_computed_behind_the_layer() -> None:

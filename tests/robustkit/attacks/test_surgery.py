@@ -319,4 +319,85 @@ def test_nets_that_nobody_here_made(name: str) -> None:
     model = operated("sgm", net, images, labels)
     torch.testing.assert_close(model(images), net(images))
     assert model.totals["join"] == joins[name]  # type: ignore[union-attr,index]
-    torch.testing.assert_close(operated("sgm?gamma=1.0", net, images, labels)(images), net(images))
+    whole = operated("sgm?gamma=1.0", net, images, labels)
+    torch.testing.assert_close(
+        gradient_of(whole, images, labels), gradient_of(net, images, labels), rtol=1e-3, atol=1e-6
+    )
+    changed, plain = (gradient_of(each, images, labels).flatten() for each in (model, net))
+    assert float(F.cosine_similarity(changed / plain.norm(), plain / plain.norm(), dim=0)) < 0.999
+
+
+class InPlace(nn.Module):
+    """What is written into the very tensor, as a statement of its own."""
+
+    def __init__(self, plain: bool) -> None:
+        super().__init__()
+        self.plain = plain
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.first, self.second = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.second(self.first(x))
+        if self.plain:
+            return F.relu(F.relu(out + x) - 0.1).mean((2, 3))
+        out.add_(x)
+        F.relu_(out)
+        out = F.relu(out - 0.1, inplace=True)
+        return out.mean((2, 3))
+
+
+@pytest.mark.parametrize("name", ["sgm?gamma=0.3", "linbp?after=0.0", "bpa?after=0.0", "ghost"])
+def test_what_is_written_in_place_is_neither_lost_nor_missed(name: str) -> None:
+    images, labels = seeded(3, 3, 8, 8), torch.tensor([0, 1, 2])
+    found = []
+    for plain in (True, False):
+        net = InPlace(plain).double()
+        model = operated(name, net, images, labels)
+        if name != "ghost":
+            torch.testing.assert_close(model(images), net(images))
+        found.append(gradient_of(model, images, labels))
+    torch.testing.assert_close(*found)
+    kinds = ("attention", "relu")  # of which this net has none, and what it leaves alone
+
+    def leave(call: Call) -> Tensor:
+        return call.go(*call.inputs)
+
+    net = InPlace(plain=False).double()
+    rewriting = Rewritten(net, kinds, leave, "x", images[:1], first=True)
+    torch.testing.assert_close(rewriting(images), net(images))
+
+
+def test_attention_that_is_not_known_is_refused() -> None:
+    class Masked(nn.Module):
+        def __init__(self, **given: object) -> None:
+            super().__init__()
+            self.whole, self.given = nn.MultiheadAttention(3, 1, batch_first=True), given
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = x.flatten(2).transpose(1, 2)
+            mixed, _ = self.whole(tokens, tokens, tokens, **self.given)
+            return mixed.mean(dim=1)
+
+    images, labels = torch.rand(2, 3, 4, 4), torch.tensor([0, 1])
+    padding = torch.zeros(2, 16).bool()
+    for given, message in (
+        ({"need_weights": False, "key_padding_mask": padding}, "with masks"),
+        ({}, "whose weights are used"),
+    ):
+        with pytest.raises(AttackError, match=message):
+            make("mifgsm+pna", steps=1)(Masked(**given), images, labels)
+
+
+def test_a_net_that_expands_tokens_but_has_no_attention_is_no_transformer() -> None:
+    net = nn.Sequential(
+        nn.Flatten(2), nn.Linear(64, 256), nn.GELU(), nn.Flatten(), nn.Linear(768, 5)
+    )
+    with pytest.raises(AttackError, match="tgr: this net has no attention"):
+        make("mifgsm+tgr", steps=1)(net.double(), *EXAMPLES)
+
+
+def test_a_scripted_net_cannot_be_looked_into() -> None:
+    net = torch.jit.script(nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(192, 5)).double())
+    with pytest.raises(AttackError, match="a scripted net cannot be looked into"):
+        make("mifgsm+linbp", steps=1)(net, *EXAMPLES)

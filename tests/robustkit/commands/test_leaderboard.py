@@ -153,6 +153,35 @@ def test_a_board_on_which_nothing_can_be_made_is_refused(
     assert "--sources: name at least one model" in capsys.readouterr().err
 
 
+def test_an_ensemble_stands_for_its_members(nets: Path, tmp_path: Path) -> None:
+    further = models.build("vgg3?width=6", num_classes=10, in_channels=1, image_size=16, seed=5)
+    training.fit(further, data.load("digits"), TrainConfig(epochs=3, batch_size=50, lr=0.05))
+    models.save(further, tmp_path / "third.safetensors")
+    files = [str(nets / f"{name}.safetensors") for name in ("small", "vgg3")]
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("- mifgsm?steps=2\n- mifgsm+svre?steps=2&inner=1\n- mifgsm+cwa?steps=2\n")
+    flags = ["--suite", str(suite), "--ensembles", "logits", "--cache", "none"]
+    targets = ["--targets", *files, str(tmp_path / "third.safetensors")]
+    command = ["leaderboard", "--sources", *files, *targets, *FLAGS, *flags]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    found = summary(tmp_path / "out")
+    assert found["sources"] == ["all, mean logits"]
+    for entry in found["attacks"].values():
+        assert not entry["refused"]
+        # Its members are no other nets.
+        third = entry["cells"]["all, mean logits"]["third"]["rate"]
+        assert entry["score"]["mean"] == pytest.approx(third)
+
+
+def test_a_defended_net_is_the_same_net(
+    nets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(nets / "small.safetensors")
+    command = ["leaderboard", "--sources", file, "--targets", f"jpeg={file}|jpeg", *FLAGS]
+    assert main([*command, "--suite", "quick", "--out", str(tmp_path / "out")]) == 2
+    assert "every target is the source itself, or the same net" in capsys.readouterr().err
+
+
 def test_suites_are_attacks_that_can_be_made() -> None:
     for name in SUITES:
         for spec in attacks_of(name):

@@ -51,7 +51,8 @@ def test_many_pairs_need_clearer_differences() -> None:
 def test_no_difference_at_all_and_a_constant_one() -> None:
     same = hits(50)
     assert p_of_no_difference(same - same) == 1.0
-    assert p_of_no_difference(np.ones(20)) == 0.0
+    assert p_of_no_difference(np.ones(20)) == pytest.approx(2.0**-19)
+    assert p_of_no_difference(np.ones(2)) == 0.5
     assert p_of_no_difference(np.ones(1)) == 1.0
     found = ranked({"a": same, "b": same})
     assert (found["a"].best, found["a"].worst) == (1, 2)

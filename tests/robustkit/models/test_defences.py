@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,6 +124,32 @@ def test_a_spec_names_defences_behind_the_model(net: Classifier, tmp_path: Path)
 def test_what_is_no_defence_is_said(net: Classifier, spec: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         models.defended(net, [spec])
+
+
+def test_attacks_of_other_libraries_meet_the_defence(net: Classifier) -> None:
+    model = models.defended(net, ["bits?depth=2"])
+    images, labels = pictures(), net(pictures()).argmax(dim=1)
+    plain, calls = type(model.chain[0]).__call__, []  # type: ignore[attr-defined]
+
+    def counted(self: Any, classify: Any, shown: Tensor) -> Tensor:
+        calls.append(len(shown))
+        result: Tensor = plain(self, classify, shown)
+        return result
+
+    for name in ("torchattack:MIFGSM?steps=3", "torchattacks:MIFGSM?steps=3"):
+        calls.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(model.chain[0]), "__call__", counted)  # type: ignore[attr-defined]
+            attacks.make(name, eps=0.1)(model, images, labels)
+        assert sum(calls) >= 3 * len(images)
+
+
+def test_a_net_of_the_zoo_with_weights_is_defended(net: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="a model is missing before the"):
+        models.load("|jpeg")
+    specs = [f"smoothing?sigma=0.1234567{digit}" for digit in (1, 2)]
+    digests = {models.digest(models.defended(net, [spec])) for spec in specs}
+    assert len(digests) == 2
 
 
 def test_a_model_is_trained_without_defences() -> None:
