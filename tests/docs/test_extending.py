@@ -136,7 +136,7 @@ def test_the_attack_goes_through_its_verb(
     assert main([*command, "with", "--extend", "my_attacks"]) == 0
     assert "corners" in (place / "with" / "summary.json").read_text()
     assert main([*command, "other", "--extend", "my_attacks", "--attack", "corner"]) == 2
-    assert "did you mean 'corners'? (known: corners, " in capsys.readouterr().err
+    assert "did you mean 'corners'? (known: apgd, corners, " in capsys.readouterr().err
 
 
 def test_the_block_is_sampled_built_saved_and_loaded(place: Path) -> None:
