@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 # Modules that are installed under another name, and those that come with another extra.
 _PACKAGES = {"pytorch_grad_cam": "grad-cam"}
-_EXTRAS = {"ray": "ray", "foolbox": "bench", "captum": "bench"}
+_EXTRAS = {"ray": "ray", "foolbox": "bench", "captum": "bench", "torchattack": "bench"}
 _EXTRAS |= {"pytorch_grad_cam": "bench", "zennit": "bench"}
 
 

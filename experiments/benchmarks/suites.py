@@ -24,6 +24,7 @@ SUITES = {
     "workers": "two worker processes beside one",
     "search": "a search beside DEAP's own loop over a DataLoader, and what it costs itself",
     "robust": "attacks beside torchattacks and foolbox",
+    "transfer": "transfer attacks beside torchattacks and torchattack; seconds of each at 224 px",
     "matrix": "a transfer matrix, crafted once and kept, beside one crafted per pair",
     "repair": "a swarm's iteration beside plain forward passes, a whole repair, its memory",
     "explain": "maps beside Captum, grad-cam and zennit",
