@@ -170,9 +170,12 @@ def _distances(marked: World) -> Iterator[Claim]:
 def trend_over(gains: Sequence[Sequence[float]]) -> tuple[float, bool | None]:
     """Return Page's p (1963) of gains by target, near to far, seed by seed; and what it decides.
 
-    The smaller of the p of a rise and of a fall, doubled; None where it is at least 5 %.
+    The smaller of the p of a rise and of a fall, doubled; None where it is at least 5 %, and where
+    there is one seed, or fewer than three targets, of which the test knows nothing.
     """
     by_seed = list(zip(*gains, strict=True))
+    if len(by_seed) < 2 or len(gains) < 3:
+        return 1.0, None
     rise, fall = (
         float(stats.page_trend_test(rows).pvalue)
         for rows in (by_seed, [row[::-1] for row in by_seed])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from evolution.strategies import open_strategy
 from evolution.variation import mutate
 from experiments.studies.benchmark_strategies.jobs import (
     BLOCK,
+    COMBINATIONS_SMOKE,
     DEFAULT,
-    SEARCHES,
+    EVERY,
+    FOURFOLD,
     SHARES,
     SMOKE,
     Search,
@@ -38,10 +41,11 @@ from tests.evolution.benchmark.synthetic import synthetic_table
 
 
 def test_every_search_has_the_same_epochs() -> None:
-    for search in SEARCHES:
+    for search in EVERY:
+        budget = 4 if search.endswith(FOURFOLD) else 1
         for seed in range(4):
             config = config_of(search, seed, smoke=False)
-            assert config.search_epochs == DEFAULT.search_epochs
+            assert config.search_epochs == budget * DEFAULT.search_epochs
             assert f"transfer_{reference_of(seed)}:min" in config.objectives
 
 
@@ -125,7 +129,13 @@ def test_the_rule_looks_at_even_seeds_alone() -> None:
     assert chosen(searches, first=1) == ["unclear", "worse"]
 
 
-def test_the_study_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("study", "searches"),
+    [("benchmark-strategies", SMOKE), ("benchmark-combinations", COMBINATIONS_SMOKE)],
+)
+def test_the_studies_in_small(
+    study: str, searches: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = tmp_path / "table.jsonl"
     save_table(synthetic_table(60), table)
     monkeypatch.setattr("evolution.benchmark.table.TABLE", str(table))
@@ -133,11 +143,11 @@ def test_the_study_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     out = tmp_path / "study"
     flags = ["--scale=smoke", "--executor", "inline", "--out", str(out)]
     try:
-        assert main(["reproduce", "benchmark-strategies", *flags]) == 0
+        assert main(["reproduce", study, *flags]) == 0
     finally:
         open_surrogate.cache_clear()
     summary = json.loads((out / "summary.json").read_text())
-    assert set(summary["smooth"]) == set(SMOKE)
+    assert set(summary["smooth"]) == set(searches)
     assert summary["seeds"] == 4
     assert all(len(of["area"]) == 4 for of in summary["smooth"].values())
     assert summary["smooth"]["nsga2"]["area"] != summary["rough"]["nsga2"]["area"]

@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from robustkit.attacks import ATTACKS, FGSM, MIFGSM, NORMS, PGD, Attack, make, verify
+from robustkit.attacks import ATTACKS, FGSM, MIFGSM, NORMS, PGD, Attack, Iterative, make, verify
 from robustkit.errors import AttackError
 from tests.robustkit.attacks.nets import batch, smooth_net
 
-EVERY = [(name, norm) for name in sorted(ATTACKS) for norm in sorted(NORMS)]
+# Those of one loop, in the two norms that the oracle knows; every attack in every norm that it
+# has is in the conformance suite.
+LOOPS = sorted(name for name, kind in ATTACKS.items() if issubclass(kind, Iterative))
 EPS = {"linf": 0.1, "l2": 0.5}
+EVERY = [(name, norm) for name in LOOPS for norm in EPS]
 
 
 def slow_gradient(net: nn.Module, image: Tensor, label: Tensor) -> Tensor:
@@ -72,7 +75,7 @@ def examples() -> tuple[Tensor, Tensor]:
     return images.double(), labels
 
 
-@pytest.mark.parametrize("norm", sorted(NORMS))
+@pytest.mark.parametrize("norm", sorted(EPS))
 @pytest.mark.parametrize("targeted", [False, True])
 def test_fgsm_is_one_step_of_size_eps(
     examples: tuple[Tensor, Tensor], norm: str, targeted: bool
@@ -86,7 +89,7 @@ def test_fgsm_is_one_step_of_size_eps(
     )
 
 
-@pytest.mark.parametrize("norm", sorted(NORMS))
+@pytest.mark.parametrize("norm", sorted(EPS))
 @pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize("random_start", [False, True])
 def test_pgd_is_projected_ascent(
@@ -110,7 +113,7 @@ def test_pgd_is_projected_ascent(
     assert not torch.allclose(made, examples[0], atol=1e-2)
 
 
-@pytest.mark.parametrize("norm", sorted(NORMS))
+@pytest.mark.parametrize("norm", sorted(EPS))
 @pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
 def test_mifgsm_accumulates_gradients_of_unit_l1_norm(
     examples: tuple[Tensor, Tensor], norm: str, decay: float
@@ -156,7 +159,7 @@ def test_batch_size_and_batch_mates_do_not_matter(name: str, norm: str) -> None:
     assert torch.allclose(mixed[:2], whole[:2], atol=1e-9)
 
 
-@pytest.mark.parametrize("name", sorted(ATTACKS))
+@pytest.mark.parametrize("name", LOOPS)
 def test_stopping_freezes_an_image_where_it_first_fools(name: str) -> None:
     net = smooth_net().double().eval()
     images, labels = batch(12)
@@ -189,7 +192,7 @@ def test_stopping_when_targeted_means_reaching_the_target() -> None:
 def test_attacks_raise_the_loss_and_targeted_ones_lower_it() -> None:
     net = smooth_net().eval().requires_grad_(False)
     images, labels = batch(12)
-    for name in ATTACKS:
+    for name in LOOPS:
         up = F.cross_entropy(net(make(name)(net, images, labels)), labels)
         flipped = make(name, targeted=True)(net, images, labels)
         down = F.cross_entropy(net(flipped), labels)
@@ -212,7 +215,7 @@ def test_attacks_take_an_empty_batch() -> None:
         ("pgd", {"eps": 1.5}, r"eps must be in \[0, 1\] for linf"),
         ("pgd", {"eps": -0.1, "norm": "l2"}, r"eps must be in \[0, inf\] for l2"),
         ("pgd", {"eps": float("nan")}, "eps must be"),
-        ("pgd", {"norm": "l1"}, "unknown norm 'l1'"),
+        ("pgd", {"norm": "l3"}, "unknown norm 'l3'"),
         ("pgd", {"loss": "mse"}, "unknown loss 'mse'"),
         ("pgd", {"steps": 0}, "pgd: steps must be in .1, 100000., not 0"),
         ("mifgsm", {"alpha": -1.0}, "mifgsm: alpha must not be negative"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks import ATTACKS, make, predict
+from robustkit.attacks.registry import trained_on
 from robustkit.evaluation.gradient_similarity import input_gradients
 from robustkit.models.state import state_preserved
 from tests.robustkit.attacks.nets import batch, classifier, smooth_net, striped
@@ -74,11 +75,13 @@ def test_an_attack_leaves_everything_as_it_was(name: str, fails: bool) -> None:
     model, (images, labels) = Restless(fails), batch(3)
     mixed(model)
     before, kept = state(model), images.clone()
+    steps = {"steps": 3} if name in ("universal", "patch") else {}
+    attack = trained_on(make(name, **steps), lambda: striped(4))
     if fails:
         with pytest.raises(ZeroDivisionError):
-            make(name)(model, images, labels)
+            attack(model, images, labels)
     else:
-        make(name)(model, images, labels)
+        attack(model, images, labels)
     assert same(before, state(model))
     assert torch.equal(images, kept)
     assert not images.requires_grad

@@ -104,8 +104,11 @@ def test_double_backpropagation_is_the_finite_difference(phi: str, loss: str) ->
     net, nets = smooth_net().double(), references(6)
     images, labels = batch(5)
     images = images.double()
+    # dlr is constant where the label's logit is the least of three: no direction to difference.
+    known = gradient_of(net, images, labels, loss).detach().flatten(1).norm(dim=1) > 0
+    images, labels = images[known], labels[known]
     target = directions(nets, images, labels)
-    usable = torch.ones(6, 5, dtype=torch.bool)
+    usable = torch.ones(6, len(images), dtype=torch.bool)
 
     def cosines() -> Tensor:
         # `misalignment` computes in float32; the same formula in float64 can be differenced.
@@ -122,7 +125,8 @@ def test_double_backpropagation_is_the_finite_difference(phi: str, loss: str) ->
     slopes = torch.autograd.grad(penalty, parameters, allow_unused=True)
     along = sum(float((s * w).sum()) for s, w in zip(slopes, ways, strict=True) if s is not None)
     ends = []
-    for step in (1e-5, -1e-5):
+    size = 1e-7  # no cosine changes its sign within: abs and relu have a kink there
+    for step in (size, -size):
         with torch.no_grad():
             for each, way in zip(parameters, ways, strict=True):
                 each.add_(way, alpha=step)
@@ -130,7 +134,7 @@ def test_double_backpropagation_is_the_finite_difference(phi: str, loss: str) ->
         with torch.no_grad():
             for each, way in zip(parameters, ways, strict=True):
                 each.sub_(way, alpha=step)
-    assert along == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-6)
+    assert along == pytest.approx((ends[0] - ends[1]) / (2 * size), rel=1e-4, abs=1e-6)
     assert abs(along) > 1e-4
 
 
