@@ -67,6 +67,26 @@ ROUGH = (
     *("random", "nsga2", "mu_plus_lambda", "ageing", "local", "tpe"),
     *("halving 2", "halving 4, forecast", "no preselection"),
 )
+# What the first study left open: its two best alternatives together, and larger budgets.
+FOURFOLD = ", fourfold"
+COMBINED: dict[str, dict[str, object]] = {
+    "1 epoch, no preselection": {"epochs": 1, "screen": 1},
+    "1 epoch, narrow bound": {"epochs": 1, "floor": 0.01},
+    "1 epoch, narrow bound, no preselection": {"epochs": 1, "floor": 0.01, "screen": 1},
+    "narrow bound, no preselection": {"floor": 0.01, "screen": 1},
+    "random, fourfold": {"strategy": "random", "budget": 4},
+    "nsga2, fourfold": {"budget": 4},
+    "no preselection, fourfold": {"screen": 1, "budget": 4},
+    "population 20, fourfold": {"population": 20, "budget": 4},
+    "1 epoch, no preselection, fourfold": {"epochs": 1, "screen": 1, "budget": 4},
+}
+COMBINATIONS = ("random", "nsga2", "1 epoch", "no preselection", *COMBINED)
+COMBINATIONS_ROUGH = (
+    *("random", "nsga2", "1 epoch", "no preselection", "1 epoch, no preselection"),
+    *("random, fourfold", "nsga2, fourfold", "no preselection, fourfold"),
+)
+COMBINATIONS_SMOKE = ("random", "nsga2", "random, fourfold", "nsga2, fourfold")
+EVERY = SEARCHES | COMBINED
 SMOKE = ("random", "nsga2", "halving 2", "halving 4, forecast", "1 epoch", "plain genes")
 BLOCK = 20  # searches of a job
 
@@ -133,15 +153,19 @@ def reference_of(seed: int) -> str:
 
 
 def config_of(search: str, seed: int, *, smoke: bool) -> BenchmarkConfig:
-    """Return the settings of one search; cheaper trials make for as many more generations."""
+    """Return the settings of one search.
+
+    Cheaper trials and a larger budget make for as many more generations.
+    """
     measure = f"transfer_{reference_of(seed)}"
     base = replace(DEFAULT, population=4, generations=4, screen=4) if smoke else DEFAULT
-    own = dict(SEARCHES[search])
+    own = dict(EVERY[search])
+    epochs = base.search_epochs * int(str(own.pop("budget", 1)))
     if own.get("strategy") in PEERS:
         del own["strategy"]  # opened in its place
     objectives = str(own.pop("objectives", "accuracy:max,{}:min,macs:min")).format(measure)
     changed = replace(base, **own, objectives=objectives, seed=seed)  # type: ignore[arg-type]
-    return replace(changed, generations=base.search_epochs // (changed.population * changed.epochs))
+    return replace(changed, generations=epochs // (changed.population * changed.epochs))
 
 
 def course_of(search: Searched, config: BenchmarkConfig, surrogate: Surrogate) -> Course:
@@ -194,7 +218,7 @@ class Searches(StudyJob):
     def run(self) -> Block:
         """Return their courses."""
         surrogate = open_surrogate(deviations=self.rough, seed=self.first if self.rough else 0)
-        strategy = str(SEARCHES[self.search].get("strategy"))
+        strategy = str(EVERY[self.search].get("strategy"))
         name = "random" if strategy == "random" else "evolve"
         courses = []
         for seed in range(self.first, self.first + self.count):

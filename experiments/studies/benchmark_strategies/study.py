@@ -4,11 +4,15 @@ The rule of defaults, fixed before any run: on even seeds, which avoid the first
 alternative is chosen if its area at the whole cost exceeds that of the default, paired by seed, by
 a mean whose 95 % interval lies above zero. It is confirmed if the same holds on odd seeds, which
 avoid the other references. Only what is confirmed may change a default.
+
+A second study, with the same rule and seeds that the first one has not seen, asks what its best
+alternatives are worth together, and with four times the budget, compared among themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +30,11 @@ from experiments.studies.base import (
     register,
 )
 from experiments.studies.benchmark_strategies.jobs import (
+    COMBINATIONS,
+    COMBINATIONS_ROUGH,
+    COMBINATIONS_SMOKE,
+    EVERY,
+    FOURFOLD,
     ROUGH,
     SEARCHES,
     SHARES,
@@ -45,7 +54,8 @@ from robustkit.stats import Mean, mean_over_trainings
 
 SEEDS = 200
 BASE, CONTROL = "nsga2", "random"
-NAME = "benchmark-strategies"
+NAME, SECOND = "benchmark-strategies", "benchmark-combinations"
+UNSEEN = 1000  # the second study's first seed is so far from the first one's
 CHOOSING, JUDGING = 0, 1  # parity of the seeds
 
 
@@ -63,6 +73,21 @@ def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
     ]
 
 
+def combined_jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
+    """Return the fidelities and the second study's searches, with seeds of their own."""
+    first = UNSEEN + plan.seed
+    seeds = range(first, first + (4 if plan.smoke else SEEDS))
+    smooth = COMBINATIONS_SMOKE if plan.smoke else COMBINATIONS
+    rough = COMBINATIONS_SMOKE if plan.smoke else COMBINATIONS_ROUGH
+    return [
+        [
+            Fidelity("fidelity"),
+            *blocks(smooth, seeds, rough=False, smoke=plan.smoke),
+            *blocks(rough, seeds, rough=True, smoke=plan.smoke),
+        ]
+    ]
+
+
 def summarise(results: Results, header: Header) -> Summary:
     """Return the ends of all searches by seed, and quartiles of their courses."""
     courses: dict[bool, dict[str, list[Course]]] = {False: {}, True: {}}
@@ -70,7 +95,7 @@ def summarise(results: Results, header: Header) -> Summary:
         courses[job.rough].setdefault(job.search, []).extend(block.courses)
     [(_, fidelities)] = results.of(Fidelity, Fidelities)
     found = {
-        rough: {name: _search(by_name[name]) for name in SEARCHES if name in by_name}
+        rough: {name: _search(by_name[name]) for name in EVERY if name in by_name}
         for rough, by_name in courses.items()
     }
     return Summary(
@@ -112,6 +137,12 @@ def check(summary: Summary, where: str) -> None:
                     raise RunError(f"{where}: {landscape}.{name}.{field}: not {count} numbers")
 
 
+def rivals_of(name: str) -> tuple[str, str]:
+    """Return random search and the default with the budget of the search `name`."""
+    budget = FOURFOLD if name.endswith(FOURFOLD) else ""
+    return CONTROL + budget, BASE + budget
+
+
 def gain(
     searches: Mapping[str, Search],
     name: str,
@@ -139,34 +170,40 @@ def chosen(searches: Mapping[str, Search], *, first: int = 0) -> list[str]:
     return [
         name
         for name in searches
-        if name != BASE and clear_of(gain(searches, name, BASE, CHOOSING, first=first), 0.0) is True
+        for _, base in [rivals_of(name)]
+        if name != base and clear_of(gain(searches, name, base, CHOOSING, first=first), 0.0) is True
     ]
 
 
-def claims(summary: Summary) -> list[Claim]:
+def claims(summary: Summary, item: str = NAME) -> list[Claim]:
     """Decide by the rule of this module, and every search against random search."""
     searches = summary.smooth
-    found = [
-        Claim(
-            item=NAME,
-            what=f"{name}: chosen over {BASE} on even seeds, confirmed on odd ones",
-            published="ours",
-            ours=_points(gain(searches, name, BASE, JUDGING, first=summary.first)),
-            holds=clear_of(gain(searches, name, BASE, JUDGING, first=summary.first), 0.0),
+    found = []
+    for name in chosen(searches, first=summary.first):
+        _, base = rivals_of(name)
+        judged = gain(searches, name, base, JUDGING, first=summary.first)
+        found.append(
+            Claim(
+                item=item,
+                what=f"{name}: chosen over {base} on even seeds, confirmed on odd ones",
+                published="ours",
+                ours=_points(judged),
+                holds=clear_of(judged, 0.0),
+            )
         )
-        for name in chosen(searches, first=summary.first)
-    ]
     for landscape, of in (("smooth", searches), ("rough", summary.rough)):
         found += [
             Claim(
-                item=NAME,
-                what=f"{name} finds more than {CONTROL} search ({landscape} landscape)",
+                item=item,
+                what=f"{name} finds more than {control.replace(CONTROL, f'{CONTROL} search')} "
+                f"({landscape} landscape)",
                 published="ours",
-                ours=_points(gain(of, name, CONTROL)),
-                holds=clear_of(gain(of, name, CONTROL), 0.0),
+                ours=_points(gain(of, name, control)),
+                holds=clear_of(gain(of, name, control), 0.0),
             )
             for name in of
-            if name != CONTROL
+            for control, _ in [rivals_of(name)]
+            if name != control
         ]
     return found
 
@@ -184,7 +221,9 @@ def render(summary: Summary) -> str:
         "how often its expected accuracy is at least the accuracy asked for. Means with Student's "
         "95 % intervals over seeds; gains are seed by "
         f"seed. Even seeds avoid the first reference, odd seeds the others. Alternatives that the "
-        f"rule chooses on even seeds: {', '.join(picked) or 'none'}.",
+        f"rule chooses on even seeds: {', '.join(picked) or 'none'}."
+        + _FOURFOLD
+        * any(name.endswith(FOURFOLD) for name in summary.smooth),
         "## Smooth landscape: the regression",
         _table(summary.smooth, summary.first),
         "## Rough landscapes: every network departs from the regression by its own error",
@@ -195,6 +234,12 @@ def render(summary: Summary) -> str:
     return "\n\n".join(parts)
 
 
+_FOURFOLD = (
+    " Searches called fourfold spend four times as much; their rivals are the fourfold random "
+    f"search and {BASE}."
+)
+
+
 def _table(searches: Mapping[str, Search], first: int) -> str:
     head = [
         *("search", "area", f"over {CONTROL}", f"over {BASE}, even", "odd"),
@@ -202,12 +247,13 @@ def _table(searches: Mapping[str, Search], first: int) -> str:
     ]
     rows = []
     for name, search in searches.items():
+        control, base = rivals_of(name)
         gains = [
             "–" if name == rival else _points(gain(searches, name, rival, parity, first=first))
-            for rival, parity in ((CONTROL, None), (BASE, CHOOSING), (BASE, JUDGING))
+            for rival, parity in ((control, None), (base, CHOOSING), (base, JUDGING))
         ]
         transfer = mean_over_trainings([100 * value for value in search.transfer])
-        pairs = zip(search.transfer, searches[CONTROL].transfer, strict=True)
+        pairs = zip(search.transfer, searches[control].transfer, strict=True)
         less = sum(own < other for own, other in pairs) / len(search.transfer)
         kept = sum(margin >= 0 for margin in search.margin) / len(search.margin)
         rows.append(
@@ -216,7 +262,7 @@ def _table(searches: Mapping[str, Search], first: int) -> str:
                 format_estimate(mean_over_trainings(list(search.area)), ".2f"),
                 *gains,
                 format_estimate(transfer, ".1f", unit=" %"),
-                "–" if name == CONTROL else f"{100 * less:.0f} %",
+                "–" if name == control else f"{100 * less:.0f} %",
                 f"{100 * kept:.0f} %",
             ]
         )
@@ -275,6 +321,27 @@ register(
         summary=Summary,
         check=check,
         claims=claims,
+        render=render,
+        figures=figures,
+    )
+)
+register(
+    Study(
+        name=SECOND,
+        system=OURS,
+        title="What the best design choices of a search are worth together, and with more budget",
+        source="combinations that the first study left open, by its rule and on new seeds",
+        scales={
+            "smoke": "the benchmark's table, four searches of four seeds; seconds",
+            "small": "the benchmark's table, 13 searches of 160 or 640 epochs, 200 seeds; some "
+            "two core-hours",
+        },
+        items=(PaperItem(name=SECOND, shows="area at equal cost, by expected values"),),
+        jobs=combined_jobs,
+        summarise=summarise,
+        summary=Summary,
+        check=check,
+        claims=partial(claims, item=SECOND),
         render=render,
         figures=figures,
     )
