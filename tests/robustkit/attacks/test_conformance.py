@@ -72,7 +72,7 @@ def combined(base: str, names: Sequence[str]) -> str:
 
 def random_combinations(count: int) -> list[str]:
     """Of two to five components that go together on one net."""
-    luck, found = random.Random(0), []
+    luck, found = random.Random(0), list[str]()
     one = sorted({*COMPONENTS} - {*OF_MEMBERS, "fft", "mi"})
     while len(found) < count:
         names = luck.sample(one, luck.randint(2, 5))
@@ -311,7 +311,7 @@ def test_batch_mates_do_not_matter(name: str, request: pytest.FixtureRequest) ->
     images, labels = examples(5)
     net, images = subject(name, Net()).double(), images.double()
     # Other images to mix in are what the caller says, or the batch's.
-    mixing = {"others": images} if attack.mixes else {}
+    mixing: dict[str, Any] = {"others": images} if attack.mixes else {}
     seeded = [torch.Generator().manual_seed(2) for _ in range(2)]
     whole = attack(net, images, labels, generator=seeded[0], **mixing)
     alone = attack(net, images[:2], labels[:2], generator=seeded[1], **mixing)

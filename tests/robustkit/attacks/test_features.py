@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -51,11 +53,12 @@ def slope(net: nn.Sequential, image: Tensor, label: int, *, shares: bool) -> Ten
     features = net[:2](image[None]).detach().requires_grad_(True)
     logits = net[2:](features)[0]
     score = (logits.softmax(0) if shares else logits)[label]
-    return torch.autograd.grad(score, features)[0]
+    (found,) = torch.autograd.grad(score, features)
+    return cast(Tensor, found)
 
 
 def unit(values: Tensor) -> Tensor:
-    return values / values.norm()
+    return cast(Tensor, values / values.norm())
 
 
 @pytest.fixture
@@ -239,7 +242,7 @@ class Unused(nn.Module):
         self.aside, self.act = nn.Identity(), nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(x)[:, 0, :3, 0]
+        return cast(Tensor, self.act(x)[:, 0, :3, 0])
 
 
 def test_nothing_is_computed_behind_the_layer() -> None:
@@ -349,10 +352,10 @@ def test_members_are_weighted_by_whom_they_fool(
             logits = sum(
                 w * member(leaf[None]) for w, member in zip(weights, both.members, strict=True)
             )
-            (whole,) = torch.autograd.grad(F.cross_entropy(logits, y[None]), leaf)  # type: ignore[arg-type]
+            (whole,) = torch.autograd.grad(F.cross_entropy(logits, y[None]), leaf)
             # Of one channel, a cosine is the product of signs.
             pairs = [(own[a] * own[b]).sign() for a, b in ((0, 1), (0, 2), (1, 2))]
-            return whole * (sum(pairs) / 3 >= 0.2)  # type: ignore[operator]
+            return whole * (sum(pairs) / 3 >= 0.2)
 
         torch.testing.assert_close(found[row], outer(image, direction))
 

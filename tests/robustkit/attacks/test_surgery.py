@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robustkit.attacks import Ensemble, make
 from robustkit.attacks.components.surgery import _Pooling
 from robustkit.attacks.components.transformers import without_extreme_pairs, without_extreme_tokens
-from robustkit.attacks.rewriting import Call, Rewritten, rewritten
+from robustkit.attacks.rewriting import Call, Kind, Rewritten, rewritten
 from robustkit.errors import AttackError
 from tests.robustkit.attacks.nets import ascent_of
 
@@ -197,7 +197,11 @@ class Attention(nn.Module):
             mixed = self.whole(tokens, tokens, tokens, need_weights=False)[0]
         else:
             weight, bias = self.whole.in_proj_weight, self.whole.in_proj_bias
-            q, k, v = F.linear(tokens, weight, bias).unflatten(2, (3, 2, 3)).permute(2, 0, 3, 1, 4)
+            q, k, v = (
+                F.linear(tokens, weight, bias)
+                .reshape(*tokens.shape[:2], 3, 2, 3)
+                .permute(2, 0, 3, 1, 4)
+            )
             if self.spelt == "fused":
                 heads = F.scaled_dot_product_attention(q, k, v)
             else:
@@ -318,7 +322,7 @@ def test_nets_that_nobody_here_made(name: str) -> None:
     joins = {"resnet18": 8, "densenet121": 58, "mobilenet_v3_small": 6, "swin_t": 24}
     model = operated("sgm", net, images, labels)
     torch.testing.assert_close(model(images), net(images))
-    assert model.totals["join"] == joins[name]  # type: ignore[union-attr,index]
+    assert model.totals["join"] == joins[name]  # type: ignore[index]
     whole = operated("sgm?gamma=1.0", net, images, labels)
     torch.testing.assert_close(
         gradient_of(whole, images, labels), gradient_of(net, images, labels), rtol=1e-3, atol=1e-6
@@ -358,7 +362,10 @@ def test_what_is_written_in_place_is_neither_lost_nor_missed(name: str) -> None:
             torch.testing.assert_close(model(images), net(images))
         found.append(gradient_of(model, images, labels))
     torch.testing.assert_close(*found)
-    kinds = ("attention", "relu")  # of which this net has none, and what it leaves alone
+    kinds: tuple[Kind, ...] = (
+        "attention",
+        "relu",
+    )  # of which this net has none, and what it leaves alone
 
     def leave(call: Call) -> Tensor:
         return call.go(*call.inputs)
@@ -377,7 +384,8 @@ def test_attention_that_is_not_known_is_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             tokens = x.flatten(2).transpose(1, 2)
             mixed, _ = self.whole(tokens, tokens, tokens, **self.given)
-            return mixed.mean(dim=1)
+            mean: Tensor = mixed.mean(dim=1)
+            return mean
 
     images, labels = torch.rand(2, 3, 4, 4), torch.tensor([0, 1])
     padding = torch.zeros(2, 16).bool()

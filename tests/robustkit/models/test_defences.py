@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -129,7 +129,8 @@ def test_what_is_no_defence_is_said(net: Classifier, spec: str, message: str) ->
 def test_attacks_of_other_libraries_meet_the_defence(net: Classifier) -> None:
     model = models.defended(net, ["bits?depth=2"])
     images, labels = pictures(), net(pictures()).argmax(dim=1)
-    plain, calls = type(model.chain[0]).__call__, []  # type: ignore[attr-defined]
+    defence: type[Any] = type(cast(Any, model).chain[0])
+    plain, calls = defence.__call__, list[int]()
 
     def counted(self: Any, classify: Any, shown: Tensor) -> Tensor:
         calls.append(len(shown))
@@ -139,7 +140,7 @@ def test_attacks_of_other_libraries_meet_the_defence(net: Classifier) -> None:
     for name in ("torchattack:MIFGSM?steps=3", "torchattacks:MIFGSM?steps=3"):
         calls.clear()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(model.chain[0]), "__call__", counted)  # type: ignore[attr-defined]
+            patch.setattr(defence, "__call__", counted)
             attacks.make(name, eps=0.1)(model, images, labels)
         assert sum(calls) >= 3 * len(images)
 
