@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from robustkit.attacks.base import Attack
 from robustkit.attacks.gradients import LOSSES, loss_gradient
 from robustkit.attacks.norms import l1_project, per_image, sparse_sign
-from robustkit.errors import AttackError
+from robustkit.attacks.ranges import MOST_GRADIENT_STEPS, check_count
 
-MOST_STEPS = 100_000
 FIRST, LESS, LEAST = 0.22, 0.03, 0.06  # shares of the steps between checkpoints
 INERTIA = 0.75  # of the new direction
 IMPROVED = 0.75  # share of steps that must have improved the loss
@@ -41,8 +40,7 @@ class APGD(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         LOSSES.find(self.loss)
-        if not 1 <= self.steps <= MOST_STEPS:
-            raise AttackError(f"{self.name}: steps must be in [1, {MOST_STEPS}], not {self.steps}")
+        check_count(f"{self.name}: steps", self.steps, MOST_GRADIENT_STEPS)
 
     def perturb(
         self,
@@ -54,8 +52,6 @@ class APGD(Attack):
         others: Tensor | None = None,
     ) -> Tensor:
         """Return the best adversarials; see `Attack.__call__` for shapes and units."""
-        if not len(images):
-            return images.clone()
         start = images
         if self.random_start:
             noise = self.geometry.random(tuple(images.shape), self.eps, generator).to(images)

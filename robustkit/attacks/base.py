@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks.norms import NORMS, Norm
+from robustkit.attacks.norms import NORMS, Norm, per_image
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError
 from robustkit.models.state import state_preserved
@@ -92,6 +92,8 @@ class Attack(ABC):
                 f"{self.name}: the other images must be of shape {tuple(images.shape[1:])}, one at "
                 f"least, not {tuple(others.shape)}"
             )
+        if not len(images):
+            return images.clone()
         with state_preserved(model):
             return self.perturb(model, images, labels, source, stop_when_fooled, **mixing)
 
@@ -115,7 +117,15 @@ class Attack(ABC):
         stop_when_fooled: bool,
         others: Tensor | None = None,
     ) -> Tensor:
-        """The attack itself, on checked input and a model that is already in evaluation mode."""
+        """The attack itself, on one image or more, checked, and a model in evaluation mode."""
+
+    def kept_in_ball(self, adversarials: Tensor, images: Tensor) -> Tensor:
+        """Return the adversarials within `eps` of their images, and for the others the clean image.
+
+        Both are (N,C,H,W) in [0,1].
+        """
+        inside = self.geometry.size(adversarials - images) <= self.eps
+        return torch.where(per_image(inside), adversarials, images)
 
 
 def check_batch(images: Tensor, labels: Tensor) -> None:

@@ -22,12 +22,11 @@ from robustkit.attacks.components import (
     parameters_of,
 )
 from robustkit.attacks.gradients import LOSSES, View, loss_gradient
+from robustkit.attacks.ranges import MOST_GRADIENT_STEPS, check_at_least_zero, check_count
 from robustkit.errors import AttackError
 from robustkit.reading import Json
 
-# Beyond these an attack runs out of memory or of numbers, and would seem to fail.
-MOST_STEPS = 100_000
-MOST_DECAY = 10
+MOST_DECAY = 10  # beyond it an attack runs out of numbers, and would seem to fail
 VERSION = 2  # of attacks with built-in components
 
 
@@ -51,10 +50,8 @@ class Iterative(Attack):
         super().__post_init__()
         LOSSES.find(self.loss)
         steps, alpha, _, decay = self._schedule()
-        if not 1 <= steps <= MOST_STEPS:
-            raise AttackError(f"{self.name}: steps must be in [1, {MOST_STEPS}], not {steps}")
-        if not 0 <= alpha < float("inf"):
-            raise AttackError(f"{self.name}: alpha must not be negative, not {alpha:g}")
+        check_count(f"{self.name}: steps", steps, MOST_GRADIENT_STEPS)
+        check_at_least_zero(f"{self.name}: alpha", alpha)
         if not 0 <= decay <= MOST_DECAY:
             raise AttackError(f"{self.name}: decay must be in [0, {MOST_DECAY}], not {decay:g}")
         given: object = self.components
@@ -125,8 +122,6 @@ class Iterative(Attack):
         others: Tensor | None = None,
     ) -> Tensor:
         """Projected ascent from a (random) start; see `Attack.__call__` for shapes and units."""
-        if not len(images):
-            return images.clone()
         steps, alpha, _, _ = self._schedule()
         combination, decay = self.combination, self.decay_of_momentum
         adversarials = images.clone()
@@ -197,7 +192,7 @@ class Iterative(Attack):
         if not random_start:
             seeds = _seeds(shape[0], generator) if seeded else torch.zeros(shape[0]).long()
             return None, seeds
-        if not seeded or not shape[0]:
+        if not seeded:
             noise = self.geometry.random(shape, self.eps, generator)
             return noise, torch.zeros(shape[0]).long()
         noises, drawn = [], []

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from robustkit.attacks.base import Attack
 from robustkit.attacks.norms import TINY, per_image
+from robustkit.attacks.ranges import MOST_STEPS, check_count
 from robustkit.compute import draws
 from robustkit.errors import AttackError
 
-MOST = 10_000
 TRIES = 50  # random pictures before an image is given up
 HALVINGS = 12
 
@@ -34,10 +34,7 @@ class HopSkipJump(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("steps", "samples"):
-            if not 1 <= getattr(self, name) <= MOST:
-                raise AttackError(
-                    f"{self.name}: {name} must be in [1, {MOST}], not {getattr(self, name)}"
-                )
+            check_count(f"{self.name}: {name}", getattr(self, name), MOST_STEPS)
         if self.norm not in ("linf", "l2"):
             raise AttackError(f"{self.name}: it works in linf and l2, not in {self.norm}")
         if self.targeted:
@@ -59,13 +56,10 @@ class HopSkipJump(Attack):
     ) -> Tensor:
         """Return the nearest adversarials found, where they lie in the ball."""
         seeds = torch.randint(2**62, (len(images),), generator=generator).to(images.device)
-        if not len(images):
-            return images.clone()
         search = _Search(self, model, images, labels, seeds)
         with torch.no_grad():
             near = search.run()
-        inside = self.geometry.size(near - images) <= self.eps
-        return torch.where(per_image(inside), near, images)
+        return self.kept_in_ball(near, images)
 
 
 @dataclass(eq=False)

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from robustkit.attacks.base import Attack
 from robustkit.attacks.gradients import LOSSES, loss_gradient
 from robustkit.attacks.norms import of_unit_peak
+from robustkit.attacks.ranges import MOST_GRADIENT_STEPS, check_count
 from robustkit.compute import draws, torch_generator
 from robustkit.compute.tensorfiles import checksum
 from robustkit.data import ImageSet
 from robustkit.errors import AttackError
 from robustkit.reading import Json
 
-MOST_STEPS = 100_000
 # What was trained last on a model, from which weights, images and settings.
 _TRAINED: WeakKeyDictionary[nn.Module, tuple[str, Tensor]] = WeakKeyDictionary()
 
@@ -40,10 +40,7 @@ class _Trained(Attack):
         super().__post_init__()
         LOSSES.find(self.loss)
         for name in ("steps", "batch"):
-            if not 1 <= getattr(self, name) <= MOST_STEPS:
-                raise AttackError(
-                    f"{self.name}: {name} must be in [1, {MOST_STEPS}], not {getattr(self, name)}"
-                )
+            check_count(f"{self.name}: {name}", getattr(self, name), MOST_GRADIENT_STEPS)
 
     def trained_on(self, images: ImageSet) -> Self:
         """Return this attack with the images that it trains on."""
@@ -119,8 +116,6 @@ class Universal(_Trained):
         others: Tensor | None = None,
     ) -> Tensor:
         """Return the images with the noise."""
-        if not len(images):
-            return images.clone()
         noise = self.learnt(model, tuple(images.shape[1:]), images)
         return (images + noise).clamp(0, 1)
 
@@ -180,8 +175,6 @@ class Patch(_Trained):
     ) -> Tensor:
         """Return the images with the patch somewhere in each."""
         seeds = torch.randint(2**62, (len(images),), generator=generator).to(images.device)
-        if not len(images):
-            return images.clone()
         patch = self.learnt(model, tuple(images.shape[1:]), images)
         return self._put(patch, images, seeds)[0]
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from robustkit.attacks.ascent import Ascent, Gradient
 from robustkit.attacks.components.base import Component, component
-from robustkit.attacks.components.checks import check_at_least_zero, check_count
 from robustkit.attacks.ensemble import Ensemble
 from robustkit.attacks.norms import TINY, of_unit_peak, per_image
+from robustkit.attacks.ranges import check_at_least_zero, check_count
 from robustkit.compute import derive_seed
 from robustkit.errors import AttackError
 

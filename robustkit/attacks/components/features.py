@@ -10,10 +10,15 @@ from torch import Tensor, nn
 
 from robustkit.attacks.ascent import Ascent
 from robustkit.attacks.components.base import Component, component
-from robustkit.attacks.components.checks import check_at_least_zero, check_count, check_share
 from robustkit.attacks.ensemble import Ensemble
 from robustkit.attacks.norms import TINY
 from robustkit.attacks.predictions import check_logits
+from robustkit.attacks.ranges import (
+    MOST_GRADIENT_STEPS,
+    check_at_least_zero,
+    check_count,
+    check_share,
+)
 from robustkit.attacks.rewriting import Call, Rewritten, rewritten
 from robustkit.errors import AttackError, did_you_mean
 from robustkit.models import Classifier
@@ -232,7 +237,7 @@ class IntermediateLevel(_OfALayer):
     extra: int = 10
 
     def __post_init__(self) -> None:
-        check_count("extra", self.extra, 100_000)
+        check_count("extra", self.extra, MOST_GRADIENT_STEPS)
 
     @property
     def further(self) -> int:
@@ -284,7 +289,7 @@ class FeatureFineTuning(_OfALayer):
     balance: float = 0.2
 
     def __post_init__(self) -> None:
-        check_count("extra", self.extra, 100_000)
+        check_count("extra", self.extra, MOST_GRADIENT_STEPS)
         check_count("samples", self.samples)
         check_share("dropped", self.dropped)
         check_at_least_zero("balance", self.balance)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from robustkit.attacks.ascent import Ascent
 from robustkit.attacks.components.base import Component, component
-from robustkit.attacks.components.checks import check_at_least_zero, check_count, check_share
 from robustkit.attacks.norms import per_image
+from robustkit.attacks.ranges import check_at_least_zero, check_count, check_share
 from robustkit.errors import AttackError
 
 DRAWS = 4  # numbers of a resized image: whether, how small, and where (down, across)

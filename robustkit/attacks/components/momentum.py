@@ -10,8 +10,8 @@ from torch import Tensor
 
 from robustkit.attacks.ascent import Ascent, Gradient
 from robustkit.attacks.components.base import Component, component
-from robustkit.attacks.components.checks import check_at_least_zero, check_count
 from robustkit.attacks.norms import TINY, per_image
+from robustkit.attacks.ranges import check_at_least_zero, check_count
 
 
 def of_unit_mean(gradient: Tensor) -> Tensor:

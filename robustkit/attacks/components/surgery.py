@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from robustkit.attacks.ascent import Ascent
 from robustkit.attacks.components.base import Component, component
-from robustkit.attacks.components.checks import check_share
 from robustkit.attacks.norms import TINY
+from robustkit.attacks.ranges import check_share
 from robustkit.attacks.rewriting import Call, changed, rewritten
 from robustkit.errors import AttackError
 

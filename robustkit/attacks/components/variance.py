@@ -11,9 +11,9 @@ from torch import Tensor
 
 from robustkit.attacks.ascent import Ascent, Gradient
 from robustkit.attacks.components.base import Component, component
-from robustkit.attacks.components.checks import check_at_least_zero, check_count, check_share
 from robustkit.attacks.components.momentum import Nesterov, of_unit_mean
 from robustkit.attacks.norms import of_unit_peak, per_image
+from robustkit.attacks.ranges import check_at_least_zero, check_count, check_share
 from robustkit.errors import AttackError
 
 

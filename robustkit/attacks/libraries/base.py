@@ -81,19 +81,19 @@ class LibraryAttack(Attack):
         Raises `AttackError` where the attack cannot do what is asked or cannot take these images.
         """
         seed = int(torch.randint(2**31, (1,), generator=generator))
-        if not len(images):
-            return images.clone()
         with isolated_rng(seed):
             attack = self.opened(model, _classes(model, images), seed)
             adversarials = _call(attack, images, labels, self.name)
         # Some divide by a gradient that is zero: where nothing was found, the image stays.
         found = adversarials.isfinite().flatten(1).all(dim=1)
         adversarials = torch.where(per_image(found), adversarials, images)
-        return adversarials if self.bounded else self._within(adversarials, images)
+        return adversarials if self.bounded else self.kept_in_ball(adversarials, images)
 
-    def _within(self, adversarials: Tensor, images: Tensor) -> Tensor:
-        inside = self.geometry.size(adversarials - images) <= self.eps
-        return torch.where(per_image(inside), adversarials, images)
+
+def kinds_of(parameter: inspect.Parameter) -> tuple[type, ...]:
+    """Return the type of a parameter's default; none where it has no default or that is None."""
+    default = parameter.default
+    return () if default in (parameter.empty, None) else (type(default),)
 
 
 def check_signs(

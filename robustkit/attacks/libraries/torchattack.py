@@ -23,6 +23,7 @@ from robustkit.attacks.libraries.base import (
     LibraryAttack,
     Opened,
     check_signs,
+    kinds_of,
     one_line,
 )
 from robustkit.attacks.parameters import check_parameters
@@ -103,7 +104,7 @@ def make_peer_attack(name: str, given: Mapping[str, Any]) -> PeerAttack:
         raise AttackError(f"torchattack has no attack '{name}'{did_you_mean(name, classes)}")
     signature = inspect.signature(classes[name].__init__).parameters
     accepted = {key: item for key, item in signature.items() if key not in _OURS}
-    kinds = {key: _kinds(item) for key, item in accepted.items()}
+    kinds = {key: kinds_of(item) for key, item in accepted.items()}
     check_parameters(label, given, kinds | {"eps": (float,), "norm": (str,), "targeted": (bool,)})
     check_signs(label, given, accepted)
     norm = given.get("norm", "l2" if name in _L2 else "linf")
@@ -120,8 +121,3 @@ def make_peer_attack(name: str, given: Mapping[str, Any]) -> PeerAttack:
         norm=norm,
         targeted=given.get("targeted", False),
     )
-
-
-def _kinds(parameter: inspect.Parameter) -> tuple[type, ...]:
-    default = parameter.default
-    return () if default in (parameter.empty, None) else (type(default),)

@@ -23,6 +23,7 @@ from robustkit.attacks.libraries.base import (
     LibraryAttack,
     Opened,
     check_signs,
+    kinds_of,
     one_line,
 )
 from robustkit.attacks.norms import NORMS
@@ -245,11 +246,12 @@ def _norms(name: str, signature: Mapping[str, inspect.Parameter]) -> tuple[str, 
 
 def _kinds(kind: type, parameter: inspect.Parameter) -> tuple[type, ...]:
     """Return the types a parameter may have: its default's, or float where it is documented."""
-    if parameter.default in (parameter.empty, None):
+    kinds = kinds_of(parameter)
+    if not kinds:
         return (str,) if parameter.name == "attacks" else ()
     documented = re.search(rf"\b{parameter.name} \(([^)]*)\)", kind.__doc__ or "")
-    real = type(parameter.default) is int and documented and documented[1] == "float"
-    return (float,) if real else (type(parameter.default),)
+    real = kinds == (int,) and documented and documented[1] == "float"
+    return (float,) if real else kinds
 
 
 def _rehearse(attack: TorchAttack) -> None:

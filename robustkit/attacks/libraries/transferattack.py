@@ -7,9 +7,11 @@ surrogates themselves; here they are given the model that is attacked.
 from __future__ import annotations
 
 import copy
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks.libraries.base import ERRORS, LibraryAttack, Opened, check_signs, one_line
+from robustkit.attacks.libraries.base import (
+    ERRORS,
+    LibraryAttack,
+    Opened,
+    check_signs,
+    kinds_of,
+    one_line,
+)
 from robustkit.attacks.parameters import check_parameters
 from robustkit.compute import device_of
 from robustkit.errors import AttackError
+from robustkit.reading import read_bounded
 
 PREFIX = "transferattack:"
 _NORMS = {"linf": "linfty", "l2": "l2"}
@@ -42,8 +52,8 @@ class TransferLibraryAttack(LibraryAttack):
 
     @property
     def version(self) -> str:
-        """What stands for a version, since it has none: when its list of attacks was changed."""
-        return str(int(Path(str(_library().__file__)).stat().st_mtime))
+        """The digest of the library's Python sources, as it has no version of its own."""
+        return _digest(Path(str(_library().__file__)).parent)
 
     def opened(self, model: nn.Module, classes: int, seed: int) -> Opened:
         """Return the library's attack on a copy of the model, which it may change."""
@@ -70,6 +80,20 @@ class TransferLibraryAttack(LibraryAttack):
             return moved.clamp(0, 1)
 
         return adversarials
+
+
+@cache
+def _digest(folder: Path) -> str:
+    """Return 12 hex digits of the SHA-256 of relative paths and bytes of all `.py` in a folder.
+
+    Computed once per process: the modules imported do not change, either.
+    """
+    sha = hashlib.sha256()
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*.py")}
+    for name, file in sorted(files.items()):
+        content = read_bounded(file, error=AttackError)
+        sha.update(f"{name}\0{len(content)}\0".encode() + content)
+    return sha.hexdigest()[:12]
 
 
 def _library() -> Any:
@@ -105,7 +129,7 @@ def make_transfer_attack(name: str, given: Mapping[str, Any]) -> TransferLibrary
     kind, label = _kind(name), PREFIX + name
     signature = inspect.signature(kind.__init__).parameters
     accepted = {key: item for key, item in signature.items() if key not in _OURS}
-    kinds = {key: _kinds(item) for key, item in accepted.items()}
+    kinds = {key: kinds_of(item) for key, item in accepted.items()}
     check_parameters(label, given, kinds | {"eps": (float,), "norm": (str,), "targeted": (bool,)})
     check_signs(label, given, accepted)
     return TransferLibraryAttack(
@@ -115,8 +139,3 @@ def make_transfer_attack(name: str, given: Mapping[str, Any]) -> TransferLibrary
         norm=given.get("norm", "linf"),
         targeted=given.get("targeted", False),
     )
-
-
-def _kinds(parameter: inspect.Parameter) -> tuple[type, ...]:
-    default = parameter.default
-    return () if default in (parameter.empty, None) else (type(default),)

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ActionYesNo
-
 from robustkit.cli.context import (
     add_data_options,
     add_executor_options,
@@ -25,7 +23,7 @@ from robustkit.commands.leaderboard.pipeline import leaderboard, prepared_board,
 from robustkit.commands.leaderboard.report import latex, ranks_of, table_rows, write_report
 from robustkit.commands.leaderboard.result import Summary, in_order
 from robustkit.commands.leaderboard.suite import attacks_of
-from robustkit.commands.transfer.command import CACHE
+from robustkit.commands.transfer.command import add_set_options
 from robustkit.commands.transfer.preparation import TransferConfig
 from robustkit.errors import ConfigError
 from robustkit.jobs import executor_of
@@ -88,19 +86,7 @@ def add_arguments(parser: CommandParser) -> None:
     add_model_options(parser)
     forms: Any = {"attacks": {"nargs": "+"}, "ensembles": {"nargs": "+"}}
     add_config(parser, LeaderboardConfig, title="attacks", forms=forms)
-    group = parser.add_argument_group("adversarial sets")
-    group.add_argument(
-        "--cache",
-        default=CACHE,
-        metavar="DIR",
-        help="folder that keeps sets, predictions and what they took, or none",
-    )
-    group.add_argument(
-        "--round",
-        action=ActionYesNo(yes_prefix="", no_prefix="no-"),
-        default=False,
-        help="adversarials in whole grey levels, as files hold them",
-    )
+    add_set_options(parser, kept="sets, predictions and what they took", exchanged=False)
     add_run_options(parser, resumable=False)
     add_executor_options(parser, "sets of adversarials", default="inline")
     parser.arrange(

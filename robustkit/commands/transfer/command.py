@@ -45,33 +45,40 @@ def add_arguments(parser: CommandParser) -> None:
     add_data_options(parser)
     add_model_options(parser)
     add_config(parser, TransferConfig, title="attack", forms={"ensembles": {"nargs": "+"}})
-    group = parser.add_argument_group("adversarial sets")
-    group.add_argument(
-        "--cache",
-        default=CACHE,
-        metavar="DIR",
-        help="folder that keeps sets and predictions, or none",
-    )
-    group.add_argument(
-        "--import",
-        nargs="+",
-        default=[],
-        metavar="NPZ",
-        help="sets made elsewhere, scored like those of sources; NAME=FILE gives a name",
-    )
-    group.add_argument("--export", default="none", help="write the sets, too: none, npz or png")
-    group.add_argument(
-        "--round",
-        action=ActionYesNo(yes_prefix="", no_prefix="no-"),
-        default=None,
-        help="adversarials in whole grey levels, as files hold them; none: where sets are exported",
-    )
+    add_set_options(parser, kept="sets and predictions", exchanged=True)
     add_run_options(parser, resumable=False)
     add_executor_options(parser, "sets of adversarials", default="inline")
     parser.arrange(
         first="sources targets data attack eps test_size out",
         advanced="weights trust split batch_size control gradients bf16 cache round ray_address "
         "cpus_per_trial gpus_per_trial",
+    )
+
+
+def add_set_options(parser: CommandParser, *, kept: str, exchanged: bool) -> None:
+    """Add the options of sets of adversarials; `kept` names what the cache keeps, for the help.
+
+    `exchanged` adds `--import` and `--export`; whether sets are rounded then follows the export.
+    """
+    group = parser.add_argument_group("adversarial sets")
+    group.add_argument(
+        "--cache", default=CACHE, metavar="DIR", help=f"folder that keeps {kept}, or none"
+    )
+    if exchanged:
+        group.add_argument(
+            "--import",
+            nargs="+",
+            default=[],
+            metavar="NPZ",
+            help="sets made elsewhere, scored like those of sources; NAME=FILE gives a name",
+        )
+        group.add_argument("--export", default="none", help="write the sets, too: none, npz or png")
+    group.add_argument(
+        "--round",
+        action=ActionYesNo(yes_prefix="", no_prefix="no-"),
+        default=None if exchanged else False,
+        help="adversarials in whole grey levels, as files hold them"
+        + ("; none: where sets are exported" if exchanged else ""),
     )
 
 

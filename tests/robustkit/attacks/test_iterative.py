@@ -218,7 +218,7 @@ def test_attacks_take_an_empty_batch() -> None:
         ("pgd", {"norm": "l3"}, "unknown norm 'l3'"),
         ("pgd", {"loss": "mse"}, "unknown loss 'mse'"),
         ("pgd", {"steps": 0}, "pgd: steps must be in .1, 100000., not 0"),
-        ("mifgsm", {"alpha": -1.0}, "mifgsm: alpha must not be negative"),
+        ("mifgsm", {"alpha": -1.0}, "mifgsm: alpha must be at least 0, not -"),
         ("mifgsm", {"decay": -1.0}, "mifgsm: decay must be in .0, 10., not -1"),
     ],
 )

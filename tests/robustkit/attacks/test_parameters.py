@@ -65,7 +65,7 @@ def test_specs_are_read(spec: str, name: str, parameters: dict[str, Any]) -> Non
         ("pgd?steps=true", "steps must be a whole number, not True"),
         ("pgd?random_start=1", "random_start must be true or false, not 1"),
         ("pgd?alpha=big", "alpha must be a number or none, not 'big'"),
-        ("pgd?alpha=-0.1", "alpha must not be negative"),
+        ("pgd?alpha=-0.1", "alpha must be at least 0, not -"),
         ("pgd?eps=2", r"eps must be in \[0, 1\]"),
         ("torchattacks:PDG", "torchattacks has no attack 'PDG'; did you mean 'PGD'"),
         ("torchattacks:CW?cc=1", "torchattacks:CW: unknown parameter 'cc'; did you mean 'c'"),

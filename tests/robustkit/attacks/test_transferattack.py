@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +74,24 @@ def test_an_attack_is_given_the_model_and_leaves_it_as_it_was(targeted: bool) ->
     assert torch.allclose(made, make(spec, eps=0.1, targeted=targeted)(net, images, labels))
     assert not hasattr(net.net, "extra")
     assert attack.to_dict()["parameters"] == {"alpha": 0.02, "epoch": 4}
-    assert attack.to_dict()["version"].isdecimal()
+    assert re.fullmatch("[0-9a-f]{12}", str(attack.to_dict()["version"]))
+
+
+def test_its_version_is_that_of_its_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = []
+    for number, further in enumerate(("A = 1", "A = 1", "A = 2")):
+        package = tmp_path / str(number) / "transferattack"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(LIBRARY)
+        (package / "further.py").write_text(further)
+        (package / "notes.txt").write_text(str(number))  # no source
+        monkeypatch.syspath_prepend(package.parent)
+        monkeypatch.delitem(sys.modules, "transferattack", raising=False)
+        versions.append(make("transferattack:bim").to_dict()["version"])
+    sys.modules.pop("transferattack", None)
+    assert versions[0] == versions[1] != versions[2]
 
 
 @pytest.mark.usefixtures("library")

@@ -167,7 +167,7 @@ MISTAKES = [
     (["--attack", "pgd?stepps=3"], "unknown parameter 'stepps'; did you mean 'steps'"),
     (["--attack", "torchattacks:PDG"], "torchattacks has no attack 'PDG'; did you mean 'PGD'"),
     (["--attack", "torchattacks:CW?cc=1"], "torchattacks:CW: unknown parameter 'cc'"),
-    (["--attack", "pgd?alpha=-1"], "alpha must not be negative"),
+    (["--attack", "pgd?alpha=-1"], "alpha must be at least 0, not -"),
     (["--attack", "pgd", "pgd"], "the same attack twice"),
     (["--eps", "1.5"], "eps must be in [0, 1]"),
     (["--eps", "8/255,oops"], "--eps"),

@@ -205,7 +205,7 @@ def mistakes(nets: Nets) -> list[tuple[list[str], str]]:  # noqa: F811
         ([*pair, "--attack", "mifgsmm"], "unknown attack 'mifgsmm'; did you mean 'mifgsm'"),
         ([*pair, "--attack", "torchattacks:PDG"], "did you mean 'PGD'"),
         ([*pair, "--eps", "3"], "eps must be in [0, 1]"),
-        ([*pair, "--attack", "mifgsm?alpha=-1"], "alpha must not be negative"),
+        ([*pair, "--attack", "mifgsm?alpha=-1"], "alpha must be at least 0, not -"),
         ([*pair, "--ensembles", "mean"], "unknown ensemble 'mean'"),
         ([*pair, "--ensembles", "loss"], "an ensemble needs at least two sources"),
         ([*pair, "--gradients", "-1"], "gradients must not be negative"),

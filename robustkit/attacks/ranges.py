@@ -1,14 +1,17 @@
-"""Ranges of components' parameters."""
+"""Ranges of the parameters of attacks and components."""
 
 from __future__ import annotations
 
 from robustkit.errors import AttackError
 
-MOST = 1000  # samples, neighbours or copies: more would never end
+# More would never end.
+MOST = 1000  # samples, neighbours or copies
+MOST_STEPS = 10_000  # of a search by decisions, and decisions of a step
+MOST_GRADIENT_STEPS = 100_000
 
 
 def check_count(name: str, count: int, most: int = MOST) -> None:
-    """Raise `AttackError` unless there are 1 to `most`."""
+    """Raise `AttackError` unless a count is in [1, `most`]."""
     if not 1 <= count <= most:
         raise AttackError(f"{name} must be in [1, {most}], not {count}")
 
