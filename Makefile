@@ -38,7 +38,7 @@ $(STAMP):
 
 demo: $(STAMP)  ## evolve a network on embedded data; ends with where the report is
 	@n=1; while [ -e runs/demo-$$n ]; do n=$$((n + 1)); done; out=runs/demo-$$n; \
-	$(BIN)/robustkit evolve --data digits --population 8 --generations 3 --seed 0 \
+	$(BIN)/robustkit evolve --data digits --population 8 --generations 5 --seed 0 \
 		--executor processes --workers 2 --reference small --lam 1.0 --eps 0.15 --promote 2 \
 		--out $$out && \
 	echo "The report: $(CURDIR)/$$out/report.html"

@@ -133,7 +133,7 @@ def optimize(
     in_flight: int | None = None,
     population: int = 20,
     crossover: float = 0.4,
-    screen: int = 32,
+    screen: int = 1,
     seed: int = 0,
     input_shape: tuple[int, int, int] = (3, 32, 32),
     num_classes: int = 10,

@@ -64,11 +64,11 @@ class BenchmarkConfig:
     in_flight: int | None = None
     halving: int | None = None
     forecast: bool = False
-    screen: int = 32
+    screen: int = 1
     presets: bool = True
     crossover: float = 0.4
     objectives: str = "accuracy:max,transfer:min,macs:min"
-    floor: float = 0.05
+    floor: float = 0.01
     tolerance: float = 0.01
     promote: int = 6
     epochs: int = RUNGS[-1]

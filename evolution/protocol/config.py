@@ -102,7 +102,7 @@ class EvolveConfig:
         "first generation of both searches (of strategy local R's alone)",
     )
     screen: int = setting(
-        32,
+        1,
         "possible children, of which the one with the best predicted score is evaluated; 1 leaves "
         "the strategy as published",
     )
@@ -112,7 +112,7 @@ class EvolveConfig:
         "params, cos_abs, grad_norm",
     )
     floor: float = setting(
-        0.05,
+        0.01,
         "accuracy a candidate may lie below R's architecture at trial budget and still be "
         "feasible for the search",
     )

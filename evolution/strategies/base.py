@@ -46,7 +46,7 @@ class SearchSettings:
     generations: int = 3
     seed: int = 0
     crossover: float = 0.4
-    screen: int = 32
+    screen: int = 1
     presets: tuple[Genotype, ...] = ()
 
     def __post_init__(self) -> None:

@@ -29,7 +29,8 @@ from robustkit.runs.summaries import Count, Difference, Number, Result, Share
 
 LAST = RUNGS[-1]
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)  # of the cost
-DEFAULT = BenchmarkConfig(population=8, generations=5, promote=0)
+# The defaults until the second study: a wide bound, and preselection.
+DEFAULT = BenchmarkConfig(population=8, generations=5, promote=0, floor=0.05, screen=32)
 
 WITHOUT_MACS = "accuracy:max,{}:min"
 
