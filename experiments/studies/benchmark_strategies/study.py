@@ -57,6 +57,7 @@ BASE, CONTROL = "nsga2", "random"
 NAME, SECOND = "benchmark-strategies", "benchmark-combinations"
 UNSEEN = 1000  # the second study's first seed is so far from the first one's
 CHOOSING, JUDGING = 0, 1  # parity of the seeds
+NAMED = 5  # searches in a drawing, beside the default and random search
 
 
 def jobs(plan: Plan) -> Sequence[Sequence[StudyJob]]:
@@ -283,16 +284,30 @@ def _points(mean: Mean) -> str:
 
 
 def curves(searches: Mapping[str, Search]) -> str:
-    """Return the median area of every search by cost, with quartiles of the first two."""
+    """Return the median area of every search by cost, with quartiles of random search's.
+
+    Named are the default, random search and those that end highest; the others are grey.
+    """
+    rivals = {BASE, CONTROL, BASE + FOURFOLD, CONTROL + FOURFOLD} & searches.keys()
+    by_end = sorted(searches, key=lambda name: -searches[name].median[-1])
+    named = rivals | set([name for name in by_end if name not in rivals][:NAMED])
     with chart(8, 4.6) as drawing:
         axes: Any = drawing.subplots()
         at = [100 * share for share in SHARES]
-        for number, (name, search) in enumerate(searches.items()):
-            colour = PALETTE[number % len(PALETTE)]
-            line = ("-", "--", ":", "-.")[number // len(PALETTE) % 4]
+        for name in searches:
+            if name not in named:
+                axes.plot(at, searches[name].median, color="0.8", lw=0.8)
+        free = iter(PALETTE)
+        for name in (each for each in by_end if each in named):
+            search = searches[name]
+            if name in rivals:
+                colour = "black" if name.startswith(CONTROL) else "0.45"
+                line = "--" if name.endswith(FOURFOLD) else ":"
+            else:
+                colour, line = next(free), "-"
             axes.plot(at, search.median, color=colour, ls=line, lw=1.5, label=label(name))
-            if name in (BASE, CONTROL):
-                axes.fill_between(at, search.low, search.high, color=colour, alpha=0.15, lw=0)
+            if name == CONTROL:
+                axes.fill_between(at, search.low, search.high, color=colour, alpha=0.08, lw=0)
         axes.set(xlabel="share of the epochs spent (%)", ylabel="area, points")
         axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         return str(svg(drawing, alt="Median area of every search over what it has spent"))
