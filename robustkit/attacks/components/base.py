@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustkit.attacks.ascent import Ascent, Gradient
 from robustkit.attacks.parameters import check_parameters, split_spec
-from robustkit.errors import AttackError
+from robustkit.errors import AttackError, did_you_mean
 from robustkit.reading import Json
 from robustkit.registry import Registry
 
@@ -277,8 +277,12 @@ def with_parameters(
             if owner not in by_name:
                 raise AttackError(f"{attack}: {parameter}: the component '{owner}' is not used")
             by_name[owner][short] = value
-        elif parameter in own or not known:
+        elif parameter in own:
             rest[parameter] = value
+        elif not known:
+            of_used = {name for each in by_name for name in parameters_of(COMPONENTS[each])}
+            hint = did_you_mean(parameter, own.keys() | of_used)
+            raise AttackError(f"attack {attack}: unknown parameter '{parameter}'{hint}")
         elif len(owners) == 1:
             by_name[owners[0]][parameter] = value
         elif owners:

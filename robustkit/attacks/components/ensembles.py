@@ -30,7 +30,10 @@ class _OfMembers(Component):
     def members(self, ascent: Ascent) -> list[nn.Module]:
         """Return the members; raises `AttackError` for a single net."""
         if not isinstance(ascent.model, Ensemble):
-            raise AttackError(f"{self.name}: it is for an ensemble, and this is one net")
+            raise AttackError(
+                f"{self.name}: it is for an ensemble, and this is one net; `robustkit leaderboard "
+                "--ensembles logits` attacks all sources as one"
+            )
         return list(ascent.model.members)
 
 

@@ -47,8 +47,13 @@ class LeaderboardConfig:
     seed: int = setting(0, "of random numbers and the choice of images")
 
     def __post_init__(self) -> None:
+        made: dict[str, Mapping[str, Any]] = {}
         for attack in self.all_attacks():
-            self.of(attack)
+            what = self.of(attack).make_attack().to_dict()
+            same = next((name for name, other in made.items() if other == what), None)
+            if same is not None:
+                raise ConfigError(f"--suite: '{attack}' is the same attack as '{same}'")
+            made[attack] = what
 
     def all_attacks(self) -> tuple[str, ...]:
         """Return the attacks of the suite and the further ones."""

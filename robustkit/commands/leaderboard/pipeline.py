@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,8 @@ from torch import nn
 
 from robustkit.attacks import Ensemble
 from robustkit.attacks.crafting import Recipe
-from robustkit.attacks.predictions import source_digest
+from robustkit.attacks.predictions import PredictionCache, source_digest
+from robustkit.cli.inputs import measure_clean_accuracy
 from robustkit.commands.leaderboard.result import By, Entry, Summary
 from robustkit.commands.transfer.pipeline import PLAIN, evaluate
 from robustkit.commands.transfer.preparation import Prepared, TransferConfig, prepare
@@ -73,9 +75,13 @@ def with_attack(prepared: Prepared, attack: str) -> Prepared:
 
 @dataclass(frozen=True)
 class Crafted:
-    """Whether an attack could be made on a source, and what it took; None where it is unknown."""
+    """Whether an attack could be made on a source, and what it took; None where it is unknown.
+
+    `bug` is the traceback of an error that says nothing to the user.
+    """
 
     refused: str | None = None
+    bug: str | None = None
     seconds: float | None = None
     passes: float | None = None
     notes: list[str] = field(default_factory=list)
@@ -92,8 +98,9 @@ def craft(prepared: Prepared, attack: str, source: str) -> Crafted:
     except Exception as error:  # one attack of many must not end the board
         if is_out_of_memory(error) or isinstance(error, RobustkitError):
             raise
-        return Crafted(refused=f"failed: {type(error).__name__}: {' '.join(str(error).split())}")
-    return Crafted(None, seconds, passes, prepared.store.notes[known:])
+        refused = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        return Crafted(refused=refused, bug=traceback.format_exc())
+    return Crafted(seconds=seconds, passes=passes, notes=prepared.store.notes[known:])
 
 
 def _cost(prepared: Prepared, source: str) -> tuple[float | None, float | None]:
@@ -196,16 +203,26 @@ def leaderboard(
 ) -> Summary:
     """Craft, score and rank; `log` gets a line for every set."""
     began = time.perf_counter()
+    checked = measure_clean_accuracy(
+        prepared.loaded, prepared.device, prepared.batch_size, log, prepared.store
+    )
     crafted = craft_all(prepared, attacks, settings, log)
+    for (attack, source), each in crafted.items():
+        if each.bug is not None:
+            log(f"{attack}: {source}: failed, which is a bug; the other attacks go on:")
+            for line in each.bug.splitlines():
+                log(line)
     matrices = {
         (attack, source): evaluate(with_attack(prepared, attack), PLAIN, sources=(source,))
         for (attack, source), each in crafted.items()
         if each.refused is None
     }
     if not matrices:
+        if bugs := [each.bug for each in crafted.values() if each.bug is not None]:
+            raise RuntimeError(f"no attack could be made; the first failed so:\n{bugs[0]}")
         reasons = {each.refused for each in crafted.values()}
         raise ConfigError(f"no attack can be made on these sources: {min(map(str, reasons))}")
-    correct = _correct(matrices)
+    correct = _correct(prepared, matrices)
     common = np.logical_and.reduce(list(correct.values()))
     pairs = pairs_of(prepared)
     by_attack = {
@@ -240,6 +257,7 @@ def leaderboard(
         sources=list(prepared.sources),
         targets=list(prepared.targets),
         clean={name: float(each.mean()) for name, each in correct.items()},
+        warnings={name: each.warnings for name, each in checked.items() if each.warnings},
         attacks=entries,
         pixel_space=prepared.loaded.pixel_space(),
         device=str(prepared.device),
@@ -247,11 +265,22 @@ def leaderboard(
     )
 
 
-def _correct(matrices: Mapping[tuple[str, str], TransferMatrix]) -> dict[str, NDArray[np.bool_]]:
-    """Return which images every net gets right."""
+def _correct(
+    prepared: Prepared, matrices: Mapping[tuple[str, str], TransferMatrix]
+) -> dict[str, NDArray[np.bool_]]:
+    """Return which images every net gets right, sources that refuse all attacks included."""
     found: dict[str, NDArray[np.bool_]] = {}
     for matrix in matrices.values():
         found |= matrix.correct
+    images, labels = prepared.images, prepared.images.labels
+    for name in prepared.sources:
+        if name not in found:
+            net = prepared.sources[name]
+            with on_device(net, prepared.device):
+                predictions = PredictionCache(
+                    net, images, prepared.store, batch_size=prepared.batch_size
+                )
+                found[name] = (predictions.clean() == labels).numpy()
     return found
 
 

@@ -22,7 +22,7 @@ from robustkit.report import (
     table,
     write_page,
 )
-from robustkit.report.sections import settings_section, space_section
+from robustkit.report.sections import settings_section, space_section, warnings_section
 from robustkit.runs import RunFolder
 from robustkit.runs.summaries import DataSettings, read_settings
 
@@ -44,8 +44,9 @@ def write_report(folder: RunFolder) -> Path:
     summary = read(folder)
     data = read_settings(folder, DataSettings).data
     sections = [
+        *warnings_section(summary.warnings),
         _ranking(summary),
-        _cost(summary),
+        cost_section(summary),
         *_pairs(summary),
         *_refused(summary),
         _nets(summary),
@@ -155,7 +156,7 @@ def _bars(summary: Summary) -> Markup:
         return figure(svg(drawing, alt=alt), "Success with 95 % intervals over images.")
 
 
-def _cost(summary: Summary) -> Section:
+def cost_section(summary: Summary) -> Section:
     """Return what success costs: passes against success."""
     known = [
         (name, entry)
@@ -165,19 +166,54 @@ def _cost(summary: Summary) -> Section:
     if not known:
         html = Markup("<p>Every set was in the cache already: what they took is not known.</p>")
         return Section("cost", "What success costs", html)
-    with chart(6.4, 3.8) as drawing:
+    tips = {}
+    with chart(7.4, 4.6) as drawing:
         axes: Any = drawing.subplots()
-        for name, entry in known:
-            assert entry.score is not None
-            value = 100 * (entry.score.value or 0.0)
-            axes.plot(entry.passes, value, "o", color=PALETTE[0], markersize=5)
-            axes.annotate(label(name), (entry.passes, value), fontsize=7, xytext=(4, 3),
-                          textcoords="offset points")  # fmt: skip
         axes.set_xscale("log")
         axes.set(xlabel="forward passes an image (logarithmic)", ylabel="success, %")
+        texts = []
+        for number, group in enumerate(_in_places(known)):
+            (name, place), *others = group.items()
+            (dot,) = axes.plot(*place, "o", color=PALETTE[0], markersize=5)
+            dot.set_gid(f"cost-{number}")
+            tips[f"cost-{number}"] = "\n".join(
+                f"{each}: {value:.1f} %, {passes:.3g} passes"
+                for each, (passes, value) in group.items()
+            )
+            text = label(name) + (f" and {len(others)} more" if others else "")
+            texts.append(axes.annotate(text, place, fontsize=7, xytext=(4, 3),
+                                       textcoords="offset points"))  # fmt: skip
+        _hide_overlapping(drawing, texts)
         alt = "success of every attack against its forward passes per image"
-        drawn = figure(svg(drawing, alt=alt), "Most passes have a backward one.")
+        caption = (
+            "Most passes have a backward one. Names stand where there is room; each dot tells its "
+            "own when it is pointed at."
+        )
+        drawn = figure(svg(drawing, alt=alt, tips=tips), caption)
     return Section("cost", "What success costs", drawn)
+
+
+def _in_places(known: list[tuple[str, Entry]]) -> list[dict[str, tuple[float, float]]]:
+    """Return passes and success in percent by attack, those that would hide each other together."""
+    groups: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
+    for name, entry in known:
+        assert entry.score is not None
+        assert entry.passes is not None
+        passes, value = entry.passes, 100 * (entry.score.value or 0.0)
+        groups.setdefault((f"{passes:.2g}", f"{value:.1f}"), {})[name] = (passes, value)
+    return list(groups.values())
+
+
+def _hide_overlapping(drawing: Any, texts: Iterable[Any]) -> None:
+    """Leave out the texts that would lie on one before them."""
+    drawing.draw_without_rendering()
+    shown: list[Any] = []
+    for text in texts:
+        box = text.get_window_extent()
+        if any(box.overlaps(other) for other in shown):
+            text.set_visible(False)
+        else:
+            shown.append(box)
 
 
 def _pairs(summary: Summary) -> Iterable[Section]:

@@ -11,6 +11,7 @@ from robustkit.runs import RunFolder
 from robustkit.runs.summaries import (
     Amount,
     Count,
+    Finding,
     PixelSpace,
     Radius,
     Result,
@@ -56,6 +57,8 @@ class Summary(Result, frozen=True, kw_only=True):
     pixel_space: PixelSpace
     device: str
     seconds: Total
+    # What is suspect about clean accuracies, by net; runs of older versions did not look.
+    warnings: dict[str, list[Finding]] = {}  # noqa: RUF012 - msgspec copies it
 
 
 def read(folder: RunFolder) -> Summary:

@@ -35,7 +35,10 @@ def attacks_of(suite: str, further: Sequence[str] = ()) -> tuple[str, ...]:
     elif suite in SUITES:
         attacks = SUITES[suite]
     else:
-        raise ConfigError(f"--suite: unknown suite '{suite}'{did_you_mean(suite, SUITES)}")
+        raise ConfigError(
+            f"--suite: unknown suite '{suite}'{did_you_mean(suite, SUITES)}; a list of your own is "
+            "a YAML file, NAME.yaml"
+        )
     every = (*attacks, *further)
     for number, attack in enumerate(every):
         if attack in every[:number]:
@@ -45,6 +48,10 @@ def attacks_of(suite: str, further: Sequence[str] = ()) -> tuple[str, ...]:
 
 def _read(path: Path) -> tuple[str, ...]:
     found: Any = read_yaml(path, error=ConfigError)
-    if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
+    if (
+        not isinstance(found, list)
+        or not found
+        or not all(isinstance(each, str) and each.strip() for each in found)
+    ):
         raise ConfigError(f"--suite {path}: expected a list of attacks, such as '- mifgsm+di'")
     return tuple(found)

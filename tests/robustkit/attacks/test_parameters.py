@@ -60,6 +60,7 @@ def test_specs_are_read(spec: str, name: str, parameters: dict[str, Any]) -> Non
         ("torchattacks:PGD+di", "torchattacks has no attack 'PGD\\+di'"),
         ("universal?examples=digits", "attack universal: unknown parameter 'examples'"),
         ("pgdd", "unknown attack 'pgdd'; did you mean 'pgd'"),
+        ("mifgsm+vmi?sampels=3", "mifgsm: unknown parameter 'sampels'; did you mean 'samples'"),
         ("pgd?stepps=3", "attack pgd: unknown parameter 'stepps'; did you mean 'steps'"),
         ("pgd?steps=3.5", "attack pgd: steps must be a whole number, not 3.5"),
         ("pgd?steps=true", "steps must be a whole number, not True"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,13 @@ import pytest
 
 from robustkit import attacks, data, models, training
 from robustkit.cli.main import main
-from robustkit.commands.leaderboard.report import ranks_of
+from robustkit.commands.leaderboard import pipeline
+from robustkit.commands.leaderboard.report import cost_section, ranks_of
 from robustkit.commands.leaderboard.result import Entry
 from robustkit.commands.leaderboard.suite import SUITES, attacks_of
+from robustkit.commands.transfer.preparation import Prepared
 from robustkit.errors import ConfigError
+from robustkit.stats import Mean
 from robustkit.training import TrainConfig
 
 FLAGS = ["--data", "digits", "--test-size", "40", "--eps", "0.2"]
@@ -124,7 +129,9 @@ def test_workers_find_the_same(board: Path, nets: Path, tmp_path: Path) -> None:
     [
         (["--suite", "standart"], "unknown suite 'standart'; did you mean 'standard'"),
         (["--attacks", "pgd", "--suite", "quick"], "the attack 'pgd' is there twice"),
+        (["--attacks", "pgd?steps=10", "--suite", "quick"], "'pgd?steps=10' is the same attack"),
         (["--attacks", "pgdd", "--suite", "quick"], "unknown attack 'pgdd'"),
+        (["--suite", "mine.txt"], "a list of your own is a YAML file"),
         (["--attacks", "pgd?eps=0.1", "--suite", "quick"], "set eps by --eps"),
         (["--suite", "missing.yaml"], "missing.yaml"),
     ],
@@ -139,6 +146,84 @@ def test_what_cannot_be_is_said_before_anything_is_made(
     assert run(nets, tmp_path / "out", "--cache", "none", *flags) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "attacks: [pgd]", "- pgd\n- 3\n", "- ' '\n- pgd\n"])
+def test_a_suite_that_is_no_list_of_attacks_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "suite.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"suite\.yaml: expected a list of attacks"):
+        attacks_of(str(tmp_path / "suite.yaml"))
+
+
+def test_a_bug_in_one_attack_keeps_its_traceback_and_the_others_go_on(
+    nets: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "suite.yaml").write_text("- fgsm\n- pgd?steps=2\n")
+    flags = ("--suite", str(tmp_path / "suite.yaml"), "--cache", "none")
+    real = pipeline._cost
+
+    def cost(prepared: Prepared, source: str) -> tuple[float | None, float | None]:
+        if prepared.config.attack == "fgsm":
+            raise KeyError("of a bug")
+        return real(prepared, source)
+
+    monkeypatch.setattr(pipeline, "_cost", cost)
+    assert run(nets, tmp_path / "out", *flags) == 0
+    output = capsys.readouterr().out
+    assert "fgsm: small: failed, which is a bug" in output
+    assert "Traceback (most recent call last)" in output
+    assert "in cost" in output
+    found = summary(tmp_path / "out")["attacks"]
+    assert found["fgsm"]["refused"]["small"] == "failed: KeyError: 'of a bug'"
+    assert found["pgd?steps=2"]["best"] == 1
+    (tmp_path / "suite.yaml").write_text("- fgsm\n")
+    with pytest.raises(RuntimeError, match="in cost"):
+        run(nets, tmp_path / "none", *flags)
+
+
+def test_a_net_at_chance_is_warned_of_before_anything_is_attacked(
+    nets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    factory = (
+        "from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(256, 10))\n"
+    )
+    (tmp_path / "flat.py").write_text(factory)
+    (tmp_path / "suite.yaml").write_text("- mifgsm+linbp?steps=2\n")  # which needs ReLUs
+    sources = [str(nets / "small.safetensors"), f"flat={tmp_path}/flat.py:make"]
+    command = ["leaderboard", "--sources", *sources, "--targets", str(nets / "vgg3.safetensors")]
+    command += [*FLAGS, "--suite", str(tmp_path / "suite.yaml"), "--cache", "none"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (warned,) = [line for line in lines if line.startswith("WARNING: flat: ")]
+    assert lines.index(warned) < lines.index("mifgsm+linbp?steps=2: small")
+    found = summary(tmp_path / "out")
+    assert list(found["warnings"]) == ["flat"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Something is wrong here" in page
+    # It is neither a target nor can it be attacked so, yet the images are those it gets right, too.
+    assert set(found["clean"]) == {"small", "vgg3", "flat"}
+    assert found["n_common"] <= found["clean"]["flat"] * found["n"]
+
+
+def test_every_attack_is_named_where_its_cost_is_drawn() -> None:
+    def entry(passes: float) -> Entry:
+        score = Mean(value=0.5, n=40, low=0.4, high=0.6)
+        return Entry(score=score, best=1, worst=9, cells={}, refused={}, seconds=1.0, passes=passes)
+
+    names = [f"attack-{number}" for number in range(9)]
+    passes = [10.0] * 5 + [400.0, 410.0, 420.0, 430.0]
+    board = SimpleNamespace(attacks=dict(zip(names, map(entry, passes), strict=True)))
+    drawn = str(cost_section(board).html)  # type: ignore[arg-type]
+    tips = re.findall('data-tip="([^"]*)"', drawn)
+    assert sorted(re.findall(r"attack-\d: 50.0 %", " ".join(tips))) == [
+        f"{name}: 50.0 %" for name in names
+    ]
+    shown = re.findall(r">(attack-\d[^<]*)</text>", drawn)
+    assert shown[0] == "attack-0 and 4 more"
+    assert len(shown) < len(tips) == 5  # the others would lie on it
 
 
 def test_a_board_on_which_nothing_can_be_made_is_refused(
