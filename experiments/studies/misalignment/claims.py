@@ -35,6 +35,9 @@ ALTERNATIVES = {
     "M": "random architectures",
 }
 RANDOM = "the best of a random search"
+# Of the cheap alternatives, all grey; open without the penalty.
+MARKS = {"F": "s", "F0": "s", "P": "D", "P0": "D", "M": "^"}
+OPEN = ("E0", "F0", "P0")
 
 
 def claims(summary: Summary) -> list[Claim]:
@@ -268,10 +271,10 @@ def _net(axis: Any, role: str, evolution: Evolution) -> None:
         100 * evolution.nets[role].clean_acc,
         middle,
         yerr=[[middle - low], [high - middle]],
-        fmt="o",
+        fmt=MARKS.get(role, "o"),
         # A ring, since E0 often lies where E is.
         markersize=8 if role == "E0" else 4.5,
-        markerfacecolor="none" if role == "E0" else COLOURS[role],
+        markerfacecolor="none" if role in OPEN else COLOURS[role],
         elinewidth=1,
         color=COLOURS[role],
         label=SHOWN[role],
