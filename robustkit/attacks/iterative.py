@@ -234,12 +234,12 @@ class _Oracle:
     def of(self, model: nn.Module, images: Tensor) -> Tensor:
         """Return the mean gradient (n,C,H,W) of a model."""
         copies, total = self.combination.copies, None
-        for copy in copies:
+        for self.ascent.copy, copy in enumerate(copies):
             view = partial(self.combination.view, ascent=self.ascent, copy=copy)
             gradient, logits = self._single(model, images, view)
             total = gradient if total is None else total + gradient
             self.logits = logits if self.logits is None else self.logits
-        self.ascent.calls += 1
+        self.ascent.calls, self.ascent.copy = self.ascent.calls + 1, 0
         assert total is not None  # there is at least one copy
         return total / len(copies) if len(copies) > 1 else total
 

@@ -374,7 +374,8 @@ class CleanFeatureMixup(Component):
                 return maps
             if len(maps) != call.images:
                 raise AttackError("cfm: a net that folds windows into its batch is not known")
-            luck = ascent.uniform("cfm", (2 + maps.shape[1],), call.number)
+            place = call.number + ascent.copy * call.total
+            luck = ascent.uniform("cfm", (2 + maps.shape[1],), place)
             known = kept[call.number]
             other = known[(luck[:, 1] * len(known)).long().clamp(max=len(known) - 1)]
             share = self.most * luck[:, 2:] * (luck[:, :1] < self.chance)

@@ -92,7 +92,7 @@ class DiverseInput(Component):
         """Return the images resized and padded."""
         if self.diversity == 0:
             return images
-        drawn = ascent.uniform("di", (DRAWS,), copy)
+        drawn = ascent.uniform("di", (DRAWS,), ascent.copy)
         return resized_and_padded(images, drawn, self.resize, self.diversity)
 
 
@@ -454,11 +454,11 @@ class ObjectDiverseInput(Component):
 
     def view(self, images: Tensor, ascent: Ascent, copy: int) -> Tensor:
         """Return the images on their objects."""
-        luck = ascent.uniform("odi", (10,), copy)
+        luck = ascent.uniform("odi", (10,), ascent.copy)
         shown = luck[:, 0] < self.diversity
         rows, columns, inside, light = self._cast(luck, images.shape[2], images.shape[3])
         printed = sampled(images, rows, columns, inside) * light[:, None]
-        background = ascent.uniform("odi background", images.shape[1:], copy)
+        background = ascent.uniform("odi background", images.shape[1:], ascent.copy)
         rendered = torch.where(inside[:, None], printed.clamp(0, 1), background)
         return torch.where(per_image(shown), rendered, images)
 
