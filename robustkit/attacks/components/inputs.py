@@ -285,7 +285,8 @@ class StructureInvariance(Component):
         taken = images.flatten(2).gather(2, places.expand(-1, images.shape[1], -1))
         taken = taken.view_as(images)
         taken = torch.where((kind == 5)[:, None], taken * scale[:, None], taken)
-        noisy = (taken + ascent.noise("sia noise", self.noise, copy)).clamp(0, 1)
+        luck = 2 * ascent.uniform("sia noise", images.shape[1:], copy) - 1
+        noisy = (taken + self.noise * luck).clamp(0, 1)
         return torch.where((kind == 6)[:, None], noisy, taken)
 
 
