@@ -52,8 +52,7 @@ class Iterative(Attack):
         steps, alpha, _, decay = self._schedule()
         check_count(f"{self.name}: steps", steps, MOST_GRADIENT_STEPS)
         check_at_least_zero(f"{self.name}: alpha", alpha)
-        if not 0 <= decay <= MOST_DECAY:
-            raise AttackError(f"{self.name}: decay must be in [0, {MOST_DECAY}], not {decay:g}")
+        _check_decay(self.name, decay)
         given: object = self.components
         if not isinstance(given, tuple | list):
             raise AttackError(
@@ -63,6 +62,7 @@ class Iterative(Attack):
         every = self.combination.components
         if every and self.norm == "l0":
             raise AttackError(f"{self.name}: components are for linf, l2 and l1, not for l0")
+        _check_decay(self.name, self.decay_of_momentum)
         if decay and any(isinstance(each, Momentum) for each in every):
             raise AttackError(f"{self.name}: component 'mi' is for attacks without momentum")
         for each in every:
@@ -205,6 +205,12 @@ class Iterative(Attack):
         """Project onto the ball, then onto the range: clipping to [0,1] never leaves the ball."""
         delta = self.geometry.project(adversarials - images, self.eps)
         return (images + delta).clamp_(0.0, 1.0)
+
+
+def _check_decay(attack: str, decay: float) -> None:
+    """Raise `AttackError` unless a decay is in [0, `MOST_DECAY`]."""
+    if not 0 <= decay <= MOST_DECAY:
+        raise AttackError(f"{attack}: decay must be in [0, {MOST_DECAY}], not {decay:g}")
 
 
 def _seeds(count: int, generator: torch.Generator) -> Tensor:

@@ -230,7 +230,8 @@ class NeuronAttribution(_OfALayer):
 class IntermediateLevel(_OfALayer):
     """A second attack, from the clean image, that goes on in the direction the first has found.
 
-    That direction is the change of a `layer`'s features; ascended are `extra` further steps.
+    That direction is the change of a `layer`'s features; ascended are `extra` further steps, longer
+    ones where they are fewer than those of the first attack.
     """
 
     paper: ClassVar[str] = "ILAP, Huang et al. 2019 (arXiv 1907.10823)"
@@ -259,6 +260,10 @@ class IntermediateLevel(_OfALayer):
         ascent.keep("ila", of_unit_length(found - clean))
         ascent.forget_all_but("ila", "ila clean")
         return ascent.originals
+
+    def stride(self, step: Tensor, ascent: Ascent) -> Tensor:
+        """Return the step; in the second attack all lead as far as those of the first."""
+        return step * max(1.0, ascent.steps / self.extra) if "ila" in ascent.kept else step
 
     def objective(self, images: Tensor, ascent: Ascent) -> Tensor | None:
         """Return the projection on the direction, (n,); None during the first attack."""
