@@ -113,7 +113,11 @@ class Rewritten(nn.Module):
         super().__init__()
         self.model, self.kinds, self.rule, self.name = model, tuple(kinds), rule, name
         self.sequential: frozenset[tuple[Kind, int]] = frozenset()
+        self.projections: frozenset[int] = frozenset()
         counted = self._counted(model if source is None else source, image)
+        if "qkv" in self.kinds and (shared := counted.shared()):
+            self.projections = shared
+            counted = self._counted(model if source is None else source, image)
         self.totals: Counter[Kind] = counted.numbers
         self.spans = {kind: period(places) for kind, places in counted.places.items()}
         self.sequential = frozenset(counted.sequential)
@@ -198,6 +202,9 @@ class _Calls(TorchFunctionMode):
         self.places: dict[Kind, list[int]] = {}
         self.sequential: set[tuple[Kind, int]] = set()
         self.place = 0  # of the present call
+        self.linears = 0
+        self.given: list[Tensor] = []  # what the linear layers are given, while they are counted
+        self.projected: dict[int, tuple[Tensor, Tensor]] = {}
         self.count = len(images)
         _mark(images, 0, 0)
 
@@ -240,6 +247,8 @@ class _Calls(TorchFunctionMode):
         if func in _CATS and (stack := _dense_parts(args, kwargs)):
             dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
             return self._changed("join", stack, {}, lambda *x: torch.cat(x, dim)), True
+        if func is F.linear and self._projects(args[0]):
+            return func(self._shared(args[0]), *args[1:], **kwargs), False
         if func is F.linear and (kind_of := _tokens_kind(*args, **kwargs)):
             go = lambda x: func(x, *args[1:], **kwargs)  # noqa: E731
             return self._changed(kind_of, (args[0],), {}, go), False
@@ -251,6 +260,25 @@ class _Calls(TorchFunctionMode):
         if func is F.multi_head_attention_forward and {"attention", "qkv"} & {*self.of.kinds}:
             return self._multi_head(*args, **kwargs), False
         return func(*args, **kwargs), False
+
+    def _projects(self, tokens: Tensor) -> bool:
+        """Return whether this is a linear layer of queries, keys or values on their own."""
+        number, self.linears = self.linears, self.linears + 1
+        if self.only_count:
+            self.given.append(tokens)
+        return number in self.of.projections
+
+    def shared(self) -> frozenset[int]:
+        """Return which of the linear layers are given tokens that two others are given, too."""
+        often = Counter(id(each) for each in self.given if each.dim() >= 3)
+        return frozenset(number for number, each in enumerate(self.given) if often[id(each)] >= 3)
+
+    def _shared(self, tokens: Tensor) -> Tensor:
+        """Return what the rule makes of tokens before they are projected, once for all layers."""
+        if id(tokens) not in self.projected:
+            made = self._changed("qkv", (tokens,), {}, lambda x: x)
+            self.projected[id(tokens)] = (tokens, made)  # held, so that no other has this id
+        return self.projected[id(tokens)][1]
 
     def _changed(
         self,

@@ -235,11 +235,11 @@ class Attention(nn.Module):
             mixed = self.whole(tokens, tokens, tokens, need_weights=False)[0]
         else:
             weight, bias = self.whole.in_proj_weight, self.whole.in_proj_bias
-            q, k, v = (
-                F.linear(tokens, weight, bias)
-                .reshape(*tokens.shape[:2], 3, 2, 3)
-                .permute(2, 0, 3, 1, 4)
-            )
+            pieces = [(weight, bias)]
+            if self.spelt == "apart":
+                pieces = list(zip(weight.chunk(3), bias.chunk(3), strict=True))
+            projected = torch.cat([F.linear(tokens, *each) for each in pieces], dim=2)
+            q, k, v = projected.reshape(*tokens.shape[:2], 3, 2, 3).permute(2, 0, 3, 1, 4)
             if self.spelt == "fused":
                 heads = F.scaled_dot_product_attention(q, k, v)
             else:
@@ -252,7 +252,7 @@ class Attention(nn.Module):
 @pytest.mark.parametrize("name", ["pna", "tgr"])
 def test_attention_is_known_however_it_is_spelt(name: str) -> None:
     found = []
-    for spelt in ("whole", "fused", "softmax"):
+    for spelt in ("whole", "fused", "softmax", "apart"):
         net = Attention(spelt).double().eval()
         model = operated(name, net, *EXAMPLES)
         torch.testing.assert_close(model(EXAMPLES[0]), net(EXAMPLES[0]), atol=1e-12, rtol=0)
@@ -260,6 +260,7 @@ def test_attention_is_known_however_it_is_spelt(name: str) -> None:
         assert not torch.allclose(found[-1], gradient_of(net, *EXAMPLES), rtol=1e-3)
     torch.testing.assert_close(found[0], found[1])
     torch.testing.assert_close(found[1], found[2])
+    torch.testing.assert_close(found[2], found[3])
 
 
 class Encoder(nn.Module):
