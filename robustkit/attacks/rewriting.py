@@ -225,7 +225,8 @@ class _Calls(TorchFunctionMode):
 
     def _called(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, bool]:
         if func in _WEIGHTED and "layer" in self.of.kinds:
-            return self._changed("layer", (func(*args, **kwargs),), {}, lambda x: x), False
+            options = {"channels": -1 if func is F.linear else 1}
+            return self._changed("layer", (func(*args, **kwargs),), options, lambda x: x), False
         plain = partial(func, *args, **kwargs)
         if func in _RELUS:
             given = args[0] if args else kwargs["input"]

@@ -364,27 +364,29 @@ class CleanFeatureMixup(Component):
         side = ascent.clean.shape[-1]
         kept: list[Tensor] = []
 
-        def small(maps: Tensor) -> bool:
-            return maps.dim() != 4 or maps.shape[-1] * 4 <= side
+        def small(maps: Tensor, channels: int) -> bool:
+            return maps.dim() != 4 or maps.shape[-2 if channels < 0 else -1] * 4 <= side
 
         def record(call: Call) -> Tensor:
             (maps,) = call.inputs
             # A copy: what follows may be written into the very tensor.
-            kept.append(maps.detach().clone() if small(maps) else maps.new_zeros(0))
+            known = small(maps, call.options["channels"])
+            kept.append(maps.detach().clone() if known else maps.new_zeros(0))
             return maps
 
         def mix(call: Call) -> Tensor:
             (maps,) = call.inputs
-            if not small(maps):
+            channels = call.options["channels"]
+            if not small(maps, channels):
                 return maps
             if len(maps) != call.images:
                 raise AttackError("cfm: a net that folds windows into its batch is not known")
             place = call.number + ascent.copy * call.total
-            luck = ascent.uniform("cfm", (2 + maps.shape[1],), place)
+            luck = ascent.uniform("cfm", (2 + maps.shape[channels],), place)
             known = kept[call.number]
             other = known[(luck[:, 1] * len(known)).long().clamp(max=len(known) - 1)]
             share = self.most * luck[:, 2:] * (luck[:, :1] < self.chance)
-            share = share.view(*share.shape, *[1] * (maps.dim() - 2))
+            share = share.view(*share.shape, *[1] * (maps.dim() - 2)).movedim(1, channels)
             return (1 - share) * maps + share * other
 
         if isinstance(model, Ensemble):

@@ -168,6 +168,35 @@ def test_features_of_other_images_are_mixed_in(
     assert torch.equal(made("mifgsm+cfm?chance=0.0", net, images, labels, others=others), plain)
 
 
+def test_channels_are_mixed_wherever_they_stand() -> None:
+    class Pointwise(nn.Module):
+        """The same layer as a convolution, on maps that end with channels, and on tokens."""
+
+        def __init__(self, form: str) -> None:
+            super().__init__()
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                self.layer, self.head = nn.Linear(16, 6), nn.Linear(6, 3)
+            self.form = form
+
+        def forward(self, x: Tensor) -> Tensor:
+            maps, layer = F.pixel_unshuffle(x, 4), self.layer
+            if self.form == "convolution":
+                return self.head(
+                    F.conv2d(maps, layer.weight[:, :, None, None], layer.bias).mean((2, 3))
+                )
+            tokens = maps.movedim(1, 3) if self.form == "maps" else maps.flatten(2).mT
+            return self.head(layer(tokens).flatten(1, -2).mean(dim=1))
+
+    images, labels = batch(4)
+    found = [
+        made("mifgsm+cfm?chance=1.0", Pointwise(form).double().eval(), images.double(), labels)
+        for form in ("convolution", "maps", "tokens")
+    ]
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(found[0], found[2])
+
+
 @pytest.mark.parametrize(
     "name", ["fia?layer=0&samples=2", "naa?layer=0&samples=2", "cfm?chance=1.0"]
 )
