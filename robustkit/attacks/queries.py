@@ -83,8 +83,8 @@ class _Search:
         for step in range(1, self.attack.steps + 1):
             distance = geometry.size(here - images)
             # How far to look: as far as an error of the boundary search does not matter.
-            reach = self._finest() * (size**0.5 if self.attack.norm == "l2" else size)
-            reach = distance * (0.1 if step == 1 else min(reach, 0.1))
+            share = self._finest() * (size**0.5 if self.attack.norm == "l2" else size)
+            reach = distance * (0.1 if step == 1 else min(share, 0.1))
             direction = self._direction(here, reach, step)
             moved = self._step(here, direction, distance / step**0.5)
             better = self._to_boundary(moved)
@@ -95,7 +95,8 @@ class _Search:
     def _finest(self) -> float:
         """Return how near the boundary is found, as a share of the distance: the paper's θ."""
         power = 1.5 if self.attack.norm == "l2" else 2.0
-        return max(self.images[0].numel() ** -power, FINEST)
+        size: int = self.images[0].numel()
+        return max(float(size**-power), FINEST)
 
     def _fooled(self, pictures: Tensor, rows: Tensor | None = None) -> Tensor:
         labels = self.labels if rows is None else self.labels[rows]

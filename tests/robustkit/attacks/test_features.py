@@ -182,11 +182,11 @@ def test_channels_are_mixed_wherever_they_stand() -> None:
         def forward(self, x: Tensor) -> Tensor:
             maps, layer = F.pixel_unshuffle(x, 4), self.layer
             if self.form == "convolution":
-                return self.head(
-                    F.conv2d(maps, layer.weight[:, :, None, None], layer.bias).mean((2, 3))
-                )
-            tokens = maps.movedim(1, 3) if self.form == "maps" else maps.flatten(2).mT
-            return self.head(layer(tokens).flatten(1, -2).mean(dim=1))
+                pixels = F.conv2d(maps, layer.weight[:, :, None, None], layer.bias).flatten(2).mT
+            else:
+                pixels = layer(maps.movedim(1, 3) if self.form == "maps" else maps.flatten(2).mT)
+            logits: Tensor = self.head(pixels.flatten(1, -2).mean(dim=1))
+            return logits
 
     images, labels = batch(4)
     found = [

@@ -177,7 +177,8 @@ class Repeated(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.net(x) + self.net(x.flip(2)) + self.net(x.flip(3))) / 3
+        mean: Tensor = (self.net(x) + self.net(x.flip(2)) + self.net(x.flip(3))) / 3
+        return mean
 
 
 @pytest.mark.parametrize("name", ["linbp?after=0.5", "bpa?after=0.5"])
@@ -235,9 +236,8 @@ class Attention(nn.Module):
             mixed = self.whole(tokens, tokens, tokens, need_weights=False)[0]
         else:
             weight, bias = self.whole.in_proj_weight, self.whole.in_proj_bias
-            pieces = [(weight, bias)]
-            if self.spelt == "apart":
-                pieces = list(zip(weight.chunk(3), bias.chunk(3), strict=True))
+            count = 3 if self.spelt == "apart" else 1
+            pieces = zip(weight.chunk(count), bias.chunk(count), strict=True)
             projected = torch.cat([F.linear(tokens, *each) for each in pieces], dim=2)
             q, k, v = projected.reshape(*tokens.shape[:2], 3, 2, 3).permute(2, 0, 3, 1, 4)
             if self.spelt == "fused":
