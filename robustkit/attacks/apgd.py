@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,7 +20,8 @@ INERTIA = 0.75  # of the new direction
 IMPROVED = 0.75  # share of steps that must have improved the loss
 # In l1: shares of the steps in balls of these radii, in ε.
 STAGES = ((0.3, 3.0), (0.3, 2.0), (0.4, 1.0))
-SPARSEST, SPARSER = 0.05, 1.5
+SPARSE, SPARSER = 0.2, 1.5  # share of the pixels that move at first, and what divides it
+CHECKED = 0.04  # share of the steps between looks at the sparsity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,8 @@ class APGD(Attack):
         if self.random_start:
             noise = self.geometry.random(tuple(images.shape), self.eps, generator).to(images)
             start = self.inside(images, images + noise, self.eps)
-        for steps, radius in self._stages():
-            ascent = _Course(self, model, images, labels, radius, stop_when_fooled)
+        for number, (steps, radius) in enumerate(self._stages()):
+            ascent = _Course(self, model, images, labels, radius, stop_when_fooled, number > 0)
             start = ascent.run(self.inside(images, start, radius), steps)
         return self.inside(images, start, self.eps)
 
@@ -108,6 +109,7 @@ class _Course:
     labels: Tensor
     radius: float
     stop_when_fooled: bool
+    goes_on: bool = False  # from where another has ended
 
     def run(self, start: Tensor, steps: int) -> Tensor:
         """Return the best adversarials found in so many steps from `start`."""
@@ -115,15 +117,17 @@ class _Course:
         rows = torch.arange(len(start), device=start.device)
         value, gradient, fooled = self._at(start, rows)
         one = torch.ones_like(value)
+        sparse, kept_sparse = self._first_sparsity(start)
         first = self.radius if self.attack.norm == "l1" else 2 * self.radius
         now = {
             **{"here": start, "before": start, "best": start},
             **{"value": value, "best_value": value, "kept_value": value},
             **{"gradient": gradient, "best_gradient": gradient},
             **{"length": first * one, "kept_length": first * one},
-            **{"sparse": SPARSEST * one, "improved": 0 * one, "fooled": fooled},
+            **{"sparse": sparse, "kept_sparse": kept_sparse},
+            **{"improved": 0 * one, "fooled": fooled},
         }
-        checks, last = set(checkpoints(steps)), 0
+        checks, last = set(self._checks(steps)), 0
         for step in range(steps):
             if self.stop_when_fooled and bool(now["fooled"].any()):
                 left = ~now["fooled"]
@@ -138,6 +142,27 @@ class _Course:
         ended = now["fooled"] if self.stop_when_fooled else torch.zeros_like(now["fooled"])
         result[rows] = torch.where(per_image(ended), now["here"], now["best"])
         return result
+
+    def _checks(self, steps: int) -> Iterable[int]:
+        """Return after which steps the step size is looked at."""
+        if self.attack.norm != "l1":
+            return checkpoints(steps)
+        span = max(int(CHECKED * steps), 1)
+        return range(span, steps + 1, span)
+
+    def _sparsity(self, places: Tensor, images: Tensor) -> Tensor:
+        """Return the share of pixels to move next, of the perturbation's own (n,)."""
+        size = images[0].numel()
+        moved = ((places - images).flatten(1) != 0).sum(dim=1).to(images)
+        return (moved / (SPARSER * size)).clamp(1 / size, 1)
+
+    def _first_sparsity(self, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the share of pixels that move at first, and the one it is compared with."""
+        if self.goes_on:
+            own = self._sparsity(start, self.images)
+            return own, own
+        one = torch.ones_like(start[:, 0, 0, 0])
+        return SPARSE * one, one / SPARSER
 
     def _step(self, now: dict[str, Tensor], rows: Tensor, *, with_inertia: bool) -> None:
         """Go on by one step, and note what is better than before."""
@@ -166,13 +191,12 @@ class _Course:
         """Look at the last `span` steps; where they failed go on from the best, by shorter ones."""
         length, images = now["length"], self.images[rows]
         if self.attack.norm == "l1":
-            size = images[0].numel()
-            moved = ((now["best"] - images).flatten(1) != 0).sum(dim=1).to(length)
-            sparse = (moved / (SPARSER * size)).clamp(1 / size, 1)
-            still = sparse / now["sparse"] >= 0.95
+            sparse = self._sparsity(now["best"], images)
+            # From the best, by the longest steps, where that has become sparser.
+            again = sparse / now["kept_sparse"] < 0.95
             shorter = (length / SPARSER).clamp_min(self.radius / 10)
-            now["length"] = torch.where(still, shorter, torch.full_like(length, self.radius))
-            now["sparse"], again = sparse, torch.ones_like(still)
+            now["length"] = torch.where(again, torch.full_like(length, self.radius), shorter)
+            now["sparse"] = now["kept_sparse"] = sparse
         else:
             again = now["improved"] < IMPROVED * span
             again |= (length == now["kept_length"]) & (now["best_value"] <= now["kept_value"])

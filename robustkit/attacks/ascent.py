@@ -21,8 +21,9 @@ class Ascent:
     `clean` (N,C,H,W) and `labels` (N,) are what it was given, `seeds` int64 (N,) each image's own.
     `source` is the model as it is, `model` as components have changed it. `rows` are those still
     attacked, of whom all methods speak. `calls` counts the gradients of the present step, of
-    `steps`. `others` (P,C,H,W) are images that may be mixed in; None: the batch's. `layer` is whose
-    features are attacked, if any; `here` (n,C,H,W) are the adversarials as they stand.
+    `steps`, and `copy` the copies of an image that one of them is the mean of. `others` (P,C,H,W)
+    are images that may be mixed in; None: the batch's. `layer` is whose features are attacked, if
+    any; `here` (n,C,H,W) are the adversarials as they stand.
     """
 
     source: nn.Module
@@ -42,6 +43,7 @@ class Ascent:
     here: Tensor | None = None
     step: int = 0
     calls: int = 0
+    copy: int = 0
     kept: dict[str, Tensor] = field(default_factory=dict)
     gradient_at: Callable[[nn.Module, Tensor], Tensor] | None = None
 

@@ -52,8 +52,7 @@ class Iterative(Attack):
         steps, alpha, _, decay = self._schedule()
         check_count(f"{self.name}: steps", steps, MOST_GRADIENT_STEPS)
         check_at_least_zero(f"{self.name}: alpha", alpha)
-        if not 0 <= decay <= MOST_DECAY:
-            raise AttackError(f"{self.name}: decay must be in [0, {MOST_DECAY}], not {decay:g}")
+        _check_decay(self.name, decay)
         given: object = self.components
         if not isinstance(given, tuple | list):
             raise AttackError(
@@ -63,6 +62,7 @@ class Iterative(Attack):
         every = self.combination.components
         if every and self.norm == "l0":
             raise AttackError(f"{self.name}: components are for linf, l2 and l1, not for l0")
+        _check_decay(self.name, self.decay_of_momentum)
         if decay and any(isinstance(each, Momentum) for each in every):
             raise AttackError(f"{self.name}: component 'mi' is for attacks without momentum")
         for each in every:
@@ -207,6 +207,12 @@ class Iterative(Attack):
         return (images + delta).clamp_(0.0, 1.0)
 
 
+def _check_decay(attack: str, decay: float) -> None:
+    """Raise `AttackError` unless a decay is in [0, `MOST_DECAY`]."""
+    if not 0 <= decay <= MOST_DECAY:
+        raise AttackError(f"{attack}: decay must be in [0, {MOST_DECAY}], not {decay:g}")
+
+
 def _seeds(count: int, generator: torch.Generator) -> Tensor:
     return torch.randint(2**62, (count,), generator=generator)
 
@@ -234,12 +240,12 @@ class _Oracle:
     def of(self, model: nn.Module, images: Tensor) -> Tensor:
         """Return the mean gradient (n,C,H,W) of a model."""
         copies, total = self.combination.copies, None
-        for copy in copies:
+        for self.ascent.copy, copy in enumerate(copies):
             view = partial(self.combination.view, ascent=self.ascent, copy=copy)
             gradient, logits = self._single(model, images, view)
             total = gradient if total is None else total + gradient
             self.logits = logits if self.logits is None else self.logits
-        self.ascent.calls += 1
+        self.ascent.calls, self.ascent.copy = self.ascent.calls + 1, 0
         assert total is not None  # there is at least one copy
         return total / len(copies) if len(copies) > 1 else total
 

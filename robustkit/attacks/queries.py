@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +16,8 @@ from robustkit.compute import draws
 from robustkit.errors import AttackError
 
 TRIES = 50  # random pictures before an image is given up
-HALVINGS = 12
+HALVINGS = 12  # of a step
+FINEST = 2.0**-22  # share of a distance that float32 pixels still tell apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,18 +80,23 @@ class _Search:
         here, found = self._starts()
         here = self._to_boundary(here)
         size = images[0].numel()
-        theta = 1.0 / (size**1.5 if self.attack.norm == "l2" else size**2)
         for step in range(1, self.attack.steps + 1):
             distance = geometry.size(here - images)
             # How far to look: as far as an error of the boundary search does not matter.
-            reach = distance * theta * (size**0.5 if self.attack.norm == "l2" else size)
-            reach = 0.1 * distance if step == 1 else reach.clamp_min(1e-4 * distance)
+            share = self._finest() * (size**0.5 if self.attack.norm == "l2" else size)
+            reach = distance * (0.1 if step == 1 else min(share, 0.1))
             direction = self._direction(here, reach, step)
             moved = self._step(here, direction, distance / step**0.5)
             better = self._to_boundary(moved)
             nearer = geometry.size(better - images) < geometry.size(here - images)
             here = torch.where(per_image(nearer), better, here)
         return torch.where(per_image(found), here, images)
+
+    def _finest(self) -> float:
+        """Return how near the boundary is found, as a share of the distance: the paper's θ."""
+        power = 1.5 if self.attack.norm == "l2" else 2.0
+        size: int = self.images[0].numel()
+        return max(float(size**-power), FINEST)
 
     def _fooled(self, pictures: Tensor, rows: Tensor | None = None) -> Tensor:
         labels = self.labels if rows is None else self.labels[rows]
@@ -124,7 +131,7 @@ class _Search:
     def _to_boundary(self, here: Tensor) -> Tensor:
         """Return the places next to the images that are still adversarial, by halving."""
         low, high = torch.zeros_like(self.seeds).to(here), torch.ones_like(self.seeds).to(here)
-        for _ in range(HALVINGS):
+        for _ in range(math.ceil(-math.log2(self._finest()))):
             middle = (low + high) / 2
             fooled = self._fooled(self._between(here, middle))
             low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
@@ -145,8 +152,9 @@ class _Search:
             total += per_image(sign) * noise
             decided += sign
             moved_by += noise
-        # Less the mean decision, which says nothing of the direction.
-        direction = total - per_image(decided / count) * moved_by
+        # Less the mean decision, which says nothing of the direction, unless all decide alike.
+        alike = decided.abs() == count
+        direction = total - per_image(torch.where(alike, 0.0, decided / count)) * moved_by
         return direction / per_image(direction.flatten(1).norm(dim=1).clamp_min(TINY))
 
     def _step(self, here: Tensor, direction: Tensor, length: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -54,7 +55,8 @@ class Call:
     `inputs` are the tensors it is about: what a ReLU or a pooling is given; of a join what skips
     and what does not; of attention its weights (n,heads,T,T); of "qkv" and "mlp" the tokens; of a
     layer what it gives. `go` returns what would have come out with other `inputs` in their place.
-    `images` is how many images the model was given.
+    `images` is how many images the model was given, which come first in `inputs` even where the net
+    puts tokens first. A net that runs several times in a pass makes `span` such calls in each run.
     """
 
     kind: Kind
@@ -64,6 +66,7 @@ class Call:
     options: Mapping[str, Any]
     go: Callable[..., Tensor]
     images: int
+    span: int
 
     def for_each(self, numbers: Tensor, maps: Tensor) -> Tensor:
         """Return `numbers` (n,…), one row an image, as rows of `maps`, which may be of windows.
@@ -80,8 +83,8 @@ class Call:
 
     @property
     def after(self) -> float:
-        """The share of its kind that has come before, in [0,1)."""
-        return self.number / self.total
+        """The share of its kind that has come before in the same run of the net, in [0,1)."""
+        return self.number % self.span / self.span
 
 
 Rule = Callable[[Call], Tensor]
@@ -109,7 +112,15 @@ class Rewritten(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.kinds, self.rule, self.name = model, tuple(kinds), rule, name
-        self.totals = self._counted(model if source is None else source, image)
+        self.sequential: frozenset[tuple[Kind, int]] = frozenset()
+        self.projections: frozenset[int] = frozenset()
+        counted = self._counted(model if source is None else source, image)
+        if "qkv" in self.kinds and (shared := counted.shared()):
+            self.projections = shared
+            counted = self._counted(model if source is None else source, image)
+        self.totals: Counter[Kind] = counted.numbers
+        self.spans = {kind: period(places) for kind, places in counted.places.items()}
+        self.sequential = frozenset(counted.sequential)
         needed = self.kinds if first else self.kinds[:1]
         if not any(self.totals[kind] for kind in needed):
             raise AttackError(f"{self.name}: this net has no {WORDS[self.kinds[0]]}")
@@ -121,14 +132,31 @@ class Rewritten(nn.Module):
         with _Calls(self, images):
             return self.model(images)
 
-    def _counted(self, model: nn.Module, image: Tensor) -> Counter[Kind]:
+    def _counted(self, model: nn.Module, image: Tensor) -> _Calls:
         if any(isinstance(each, torch.jit.ScriptModule) for each in model.modules()):
             raise AttackError(f"{self.name}: a scripted net cannot be looked into")
         image = image.detach().requires_grad_(True)  # joins are told by the graph of gradients
         with torch.enable_grad(), _Calls(self, image, only_count=True) as calls:
             model(image)
-        numbers: Counter[Kind] = calls.numbers
-        return numbers
+        counted: _Calls = calls
+        return counted
+
+
+def period(places: Sequence[int]) -> int:
+    """Return the length of the runs that `places` are of; their number where it is one run.
+
+    Runs begin again no deeper than the last one ended, and are alike but for where they begin.
+
+    >>> period([1, 4, 9, 2, 5, 10]), period([1, 3, 5, 7])
+    (3, 4)
+    """
+    count = len(places)
+    for span in range(1, count):
+        runs = [places[begin : begin + span] for begin in range(0, count, span)]
+        again = all(later[0] <= sooner[-1] for sooner, later in pairwise(runs))
+        if again and len({tuple(place - run[0] for place in run) for run in runs}) == 1:
+            return span
+    return count
 
 
 def rewritten(
@@ -163,16 +191,22 @@ def changed(maps: Tensor, by: Callable[[Tensor], Tensor]) -> Tensor:
 class _Calls(TorchFunctionMode):
     """Counts the calls of one forward pass, and hands those of the kinds asked for to the rule.
 
-    Every tensor that depends on the images carries how many layers lie before it (`_depth`) and
-    whether a join has just made it (`_joined`).
+    Every tensor that depends on the images carries how many layers (`_depth`) and how many calls of
+    any kind (`_place`) lie before it, and whether a join has just made it (`_joined`).
     """
 
     def __init__(self, of: Rewritten, images: Tensor, *, only_count: bool = False) -> None:
         super().__init__()
         self.of, self.only_count = of, only_count
         self.numbers: Counter[Kind] = Counter()
+        self.places: dict[Kind, list[int]] = {}
+        self.sequential: set[tuple[Kind, int]] = set()
+        self.place = 0  # of the present call
+        self.linears = 0
+        self.given: list[Tensor] = []  # what the linear layers are given, while they are counted
+        self.projected: dict[int, tuple[Tensor, Tensor]] = {}
         self.count = len(images)
-        _mark(images, 0)
+        _mark(images, 0, 0)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -182,14 +216,17 @@ class _Calls(TorchFunctionMode):
         known = [depth for depth in depths if depth is not None]
         if not known:
             return func(*args, **kwargs)
+        self.place = max(getattr(each, "_place", 0) for each in _tensors((args, kwargs)))
+        place = self.place + 1
         result, joined = self._called(func, args, kwargs)
         for each in _tensors(result):
-            _mark(each, max(known) + (func in _LAYERS), joined)
+            _mark(each, max(known) + (func in _LAYERS), place, joined)
         return result
 
     def _called(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, bool]:
         if func in _WEIGHTED and "layer" in self.of.kinds:
-            return self._changed("layer", (func(*args, **kwargs),), {}, lambda x: x), False
+            options = {"channels": -1 if func is F.linear else 1}
+            return self._changed("layer", (func(*args, **kwargs),), options, lambda x: x), False
         plain = partial(func, *args, **kwargs)
         if func in _RELUS:
             given = args[0] if args else kwargs["input"]
@@ -211,6 +248,8 @@ class _Calls(TorchFunctionMode):
         if func in _CATS and (stack := _dense_parts(args, kwargs)):
             dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
             return self._changed("join", stack, {}, lambda *x: torch.cat(x, dim)), True
+        if func is F.linear and self._projects(args[0]):
+            return func(self._shared(args[0]), *args[1:], **kwargs), False
         if func is F.linear and (kind_of := _tokens_kind(*args, **kwargs)):
             go = lambda x: func(x, *args[1:], **kwargs)  # noqa: E731
             return self._changed(kind_of, (args[0],), {}, go), False
@@ -223,6 +262,25 @@ class _Calls(TorchFunctionMode):
             return self._multi_head(*args, **kwargs), False
         return func(*args, **kwargs), False
 
+    def _projects(self, tokens: Tensor) -> bool:
+        """Return whether this is a linear layer of queries, keys or values on their own."""
+        number, self.linears = self.linears, self.linears + 1
+        if self.only_count:
+            self.given.append(tokens)
+        return number in self.of.projections
+
+    def shared(self) -> frozenset[int]:
+        """Return which of the linear layers are given tokens that two others are given, too."""
+        often = Counter(id(each) for each in self.given if each.dim() >= 3)
+        return frozenset(number for number, each in enumerate(self.given) if often[id(each)] >= 3)
+
+    def _shared(self, tokens: Tensor) -> Tensor:
+        """Return what the rule makes of tokens before they are projected, once for all layers."""
+        if id(tokens) not in self.projected:
+            made = self._changed("qkv", (tokens,), {}, lambda x: x)
+            self.projected[id(tokens)] = (tokens, made)  # held, so that no other has this id
+        return self.projected[id(tokens)][1]
+
     def _changed(
         self,
         kind: Kind,
@@ -234,10 +292,19 @@ class _Calls(TorchFunctionMode):
         """Return what the rule makes of a call; `plain` is the call itself, for other kinds."""
         number = self.numbers[kind]
         self.numbers[kind] += 1
+        if self.only_count:
+            self.places.setdefault(kind, []).append(self.place)
+            if _sequence_first(inputs[0]):
+                self.sequential.add((kind, number))
         if self.only_count or kind not in self.of.kinds:
             return go(*inputs) if plain is None else plain()
         total = max(self.of.totals[kind], number + 1)
-        return self.of.rule(Call(kind, number, total, inputs, options, go, self.count))
+        span = self.of.spans.get(kind, total)
+        if (kind, number) not in self.of.sequential:
+            return self.of.rule(Call(kind, number, total, inputs, options, go, self.count, span))
+        turned = tuple(each.transpose(0, 1) for each in inputs)
+        call = Call(kind, number, total, turned, options, _turned(go), self.count, span)
+        return self.of.rule(call).transpose(0, 1)
 
     def _attention(
         self,
@@ -295,6 +362,16 @@ class _Calls(TorchFunctionMode):
         return F.linear(mixed, out_weight, out_bias).transpose(0, 1), None
 
 
+def _sequence_first(tokens: Tensor) -> bool:
+    """Return whether tokens of a single image are (T,1,d) instead of (1,T,d)."""
+    return tokens.dim() == 3 and len(tokens) > 1 and tokens.shape[1] == 1
+
+
+def _turned(go: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return `go` for tokens whose images come first, of what they come second in."""
+    return lambda *inputs: go(*(each.transpose(0, 1) for each in inputs)).transpose(0, 1)
+
+
 def _in_place(func: Any, args: Any, kwargs: Any) -> bool:
     asked = kwargs.get("inplace", args[1] if func is F.relu and len(args) > 1 else False)
     return func in _IN_PLACE or bool(asked)
@@ -320,8 +397,8 @@ def _depth(tensor: Tensor) -> int | None:
     return getattr(tensor, "_depth", None)
 
 
-def _mark(tensor: Tensor, depth: int, joined: bool = False) -> None:
-    tensor._depth, tensor._joined = depth, joined  # type: ignore[attr-defined]
+def _mark(tensor: Tensor, depth: int, place: int, joined: bool = False) -> None:
+    tensor._depth, tensor._place, tensor._joined = depth, place, joined  # type: ignore[attr-defined]
 
 
 def _joined_parts(args: Any, kwargs: Any) -> tuple[Tensor, Tensor] | None:

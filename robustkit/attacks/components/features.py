@@ -230,7 +230,8 @@ class NeuronAttribution(_OfALayer):
 class IntermediateLevel(_OfALayer):
     """A second attack, from the clean image, that goes on in the direction the first has found.
 
-    That direction is the change of a `layer`'s features; ascended are `extra` further steps.
+    That direction is the change of a `layer`'s features; ascended are `extra` further steps, longer
+    ones where they are fewer than those of the first attack.
     """
 
     paper: ClassVar[str] = "ILAP, Huang et al. 2019 (arXiv 1907.10823)"
@@ -259,6 +260,10 @@ class IntermediateLevel(_OfALayer):
         ascent.keep("ila", of_unit_length(found - clean))
         ascent.forget_all_but("ila", "ila clean")
         return ascent.originals
+
+    def stride(self, step: Tensor, ascent: Ascent) -> Tensor:
+        """Return the step; in the second attack all lead as far as those of the first."""
+        return step * max(1.0, ascent.steps / self.extra) if "ila" in ascent.kept else step
 
     def objective(self, images: Tensor, ascent: Ascent) -> Tensor | None:
         """Return the projection on the direction, (n,); None during the first attack."""
@@ -359,26 +364,29 @@ class CleanFeatureMixup(Component):
         side = ascent.clean.shape[-1]
         kept: list[Tensor] = []
 
-        def small(maps: Tensor) -> bool:
-            return maps.dim() != 4 or maps.shape[-1] * 4 <= side
+        def small(maps: Tensor, channels: int) -> bool:
+            return maps.dim() != 4 or maps.shape[-2 if channels < 0 else -1] * 4 <= side
 
         def record(call: Call) -> Tensor:
             (maps,) = call.inputs
             # A copy: what follows may be written into the very tensor.
-            kept.append(maps.detach().clone() if small(maps) else maps.new_zeros(0))
+            known = small(maps, call.options["channels"])
+            kept.append(maps.detach().clone() if known else maps.new_zeros(0))
             return maps
 
         def mix(call: Call) -> Tensor:
             (maps,) = call.inputs
-            if not small(maps):
+            channels = call.options["channels"]
+            if not small(maps, channels):
                 return maps
             if len(maps) != call.images:
                 raise AttackError("cfm: a net that folds windows into its batch is not known")
-            luck = ascent.uniform("cfm", (2 + maps.shape[1],), call.number)
+            place = call.number + ascent.copy * call.total
+            luck = ascent.uniform("cfm", (2 + maps.shape[channels],), place)
             known = kept[call.number]
             other = known[(luck[:, 1] * len(known)).long().clamp(max=len(known) - 1)]
             share = self.most * luck[:, 2:] * (luck[:, :1] < self.chance)
-            share = share.view(*share.shape, *[1] * (maps.dim() - 2))
+            share = share.view(*share.shape, *[1] * (maps.dim() - 2)).movedim(1, channels)
             return (1 - share) * maps + share * other
 
         if isinstance(model, Ensemble):

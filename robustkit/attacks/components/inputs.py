@@ -92,7 +92,7 @@ class DiverseInput(Component):
         """Return the images resized and padded."""
         if self.diversity == 0:
             return images
-        drawn = ascent.uniform("di", (DRAWS,), copy)
+        drawn = ascent.uniform("di", (DRAWS,), ascent.copy)
         return resized_and_padded(images, drawn, self.resize, self.diversity)
 
 
@@ -285,7 +285,8 @@ class StructureInvariance(Component):
         taken = images.flatten(2).gather(2, places.expand(-1, images.shape[1], -1))
         taken = taken.view_as(images)
         taken = torch.where((kind == 5)[:, None], taken * scale[:, None], taken)
-        noisy = (taken + ascent.noise("sia noise", self.noise, copy)).clamp(0, 1)
+        luck = 2 * ascent.uniform("sia noise", images.shape[1:], copy) - 1
+        noisy = (taken + self.noise * luck).clamp(0, 1)
         return torch.where((kind == 6)[:, None], noisy, taken)
 
 
@@ -454,11 +455,11 @@ class ObjectDiverseInput(Component):
 
     def view(self, images: Tensor, ascent: Ascent, copy: int) -> Tensor:
         """Return the images on their objects."""
-        luck = ascent.uniform("odi", (10,), copy)
+        luck = ascent.uniform("odi", (10,), ascent.copy)
         shown = luck[:, 0] < self.diversity
         rows, columns, inside, light = self._cast(luck, images.shape[2], images.shape[3])
         printed = sampled(images, rows, columns, inside) * light[:, None]
-        background = ascent.uniform("odi background", images.shape[1:], copy)
+        background = ascent.uniform("odi background", images.shape[1:], ascent.copy)
         rendered = torch.where(inside[:, None], printed.clamp(0, 1), background)
         return torch.where(per_image(shown), rendered, images)
 

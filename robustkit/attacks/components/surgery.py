@@ -189,14 +189,15 @@ class GhostNetworks(Component):
         """Return the model that differs every time."""
 
         def haunted(call: Call) -> Tensor:
+            place = call.number + ascent.copy * call.total
             if call.kind == "join":
                 skipping, *branches = call.inputs
-                luck = call.for_each(2 * ascent.uniform("ghost", (), call.number) - 1, skipping)
+                luck = call.for_each(2 * ascent.uniform("ghost", (), place) - 1, skipping)
                 return call.go(skipping * for_each(1 + self.skip * luck, skipping), *branches)
             (maps,) = call.inputs
             windows = max(len(maps) // call.images, 1)
             shape = (windows, *maps.shape[1:])
-            kept = ascent.uniform("ghost", shape, call.number) >= self.dropped
+            kept = ascent.uniform("ghost", shape, place) >= self.dropped
             call.for_each(ascent.targets, maps)  # or they are not of images
             return call.go(maps) * kept.flatten(0, 1) / (1 - self.dropped)
 

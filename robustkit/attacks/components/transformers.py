@@ -116,7 +116,7 @@ class PatchOut(Component):
         height, width = images.shape[2:]
         down, across = -(-height // self.patch), -(-width // self.patch)
         count = max(round(self.share * down * across), 1)
-        luck = ascent.uniform("patchout", (down * across,), copy)
+        luck = ascent.uniform("patchout", (down * across,), ascent.copy)
         kept = torch.zeros_like(luck).scatter(1, luck.argsort(dim=1)[:, :count], 1.0)
         mask = kept.view(-1, 1, down, across)
         mask = mask.repeat_interleave(self.patch, dim=2).repeat_interleave(self.patch, dim=3)

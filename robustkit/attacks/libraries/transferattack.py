@@ -27,6 +27,7 @@ from robustkit.attacks.libraries.base import (
     kinds_of,
     one_line,
 )
+from robustkit.attacks.norms import NORMS
 from robustkit.attacks.parameters import check_parameters
 from robustkit.compute import device_of
 from robustkit.errors import AttackError
@@ -132,10 +133,13 @@ def make_transfer_attack(name: str, given: Mapping[str, Any]) -> TransferLibrary
     kinds = {key: kinds_of(item) for key, item in accepted.items()}
     check_parameters(label, given, kinds | {"eps": (float,), "norm": (str,), "targeted": (bool,)})
     check_signs(label, given, accepted)
+    norm = given.get("norm", "linf")
+    if norm in NORMS and norm not in _NORMS:
+        raise AttackError(f"attack {label} works in {' or '.join(_NORMS)} only, not {norm}")
     return TransferLibraryAttack(
         library_name=name,
         parameters=tuple((key, given[key]) for key in accepted if key in given),
         eps=given.get("eps", 16 / 255),
-        norm=given.get("norm", "linf"),
+        norm=norm,
         targeted=given.get("targeted", False),
     )

@@ -69,6 +69,48 @@ def test_the_ascent_is_that_of_the_paper(norm: str) -> None:
         torch.testing.assert_close(made[row], slow(net, x, y, eps, norm, 20), atol=1e-9, rtol=0)
 
 
+def slow_l1(net: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int) -> Tensor:
+    """Algorithm 2 of Croce and Hein 2021 in three balls, for one image from itself."""
+    size, start, known = x.numel(), x, False
+
+    def count(point: Tensor) -> int:
+        return int((point != x).sum())
+
+    for radius, number in ((3 * eps, 9), (2 * eps, 9), (eps, steps - 18)):
+        here = x + l1_project((start - x)[None], radius, -x[None], 1 - x[None])[0]
+        share, old = (count(here) / size / 1.5, count(here)) if known else (0.2, size)
+        eta, (value, gradient) = radius, gradient_of(net, here, y)
+        best, best_value, best_gradient = here, value, gradient
+        every = max(int(0.04 * number), 1)
+        for step in range(number):
+            largest = gradient.abs().flatten().topk(max(round(share * size), 1)).indices
+            signs = torch.zeros_like(gradient).flatten()
+            signs[largest] = gradient.flatten()[largest].sign()
+            moved = here + eta * signs.view_as(x) / signs.abs().sum()
+            here = x + l1_project((moved - x)[None], radius, -x[None], 1 - x[None])[0]
+            value, gradient = gradient_of(net, here, y)
+            if value > best_value:
+                best, best_value, best_gradient = here, value, gradient
+            if (step + 1) % every == 0:
+                now = count(best)
+                share = now / size / 1.5
+                if now < 0.95 * old:
+                    eta, here, gradient = radius, best, best_gradient
+                else:
+                    eta = max(eta / 1.5, radius / 10)
+                old = now
+        start, known = best, True
+    return start
+
+
+def test_in_l1_it_follows_how_sparse_the_best_is() -> None:
+    net, (images, labels) = smooth_net().double().eval(), batch(4)
+    images = images.double()
+    made = APGD(eps=2.0, norm="l1", steps=30, random_start=False)(net, images, labels)
+    for row, (x, y) in enumerate(zip(images, labels, strict=True)):
+        torch.testing.assert_close(made[row], slow_l1(net, x, y, 2.0, 30), atol=1e-9, rtol=0)
+
+
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.06), ("l2", 0.5), ("l1", 2.5)])
 def test_it_ascends_further_than_pgd(norm: str, eps: float) -> None:
     net, (images, labels) = trained(2), batch(48, seed=3)

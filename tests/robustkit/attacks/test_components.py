@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import combinations
 from typing import Any, cast
@@ -31,9 +31,11 @@ from robustkit.attacks import (
 )
 from robustkit.attacks.components import (
     BlockShuffleAndRotation,
+    Component,
     Nesterov,
     PatchOut,
     PreGradient,
+    StructureInvariance,
     of_unit_mean,
     parameters_of,
 )
@@ -68,7 +70,7 @@ class One:
 
     def __init__(self, net: nn.Module, image: Tensor, label: Tensor, seed: int) -> None:
         self.net, self.image, self.label, self.seed = net, image, label, seed
-        self.step = self.calls = 0
+        self.step = self.calls = self.copy = 0
         self.kept: dict[str, Any] = {}
         self.others: Tensor | None = None
 
@@ -82,7 +84,7 @@ class One:
 
     def gradient(self, at: Tensor, views: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
         total = torch.zeros_like(at)
-        for view in views:
+        for self.copy, view in enumerate(views):
             leaf = at.clone().requires_grad_(True)
             loss = F.cross_entropy(self.net(view(leaf)[None]), self.label[None])
             total += torch.autograd.grad(loss, leaf)[0] / len(views)
@@ -203,8 +205,8 @@ def views_of(one: One, names: Sequence[str]) -> list[Callable[[Tensor], Tensor]]
     def shown(image: Tensor, name: str, copy: int) -> Tensor:
         if name == "si":
             return image / float(2**copy)
-        if name == "di":
-            return slow_view(image, one.luck("di", (DRAWS,), copy), 0.6, 0.8)
+        if name == "di":  # another in every copy that the others make
+            return slow_view(image, one.luck("di", (DRAWS,), one.copy), 0.6, 0.8)
         if name == "admix":
             assert one.others is not None
             chosen = int(one.luck("admix", (), copy) * len(one.others))
@@ -385,6 +387,46 @@ def test_the_papers_names_are_mifgsm_with_components(named: Attack, components: 
     assert torch.equal(named(net, images, labels), components(net, images, labels))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Twice(Component):
+    """Two copies that show the same."""
+
+    @property
+    def copies(self) -> int:
+        return 2
+
+
+class Skipping(nn.Module):
+    """A residual net on 1x8x8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch, self.head = nn.Conv2d(1, 1, 3, padding=1), nn.Linear(64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head((x + self.branch(x)).flatten(1))
+        return logits
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "di?diversity=1.0&resize=0.4",
+        "odi?diversity=1.0",
+        "patchout?patch=2",
+        "ghost",
+        "cfm?chance=1.0",
+    ],
+)
+def test_every_copy_draws_anew(name: str) -> None:
+    net, (images, labels) = Skipping().eval(), batch(3)
+    seen: list[Tensor] = []
+    net.register_forward_hook(lambda _, given, out: seen.append(out.detach().clone()))
+    MIFGSM(eps=0.2, steps=2, components=(Twice(), name))(net, images, labels)
+    first, second = seen[-2:]
+    assert float((first - second).abs().max()) > 1e-4
+
+
 def test_one_scale_changes_nothing() -> None:
     net, (images, labels) = smooth_net(), batch(5)
     plain = PGD(eps=0.1, random_start=False)(net, images, labels)
@@ -449,6 +491,15 @@ def test_noise_and_looks_ahead_are_as_long_in_other_norms(norm: str, eps: float)
     ascent.keep("velocity", of_unit_mean(torch.randn(40, 3, 8, 8)))
     ahead = NORMS[norm].size(Nesterov().ahead(images, ascent) - images)
     assert float(ahead.mean()) == pytest.approx(eps / 10, rel=0.3)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_noisy_blocks_are_as_noisy_in_every_norm(norm: str) -> None:
+    images = torch.zeros(30, 3, 16, 16)  # of which all other changes leave nothing else
+    ascent = ascent_of(images, torch.zeros(30).long())
+    ascent.geometry = NORMS[norm]
+    largest = float(StructureInvariance().view(images, ascent, 0).max())
+    assert 15 / 255 < largest <= 16 / 255
 
 
 @pytest.mark.parametrize(

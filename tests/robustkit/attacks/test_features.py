@@ -109,7 +109,10 @@ def test_the_second_attack_goes_on_in_the_direction_of_the_first(
         clean = net[:2](image[None]).detach()
         way = unit(net[:2](first[None]).detach() - clean)
         expected = ascended(
-            image, lambda x, w=way, c=clean: (w * (net[:2](x[None]) - c)).sum(), steps=2
+            image,
+            lambda x, w=way, c=clean: (w * (net[:2](x[None]) - c)).sum(),
+            steps=2,
+            alpha=ALPHA * STEPS / 2,  # the edge of the ball is as near as it was
         )
         torch.testing.assert_close(found[row], expected)
 
@@ -163,6 +166,35 @@ def test_features_of_other_images_are_mixed_in(
 
     torch.testing.assert_close(found[0], ascended(image, value))
     assert torch.equal(made("mifgsm+cfm?chance=0.0", net, images, labels, others=others), plain)
+
+
+def test_channels_are_mixed_wherever_they_stand() -> None:
+    class Pointwise(nn.Module):
+        """The same layer as a convolution, on maps that end with channels, and on tokens."""
+
+        def __init__(self, form: str) -> None:
+            super().__init__()
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                self.layer, self.head = nn.Linear(16, 6), nn.Linear(6, 3)
+            self.form = form
+
+        def forward(self, x: Tensor) -> Tensor:
+            maps, layer = F.pixel_unshuffle(x, 4), self.layer
+            if self.form == "convolution":
+                pixels = F.conv2d(maps, layer.weight[:, :, None, None], layer.bias).flatten(2).mT
+            else:
+                pixels = layer(maps.movedim(1, 3) if self.form == "maps" else maps.flatten(2).mT)
+            logits: Tensor = self.head(pixels.flatten(1, -2).mean(dim=1))
+            return logits
+
+    images, labels = batch(4)
+    found = [
+        made("mifgsm+cfm?chance=1.0", Pointwise(form).double().eval(), images.double(), labels)
+        for form in ("convolution", "maps", "tokens")
+    ]
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(found[0], found[2])
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,7 @@ def test_attacks_take_an_empty_batch() -> None:
         ("pgd", {"steps": 0}, "pgd: steps must be in .1, 100000., not 0"),
         ("mifgsm", {"alpha": -1.0}, "mifgsm: alpha must be at least 0, not -"),
         ("mifgsm", {"decay": -1.0}, "mifgsm: decay must be in .0, 10., not -1"),
+        ("pgd+mi", {"mi.decay": 1e9}, "pgd: decay must be in .0, 10., not 1e.09"),
     ],
 )
 def test_wrong_settings_are_refused(name: str, parameters: dict[str, Any], message: str) -> None:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks import HopSkipJump, make, verify
+from robustkit.attacks.norms import per_image
+from robustkit.attacks.queries import _Search
 from robustkit.errors import AttackError
 from robustkit.evaluation import worst_case
 from tests.robustkit.attacks.nets import batch, striped, trained
@@ -44,6 +46,34 @@ def test_it_comes_near_the_nearest_point_of_a_plane(norm: str, dual: int) -> Non
     found = attack.geometry.size(made - images)
     assert bool((found >= nearest - 1e-5).all())
     assert float((found / nearest).median()) < 1.25
+
+
+@pytest.mark.parametrize(("norm", "dual", "within"), [("l2", 2, 2.5), ("linf", 1, 5.0)])
+def test_it_goes_on_in_many_dimensions(norm: str, dual: int, within: float) -> None:
+    # Were the boundary found no nearer than to 2^-12, all decisions around it would be alike.
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(3072, generator=generator)
+    images = 0.5 + 0.1 * (torch.rand(4, 3, 32, 32, generator=generator) - 0.5)
+    net = HalfSpace(weights, float(images.flatten(1).mean(0) @ weights) + 10)
+    labels = net(images).argmax(dim=1)
+    nearest = (images.flatten(1) @ weights - net.bias).abs() / weights.norm(p=dual)
+    attack = HopSkipJump(eps=1.0 if norm == "linf" else 100.0, norm=norm, steps=20)
+    made = attack(net, images, labels)
+    assert bool((net(made).argmax(dim=1) != labels).all())
+    assert float((attack.geometry.size(made - images) / nearest).median()) < within
+
+
+def test_decisions_that_are_all_alike_lead_where_they_were_asked() -> None:
+    net, images, labels = half_space()
+    attack, seeds = HopSkipJump(norm="l2", samples=3), torch.arange(6)
+    search = _Search(attack, net, images, labels, seeds)
+    direction = search._direction(images, torch.full((6,), 1e-4), 1)
+    expected = torch.zeros_like(images)
+    for number in range(3):
+        noise = torch.special.ndtri(search._noise("hopskipjump", 1, number).clamp(1e-7, 1 - 1e-7))
+        expected -= noise / per_image(noise.flatten(1).norm(dim=1))
+    unit = expected / per_image(expected.flatten(1).norm(dim=1))
+    assert float((direction * unit).flatten(1).sum(dim=1).min()) > 0.95
 
 
 def test_what_lies_outside_the_ball_is_no_success() -> None:

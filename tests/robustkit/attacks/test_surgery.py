@@ -13,6 +13,8 @@ from robustkit.attacks.components.surgery import _Pooling
 from robustkit.attacks.components.transformers import without_extreme_pairs, without_extreme_tokens
 from robustkit.attacks.rewriting import Call, Kind, Rewritten, rewritten
 from robustkit.errors import AttackError
+from robustkit.models import build
+from robustkit.models.defences import defended
 from tests.robustkit.attacks.nets import ascent_of
 
 
@@ -167,6 +169,43 @@ def test_a_relus_gradient_is_that_of_silu_behind_its_share() -> None:
     torch.testing.assert_close(made, expected)
 
 
+class Repeated(nn.Module):
+    """The mean of a net's logits for the image, its mirror image and it upside down."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean: Tensor = (self.net(x) + self.net(x.flip(2)) + self.net(x.flip(3))) / 3
+        return mean
+
+
+@pytest.mark.parametrize("name", ["linbp?after=0.5", "bpa?after=0.5"])
+def test_a_net_that_runs_several_times_is_changed_alike_in_each(name: str) -> None:
+    layers = [layer for _ in range(4) for layer in (nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())]
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(192, 5)).double()
+    made = gradient_of(operated(name, Repeated(net), *EXAMPLES), *EXAMPLES)
+    expected = gradient_of(Repeated(operated(name, net, *EXAMPLES)), *EXAMPLES)
+    torch.testing.assert_close(made, expected)
+
+
+def test_the_share_is_of_one_vote_of_a_smoothed_net() -> None:
+    net = defended(
+        build("vgg3", num_classes=3, in_channels=1, image_size=8, seed=0), ["smoothing?votes=3"]
+    )
+    images, labels = seeded(2, 1, 8, 8).float(), torch.tensor([0, 1])
+    shares: list[float] = []
+
+    def watch(call: Call) -> Tensor:
+        shares.append(call.after)
+        return call.go(*call.inputs)
+
+    rewritten(net.eval(), ("relu",), watch, "x", ascent_of(images, labels, net))(images)
+    each = len(shares) // 3
+    assert shares == [number / each for number in range(each)] * 3
+
+
 def test_ghosts_scale_what_skips_each_image_by_its_own() -> None:
     net = Residual().double()
     model = operated("ghost", net, *EXAMPLES)
@@ -197,11 +236,10 @@ class Attention(nn.Module):
             mixed = self.whole(tokens, tokens, tokens, need_weights=False)[0]
         else:
             weight, bias = self.whole.in_proj_weight, self.whole.in_proj_bias
-            q, k, v = (
-                F.linear(tokens, weight, bias)
-                .reshape(*tokens.shape[:2], 3, 2, 3)
-                .permute(2, 0, 3, 1, 4)
-            )
+            count = 3 if self.spelt == "apart" else 1
+            pieces = zip(weight.chunk(count), bias.chunk(count), strict=True)
+            projected = torch.cat([F.linear(tokens, *each) for each in pieces], dim=2)
+            q, k, v = projected.reshape(*tokens.shape[:2], 3, 2, 3).permute(2, 0, 3, 1, 4)
             if self.spelt == "fused":
                 heads = F.scaled_dot_product_attention(q, k, v)
             else:
@@ -214,7 +252,7 @@ class Attention(nn.Module):
 @pytest.mark.parametrize("name", ["pna", "tgr"])
 def test_attention_is_known_however_it_is_spelt(name: str) -> None:
     found = []
-    for spelt in ("whole", "fused", "softmax"):
+    for spelt in ("whole", "fused", "softmax", "apart"):
         net = Attention(spelt).double().eval()
         model = operated(name, net, *EXAMPLES)
         torch.testing.assert_close(model(EXAMPLES[0]), net(EXAMPLES[0]), atol=1e-12, rtol=0)
@@ -222,6 +260,39 @@ def test_attention_is_known_however_it_is_spelt(name: str) -> None:
         assert not torch.allclose(found[-1], gradient_of(net, *EXAMPLES), rtol=1e-3)
     torch.testing.assert_close(found[0], found[1])
     torch.testing.assert_close(found[1], found[2])
+    torch.testing.assert_close(found[2], found[3])
+
+
+class Encoder(nn.Module):
+    """A transformer whose tokens (T,N,d) or (N,T,d) have the same weights."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.embed, self.head = nn.Linear(12, 8), nn.Linear(8, 5)
+            self.whole = nn.MultiheadAttention(8, 2, batch_first=first)
+            self.wide, self.narrow = nn.Linear(8, 32), nn.Linear(32, 8)
+        self.first = first
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = F.pixel_unshuffle(x, 2).flatten(2).transpose(1, 2)
+        tokens = self.embed(tokens if self.first else tokens.transpose(0, 1))
+        tokens = tokens + self.whole(tokens, tokens, tokens, need_weights=False)[0]
+        tokens = tokens + self.narrow(self.wide(tokens).relu())
+        logits: Tensor = self.head(tokens.mean(dim=1 if self.first else 0))
+        return logits
+
+
+@pytest.mark.parametrize("count", [1, 4, 16])  # 16 is also the number of tokens
+@pytest.mark.parametrize("name", ["tgr", "pna", "sgm", "ghost", "linbp?after=0", "cfm?chance=1"])
+def test_tokens_may_come_before_images(name: str, count: int) -> None:
+    images, labels = seeded(count, 3, 8, 8, seed=5), torch.arange(count) % 5
+    made = []
+    for first in (True, False):
+        net = Encoder(first).double().eval()
+        made.append(make(f"mifgsm+{name}", eps=0.1, steps=2)(net, images, labels))
+    torch.testing.assert_close(*made)
 
 
 def test_no_gradient_passes_attentions_weights() -> None:

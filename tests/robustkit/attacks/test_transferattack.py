@@ -100,6 +100,7 @@ def test_its_version_is_that_of_its_sources(
     [
         ("transferattack:bimm", "transferattack:bimm: Unspported attack algorithm bimm"),
         ("transferattack:bim?steps=3", "unknown parameter 'steps'"),
+        ("transferattack:bim?norm=l1", "transferattack:bim works in linf or l2 only, not l1"),
         ("transferattack:bim?epoch=0", "epoch must be at least 1, not 0"),
     ],
 )
