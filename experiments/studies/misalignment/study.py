@@ -333,7 +333,8 @@ register(
         scales={
             "smoke": "digits, two tiny references, 4 candidates each; seconds",
             "small": "CIFAR-10 at 16x16, 10,000 training images, references of four families, "
-            "five searches of 24 evolved and 24 random candidates each; five hours on two cores",
+            "five searches of 40 evolved and 40 random candidates each; two to three hours on two "
+            "cores",
             "paper": "CIFAR-10 whole, references of published size, five searches of 480 "
             "candidates each; for GPUs",
         },
