@@ -240,7 +240,8 @@ class _Oracle:
     def of(self, model: nn.Module, images: Tensor) -> Tensor:
         """Return the mean gradient (n,C,H,W) of a model."""
         copies, total = self.combination.copies, None
-        for self.ascent.copy, copy in enumerate(copies):
+        for number, copy in enumerate(copies):
+            self.ascent.copy = number
             view = partial(self.combination.view, ascent=self.ascent, copy=copy)
             gradient, logits = self._single(model, images, view)
             total = gradient if total is None else total + gradient

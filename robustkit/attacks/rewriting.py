@@ -115,8 +115,8 @@ class Rewritten(nn.Module):
         self.sequential: frozenset[tuple[Kind, int]] = frozenset()
         self.projections: frozenset[int] = frozenset()
         counted = self._counted(model if source is None else source, image)
-        if "qkv" in self.kinds and (shared := counted.shared()):
-            self.projections = shared
+        if "qkv" in self.kinds and (apart := counted.projections_apart()):
+            self.projections = apart
             counted = self._counted(model if source is None else source, image)
         self.totals: Counter[Kind] = counted.numbers
         self.spans = {kind: period(places) for kind, places in counted.places.items()}
@@ -249,7 +249,7 @@ class _Calls(TorchFunctionMode):
             dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
             return self._changed("join", stack, {}, lambda *x: torch.cat(x, dim)), True
         if func is F.linear and self._projects(args[0]):
-            return func(self._shared(args[0]), *args[1:], **kwargs), False
+            return func(self._projected(args[0]), *args[1:], **kwargs), False
         if func is F.linear and (kind_of := _tokens_kind(*args, **kwargs)):
             go = lambda x: func(x, *args[1:], **kwargs)  # noqa: E731
             return self._changed(kind_of, (args[0],), {}, go), False
@@ -269,12 +269,12 @@ class _Calls(TorchFunctionMode):
             self.given.append(tokens)
         return number in self.of.projections
 
-    def shared(self) -> frozenset[int]:
+    def projections_apart(self) -> frozenset[int]:
         """Return which of the linear layers are given tokens that two others are given, too."""
         often = Counter(id(each) for each in self.given if each.dim() >= 3)
         return frozenset(number for number, each in enumerate(self.given) if often[id(each)] >= 3)
 
-    def _shared(self, tokens: Tensor) -> Tensor:
+    def _projected(self, tokens: Tensor) -> Tensor:
         """Return what the rule makes of tokens before they are projected, once for all layers."""
         if id(tokens) not in self.projected:
             made = self._changed("qkv", (tokens,), {}, lambda x: x)

@@ -55,8 +55,8 @@ def ranked(outcomes: Mapping[str, NDArray[np.float64]], seed: int = 0) -> dict[s
 def p_of_no_difference(differences: NDArray[np.float64]) -> float:
     """Return the two-sided p of Student's test that the mean of `differences` (n,) is zero.
 
-    Never less than the sign test's where all that differ have one sign: four of two hundred images
-    are no evidence, though Student's test says 0.045.
+    Never less than the sign test's would be if all that differ had one sign, 2^(1-k) for k of them:
+    four of two hundred images are no evidence, though Student's test says 0.045.
     """
     from scipy.stats import ttest_1samp  # a second of import
 
